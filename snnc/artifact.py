@@ -1,0 +1,219 @@
+"""model.snn: one safetensors file, tensors plus a JSON header. No pickle, no code; same inputs, same bytes."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import tempfile
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from snnc import ops
+from snnc.conversion import Applied, Conversion, Schedule
+from snnc.errors import DataError, ModelError
+from snnc.findings import Finding
+from snnc.ir import Graph, Node, Op
+from snnc.neurons import neurons
+
+FORMAT_VERSION = 1
+_HEADER = "snnc"
+_PROVENANCE = {"model", "recipe", "calibration", "versions"}
+_HINT = "convert the model again, or fetch the file again"
+
+
+def save_conversion(conversion: Conversion, path: Path) -> None:
+    """Write a conversion; raises DataError where the file cannot be written, and then leaves none behind."""
+    tensors: dict[str, Tensor] = {}
+    by_content: dict[tuple[str, torch.dtype, torch.Size], str] = {}
+
+    def keep(name: str, tensor: Tensor) -> str:
+        tensor = tensor.detach().contiguous()
+        content = hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), tensor.dtype, tensor.shape
+        if content not in by_content:
+            by_content[content] = name
+            tensors[name] = tensor
+        return by_content[content]
+
+    header = {
+        "format": FORMAT_VERSION,
+        "snn": _pack(conversion.snn, "snn", keep),
+        "reference": _pack(conversion.reference, "reference", keep) if conversion.reference else None,
+        "schedule": dataclasses.asdict(conversion.schedule),
+        "applied": [{"name": a.name, "options": dict(a.options), "changed": a.changed} for a in conversion.applied],
+        "imported": [dataclasses.asdict(finding) for finding in conversion.imported],
+        "findings": [dataclasses.asdict(finding) for finding in conversion.findings],
+        "preprocessing": dict(conversion.preprocessing),
+        "provenance": dict(conversion.provenance),
+    }
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    write_atomically(path, save(tensors, {_HEADER: text}))
+
+
+def load_conversion(path: Path) -> Conversion:
+    """Read a conversion, checking everything; raises ModelError that names what is wrong with the file."""
+    if not path.is_file():
+        raise DataError("no such file", place=str(path), hint="make one with: snnc convert model.onnx")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelError(f"not a complete .snn file ({_first_line(error)})", place=str(path), hint=_HINT) from None
+    try:
+        return _unpack(header, tensors)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        detail = f"missing {error}" if isinstance(error, KeyError) else _first_line(error)
+        raise ModelError(f"damaged .snn file: {detail}", place=str(path), hint=_HINT) from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is private to its owner; what is written for others to read is not.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        hint = "choose another place with --output, or free some space"
+        raise DataError(f"cannot write: {error.strerror}", place=str(path), hint=hint) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) -> dict[str, Any]:
+    nodes = []
+    for name, node in graph.nodes.items():
+        fields: dict[str, Any] = {}
+        for field in dataclasses.fields(node.op):  # type: ignore[arg-type]
+            value = getattr(node.op, field.name)
+            tensor = isinstance(value, Tensor)
+            fields[field.name] = {"tensor": keep(f"{prefix}.{name}.{field.name}", value)} if tensor else value
+        kind = type(node.op).__name__
+        nodes.append({"name": name, "op": kind, "fields": fields, "inputs": node.inputs, "source": node.source})
+    return {"nodes": nodes, "outputs": graph.outputs}
+
+
+def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion:
+    version = header["format"]
+    if version != FORMAT_VERSION:
+        raise ValueError(f"format version {version}, this snnc reads version {FORMAT_VERSION}")
+    used: set[str] = set()
+    snn = _graph(header["snn"], tensors, used)
+    reference = _graph(header["reference"], tensors, used) if header["reference"] is not None else None
+    extra = set(tensors) - used
+    if extra:
+        raise ValueError(f"tensor {sorted(extra)[0]!r} belongs to nothing")
+    # Running one blank sample proves that every shape fits.
+    shapes = snn.shapes
+    if reference is not None:
+        wanted = [reference.shapes[name] for name in reference.outputs]
+        if wanted != [shapes[name] for name in snn.outputs]:
+            raise ValueError("the two networks have outputs of different shapes")
+    schedule = TypeAdapter(Schedule).validate_python(header["schedule"])
+    if schedule.timesteps < 1:
+        raise ValueError(f"{schedule.timesteps} time steps")
+    provenance = dict(header["provenance"])
+    missing = _PROVENANCE - set(provenance)
+    if missing:
+        raise ValueError(f"provenance lacks {sorted(missing)[0]!r}")
+    return Conversion(
+        reference=reference,
+        snn=snn,
+        schedule=schedule,
+        applied=tuple(Applied(a["name"], a["options"], a["changed"]) for a in header["applied"]),
+        imported=_findings(header["imported"]),
+        findings=_findings(header["findings"]),
+        preprocessing=dict(header["preprocessing"]),
+        provenance=provenance,
+    )
+
+
+def _findings(listed: list[Any]) -> tuple[Finding, ...]:
+    return tuple(TypeAdapter(list[Finding]).validate_python(listed))
+
+
+def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Graph:
+    nodes = []
+    for entry in packed["nodes"]:
+        try:
+            op = _op(entry["op"], entry["fields"], tensors, used)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"node {entry.get('name')!r}: {_first_line(error)}") from error
+        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), entry["source"]))
+    return Graph.of(nodes, packed["outputs"])
+
+
+def _op(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Op:
+    known = _kinds()
+    if name not in known:
+        raise ValueError(f"unknown operation {name!r}")
+    kind = known[name]
+    hints = typing.get_type_hints(kind)
+    wanted = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if set(fields) != wanted:
+        odd = sorted(set(fields) ^ wanted)[0]
+        raise ValueError(f"{name} has {'an unknown' if odd in fields else 'no'} field {odd!r}")
+    values: dict[str, Any] = {}
+    for field, value in fields.items():
+        hint = hints[field]
+        members = typing.get_args(hint) if typing.get_origin(hint) in {typing.Union, types.UnionType} else (hint,)
+        if Tensor not in members:
+            values[field] = _checked(field, hint, value)
+        elif value is None and type(None) in members:
+            values[field] = None
+        else:
+            values[field] = _tensor(value["tensor"], tensors, used)
+    return kind(**values)
+
+
+def _tensor(name: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"tensor {name!r} is missing")
+    tensor = tensors[name]
+    if tensor.dtype != torch.float32:
+        raise ValueError(f"tensor {name!r} is {tensor.dtype}, not float32")
+    if tensor.isnan().any():
+        raise ValueError(f"tensor {name!r} holds NaN")
+    used.add(name)
+    return tensor
+
+
+def _checked(field: str, hint: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError:
+        raise ValueError(f"field {field!r} holds {value!r}") from None
+
+
+@functools.cache
+def _kinds() -> Mapping[str, type[Op]]:
+    stateless = [getattr(ops, name) for name in ops.__all__]
+    kinds = [kind for kind in stateless if isinstance(kind, type) and getattr(kind, "__final__", False)]
+    return {kind.__name__: kind for kind in [*kinds, *neurons.values()]}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

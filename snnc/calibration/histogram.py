@@ -1,0 +1,122 @@
+"""Histograms of pre-activations per channel, exact under any split, order or merge, and the thresholds they give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A bin is what shares the sign, the exponent and the first six bits of the mantissa of a float32: 64 bins an octave,
+# at most 1.6 % wide, over magnitudes from 2^-16 to 2^20. No range has to be known before, so counts can be merged.
+_MANTISSA_SHIFT = 23 - 6
+_FIRST = (127 - 16) << 6
+_BINS = 36 << 6
+_EDGES = torch.arange(_FIRST, _FIRST + _BINS + 1, dtype=torch.int32).bitwise_left_shift(_MANTISSA_SHIFT)
+_LOWER = torch.cat([torch.zeros(1, dtype=torch.float64), _EDGES[1:].view(torch.float32).double()])
+_CENTERS = (_LOWER[:-1] + _LOWER[1:]) / 2
+
+# Where the search for the best threshold starts: shares of the largest value, a quarter octave apart.
+_STARTS = 2.0 ** -torch.arange(0, 5, 0.25, dtype=torch.float64)
+_REFINEMENTS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """How often each channel took which value.
+
+    ``positive`` and ``negative`` ``[C, bins]`` count by magnitude, ``total`` ``[C]`` counts all values, zeros too.
+    Counts of samples are integers; those of ``gaussian`` are probabilities.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, axis: int) -> Histogram:
+        """Count ``values`` ``[N, ...]`` by the channels along ``axis``."""
+        flat = values.detach().float().movedim(axis, 0).flatten(1)
+        channels = len(flat)
+        magnitude = flat.abs()
+        bins = magnitude.view(torch.int32).bitwise_right_shift(_MANTISSA_SHIFT).sub_(_FIRST).clamp_(0, _BINS - 1)
+        bins += torch.where(flat > 0, 0, _BINS).int()
+        bins.masked_fill_(flat == 0, 2 * _BINS)
+        width = 2 * _BINS + 1
+        keys = (bins + torch.arange(channels, dtype=torch.int32).unsqueeze(1) * width).flatten()
+        counts = torch.bincount(keys, minlength=channels * width).view(channels, width)
+        return cls(counts[:, :_BINS].contiguous(), counts[:, _BINS : 2 * _BINS].contiguous(), counts.sum(1))
+
+    @classmethod
+    def gaussian(cls, mean: Tensor, deviation: Tensor) -> Histogram:
+        """Return the bins' probabilities of normal distributions, one per channel; both arguments ``[C]``."""
+        mean = mean.double().unsqueeze(1)
+        scale = deviation.double().clamp(min=1e-12).unsqueeze(1)
+        positive = torch.special.ndtr((_LOWER - mean) / scale).diff(dim=1)
+        negative = torch.special.ndtr((_LOWER + mean) / scale).diff(dim=1)
+        return cls(positive, negative, torch.ones(len(mean), dtype=torch.float64))
+
+    def __add__(self, other: Histogram) -> Histogram:
+        return Histogram(self.positive + other.positive, self.negative + other.negative, self.total + other.total)
+
+    def pooled(self) -> Histogram:
+        """Return the histogram of all channels together, with one channel."""
+        return Histogram(*(part.sum(0, keepdim=True) for part in (self.positive, self.negative, self.total)))
+
+    def maximum(self) -> Tensor:
+        """Return the upper edge of the last bin that holds anything positive, ``[C]``, 0 where nothing is positive."""
+        return self.percentile(100.0)
+
+    def percentile(self, percent: float) -> Tensor:
+        """Return the value that ``percent`` % of all values do not exceed, ``[C]``, never below 0.
+
+        It is the upper edge of the bin in which that share is reached.
+        """
+        above = self.positive.flip(1).cumsum(1).flip(1).double()
+        allowed = self.total.double().unsqueeze(1) * (1 - percent / 100)
+        # A Gaussian's tail never ends: what is rarer than this does not count.
+        exceeding = above > allowed + 1e-6 * self.total.double().unsqueeze(1) * (not self._counted)
+        last = exceeding.sum(1)
+        return torch.where(last > 0, _LOWER[last], 0.0)
+
+    def mmse(self, levels: int, ceiling: Tensor, slope: Tensor | None = None) -> Tensor:
+        """Return the thresholds ``[C]`` that minimize E[(φ(z) − a(z))²], 0 where no value is positive.
+
+        φ is the quantized ReLU on ``levels`` steps up to the threshold, a the activation clipped at ``ceiling``
+        ``[C]``, with ``slope`` ``[C]`` for negative values. From several starts the fixed point
+        θ ← E[a·k/T] / E[(k/T)²] (k the level that φ takes) is iterated; the best of all is returned.
+        """
+        weights, values = self._occupied(slope)
+        target = torch.minimum(values, ceiling.double().unsqueeze(1))
+        largest = torch.where(weights > 0, target, 0.0).amax(1, keepdim=True)
+        best = torch.zeros(len(weights), 1, dtype=torch.float64)
+        lowest = torch.full_like(best, torch.inf)
+        for start in _STARTS:
+            threshold = largest * start
+            for iteration in range(_REFINEMENTS + 1):
+                safe = threshold.clamp(min=torch.finfo(torch.float64).tiny)
+                share = (values * (levels / safe)).add_(0.5).floor_().clamp_(0, levels).div_(levels)
+                weighted = share * weights
+                second = (weighted * share).sum(1, keepdim=True)
+                cross = (weighted * target).sum(1, keepdim=True)
+                # The error up to the constant E[a²].
+                error = threshold.square() * second - 2 * threshold * cross
+                better = error < lowest
+                best = torch.where(better, threshold, best)
+                lowest = torch.where(better, error, lowest)
+                if iteration < _REFINEMENTS:
+                    threshold = torch.where(second > 0, cross / second, threshold)
+        return best.squeeze(1)
+
+    @property
+    def _counted(self) -> bool:
+        return not self.positive.is_floating_point()
+
+    def _occupied(self, slope: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return weights and magnitudes ``[C, bins]`` of the bins that hold anything."""
+        weights = self.positive.double()
+        if slope is not None:
+            weights = weights + self.negative.double() * slope.double().square().unsqueeze(1)
+        weights = weights / self.total.double().clamp(min=1).unsqueeze(1)
+        held = (weights > 0).any(0)
+        return weights[:, held], _CENTERS[held].expand(len(weights), -1)

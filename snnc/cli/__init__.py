@@ -1,0 +1,54 @@
+"""The command line: one file per command. Each parses, calls the library, and prints."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+# Threads that wait for each other must sleep, not spin: on a machine that others use as well, spinning makes the same
+# work take many times as long. It has to be said before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import typer  # noqa: E402
+
+from snnc.cli.application import application  # noqa: E402
+from snnc.cli.console import print_error  # noqa: E402
+from snnc.errors import SnncError  # noqa: E402
+
+_INTERNAL_ERROR = 1
+_USAGE = 2
+# What a shell reports for a program that nobody listened to any more (SIGPIPE).
+_BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Names in a model can be in any script; a terminal that cannot show them shall not end the program.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
+        sys.stdout.flush()
+    except SnncError as error:
+        print_error("error", str(error), error.hint, error.details)
+        return error.exit_code
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "snnc"
+        message = error.format_message().rstrip(".").replace("Value error, ", "")
+        print_error("error", f"{message[:1].lower()}{message[1:]} @ {command}", f"see {command} --help")
+        return _USAGE
+    except (BrokenPipeError, SystemExit):
+        # typer and rich exit when nobody reads on. Python flushes once more at its end: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except Exception as error:
+        verbose = "-v" in arguments or "--verbose" in arguments
+        if verbose:
+            traceback.print_exc()
+        hint = "please report it, with the lines above" if verbose else "run again with -v, and report what it prints"
+        print_error("internal error", f"{type(error).__name__}: {error}", hint)
+        return _INTERNAL_ERROR
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,70 @@
+"""snnc calibrate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snnc import project
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+from snnc.cli.options import (
+    Artifact,
+    PreprocessingFlags,
+    ReadingFlags,
+    RecipeFlags,
+    ReportFile,
+    check_outputs,
+    required_data,
+)
+from snnc.cli.outcome import deliver, report_beside
+
+
+@commands.register("calibrate")
+def calibrate(
+    model: Artifact = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder of images or an array file; no labels needed. Default: calibration: data: in snnc.yaml.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the file itself.")
+    ] = None,
+    report_file: ReportFile = None,
+    *,
+    recipe: RecipeFlags,
+    preprocessing: PreprocessingFlags,
+    reading: ReadingFlags,
+    terminal: Terminal,
+) -> None:
+    """Calibrate a converted network on images.
+
+    Thresholds and corrections are worked out again. Recipe and preprocessing are those of the flags, else of snnc.yaml,
+    else those it was converted with.
+    """
+    settings = project.read(Path())
+    model = settings.converted(model, Path())
+    images = required_data(data, "calibration", settings.calibration.data)
+    output = output or model
+    report_file = report_file or report_beside(output)
+    # In place, the file itself is a result.
+    check_outputs([output, report_file], None if output == model else model)
+
+    from snnc import pipeline
+    from snnc.artifact import load_conversion
+
+    conversion = load_conversion(model)
+    how = recipe.resolve(settings, lambda: pipeline.recipe_of(conversion))
+    with terminal.progress() as progress:
+        conversion, report = pipeline.calibrate(
+            conversion,
+            how,
+            data=images,
+            preprocessing=preprocessing.resolve(settings, pipeline.preprocessing_of(conversion)),
+            reading=reading.resolve(),
+            progress=progress,
+        )
+    deliver(terminal, conversion, report, output, report_file)

@@ -1,0 +1,83 @@
+"""How commands print: results to stdout, progress and logs to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    # rich takes a while to import, and neither --help nor --json needs it.
+    from rich.console import RenderableType
+
+    from snnc.pipeline import Progress
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What a command prints, as its flags say."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print the machine form of the result, and only it.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors (and --json).")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log timings; show where internal errors are.")] = (
+        False
+    )
+
+    def show(self, plain: dict[str, Any], human: Callable[[], RenderableType]) -> None:
+        """Print a result in its machine form or, not quiet, in its human one."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(plain, sort_keys=True, indent=1, allow_nan=False) + "\n")
+        elif not self.quiet:
+            from rich.console import Console
+
+            # Nobody looks at a file or a pipe through 80 columns.
+            width = None if sys.stdout.isatty() else 10_000
+            console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
+            with console.capture() as captured:
+                console.print(human())
+            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        # An error that follows on the other stream comes after it.
+        sys.stdout.flush()
+
+    def log(self, line: str) -> None:
+        """Tell what only the curious want to know."""
+        if self.verbose:
+            print(_one_line(line), file=sys.stderr)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Give a function that draws progress as bars, or, where nobody sees them, does nothing."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda label, done, total: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True, markup=False, emoji=False)
+        text = TextColumn("{task.description}", markup=False)
+        with Progress(
+            text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True
+        ) as p:
+            # One bar, of what is going on now: a pass hands over to the reading it asks for.
+            task = p.add_task("")
+
+            def tell(label: str, done: int, total: int) -> None:
+                p.update(task, description=label, completed=done, total=total)
+
+            yield tell
+
+
+def print_error(kind: str, message: str, hint: str, details: Sequence[str] = ()) -> None:
+    """Print one line that names the problem and what to do about it, then the details, indented."""
+    print(f"{kind}: {_one_line(message)}      hint: {_one_line(hint)}", file=sys.stderr)
+    for line in details:
+        print(f"    {_one_line(line)}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))

@@ -1,0 +1,81 @@
+"""snnc convert."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snnc import project
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+from snnc.cli.options import (
+    InputShape,
+    PreprocessingFlags,
+    ReadingFlags,
+    RecipeFlags,
+    ReportFile,
+    check_outputs,
+    shape,
+)
+from snnc.cli.outcome import deliver, report_beside
+
+
+@commands.register("convert")
+def convert(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="An ONNX or TorchScript file. Default: model in snnc.yaml."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the model's name, in this folder."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Calibrate in the same go, on a folder of images or an array file."),
+    ] = None,
+    input_shape: InputShape = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the recipe with every option spelled out.")
+    ] = None,
+    report_file: ReportFile = None,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave the trained network out: smaller, but cannot be calibrated again.")
+    ] = False,
+    *,
+    recipe: RecipeFlags,
+    preprocessing: PreprocessingFlags,
+    reading: ReadingFlags,
+    terminal: Terminal,
+) -> None:
+    """Convert a trained network to a spiking one.
+
+    Without --data, thresholds come from what batch normalization states about its inputs: calibrate afterwards.
+    """
+    settings = project.read(Path())
+    model = settings.trained(model)
+    output = output or Path(f"{model.stem}.snn")
+    report_file = report_file or report_beside(output)
+    check_outputs([output, report_file, *([save_recipe] if save_recipe else [])], model)
+    sample_shape = shape(input_shape, settings)
+    how_images = preprocessing.resolve(settings)
+
+    from snnc import pipeline
+    from snnc.artifact import write_atomically
+
+    how = recipe.resolve(settings)
+    with terminal.progress() as progress:
+        conversion, report = pipeline.convert(
+            model,
+            how,
+            data=data,
+            preprocessing=how_images,
+            input_shape=sample_shape,
+            reading=reading.resolve(),
+            progress=progress,
+        )
+    if save_recipe is not None:
+        write_atomically(save_recipe, how.to_yaml().encode())
+    deliver(terminal, conversion, report, output, report_file, strip=strip)

@@ -1,0 +1,40 @@
+"""snnc env."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import snnc
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "safetensors")
+
+
+@commands.register("env")
+def env(terminal: Terminal) -> None:
+    """Show versions and the machine, for bug reports."""
+    import torch
+
+    facts = {
+        "snnc": snnc.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.is_available(),
+    }
+
+    def human() -> RenderableType:
+        from snnc.report.terminal import render_facts
+
+        return render_facts({name: str(value) for name, value in facts.items()})
+
+    terminal.show(facts, human)

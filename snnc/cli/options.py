@@ -1,0 +1,181 @@
+"""The flags that several commands share, in groups; ``snnc.cli.application`` shows their fields to typer one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+
+from snnc.data.preprocessing import Preprocessing, from_file
+from snnc.errors import DataError, UsageError
+from snnc.project import Project
+
+if TYPE_CHECKING:
+    # Importing the library loads torch, which --help does without.
+    from snnc.pipeline import Reading
+    from snnc.recipe import Recipe
+
+Number = TypeVar("Number", int, float)
+
+Artifact = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="MODEL.snn",
+        show_default=False,
+        help="The converted network. Default: that of the model in snnc.yaml, or the only .snn file in the folder.",
+    ),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(metavar="3,32,32", help="Shape of one sample without the batch, where the model does not say it."),
+]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Where to write the report. Default: beside the .snn.")
+]
+
+
+@dataclass(frozen=True)
+class RecipeFlags:
+    """How to convert."""
+
+    recipe: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="The recipe: its name, or a YAML file.")] = (
+        None
+    )
+    timesteps: Annotated[int | None, typer.Option("--timesteps", metavar="T", help="Time steps to convert for.")] = None
+    neuron: Annotated[str | None, typer.Option(metavar="NAME", help="The spiking neuron.")] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="Set a recipe option: passes.PASS.OPTION=VALUE. Can be repeated."),
+    ] = None
+
+    def resolve(self, project: Project, recorded: Callable[[], Recipe] | None = None) -> Recipe:
+        """Return the recipe of the flags, else of the project, else the recorded one, else the default."""
+        from snnc.recipe import load, override
+
+        name, neuron, overrides = self.recipe, self.neuron, tuple(self.overrides or ())
+        if name is None:
+            name, neuron, overrides = project.recipe, neuron or project.neuron, project.set + overrides
+        base = recorded() if name is None and recorded else load(name or "default")
+        timesteps = project.timesteps if self.timesteps is None else self.timesteps
+        return override(base, timesteps=timesteps, neuron=neuron, overrides=overrides)
+
+
+@dataclass(frozen=True)
+class PreprocessingFlags:
+    """What is done to images."""
+
+    preprocessing: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A YAML file of preprocessing; the flags below win over it."),
+    ] = None
+    mean: Annotated[
+        str | None, typer.Option(metavar="M,M,M", help="Subtracted from scaled pixels, per channel or one for all.")
+    ] = None
+    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Divided by after that.")] = None
+    scale: Annotated[float | None, typer.Option(metavar="S", help="What pixels are multiplied by. Default: 1/255.")] = (
+        None
+    )
+    resize: Annotated[str | None, typer.Option(metavar="H,W|N", help="Resize to H,W, or the shorter side to N.")] = None
+    crop: Annotated[str | None, typer.Option(metavar="H,W|N", help="Cut H,W, or a square of N, from the center.")] = (
+        None
+    )
+    channels: Annotated[Literal["rgb", "bgr", "gray"] | None, typer.Option(help="Order the network wants.")] = None
+    layout: Annotated[Literal["nchw", "nhwc"] | None, typer.Option(help="Layout the network wants.")] = None
+    label_offset: Annotated[int | None, typer.Option(metavar="N", help="Added to every label.")] = None
+
+    def resolve(self, project: Project, stored: Preprocessing | None = None) -> Preprocessing:
+        """Return the preprocessing of the file, else of the project, else the stored, with the single flags on top."""
+        if self.preprocessing is not None:
+            base = from_file(self.preprocessing)
+        else:
+            base = project.preprocessing or stored or Preprocessing()
+        given: dict[str, Any] = {
+            "mean": parsed(self.mean, "--mean", float),
+            "std": parsed(self.std, "--std", float),
+            "scale": self.scale,
+            "resize": _size(self.resize, "--resize"),
+            "crop": _size(self.crop, "--crop"),
+            "channels": self.channels,
+            "layout": self.layout,
+            "label_offset": self.label_offset,
+        }
+        try:
+            return dataclasses.replace(base, **{name: value for name, value in given.items() if value is not None})
+        except ValueError as error:
+            raise UsageError(str(error), place="preprocessing", hint="change the flag of that name") from None
+
+
+@dataclass(frozen=True)
+class ReadingFlags:
+    """How data is read."""
+
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images at once; changes no result.")] = 64
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads that read images. Default: one per core, at most 8.")
+    ] = None
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Use so many images only, spread evenly.")] = None
+    seed: Annotated[int, typer.Option(metavar="N", help="Which images --limit takes.")] = 0
+
+    def resolve(self) -> Reading:
+        """Return the flags as the library takes them."""
+        from snnc.pipeline import Reading
+
+        return Reading(self.batch_size, self.workers, self.limit, self.seed)
+
+
+def parsed(text: str | None, flag: str, kind: type[Number]) -> tuple[Number, ...] | None:
+    """Read numbers separated by commas; raises UsageError where it is something else."""
+    if text is None:
+        return None
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        hint = f"give {what} separated by commas, without spaces"
+        raise UsageError(f"invalid value {text!r}", place=flag, hint=hint) from None
+
+
+def shape(text: str | None, project: Project) -> tuple[int, ...] | None:
+    """Return the shape of one sample, from the flag or the project; raises UsageError where it is none."""
+    given = parsed(text, "--input-shape", int) or project.input_shape
+    if given is not None and min(given, default=0) < 1:
+        hint = "give the shape of one sample without the batch, as in 3,32,32"
+        raise UsageError(f"invalid value {text or given!r}", place="--input-shape", hint=hint)
+    return given
+
+
+def required_data(given: Path | None, section: str, configured: Path | None) -> Path:
+    """Return the data of the flag or of the project's section; raises UsageError without either."""
+    data = given or configured
+    if data is None:
+        hint = f"give --data FOLDER, or '{section}: {{data: FOLDER}}' in snnc.yaml"
+        raise UsageError(f"no data for the {section}", hint=hint)
+    return data
+
+
+def check_outputs(outputs: list[Path], source: Path | None) -> None:
+    """Raise, before any work is done, where results cannot be written, or would overwrite each other or ``source``."""
+    for index, path in enumerate(outputs):
+        if path.resolve() in {other.resolve() for other in outputs[:index]}:
+            raise UsageError("two results would go to one file", place=str(path), hint="give them different names")
+        if source is not None and path.resolve() == source.resolve():
+            raise UsageError("would overwrite the model", place=str(path), hint="choose another place with --output")
+        if path.is_dir() or not os.access(path.parent, os.W_OK) or not path.parent.is_dir():
+            reason = "it is a folder" if path.is_dir() else "no such folder, or no permission"
+            raise DataError(f"cannot write: {reason}", place=str(path), hint="name a file in a folder of yours")
+
+
+def _size(text: str | None, flag: str) -> tuple[int, int] | int | None:
+    sides = parsed(text, flag, int)
+    if sides is None:
+        return None
+    if len(sides) == 1:
+        return sides[0]
+    if len(sides) != 2:
+        raise UsageError(f"invalid value {text!r}", place=flag, hint="give H,W or one number")
+    return sides[0], sides[1]

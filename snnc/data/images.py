@@ -1,0 +1,169 @@
+"""Folders of image files."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from PIL import Image
+
+from snnc.data.labels import FILE_NAME, read_labels
+from snnc.data.source import Source
+from snnc.data.transform import Sample, Transform
+from snnc.errors import DataError
+
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+# The modes of Pillow: what they say, and whether 8 bits of gray or RGB can be made of them.
+_GRAY = {"1", "L", "LA", "La"}
+_GRAY_16_BIT = {"I;16", "I;16L", "I;16B"}
+_GRAY_32_BIT = {"I", "F"}
+_COLOR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ImageFiles(Source):
+    """Image files below one folder, named by their relative paths with forward slashes."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def place(self, index: int) -> str:
+        return str(self.folder / self.names[index])
+
+    def read(self, index: int) -> Sample:
+        place = self.place(index)
+        image = decode(self.folder / self.names[index], gray=self.transform.channels == 1)
+        return self.transform.image(image, place=place)
+
+    def digest(self, index: int) -> str:
+        try:
+            with (self.folder / self.names[index]).open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"cannot read: {error.strerror}", place=self.place(index), hint="check the file") from None
+
+
+def open_images(folder: Path, transform: Transform) -> ImageFiles:
+    """Find the images of a folder.
+
+    With ``labels.csv``, that list is what is used, in its order. Otherwise, sub-folders that hold images are the
+    classes: names in code-point order ("10" before "2") number them from 0, and the images anywhere below are their
+    samples. Otherwise, the images of the folder itself are used without labels. Names are ordered by code points;
+    names that begin with a dot are not seen. Raises DataError where there is no image, where images lie both beside
+    and below class folders, and where a class folder holds none.
+    """
+    _require_images_fit(transform, folder)
+    # Pillow loads its decoders at the first need; several threads needing them at once is asking for trouble.
+    Image.init()
+    try:
+        files = list(_files(folder))
+        subfolders = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    except OSError as error:
+        place = str(error.filename or folder)
+        raise DataError(f"cannot read: {error.strerror}", place=place, hint="check the folder") from None
+    if (folder / FILE_NAME).exists():
+        listed = read_labels(folder)
+        others = sum(name != FILE_NAME and name not in listed for name in files)
+        return _images(folder, tuple(listed), tuple(listed.values()), (), others, transform)
+    images = [name for name in files if Path(name).suffix.lower() in _SUFFIXES]
+    others = len(files) - len(images)
+    top = [name for name in images if "/" not in name]
+    if not images:
+        hint = f"put images there ({', '.join(sorted(_SUFFIXES))}), in one sub-folder per class if they have labels"
+        raise DataError("no image in this folder", place=str(folder), hint=hint)
+    if len(top) == len(images):
+        return _images(folder, tuple(top), None, (), others, transform)
+    if top:
+        raise DataError(
+            f"{len(top)} of {len(images)} images lie beside the class folders, the first is {top[0]!r}",
+            place=str(folder),
+            hint=f"move them into class folders, or list files and labels in {FILE_NAME}",
+        )
+    labels = {name: label for label, name in enumerate(subfolders)}
+    classes = [name.split("/", 1)[0] for name in images]
+    empty = sorted(labels.keys() - set(classes))
+    if empty:
+        raise DataError(
+            "no image in this class folder",
+            place=str(folder / empty[0]),
+            hint=f"it would still take a label: remove it, fill it, or list files and labels in {FILE_NAME}",
+        )
+    return _images(folder, tuple(images), tuple(labels[name] for name in classes), tuple(subfolders), others, transform)
+
+
+def decode(path: Path, *, gray: bool) -> Image.Image:
+    """Read one image file as 8-bit gray or RGB; of several frames, the first.
+
+    Palettes, CMYK and opaque alpha are converted, 16-bit gray keeps its high byte, color becomes gray by luma;
+    EXIF orientation is not applied. Raises DataError where the file is no image or damaged, has transparent pixels or
+    pixels of another kind (32-bit, LAB), or is gray where color is wanted.
+    """
+    place = str(path)
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            opened.load()
+            image = opened.copy()
+    except Exception as error:  # decoders raise whatever they like on broken files
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, cut short or no image"
+        hint = "replace or remove the file"
+        raise DataError(f"cannot read this image: {reason}", place=place, hint=hint) from None
+    mode = image.mode
+    if not gray and mode in _GRAY | _GRAY_16_BIT | _GRAY_32_BIT:
+        hint = "convert it to RGB if gray is what it should show, or remove it"
+        raise DataError("a gray image, but the network takes color", place=place, hint=hint)
+    if mode not in _GRAY | _GRAY_16_BIT | _COLOR:
+        hint = "save it as gray or RGB with 8 bits per channel, or its values in a .npy file"
+        raise DataError(f"pixels of kind {mode} have no agreed way to 8 bits", place=place, hint=hint)
+    if mode in _GRAY_16_BIT:
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            hint = "save it without transparency, on the background that the network was trained with"
+            raise DataError("the image is partly transparent", place=place, hint=hint)
+    return image.convert("L" if gray else "RGB")
+
+
+def _images(
+    folder: Path,
+    names: tuple[str, ...],
+    labels: tuple[int, ...] | None,
+    class_names: tuple[str, ...],
+    ignored: int,
+    transform: Transform,
+) -> ImageFiles:
+    array = None if labels is None else np.asarray(labels, dtype=np.int64)
+    return ImageFiles(transform, array, class_names, ignored, folder, names)
+
+
+def _require_images_fit(transform: Transform, folder: Path) -> None:
+    if not transform.is_image or transform.channels not in (1, 3):
+        shape = list(transform.sample_shape)
+        hint = "give a .npy or .npz file, or set layout to the one that the network wants"
+        raise DataError(f"images do not fit a network that takes {shape}", place=str(folder), hint=hint)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _files(folder: Path, prefix: str = "") -> Iterator[str]:
+    """Yield the relative names of all files, folder by folder, each in code-point order."""
+    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+        # A link is followed at the top, where class folders are; deeper, it could lead in circles.
+        if entry.is_dir(follow_symlinks=not prefix):
+            yield from _files(folder / entry.name, f"{prefix}{entry.name}/")
+        elif entry.is_file():
+            yield prefix + entry.name

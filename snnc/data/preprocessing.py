@@ -1,0 +1,65 @@
+"""What is done to an image or an array before a network sees it, as users write it down."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from snnc.validation import parse, read_yaml
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The preprocessing that the network was trained with.
+
+    The order is fixed: decode, channels, resize, crop, scale, mean and std, layout.
+
+    Image files and uint8 arrays are pixels and go through all of it. Float arrays are taken as values that somebody
+    has already resized, ordered and scaled: only mean, std and layout are applied to them.
+    """
+
+    mean: tuple[float, ...] = ()
+    """Subtracted after scaling, in the channel order of the network. Empty: 0. One value stands for all channels."""
+
+    std: tuple[float, ...] = ()
+    """Divided by after the mean is subtracted. Empty: 1. One value stands for all channels."""
+
+    scale: float = 1 / 255
+    """What pixels are multiplied by."""
+
+    resize: tuple[int, int] | int | None = None
+    """(height, width), or the length of the shorter side. Bilinear and antialiased, as Pillow does it."""
+
+    crop: tuple[int, int] | int | None = None
+    """(height, width), or the side of a square, cut from the center."""
+
+    channels: Literal["rgb", "bgr", "gray"] = "rgb"
+    """The order that the network wants. A network with one channel always gets gray."""
+
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    """The layout that the network wants."""
+
+    array_layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    """The layout of array files. "auto" compares with what the network wants. Arrays of pixels are RGB."""
+
+    label_offset: int = 0
+    """Added to every label: 1 for a network whose output 0 is a background class."""
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std), ("scale", (self.scale,))):
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} must be finite")
+        if not all(value > 0 for value in self.std):
+            raise ValueError("std must be positive")
+        if self.scale == 0:
+            raise ValueError("scale must not be 0")
+        if len(self.mean) > 1 and len(self.std) > 1 and len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values, std has {len(self.std)}")
+        for name, size in (("resize", self.resize), ("crop", self.crop)):
+            if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+
+def from_file(path: Path) -> Preprocessing:
+    """Read preprocessing from a YAML file; raises DataError where it is missing and UsageError where it is wrong."""
+    return parse(Preprocessing, read_yaml(path), place=str(path))

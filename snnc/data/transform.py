@@ -1,0 +1,141 @@
+"""Preprocessing fitted to one network: pixels and values -> samples."""
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError
+
+Sample = NDArray[np.float32]
+
+
+@final
+class Transform:
+    """Preprocessing for samples of one shape.
+
+    A sample of three axes is an image of ``channels`` x ``height`` x ``width``, whichever way its layout has them; any
+    other shape can only come from arrays, and has height and width 0. Raises DataError where the preprocessing does
+    not fit the shape.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, sample_shape: tuple[int, ...]) -> None:
+        self.preprocessing = preprocessing
+        self.sample_shape = sample_shape
+        self.is_image = len(sample_shape) == 3
+        self._channels_first = preprocessing.layout == "nchw"
+        self.height = self.width = 0
+        if self.is_image:
+            first, second, third = sample_shape
+            order = (first, second, third) if self._channels_first else (third, first, second)
+            self.channels, self.height, self.width = order
+        else:
+            self.channels = sample_shape[0 if self._channels_first else -1] if sample_shape else 1
+        if preprocessing.channels == "gray" and self.is_image and self.channels != 1:
+            raise DataError(
+                f"channels is gray, but the network takes {self.channels} channels",
+                place="preprocessing.channels",
+                hint="leave it at rgb, or set bgr",
+            )
+        self._mean = self._per_channel("mean", preprocessing.mean)
+        self._std = self._per_channel("std", preprocessing.std)
+
+    @property
+    def resizes(self) -> bool:
+        """Whether pixels may come in other sizes than the network's."""
+        return self.preprocessing.resize is not None or self.preprocessing.crop is not None
+
+    def image(self, image: Image.Image, *, place: str) -> Sample:
+        """Turn an 8-bit image, gray or RGB, into a sample; raises DataError where its size is wrong."""
+        image = self._cropped(self._resized(image), place)
+        pixels = np.asarray(image)
+        return self._sample_of_pixels(pixels[..., None] if pixels.ndim == 2 else pixels, place)
+
+    def pixels(self, pixels: NDArray[np.uint8], *, place: str) -> Sample:
+        """Turn pixels [height, width, channels] into a sample; raises DataError where they cannot be resized."""
+        if not self.resizes:
+            return self._sample_of_pixels(pixels, place)
+        if self.channels not in (1, 3):
+            raise DataError(
+                f"cannot resize pixels of {self.channels} channels",
+                place=place,
+                hint="leave out resize and crop, and save arrays of the size that the network takes",
+            )
+        return self.image(
+            Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)), place=place
+        )
+
+    def scaled(self, values: NDArray[np.uint8]) -> Sample:
+        """Turn uint8 values in the shape of the sample into a sample."""
+        return self.normalized(self._times_scale(values))
+
+    def in_layout(self, values: Sample) -> Sample:
+        """Bring [height, width, channels] into the layout of the network."""
+        return values.transpose(2, 0, 1) if self._channels_first else values
+
+    def normalized(self, values: Sample) -> Sample:
+        """Subtract mean and divide by std, in the shape of the sample."""
+        if self._mean is not None:
+            values = values - self._mean
+        if self._std is not None:
+            values = values / self._std
+        return np.ascontiguousarray(values).reshape(self.sample_shape)
+
+    def _per_channel(self, name: str, values: tuple[float, ...]) -> Sample | None:
+        if not values:
+            return None
+        if len(values) not in (1, self.channels):
+            raise DataError(
+                f"{name} has {len(values)} values, but the network takes {self.channels} channels",
+                place=f"preprocessing.{name}",
+                hint=f"give one value, or {self.channels}",
+            )
+        axes = (1,) * (len(self.sample_shape) - 1)
+        return np.asarray(values, dtype=np.float32).reshape((-1, *axes) if self._channels_first else (-1,))
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        size = self.preprocessing.resize
+        if size is None:
+            return image
+        if isinstance(size, tuple):
+            height, width = size
+        else:
+            shorter = min(image.size)
+            width, height = (size * side // shorter for side in image.size)
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+
+    def _cropped(self, image: Image.Image, place: str) -> Image.Image:
+        size = self.preprocessing.crop
+        if size is None:
+            return image
+        height, width = size if isinstance(size, tuple) else (size, size)
+        if height > image.height or width > image.width:
+            raise DataError(
+                f"the image is {_shown(image.height, image.width)}, smaller than the crop of {_shown(height, width)}",
+                place=place,
+                hint="resize to at least the size of the crop",
+            )
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        return image.crop((left, top, left + width, top + height))
+
+    def _sample_of_pixels(self, pixels: NDArray[np.uint8], place: str) -> Sample:
+        height, width = pixels.shape[:2]
+        if (height, width) != (self.height, self.width):
+            raise DataError(
+                f"the image is {_shown(height, width)}{' after resize and crop' if self.resizes else ''}, "
+                f"but the network takes {_shown(self.height, self.width)}",
+                place=place,
+                hint=f"use --resize {self.height},{self.width}, or resize and crop as the network was trained",
+            )
+        if self.preprocessing.channels == "bgr" and self.channels == 3:
+            pixels = pixels[..., ::-1]
+        return self.normalized(self.in_layout(self._times_scale(pixels)))
+
+    def _times_scale(self, values: NDArray[np.uint8]) -> Sample:
+        return values.astype(np.float32) * np.float32(self.preprocessing.scale)
+
+
+def _shown(height: int, width: int) -> str:
+    return f"{height} x {width} (height x width)"

@@ -1,0 +1,55 @@
+"""Every error a user can cause: one line that names the place, one hint, one exit code."""
+
+from typing import ClassVar
+
+
+class SnncError(Exception):
+    """Base of all errors that snnc raises on purpose.
+
+    ``str(error)`` is the message (one line, the place named at its end as ``@ place``); ``hint`` says what to do
+    about it; ``details`` are further lines where one error stands for many; ``exit_code`` is what the command line
+    ends with.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str, place: str = "", details: tuple[str, ...] = ()) -> None:
+        self.message = message
+        self.hint = hint
+        self.place = place
+        self.details = details
+        super().__init__(f"{message} @ {place}" if place else message)
+
+
+class UsageError(SnncError):
+    """The command line, the project file or the recipe asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class PreconditionError(UsageError):
+    """A pass cannot run on this graph or without this data."""
+
+
+class ModelError(SnncError):
+    """The model file cannot be read, or holds what cannot be converted."""
+
+    exit_code = 3
+
+
+class GateError(SnncError):
+    """A measured figure is worse than the user allows."""
+
+    exit_code = 4
+
+
+class DataError(SnncError):
+    """Images, arrays, labels or files are missing, broken or cannot be written."""
+
+    exit_code = 5
+
+
+class VerificationError(SnncError):
+    """Two executions of what should be the same network differ."""
+
+    exit_code = 6

@@ -1,0 +1,215 @@
+"""onnxruntime's canonical form of a model, as plain data: constants folded, shapes known, idioms gone."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from snnc.errors import ModelError
+from snnc.frontend.expression import Array, Shape
+
+# Fusions that would hide a layer from our passes, or that merge the batch with other axes; the last two split the
+# pairs of quantization and dequantization apart.
+_LEFT_TO_US = [
+    "ConvBNFusion",
+    "ConvMulFusion",
+    "MatMul_BatchNormalization_Fusion",
+    "MatMulAddFusion",
+    "EnsureUniqueDQForNodeUnit",
+    "QDQPropagationTransformer",
+]
+_FATAL_ONLY = 4
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxNode:
+    """One operation of the canonical file. An optional input or output that is left out is called ""."""
+
+    name: str
+    kind: str
+    attributes: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """What messages call it: its name, or that of its value where it has none."""
+        return self.name or self.outputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxGraph:
+    """A canonical file: nodes in topological order, constants, and the shapes of values that are known."""
+
+    nodes: tuple[OnnxNode, ...]
+    constants: Mapping[str, Array]
+    shapes: Mapping[str, Shape]
+    outputs: tuple[str, ...]
+    opset: int
+
+    @cached_property
+    def producers(self) -> Mapping[str, OnnxNode]:
+        """The node that computes each value."""
+        return {value: node for node in self.nodes for value in node.outputs if value}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[OnnxNode, ...]]:
+        """The nodes that read each value, once per reading."""
+        readers: dict[str, list[OnnxNode]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                readers.setdefault(value, []).append(node)
+        return {value: tuple(nodes) for value, nodes in readers.items()}
+
+    def only_consumer(self, value: str) -> OnnxNode | None:
+        """Return the node that alone reads a value, None where several do or the value leaves the network."""
+        readers = self.consumers.get(value, ())
+        return readers[0] if len(readers) == 1 and value not in self.outputs else None
+
+
+def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
+    """Return the canonical form of a model with pinned shapes; raises ModelError where onnxruntime refuses it.
+
+    Operations that onnxruntime does not know are kept, with whatever shapes the file says they have.
+    """
+    known, foreign = _cut(pinned)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "canonical.onnx"
+        options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+        options.optimized_model_filepath = str(path)
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        start_session(known, options, place, disabled_optimizers=_LEFT_TO_US)
+        optimized = onnx.load(path)
+    return _parsed(onnx.shape_inference.infer_shapes(optimized), pinned, foreign)
+
+
+def session_options(level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.SessionOptions:
+    """Return quiet options; one thread is fastest for a sample or two."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = 1
+    return options
+
+
+def start_session(
+    model: ModelProto, options: onnxruntime.SessionOptions, place: str, **arguments: Any
+) -> onnxruntime.InferenceSession:
+    """Start onnxruntime on a model; raises ModelError with its reason where it refuses."""
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            # Else a failure is printed to stdout and tried again.
+            enable_fallback=0,
+            **arguments,
+        )
+    except Exception as error:
+        raise refusal(error, place) from error
+
+
+def refusal(error: Exception, place: str) -> ModelError:
+    """Return what an exception of onnxruntime, whose classes share no base that it exports, means to the user."""
+    reason = str(error).strip().splitlines()[0]
+    hint = "check the file with onnx.checker; where it was exported for a fixed batch, export it for a batch of 1"
+    return ModelError(f"not a valid network: {reason}", place=place, hint=hint)
+
+
+def _cut(model: ModelProto) -> tuple[ModelProto, list[NodeProto]]:
+    """Take out the nodes that onnxruntime cannot know: what they read becomes output, what they compute input."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    functions = {(function.domain, function.name) for function in model.functions}
+    foreign = [node for node in model.graph.node if not _known(node, versions, functions)]
+    if not foreign:
+        return model, []
+    known = ModelProto()
+    known.CopyFrom(model)
+    graph = known.graph
+    gone = {node.output[0] for node in foreign}
+    kept = [node for node in graph.node if node.output[0] not in gone]
+    del graph.node[:]
+    graph.node.extend(kept)
+    computed = {value for node in kept for value in node.output}
+    outputs = {value.name for value in graph.output}
+    for node in foreign:
+        graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.output if name)
+        lost = [name for name in node.input if name in computed and name not in outputs]
+        graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in lost)
+        outputs.update(lost)
+    return known, foreign
+
+
+def _known(node: NodeProto, versions: Mapping[str, int], functions: set[tuple[str, str]]) -> bool:
+    if (node.domain, node.op_type) in functions or node.domain.startswith("com.microsoft"):
+        return True
+    return bool(onnx.defs.has(node.op_type, node.domain)) and node.domain in versions
+
+
+def _parsed(model: ModelProto, pinned: ModelProto, foreign: list[NodeProto]) -> OnnxGraph:
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in constants.items()}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        dimensions = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in dimensions):
+            shapes.setdefault(value.name, tuple(axis.dim_value for axis in dimensions))
+    nodes = []
+    for node in _ordered([*graph.node, *foreign], {*constants, *(value.name for value in pinned.graph.input)}):
+        parsed = _parsed_node(node)
+        weight = _dequantized(parsed, constants)
+        if weight is None:
+            nodes.append(parsed)
+        else:
+            constants[parsed.outputs[0]] = weight
+            shapes[parsed.outputs[0]] = tuple(weight.shape)
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    return OnnxGraph(tuple(nodes), constants, shapes, tuple(value.name for value in pinned.graph.output), opset)
+
+
+def _ordered(nodes: list[NodeProto], available: set[str]) -> list[NodeProto]:
+    """Put nodes in topological order, keeping theirs where it is one."""
+    ready = {"", *available}
+    ordered: list[NodeProto] = []
+    waiting = nodes
+    while waiting:
+        later = []
+        for node in waiting:
+            if all(name in ready for name in node.input):
+                ordered.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            return ordered + later
+        waiting = later
+    return ordered
+
+
+def _parsed_node(node: NodeProto) -> OnnxNode:
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return OnnxNode(node.name, node.op_type, attributes, tuple(node.input), tuple(node.output))
+
+
+def _dequantized(node: OnnxNode, constants: Mapping[str, Array]) -> Array | None:
+    """Return the value of a dequantized constant, None for any other node."""
+    if node.kind != "DequantizeLinear" or any(name and name not in constants for name in node.inputs):
+        return None
+    if node.attributes.get("block_size", 0):
+        return None
+    values, scale, *rest = (constants[name] for name in node.inputs if name)
+    zero = rest[0] if rest else np.zeros((), values.dtype)
+    shape = [1] * values.ndim
+    if scale.size > 1:
+        shape[node.attributes.get("axis", 1)] = scale.size
+    steps = values.astype(np.int32) - zero.astype(np.int32).reshape(shape if zero.size > 1 else ())
+    factors = scale.reshape(shape if scale.size > 1 else ())
+    weight: Array = steps.astype(np.float32) * factors.astype(np.float32)
+    return weight

@@ -1,0 +1,105 @@
+"""Sums, and products with constants."""
+
+import numpy as np
+
+from snnc import ops
+from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, tensor
+from snnc.frontend.operators import operators
+
+# The element type FLOAT of ONNX; the file's other floating types are read as this one.
+_FLOAT = 1
+
+
+@operators.register("Add")
+def add(call: Call) -> Expression:
+    """Read a sum of activations, of an activation and a constant, or of both kinds."""
+    return _sum(call)
+
+
+@operators.register("Sum")
+def total(call: Call) -> Expression:
+    """Read a sum of any number of inputs."""
+    return _sum(call)
+
+
+@operators.register("Mean")
+def average(call: Call) -> Expression:
+    """Read the element-wise mean of any number of inputs."""
+    return chain(_sum(call), ops.Affine(tensor(1 / len(call.shapes)), None))
+
+
+@operators.register("Sub")
+def subtract(call: Call) -> Expression:
+    """Read a difference."""
+    if call.constants[1] is not None:
+        return _affine(call, 0, None, -call.constants[1])
+    if call.constants[0] is not None:
+        return _affine(call, 1, np.float32(-1), call.constants[0])
+    negative = chain(call.broadcast(1), ops.Affine(tensor(-1.0), None))
+    return Apply(ops.Add(), (call.broadcast(0), negative))
+
+
+@operators.register("Neg")
+def negate(call: Call) -> Expression:
+    """Read a change of sign."""
+    return _affine(call, 0, np.float32(-1), None)
+
+
+@operators.register("Mul")
+def multiply(call: Call) -> Expression:
+    """Read a product with a constant."""
+    computed = call.computed()
+    if len(computed) != 1:
+        reason = "it multiplies two activations, which spikes cannot do"
+        raise UnsupportedError(reason, "gates and SiLU have no spiking form here; train with ReLU and without gates")
+    return _affine(call, computed[0], call.constant(1 - computed[0]), None)
+
+
+@operators.register("Div")
+def divide(call: Call) -> Expression:
+    """Read a quotient by a constant."""
+    if call.constants[1] is None:
+        raise UnsupportedError("it divides by an activation", "normalize with BatchNorm instead of LayerNorm")
+    if not np.all(call.constants[1]):
+        raise UnsupportedError("it divides by zero", "check the file")
+    return _affine(call, 0, 1 / call.constants[1].astype(np.float64), None)
+
+
+@operators.register("Identity")
+def identity(call: Call) -> Expression:
+    """Read nothing at all."""
+    return call.framed(())[0]
+
+
+@operators.register("Dropout")
+def dropout(call: Call) -> Expression:
+    """Read dropout, which does nothing once training is over."""
+    training = call.given(2)
+    if training is not None and training.any():
+        raise UnsupportedError("dropout in training mode", "call model.eval() before the export")
+    return call.framed(())[0]
+
+
+@operators.register("Cast")
+def cast(call: Call) -> Expression:
+    """Read a conversion between floating types."""
+    if call.integer("to", _FLOAT) != _FLOAT:
+        raise UnsupportedError("it converts activations to integers", "keep activations in floating point")
+    return call.framed(())[0]
+
+
+def _sum(call: Call) -> Expression:
+    computed = call.computed()
+    constants = [array for array in call.constants if array is not None]
+    value: Expression = call.broadcast(computed[0])
+    if len(computed) > 1:
+        value = Apply(ops.Add(), tuple(call.broadcast(index) for index in computed))
+    for array in constants:
+        value = chain(value, ops.Affine(None, call.broadcast_constant(array)))
+    return value
+
+
+def _affine(call: Call, index: int, scale: Array | np.float32 | None, shift: Array | None) -> Expression:
+    factor = None if scale is None else call.broadcast_constant(np.asarray(scale))
+    offset = None if shift is None else call.broadcast_constant(np.asarray(shift))
+    return chain(call.broadcast(index), ops.Affine(factor, offset))

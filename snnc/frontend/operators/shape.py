@@ -1,0 +1,306 @@
+"""Operations that only move values: reshapes, slices, gathers, pads and nearest resizing."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from snnc import ops
+from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, stored, tensor
+from snnc.frontend.operators import operators
+
+
+@operators.register("Reshape")
+def reshape(call: Call) -> Expression:
+    """Read another shape; shapes are static, so the output's says it all."""
+    return _reshaped(call)
+
+
+@operators.register("Flatten")
+def flatten(call: Call) -> Expression:
+    """Read the merging of axes."""
+    return _reshaped(call)
+
+
+@operators.register("Squeeze")
+def squeeze(call: Call) -> Expression:
+    """Read the removal of axes of length 1."""
+    return _reshaped(call)
+
+
+@operators.register("Unsqueeze")
+def unsqueeze(call: Call) -> Expression:
+    """Read the insertion of axes of length 1."""
+    return _reshaped(call)
+
+
+@operators.register("Transpose")
+def transpose(call: Call) -> Expression:
+    """Read another order of the axes."""
+    rank = len(call.shape())
+    order = call.integers("perm", tuple(reversed(range(rank))))
+    operand, offset = call.framed(() if order[:1] == (0,) else (0,))
+    ours = tuple(range(offset)) + tuple(axis + offset for axis in order)
+    return call.framed_result(chain(operand, ops.Transpose(ours)), offset)
+
+
+@operators.register("Concat")
+def concatenate(call: Call) -> Expression:
+    """Read a concatenation; constants at either end become padding plus a shift."""
+    computed = call.computed()
+    first, last = computed[0], computed[-1]
+    if computed != tuple(range(first, last + 1)):
+        raise UnsupportedError("a constant stands between concatenated activations", "put it at either end")
+    axis = call.axis(call.integer("axis", 1), first)
+    frames = [call.framed((axis,), index) for index in computed]
+    offset = frames[0][1]
+    value: Expression = frames[0][0]
+    if len(frames) > 1:
+        value = Apply(ops.Concat(axis + offset), tuple(operand for operand, _ in frames))
+    if len(computed) < len(call.shapes):
+        value = _bordered(call, value, axis, offset)
+    return call.framed_result(value, offset)
+
+
+@operators.register("Slice")
+def cut(call: Call) -> Expression:
+    """Read slices along some axes."""
+    shape = call.shape()
+    starts, stops = call.listed("starts", 1), call.listed("ends", 2)
+    axes = tuple(call.axis(axis) for axis in call.listed("axes", 3, range(len(starts))))
+    steps = call.listed("steps", 4, (1,) * len(starts))
+    operand, offset = call.framed(axes)
+    value: Expression = operand
+    for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
+        # Bounds clamp as Python's do, but "before the first" is written with any very negative number.
+        indices = range(shape[axis])[slice(start, None if step < 0 and stop < -shape[axis] else stop, step)]
+        value = _taken(value, axis + offset, tuple(indices), shape[axis])
+    return call.framed_result(value, offset)
+
+
+@operators.register("Split")
+def split(call: Call) -> tuple[Expression, ...]:
+    """Read several slices of one axis."""
+    axis = call.axis(call.integer("axis", 0))
+    operand, offset = call.framed((axis,))
+    stops = list(itertools.accumulate(shape[axis] for shape in call.outputs))
+    bounds = zip([0, *stops], stops, strict=False)
+    parts = [Apply(ops.Slice(axis + offset, start, stop), (operand,)) for start, stop in bounds]
+    return tuple(call.framed_result(part, offset, output) for output, part in enumerate(parts))
+
+
+@operators.register("Gather")
+def gather(call: Call) -> Expression:
+    """Read the entries of one axis at constant indices."""
+    if call.constants[0] is not None:
+        raise UnsupportedError("it looks rows up in a table", "embeddings of integers are not supported")
+    axis = call.axis(call.integer("axis", 0))
+    length = call.shape()[axis]
+    wanted = call.constant(1, "the list of indices")
+    indices = tuple(int(index) % length for index in wanted.reshape(-1))
+    operand, offset = call.framed((axis,))
+    value = _taken(operand, axis + offset, indices, length)
+    return call.framed_result(value, offset) if wanted.ndim == 1 else call.settled(value)
+
+
+@operators.register("Expand")
+def expand(call: Call) -> Expression:
+    """Read the repetition of axes of length 1."""
+    operand, shape = call.broadcast(0), call.shape()
+    target = stored(call.output)
+    value: Expression = operand
+    for axis, (old, new) in enumerate(zip(operand.shape, target, strict=True), start=1):
+        if old != new:
+            value = chain(value, ops.Take(axis, (0,) * new))
+    return value if shape else call.settled(value)
+
+
+@operators.register("Tile")
+def tile(call: Call) -> Expression:
+    """Read the repetition of whole axes."""
+    repeats = call.listed("repeats", 1)
+    touched = tuple(axis for axis, count in enumerate(repeats) if count != 1)
+    operand, offset = call.framed(touched)
+    value: Expression = operand
+    for axis in touched:
+        indices = tuple(range(call.shape()[axis])) * repeats[axis]
+        value = chain(value, ops.Take(axis + offset, indices))
+    return call.framed_result(value, offset)
+
+
+@operators.register("DepthToSpace")
+def depth_to_space(call: Call) -> Expression:
+    """Read the spreading of channels over blocks of pixels, also known as pixel shuffle."""
+    size = call.integer("blocksize", 1)
+    operand = call.sample()
+    channels, height, width = operand.shape
+    rest = channels // size**2
+    if call.text("mode", "DCR") == "CRD":
+        split_shape, order = (rest, size, size, height, width), (0, 1, 4, 2, 5, 3)
+    else:
+        split_shape, order = (size, size, rest, height, width), (0, 3, 4, 1, 5, 2)
+    return call.settled(chain(operand, ops.Reshape(split_shape), ops.Transpose(order)))
+
+
+@operators.register("SpaceToDepth")
+def space_to_depth(call: Call) -> Expression:
+    """Read the gathering of blocks of pixels into channels."""
+    size = call.integer("blocksize", 1)
+    operand = call.sample()
+    channels, height, width = operand.shape
+    blocks = ops.Reshape((channels, height // size, size, width // size, size))
+    return call.settled(chain(operand, blocks, ops.Transpose((0, 3, 5, 1, 2, 4))))
+
+
+@operators.register("Pad")
+def pad(call: Call) -> Expression:
+    """Read padding with a constant, a mirror image, the edge or a wrapped copy; negative padding crops."""
+    shape = call.shape()
+    name = "paddings" if "paddings" in call.attributes else "pads"
+    amounts = call.listed(name, 1)
+    axes = tuple(call.axis(axis) for axis in call.listed("axes", 3, range(len(shape))))
+    value_given = call.given(2)
+    fill = call.number("value", 0.0) if value_given is None else float(value_given.reshape(-1)[0])
+    borders = {axis: (amounts[i], amounts[len(axes) + i]) for i, axis in enumerate(axes)}
+    borders = {axis: border for axis, border in borders.items() if any(border)}
+    operand, offset = call.framed(tuple(borders))
+    mode = call.text("mode", "constant")
+    value: Expression = operand
+    for axis, (begin, end) in borders.items():
+        kept = (max(-begin, 0), shape[axis] - max(-end, 0))
+        value = _taken(value, axis + offset, tuple(range(*kept)), shape[axis])
+        if mode != "constant":
+            indices = _mirrored(kept[1] - kept[0], max(begin, 0), max(end, 0), mode)
+            value = _taken(value, axis + offset, indices, kept[1] - kept[0])
+    positive = {axis + offset - 1: (max(begin, 0), max(end, 0)) for axis, (begin, end) in borders.items()}
+    if mode == "constant" and any(any(border) for border in positive.values()):
+        pairs = [positive.get(axis, (0, 0)) for axis in range(len(operand.shape))]
+        value = chain(value, ops.Pad(tuple(b for b, _ in pairs) + tuple(e for _, e in pairs), fill))
+    return call.framed_result(value, offset)
+
+
+@operators.register("Resize")
+def resize(call: Call) -> Expression:
+    """Read nearest-neighbor resizing as a choice of indices per axis."""
+    if call.opset < 11:
+        return _nearest(call, call.constant(1, "its scale"), "asymmetric", "floor")
+    if call.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise UnsupportedError("resizing that keeps the aspect ratio", "export it with explicit sizes")
+    scales = call.given(2)
+    if scales is not None and not scales.size:
+        scales = None
+    where = call.text("coordinate_transformation_mode", "half_pixel")
+    return _nearest(call, scales, where, call.text("nearest_mode", "round_prefer_floor"))
+
+
+@operators.register("Upsample")
+def upsample(call: Call) -> Expression:
+    """Read nearest-neighbor resizing as opsets 7 to 9 write it."""
+    scales = np.asarray(call.attributes["scales"]) if "scales" in call.attributes else call.constant(1, "its scale")
+    return _nearest(call, scales, "asymmetric", "floor")
+
+
+def _reshaped(call: Call) -> Expression:
+    return call.settled(call.framed(())[0])
+
+
+def _taken(value: Expression, axis: int, indices: tuple[int, ...], length: int) -> Expression:
+    """Return the entries of an axis, as a slice where they lie evenly in a row, as they are where all are kept."""
+    if not indices:
+        raise UnsupportedError("its output is empty", "check the file")
+    if indices == tuple(range(length)):
+        return value
+    step = indices[1] - indices[0] if len(indices) > 1 else 1
+    row = tuple(range(indices[0], indices[-1] + 1, step)) if step > 0 else ()
+    if indices == row and len(indices) > 1:
+        return chain(value, ops.Slice(axis, indices[0], indices[-1] + 1, step))
+    return chain(value, ops.Take(axis, indices))
+
+
+def _bordered(call: Call, value: Expression, axis: int, offset: int) -> Expression:
+    """Return a value between the constants that are concatenated to it."""
+    computed = call.computed()
+    output = call.output[1 - offset :]
+    place = axis - 1 + offset
+    zeros = [0] * len(output)
+    parts = [np.zeros(call.shape(index)) if a is None else a for index, a in enumerate(call.constants)]
+    begins, ends = zeros.copy(), zeros.copy()
+    begins[place] = sum(part.shape[axis] for part in parts[: computed[0]])
+    ends[place] = sum(part.shape[axis] for part in parts[computed[-1] + 1 :])
+    shift = np.concatenate(parts, axis)
+    return chain(value, ops.Pad((*begins, *ends)), ops.Affine(None, tensor(shift.reshape(output))))
+
+
+def _mirrored(length: int, begin: int, end: int, mode: str) -> tuple[int, ...]:
+    """Return the indices that pad an axis in one of ONNX's modes."""
+    positions = range(-begin, length + end)
+    if mode == "edge":
+        return tuple(min(max(position, 0), length - 1) for position in positions)
+    if mode == "wrap":
+        return tuple(position % length for position in positions)
+    if mode == "reflect":
+        period = max(2 * (length - 1), 1)
+        return tuple(min(position % period, period - position % period) for position in positions)
+    raise UnsupportedError(f"padding mode {mode!r}", "pad with a constant, 'reflect', 'edge' or 'wrap'")
+
+
+def _nearest(call: Call, scales: Array | None, where: str, rounding: str) -> Expression:
+    if call.text("mode", "nearest") != "nearest":
+        mode = call.text("mode", "nearest")
+        raise UnsupportedError(f"{mode} resizing", "resize with mode='nearest', or by a transposed convolution")
+    if where not in _COORDINATES:
+        raise UnsupportedError(f"resizing with {where!r}", f"one of: {', '.join(sorted(_COORDINATES))}")
+    shape, output = call.shape(), call.output
+    axes = tuple(call.axis(axis) for axis in call.integers("axes", range(len(shape))))
+    given = {} if scales is None else dict(zip(axes, scales.reshape(-1).tolist(), strict=True))
+    changed = [axis for axis in range(len(shape)) if given.get(axis, output[axis] / shape[axis]) != 1]
+    operand, offset = call.framed(changed)
+    value: Expression = operand
+    for axis in changed:
+        scale = given.get(axis, output[axis] / shape[axis])
+        positions = _COORDINATES[where](np.arange(output[axis], dtype=np.float32), scale, shape[axis], output[axis])
+        indices = np.clip(_ROUNDINGS[rounding](positions), 0, shape[axis] - 1)
+        value = _taken(value, axis + offset, tuple(int(index) for index in indices), shape[axis])
+    return call.framed_result(value, offset)
+
+
+def _align_corners(x: Array, scale: float, old: int, new: int) -> Array:
+    return x * np.float32((old - 1) / (new - 1)) if new > 1 else x * 0
+
+
+def _half_pixel(x: Array, scale: float, old: int, new: int) -> Array:
+    return (x + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
+
+
+def _half_pixel_symmetric(x: Array, scale: float, old: int, new: int) -> Array:
+    adjustment = np.float32(new) / np.float32(scale * old)
+    return np.float32(old / 2) * (1 - adjustment) + _half_pixel(x, scale, old, new)
+
+
+def _torch_half_pixel(x: Array, scale: float, old: int, new: int) -> Array:
+    return _half_pixel(x, scale, old, new) if new > 1 else x * 0
+
+
+def _half_pixel_start(x: Array, scale: float, old: int, new: int) -> Array:
+    return (x + np.float32(0.5)) / np.float32(scale)
+
+
+def _asymmetric(x: Array, scale: float, old: int, new: int) -> Array:
+    return x / np.float32(scale)
+
+
+_COORDINATES: dict[str, Callable[[Array, float, int, int], Array]] = {
+    "align_corners": _align_corners,
+    "asymmetric": _asymmetric,
+    "half_pixel": _half_pixel,
+    "half_pixel_symmetric": _half_pixel_symmetric,
+    "pytorch_half_pixel": _torch_half_pixel,
+    "tf_half_pixel_for_nn": _half_pixel_start,
+}
+
+_ROUNDINGS: dict[str, Callable[[Array], Array]] = {
+    "ceil": np.ceil,
+    "floor": np.floor,
+    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
+    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
+}

@@ -1,0 +1,231 @@
+"""The walk over a canonical file that every reading takes: one verdict per node, and the graph where all are fine."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from snnc import ops
+from snnc.frontend.canonical import OnnxGraph, OnnxNode
+from snnc.frontend.cost import macs
+from snnc.frontend.expression import Apply, Array, Call, Converter, Expression, Operand, Shape, UnsupportedError, stored
+from snnc.frontend.operators import operators
+from snnc.frontend.operators.linear import matrix_product_with_bias
+from snnc.frontend.quantization import staircases
+from snnc.frontend.reasons import reason
+from snnc.ir import Graph, Input, Node, Op
+
+FOLDED = "folded away"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one operation of the file, whose name ``name`` is; ``problem`` is "" where it is supported.
+
+    ``becomes`` names our operations, or says "folded away", or is "" where there is a problem. ``macs`` are the
+    multiply-accumulates of one sample, ``share`` what fraction of the whole network's they are.
+    """
+
+    name: str
+    operation: str
+    becomes: str
+    macs: int
+    share: float
+    problem: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """The result of a walk: one verdict per canonical node, and the graph where no verdict has a problem."""
+
+    verdicts: tuple[Verdict, ...]
+    graph: Graph | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """Nodes that become one expression: those read ``inputs``, the last one's name and outputs are kept."""
+
+    members: tuple[OnnxNode, ...]
+    inputs: tuple[str, ...]
+    express: Converter
+
+    @property
+    def last(self) -> OnnxNode:
+        return self.members[-1]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a value of the file is: the node of ours that computes it as samples of ``shape``."""
+
+    node: str
+    shape: Shape
+
+
+def walk(file: OnnxGraph, input_name: str, input_shape: Shape) -> Walked:
+    """Express every node of a file whose input takes samples of ``input_shape``."""
+    total = max(sum(macs(node, file.shapes) for node in file.nodes), 1)
+    builder = _Builder()
+    builder.enter(input_name, input_shape)
+    verdicts: dict[int, Verdict] = {}
+    for layer in _layers(file):
+        becomes, problem, hint = _try(builder, file, layer)
+        for node in layer.members:
+            cost = macs(node, file.shapes)
+            verdicts[id(node)] = Verdict(node.label, node.kind, becomes, cost, cost / total, problem, hint)
+    ordered = tuple(verdicts[id(node)] for node in file.nodes)
+    if any(verdict.problem for verdict in ordered):
+        return Walked(ordered, None)
+    return Walked(ordered, builder.graph(file.outputs))
+
+
+def _try(builder: "_Builder", file: OnnxGraph, layer: _Layer) -> tuple[str, str, str]:
+    """Build a layer; return what it becomes, or the problem and a hint."""
+    first, *others = layer.last.outputs
+    results = [first, *(value for value in others if _is_read(file, value))]
+    try:
+        if not all(value in file.shapes for value in layer.inputs if value):
+            raise UnsupportedError("the shape of its input is not known", "resolve the problems before it first")
+        if not all(value in file.shapes for value in results):
+            raise UnsupportedError("the shape of its output is not known", "export the network with static shapes")
+        return builder.build(layer, _call(file, layer)), "", ""
+    except UnsupportedError as error:
+        return "", error.reason, error.hint
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+        # What the converters expect of a node the file may not keep; this is the door, where it is said politely.
+        problem = f"its parameters make no sense ({type(error).__name__}: {error})"
+        return "", problem, "check the file with onnx.checker"
+
+
+def _call(file: OnnxGraph, layer: _Layer) -> Call:
+    outputs = [value for value in layer.last.outputs if value]
+    return Call(
+        kind=layer.last.kind,
+        opset=file.opset,
+        attributes=layer.members[0].attributes,
+        shapes=tuple(file.shapes[value] if value else None for value in layer.inputs),
+        constants=tuple(file.constants.get(value) for value in layer.inputs),
+        outputs=tuple(file.shapes.get(value, ()) for value in outputs),
+        read=tuple(_is_read(file, value) for value in outputs),
+    )
+
+
+def _is_read(file: OnnxGraph, value: str) -> bool:
+    return value in file.outputs or value in file.consumers
+
+
+def _layers(file: OnnxGraph) -> Iterator[_Layer]:
+    """Group the nodes into layers, in the order of their last nodes."""
+    groups = [_Layer(found.members, (found.input,), found.express) for found in staircases(file)]
+    groups += _biased_products(file)
+    grouped = {id(node): group for group in groups for node in group.members}
+    for node in file.nodes:
+        group = grouped.get(id(node))
+        if group is None:
+            yield _Layer((node,), node.inputs, _converter(node.kind))
+        elif node is group.last:
+            yield group
+
+
+def _converter(kind: str) -> Converter:
+    if kind not in operators:
+        return _never
+    return operators[kind]
+
+
+def _never(call: Call) -> Expression:
+    raise UnsupportedError(*reason(call.kind))
+
+
+def _biased_products(file: OnnxGraph) -> Iterator[_Layer]:
+    """Find products with a constant matrix of which alone a constant bias is the sequel."""
+    for node in file.nodes:
+        if node.kind != "MatMul" or node.inputs[0] in file.constants or node.inputs[1] not in file.constants:
+            continue
+        following = file.only_consumer(node.outputs[0])
+        if following is None or following.kind != "Add":
+            continue
+        (other,) = (value for value in following.inputs if value != node.outputs[0])
+        weight, bias = file.constants[node.inputs[1]], file.constants.get(other)
+        same = file.shapes.get(node.outputs[0]) == file.shapes.get(following.outputs[0])
+        if bias is not None and same and weight.ndim == 2 and bias.shape[-1:] == weight.shape[1:] == (bias.size,):
+            yield _Layer((node, following), node.inputs, _with_bias(bias))
+
+
+def _with_bias(bias: Array) -> Callable[[Call], Expression]:
+    return lambda call: matrix_product_with_bias(call, bias)
+
+
+class _Builder:
+    """Our nodes as they come to be; the one mutable thing in the front end, alive for one walk."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._names: set[str] = set()
+        self._values: dict[str, _Stored] = {}
+
+    def enter(self, value: str, shape: Shape) -> None:
+        """Make the network's input."""
+        name = self._named(value)
+        self._nodes[name] = Node(name, Input(shape), (), value)
+        self._values[value] = _Stored(name, shape)
+
+    def build(self, layer: _Layer, call: Call) -> str:
+        """Make the nodes of a layer; return what it becomes. Raises UnsupportedError before anything is made."""
+        expressed = layer.express(call)
+        expressions = expressed if isinstance(expressed, tuple) else (expressed,)
+        outputs = [value for value in layer.last.outputs if value]
+        used: list[Op] = []
+        for index, (output, expression) in enumerate(zip(outputs, expressions, strict=False)):
+            label = layer.last.label if len(expressions) == 1 else f"{layer.last.label}_{index}"
+            self._values[output] = _Stored(self._emit(expression, layer, label, used), stored(call.outputs[index]))
+        return ", ".join(dict.fromkeys(type(op).__name__ for op in used)) or FOLDED
+
+    def graph(self, outputs: tuple[str, ...]) -> Graph:
+        """Return the graph of what the outputs need."""
+        names = [self._values[value].node for value in outputs]
+        return Graph.without_dead(Graph.of(self._nodes.values(), names))
+
+    def _emit(self, expression: Expression, layer: _Layer, label: str, used: list[Op]) -> str:
+        """Make the nodes of an expression, the outermost called after ``label``; return that one's name."""
+        if isinstance(expression, Operand):
+            value = layer.inputs[expression.index]
+            at = self._values.get(value, _Stored("", expression.shape))
+            if at.shape == expression.shape:
+                return at.node
+            op: Op = ops.Reshape(expression.shape)
+            arguments: tuple[str, ...] = (at.node,)
+            name = self._named(label)
+        else:
+            simple = _without_detour(expression)
+            if isinstance(simple, Operand):
+                return self._emit(simple, layer, label, used)
+            name = self._named(label)
+            op = simple.op
+            arguments = tuple(self._emit(part, layer, f"{name}_{_suffix(part)}", used) for part in simple.arguments)
+        used.append(op)
+        self._nodes[name] = Node(name, op, arguments, layer.last.label)
+        return name
+
+    def _named(self, wanted: str) -> str:
+        """Return an identifier made of a name of the file, unique in the graph."""
+        plain = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_") or "node"
+        plain = plain if not plain[0].isdigit() else f"node_{plain}"
+        name, count = plain, 1
+        while name in self._names:
+            count += 1
+            name = f"{plain}_{count}"
+        self._names.add(name)
+        return name
+
+
+def _without_detour(expression: Apply) -> Expression:
+    """Read a reshape of a reshaped input as one reshape."""
+    if isinstance(expression.op, ops.Reshape) and isinstance(expression.arguments[0], Operand):
+        return Operand(expression.arguments[0].index, expression.op.shape)
+    return expression
+
+
+def _suffix(expression: Expression) -> str:
+    return "reshape" if isinstance(expression, Operand) else type(expression.op).__name__.lower()

@@ -1,0 +1,29 @@
+"""Where the windows of convolutions and pools lie."""
+
+from collections.abc import Sequence
+
+from snnc.frontend.expression import Call
+
+
+def automatic_padding(
+    call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the padding that ``pads`` or ``auto_pad`` means: all the beginnings, then all the ends."""
+    mode = call.text("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "VALID"):
+        return call.integers("pads", (0,) * 2 * len(kernel)) if mode == "NOTSET" else (0,) * 2 * len(kernel)
+    spatial = zip(call.shape()[2:], kernel, stride, dilation, strict=True)
+    totals = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in spatial]
+    small = [total // 2 for total in totals]
+    large = [total - half for total, half in zip(totals, small, strict=True)]
+    return tuple(small + large) if mode == "SAME_UPPER" else tuple(large + small)
+
+
+def overhang(
+    call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: Sequence[int]
+) -> tuple[int, ...]:
+    """Return how far, per axis, the last window reaches over the padded input, as it may where lengths round up."""
+    axes = len(kernel)
+    spatial = zip(call.shape()[2:], call.output[2:], kernel, stride, dilation, strict=True)
+    ends = [(out - 1) * s + (k - 1) * d + 1 - n for n, out, k, s, d in spatial]
+    return tuple(max(end - padding[axis] - padding[axes + axis], 0) for axis, end in enumerate(ends))

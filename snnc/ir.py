@@ -1,0 +1,198 @@
+"""The one representation: an immutable graph of typed operations."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import ClassVar, Self, TypeVar, final
+
+import torch
+from torch import Tensor
+
+OpKind = TypeVar("OpKind", bound="Op")
+
+
+class Op(ABC):
+    """One stateless operation on tensors ``[N, ...]``; a frozen dataclass whose fields are all there is to it.
+
+    ``linear`` says that the operation is affine in its inputs taken together, so that it commutes with the mean
+    over time. Those that are not are lifted to spike trains by temporal differences (see ``snnc.run``).
+    """
+
+    linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Compute the output from inputs whose first axis is the batch."""
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return this operation with ``function`` applied to every tensor field."""
+        changed = {name: function(tensor) for name, tensor in self.tensors().items()}
+        return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that are tensors, by name."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Input(Op):
+    """Where a network's input enters: ``shape`` is that of one sample. Called with nothing, one blank sample."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return torch.zeros(1, *self.shape)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A named operation. ``source`` is the name that the user's file gave it, for messages."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    source: str = ""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in topological order. ``inputs`` name ``Input`` nodes, ``outputs`` any nodes.
+
+    Raises ValueError when a name is missing, used twice or used before it is computed: an invalid graph
+    cannot be built.
+    """
+
+    nodes: Mapping[str, Node]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for name, node in self.nodes.items():
+            if name != node.name:
+                raise ValueError(f"node {node.name!r} is filed under {name!r}")
+            for value in node.inputs:
+                if value not in seen:
+                    raise ValueError(f"node {name!r} uses {value!r} before it is computed")
+            seen.add(name)
+        if not self.outputs:
+            raise ValueError("a graph needs an output")
+        for name in self.outputs:
+            if name not in seen:
+                raise ValueError(f"output {name!r} is not computed")
+        object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
+
+    @classmethod
+    def of(cls, nodes: Iterable[Node], outputs: Iterable[str]) -> Graph:
+        """Build a graph from nodes in topological order; raises ValueError on a name used twice."""
+        filed: dict[str, Node] = {}
+        for node in nodes:
+            if node.name in filed:
+                raise ValueError(f"two nodes are called {node.name!r}")
+            filed[node.name] = node
+        return cls(filed, tuple(outputs))
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the nodes that take the network's inputs."""
+        return tuple(self.ops(Input))
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
+        """For every node the names of the nodes that read it, in topological order."""
+        readers: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            for value in dict.fromkeys(node.inputs):
+                readers[value].append(node.name)
+        return {name: tuple(values) for name, values in readers.items()}
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """For every node the shape of its output without the batch axis, found by running one blank sample.
+
+        Raises ValueError that names the node whose operation does not fit its inputs.
+        """
+        values: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for name, node in self.nodes.items():
+                try:
+                    values[name] = node.op(*(values[value] for value in node.inputs))
+                except (RuntimeError, IndexError, ValueError, TypeError) as error:
+                    reason = str(error).splitlines()[0]
+                    raise ValueError(f"node {name!r} does not fit its inputs: {reason}") from error
+        return {name: tuple(value.shape[1:]) for name, value in values.items()}
+
+    def op(self, name: str) -> Op:
+        """Return the operation of the node called ``name``."""
+        return self.nodes[name].op
+
+    def ops(self, kind: type[OpKind] | tuple[type[OpKind], ...]) -> dict[str, OpKind]:
+        """Return the operations of one kind by node name, in topological order."""
+        return {name: node.op for name, node in self.nodes.items() if isinstance(node.op, kind)}
+
+    def with_ops(self, ops: Mapping[str, Op]) -> Graph:
+        """Return the graph with the operations of some nodes replaced; every other node is shared."""
+        unknown = set(ops) - set(self.nodes)
+        if unknown:
+            raise ValueError(f"no node is called {sorted(unknown)[0]!r}")
+        nodes = {n: dataclasses.replace(node, op=ops[n]) if n in ops else node for n, node in self.nodes.items()}
+        return Graph(nodes, self.outputs)
+
+    def without(self, name: str) -> Graph:
+        """Return the graph with a one-input node removed and its readers wired to its input."""
+        (value,) = self.nodes[name].inputs
+        return self.without_dead(
+            Graph.of(
+                (rewired(node, {name: value}) for node in self.nodes.values() if node.name != name),
+                (value if output == name else output for output in self.outputs),
+            )
+        )
+
+    @staticmethod
+    def without_dead(graph: Graph) -> Graph:
+        """Return the graph without the nodes that no output needs (inputs are kept)."""
+        needed = graph.ancestors(graph.outputs) | set(graph.inputs)
+        return Graph({n: node for n, node in graph.nodes.items() if n in needed}, graph.outputs)
+
+    def ancestors(self, names: Iterable[str], stop: Iterable[str] = ()) -> set[str]:
+        """Return ``names`` and all they are computed from, not looking behind the nodes in ``stop``."""
+        found: set[str] = set()
+        barrier = set(stop)
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                if name not in barrier:
+                    waiting.extend(self.nodes[name].inputs)
+        return found
+
+    def changes(self, before: Graph) -> dict[str, tuple[Op | None, Op | None]]:
+        """Return (old, new) for every node whose operation is not the very same object as in ``before``."""
+        names = dict.fromkeys([*before.nodes, *self.nodes])
+        pairs = {n: (_op(before, n), _op(self, n)) for n in names}
+        return {n: (old, new) for n, (old, new) in pairs.items() if old is not new}
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Graph:
+        """Return the graph with ``function`` applied to every tensor: to double precision, to a device."""
+        return self.with_ops({name: node.op.map_tensors(function) for name, node in self.nodes.items()})
+
+
+def rewired(node: Node, names: Mapping[str, str]) -> Node:
+    """Return the node with some of its inputs renamed."""
+    if not any(value in names for value in node.inputs):
+        return node
+    return dataclasses.replace(node, inputs=tuple(names.get(value, value) for value in node.inputs))
+
+
+def _op(graph: Graph, name: str) -> Op | None:
+    node = graph.nodes.get(name)
+    return node.op if node else None

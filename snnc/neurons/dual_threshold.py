@@ -1,0 +1,52 @@
+"""Signed integrate and fire: a second, negative threshold takes back a spike that came too early.
+
+    v(0) = θ/2,   n(0) = 0
+    v ← v + x;   s = +1 if v ≥ θ;   −1 if v < −θ_neg and n ≥ 1;   else 0;   v ← v − θ·s,   n ← n + s
+
+The neuron of error compensation learning (Liu et al., ICML 2025) as defined here: its text could not be read. With a
+slope (LeakyReLU) the condition n ≥ 1 is dropped, and a spike carries what it changes of the value of n, so that a
+spike taken back is taken back whole.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from snnc.neurons.base import CausalNeuron, neurons
+
+
+class _State(NamedTuple):
+    membrane: Tensor
+    spikes: Tensor
+
+
+@final
+@neurons.register("dual-threshold")
+@dataclass(frozen=True, eq=False)
+class DualThreshold(CausalNeuron):
+    """The dual-threshold neuron; ``negative`` is θ_neg as a share of θ, in (0, 1]."""
+
+    negative: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.negative <= 1:
+            raise ValueError("the negative threshold is a share of the threshold in (0, 1]")
+
+    def initial(self, x: Tensor) -> _State:
+        return _State((self.threshold / 2).expand_as(x), torch.zeros_like(x))
+
+    def step(self, state: _State, x: Tensor) -> tuple[_State, Tensor]:
+        membrane = state.membrane + x
+        undo = membrane < -self.negative * self.threshold
+        if self.slope is None:
+            undo &= state.spikes >= 1
+        fired = (membrane >= self.threshold).to(x.dtype).sub_(undo.to(x.dtype))
+        spikes = state.spikes + fired
+        # The state's tensors are its own: what is changed in place below was made in this step.
+        value = fired.mul_(self.threshold)
+        membrane.sub_(value)
+        if self.slope is not None:
+            value = self.value(spikes) - self.value(state.spikes)
+        return _State(membrane, spikes), value

@@ -1,0 +1,266 @@
+"""Correct, layer by layer, what the conversion did to the layers before.
+
+No labels, no gradients. In topological order, each layer seeing the already converted network before it:
+
+  1. weights and bias: the damped least squares solution of z_ANN ≈ W·a_SNN + b, started from the trained weights;
+  2. bias: b_c += mean(z_ANN − z_SNN), exactly, on all samples;
+  3. bias again, on the output: b_c += mean(ReLU(z_ANN) − φ_T(z_SNN)).
+
+Steps 2 and 3 are those of bias correction in quantization (Nagel et al., ICCV 2019). Step 1 solves in closed form, per
+layer, what reconstruction by gradient descent approximates.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnc.calibration import Calibration, channel_axis, per_channel
+from snnc.calibration.spool import Spool
+from snnc.ir import Graph, Input, Node, Op, rewired
+from snnc.ops import Add, Affine, Conv, Linear, MaxPool, QuantizedRelu, Weighted
+from snnc.passes.base import Pass, passes
+from snnc.run.simulation import channels_last, chunk_size, rechunk
+
+# Positions of one layer's output, over all samples, that the least squares look at.
+_POSITIONS = 1 << 18
+
+
+@final
+@passes.register("correct-residual-noise")
+@dataclass(frozen=True)
+class CorrectResidualNoise(Pass):
+    """Correct weights and biases by what separates the converted network from the trained one on the images.
+
+    ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
+    seen is added to it, so that few images change little. Without images nothing is corrected.
+    """
+
+    weights: bool = True
+    bias: bool = True
+    damping: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.damping > 0:
+            raise ValueError("damping must be positive")
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        if calibration.samples is None or not graph.ops(QuantizedRelu):
+            return graph
+        with Spool() as spool:
+            walk = _Walk(calibration.reference, graph, spool, self, len(calibration.samples))
+            size = chunk_size(graph)
+            for node in graph.nodes.values():
+                if isinstance(node.op, Input):
+                    walk.enter(node.name, map(channels_last, rechunk(calibration.samples.batches(), size)))
+                else:
+                    walk.visit(node)
+            return walk.corrected()
+
+
+class _Walk:
+    """Both networks, advanced together one node at a time over all samples."""
+
+    def __init__(
+        self, reference: Graph, graph: Graph, spool: Spool, options: CorrectResidualNoise, samples: int
+    ) -> None:
+        self._reference = reference
+        self._graph = graph
+        self._spool = spool
+        self._options = options
+        self._samples = samples
+        self._ops: dict[str, Op] = {}
+        self._shifts: dict[str, Tensor] = {}
+        self._equal: set[str] = set()
+        self._waiting = {name: len(readers) for name, readers in graph.consumers.items()}
+
+    def enter(self, name: str, images: Iterator[Tensor]) -> None:
+        self._equal.add(name)
+        self._spool.write(_reference(name), images)
+
+    @torch.no_grad()
+    def visit(self, node: Node) -> None:
+        old = self._reference.op(node.name)
+        self._spool.write(_reference(node.name), self._apply(old, node, reference=True))
+        if old is node.op and all(value in self._equal for value in node.inputs):
+            self._equal.add(node.name)
+        elif isinstance(node.op, Weighted):
+            self._correct_layer(node, node.op)
+        elif isinstance(node.op, QuantizedRelu):
+            self._correct_activation(node, node.op)
+        else:
+            self._spool.write(_converted(node.name), self._apply(node.op, node))
+        for value in dict.fromkeys(node.inputs):
+            self._waiting[value] -= 1
+            if self._waiting[value] == 0:
+                self._spool.free(_reference(value))
+                if value not in self._equal:
+                    self._spool.free(_converted(value))
+
+    def corrected(self) -> Graph:
+        graph = self._graph.with_ops(self._ops)
+        nodes: list[Node] = []
+        for node in graph.nodes.values():
+            if node.name in self._shifts:
+                shift = Node(f"{node.name}_shift", Affine(None, self._shifts[node.name]), node.inputs, node.source)
+                nodes += [shift, rewired(node, {node.inputs[0]: shift.name})]
+            else:
+                nodes.append(node)
+        return Graph.of(nodes, graph.outputs)
+
+    def _read(self, name: str, *, reference: bool = False) -> Iterator[Tensor]:
+        kept = _reference(name) if reference or name in self._equal else _converted(name)
+        return self._spool.read(kept)
+
+    def _apply(self, op: Op, node: Node, *, reference: bool = False) -> Iterator[Tensor]:
+        fast = op.map_tensors(channels_last)
+        for inputs in zip(*(self._read(value, reference=reference) for value in node.inputs), strict=True):
+            yield fast(*inputs)
+
+    def _correct_layer(self, node: Node, layer: Weighted) -> None:
+        others = self._summed_with(node.name)
+        if self._options.weights and isinstance(layer, Conv | Linear):
+            layer = self._least_squares(node, layer, others)
+        if self._options.bias:
+            axis = channel_axis(self._graph, node.name) or 1
+            residuals = self._residuals(node.name, self._apply(layer, node), others)
+            layer = _shifted(layer, _channel_mean(residuals, axis))
+        self._spool.write(_converted(node.name), self._apply(layer, node))
+        self._ops[node.name] = layer
+
+    def _correct_activation(self, node: Node, activation: QuantizedRelu) -> None:
+        (before,) = node.inputs
+        shift: Tensor | float = 0.0
+        if self._options.bias:
+            axis = channel_axis(self._graph, before)
+            pairs = zip(self._read(node.name, reference=True), self._apply(activation, node), strict=True)
+            mean = _channel_mean((goal - reached for goal, reached in pairs), axis or 1)
+            shape = self._graph.shapes[before]
+            shift = per_channel(mean if axis else mean.mean().unsqueeze(0), shape, axis or 1).float()
+            layer = self._biased(before)
+            if layer is None or axis is None:
+                self._shifts[node.name] = shift
+            else:
+                op = self._ops.get(layer, self._graph.op(layer))
+                assert isinstance(op, Weighted)
+                self._ops[layer] = _shifted(op, mean)
+        self._spool.write(_converted(node.name), (activation(z + shift) for z in self._read(before)))
+
+    def _summed_with(self, name: str) -> tuple[str, ...]:
+        """Return what a layer's output is only ever added to, if that is known already: its error can be mended too."""
+        readers = self._graph.consumers[name]
+        if len(readers) != 1 or name in self._graph.outputs:
+            return ()
+        reader = self._graph.nodes[readers[0]]
+        others = tuple(value for value in reader.inputs if value != name)
+        names = list(self._graph.nodes)
+        known = all(names.index(value) < names.index(name) for value in others)
+        alike = all(self._graph.shapes[value] == self._graph.shapes[name] for value in others)
+        return others if isinstance(reader.op, Add) and known and alike else ()
+
+    def _residuals(self, name: str, reached: Iterator[Tensor], others: tuple[str, ...]) -> Iterator[Tensor]:
+        """Yield what the sum of a layer and ``others`` lacks towards the reference, chunk by chunk."""
+        goals = self._read(name, reference=True)
+        beside = [(self._read(o, reference=True), self._read(o)) for o in others if o not in self._equal]
+        for goal, value in zip(goals, reached, strict=True):
+            residual = goal - value
+            for wanted, found in beside:
+                residual = residual + next(wanted) - next(found)
+            yield residual
+
+    def _biased(self, before: str) -> str | None:
+        """Return the layer whose bias shifts ``before`` and nothing else."""
+        if len(self._graph.consumers[before]) != 1 or before in self._graph.outputs:
+            return None
+        node = self._graph.nodes[before]
+        if isinstance(node.op, Weighted):
+            return before
+        if isinstance(node.op, MaxPool):
+            # The maximum of shifted values is the shifted maximum.
+            return self._biased(node.inputs[0])
+        alone = [value for value in node.inputs if len(self._graph.consumers[value]) == 1]
+        layers = [value for value in alone if isinstance(self._graph.op(value), Weighted)]
+        return layers[-1] if isinstance(node.op, Add) and layers else None
+
+    def _least_squares(self, node: Node, layer: Conv | Linear, others: tuple[str, ...]) -> Weighted:
+        groups = layer.groups if isinstance(layer, Conv) else 1
+        outputs = len(layer.weight)
+        features = layer.weight[0].numel()
+        reached = self._apply(layer, node)
+        gram = torch.zeros(groups, features + 1, features + 1, dtype=torch.float64)
+        moment = torch.zeros(groups, features + 1, outputs // groups, dtype=torch.float64)
+        residuals = self._residuals(node.name, reached, others)
+        seen = 0
+        stride = self._stride(node.name)
+        for chunk, (x, residual) in enumerate(zip(self._read(node.inputs[0]), residuals, strict=True)):
+            patches = _patches(layer, x)[:, chunk % stride :: stride]
+            wanted = _positions(layer, residual)[chunk % stride :: stride]
+            wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
+            extended = torch.cat([patches, torch.ones_like(patches[..., :1])], 2)
+            gram += (extended.transpose(1, 2) @ extended).double()
+            moment += (extended.transpose(1, 2) @ wanted).double()
+            seen += patches.shape[1]
+        energy = gram.diagonal(dim1=1, dim2=2).clone()
+        energy[:, -1] = 0
+        # A feature that is always zero must not make the system singular.
+        energy[:, :-1] += 1e-6 * energy.mean(1, keepdim=True) + torch.finfo(torch.float32).tiny
+        damped = gram + torch.diag_embed(energy * (self._options.damping + features / max(seen, 1)))
+        damped[:, -1, -1] = damped[:, -1, -1].clamp(min=1)
+        solution = torch.linalg.solve(damped, moment)
+        change = solution[:, :-1].transpose(1, 2).reshape(layer.weight.shape)
+        moved = replace(layer, weight=(layer.weight.double() + change).to(layer.weight.dtype))
+        return _shifted(moved, solution[:, -1].flatten())
+
+    def _stride(self, name: str) -> int:
+        shape = self._graph.shapes[name]
+        positions = torch.Size(shape).numel() // shape[(channel_axis(self._graph, name) or 1) - 1]
+        return max(1, positions * self._samples // _POSITIONS)
+
+
+def _reference(name: str) -> str:
+    return f"reference {name}"
+
+
+def _converted(name: str) -> str:
+    return f"converted {name}"
+
+
+def _shifted(layer: Weighted, shift: Tensor) -> Weighted:
+    bias = shift if layer.bias is None else layer.bias.double() + shift
+    return replace(layer, bias=bias.to(layer.weight.dtype))
+
+
+def _channel_mean(chunks: Iterator[Tensor], axis: int) -> Tensor:
+    """Return the mean per channel, float64, over all chunks ``[N, ...]``."""
+    total: Tensor | float = 0.0
+    count = 0
+    for chunk in chunks:
+        flat = chunk.movedim(axis, 0).flatten(1)
+        total = total + flat.sum(1, dtype=torch.float64)
+        count += flat.shape[1]
+    assert isinstance(total, Tensor)
+    return total / count
+
+
+def _patches(layer: Conv | Linear, x: Tensor) -> Tensor:
+    """Return what each output position sees, ``[groups, positions, features]``."""
+    if isinstance(layer, Linear):
+        return x.flatten(0, -2).unsqueeze(0)
+    axes = layer.weight.ndim - 2
+    begin, end = layer.padding[:axes], layer.padding[axes:]
+    sides = [side for pair in zip(reversed(begin), reversed(end), strict=True) for side in pair]
+    padded = F.pad(x, sides)
+    kernel, stride, dilation = tuple(layer.weight.shape[2:]), layer.stride, layer.dilation
+    if axes == 1:
+        padded, kernel, stride, dilation = padded.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
+    columns = F.unfold(padded, kernel, dilation, 0, stride)
+    grouped = columns.view(len(columns), layer.groups, -1, columns.shape[2])
+    return grouped.permute(1, 0, 3, 2).flatten(1, 2)
+
+
+def _positions(layer: Conv | Linear, values: Tensor) -> Tensor:
+    """Return a layer's output as ``[positions, channels]``, in the order of ``_patches``."""
+    return values.flatten(0, -2) if isinstance(layer, Linear) else values.flatten(2).transpose(1, 2).flatten(0, 1)

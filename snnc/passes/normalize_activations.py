@@ -1,0 +1,46 @@
+"""Bring every activation into the form that thresholds are worked out on."""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+
+from snnc.calibration import Calibration
+from snnc.ir import Graph
+from snnc.ops import Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu
+from snnc.passes.base import Pass, passes
+
+
+@final
+@passes.register("normalize-activations")
+@dataclass(frozen=True)
+class NormalizeActivations(Pass):
+    """ReLU -> clipped ReLU without a ceiling; LeakyReLU and PReLU likewise, with their slope.
+
+    A ReLU that only feeds already quantized activations is absorbed by them. Any other ReLU of a network that
+    brings quantized activations of its own carries values that its author left at full precision; ``beside-quantized``
+    keeps those exact (analog, reported) or makes them spike as well.
+    """
+
+    beside_quantized: Literal["keep", "spike"] = "keep"
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        for name in graph.ops(Relu):
+            readers = graph.consumers[name]
+            if readers and all(_absorbs(graph.op(reader)) for reader in readers) and name not in graph.outputs:
+                graph = graph.without(name)
+        if self.beside_quantized == "keep" and graph.ops(QuantizedRelu):
+            return graph
+        return graph.with_ops({name: _unbounded(op) for name, op in graph.ops((Relu, LeakyRelu)).items()})
+
+
+def _absorbs(op: object) -> bool:
+    return isinstance(op, QuantizedRelu) and op.slope is None
+
+
+def _unbounded(op: Activation) -> ClippedRelu:
+    return ClippedRelu(torch.tensor(torch.inf), op.slope if isinstance(op, LeakyRelu) else None)

@@ -1,0 +1,81 @@
+"""Put max-pooling where it is right for spikes.
+
+Pooling spikes step by step is silently wrong. Here max-pooling works on what has accumulated (``snnc.run`` lifts it
+to lateral-inhibition pooling), so it is right anywhere; before the neuron it is also cheap, because
+max(ReLU(z)) = ReLU(max(z)) and then fewer neurons fire, and the next layer is fed by spikes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+from snnc.calibration import Calibration, channel_axis
+from snnc.ir import Graph, Node
+from snnc.ops import Activation, AveragePool, Concat, MaxPool
+from snnc.passes.base import Pass, passes
+
+
+@final
+@passes.register("treat-max-pool")
+@dataclass(frozen=True)
+class TreatMaxPool(Pass):
+    """Move max-pooling before the activation, leave it (on spikes, with lateral inhibition), or average instead.
+
+    ``average`` changes the network and is meant for fine-tuning afterwards.
+    """
+
+    method: Literal["before-activation", "lateral-inhibition", "average"] = "before-activation"
+
+    @property
+    def exact(self) -> bool:
+        return self.method != "average"
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        if self.method == "average":
+            return graph.with_ops({name: _average(pool) for name, pool in graph.ops(MaxPool).items()})
+        if self.method == "before-activation":
+            # Every move brings a pool closer to the input, and may free another one to move.
+            while (name := _movable(graph)) is not None:
+                graph = _move(graph, name)
+        return graph
+
+
+def _average(pool: MaxPool) -> AveragePool:
+    kernel = tuple(1 + (size - 1) * step for size, step in zip(pool.kernel, pool.dilation, strict=True))
+    return AveragePool(kernel, pool.stride, (0,) * len(pool.padding), pool.padding)
+
+
+def _movable(graph: Graph) -> str | None:
+    """Return a max-pool right behind an activation, or behind a concatenation of such along the channels."""
+    for name in graph.ops(MaxPool):
+        before = graph.nodes[graph.nodes[name].inputs[0]]
+        if _monotone(before.op):
+            return name
+        if isinstance(before.op, Concat) and before.op.axis == channel_axis(graph, before.name) == 1:
+            parts = [graph.op(value) for value in before.inputs]
+            if all(_monotone(part) or isinstance(part, MaxPool | Concat) for part in parts):
+                return name
+    return None
+
+
+def _monotone(op: object) -> bool:
+    # A negative slope would turn the order around.
+    slope = getattr(op, "slope", None) if isinstance(op, Activation) else None
+    return isinstance(op, Activation) and (slope is None or bool((slope >= 0).all()))
+
+
+def _move(graph: Graph, name: str) -> Graph:
+    """Exchange a max-pool with what is before it; the value of ``name`` stays the same."""
+    pool = graph.nodes[name]
+    before = graph.nodes[pool.inputs[0]]
+    nodes: list[Node] = []
+    for node in graph.nodes.values():
+        if node.name != name:
+            nodes.append(node)
+            continue
+        parts = []
+        for position, value in enumerate(before.inputs):
+            part = f"{name}_{'current' if len(before.inputs) == 1 else position}"
+            nodes.append(Node(part, pool.op, (value,), pool.source))
+            parts.append(part)
+        nodes.append(Node(name, before.op, tuple(parts), before.source or pool.source))
+    return Graph.without_dead(Graph.of(nodes, graph.outputs))

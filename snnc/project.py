@@ -1,0 +1,177 @@
+"""snnc.yaml: what would be typed again at every command of a project."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import UsageError
+from snnc.validation import keys, parse, read_yaml
+
+FILE = "snnc.yaml"
+_MODELS = {".onnx", ".pt", ".pth", ".ts"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where a command finds its samples: a folder of images or an array file."""
+
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What ``snnc evaluate`` has to find: points of accuracy lost at most, percent of equal predictions at least."""
+
+    max_drop: float | None = None
+    min_agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Project:
+    """The project file; without one, nothing is set. Paths are relative to the working folder.
+
+    ``neuron`` and ``set`` (``passes.PASS.OPTION=VALUE``) change ``recipe``, and mean nothing for another one.
+    """
+
+    model: Path | None = None
+    input_shape: tuple[int, ...] | None = None
+    calibration: Data = field(default_factory=Data)
+    evaluation: Data = field(default_factory=Data)
+    preprocessing: Preprocessing | None = None
+    recipe: str | None = None
+    timesteps: int | None = None
+    neuron: str | None = None
+    set: tuple[str, ...] = ()
+    gates: Gates = field(default_factory=Gates)
+
+    def trained(self, given: Path | None) -> Path:
+        """Return the model file to convert: the one given, or the project's. Raises UsageError without either."""
+        path = given or self.model
+        if path is None:
+            hint = f"give one: snnc convert model.onnx, or set model: in {FILE}"
+            raise UsageError("no model to convert", place="snnc convert", hint=hint)
+        if path.suffix == ".snn":
+            hint = "calibrate it with snnc calibrate, or convert the model it came from"
+            raise UsageError("already a spiking network", place=str(path), hint=hint)
+        return path
+
+    def converted(self, given: Path | None, folder: Path) -> Path:
+        """Return the .snn file to work on: the one given, the project's, or the only one in ``folder``.
+
+        Raises UsageError where none of these says which.
+        """
+        if given is not None:
+            if given.suffix in _MODELS:
+                hint = f"convert it first: snnc convert {given}"
+                raise UsageError("a trained model, not a .snn file", place=str(given), hint=hint)
+            return given
+        if self.model is not None:
+            return self.model if self.model.suffix == ".snn" else folder / f"{self.model.stem}.snn"
+        found = sorted(folder.glob("*.snn"))
+        if len(found) != 1:
+            names = ", ".join(path.name for path in found)
+            message = f"several .snn files in this folder ({names})" if found else "no .snn file in this folder"
+            hint = f"name it as the argument, or set model: in {FILE}"
+            raise UsageError(message, hint=hint if found else f"make one with snnc convert model.onnx, or {hint}")
+        return found[0]
+
+
+def read(folder: Path) -> Project:
+    """Read the project file of a folder, if there is one; raises UsageError with the path of the first problem."""
+    path = folder / FILE
+    if not path.exists():
+        return Project()
+    data = read_yaml(path)
+    if not isinstance(data, Mapping):
+        return _section(Project, data, "")
+    fields: dict[str, Any] = {str(key): value for key, value in data.items()}
+    for name, kind in {"calibration": Data, "evaluation": Data, "gates": Gates, "preprocessing": Preprocessing}.items():
+        if name in fields:
+            fields[name] = _section(kind, fields[name], name)
+    if isinstance(fields.get("set"), Mapping):
+        # JSON is YAML, in which overrides write their values.
+        fields["set"] = [f"{name}={json.dumps(value)}" for name, value in fields["set"].items()]
+    project = _section(Project, fields, "")
+    recipe = project.recipe
+    if recipe is not None and Path(recipe).suffix in {".yaml", ".yml"}:
+        recipe = str(folder / recipe)
+    return dataclasses.replace(
+        project,
+        model=_below(folder, project.model),
+        calibration=Data(_below(folder, project.calibration.data)),
+        evaluation=Data(_below(folder, project.evaluation.data)),
+        recipe=recipe,
+    )
+
+
+def template(model: str | None) -> str:
+    """Return a commented project file for a model file; the line of the model is a comment, too, where it is None."""
+    line = "# model: model.onnx" if model is None else f"model: {_quoted(model)}"
+    return _TEMPLATE.replace("MODEL", line)
+
+
+def only_model(folder: Path) -> str | None:
+    """Return the name of the only trained model in a folder, None where there are several or none."""
+    found = [path.name for path in folder.iterdir() if path.suffix in _MODELS and path.is_file()]
+    return found[0] if len(found) == 1 else None
+
+
+def _section(kind: type[T], data: object, name: str) -> T:
+    try:
+        return parse(kind, data, place=name)
+    except UsageError as error:
+        place = error.place.lstrip(".")
+        raise UsageError(error.message, place=f"{FILE}: {place}" if place else FILE, hint=error.hint) from None
+
+
+def _below(folder: Path, path: Path | None) -> Path | None:
+    return None if path is None else folder / path
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z][\w.-]*", name) else json.dumps(name)
+
+
+_TEMPLATE = f"""\
+# What would be typed again at every snnc command. Flags win over it; paths are relative to this file.
+# Keys: {", ".join(keys(Project))}
+
+MODEL
+
+# TorchScript stores no input shape: that of one sample, without the batch.
+# input-shape: [3, 224, 224]
+
+# A folder of images, or an array file (.npy, .npz), like those the network was trained on; no labels needed.
+# calibration:
+#   data: calibration
+
+# The same with labels: one sub-folder for each class, a labels.csv, or y in the .npz.
+# evaluation:
+#   data: test
+
+# What was done to an image before the network saw it, in training.
+# preprocessing:
+#   resize: 256
+#   crop: 224
+#   mean: [0.485, 0.456, 0.406]
+#   std: [0.229, 0.224, 0.225]
+
+# How to convert: the name of a recipe or a file, and changes to it.
+# recipe: default
+# timesteps: 8
+# neuron: two-phase
+# set:
+#   passes.calibrate-thresholds.kind: mmse
+
+# snnc evaluate exits with 4 when accuracy drops by more points, or fewer percent of the predictions stay the same.
+# gates:
+#   max-drop: 1.0
+#   min-agreement: 98
+"""

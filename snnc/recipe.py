@@ -1,0 +1,151 @@
+"""Recipes: YAML -> passes, strictly."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snnc.errors import UsageError
+from snnc.passes import Pass, passes
+from snnc.registry import suggest
+from snnc.validation import keys, parse, read_yaml
+
+_SHIPPED = resources.files("snnc") / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pipeline: passes in order, and the number of time steps they work for."""
+
+    name: str
+    timesteps: int
+    passes: tuple[Pass, ...]
+
+    def __post_init__(self) -> None:
+        if self.timesteps < 1:
+            raise UsageError(f"{self.timesteps} time steps", place="timesteps", hint="give 1 or more")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the recipe as plain data, every option spelled out; ``from_plain`` reads it back."""
+        return {
+            "name": self.name,
+            "timesteps": self.timesteps,
+            "passes": [{pass_name(p): options(p)} for p in self.passes],
+        }
+
+    def to_yaml(self) -> str:
+        """Return the recipe as the text of a file."""
+        return yaml.safe_dump(self.plain(), sort_keys=False)
+
+
+def shipped() -> list[str]:
+    """Return the names of the recipes inside the package."""
+    return sorted(Path(entry.name).stem for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load(
+    recipe: str, *, timesteps: int | None = None, neuron: str | None = None, overrides: Sequence[str] = ()
+) -> Recipe:
+    """Read a shipped recipe by name or a file by path, then apply what the user sets on top.
+
+    ``overrides`` are ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML) or ``timesteps=N``. Raises UsageError with the
+    path into the recipe.
+    """
+    if recipe in shipped():
+        data, place = yaml.safe_load((_SHIPPED / f"{recipe}.yaml").read_text(encoding="utf-8")), ""
+    elif Path(recipe).suffix in {".yaml", ".yml"}:
+        data, place = read_yaml(Path(recipe)), recipe
+    else:
+        hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
+        raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
+    return _overridden(_mapping(data, place or "recipe"), timesteps, neuron, overrides, place)
+
+
+def override(
+    recipe: Recipe, *, timesteps: int | None = None, neuron: str | None = None, overrides: Sequence[str] = ()
+) -> Recipe:
+    """Apply to a recipe what the user sets on top, as ``load`` does."""
+    return _overridden(recipe.plain(), timesteps, neuron, overrides, "")
+
+
+def from_plain(data: object, *, place: str = "") -> Recipe:
+    """Build a recipe from plain data; raises UsageError with the path of the first problem."""
+    prefix = f"{place}: " if place else ""
+    fields = _mapping(data, place or "recipe")
+    for key in fields:
+        if key not in keys(Recipe):
+            raise UsageError(f"unknown option {key!r}", place=f"{prefix}recipe", hint=suggest(str(key), keys(Recipe)))
+    listed = fields.get("passes")
+    if not isinstance(listed, list) or not listed:
+        raise UsageError("a recipe needs passes", place=f"{prefix}passes", hint=f"known: {', '.join(passes)}")
+    timesteps = fields.get("timesteps", 8)
+    if not isinstance(timesteps, int) or isinstance(timesteps, bool) or timesteps < 1:
+        raise UsageError(f"invalid value {timesteps!r}", place=f"{prefix}timesteps", hint="give a whole number from 1")
+    built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
+    return Recipe(str(fields.get("name", "unnamed")), timesteps, built)
+
+
+def options(step: Pass) -> dict[str, Any]:
+    """Return a pass's options as users write them."""
+    return {field.name.replace("_", "-"): getattr(step, field.name) for field in dataclasses.fields(step)}
+
+
+def _pass(entry: object, place: str) -> Pass:
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        hint = "write '- name' or '- name: {option: value}'"
+        raise UsageError(f"expected one pass, found {entry!r}", place=place, hint=hint)
+    ((name, given),) = entry.items()
+    if name not in passes:
+        raise UsageError(f"unknown pass {name!r}", place=place, hint=suggest(str(name), passes))
+    return parse(passes[str(name)], given, place=f"{place}.{name}")
+
+
+def pass_name(step: Pass) -> str:
+    """Return the name under which a pass is registered."""
+    return next(name for name, kind in passes.items() if type(step) is kind)
+
+
+def _mapping(data: object, place: str) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise UsageError("a recipe is a mapping", place=place, hint=f"keys: {', '.join(keys(Recipe))}")
+    return data
+
+
+def _overridden(
+    data: Mapping[str, Any], timesteps: int | None, neuron: str | None, overrides: Sequence[str], place: str
+) -> Recipe:
+    for setting in overrides:
+        data = _set(data, setting)
+    if neuron is not None:
+        data = _set(data, f"passes.substitute-neurons.neuron={neuron}")
+    if timesteps is not None:
+        data = {**data, "timesteps": timesteps}
+    return from_plain(data, place=place)
+
+
+def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
+    path, equals, text = setting.partition("=")
+    parts = path.strip().split(".")
+    if not equals:
+        raise UsageError(f"expected KEY=VALUE, found {setting!r}", place="--set", hint="passes.PASS.OPTION=VALUE")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"{text!r} is no YAML value", place=f"--set {path}", hint="quote it") from None
+    if parts == ["timesteps"]:
+        return {**data, "timesteps": value}
+    if len(parts) != 3 or parts[0] != "passes":
+        raise UsageError(f"unknown option {path!r}", place="--set", hint="passes.PASS.OPTION=VALUE or timesteps=N")
+    _, wanted, option = parts
+    entries = [entry if isinstance(entry, Mapping) else {entry: {}} for entry in data.get("passes") or []]
+    if not any(wanted in entry for entry in entries):
+        named = [str(name) for entry in entries for name in entry]
+        raise UsageError(f"no pass {wanted!r} in the recipe", place=f"--set {path}", hint=suggest(wanted, named))
+    changed = [{wanted: {**(entry[wanted] or {}), option: value}} if wanted in entry else entry for entry in entries]
+    return {**data, "passes": changed}

@@ -1,0 +1,132 @@
+"""What a conversion left alone, approximated or distrusts: told from the networks themselves, not by the passes."""
+
+from collections.abc import Iterator
+
+from snnc.conversion import Conversion
+from snnc.findings import Finding
+from snnc.ir import Graph
+from snnc.neurons import CausalNeuron, Neuron
+from snnc.ops import Activation, Affine, MaxPool, QuantizedRelu
+from snnc.report.layers import Layer
+from snnc.run.cost import Synapses
+
+# Below this many images, thresholds and corrections follow the sample more than the data.
+_FEW_IMAGES = 64
+
+
+def find(conversion: Conversion, layers: tuple[Layer, ...], connections: dict[str, Synapses]) -> tuple[Finding, ...]:
+    """Return the findings on a conversion, most severe first, each once."""
+    found = [
+        *_on_calibration(conversion),
+        *_on_timesteps(conversion),
+        *_on_operations(conversion.snn, connections),
+        *_on_layers(layers),
+    ]
+    return tuple(sorted(set(found), key=lambda finding: (finding.severity != "warning", finding)))
+
+
+def other_timesteps(made_for: int, asked: int) -> Finding:
+    """Return the finding on running a network at another number of steps than its thresholds are for."""
+    return Finding(
+        "other-timesteps",
+        "warning",
+        "",
+        f"thresholds and corrections were worked out for T={made_for}, evaluated at T={asked}",
+        f"calibrate again for it: snnc calibrate --timesteps {asked} --data FOLDER",
+    )
+
+
+def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
+    calibration = conversion.provenance.get("calibration")
+    if calibration is None:
+        yield Finding(
+            "uncalibrated",
+            "warning",
+            "",
+            "no images were given: thresholds come from batch-norm statistics, nothing was corrected or measured",
+            "calibrate on a folder of images, no labels needed: snnc calibrate --data FOLDER",
+        )
+    elif calibration["images"] < _FEW_IMAGES:
+        images = calibration["images"]
+        yield Finding("few-images", "warning", "", f"calibrated on {images} images only", f"give {_FEW_IMAGES} or more")
+
+
+def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:
+    if conversion.reference is None:
+        return
+    levels = {op.levels for op in conversion.reference.ops(QuantizedRelu).values()}
+    for level in sorted(levels - {conversion.schedule.timesteps}):
+        yield Finding(
+            "levels-differ",
+            "warning",
+            "",
+            f"the network's activations have {level} levels, converted for T={conversion.schedule.timesteps}",
+            f"with --timesteps {level} the conversion is exact",
+        )
+
+
+def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+    causal = bool(snn.ops(CausalNeuron))
+    for name, node in snn.nodes.items():
+        if isinstance(node.op, Activation):
+            yield Finding(
+                "analog-activation",
+                "info",
+                name,
+                "an activation does not spike: it works on mean values",
+                "set passes.normalize-activations.beside-quantized=spike to make it spike, at some loss",
+            )
+        elif isinstance(node.op, Affine):
+            yield Finding(
+                "unfolded-affine",
+                "info",
+                name,
+                "a per-channel scale and shift could not be folded into weights before it",
+                "no loss; the target has to add a constant current here",
+            )
+        elif isinstance(node.op, MaxPool) and causal:
+            yield Finding(
+                "lateral-inhibition-pool",
+                "info",
+                name,
+                "max-pooling works on accumulated currents, by lateral inhibition between the steps",
+                "no loss; use two-phase neurons or average pooling where the target cannot do that",
+            )
+        elif isinstance(node.op, Neuron) and isinstance(node.op, CausalNeuron) and node.op.signed:
+            yield Finding(
+                "signed-spikes",
+                "info",
+                name,
+                "these neurons also emit negative spikes",
+                "the target needs signed events; use --neuron if or two-phase where it has none",
+            )
+    analog = [name for name, layer in connections.items() if layer.fan_out is None]
+    # The first layer always is: it takes the image.
+    for name in analog[1:]:
+        yield Finding(
+            "analog-layer",
+            "info",
+            name,
+            "this layer is fed by analog values, not by spikes: it costs multiplications at every step",
+            "expected behind linear layers without an activation between",
+        )
+
+
+def _on_layers(layers: tuple[Layer, ...]) -> Iterator[Finding]:
+    for layer in layers:
+        if layer.dead_channels:
+            yield Finding(
+                "dead-channels",
+                "info",
+                layer.name,
+                f"{layer.dead_channels} of {layer.channels} channels never fired on the images measured",
+                "harmless if they are dead in the trained network too; else give more, or more varied, images",
+            )
+        if layer.saturated_channels:
+            yield Finding(
+                "saturated-channels",
+                "warning",
+                layer.name,
+                f"{layer.saturated_channels} of {layer.channels} channels are at their threshold half of the time",
+                "raise thresholds: passes.calibrate-thresholds.kind=max, or more time steps",
+            )

@@ -1,0 +1,75 @@
+"""Strict reading of what users write: plain data -> typed dataclass, or one error with the path into the file."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from snnc.errors import DataError, UsageError
+from snnc.registry import suggest
+
+T = TypeVar("T")
+
+
+def read_yaml(path: Path) -> object:
+    """Read one YAML document; raises DataError where the file is missing and UsageError where it is no YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}", place=str(path), hint="check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UsageError("not valid YAML", place=place, hint=getattr(error, "problem", None) or "check it") from None
+
+
+def parse(kind: type[T], data: object, *, place: str) -> T:
+    """Build the dataclass ``kind`` from plain data, rejecting unknown keys and wrong types.
+
+    Keys may be written with hyphens. Raises UsageError with the path of the first problem below ``place``.
+    """
+    if data is None:
+        data = {}
+    if not isinstance(data, Mapping):
+        hint = f"keys: {', '.join(keys(kind))}"
+        raise UsageError(f"expected a mapping, found {_shown(data)}", place=place, hint=hint)
+    fields = {str(key).replace("-", "_"): value for key, value in data.items()}
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if str(key).replace("-", "_") not in known:
+            raise UsageError(f"unknown option {str(key)!r}", place=place, hint=suggest(str(key), keys(kind)))
+    try:
+        return _adapter(kind).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = _lowered(first["msg"])
+        if not first["loc"]:
+            # The options contradict each other, or one of them is refused by the dataclass itself.
+            raise UsageError(reason, place=place, hint=f"options: {', '.join(keys(kind))}") from None
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}".replace("_", "-") for part in first["loc"])
+        value = _shown(first["input"])
+        # A union is tried member by member; the name of the member that failed is no place in the file.
+        where = f"{place}{path}".split(".function-", 1)[0]
+        raise UsageError(f"invalid value {value}", place=where, hint=reason) from None
+
+
+def keys(kind: type[Any]) -> list[str]:
+    """Return the options of a dataclass as users write them."""
+    return [f.name.replace("_", "-") for f in dataclasses.fields(kind)]
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=True))(kind))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lowered(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,89 @@
+"""What these scripts share: the real networks and images, progress on stderr, one JSON object on stdout."""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+
+# As the command line does: threads that wait shall sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from snnc.data.preprocessing import Preprocessing
+from snnc.frontend import read_model
+from snnc.ir import Graph
+from snnc.run import stream
+from snnc.run.simulation import rechunk
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+PREPROCESSING = {
+    "cifar10_resnet20": Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "cifar10_nin": Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)),
+    "mnist_resnet10_uniform3bit": Preprocessing(mean=(0.131,), std=(0.308,), channels="gray"),
+    # Output 0 of this network is "background".
+    "imagenet_mobilenetv2_100_224": Preprocessing(mean=(0.5,), std=(0.5,), resize=(224, 224), label_offset=1),
+}
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Read the command line: nothing, or ``--quick`` for a smoke run."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    """Report progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def finish(figures: dict[str, float]) -> None:
+    """Print the figures, last of all."""
+    print(json.dumps(figures, indent=1, sort_keys=True))
+
+
+def model_files(name: str) -> list[Path]:
+    """Return every spelling of a network that is there."""
+    spellings = [f"{name}.onnx", f"{name}_default.onnx", f"{name}.pt"]
+    return [path for spelling in spellings if (path := SHARED / "models" / spelling).exists()]
+
+
+def read(path: Path, shape: tuple[int, ...]) -> Graph:
+    """Import a network; TorchScript has to be told the shape."""
+    return read_model(path, shape if path.suffix == ".pt" else None).graph
+
+
+def outputs(graph: Graph, images: Tensor, timesteps: int = 1) -> Tensor:
+    """Run images ``[N, ...]`` and return the network's output, ``[N, ...]``."""
+    (output,) = graph.outputs
+    runs = (stream(graph, [chunk], [output], timesteps) for chunk in rechunk([images], 256))
+    return torch.cat([signals[output][0] for chunks in runs for signals in chunks])
+
+
+def oracle(path: Path, images: Tensor) -> Tensor:
+    """Run images through onnxruntime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    chunks = [session.run(None, {name: chunk.numpy()})[0] for chunk in rechunk([images], 64)]
+    return torch.from_numpy(np.concatenate(chunks))
+
+
+def event_frames(count: int) -> Tensor:
+    """Return frames of the event recordings: counts per polarity in three equal time bins, ``[N, 2, 34, 34]``."""
+    with np.load(SHARED / "nmnist" / "events_test.npz") as file:
+        events, offsets = file["events_xypt"], file["offsets"]
+    frames = np.zeros((len(offsets) - 1, 3, 2, 34, 34), np.float32)
+    for index, (start, stop) in enumerate(itertools.pairwise(offsets)):
+        x, y, polarity, time = events[start:stop].T.astype(np.int64)
+        bins = np.minimum((time - time.min()) * 3 // max(int(np.ptp(time)), 1), 2)
+        np.add.at(frames[index], (bins, polarity, y, x), 1)
+    return torch.from_numpy(frames).flatten(0, 1)[:count]

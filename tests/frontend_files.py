@@ -1,0 +1,68 @@
+"""Small ONNX files, and their comparison with onnxruntime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from snnc.frontend import Model, read_model
+from snnc.frontend.check import run
+
+RANDOM = np.random.default_rng(0)
+
+
+def array(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def integers(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def save(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[int],
+    constants: dict[str, np.ndarray],
+    outputs: Sequence[str] = ("y",),
+    opset: int = 17,
+    batch: int | str = "N",
+    initializers_as_inputs: bool = False,
+) -> Path:
+    """Write a network that reads ``x`` of one sample ``shape``."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *shape])]
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    if initializers_as_inputs:
+        inputs += [helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in initializers]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    graph = helper.make_graph(nodes, "network", inputs, results, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def parity(path: Path, shape: Sequence[int], tolerance: float = 1e-5, pinned: bool = False) -> Model:
+    """Read the file; compare with onnxruntime sample by sample, and for batches of 1 and 3."""
+    model = read_model(path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch)) * 2
+        parts = x.split(1 if pinned else batch)
+        expected = [np.concatenate(o) for o in zip(*(session.run(None, {"x": p.numpy()}) for p in parts), strict=True)]
+        computed = run(model.graph, x)
+        assert len(expected) == len(computed)
+        for ours, theirs in zip(computed, expected, strict=True):
+            assert tuple(ours.shape) == theirs.shape
+            np.testing.assert_allclose(ours.numpy(), theirs, rtol=tolerance, atol=tolerance)
+    return model
+
+
+def one(kind: str, inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",), **attributes: Any) -> Any:
+    return helper.make_node(kind, list(inputs), list(outputs), name=f"the/{kind}/{outputs[0]}", **attributes)

@@ -1,0 +1,219 @@
+"""Small networks, one instance of every operation, and images to calibrate on."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from snnc import ops
+from snnc.calibration import Calibration
+from snnc.calibration.gaussian import stated_moments
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import Neuron, neurons
+from snnc.run import run
+
+# On networks this small, threads that wait for one another cost more than they bring.
+torch.set_num_threads(1)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform(low: float, high: float, *shape: int, seed: int = 0) -> Tensor:
+    return low + (high - low) * torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass
+class Images:
+    """Images in memory, handed out in batches of ``size``."""
+
+    values: Tensor
+    size: int = 16
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batches(self) -> Iterator[Tensor]:
+        yield from self.values.split(self.size)
+
+
+def calibration(graph: Graph, images: Tensor | None = None, timesteps: int = 4, size: int = 16) -> Calibration:
+    return Calibration(graph, None if images is None else Images(images, size), timesteps, stated_moments(graph))
+
+
+@dataclass
+class Network:
+    """A graph under construction; its input is called ``x``, other nodes after their operation."""
+
+    shape: tuple[int, ...]
+    seed: int = 0
+    nodes: list[Node] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(self.seed)
+        self.nodes.append(Node("x", Input(self.shape), ()))
+        self.shapes["x"] = self.shape
+
+    def random(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self._generator)
+
+    def add(self, op: Op, *inputs: str, name: str = "") -> str:
+        name = name or f"{type(op).__name__.lower()}_{len(self.nodes)}"
+        self.nodes.append(Node(name, op, inputs or (self.nodes[-1].name,), f"source of {name}"))
+        self.shapes[name] = tuple(op(*(torch.zeros(1, *self.shapes[v]) for v in self.nodes[-1].inputs)).shape[1:])
+        return name
+
+    def conv(
+        self, value: str, channels: int, kernel: int = 3, groups: int = 1, bias: bool = True, stride: int = 1, name=""
+    ) -> str:
+        width, *space = self.shapes[value]
+        fan_in = width // groups * kernel ** len(space)
+        weight = self.random(channels, width // groups, *(kernel for _ in space)) * (2 / fan_in) ** 0.5
+        padding = (kernel // 2,) * (2 * len(space))
+        ones = (1,) * len(space)
+        drift = self.random(channels) * 0.2 if bias else None
+        return self.add(ops.Conv(weight, drift, (stride,) * len(space), padding, ones, groups), value, name=name)
+
+    def linear(self, value: str, features: int, bias: bool = True, name: str = "") -> str:
+        width = self.shapes[value][-1]
+        weight = self.random(features, width) * (2 / width) ** 0.5
+        return self.add(ops.Linear(weight, self.random(features) * 0.2 if bias else None), value, name=name)
+
+    def norm(self, value: str, name: str = "") -> str:
+        channels = self.shapes[value][0]
+        scale, mean = 0.5 + self.random(channels).abs(), self.random(channels) * 0.3
+        norm = ops.BatchNorm(scale, self.random(channels) * 0.3, mean, 0.3 + self.random(channels).abs(), 1e-5)
+        return self.add(norm, value, name=name)
+
+    def flat(self, value: str) -> str:
+        return self.add(ops.Reshape((torch.Size(self.shapes[value]).numel(),)), value)
+
+    def graph(self, *outputs: str) -> Graph:
+        return Graph.of(self.nodes, outputs or (self.nodes[-1].name,))
+
+
+def random_network(seed: int, activation: Callable[[Network, str], str], norms: bool = False) -> Graph:
+    """A network of images [3, 8, 8] with branches, sums, concatenations, pools and a linear read-out."""
+    choose = random.Random(seed)
+    net = Network((3, 8, 8), seed)
+    value = activation(net, net.conv("x", 6))
+    for _ in range(4):
+        channels, side, _ = net.shapes[value]
+        kinds = ["grouped", "residual", "concat", "slice", "pad", "depthwise"] + (["max", "average"] * (side >= 4))
+        kind = choose.choice(kinds)
+        if kind == "grouped":
+            layer = net.conv(value, 6, groups=2 if channels % 2 == 0 else 1)
+            value = activation(net, net.norm(layer) if norms else layer)
+        elif kind == "depthwise":
+            value = activation(net, net.conv(value, channels, groups=channels, bias=False))
+        elif kind == "residual":
+            inner = activation(net, net.conv(value, channels))
+            total = net.add(ops.Add(), net.conv(inner, channels), value)
+            value = activation(net, net.norm(total) if norms else total)
+        elif kind == "concat":
+            left, right = activation(net, net.conv(value, 4)), activation(net, net.conv(value, 2, kernel=1))
+            value = net.add(ops.Concat(1), left, right)
+        elif kind == "slice":
+            value = net.add(ops.Slice(1, 0, channels, 2), value)
+            value = activation(net, net.conv(value, 6))
+        elif kind == "pad":
+            value = net.add(ops.Pad((0, 1, 0, 0, 0, 1), 0.0), value)
+        elif kind == "max":
+            value = net.add(ops.MaxPool((3, 3), (2, 2), (1, 1, 1, 1), (1, 1)), value)
+        else:
+            value = net.add(ops.AveragePool((2, 2), (2, 2), (0, 0, 0, 0), (0, 0, 1, 1)), value)
+    value = net.flat(net.add(ops.Mean((2, 3)), value))
+    net.linear(activation(net, net.linear(value, 12)), 5)
+    return net.graph()
+
+
+def relu(net: Network, value: str) -> str:
+    return net.add(ops.Relu(), value)
+
+
+def spiking(*kinds: str, seed: int = 0) -> Callable[[Network, str], str]:
+    """An activation for ``random_network``: neurons of these kinds in turn, thresholds per channel or per layer."""
+    choose = random.Random(seed)
+
+    def add(net: Network, value: str) -> str:
+        shape = net.shapes[value]
+        threshold = 0.3 + net.random(*(shape[0], *(1 for _ in shape[1:]))).abs()
+        if choose.random() < 0.3:
+            threshold = threshold.mean()
+        return net.add(neurons[choose.choice(kinds)](threshold), value)
+
+    return add
+
+
+def double(graph: Graph) -> Graph:
+    return graph.map_tensors(lambda tensor: tensor.double())
+
+
+def outputs(graph: Graph, x: Tensor, timesteps: int = 1) -> list[Tensor]:
+    """The mean outputs for images."""
+    found = run(graph, {graph.inputs[0]: x.unsqueeze(0)}, graph.outputs, timesteps)
+    return [found[name].mean(0) for name in graph.outputs]
+
+
+def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
+    """One instance of every stateless operation that takes inputs, with the shapes of one sample of its inputs."""
+    image, line = (4, 7, 6), (4, 9)
+    kernel = normal(6, 2, 3, 2, seed=1)
+    slope = uniform(0.05, 0.4, 4, 1, 1)
+    table: Mapping[str, tuple[Op, tuple[tuple[int, ...], ...]]] = {
+        "Conv": (ops.Conv(kernel, normal(6), (2, 1), (1, 0, 0, 1), (1, 2), 2), (image,)),
+        "Conv 1d": (ops.Conv(normal(3, 4, 3), None, (1,), (1, 1), (1,)), (line,)),
+        "ConvTranspose": (
+            ops.ConvTranspose(normal(4, 3, 3, 3), normal(6), (2, 2), (1, 0, 0, 1), (1, 1), (1, 1), 2),
+            (image,),
+        ),
+        "Linear": (ops.Linear(normal(5, 6), normal(5)), (image,)),
+        "BatchNorm": (
+            ops.BatchNorm(normal(4), normal(4, seed=1), normal(4, seed=2), uniform(0.5, 2, 4), 1e-5),
+            (image,),
+        ),
+        "Affine": (ops.Affine(normal(4, 1, 1), normal(6)), (image,)),
+        "Affine scale": (ops.Affine(normal(1), None), (line,)),
+        "Add": (ops.Add(), (image, image, image)),
+        "Concat": (ops.Concat(1), (image, (2, 7, 6))),
+        "Slice": (ops.Slice(2, 1, 6, 2), (image,)),
+        "Take": (ops.Take(1, (3, 0, 0, 2)), (image,)),
+        "Pad": (ops.Pad((0, 1, 0, 0, 0, 2), 0.25), (image,)),
+        "Reshape": (ops.Reshape((8, 21)), (image,)),
+        "Transpose": (ops.Transpose((0, 3, 1, 2)), (image,)),
+        "Mean": (ops.Mean((2, 3), keep=False), (image,)),
+        "AveragePool": (ops.AveragePool((3, 2), (2, 2), (1, 0, 0, 1), (0, 0, 1, 0)), (image,)),
+        "MaxPool": (ops.MaxPool((3, 3), (2, 1), (1, 0, 1, 2), (1, 1)), (image,)),
+        "MaxPool 1d": (ops.MaxPool((3,), (1,), (1, 1), (2,)), (line,)),
+        "Relu": (ops.Relu(), (image,)),
+        "LeakyRelu": (ops.LeakyRelu(slope), (image,)),
+        "ClippedRelu": (ops.ClippedRelu(uniform(0.3, 1, 4, 1, 1)), (image,)),
+        "ClippedRelu infinite": (ops.ClippedRelu(torch.tensor(torch.inf)), (image,)),
+        "ClippedRelu slope": (ops.ClippedRelu(torch.tensor(0.8), slope), (image,)),
+        "QuantizedRelu": (ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 5), (image,)),
+        "QuantizedRelu slope": (ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 3, slope), (image,)),
+    }
+    covered = {type(op) for op, _ in table.values()} | {Input}
+    final = {kind for name in ops.__all__ if isinstance(kind := getattr(ops, name), type) and _is_final(kind)}
+    assert covered == final, f"the table lacks {final - covered}"
+    return dict(table)
+
+
+def neuron_instances() -> dict[str, Neuron]:
+    """Every registered neuron, with thresholds per layer and per channel of [4, 7, 6], and a slope where it has one."""
+    assert neurons
+    found: dict[str, Neuron] = {}
+    for name, kind in neurons.items():
+        found[f"{name} per layer"] = kind(torch.tensor([0.7]))
+        found[f"{name} per channel"] = kind(uniform(0.3, 2, 4, 1, 1))
+        if kind.signed:
+            found[f"{name} slope"] = kind(uniform(0.3, 2, 4, 1, 1), uniform(0.05, 0.4, 4, 1, 1))
+    return found
+
+
+def _is_final(kind: type) -> bool:
+    return bool(getattr(kind, "__final__", False))

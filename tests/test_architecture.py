@@ -1,0 +1,130 @@
+"""Who may import whom: strictly downward, siblings never."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import snnc
+
+ROOT = Path(snnc.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+# From the bottom to the top; those on one line do not import one another.
+LAYERS = [
+    {"errors"},
+    {"registry", "findings"},
+    {"validation"},
+    {"ir", "data"},
+    {"ops"},
+    {"neurons"},
+    {"run"},
+    {"calibration"},
+    {"conversion"},
+    {"artifact"},
+    {"frontend", "passes", "training", "export", "report"},
+    {"recipe", "project"},
+    {"pipeline", "evaluation"},
+    {"cli"},
+    {"__main__"},
+]
+HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
+
+# Who may import what is large or belongs to one task; paths below the package, folders with a slash.
+RESERVED = {
+    "onnx": ("frontend/", "export/onnx.py"),
+    "onnxruntime": ("frontend/", "export/onnx.py"),
+    "typer": ("cli/",),
+    "click": ("cli/",),
+    "rich": ("cli/", "report/terminal.py"),
+    "PIL": ("data/",),
+    "safetensors": ("artifact.py",),
+    "pydantic": ("validation.py", "artifact.py"),
+    "yaml": ("validation.py", "recipe.py", "cli/", "project.py"),
+}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def part(path: Path) -> str:
+    """The module or the package right below ``snnc`` that a file belongs to; "" for ``snnc`` itself."""
+    first = Path(name(path)).parts[0]
+    return "" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """The full names of what a file imports, wherever in the file, with line numbers."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}:{node.lineno}: a relative import"
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return found
+
+
+def upward(path: Path) -> list[str]:
+    """The imports of a file that go up or to a sibling."""
+    own = part(path)
+    wrong = []
+    for line, target in imports(path):
+        package, _, rest = target.partition(".")
+        if package != "snnc":
+            continue
+        below = rest.split(".")[0]
+        if not below or below == own or below.startswith("__"):
+            continue
+        if own == "" or HEIGHT[below] >= HEIGHT[own]:
+            wrong.append(f"{name(path)}:{line} imports snnc.{below}")
+    return wrong
+
+
+def test_every_part_has_its_place() -> None:
+    assert len(MODULES) > 30
+    unknown = {part(path) for path in MODULES} - set(HEIGHT) - {""}
+    assert not unknown, f"give {unknown} a place in LAYERS"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_go_down(path: Path) -> None:
+    assert not upward(path)
+
+
+def test_data_knows_nothing_of_networks() -> None:
+    allowed = {"errors", "validation", "findings", "registry", "data"}
+    for path in (ROOT / "data").rglob("*.py"):
+        for line, target in imports(path):
+            package, *rest = target.split(".")
+            assert package != "snnc" or rest[0] in allowed, f"{name(path)}:{line}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_libraries_stay_where_they_belong(path: Path) -> None:
+    for line, target in imports(path):
+        places = RESERVED.get(target.split(".")[0])
+        allowed = places is None or any(
+            name(path).startswith(place) if place.endswith("/") else name(path) == place for place in places
+        )
+        assert allowed, f"{name(path)}:{line} imports {target}"
+
+
+def test_the_oldest_violations_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    (tmp_path / "passes").mkdir()
+    for file, text, count in (
+        ("ir.py", "def f():\n    from snnc.ops import Add\n", 1),
+        ("ops.py", "from snnc import ir, neurons\n", 1),
+        ("passes/a.py", "import snnc.frontend.walk\nfrom snnc.passes.base import Pass\nimport snnc.ir\n", 1),
+        ("errors.py", "import torch\n", 0),
+        ("__init__.py", "from snnc.ir import Graph\n", 1),
+    ):
+        (tmp_path / file).write_text(text)
+        assert len(upward(tmp_path / file)) == count, file
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_nothing_is_called_a_utility(path: Path) -> None:
+    assert not {"util", "utils", "helpers", "misc", "common"} & {*path.relative_to(ROOT).with_suffix("").parts}

@@ -1,0 +1,394 @@
+"""model.snn: what is written is read back, and what is damaged is refused in one line."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from snnc import ops
+from snnc.artifact import load_conversion, save_conversion, write_atomically
+from snnc.conversion import Applied, Conversion, Schedule, latency
+from snnc.errors import DataError, ModelError, SnncError
+from snnc.findings import Finding
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import OrderFreeNeuron, neurons
+from snnc.run import run
+from tests.support import Network, neuron_instances, normal, operations, random_network, relu, spiking
+
+
+def conversion(snn: Graph, reference: Graph | None = None) -> Conversion:
+    return Conversion(
+        reference=reference,
+        snn=snn,
+        schedule=Schedule(5),
+        applied=(Applied("fold-batch-norm", {"kind": "mmse", "share": 0.1, "weights": True}, 3, seconds=1.5),),
+        imported=(Finding("opset", "info", "conv", "an old file", "export it again"),),
+        findings=(Finding("uncalibrated", "warning", "", "no images", "give some"),),
+        preprocessing={"mean": [0.5, 0.25], "size": 8},
+        provenance={"model": "ab12", "recipe": {"timesteps": 5}, "calibration": None, "versions": {"snnc": "0.1.0"}},
+    )
+
+
+def saved(made: Conversion, path: Path) -> Conversion:
+    save_conversion(made, path)
+    return load_conversion(path)
+
+
+def assert_same_graph(found: Graph, wanted: Graph) -> None:
+    assert list(found.nodes) == list(wanted.nodes)
+    assert found.outputs == wanted.outputs
+    for name, node in wanted.nodes.items():
+        other = found.nodes[name]
+        assert (other.name, other.inputs, other.source) == (node.name, node.inputs, node.source)
+        assert type(other.op) is type(node.op)
+        for field in node.op.__dataclass_fields__:  # type: ignore[attr-defined]
+            old, new = getattr(node.op, field), getattr(other.op, field)
+            assert type(new) is type(old)
+            assert torch.equal(new, old) if isinstance(old, torch.Tensor) else new == old
+
+
+def every_kind() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
+    return operations() | {name: (neuron, ((4, 7, 6),)) for name, neuron in neuron_instances().items()}
+
+
+def test_every_registered_neuron_is_covered() -> None:
+    assert neurons
+    assert {type(op) for op, _ in every_kind().values()} >= set(neurons.values())
+
+
+@pytest.mark.parametrize("name", every_kind())
+def test_every_operation_is_read_back(name: str, tmp_path: Path) -> None:
+    op, shapes = every_kind()[name]
+    nodes = [Node(f"x{i}", Input(shape), (), f"input/{i}") for i, shape in enumerate(shapes)]
+    graph = Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes), "/layer.1/y")], ["y"])
+    found = saved(conversion(graph), tmp_path / "model.snn")
+    assert found.reference is None
+    assert_same_graph(found.snn, graph)
+
+
+def test_everything_else_is_read_back(tmp_path: Path) -> None:
+    made = conversion(random_network(0, spiking("if")), random_network(0, relu))
+    found = saved(made, tmp_path / "model.snn")
+    assert found.reference is not None
+    assert made.reference is not None
+    assert_same_graph(found.reference, made.reference)
+    for field in ("schedule", "applied", "imported", "findings", "preprocessing", "provenance"):
+        assert getattr(found, field) == getattr(made, field)
+    assert not found.calibrated
+
+
+@pytest.mark.parametrize("kind", neurons)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_loaded_network_simulates_equally(kind: str, seed: int, tmp_path: Path) -> None:
+    graph = random_network(seed, spiking(kind))
+    found = saved(conversion(graph), tmp_path / "model.snn").snn
+    feeds = {"x": normal(1, 3, 3, 8, 8)}
+    before, after = (run(g, feeds, g.nodes, 6, step_by_step=True) for g in (graph, found))
+    for name, signal in before.items():
+        assert torch.equal(signal, after[name])
+
+
+def test_same_network_same_bytes(tmp_path: Path) -> None:
+    paths = [tmp_path / "one.snn", tmp_path / "two.snn", tmp_path / "three.snn"]
+    for path in paths[:2]:
+        save_conversion(conversion(random_network(2, spiking("if")), random_network(2, relu)), path)
+    save_conversion(load_conversion(paths[0]), paths[2])
+    assert paths[0].read_bytes() == paths[1].read_bytes() == paths[2].read_bytes()
+
+
+def test_memory_layout_does_not_reach_the_file(tmp_path: Path) -> None:
+    graph = random_network(2, relu)
+    strided = graph.map_tensors(
+        lambda t: (
+            t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t.repeat_interleave(2, -1)[..., ::2]
+        )
+    )
+    save_conversion(conversion(graph), tmp_path / "one.snn")
+    save_conversion(conversion(strided), tmp_path / "two.snn")
+    assert (tmp_path / "one.snn").read_bytes() == (tmp_path / "two.snn").read_bytes()
+
+
+def test_equal_tensors_are_stored_once(tmp_path: Path) -> None:
+    graph = random_network(1, relu)
+    copied = graph.map_tensors(torch.clone)
+    size = sum(tensor.nbytes for node in graph.nodes.values() for tensor in node.op.tensors().values())
+    assert size > 0
+    save_conversion(conversion(graph, copied), tmp_path / "model.snn")
+    data = (tmp_path / "model.snn").read_bytes()
+    header = int.from_bytes(data[:8], "little")
+    assert len(data) - 8 - header == size
+
+
+def test_tensors_that_share_memory_can_be_saved(tmp_path: Path) -> None:
+    net = Network((4, 5, 5))
+    values = normal(4).abs()
+    net.add(ops.Affine(values.view(4, 1, 1), None))
+    net.add(ops.LeakyRelu(values[:1]))
+    net.flat(net.nodes[-1].name)
+    net.add(ops.Slice(1, 0, 4))
+    net.add(ops.Affine(None, values))
+    graph = net.graph()
+    assert_same_graph(saved(conversion(graph), tmp_path / "model.snn").snn, graph)
+
+
+# Damage.
+
+
+def written(tmp_path: Path) -> tuple[Path, dict[str, Any], dict[str, torch.Tensor]]:
+    """A good file, its header and its tensors."""
+    path = tmp_path / "model.snn"
+    net = Network((3, 6, 6), seed=1)
+    net.add(neurons["if"](torch.full((4, 1, 1), 0.5)), net.conv("x", 4), name="spikes")
+    net.linear(net.flat(net.add(ops.MaxPool((2, 2), (2, 2), (0, 0, 0, 0), (1, 1)))), 3)
+    save_conversion(conversion(net.graph(), net.graph()), path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["snnc"])
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    return path, header, tensors
+
+
+def rewrite(path: Path, header: object, tensors: dict[str, torch.Tensor]) -> None:
+    path.write_bytes(save(tensors, {"snnc": json.dumps(header)}))
+
+
+def refused(path: Path, *words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_conversion(path)
+    message = str(caught.value)
+    assert caught.value.hint
+    assert caught.value.place == str(path)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(share: float, tmp_path: Path) -> None:
+    path, _, _ = written(tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    refused(path, "not a complete .snn file")
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 no", b"{}", bytes(100), b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}"])
+def test_what_is_no_artifact_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.snn"
+    path.write_bytes(content)
+    refused(path, "not a complete .snn file")
+
+
+def test_a_missing_file_is_a_problem_of_the_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load_conversion(tmp_path / "model.snn")
+    with pytest.raises(DataError, match="no such file"):
+        load_conversion(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"snn"', "{}"])
+def test_a_broken_header_is_refused(text: str, tmp_path: Path) -> None:
+    path, _, tensors = written(tmp_path)
+    path.write_bytes(save(tensors, {"snnc": text}))
+    refused(path)
+
+
+Damage = Callable[[dict[str, Any], dict[str, torch.Tensor]], None]
+
+
+def node(header: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(entry for entry in header["snn"]["nodes"] if entry["name"] == name)
+
+
+def newer(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["format"] = 2
+
+
+def lost(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["snn.conv_1.weight"]
+
+
+def added(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["stray"] = torch.zeros(2)
+
+
+def halved(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["snn.conv_1.weight"] = tensors["snn.conv_1.weight"].half()
+
+
+def not_a_number(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["snn.conv_1.weight"][0, 0, 0, 0] = torch.nan
+
+
+def misshaped(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["snn.conv_1.weight"] = tensors["snn.conv_1.weight"][:, :2].contiguous()
+
+
+def unknown_op(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "spikes")["op"] = "Perceptron"
+
+
+def abstract_op(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "spikes")["op"] = "Weighted"
+
+
+def unknown_field(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "spikes")["fields"]["leak"] = 0.5
+
+
+def no_field(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    del node(header, "conv_1")["fields"]["stride"]
+
+
+def wrong_field(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "conv_1")["fields"]["stride"] = "wide"
+
+
+def number_for_tensor(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "conv_1")["fields"]["weight"] = 3
+
+
+def none_for_tensor(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "conv_1")["fields"]["weight"] = None
+
+
+def dangling(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "spikes")["inputs"] = ["nowhere"]
+
+
+def twice(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["snn"]["nodes"].append(header["snn"]["nodes"][0])
+
+
+def no_output(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["snn"]["outputs"] = []
+
+
+def forbidden_slope(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "spikes")["fields"]["slope"] = node(header, "spikes")["fields"]["threshold"]
+
+
+def no_steps(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["schedule"]["timesteps"] = 0
+
+
+def other_output(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["reference"]["outputs"] = ["spikes"]
+
+
+def no_source(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    del header["provenance"]["model"]
+
+
+DAMAGES: dict[Damage, tuple[str, ...]] = {
+    newer: ("format version 2", "reads version 1"),
+    lost: ("'conv_1'", "'snn.conv_1.weight' is missing"),
+    added: ("'stray' belongs to nothing",),
+    halved: ("'conv_1'", "'snn.conv_1.weight' is torch.float16"),
+    not_a_number: ("'snn.conv_1.weight' holds NaN",),
+    misshaped: ("'conv_1' does not fit its inputs",),
+    unknown_op: ("'spikes'", "unknown operation 'Perceptron'"),
+    abstract_op: ("'spikes'", "unknown operation 'Weighted'"),
+    unknown_field: ("'spikes'", "unknown field 'leak'"),
+    no_field: ("'conv_1'", "no field 'stride'"),
+    wrong_field: ("'conv_1'", "'stride' holds 'wide'"),
+    number_for_tensor: ("'conv_1'",),
+    none_for_tensor: ("'conv_1'",),
+    dangling: ("'spikes' uses 'nowhere'",),
+    twice: ("two nodes are called 'x'",),
+    no_output: ("needs an output",),
+    forbidden_slope: ("'spikes'", "IF neuron"),
+    no_steps: ("0 time steps",),
+    no_source: ("provenance lacks 'model'",),
+    other_output: ("outputs of different shapes",),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damage_is_refused_with_its_place(damage: Damage, tmp_path: Path) -> None:
+    path, header, tensors = written(tmp_path)
+    rewrite(path, header, tensors)
+    load_conversion(path)
+    damage(header, tensors)
+    rewrite(path, header, tensors)
+    refused(path, *DAMAGES[damage])
+
+
+def leaves(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [place, *(found for key, value in children for found in leaves(value, (*place, key)))]
+
+
+STRANGE = [None, True, -1, 0, 3, 1e300, 10**30, float("nan"), "", "x", [], [0], [1, 2, 3], {}, {"tensor": "x"}, [[]]]
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=repr)
+def test_a_header_with_any_value_replaced_is_read_or_refused(value: object, tmp_path: Path) -> None:
+    """Never another error than the one that names the file."""
+    path, header, tensors = written(tmp_path)
+    text = json.dumps(header)
+    places = [place for place in leaves(header) if place]
+    for place in random.Random(repr(value)).sample(places, 60):
+        changed = json.loads(text)
+        parent = changed
+        for key in place[:-1]:
+            parent = parent[key]
+        parent[place[-1]] = value
+        rewrite(path, changed, tensors)
+        try:
+            load_conversion(path)
+        except ModelError as error:
+            assert error.place == str(path)
+        except Exception as error:
+            pytest.fail(f"{place} = {value!r}: {type(error).__name__}: {error}")
+
+
+# Writing.
+
+
+def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = conversion(random_network(0, relu))
+    with pytest.raises(DataError, match="cannot write"):
+        save_conversion(made, tmp_path / "missing" / "model.snn")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(DataError, match="cannot write"):
+        save_conversion(made, tmp_path / "taken")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+    kept = tmp_path / "model.snn"
+    kept.write_bytes(b"before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match="No space left") as caught:
+        write_atomically(kept, b"after")
+    assert isinstance(caught.value, SnncError)
+    assert kept.read_bytes() == b"before"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.snn", "taken"]
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model.snn"
+    path.write_bytes(b"before")
+    write_atomically(path, b"after")
+    assert path.read_bytes() == b"after"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.snn"]
+
+
+# The conversion itself.
+
+
+@pytest.mark.parametrize("name", neurons)
+def test_latency_counts_the_neurons_that_wait(name: str) -> None:
+    net = Network((3, 6, 6))
+    first = spiking(name)(net, net.conv("x", 4))
+    left, right = spiking(name)(net, net.conv(first, 4)), net.conv(first, 4)
+    net.linear(net.flat(spiking(name)(net, net.add(ops.Add(), left, right))), 3)
+    waits = 3 if issubclass(neurons[name], OrderFreeNeuron) else 0
+    assert latency(net.graph(), 8) == (waits + 1) * 8

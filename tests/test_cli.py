@@ -1,0 +1,539 @@
+"""The contract of the command line: what goes to which stream, how errors read, and how it exits."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from onnx import TensorProto, helper, numpy_helper, save
+
+import snnc
+from snnc import cli
+from snnc.artifact import load_conversion
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "examples" / "digits"
+PREPROCESSING = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def data(self) -> Any:
+        assert self.code in (0, 4)
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Use one thread: on a busy machine, several spend longer on waiting for each other than on networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in the working folder."""
+
+    def call(*arguments: str | Path) -> Result:
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, calibrated on some of its images for 4 time steps."""
+    path = tmp_path_factory.mktemp("converted") / "model.snn"
+    data = ["--data", str(DIGITS / "calibration"), "--limit", "64", "--timesteps", "4"]
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), "-q", "-o", str(path), *data, *PREPROCESSING]) == 0
+    return path
+
+
+@pytest.fixture
+def artifact(folder: Path, converted: Path) -> Path:
+    """That file in the working folder."""
+    return Path(shutil.copy(converted, folder / "model.snn"))
+
+
+def project(folder: Path, **changes: Any) -> None:
+    """Write the example's project file, changed, for a folder elsewhere."""
+    settings = yaml.safe_load((DIGITS / "snnc.yaml").read_text())
+    settings["model"] = str(DIGITS / settings["model"])
+    for section in ("calibration", "evaluation"):
+        settings[section]["data"] = str(DIGITS / settings[section]["data"])
+    settings.update(changes)
+    (folder / "snnc.yaml").write_text(yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
+
+
+def assert_error(result: Result, code: int, *parts: str) -> None:
+    """One line on stderr, a hint in it, nothing on stdout."""
+    assert result.code == code, result
+    assert result.out == ""
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.startswith("error: ")
+    assert "      hint: " in result.err
+    assert result.err.split("hint: ")[1].strip()
+    for part in parts:
+        assert part in result.err
+
+
+def unsupported_model(path: Path) -> Path:
+    """A model with two operations that cannot become spiking."""
+    nodes = [
+        helper.make_node("Softplus", ["x"], ["a"], name="soft[bold]"),
+        helper.make_node("MatMul", ["a", "w"], ["b"], name="product"),
+        helper.make_node("Erf", ["b"], ["y"], name="erf"),
+    ]
+    value = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 4]) for n in "xy"}
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    graph = helper.make_graph(nodes, "g", [value["x"]], [value["y"]], [weight])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+# The three commands.
+
+
+def test_three_commands_in_an_empty_folder(run: Run, folder: Path):
+    first = run("convert", DIGITS / "model.onnx", *PREPROCESSING)
+    assert first.code == 0, first.err
+    assert first.err == ""
+    assert "4 spiking layers, 2,112 neurons, 8 time steps, uncalibrated" in first.out
+    assert "snnc calibrate --data FOLDER" in first.out
+    assert "written: model.snn, model.report.json" in first.out
+    second = run("calibrate", "--data", DIGITS / "calibration")
+    assert second.code == 0, second.err
+    assert "calibrated on 200 images" in second.out
+    assert load_conversion(folder / "model.snn").calibrated
+    third = run("evaluate", "--data", DIGITS / "test", "--timesteps", "4")
+    assert third.code == 0, third.err
+    assert third.err == ""
+    assert "400 samples; the trained network has 98.75 % accuracy" in third.out
+
+
+def test_the_example_works_without_any_flag(run: Run, folder: Path):
+    project(folder)
+    assert run("convert", "-q") == (0, "", "")
+    # The preprocessing of the project file is in the artifact.
+    assert load_conversion(folder / "model.snn").preprocessing["mean"] == [0.31]
+    assert run("calibrate", "-q", "--limit", "64") == (0, "", "")
+    evaluated = run("evaluate", "--json").data()
+    assert evaluated["reference_accuracy"] == 98.75
+    assert evaluated["rows"][0]["accuracy"] > 95
+
+
+def test_torchscript_becomes_the_same_network(run: Run, folder: Path):
+    assert_error(run("convert", DIGITS / "model.pt"), 3, "stores no input shape", "--input-shape")
+    result = run("convert", DIGITS / "model.pt", "--input-shape", "1,8,8", "--json").data()
+    assert result["report"]["summary"]["neurons"] == 2112
+    project(folder, model=str(DIGITS / "model.pt"), **{"input-shape": [1, 8, 8]})
+    assert run("convert", "-q").code == 0
+
+
+def test_converting_with_data_is_calibrating_too(converted: Path):
+    conversion = load_conversion(converted)
+    assert conversion.calibrated
+    assert conversion.provenance["calibration"]["images"] == 64
+
+
+def test_calibrating_takes_recipe_and_preprocessing_from_the_file(run: Run, artifact: Path, folder: Path):
+    result = run("calibrate", "--data", DIGITS / "calibration", "--limit", "64", "--json", "-o", "b.snn").data()
+    assert result["report"]["summary"]["timesteps"] == 4
+    # Equal settings, equal bytes.
+    assert (folder / "b.snn").read_bytes() == artifact.read_bytes()
+    assert_error(
+        run("calibrate", artifact, "--data", DIGITS / "calibration", "-o", "c.snn", "--report", "model.snn"),
+        2,
+        "overwrite",
+    )
+    assert result["files"] == ["b.snn", "b.report.json"]
+    assert json.loads((folder / "b.report.json").read_text()) == result["report"]
+
+
+def test_flags_win_over_the_project_file_and_it_over_the_artifact(run: Run, artifact: Path, folder: Path):
+    data = ("--limit", "8", "-q")
+    project(folder, model=None, timesteps=2, neuron="if", set={"passes.calibrate-thresholds.kind": "max"})
+
+    def made_with() -> tuple[Any, ...]:
+        conversion = load_conversion(artifact)
+        options = {applied.name: applied.options for applied in conversion.applied}
+        kind, neuron = options["calibrate-thresholds"]["kind"], options["substitute-neurons"]["neuron"]
+        return conversion.schedule.timesteps, kind, neuron, conversion.preprocessing["std"]
+
+    assert run("calibrate", *data).code == 0
+    assert made_with() == (2, "max", "if", [0.38])
+    flags = ("--timesteps", "3", "--neuron", "two-phase", "--set", "passes.calibrate-thresholds.kind=percentile")
+    assert run("calibrate", *data, *flags, "--std", "0.5").code == 0
+    assert made_with() == (3, "percentile", "two-phase", [0.5])
+    # What changes a recipe means nothing for another one.
+    assert run("calibrate", *data, "--recipe", "default").code == 0
+    assert made_with() == (2, "mmse", "two-phase", [0.38])
+    (folder / "pre.yaml").write_text("std: [0.7]\nchannels: gray\n")
+    assert run("calibrate", *data, "--preprocessing", "pre.yaml").code == 0
+    assert made_with()[3] == [0.7]
+    assert run("calibrate", *data, "--preprocessing", "pre.yaml", "--std", "0.8").code == 0
+    assert made_with()[3] == [0.8]
+    # A single flag changes one thing of what the artifact says.
+    (folder / "snnc.yaml").unlink()
+    assert run("calibrate", *data, "--data", DIGITS / "calibration", "--mean", "0.2").code == 0
+    assert load_conversion(artifact).preprocessing["mean"] == [0.2]
+    assert made_with()[3] == [0.8]
+
+
+def test_a_saved_recipe_makes_the_same_file_again(run: Run, folder: Path):
+    model = DIGITS / "model.onnx"
+    flags = ("--timesteps", "5", "--neuron", "if", "--save-recipe", "mine.yaml")
+    assert run("convert", model, "-q", "-o", "a.snn", *flags).code == 0
+    assert yaml.safe_load((folder / "mine.yaml").read_text())["timesteps"] == 5
+    assert run("convert", model, "-q", "-o", "b.snn", "--recipe", "mine.yaml").code == 0
+    assert (folder / "a.snn").read_bytes() == (folder / "b.snn").read_bytes()
+
+
+def test_a_stripped_file_is_smaller_and_says_what_it_cannot(run: Run, folder: Path, artifact: Path):
+    flags = ("-q", "-o", "small.snn", "--strip", "--report", "r.json", *PREPROCESSING)
+    assert run("convert", DIGITS / "model.onnx", *flags).code == 0
+    assert (folder / "r.json").exists()
+    assert not (folder / "small.report.json").exists()
+    assert (folder / "small.snn").stat().st_size < artifact.stat().st_size
+    assert_error(run("calibrate", "small.snn", "--data", DIGITS / "calibration"), 3, "reference", "--strip")
+    result = run("evaluate", "small.snn", "--data", DIGITS / "test", "--limit", "20")
+    assert result.code == 0
+    assert "stripped of the trained network" in result.out
+    assert "agree %" not in result.out
+
+
+# Streams.
+
+
+def test_json_is_all_there_is_on_stdout(run: Run, artifact: Path):
+    data = ("--data", DIGITS / "test", "--limit", "20")
+    for command in (
+        ("evaluate", "--timesteps", "1,2", *data),
+        ("inspect",),
+        ("inspect", DIGITS / "model.onnx"),
+        ("env",),
+        ("calibrate", *data),
+    ):
+        for quiet in ((), ("-q",)):
+            result = run(*command, "--json", *quiet)
+            assert result.err == ""
+            assert json.dumps(json.loads(result.out), sort_keys=True, indent=1) + "\n" == result.out
+
+
+def test_quiet_is_quiet(run: Run, artifact: Path):
+    data = ("--data", DIGITS / "test", "--limit", "20")
+    for command in (("evaluate", *data), ("inspect",), ("inspect", DIGITS / "model.onnx"), ("env",)):
+        assert run(*command, "-q") == (0, "", "")
+
+
+def test_verbose_times_the_passes_on_stderr(run: Run, folder: Path):
+    result = run("convert", DIGITS / "model.onnx", "-v", "--json")
+    assert json.loads(result.out)
+    assert "fold-batch-norm" in result.err
+    assert "error" not in result.err
+
+
+def test_lines_are_neither_wrapped_nor_cut_nor_padded_in_a_pipe(run: Run, artifact: Path):
+    lines = run("inspect").out.splitlines()
+    assert any(len(line) > 100 for line in lines)
+    assert all(line == line.rstrip() for line in lines)
+
+
+# Evaluation and gates.
+
+
+def test_evaluation_at_several_timesteps(run: Run, artifact: Path):
+    rows = run("evaluate", "--data", DIGITS / "test", "--timesteps", "1,4", "--json").data()["rows"]
+    assert [row["timesteps"] for row in rows] == [1, 4]
+    assert rows[0]["accuracy"] < rows[1]["accuracy"]
+    shown = run("evaluate", "--data", DIGITS / "test", "--limit", "20", "--timesteps", "1,4").out
+    assert "worked out for T=4, evaluated at T=1" in shown
+
+
+def test_gates(run: Run, artifact: Path, folder: Path):
+    data = ("evaluate", "--data", DIGITS / "test", "--limit", "100", "--timesteps", "1,4")
+    passed = run(*data, "--max-drop", "50", "--min-agreement", "10", "--json")
+    assert passed.code == 0
+    assert [gate["passed"] for gate in passed.data()["gates"]] == [True] * 4
+    failed = run(*data, "--min-agreement", "101", "--max-drop", "50")
+    assert failed.code == 4
+    assert "gate min-agreement failed at T=4" in failed.out
+    assert_error(failed._replace(out=""), 4, "min-agreement at T=1: measured ", "at T=4", "allowed 101 @ model.snn")
+    assert "max-drop" not in failed.err
+    # From the project file, which a flag wins over.
+    project(folder, model="model.onnx", gates={"min-agreement": 101, "max-drop": None})
+    assert run(*data, "--json").code == 4
+    assert run(*data, "--min-agreement", "0").code == 0
+
+
+def test_without_labels_there_is_agreement(run: Run, artifact: Path):
+    data = ("evaluate", "--data", DIGITS / "calibration", "--limit", "20")
+    result = run(*data, "--min-agreement", "50")
+    assert result.code == 0
+    assert "no labels" in result.out
+    assert "agree %" in result.out
+    assert "accuracy %" not in result.out
+    assert_error(run(*data, "--max-drop", "1"), 5, "--max-drop needs labels")
+
+
+def test_missing_data_names_both_ways(run: Run, artifact: Path):
+    for command, section in (("evaluate", "evaluation"), ("calibrate", "calibration")):
+        assert_error(run(command), 2, f"no data for the {section}", "--data", f"'{section}: {{data: FOLDER}}'")
+
+
+# Inspection, environment, project file.
+
+
+def test_inspecting_a_model(run: Run):
+    result = run("inspect", DIGITS / "model.onnx")
+    assert result.code == 0
+    assert "218,112" in result.out
+    assert "/inner/inner.0/Conv" in result.out
+    assert_error(run("inspect", DIGITS / "model.pt"), 3, "--input-shape")
+    assert "1x8x8" in run("inspect", DIGITS / "model.pt", "--input-shape", "1,8,8").out
+
+
+def test_inspecting_a_model_lists_all_that_cannot_spike(run: Run, folder: Path):
+    unsupported_model(folder / "odd.onnx")
+    result = run("inspect", "odd.onnx")
+    assert result.code == 3
+    assert "soft[bold]" in result.out
+    assert result.out.count("cannot spike: ") == 2
+    assert_error(result._replace(out=""), 3, "2 of 3 operations cannot become spiking", "@ odd.onnx")
+    assert {"soft[bold]", "erf"} == {
+        verdict["name"]
+        for verdict in json.loads(run("inspect", "odd.onnx", "--json").out)["verdicts"]
+        if verdict["problem"]
+    }
+    # Without the table, the error has them.
+    quiet = run("inspect", "odd.onnx", "-q")
+    assert quiet.out == ""
+    assert [line.split(" ")[4] for line in quiet.err.splitlines()[1:]] == ["soft[bold]", "erf"]
+
+
+def test_converting_an_unsupported_model_lists_all_of_it(run: Run, folder: Path):
+    result = run("convert", unsupported_model(folder / "odd.onnx"))
+    assert result.code == 3
+    first, *details = result.err.splitlines()
+    assert first.startswith("error: 2 of 3 operations cannot become spiking")
+    assert [line.startswith("    ") for line in details] == [True, True]
+    assert "soft[bold]" in details[0]
+    assert not list(folder.glob("*.snn"))
+
+
+def test_inspecting_a_converted_network(run: Run, artifact: Path):
+    shown = run("inspect").out
+    for part in ("model.onnx", "on 64 images", "4 (20 from image to answer)", "recipe default", "kept", "pool_MaxPool"):
+        assert part in shown
+    facts = run("inspect", "model.snn", "--json").data()
+    assert facts["timesteps"] == 4
+    assert facts["provenance"]["recipe"]["timesteps"] == 4
+    assert sum(layer["neurons"] for layer in facts["layers"]) == 2112
+
+
+def test_the_environment(run: Run):
+    facts = run("env", "--json").data()
+    assert facts["snnc"] == snnc.__version__
+    assert {"python", "torch", "onnx", "onnxruntime", "numpy", "safetensors", "cpus", "threads", "cuda"} <= set(facts)
+    assert "safetensors" in run("env").out
+
+
+def test_init_writes_a_project_file_that_works(run: Run, folder: Path):
+    shutil.copy(DIGITS / "model.onnx", folder)
+    assert run("init") == (0, "written: snnc.yaml\n", "")
+    assert "\nmodel: model.onnx\n" in (folder / "snnc.yaml").read_text()
+    assert run("convert", "-q").code == 0
+    (folder / "snnc.yaml").write_text("mine: 1")
+    assert_error(run("init"), 2, "@ snnc.yaml", "--force")
+    assert (folder / "snnc.yaml").read_text() == "mine: 1"
+    assert run("init", "--force").code == 0
+
+
+def test_help_and_version(run: Run):
+    assert run("--version") == (0, f"snnc {snnc.__version__}\n", "")
+    assert run().out == run("--help").out
+    for name in ("convert", "calibrate", "evaluate", "inspect", "env", "init"):
+        assert name in run("--help").out
+        assert run(name, "--help").code == 0
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["convert"], 2, ["no model to convert", "snnc.yaml"]),
+        (["convert", "nope.onnx"], 5, ["no such file @ nope.onnx"]),
+        (["convert", "text.onnx"], 3, ["not an ONNX model @ text.onnx"]),
+        (["convert", "MODEL", "--recipe", "defalt"], 2, ["unknown recipe 'defalt'", "did you mean 'default'?"]),
+        (["convert", "MODEL", "--recipe", "nope.yaml"], 5, ["cannot read", "@ nope.yaml"]),
+        (["convert", "MODEL", "--set", "x"], 2, ["expected KEY=VALUE", "--set"]),
+        (["convert", "MODEL", "--set", "passes.fold.x=1"], 2, ["no pass 'fold'", "@ --set passes.fold.x"]),
+        (
+            ["convert", "MODEL", "--set", "passes.calibrate-thresholds.kidn=max"],
+            2,
+            ["unknown option 'kidn' @ passes[3].calibrate-thresholds", "did you mean 'kind'?"],
+        ),
+        (["convert", "MODEL", "--timesteps", "0"], 2, ["timesteps"]),
+        (["convert", "MODEL", "--timesteps", "many"], 2, ["--timesteps", "see snnc convert --help"]),
+        (["convert", "MODEL", "--neuron", "iff"], 2, ["unknown neuron 'iff'"]),
+        (["convert", "MODEL", "--input-shape", "3,x"], 2, ["invalid value '3,x' @ --input-shape"]),
+        (["convert", "MODEL", "--input-shape", "3,0"], 2, ["invalid value '3,0' @ --input-shape"]),
+        (["convert", "MODEL", "--data", "nope"], 5, ["@ nope"]),
+        (["convert", "MODEL", "--mean", "x"], 2, ["invalid value 'x' @ --mean"]),
+        (["convert", "MODEL", "--std", "0"], 2, ["std must be positive"]),
+        (["convert", "MODEL", "--crop", "1,2,3"], 2, ["invalid value '1,2,3' @ --crop"]),
+        (["convert", "MODEL", "--channels", "rbg"], 2, ["--channels", "'rgb'"]),
+        (["convert", "MODEL", "--preprocessing", "text.onnx"], 2, ["@ text.onnx"]),
+        (["convert", "MODEL", "-o", "text.onnx/x.snn"], 5, ["cannot write", "@ text.onnx/x.snn"]),
+        (["convert", "MODEL", "-o", "missing/x.snn"], 5, ["cannot write", "@ missing/x.snn"]),
+        (["convert", "MODEL", "-o", "MODEL"], 2, ["would overwrite the model"]),
+        (["convert", "MODEL", "--report", "model.snn"], 2, ["two results would go to one file @ model.snn"]),
+        (["convert", "a.onnx", "b.onnx"], 2, ["b.onnx"]),
+        (["convert", "--bogus"], 2, ["no such option: --bogus", "@ snnc convert", "see snnc convert --help"]),
+        (["convert", "--recipe"], 2, ["'--recipe' requires an argument"]),
+        (["bogus"], 2, ["no such command 'bogus' @ snnc", "see snnc --help"]),
+        (["calibrate", "--data", "x"], 2, ["no .snn file in this folder", "argument", "snnc.yaml"]),
+        (["evaluate", "nope.snn", "--data", "x"], 5, ["no such file @ nope.snn", "snnc convert"]),
+        (["evaluate", "MODEL", "--data", "x"], 2, ["a trained model", "snnc convert"]),
+        (["inspect", "text.snn"], 3, ["@ text.snn"]),
+    ],
+)
+def test_an_error_is_one_line_with_a_hint(run: Run, folder: Path, arguments: list[str], code: int, parts: list[str]):
+    (folder / "text.onnx").write_text("a text, no model")
+    if "text.snn" in arguments:
+        (folder / "text.snn").write_text("a text, no network")
+    model = str(DIGITS / "model.onnx")
+    assert_error(run(*(model if argument == "MODEL" else argument for argument in arguments)), code, *parts)
+    assert not (folder / "model.snn").exists()
+
+
+def test_errors_on_data(run: Run, artifact: Path, folder: Path):
+    images = ("--data", DIGITS / "test")
+    assert_error(run("evaluate", *images, "--label-offset", "5"), 5, "label", "10 outputs")
+    assert_error(run("evaluate", *images, "--timesteps", "0"), 2, "--timesteps")
+    assert_error(run("evaluate", *images, "--timesteps", "1,x"), 2, "invalid value '1,x' @ --timesteps")
+    assert_error(run("evaluate", *images, "--limit", "0"), 2, "limit")
+    assert_error(run("calibrate", *images, "--mean", "0.1,0.2"), 5, "mean")
+    before = artifact.read_bytes()
+    (folder / "broken").mkdir()
+    (folder / "broken" / "a.png").write_bytes(b"no image")
+    assert_error(run("calibrate", "--data", "broken"), 5, "broken/a.png")
+    assert artifact.read_bytes() == before
+
+
+def test_a_damaged_artifact_is_refused(run: Run, artifact: Path):
+    whole = artifact.read_bytes()
+    for size in (0, 5, 500, len(whole) // 2, len(whole) - 1):
+        artifact.write_bytes(whole[:size])
+        assert_error(run("evaluate", "--data", DIGITS / "test"), 3, "@ model.snn")
+
+
+def test_several_artifacts_in_a_folder(run: Run, artifact: Path, folder: Path):
+    shutil.copy(artifact, folder / "other.snn")
+    message = "several .snn files in this folder (model.snn, other.snn)"
+    assert_error(run("inspect"), 2, message, "argument", "snnc.yaml")
+    assert run("inspect", "other.snn").code == 0
+    (folder / "snnc.yaml").write_text("model: other.onnx")
+    assert run("inspect").code == 0
+
+
+def test_a_broken_project_file_is_an_error_of_every_command(run: Run, artifact: Path, folder: Path):
+    (folder / "snnc.yaml").write_text("modell: x")
+    for command in ("convert", "calibrate", "evaluate", "inspect"):
+        assert_error(run(command), 2, "unknown option 'modell' @ snnc.yaml", "did you mean 'model'?")
+
+
+def test_an_error_stays_one_line_whatever_is_in_it(run: Run):
+    assert_error(run("convert", "a\nb[red]\x1b[1m.onnx"), 5, "a b[red]")
+
+
+def test_an_internal_error_shows_no_traceback_unless_asked(run: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(path: Path) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr("snnc.artifact.load_conversion", fail)
+    short = run("inspect")
+    assert short.code == 1
+    assert short.err.startswith("internal error: ZeroDivisionError: by zero      hint: ")
+    assert short.err.count("\n") == 1
+    assert "-v" in short.err
+    long = run("inspect", "-v")
+    assert long.code == 1
+    assert "Traceback" in long.err
+
+
+def test_an_interrupt_is_quiet(run: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("snnc.artifact.load_conversion", interrupt)
+    assert run("inspect") == (130, "", "")
+
+
+# As a process.
+
+SNNC = [sys.executable, "-c", "import sys; from snnc.cli import main; sys.exit(main())"]
+
+
+def process(*arguments: str | Path, folder: Path, **options: Any) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    options = {"capture_output": True, "text": True, **options}
+    return subprocess.run([*SNNC, *map(str, arguments)], cwd=folder, env=environment, check=False, **options)
+
+
+def test_help_loads_nothing_heavy(folder: Path):
+    code = """
+import sys
+from snnc.cli import main
+assert main(["--help"]) == 0
+assert main(["convert", "--help"]) == 0
+heavy = ("torch", "numpy", "onnx", "onnxruntime", "rich.table", "rich.progress")
+print([name for name in heavy if name in sys.modules])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, env=environment, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_process_exits_with_the_code_and_prints_to_the_right_stream(folder: Path):
+    done = process("convert", "nope.onnx", folder=folder)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr.startswith("error: no such file @ nope.onnx      hint: ")
+
+
+def test_nobody_reading_is_no_error(folder: Path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = process("--help", folder=folder, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 141

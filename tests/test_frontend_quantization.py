@@ -1,0 +1,224 @@
+"""Activations that a file has quantized already, in every spelling, against onnxruntime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from snnc import ops
+from snnc.errors import ModelError
+from snnc.frontend import read_model, survey
+from tests.frontend_files import array, integers, one, parity, save
+
+SHAPE = (3, 9, 9)
+ALPHA, LEVELS = np.float32(2.5), np.float32(7)
+F = np.float32
+ZERO, ONE = F(0), F(1)
+
+Step = tuple[str, Any]
+
+
+def network(path: Path, steps: list[Step], opset: int = 17, batch: int | str = "N") -> Path:
+    """Write a chain of operations, each with constants behind its input; the first of them keeps values generic."""
+    nodes, constants, value = [], {}, "x"
+    for index, (kind, *values) in enumerate(steps):
+        names = []
+        for place, constant in enumerate(values):
+            names.append(f"c{index}_{place}")
+            constants[names[-1]] = constant
+        output = "y" if index == len(steps) - 1 else f"v{index}"
+        nodes.append(one(kind, [value, *names], [output]))
+        value = output
+    return save(path, nodes, SHAPE, constants, opset=opset, batch=batch)
+
+
+SPELLINGS: dict[str, list[Step]] = {
+    "textbook": [("Div", ALPHA), ("Clip", ZERO, ONE), ("Mul", LEVELS), ("Round",), ("Div", LEVELS), ("Mul", ALPHA)],
+    "reciprocals": [
+        ("Mul", F(1 / ALPHA)),
+        ("Clip", ZERO, ONE),
+        ("Mul", LEVELS),
+        ("Round",),
+        ("Mul", F(1 / LEVELS)),
+        ("Mul", ALPHA),
+    ],
+    "merged": [("Mul", F(LEVELS / ALPHA)), ("Clip", ZERO, LEVELS), ("Round",), ("Mul", F(ALPHA / LEVELS))],
+    "merged-divided": [("Div", F(ALPHA / LEVELS)), ("Clip", ZERO, LEVELS), ("Round",), ("Mul", F(ALPHA / LEVELS))],
+    "clip-first": [("Clip", ZERO, ALPHA), ("Mul", F(LEVELS / ALPHA)), ("Round",), ("Mul", F(ALPHA / LEVELS))],
+    "rectified": [("Relu",), ("Min", ALPHA), ("Div", ALPHA), ("Mul", LEVELS), ("Round",), ("Mul", F(ALPHA / LEVELS))],
+    "extrema": [("Max", ZERO), ("Min", ALPHA), ("Mul", F(LEVELS / ALPHA)), ("Round",), ("Mul", F(ALPHA / LEVELS))],
+    "clipped-last": [("Mul", F(LEVELS / ALPHA)), ("Round",), ("Clip", ZERO, LEVELS), ("Mul", F(ALPHA / LEVELS))],
+    "floor": [
+        ("Mul", F(LEVELS / ALPHA)),
+        ("Add", F(0.5)),
+        ("Floor",),
+        ("Clip", ZERO, LEVELS),
+        ("Mul", F(ALPHA / LEVELS)),
+    ],
+    "floor-clipped-first": [
+        ("Div", ALPHA),
+        ("Clip", ZERO, ONE),
+        ("Mul", LEVELS),
+        ("Add", F(0.5)),
+        ("Floor",),
+        ("Div", LEVELS),
+        ("Mul", ALPHA),
+    ],
+    "plain-floor": [("Div", ALPHA), ("Mul", LEVELS), ("Floor",), ("Clip", ZERO, LEVELS), ("Mul", F(ALPHA / LEVELS))],
+    "channels": [
+        ("Div", F([1, 2, 4]).reshape(3, 1, 1)),
+        ("Clip", ZERO, ONE),
+        ("Mul", F(4)),
+        ("Round",),
+        ("Div", F(4)),
+        ("Mul", F([1, 2, 4]).reshape(1, 3, 1, 1)),
+    ],
+    "binary": [("Div", ALPHA), ("Clip", ZERO, ONE), ("Round",), ("Mul", ALPHA)],
+    "bytes": [("Relu",), ("QuantizeLinear", F(0.01), np.uint8(0)), ("DequantizeLinear", F(0.01), np.uint8(0))],
+    "bytes-alone": [("QuantizeLinear", F(0.02), np.uint8(0)), ("DequantizeLinear", F(0.02), np.uint8(0))],
+    "bytes-signed": [("Relu",), ("QuantizeLinear", F(0.02), np.int8(0)), ("DequantizeLinear", F(0.02), np.int8(0))],
+    "bytes-lowest": [("QuantizeLinear", F(0.02), np.int8(-128)), ("DequantizeLinear", F(0.02), np.int8(-128))],
+    "bytes-offset": [("Relu",), ("QuantizeLinear", F(0.02), np.uint8(9)), ("DequantizeLinear", F(0.02), np.uint8(9))],
+}
+
+LEVELS_OF = {"channels": 4, "binary": 1, "bytes-signed": 127, "bytes-offset": 246} | dict.fromkeys(
+    ("bytes", "bytes-alone", "bytes-lowest"), 255
+)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("opset", [13, 20])
+def test_spelling(spelling: str, opset: int, tmp_path: Path) -> None:
+    path = network(tmp_path / "m.onnx", SPELLINGS[spelling], opset)
+    model = parity(path, SHAPE)
+    ((name, op),) = model.graph.ops(ops.QuantizedRelu).items()
+    levels = LEVELS_OF.get(spelling, 7)
+    assert op.levels == levels
+    last = SPELLINGS[spelling][-1][0]
+    assert (name, model.graph.nodes[name].source) == (f"the_{last}_y", f"the/{last}/y")
+    assert bool(model.graph.ops(ops.Affine)) == (spelling == "plain-floor")
+    if spelling not in ("channels",) and not spelling.startswith("bytes"):
+        torch.testing.assert_close(op.ceiling, torch.tensor(2.5))
+    assert [finding.code for finding in model.findings] == ["quantized-activations"]
+
+
+def test_a_rectifier_before_stays_a_node(tmp_path: Path) -> None:
+    model = parity(network(tmp_path / "m.onnx", [("Relu",), *SPELLINGS["textbook"]]), SHAPE)
+    assert [type(node.op) for node in model.graph.nodes.values()] == [ops.Input, ops.Relu, ops.QuantizedRelu]
+
+
+def test_a_bias_before_and_a_scale_behind_stay_nodes(tmp_path: Path) -> None:
+    steps = [("Add", array(3, 1, 1)), *SPELLINGS["merged"], ("Mul", F(3))]
+    model = parity(network(tmp_path / "m.onnx", steps), SHAPE)
+    kinds = [type(node.op) for node in model.graph.nodes.values()]
+    assert kinds == [ops.Input, ops.Affine, ops.QuantizedRelu, ops.Affine]
+
+
+def test_steps_that_differ_before_and_behind_become_scales(tmp_path: Path) -> None:
+    steps = [("Mul", F([3, 4, 5]).reshape(3, 1, 1)), ("Clip", ZERO, F(8.2)), ("Round",), ("Mul", F(0.25))]
+    model = parity(network(tmp_path / "m.onnx", steps), SHAPE)
+    kinds = [type(node.op) for node in model.graph.nodes.values()]
+    assert kinds == [ops.Input, ops.Affine, ops.QuantizedRelu, ops.Affine]
+    ((op),) = model.graph.ops(ops.QuantizedRelu).values()
+    assert (op.levels, float(op.ceiling)) == (8, 8.0)
+
+
+def test_two_in_a_row(tmp_path: Path) -> None:
+    steps = [*SPELLINGS["textbook"], ("Add", F(0.1)), *SPELLINGS["binary"]]
+    model = parity(network(tmp_path / "m.onnx", steps), SHAPE)
+    assert [op.levels for op in model.graph.ops(ops.QuantizedRelu).values()] == [7, 1]
+
+
+def test_two_in_a_row_on_the_unit_interval(tmp_path: Path) -> None:
+    unit = [("Clip", ZERO, ONE), ("Mul", LEVELS), ("Round",), ("Div", LEVELS)]
+    model = parity(network(tmp_path / "m.onnx", unit + unit), SHAPE)
+    assert [float(op.ceiling) for op in model.graph.ops(ops.QuantizedRelu).values()] == [1, 1]
+    assert len(model.graph.nodes) == 3
+
+
+def test_what_changes_nothing_behind_joins_it(tmp_path: Path) -> None:
+    model = parity(network(tmp_path / "m.onnx", [*SPELLINGS["textbook"], ("Relu",)]), SHAPE)
+    assert list(model.graph.nodes) == ["x", "the_Relu_y"]
+
+
+def test_the_survey_says_what_the_chain_becomes(tmp_path: Path) -> None:
+    verdicts = survey(network(tmp_path / "m.onnx", SPELLINGS["textbook"])).verdicts
+    assert [verdict.operation for verdict in verdicts] == ["Div", "Clip", "Mul", "Round", "Div", "Mul"]
+    assert {verdict.becomes for verdict in verdicts} == {"QuantizedRelu"}
+
+
+BROKEN: dict[str, list[Step]] = {
+    "no lower bound": [("Div", ALPHA), ("Mul", LEVELS), ("Round",), ("Div", LEVELS), ("Mul", ALPHA)],
+    "symmetric": [("Div", ALPHA), ("Clip", F(-1), ONE), ("Mul", LEVELS), ("Round",), ("Div", LEVELS), ("Mul", ALPHA)],
+    "starts at one": [("Clip", ONE, F(5)), ("Round",), ("Mul", F(2))],
+    "signed bytes": [("QuantizeLinear", F(0.02), np.int8(0)), ("DequantizeLinear", F(0.02), np.int8(0))],
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_no_staircase_from_zero_is_refused(case: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot become spiking") as caught:
+        read_model(network(tmp_path / "m.onnx", BROKEN[case]))
+    assert any("round" in detail or "quantiz" in detail for detail in caught.value.details)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_quantized_weights_are_folded(axis: int | None, tmp_path: Path) -> None:
+    weight = np.arange(2 * 3 * 4, dtype=np.int8).reshape(2, 3, 2, 2)
+    scale = F(0.01) if axis is None else F([0.01, 0.02])
+    zero = np.int8(3) if axis is None else np.array([1, 2], np.int8)
+    attributes = {} if axis is None else {"axis": axis}
+    nodes = [
+        one("DequantizeLinear", ["q", "s", "z"], ["w"], **attributes),
+        one("Conv", ["x", "w"], ["c"]),
+        one("Relu", ["c"], ["r"]),
+        one("QuantizeLinear", ["r", "rs", "rz"], ["i"]),
+        one("DequantizeLinear", ["i", "rs", "rz"], ["d"]),
+        one("MaxPool", ["d"], kernel_shape=[2, 2]),
+    ]
+    constants = {"q": weight, "s": scale, "z": zero, "rs": F(0.05), "rz": np.uint8(0)}
+    model = parity(save(tmp_path / "m.onnx", nodes, SHAPE, constants), SHAPE, tolerance=2e-5)
+    assert len(model.graph.ops(ops.QuantizedRelu)) == 1
+
+
+def test_a_branch_inside_the_chain_breaks_it(tmp_path: Path) -> None:
+    nodes = [
+        one("Mul", ["x", "s"], ["a"]),
+        one("Clip", ["a", "l", "h"], ["b"]),
+        one("Round", ["b"], ["c"]),
+        one("Mul", ["c", "t"], ["d"]),
+        one("Add", ["d", "b"]),
+    ]
+    constants = {"s": F(2), "l": ZERO, "h": F(4), "t": F(0.5)}
+    path = save(tmp_path / "m.onnx", nodes, SHAPE, constants)
+    # The rounding alone still counts steps of one from zero on where its input is clipped, but the clip is read twice.
+    with pytest.raises(ModelError):
+        read_model(path)
+
+
+def test_the_import_of_integers_is_refused(tmp_path: Path) -> None:
+    nodes = [one("Relu", ["x"], ["r"]), helper.make_node("Cast", ["r"], ["y"], to=TensorProto.INT64)]
+    path = save(tmp_path / "m.onnx", nodes, SHAPE, {"unused": integers(1)})
+    with pytest.raises(ModelError):
+        read_model(path)
+
+
+def test_ties_that_the_file_rounds_to_even_are_remarked_on(tmp_path: Path) -> None:
+    steps = [("Div", ALPHA), ("Clip", ZERO, ONE), ("Mul", F(4)), ("Round",), ("Div", F(4)), ("Mul", ALPHA)]
+    nodes, constants, value = [], {}, "x"
+    for stage in "ab":
+        for index, (kind, *values) in enumerate(steps):
+            names = [f"{stage}{index}_{place}" for place in range(len(values))]
+            constants |= dict(zip(names, values, strict=True))
+            nodes.append(one(kind, [value, *names], [f"{stage}{index}"]))
+            value = f"{stage}{index}"
+        if stage == "a":
+            # The mean of four steps is a half of one often.
+            nodes.append(one("AveragePool", [value], ["mean"], kernel_shape=[2, 2], strides=[2, 2]))
+            value = "mean"
+    model = read_model(save(tmp_path / "m.onnx", [*nodes, one("Identity", [value])], SHAPE, constants))
+    assert [finding.code for finding in model.findings] == ["quantized-activations", "halves-round-up"]
+    assert len(model.graph.ops(ops.QuantizedRelu)) == 2

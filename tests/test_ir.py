@@ -1,0 +1,145 @@
+"""Graphs: what cannot be built, and what sharing means."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from snnc import ops
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import Neuron
+from tests.support import Network, neuron_instances, normal, operations, random_network, relu
+
+
+def chain() -> Graph:
+    nodes = [Node("x", Input((2,)), ()), Node("a", ops.Relu(), ("x",)), Node("b", ops.Relu(), ("a",))]
+    return Graph.of([*nodes, Node("c", ops.Add(), ("a", "b"))], ["c"])
+
+
+X = Node("x", Input((2,)), ())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "message"),
+    [
+        ([X, Node("a", ops.Relu(), ("y",))], ["a"], "'a' uses 'y' before it is computed"),
+        ([Node("a", ops.Relu(), ("x",)), X], ["a"], "'a' uses 'x' before it is computed"),
+        ([X, Node("a", ops.Relu(), ("a",))], ["a"], "'a' uses 'a' before it is computed"),
+        ([X, X], ["x"], "two nodes are called 'x'"),
+        ([X], [], "a graph needs an output"),
+        ([X], ["y"], "output 'y' is not computed"),
+    ],
+)
+def test_an_invalid_graph_cannot_be_built(nodes: list[Node], outputs: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Graph.of(nodes, outputs)
+
+
+def test_a_node_is_filed_under_its_own_name() -> None:
+    with pytest.raises(ValueError, match="'x' is filed under 'y'"):
+        Graph({"y": X}, ("y",))
+
+
+def test_a_graph_cannot_be_changed() -> None:
+    nodes = {"x": X}
+    graph = Graph(nodes, ("x",))
+    nodes["y"] = X
+    assert list(graph.nodes) == ["x"]
+    with pytest.raises(TypeError):
+        graph.nodes["y"] = X  # type: ignore[index]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        graph.outputs = ()  # type: ignore[misc]
+
+
+def members() -> dict[str, Op]:
+    return {name: op for name, (op, _) in operations().items()} | dict(neuron_instances()) | {"Input": Input((1,))}
+
+
+@pytest.mark.parametrize("name", members())
+def test_operations_are_final_and_frozen(name: str) -> None:
+    op = members()[name]
+    assert type(op).__final__  # type: ignore[attr-defined]
+    assert not type(op).__subclasses__()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        op.anything = 1  # type: ignore[attr-defined]
+    assert type(op).__doc__
+
+
+@pytest.mark.parametrize("name", members())
+def test_map_tensors_reaches_every_tensor_and_nothing_else(name: str) -> None:
+    op = members()[name]
+    mapped = op.map_tensors(lambda tensor: tensor.double())
+    assert (mapped is op) == (not op.tensors())
+    for field in dataclasses.fields(op):  # type: ignore[arg-type]
+        old, new = getattr(op, field.name), getattr(mapped, field.name)
+        if isinstance(old, torch.Tensor):
+            assert new.dtype == torch.float64
+            assert old.dtype == torch.float32
+            assert torch.equal(new, old.double())
+        else:
+            assert new == old
+
+
+@pytest.mark.parametrize("name", operations())
+def test_shapes_are_those_of_real_samples(name: str) -> None:
+    op, shapes = operations()[name]
+    inputs = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
+    graph = Graph.of([*inputs, Node("y", op, tuple(n.name for n in inputs))], ["y"])
+    assert graph.shapes["y"] == tuple(op(*(normal(5, *shape) for shape in shapes)).shape[1:])
+    assert graph.inputs == tuple(n.name for n in inputs)
+
+
+def test_shapes_name_the_node_that_does_not_fit() -> None:
+    graph = Graph.of([X, Node("bad", ops.Linear(torch.zeros(3, 5), None), ("x",))], ["bad"])
+    with pytest.raises(ValueError, match="node 'bad' does not fit its inputs"):
+        _ = graph.shapes
+
+
+def test_with_ops_shares_what_it_does_not_replace() -> None:
+    graph = chain()
+    changed = graph.with_ops({"b": ops.LeakyRelu(torch.tensor(0.1))})
+    assert all(changed.nodes[name] is graph.nodes[name] for name in ("x", "a", "c"))
+    assert list(changed.changes(graph)) == ["b"]
+    assert changed.nodes["b"].inputs == ("a",)
+    assert not graph.changes(graph)
+    assert not graph.with_ops({}).changes(graph)
+    with pytest.raises(ValueError, match="no node is called 'z'"):
+        graph.with_ops({"z": ops.Relu()})
+
+
+def test_without_wires_readers_and_outputs_to_the_input() -> None:
+    graph = chain().without("b")
+    assert list(graph.nodes) == ["x", "a", "c"]
+    assert graph.nodes["c"].inputs == ("a", "a")
+    assert graph.changes(chain())["b"][1] is None
+    last = Graph.of([X, Node("a", ops.Relu(), ("x",))], ["a"]).without("a")
+    assert last.outputs == ("x",)
+    with pytest.raises(ValueError, match="unpack"):
+        chain().without("c")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_consumers_and_ancestors_agree_with_the_edges(seed: int) -> None:
+    graph = random_network(seed, relu)
+    for name in graph.nodes:
+        assert graph.consumers[name] == tuple(n for n, node in graph.nodes.items() if name in node.inputs)
+        above = graph.ancestors([name])
+        assert name in above
+        assert all(set(graph.nodes[a].inputs) <= above for a in above)
+        assert graph.ancestors([name], stop=[name]) == {name}
+
+
+def test_dead_nodes_go_and_inputs_stay() -> None:
+    net = Network((3, 4, 4))
+    net.conv("x", 2, name="dead")
+    net.conv("x", 2, name="live")
+    graph = Graph.without_dead(net.graph("live"))
+    assert list(graph.nodes) == ["x", "live"]
+    assert list(Graph.without_dead(net.graph("x")).nodes) == ["x"]
+
+
+def test_ops_are_found_by_kind_in_order() -> None:
+    graph = random_network(0, relu)
+    assert list(graph.ops(ops.Weighted)) == [n for n, node in graph.nodes.items() if isinstance(node.op, ops.Weighted)]
+    assert not graph.ops(Neuron)
+    assert set(graph.ops((Input, ops.Relu))) == {"x", *graph.ops(ops.Relu)}

@@ -1,0 +1,223 @@
+"""The report, the cost model and the evaluation, on small networks whose figures can be worked out by hand."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnc import evaluation, pipeline, recipe, report
+from snnc.conversion import latency
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, UsageError
+from snnc.evaluation import Evaluation, Row, gates
+from snnc.ir import Graph, Input, Node
+from snnc.neurons import neurons
+from snnc.ops import Add, AveragePool, Conv, Linear, Reshape
+from snnc.run import run
+from snnc.run.cost import Cost, cost, synapses
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+
+
+def neuron(kind: str = "two-phase", threshold: float = 1.0):
+    return neurons[kind](torch.tensor([threshold]))
+
+
+def spiking(kind: str = "two-phase") -> Graph:
+    """An image of 1x4x4, 3x3 convolution to 2 channels, neurons, 2x2 average pooling, linear layer to 3 outputs."""
+    conv = Conv(torch.full((2, 1, 3, 3), 0.1), None, (1, 1), (1, 1, 1, 1), (1, 1))
+    nodes = [
+        Node("x", Input((1, 4, 4)), ()),
+        Node("conv", conv, ("x",)),
+        Node("spikes", neuron(kind), ("conv",)),
+        Node("pool", AveragePool((2, 2), (2, 2), (0, 0, 0, 0), (0, 0, 0, 0)), ("spikes",)),
+        Node("flat", Reshape((8,)), ("pool",)),
+        Node("out", Linear(torch.ones(3, 8), torch.zeros(3)), ("flat",)),
+    ]
+    return Graph.of(nodes, ["out"])
+
+
+def test_the_first_layer_multiplies_at_every_step_and_the_next_adds_once_per_spike_and_target():
+    graph = spiking()
+    connections = synapses(graph)
+    assert connections["conv"].fan_out is None
+    assert connections["conv"].macs == 2 * 4 * 4 * 9
+    fan_out = connections["out"].fan_out
+    # Each neuron reaches the 3 outputs, through the one pooling window it belongs to.
+    assert fan_out is not None
+    assert torch.equal(fan_out["spikes"], torch.full((2, 4, 4), 3.0, dtype=torch.float64))
+    spikes = {"spikes": torch.full((2, 4, 4), 5.0, dtype=torch.float64)}
+    work = cost(connections, spikes, timesteps=7)
+    assert work == Cost(synaptic_operations=32 * 5 * 3, analog_macs=288 * 7)
+    assert work.microjoules == pytest.approx((480 * 0.9 + 2016 * 4.6) * 1e-6)
+
+
+def test_the_fan_out_of_a_convolution_counts_real_targets_only():
+    conv = Conv(torch.randn(4, 2, 3, 3), None, (2, 2), (1, 1, 1, 1), (1, 1))
+    nodes = [
+        Node("x", Input((2, 5, 5)), ()),
+        Node("spikes", neuron(), ("x",)),
+        Node("conv", conv, ("spikes",)),
+    ]
+    fan_out = synapses(Graph.of(nodes, ["conv"]))["conv"].fan_out
+    assert fan_out is not None
+    counted = torch.zeros(2, 5, 5)
+    for c in range(2):
+        for i in range(5):
+            for j in range(5):
+                impulse = torch.zeros(1, 2, 5, 5)
+                impulse[0, c, i, j] = 1.0
+                counted[c, i, j] = (conv(impulse) != 0).sum()
+    assert torch.equal(fan_out["spikes"].float(), counted)
+
+
+def test_a_layer_fed_by_another_layer_without_neurons_between_is_analog():
+    linear = Linear(torch.ones(4, 4), None)
+    nodes = [
+        Node("x", Input((4,)), ()),
+        Node("spikes", neuron(), ("x",)),
+        Node("first", linear, ("spikes",)),
+        Node("sum", Add(), ("first", "spikes")),
+        Node("second", linear, ("sum",)),
+    ]
+    connections = synapses(Graph.of(nodes, ["second"]))
+    assert connections["first"].fan_out is not None
+    assert connections["second"].fan_out is None
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("two-phase", 16), ("if", 8), ("dual-threshold", 8)])
+def test_latency_counts_the_waiting_of_neurons_that_gather_first(kind, steps):
+    assert latency(spiking(kind), 8) == steps
+
+
+@pytest.mark.parametrize("kind", neurons)
+def test_spikes_are_counted_alike_from_trains_and_from_means(kind):
+    graph = spiking(kind)
+    x = torch.rand(1, 6, 1, 4, 4) * 3
+    seen: dict[bool, torch.Tensor] = {}
+    for step_by_step in (False, True):
+        found = {}
+        run(graph, {"x": x}, ["out"], 5, step_by_step=step_by_step, observe=found.__setitem__)
+        seen[step_by_step] = graph.op("spikes").spikes(found["spikes"], 5)
+    assert torch.equal(seen[False], seen[True])
+    assert seen[True].sum() > 0
+
+
+@pytest.mark.parametrize("kind", neurons)
+def test_the_parts_of_an_error_add_up_to_it(kind):
+    """Inherited, clipping, quantization and unevenness telescope: checked through the norms on one sample at a time."""
+    conversion, built = pipeline.convert(
+        DIGITS / "model.onnx",
+        recipe.load("default", timesteps=3, neuron=kind),
+        data=DIGITS / "calibration",
+        preprocessing=PREPROCESSING,
+    )
+    assert conversion.calibrated
+    for layer in built.layers:
+        parts = (layer.inherited, layer.clipping, layer.quantization, layer.unevenness)
+        assert all(part is not None and math.isfinite(part) for part in parts)
+        assert layer.error is not None
+        assert layer.error <= sum(parts) + 1e-9
+        # The largest part minus all the others is what cannot cancel.
+        assert layer.error >= 2 * max(parts) - sum(parts) - 1e-9
+        assert layer.cosine is not None and 0.5 < layer.cosine <= 1
+        if kind == "two-phase":
+            # Float32 sums in another order cross a grid point now and then.
+            assert layer.unevenness < 1e-2
+    first = built.layers[0]
+    assert first.isolated_error == pytest.approx(first.error, rel=1e-4)
+
+
+def test_the_report_is_the_same_every_time_and_is_plain_json():
+    texts = []
+    for _ in range(2):
+        _, built = pipeline.convert(
+            DIGITS / "model.onnx",
+            recipe.load("default", timesteps=4),
+            data=DIGITS / "calibration",
+            preprocessing=PREPROCESSING,
+        )
+        texts.append(report.to_json(built))
+    assert texts[0] == texts[1]
+    data = json.loads(texts[0])
+    assert data["schema_version"] == report.SCHEMA_VERSION
+    assert list(data) == sorted(data)
+    assert data["summary"]["total_steps"] == 20
+    assert data["provenance"]["calibration"]["images"] == 200
+
+
+def test_an_uncalibrated_report_says_so_and_measures_nothing():
+    conversion, built = pipeline.convert(DIGITS / "model.onnx", recipe.load("default"))
+    assert not conversion.calibrated
+    assert [finding.code for finding in built.findings if finding.severity == "warning"] == ["uncalibrated"]
+    assert all(layer.error is None and layer.threshold_minimum > 0 for layer in built.layers)
+
+
+def test_evaluation_at_several_steps_equals_one_at_a_time_whatever_the_batch():
+    conversion, _ = pipeline.convert(
+        DIGITS / "model.onnx",
+        recipe.load("default", timesteps=4),
+        data=DIGITS / "calibration",
+        preprocessing=PREPROCESSING,
+    )
+    together = evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4])
+    apart = [
+        evaluation.evaluate(
+            conversion, data=DIGITS / "test", timesteps=[t], reading=pipeline.Reading(batch_size=33, workers=1)
+        )
+        for t in (2, 4)
+    ]
+    assert together.rows == tuple(result.rows[0] for result in apart)
+    assert together.reference_accuracy == pytest.approx(98.75)
+    assert together.rows[1].accuracy is not None and together.rows[1].accuracy > 97
+    assert [finding.code for finding in together.findings] == ["other-timesteps"]
+    row = together.rows[1]
+    assert row.drop == pytest.approx(together.reference_accuracy - row.accuracy)
+    assert row.drop_interval is not None and row.drop_interval[0] <= row.drop <= row.drop_interval[1]
+
+
+def test_calibrating_an_uncalibrated_file_equals_converting_with_data():
+    wanted = recipe.load("default", timesteps=4)
+    plain, _ = pipeline.convert(DIGITS / "model.onnx", wanted, preprocessing=PREPROCESSING)
+    data = DIGITS / "calibration"
+    later, _ = pipeline.calibrate(plain, wanted, data=data)
+    at_once, _ = pipeline.convert(DIGITS / "model.onnx", wanted, data=data, preprocessing=PREPROCESSING)
+    assert later.provenance == at_once.provenance
+    x = torch.randn(1, 8, 1, 8, 8)
+    results = [run(c.snn, {c.snn.inputs[0]: x}, c.snn.outputs, 4) for c in (later, at_once)]
+    assert all(torch.equal(a, b) for a, b in zip(results[0].values(), results[1].values(), strict=True))
+
+
+def test_steps_below_one_are_refused():
+    conversion, _ = pipeline.convert(DIGITS / "model.onnx", recipe.load("default"), preprocessing=PREPROCESSING)
+    with pytest.raises(UsageError):
+        evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[0])
+
+
+def row(**values) -> Row:
+    blank = dict.fromkeys(field.name for field in dataclasses.fields(Row))
+    return Row(**{**blank, "timesteps": 4, "spikes": 0.0, **values})
+
+
+def test_gates_pass_at_the_limit_and_fail_beyond():
+    result = Evaluation(1000, True, 92.0, (row(drop=1.0, agreement=95.0),), ())
+    assert [gate.passed for gate in gates(result, max_drop=1.0, min_agreement=95.0)] == [True, True]
+    assert [gate.passed for gate in gates(result, max_drop=0.9, min_agreement=95.1)] == [False, False]
+    with pytest.raises(DataError):
+        gates(Evaluation(1000, False, None, (row(agreement=95.0),), ()), max_drop=1.0)
+
+
+def test_intervals_hold_their_level():
+    """Of many simulated evaluations, about 95 % of the paired intervals hold the true drop."""
+    generator = torch.Generator().manual_seed(0)
+    truth, held = 0.03 - 0.01, 0
+    for _ in range(400):
+        draws = torch.rand(500, generator=generator)
+        lost, won = int((draws < 0.03).sum()), int(((draws >= 0.03) & (draws < 0.04)).sum())
+        low, high = evaluation._paired(lost, won, 500)
+        held += low <= 100 * truth <= high
+    assert 0.92 <= held / 400 <= 0.985
