@@ -42,7 +42,8 @@ def save_conversion(conversion: Conversion, path: Path) -> None:
         content = hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), tensor.dtype, tensor.shape
         if content not in by_content:
             by_content[content] = name
-            tensors[name] = tensor
+            # A copy, because safetensors refuses tensors that share memory.
+            tensors[name] = tensor.clone()
         return by_content[content]
 
     header = {

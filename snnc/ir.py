@@ -121,10 +121,13 @@ class Graph:
         Raises ValueError that names the node whose operation does not fit its inputs.
         """
         values: dict[str, Tensor] = {}
+        # The blank sample is of the precision, and on the device, of the network's own numbers.
+        numbers = (tensor for node in self.nodes.values() for tensor in node.op.tensors().values())
+        like = next(numbers, torch.empty(0))
         with torch.no_grad():
             for name, node in self.nodes.items():
                 try:
-                    values[name] = node.op(*(values[value] for value in node.inputs))
+                    values[name] = node.op(*(values[value] for value in node.inputs)).to(like)
                 except (RuntimeError, IndexError, ValueError, TypeError) as error:
                     reason = str(error).splitlines()[0]
                     raise ValueError(f"node {name!r} does not fit its inputs: {reason}") from error
@@ -143,7 +146,8 @@ class Graph:
         unknown = set(ops) - set(self.nodes)
         if unknown:
             raise ValueError(f"no node is called {sorted(unknown)[0]!r}")
-        nodes = {n: dataclasses.replace(node, op=ops[n]) if n in ops else node for n, node in self.nodes.items()}
+        changed = {n for n, op in ops.items() if op is not self.nodes[n].op}
+        nodes = {n: dataclasses.replace(node, op=ops[n]) if n in changed else node for n, node in self.nodes.items()}
         return Graph(nodes, self.outputs)
 
     def without(self, name: str) -> Graph:

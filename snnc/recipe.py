@@ -120,6 +120,9 @@ def _mapping(data: object, place: str) -> Mapping[str, Any]:
 def _overridden(
     data: Mapping[str, Any], timesteps: int | None, neuron: str | None, overrides: Sequence[str], place: str
 ) -> Recipe:
+    if overrides or neuron is not None:
+        # What is set on top is set in a well-formed recipe.
+        from_plain(data, place=place)
     for setting in overrides:
         data = _set(data, setting)
     if neuron is not None:

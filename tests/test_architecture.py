@@ -24,7 +24,8 @@ LAYERS = [
     {"artifact"},
     {"frontend", "passes", "training", "export", "report"},
     {"recipe", "project"},
-    {"pipeline", "evaluation"},
+    {"pipeline"},
+    {"evaluation"},
     {"cli"},
     {"__main__"},
 ]

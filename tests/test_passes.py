@@ -744,3 +744,15 @@ def test_an_output_is_not_shifted_for_the_sake_of_an_activation() -> None:
     corrected = apply(CorrectResidualNoise(weights=False), quantized, look)
     wanted, found = outputs(graph, images)[0], outputs(corrected, images)[0]
     assert float((wanted - found).mean((0, 2, 3)).abs().max()) < 2e-6
+
+
+def test_correction_refuses_a_reference_whose_nodes_compute_something_else() -> None:
+    """Folding after thresholds renames layers: value by value, the two networks can no longer be compared."""
+    net = Network((4, 6, 6), seed=3)
+    net.conv(relu(net, net.norm(net.conv("x", 4))), 2)
+    graph = apply(NormalizeActivations(), net.graph())
+    look = calibration(graph, normal(32, 4, 6, 6))
+    folded_late = apply(FoldBatchNorm(), apply(CalibrateThresholds(), graph, look), look)
+    with pytest.raises(PreconditionError) as caught:
+        CorrectResidualNoise()(folded_late, look)
+    assert caught.value.hint

@@ -54,7 +54,7 @@ def test_without_images_many_steps_still_work():
 
 
 def test_max_pools_are_exact():
-    """A network with max-pools at many steps comes to its trained self, with neurons that gather and with causal ones."""
+    """At many steps a network with max-pools comes to its trained self, whatever the neuron."""
     made = converted("cifar10_nin", 64, NIN, "cifar10/calibration", 64)
     dataset = open_dataset(SHARED / "cifar10/test", NIN, (3, 32, 32), limit=64)
     images = torch.cat(list(dataset.batches()))

@@ -10,11 +10,11 @@ from io import TextIOWrapper
 # work take many times as long. It has to be said before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import typer  # noqa: E402
+import typer
 
-from snnc.cli.application import application  # noqa: E402
-from snnc.cli.console import print_error  # noqa: E402
-from snnc.errors import SnncError  # noqa: E402
+from snnc.cli.application import application
+from snnc.cli.console import print_error
+from snnc.errors import SnncError
 
 _INTERNAL_ERROR = 1
 _USAGE = 2

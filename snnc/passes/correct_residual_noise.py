@@ -20,6 +20,7 @@ from torch import Tensor
 
 from snnc.calibration import Calibration, channel_axis, per_channel
 from snnc.calibration.spool import Spool
+from snnc.errors import PreconditionError
 from snnc.ir import Graph, Input, Node, Op, rewired
 from snnc.ops import Add, Affine, Conv, Linear, MaxPool, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, passes
@@ -50,6 +51,14 @@ class CorrectResidualNoise(Pass):
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if calibration.samples is None or not graph.ops(QuantizedRelu):
             return graph
+        for name, node in graph.nodes.items():
+            other = calibration.reference.nodes.get(name)
+            if other is None or other.inputs != node.inputs:
+                raise PreconditionError(
+                    "the trained network has no such value to compare with",
+                    place=node.source or name,
+                    hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
+                )
         with Spool() as spool:
             walk = _Walk(calibration.reference, graph, spool, self, len(calibration.samples))
             size = chunk_size(graph)
@@ -181,8 +190,15 @@ class _Walk:
         if isinstance(node.op, MaxPool):
             # The maximum of shifted values is the shifted maximum.
             return self._biased(node.inputs[0])
-        alone = [value for value in node.inputs if len(self._graph.consumers[value]) == 1]
-        layers = [value for value in alone if isinstance(self._graph.op(value), Weighted)]
+        shape = self._graph.shapes[before]
+        layers = [
+            value
+            for value in node.inputs
+            if isinstance(self._graph.op(value), Weighted)
+            and len(self._graph.consumers[value]) == 1
+            and value not in self._graph.outputs
+            and self._graph.shapes[value] == shape
+        ]
         return layers[-1] if isinstance(node.op, Add) and layers else None
 
     def _least_squares(self, node: Node, layer: Conv | Linear, others: tuple[str, ...]) -> Weighted:

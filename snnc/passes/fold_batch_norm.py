@@ -33,7 +33,9 @@ class FoldBatchNorm(Pass):
             (before,) = graph.nodes[name].inputs
             layer = graph.op(before)
             alone = graph.consumers[before] == (name,) and before not in graph.outputs
-            if isinstance(layer, Weighted) and alone:
+            # A map may widen what it is applied to by broadcasting.
+            alike = graph.shapes[before] == graph.shapes[name]
+            if isinstance(layer, Weighted) and alone and alike:
                 axis = channel_axis(graph, before)
                 factors = _factors(affine, graph.shapes[before], axis)
                 if factors is not None:

@@ -48,19 +48,26 @@ def _movable(graph: Graph) -> str | None:
     """Return a max-pool right behind an activation, or behind a concatenation of such along the channels."""
     for name in graph.ops(MaxPool):
         before = graph.nodes[graph.nodes[name].inputs[0]]
-        if _monotone(before.op):
+        if _movable_over(graph, before.name):
             return name
         if isinstance(before.op, Concat) and before.op.axis == channel_axis(graph, before.name) == 1:
-            parts = [graph.op(value) for value in before.inputs]
-            if all(_monotone(part) or isinstance(part, MaxPool | Concat) for part in parts):
+            over = {value for value in before.inputs if _movable_over(graph, value)}
+            others = [graph.op(value) for value in before.inputs if value not in over]
+            if over and all(isinstance(other, MaxPool | Concat) for other in others):
                 return name
     return None
 
 
-def _monotone(op: object) -> bool:
+def _movable_over(graph: Graph, name: str) -> bool:
+    """Return whether a value is that of an activation that rises and is the same at every position."""
+    op = graph.op(name)
+    if not isinstance(op, Activation):
+        return False
+    axes = len(graph.shapes[name]) - 1
+    alike = all(size == 1 for tensor in op.tensors().values() for size in tensor.shape[-axes:])
     # A negative slope would turn the order around.
-    slope = getattr(op, "slope", None) if isinstance(op, Activation) else None
-    return isinstance(op, Activation) and (slope is None or bool((slope >= 0).all()))
+    slope = op.tensors().get("slope")
+    return alike and (slope is None or bool((slope >= 0).all()))
 
 
 def _move(graph: Graph, name: str) -> Graph:
@@ -75,6 +82,8 @@ def _move(graph: Graph, name: str) -> Graph:
         parts = []
         for position, value in enumerate(before.inputs):
             part = f"{name}_{'current' if len(before.inputs) == 1 else position}"
+            while part in graph.nodes:
+                part += "_"
             nodes.append(Node(part, pool.op, (value,), pool.source))
             parts.append(part)
         nodes.append(Node(name, before.op, tuple(parts), before.source or pool.source))

@@ -63,10 +63,10 @@ def run(
                 observe(name, signal)
         else:
             signal = _lift(node.op, inputs)
-        signals[name] = signal if name in ordered or len(signal) == 1 else signal.mean(0, keepdim=True)
+        signals[name] = signal if name in ordered else _mean(signal)
         for value in expiring.get(name, ()):
             del signals[value]
-    return {name: signals[name] for name in want}
+    return {name: signals[name] if step_by_step else _mean(signals[name]) for name in want}
 
 
 def stream(
@@ -115,6 +115,10 @@ def chunk_size(graph: Graph, timesteps: int = 1) -> int:
 def channels_last(tensor: Tensor) -> Tensor:
     """Return a tensor of images or of kernels with the channels innermost: what convolutions on a CPU like."""
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _mean(signal: Tensor) -> Tensor:
+    return signal if len(signal) == 1 else signal.mean(0, keepdim=True)
 
 
 def _ordered(order: list[Node], feeds: Mapping[str, Tensor]) -> set[str]:
