@@ -1,15 +1,13 @@
 """model.snn: one safetensors file, tensors plus a JSON header. No pickle, no code; same inputs, same bytes."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import os
-import tempfile
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,37 @@ from torch import Tensor
 from snnc import ops
 from snnc.conversion import Applied, Conversion, Schedule
 from snnc.errors import DataError, ModelError
+from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.ir import Graph, Node, Op
 from snnc.neurons import neurons
 
 FORMAT_VERSION = 1
 _HEADER = "snnc"
-_PROVENANCE = {"model", "recipe", "calibration", "versions"}
 _HINT = "convert the model again, or fetch the file again"
+
+
+@dataclass(frozen=True)
+class _Model:
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    images: int
+    sha256: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Provenance:
+    """What the provenance in a file has to hold."""
+
+    model: _Model
+    recipe: dict[str, Any]
+    calibration: _Calibration | None
+    versions: dict[str, str]
 
 
 def save_conversion(conversion: Conversion, path: Path) -> None:
@@ -78,32 +99,6 @@ def load_conversion(path: Path) -> Conversion:
         raise ModelError(f"damaged .snn file: {detail}", place=str(path), hint=_HINT) from None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # A temporary file is private to its owner; what is written for others to read is not.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        hint = "choose another place with --output, or free some space"
-        raise DataError(f"cannot write: {error.strerror}", place=str(path), hint=hint) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) -> dict[str, Any]:
     nodes = []
     for name, node in graph.nodes.items():
@@ -133,27 +128,23 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
         wanted = [reference.shapes[name] for name in reference.outputs]
         if wanted != [shapes[name] for name in snn.outputs]:
             raise ValueError("the two networks have outputs of different shapes")
-    schedule = TypeAdapter(Schedule).validate_python(header["schedule"])
-    if schedule.timesteps < 1:
-        raise ValueError(f"{schedule.timesteps} time steps")
-    provenance = dict(header["provenance"])
-    missing = _PROVENANCE - set(provenance)
-    if missing:
-        raise ValueError(f"provenance lacks {sorted(missing)[0]!r}")
+    schedule = _checked("schedule", Schedule, header["schedule"])
+    provenance = header["provenance"]
+    _checked("provenance", _Provenance, provenance)
     return Conversion(
         reference=reference,
         snn=snn,
         schedule=schedule,
-        applied=tuple(Applied(a["name"], a["options"], a["changed"]) for a in header["applied"]),
+        applied=tuple(_checked("applied", list[Applied], header["applied"])),
         imported=_findings(header["imported"]),
         findings=_findings(header["findings"]),
-        preprocessing=dict(header["preprocessing"]),
-        provenance=provenance,
+        preprocessing=_checked("preprocessing", dict[str, Any], header["preprocessing"]),
+        provenance=dict(provenance),
     )
 
 
 def _findings(listed: list[Any]) -> tuple[Finding, ...]:
-    return tuple(TypeAdapter(list[Finding]).validate_python(listed))
+    return tuple(_checked("findings", list[Finding], listed))
 
 
 def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Graph:
@@ -205,8 +196,10 @@ def _tensor(name: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor:
 def _checked(field: str, hint: Any, value: Any) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
-    except ValidationError:
-        raise ValueError(f"field {field!r} holds {value!r}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([field, *map(str, first["loc"])])
+        raise ValueError(f"field {place!r}: {first['msg'].lower()}") from None
 
 
 @functools.cache

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from snnc.errors import UsageError
 from snnc.findings import Finding
 from snnc.ir import Graph
 from snnc.neurons import OrderFreeNeuron
+
+# Counts of spikes are exact in single precision far beyond this, but nobody waits for so many steps.
+MAXIMUM_TIMESTEPS = 65536
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,18 @@ class Schedule:
     """How the network runs: ``timesteps`` with the image as a constant current (direct coding)."""
 
     timesteps: int
-    coding: str = "direct"
+    coding: Literal["direct"] = "direct"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.timesteps <= MAXIMUM_TIMESTEPS:
+            raise ValueError(f"{self.timesteps} time steps")
+
+
+def check_timesteps(timesteps: int, place: str) -> None:
+    """Raise UsageError where that many time steps cannot be run."""
+    if not 1 <= timesteps <= MAXIMUM_TIMESTEPS:
+        hint = f"give a whole number from 1 to {MAXIMUM_TIMESTEPS}"
+        raise UsageError(f"{timesteps} time steps", place=place, hint=hint)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnc.conversion import Conversion, latency
+from snnc.conversion import Conversion, check_timesteps, latency
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.findings import Finding
@@ -18,7 +18,7 @@ from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.pipeline import Loaded, Progress, Reading, preprocessing_of, silent
 from snnc.report.findings import other_timesteps
-from snnc.run import stream
+from snnc.run import predicted, stream
 from snnc.run.cost import Cost, cost, synapses
 from snnc.run.simulation import rechunk
 
@@ -48,8 +48,8 @@ class Row:
     agreement_interval: Interval | None
     spikes: float
     synaptic_operations: float
-    energy_microjoule: float
-    reference_energy_microjoule: float
+    energy_microjoules: float
+    reference_energy_microjoules: float
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,19 @@ def evaluate(
 ) -> Evaluation:
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
 
-    ``timesteps`` and ``preprocessing`` are the conversion's own unless given. Images are read once. Raises DataError
-    where the data is broken or a label is none of the network's outputs, UsageError on a number of steps below 1.
+    Of several outputs the first is judged. ``timesteps`` and ``preprocessing`` are the conversion's own unless given.
+    Images are read once. Raises DataError where the data is broken or a label is none of the network's outputs,
+    UsageError on a number of steps that cannot be run.
     """
     asked = tuple(timesteps) or (conversion.schedule.timesteps,)
     for steps in asked:
-        if steps < 1:
-            raise UsageError(f"{steps} time steps", place="--timesteps", hint="give whole numbers from 1")
+        check_timesteps(steps, "--timesteps")
     snn, reference = conversion.snn, conversion.reference
     shape = snn.shapes[snn.inputs[0]]
     loaded = Loaded(
         data, preprocessing or preprocessing_of(conversion), shape, reading or Reading(), "evaluating", progress
     )
-    loaded.dataset.check_labels(math.prod(snn.shapes[snn.outputs[0]]))
+    loaded.dataset.check_labels(max(2, math.prod(snn.shapes[snn.outputs[0]])))
     trained: list[Tensor] = []
     spiking: dict[int, list[Tensor]] = {steps: [] for steps in asked}
     counters = {steps: _Spikes(snn, steps) for steps in asked}
@@ -125,8 +125,8 @@ def evaluate(
                 **_compared(torch.cat(spiking[steps]), expected, labels),
                 spikes=sum(float(count.sum()) for count in spikes.values()),
                 synaptic_operations=work.synaptic_operations,
-                energy_microjoule=work.microjoules,
-                reference_energy_microjoule=dense,
+                energy_microjoules=work.microjoules,
+                reference_energy_microjoules=dense,
             )
         )
     made_for = conversion.schedule.timesteps
@@ -146,6 +146,9 @@ def gates(
 
     Raises DataError where a limit needs labels or the trained network and they are not there.
     """
+    for limit in (max_drop, min_agreement):
+        if limit is not None and not math.isfinite(limit):
+            raise UsageError(f"{limit} is no limit", place="gates", hint="give a finite number")
     judged = []
     for row in evaluation.rows:
         if max_drop is not None:
@@ -179,7 +182,7 @@ class _Spikes:
 def _predictions(graph: Graph, images: Tensor, timesteps: int, observe: _Spikes | None) -> Iterator[Tensor]:
     output = graph.outputs[0]
     for signals in stream(graph, [images], [output], timesteps, observe=observe):
-        yield signals[output][0].flatten(1).argmax(1)
+        yield predicted(signals[output][0])
 
 
 def _compared(found: Tensor, expected: Tensor | None, labels: Tensor | None) -> dict[str, Any]:

@@ -153,18 +153,13 @@ class Graph:
     def without(self, name: str) -> Graph:
         """Return the graph with a one-input node removed and its readers wired to its input."""
         (value,) = self.nodes[name].inputs
-        return self.without_dead(
-            Graph.of(
-                (rewired(node, {name: value}) for node in self.nodes.values() if node.name != name),
-                (value if output == name else output for output in self.outputs),
-            )
-        )
+        nodes = (rewired(node, {name: value}) for node in self.nodes.values() if node.name != name)
+        return Graph.of(nodes, (value if output == name else output for output in self.outputs)).without_dead()
 
-    @staticmethod
-    def without_dead(graph: Graph) -> Graph:
+    def without_dead(self) -> Graph:
         """Return the graph without the nodes that no output needs (inputs are kept)."""
-        needed = graph.ancestors(graph.outputs) | set(graph.inputs)
-        return Graph({n: node for n, node in graph.nodes.items() if n in needed}, graph.outputs)
+        needed = self.ancestors(self.outputs) | set(self.inputs)
+        return Graph({n: node for n, node in self.nodes.items() if n in needed}, self.outputs)
 
     def ancestors(self, names: Iterable[str], stop: Iterable[str] = ()) -> set[str]:
         """Return ``names`` and all they are computed from, not looking behind the nodes in ``stop``."""

@@ -340,6 +340,12 @@ class QuantizedRelu(Activation):
     levels: int
     slope: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise ValueError("a quantized activation has at least one level")
+        if not bool(((self.ceiling > 0) & self.ceiling.isfinite()).all()):
+            raise ValueError("the ceiling of a quantized activation must be positive and finite")
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         count = level_count(inputs[0], self.ceiling, self.levels, signed=self.slope is not None)
         if self.slope is not None:

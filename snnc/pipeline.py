@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from snnc.calibration.gaussian import stated_moments
 from snnc.conversion import Applied, Conversion, Schedule
 from snnc.data.dataset import open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import ModelError, VerificationError
+from snnc.errors import ModelError, UsageError, VerificationError
 from snnc.findings import Finding
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input
@@ -27,7 +28,7 @@ from snnc.report import Report, build
 from snnc.run import run
 from snnc.validation import parse
 
-# The report compares the networks layer by layer on at most this many of the images, evenly spaced.
+# The report compares the networks layer by layer on at most this many images of the folder, evenly spaced.
 _MEASURED_IMAGES = 128
 
 # Told what is being done: a label, how much of it is done, out of how much.
@@ -97,7 +98,7 @@ def apply_recipe(
         started = time.monotonic()
         before, graph = graph, step(graph, Calibration(canonical, samples, recipe.timesteps, stated_moments(reference)))
         _check_contract(step, name, before, graph)
-        exact = exact and step.exact
+        exact = exact and (step.exact or not graph.changes(before))
         canonical = graph if exact else canonical
         seconds = time.monotonic() - started
         applied.append(Applied(name, options(step), len(graph.changes(before)), seconds))
@@ -181,12 +182,23 @@ def calibrate(
 
 def recipe_of(conversion: Conversion) -> Recipe:
     """Return the recipe that a conversion was made by."""
-    return from_plain(conversion.provenance["recipe"], place="recipe in the .snn file")
+    with _damaged():
+        return from_plain(conversion.provenance["recipe"], place="recipe in the .snn file")
 
 
 def preprocessing_of(conversion: Conversion) -> Preprocessing:
     """Return the preprocessing that a conversion was made with."""
-    return parse(Preprocessing, conversion.preprocessing, place="preprocessing in the .snn file")
+    with _damaged():
+        return parse(Preprocessing, conversion.preprocessing, place="preprocessing in the .snn file")
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """Blame the file, not the user, for what is wrong in it."""
+    try:
+        yield
+    except UsageError as error:
+        raise ModelError(f"damaged .snn file: {error.message}", place=error.place, hint="convert again") from None
 
 
 def _converted(

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from snnc.conversion import check_timesteps
 from snnc.errors import UsageError
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
@@ -26,8 +27,7 @@ class Recipe:
     passes: tuple[Pass, ...]
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise UsageError(f"{self.timesteps} time steps", place="timesteps", hint="give 1 or more")
+        check_timesteps(self.timesteps, "timesteps")
 
     def plain(self) -> dict[str, Any]:
         """Return the recipe as plain data, every option spelled out; ``from_plain`` reads it back."""
@@ -83,8 +83,9 @@ def from_plain(data: object, *, place: str = "") -> Recipe:
     if not isinstance(listed, list) or not listed:
         raise UsageError("a recipe needs passes", place=f"{prefix}passes", hint=f"known: {', '.join(passes)}")
     timesteps = fields.get("timesteps", 8)
-    if not isinstance(timesteps, int) or isinstance(timesteps, bool) or timesteps < 1:
+    if not isinstance(timesteps, int) or isinstance(timesteps, bool):
         raise UsageError(f"invalid value {timesteps!r}", place=f"{prefix}timesteps", hint="give a whole number from 1")
+    check_timesteps(timesteps, f"{prefix}timesteps")
     built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
     return Recipe(str(fields.get("name", "unnamed")), timesteps, built)
 

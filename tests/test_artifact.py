@@ -31,7 +31,12 @@ def conversion(snn: Graph, reference: Graph | None = None) -> Conversion:
         imported=(Finding("opset", "info", "conv", "an old file", "export it again"),),
         findings=(Finding("uncalibrated", "warning", "", "no images", "give some"),),
         preprocessing={"mean": [0.5, 0.25], "size": 8},
-        provenance={"model": "ab12", "recipe": {"timesteps": 5}, "calibration": None, "versions": {"snnc": "0.1.0"}},
+        provenance={
+            "model": {"file": "model.onnx", "sha256": "ab12"},
+            "recipe": {"timesteps": 5},
+            "calibration": None,
+            "versions": {"snnc": "0.1.0"},
+        },
     )
 
 
@@ -295,7 +300,7 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     abstract_op: ("'spikes'", "unknown operation 'Weighted'"),
     unknown_field: ("'spikes'", "unknown field 'leak'"),
     no_field: ("'conv_1'", "no field 'stride'"),
-    wrong_field: ("'conv_1'", "'stride' holds 'wide'"),
+    wrong_field: ("'conv_1'", "field 'stride'"),
     number_for_tensor: ("'conv_1'",),
     none_for_tensor: ("'conv_1'",),
     dangling: ("'spikes' uses 'nowhere'",),
@@ -303,7 +308,7 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     no_output: ("needs an output",),
     forbidden_slope: ("'spikes'", "IF neuron"),
     no_steps: ("0 time steps",),
-    no_source: ("provenance lacks 'model'",),
+    no_source: ("field 'provenance.model'",),
     other_output: ("outputs of different shapes",),
 }
 

@@ -1,6 +1,7 @@
 """Statistics that do not depend on how the samples came, and the thresholds they give."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,19 +263,19 @@ def test_per_channel_broadcasts_along_the_axis() -> None:
 # The spool.
 
 
-def test_spool_gives_back_what_was_written() -> None:
+def test_spool_gives_back_what_was_written(tmp_path: Path) -> None:
     chunks = {
         "images": [normal(3, 2, 5, 4), normal(1, 2, 5, 4).contiguous(memory_format=torch.channels_last)],
         "lines": [normal(2, 3, 4).transpose(1, 2)],
         "features": [normal(4, 7), normal(2, 7)],
     }
-    with Spool() as spool:
-        for name, values in chunks.items():
-            spool.write(name, iter(values))
-        for name in [*chunks, *chunks]:
-            assert all(map(torch.equal, spool.read(name), chunks[name]))
-            assert len(list(spool.read(name))) == len(chunks[name])
-        spool.free("lines")
+    spool = Spool(tmp_path)
+    for name, values in chunks.items():
+        spool.write(name, iter(values))
+    for name in [*chunks, *chunks]:
+        assert all(map(torch.equal, spool.read(name), chunks[name]))
+        assert len(list(spool.read(name))) == len(chunks[name])
+    spool.free("lines")
 
 
 def test_samples_are_read_again_and_again() -> None:

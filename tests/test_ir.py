@@ -133,9 +133,9 @@ def test_dead_nodes_go_and_inputs_stay() -> None:
     net = Network((3, 4, 4))
     net.conv("x", 2, name="dead")
     net.conv("x", 2, name="live")
-    graph = Graph.without_dead(net.graph("live"))
+    graph = net.graph("live").without_dead()
     assert list(graph.nodes) == ["x", "live"]
-    assert list(Graph.without_dead(net.graph("x")).nodes) == ["x"]
+    assert list(net.graph("x").without_dead().nodes) == ["x"]
 
 
 def test_ops_are_found_by_kind_in_order() -> None:

@@ -15,8 +15,8 @@ from snnc.errors import DataError, UsageError
 from snnc.evaluation import Evaluation, Row, gates
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import neurons
-from snnc.ops import Add, AveragePool, Conv, Linear, Reshape
-from snnc.run import run
+from snnc.ops import Add, AveragePool, Conv, Linear, MaxPool, Reshape
+from snnc.run import predicted, run
 from snnc.run.cost import Cost, cost, synapses
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -221,3 +221,99 @@ def test_intervals_hold_their_level():
         low, high = evaluation._paired(lost, won, 500)
         held += low <= 100 * truth <= high
     assert 0.92 <= held / 400 <= 0.985
+
+
+def test_the_fan_out_through_uneven_pooling_counts_every_neuron_once():
+    pool = AveragePool((2, 2), (2, 2), (0, 0, 0, 0), (0, 0, 1, 1))
+    nodes = [
+        Node("x", Input((1, 3, 3)), ()),
+        Node("spikes", neuron(), ("x",)),
+        Node("pool", pool, ("spikes",)),
+        Node("flat", Reshape((4,)), ("pool",)),
+        Node("out", Linear(torch.ones(5, 4), None), ("flat",)),
+    ]
+    fan_out = synapses(Graph.of(nodes, ["out"]))["out"].fan_out
+    assert fan_out is not None
+    assert torch.equal(fan_out["spikes"], torch.full((1, 3, 3), 5.0, dtype=torch.float64))
+
+
+def test_a_dilated_max_pool_has_a_fan_out():
+    nodes = [
+        Node("x", Input((1, 6, 6)), ()),
+        Node("spikes", neuron("if"), ("x",)),
+        Node("pool", MaxPool((2, 2), (1, 1), (0, 0, 0, 0), (2, 2)), ("spikes",)),
+        Node("flat", Reshape((16,)), ("pool",)),
+        Node("out", Linear(torch.ones(3, 16), None), ("flat",)),
+    ]
+    fan_out = synapses(Graph.of(nodes, ["out"]))["out"].fan_out
+    assert fan_out is not None
+    # Each of 16 windows passes one spike of its four neurons, to 3 targets.
+    assert fan_out["spikes"].sum() == pytest.approx(16 * 3)
+
+
+def test_a_single_output_is_a_decision():
+    assert torch.equal(predicted(torch.tensor([[-0.5], [0.5]])), torch.tensor([0, 1]))
+    assert torch.equal(predicted(torch.tensor([[0.1, 0.9], [0.9, 0.1]])), torch.tensor([1, 0]))
+
+
+@pytest.mark.parametrize("slope", [0.25, -0.25])
+@pytest.mark.parametrize("kind", ["two-phase", "dual-threshold"])
+def test_negative_spikes_are_counted_whatever_they_weigh(kind, slope):
+    layer = neurons[kind](torch.tensor([1.0]), torch.tensor([slope]))
+    graph = Graph.of([Node("x", Input((3,)), ()), Node("spikes", layer, ("x",))], ["spikes"])
+    found = {}
+    run(graph, {"x": torch.tensor([[[-1.0, 0.5, -0.25]]])}, ["spikes"], 8, observe=found.__setitem__)
+    assert layer.spikes(found["spikes"], 8).tolist() == [[8.0, 4.0, 2.0]]
+
+
+@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
+def test_a_network_in_which_nothing_spikes_is_found_out(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
+    torch.onnx.export(model, (torch.zeros(1, 1, 8, 8),), tmp_path / "m.onnx", dynamo=False)
+    _, built = pipeline.convert(tmp_path / "m.onnx", recipe.load("default"))
+    assert "nothing-spikes" in [finding.code for finding in built.findings]
+
+
+def test_average_pooling_in_the_place_of_max_pooling_is_measured_as_a_change():
+    wanted = recipe.load("default", overrides=["passes.treat-max-pool.method=average"])
+    _, built = pipeline.convert(DIGITS / "model.onnx", wanted, data=DIGITS / "calibration", preprocessing=PREPROCESSING)
+    assert built.layers[-1].error is not None
+
+
+@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
+def test_quantized_networks_at_other_steps_are_corrected_for_them(tmp_path):
+    torch.manual_seed(0)
+
+    class Quantized(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 8, 3, padding=1)
+            self.out = torch.nn.Linear(512, 10)
+
+        def forward(self, x):
+            y = torch.clip(self.conv(x) / 2.0, 0, 1)
+            return self.out((torch.round(y * 7) / 7 * 2.0).flatten(1))
+
+    path = tmp_path / "m.onnx"
+    torch.onnx.export(Quantized().eval(), (torch.zeros(1, 1, 8, 8),), path, dynamo=False)
+    errors = {}
+    for correct in ("true", "false"):
+        overrides = [f"passes.correct-residual-noise.{option}={correct}" for option in ("weights", "bias")]
+        _, built = pipeline.convert(
+            path,
+            recipe.load("default", timesteps=2, overrides=overrides),
+            data=DIGITS / "calibration",
+            preprocessing=PREPROCESSING,
+        )
+        errors[correct] = built.summary.output_error
+        assert "levels-differ" in [finding.code for finding in built.findings]
+    assert errors["true"] < errors["false"]
+
+
+def test_the_disk_filling_up_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(DataError) as caught:
+        pipeline.convert(
+            DIGITS / "model.onnx", recipe.load("default"), data=DIGITS / "calibration", preprocessing=PREPROCESSING
+        )
+    assert "TMPDIR" in caught.value.hint

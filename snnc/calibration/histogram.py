@@ -68,12 +68,13 @@ class Histogram:
         """Return the upper edge of the last bin that holds anything positive, ``[C]``, 0 where nothing is positive."""
         return self.percentile(100.0)
 
-    def percentile(self, percent: float) -> Tensor:
+    def percentile(self, percent: float, *, signed: bool = False) -> Tensor:
         """Return the value that ``percent`` % of all values do not exceed, ``[C]``, never below 0.
 
-        It is the upper edge of the bin in which that share is reached.
+        It is the upper edge of the bin in which that share is reached. ``signed`` asks for magnitudes.
         """
-        above = self.positive.flip(1).cumsum(1).flip(1).double()
+        counts = self.positive + self.negative if signed else self.positive
+        above = counts.flip(1).cumsum(1).flip(1).double()
         allowed = self.total.double().unsqueeze(1) * (1 - percent / 100)
         # A Gaussian's tail never ends: what is rarer than this does not count.
         exceeding = above > allowed + 1e-6 * self.total.double().unsqueeze(1) * (not self._counted)

@@ -1,48 +1,32 @@
 """Activations of all samples, kept on disk so that memory does not grow with their number."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from snnc.errors import DataError
 from snnc.run.simulation import channels_last
 
 
 class Spool:
-    """Named sequences of chunks in a temporary folder that is removed on exit.
+    """Named sequences of chunks in a temporary folder."""
 
-    Raises DataError when the disk is full.
-    """
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="snnc-")
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, list[torch.Size]] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._folder.cleanup()
-
     def write(self, name: str, chunks: Iterable[Tensor]) -> None:
-        """Keep float32 chunks under a name."""
-        path = Path(self._folder.name) / str(len(self._files))
+        """Keep float32 chunks under a name; raises OSError when the disk is full."""
+        path = self._folder / str(len(self._files))
         shapes: list[torch.Size] = []
-        try:
-            with path.open("wb") as file:
-                for chunk in chunks:
-                    shapes.append(chunk.shape)
-                    _innermost(channels_last(chunk.float())).numpy().tofile(file)
-        except OSError as error:
-            hint = "free some space, set TMPDIR to a larger disk, or calibrate on fewer images"
-            raise DataError(f"cannot keep activations: {error.strerror}", place=self._folder.name, hint=hint) from None
+        with path.open("wb") as file:
+            for chunk in chunks:
+                shapes.append(chunk.shape)
+                # Written through the file, not by numpy: that does not notice when the disk fills up.
+                file.write(_innermost(channels_last(chunk.float())).numpy().data)
         self._files[name] = path
         self._shapes[name] = shapes
 

@@ -6,9 +6,10 @@ import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-# Threads that wait for each other must sleep, not spin: on a machine that others use as well, spinning makes the same
-# work take many times as long. It has to be said before torch is loaded.
+# Threads that wait for each other must soon sleep, not spin: on a machine that others use as well, spinning makes the
+# same work take many times as long. It has to be said before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 import typer
 
@@ -18,6 +19,7 @@ from snnc.errors import SnncError
 
 _INTERNAL_ERROR = 1
 _USAGE = 2
+_DATA = 5
 # What a shell reports for a program that nobody listened to any more (SIGPIPE).
 _BROKEN_PIPE = 141
 
@@ -44,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # typer and rich exit when nobody reads on. Python flushes once more at its end: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except OSError as error:
+        reason = error.strerror or error
+        print_error("error", f"cannot write the result: {reason}", "free some space, or write elsewhere")
+        return _DATA
     except Exception as error:
         verbose = "-v" in arguments or "--verbose" in arguments
         if verbose:

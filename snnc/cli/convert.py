@@ -63,7 +63,7 @@ def convert(
     how_images = preprocessing.resolve(settings)
 
     from snnc import pipeline
-    from snnc.artifact import write_atomically
+    from snnc.files import write_atomically
 
     how = recipe.resolve(settings)
     with terminal.progress() as progress:

@@ -101,7 +101,7 @@ def _render(evaluation: Evaluation, gates: Sequence[Gate]) -> RenderableType:
         Column("agree %", lambda row: _measured(row.agreement, row.agreement_interval if row.drop is None else None)),
         Column("spikes", lambda row: f"{row.spikes:,.0f}"),
         Column("operations", lambda row: f"{row.synaptic_operations:,.0f}"),
-        Column("energy", lambda row: _ratio(row.energy_microjoule, row.reference_energy_microjoule)),
+        Column("energy", lambda row: _ratio(row.energy_microjoules, row.reference_energy_microjoules)),
     ]
     reference = evaluation.reference_accuracy
     known = "no labels" if not evaluation.labelled else "stripped of the trained network"

@@ -26,7 +26,8 @@ def deliver(
     terminal: Terminal, conversion: Conversion, report: Report, output: Path, report_file: Path, *, strip: bool = False
 ) -> None:
     """Write the .snn file and the report, and print the report."""
-    from snnc.artifact import save_conversion, write_atomically
+    from snnc.artifact import save_conversion
+    from snnc.files import write_atomically
     from snnc.report import to_json
 
     for applied in conversion.applied:

@@ -1,10 +1,8 @@
 """onnxruntime's canonical form of a model, as plain data: constants folded, shapes known, idioms gone."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.errors import ModelError
+from snnc.files import temporary_folder
 from snnc.frontend.expression import Array, Shape
 
 # Fusions that would hide a layer from our passes, or that merge the batch with other axes; the last two split the
@@ -80,8 +79,8 @@ def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
     Operations that onnxruntime does not know are kept, with whatever shapes the file says they have.
     """
     known, foreign = _cut(pinned)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "canonical.onnx"
+    with temporary_folder() as folder:
+        path = folder / "canonical.onnx"
         options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
         options.optimized_model_filepath = str(path)
         options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -1,12 +1,12 @@
 """TorchScript by way of ONNX. The only file that knows TorchScript, which torch may drop from Python 3.14 on."""
 
-import tempfile
 import warnings
 from pathlib import Path
 
 import torch
 
 from snnc.errors import ModelError
+from snnc.files import temporary_folder
 from snnc.frontend.expression import Shape, shown
 
 _OPSET = 17
@@ -47,8 +47,8 @@ def _export(module: torch.jit.ScriptModule, path: Path, input_shape: Shape) -> b
         message = f"the network does not run on an input of {shown(input_shape)}: {reason}"
         raise ModelError(message, place=str(path), hint="check --input-shape") from error
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "exported.onnx"
+        with temporary_folder() as folder:
+            file = folder / "exported.onnx"
             torch.onnx.export(
                 module,
                 (blank,),

@@ -185,7 +185,7 @@ class _Builder:
     def graph(self, outputs: tuple[str, ...]) -> Graph:
         """Return the graph of what the outputs need."""
         names = [self._values[value].node for value in outputs]
-        return Graph.without_dead(Graph.of(self._nodes.values(), names))
+        return Graph.of(self._nodes.values(), names).without_dead()
 
     def _emit(self, expression: Expression, layer: _Layer, label: str, used: list[Op]) -> str:
         """Make the nodes of an expression, the outermost called after ``label``; return that one's name."""

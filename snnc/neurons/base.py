@@ -28,6 +28,10 @@ class Neuron(Op):
     threshold: Tensor
     slope: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        if not bool(((self.threshold > 0) & self.threshold.isfinite()).all()):
+            raise ValueError("thresholds must be positive and finite")
+
     @abstractmethod
     def respond(self, currents: Tensor, timesteps: int) -> Tensor:
         """Return the spikes times their values, ``[timesteps, N, ...]``.
@@ -40,19 +44,19 @@ class Neuron(Op):
         return self.respond(inputs[0].unsqueeze(0), 1)[0]
 
     def spikes(self, response: Tensor, timesteps: int) -> Tensor:
-        """Return how many spikes, of either sign, each neuron fired: from a response or, if order-free, its mean."""
+        """Return how many spikes, of either sign, each neuron fired, from its response.
+
+        That may be the mean, ``[1, N, ...]``, where there are no negative spikes.
+        """
         if len(response) == timesteps:
             return response.count_nonzero(0).to(response.dtype)
-        count = response[0] * timesteps / self.threshold
-        if self.slope is not None:
-            count = torch.where(count < 0, count / self.slope, count)
-        return count.abs().round_()
+        return (response[0] * timesteps / self.threshold).round_()
 
-    def value(self, count: Tensor) -> Tensor:
-        """Return what ``count`` spikes amount to: the threshold each, times the slope where negative."""
+    def value(self, count: Tensor, timesteps: int = 1) -> Tensor:
+        """Return the mean of ``count`` spikes over the steps: the threshold each, negative ones times the slope."""
         if self.slope is not None:
             count = torch.where(count > 0, count, count * self.slope)
-        return count * self.threshold
+        return count * (self.threshold / timesteps)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,12 +26,13 @@ class _State(NamedTuple):
 @neurons.register("dual-threshold")
 @dataclass(frozen=True, eq=False)
 class DualThreshold(CausalNeuron):
-    """The dual-threshold neuron; ``negative`` is θ_neg as a share of θ, in (0, 1]."""
+    """The dual-threshold neuron; ``negative_threshold`` is θ_neg as a share of θ, in (0, 1]."""
 
-    negative: float = 1e-3
+    negative_threshold: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.negative <= 1:
+        super().__post_init__()
+        if not 0 < self.negative_threshold <= 1:
             raise ValueError("the negative threshold is a share of the threshold in (0, 1]")
 
     def initial(self, x: Tensor) -> _State:
@@ -39,7 +40,7 @@ class DualThreshold(CausalNeuron):
 
     def step(self, state: _State, x: Tensor) -> tuple[_State, Tensor]:
         membrane = state.membrane + x
-        undo = membrane < -self.negative * self.threshold
+        undo = membrane < -self.negative_threshold * self.threshold
         if self.slope is None:
             undo &= state.spikes >= 1
         fired = (membrane >= self.threshold).to(x.dtype).sub_(undo.to(x.dtype))

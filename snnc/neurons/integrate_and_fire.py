@@ -23,6 +23,7 @@ class IntegrateAndFire(CausalNeuron):
     signed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.slope is not None:
             raise ValueError("an IF neuron has no negative spikes and cannot stand for a LeakyReLU")
 
@@ -31,5 +32,5 @@ class IntegrateAndFire(CausalNeuron):
 
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         membrane = state + x
-        value = (membrane >= self.threshold).to(x.dtype).mul_(self.threshold)
+        value = (membrane >= self.threshold) * self.threshold
         return membrane.sub_(value), value

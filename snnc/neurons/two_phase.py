@@ -34,7 +34,7 @@ class TwoPhase(OrderFreeNeuron):
         return train
 
     def mean_response(self, mean: Tensor, timesteps: int) -> Tensor:
-        return self.value(self._count(mean, timesteps).div_(timesteps))
+        return self.value(self._count(mean, timesteps), timesteps)
 
     def _count(self, mean: Tensor, timesteps: int) -> Tensor:
         return level_count(mean, self.threshold, timesteps, signed=self.slope is not None)

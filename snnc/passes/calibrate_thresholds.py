@@ -1,7 +1,7 @@
 """Choose the thresholds: clipped ReLU -> quantized ReLU, the closed form of the spiking layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import torch
@@ -35,6 +35,11 @@ class CalibrateThresholds(Pass):
             raise ValueError("percentile must be above 0 and at most 100")
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        # Activations quantized in the file keep their ceiling, but the neurons will have this number of steps.
+        kept = graph.ops(QuantizedRelu).items()
+        graph = graph.with_ops(
+            {n: replace(op, levels=calibration.timesteps) for n, op in kept if op.levels != calibration.timesteps}
+        )
         activations = graph.ops(ClippedRelu)
         if not activations:
             return graph
@@ -64,7 +69,8 @@ class CalibrateThresholds(Pass):
     def _thresholds(self, counts: Histogram, timesteps: int, ceiling: Tensor, slope: Tensor | None) -> Tensor:
         if self.kind == "mmse":
             return counts.mmse(timesteps, ceiling, slope)
-        return counts.percentile(self.percentile if self.kind == "percentile" else 100.0)
+        percent = self.percentile if self.kind == "percentile" else 100.0
+        return counts.percentile(percent, signed=slope is not None)
 
 
 def revived(thresholds: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ Steps 2 and 3 are those of bias correction in quantization (Nagel et al., ICCV 2
 layer, what reconstruction by gradient descent approximates.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import final
@@ -21,6 +22,7 @@ from torch import Tensor
 from snnc.calibration import Calibration, channel_axis, per_channel
 from snnc.calibration.spool import Spool
 from snnc.errors import PreconditionError
+from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Node, Op, rewired
 from snnc.ops import Add, Affine, Conv, Linear, MaxPool, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, passes
@@ -45,8 +47,8 @@ class CorrectResidualNoise(Pass):
     damping: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.damping > 0:
-            raise ValueError("damping must be positive")
+        if not 0 < self.damping < math.inf:
+            raise ValueError("damping must be positive and finite")
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if calibration.samples is None or not graph.ops(QuantizedRelu):
@@ -59,8 +61,8 @@ class CorrectResidualNoise(Pass):
                     place=node.source or name,
                     hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
                 )
-        with Spool() as spool:
-            walk = _Walk(calibration.reference, graph, spool, self, len(calibration.samples))
+        with temporary_folder() as folder:
+            walk = _Walk(calibration.reference, graph, Spool(folder), self, len(calibration.samples))
             size = chunk_size(graph)
             for node in graph.nodes.values():
                 if isinstance(node.op, Input):
@@ -84,10 +86,12 @@ class _Walk:
         self._ops: dict[str, Op] = {}
         self._shifts: dict[str, Tensor] = {}
         self._equal: set[str] = set()
+        self._visited: set[str] = set()
         self._waiting = {name: len(readers) for name, readers in graph.consumers.items()}
 
     def enter(self, name: str, images: Iterator[Tensor]) -> None:
         self._equal.add(name)
+        self._visited.add(name)
         self._spool.write(_reference(name), images)
 
     @torch.no_grad()
@@ -102,6 +106,7 @@ class _Walk:
             self._correct_activation(node, node.op)
         else:
             self._spool.write(_converted(node.name), self._apply(node.op, node))
+        self._visited.add(node.name)
         for value in dict.fromkeys(node.inputs):
             self._waiting[value] -= 1
             if self._waiting[value] == 0:
@@ -165,8 +170,7 @@ class _Walk:
             return ()
         reader = self._graph.nodes[readers[0]]
         others = tuple(value for value in reader.inputs if value != name)
-        names = list(self._graph.nodes)
-        known = all(names.index(value) < names.index(name) for value in others)
+        known = all(value in self._visited for value in others)
         alike = all(self._graph.shapes[value] == self._graph.shapes[name] for value in others)
         return others if isinstance(reader.op, Add) and known and alike else ()
 
@@ -195,7 +199,7 @@ class _Walk:
             value
             for value in node.inputs
             if isinstance(self._graph.op(value), Weighted)
-            and len(self._graph.consumers[value]) == 1
+            and len(self._graph.consumers[value]) == node.inputs.count(value) == 1
             and value not in self._graph.outputs
             and self._graph.shapes[value] == shape
         ]

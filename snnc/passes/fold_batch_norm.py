@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snnc.calibration import Calibration, channel_axis, per_channel
-from snnc.ir import Graph, Node, rewired
+from snnc.ir import Graph, Node
 from snnc.ops import Affine, BatchNorm, Conv, ConvTranspose, Linear, Weighted
 from snnc.passes.base import Pass, passes
 
@@ -84,7 +84,7 @@ def _merge(graph: Graph, layer: str, affine: str, folded: Weighted) -> Graph:
     old = graph.nodes[layer]
     source = f"{old.source} + {graph.nodes[affine].source}"
     nodes = [
-        Node(affine, folded, old.inputs, source) if name == affine else rewired(node, {})
+        Node(affine, folded, old.inputs, source) if name == affine else node
         for name, node in graph.nodes.items()
         if name != layer
     ]

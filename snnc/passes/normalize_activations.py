@@ -19,7 +19,7 @@ class NormalizeActivations(Pass):
 
     A ReLU that only feeds already quantized activations is absorbed by them. Any other ReLU of a network that
     brings quantized activations of its own carries values that its author left at full precision; ``beside-quantized``
-    keeps those exact (analog, reported) or makes them spike as well.
+    keeps those exact (analog, reported) or makes them spike as well. ReLU6 has a range of its own and always spikes.
     """
 
     beside_quantized: Literal["keep", "spike"] = "keep"

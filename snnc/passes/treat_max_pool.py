@@ -87,4 +87,4 @@ def _move(graph: Graph, name: str) -> Graph:
             nodes.append(Node(part, pool.op, (value,), pool.source))
             parts.append(part)
         nodes.append(Node(name, before.op, tuple(parts), before.source or pool.source))
-    return Graph.without_dead(Graph.of(nodes, graph.outputs))
+    return Graph.of(nodes, graph.outputs).without_dead()

@@ -8,7 +8,7 @@ from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.ops import Activation, Affine, MaxPool, QuantizedRelu
 from snnc.report.layers import Layer
-from snnc.run.cost import Synapses
+from snnc.run.cost import Synapses, fed_by_image
 
 # Below this many images, thresholds and corrections follow the sample more than the data.
 _FEW_IMAGES = 64
@@ -55,13 +55,14 @@ def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:
     if conversion.reference is None:
         return
     levels = {op.levels for op in conversion.reference.ops(QuantizedRelu).values()}
+    exact = len(levels) == 1 and not conversion.snn.ops(CausalNeuron)
     for level in sorted(levels - {conversion.schedule.timesteps}):
         yield Finding(
             "levels-differ",
             "warning",
             "",
             f"the network's activations have {level} levels, converted for T={conversion.schedule.timesteps}",
-            f"with --timesteps {level} the conversion is exact",
+            f"with --timesteps {level} the conversion {'is exact' if exact else 'loses less'}",
         )
 
 
@@ -92,24 +93,35 @@ def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Fin
                 "max-pooling works on accumulated currents, by lateral inhibition between the steps",
                 "no loss; use two-phase neurons or average pooling where the target cannot do that",
             )
-        elif isinstance(node.op, Neuron) and isinstance(node.op, CausalNeuron) and node.op.signed:
+        elif isinstance(node.op, Neuron) and (node.op.slope is not None or _takes_back(node.op)):
             yield Finding(
                 "signed-spikes",
                 "info",
                 name,
                 "these neurons also emit negative spikes",
-                "the target needs signed events; use --neuron if or two-phase where it has none",
+                "the target needs signed events; where it has none, use ReLU networks and --neuron if or two-phase",
             )
-    analog = [name for name, layer in connections.items() if layer.fan_out is None]
-    # The first layer always is: it takes the image.
-    for name in analog[1:]:
+    for name, layer in connections.items():
+        if layer.fan_out is None and not fed_by_image(snn, name):
+            yield Finding(
+                "analog-layer",
+                "info",
+                name,
+                "this layer is fed by analog values, not by spikes: it costs multiplications at every step",
+                "expected behind linear layers without a spiking activation between",
+            )
+    if not snn.ops(Neuron):
         yield Finding(
-            "analog-layer",
-            "info",
-            name,
-            "this layer is fed by analog values, not by spikes: it costs multiplications at every step",
-            "expected behind linear layers without an activation between",
+            "nothing-spikes",
+            "warning",
+            "",
+            "the network has no activation that could spike: nothing was converted",
+            "check that the model is the one you meant",
         )
+
+
+def _takes_back(neuron: Neuron) -> bool:
+    return isinstance(neuron, CausalNeuron) and neuron.signed
 
 
 def _on_layers(layers: tuple[Layer, ...]) -> Iterator[Finding]:

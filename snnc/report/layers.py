@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from snnc.calibration import channel_axis
-from snnc.ir import Graph
+from snnc.errors import PreconditionError
+from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
-from snnc.ops import ClippedRelu, QuantizedRelu
-from snnc.run import chunk_size, run
+from snnc.ops import Activation, ClippedRelu, QuantizedRelu
+from snnc.run import chunk_size, predicted, run
 from snnc.run.cost import Synapses, driven_by
 from snnc.run.simulation import channels_last, rechunk
 
-# A channel is saturated when this share of its outputs is at the threshold or above.
+# A channel is saturated when this share of its input currents is at the threshold or above.
 _SATURATED = 0.5
 
 
@@ -87,8 +88,15 @@ def measure(
     """
     fast, trained = (graph.map_tensors(channels_last) for graph in (snn, canonical))
     neurons = fast.ops(Neuron)
+    for name in neurons:
+        if name not in trained.nodes or not isinstance(trained.op(name), Activation):
+            raise PreconditionError(
+                "the trained network has no such activation to compare with",
+                place=snn.nodes[name].source or name,
+                hint="put the passes that change the network's form first in the recipe",
+            )
     sums = {name: _Sums(fast, name, neuron, timesteps) for name, neuron in neurons.items()}
-    (image,) = fast.inputs
+    (image,), first = fast.inputs, fast.outputs[0]
     inputs = {name: fast.nodes[name].inputs[0] for name in neurons}
     agreed = images = 0
     difference = norm = 0.0
@@ -103,8 +111,8 @@ def measure(
             alone = run(fast, {**feeds, **others}, [name], timesteps)[name][0]
             activation = trained.op(name)
             total.add(wanted[name][0], reached[name][0], reached[inputs[name]][0], responses[name], alone, activation)
+        agreed += int((predicted(wanted[first][0]) == predicted(reached[first][0])).sum())
         goal, result = (torch.cat([o[name][0].flatten(1) for name in fast.outputs], 1) for o in (wanted, reached))
-        agreed += int((goal.argmax(1) == result.argmax(1)).sum())
         difference += float((goal - result).double().square().sum())
         norm += float(goal.double().square().sum())
         images += len(chunk)
@@ -140,14 +148,14 @@ class _Sums:
             ("reference", "result", "error", "isolated", "inherited", "clipping", "quantization", "unevenness"), 0.0
         )
         self.product = 0.0
-        self.variance: list[float] = []
+        self.bias = 0.0
+        self.count = 0
         self.full = torch.zeros(self.plain.channels, dtype=torch.float64)
 
     def add(
-        self, wanted: Tensor, reached: Tensor, current: Tensor, response: Tensor, alone: Tensor, activation: object
+        self, wanted: Tensor, reached: Tensor, current: Tensor, response: Tensor, alone: Tensor, activation: Op
     ) -> None:
         threshold, slope = self.neuron.threshold, self.neuron.slope
-        assert isinstance(activation, ClippedRelu | QuantizedRelu)
         ideal = activation(current)
         clipped = torch.minimum(ideal, threshold) if slope is None else ClippedRelu(threshold, slope)(current)
         quantized = QuantizedRelu(threshold, self.timesteps, slope)(current)
@@ -164,9 +172,10 @@ class _Sums:
         for part, value in parts.items():
             self.squares[part] += float(value.double().square().sum())
         self.product += float((wanted.double() * reached.double()).sum())
-        self.variance.append(float((reached - wanted).double().var(correction=0)))
+        self.bias += float((reached - wanted).double().sum())
+        self.count += wanted.numel()
         self.spikes += self.neuron.spikes(response, self.timesteps).sum(0, dtype=torch.float64)
-        full = (reached >= threshold * (1 - 1e-6)).double()
+        full = (current >= threshold).double()
         self.full += full.movedim(self.axis, 0).reshape(len(self.full), -1).mean(1) * len(wanted)
 
     def layer(self, images: int, connections: dict[str, Synapses]) -> Layer:
@@ -185,7 +194,7 @@ class _Sums:
             unevenness=relative["unevenness"],
             sqnr=-20 * math.log10(relative["error"]) if relative["error"] > 0 else None,
             cosine=self.product / lengths if lengths else None,
-            sigma=math.sqrt(sum(self.variance) / len(self.variance)),
+            sigma=math.sqrt(max(0.0, self.squares["error"] / self.count - (self.bias / self.count) ** 2)),
             firing_rate=float(spikes.sum()) / self.plain.neurons / self.timesteps,
             spikes=float(spikes.sum()),
             dead_channels=int((by_channel == 0).sum()),

@@ -64,17 +64,17 @@ def build(conversion: Conversion, canonical: Graph, images: Iterable[Tensor] | N
     connections = synapses(snn)
     macs = sum(layer.macs for layer in connections.values())
     energy = Cost(0.0, macs).microjoules
+    layers = describe(snn)
     summary = Summary(
         timesteps=timesteps,
         total_steps=latency(snn, timesteps),
         steps_per_answer=timesteps,
         layers=len(snn.ops(Neuron)),
-        neurons=sum(layer.neurons for layer in describe(snn)),
+        neurons=sum(layer.neurons for layer in layers),
         reference_macs=macs,
         reference_energy_microjoules=energy,
         images=0,
     )
-    layers = describe(snn)
     if images is not None:
         measured = measure(canonical, snn, images, timesteps, connections)
         work = cost(connections, measured.spikes, timesteps)
@@ -108,8 +108,17 @@ def plain(report: Report) -> dict[str, Any]:
             "picojoules_per_accumulation": PICOJOULES_PER_ACCUMULATION,
             "source": "45 nm, 32-bit float; Horowitz, ISSCC 2014",
         },
-        **dataclasses.asdict(report),
+        **_rounded(dataclasses.asdict(report)),
     }
+
+
+def _rounded(data: Any) -> Any:
+    """Round numbers to nine digits: the rest depends on the order in which threads add up."""
+    if isinstance(data, float):
+        return float(f"{data:.9g}")
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    return [_rounded(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def to_json(report: Report) -> str:

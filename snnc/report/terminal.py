@@ -28,8 +28,9 @@ def render(report: Report) -> RenderableType:
     shown: list[RenderableType] = [layer_table(report.layers)]
     if report.summary.images:
         shown.append(
-            "error: relative distance (L2) to the trained network, all layers converted; alone: only this one, by "
-            "clipping, quantization and unevenness; rate: spikes per neuron and step"
+            "error: relative distance (L2) to the trained network, all layers converted, and what of it this layer "
+            "adds by clipping, quantization and unevenness; alone: only this layer converted; "
+            "rate: spikes per neuron and step"
         )
     return Group(*shown, "", _summary(report.summary, report), *findings(report.findings))
 

@@ -1,5 +1,5 @@
 """Execution of graphs, trained and spiking alike."""
 
-from snnc.run.simulation import Signals, chunk_size, run, stream
+from snnc.run.simulation import Signals, chunk_size, predicted, run, stream
 
-__all__ = ["Signals", "chunk_size", "run", "stream"]
+__all__ = ["Signals", "chunk_size", "predicted", "run", "stream"]

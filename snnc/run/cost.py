@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from snnc.ir import Graph, Op
+from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.ops import (
     Add,
     Affine,
     AveragePool,
     Concat,
+    Conv,
     ConvTranspose,
     MaxPool,
     Mean,
@@ -96,6 +97,18 @@ def driven_by(connections: Mapping[str, Synapses], name: str, spikes: Tensor) ->
     return sum(float((reach * spikes).sum()) for reach in reached)
 
 
+def fed_by_image(graph: Graph, layer: str) -> bool:
+    """Return whether a layer takes the network's input, with nothing but routing between."""
+    waiting = list(graph.nodes[layer].inputs)
+    while waiting:
+        node = graph.nodes[waiting.pop()]
+        if isinstance(node.op, Input):
+            return True
+        if isinstance(node.op, _ROUTING):
+            waiting.extend(node.inputs)
+    return False
+
+
 def _sources(graph: Graph, name: str) -> set[str] | None:
     """Return the neurons whose spikes arrive at ``name``, None if anything else arrives there too."""
     op = graph.op(name)
@@ -115,7 +128,9 @@ def _sources(graph: Graph, name: str) -> set[str] | None:
 @torch.enable_grad()
 def _fan_out(graph: Graph, layer: str, sources: set[str]) -> dict[str, Tensor]:
     """Count targets as the gradient of a network in which every connection weighs 1."""
-    values = {name: torch.zeros(1, *graph.shapes[name], requires_grad=True) for name in sources}
+    # In the order of the graph, not of the set, so that sums come out the same every time.
+    ordered = [name for name in graph.nodes if name in sources]
+    values = {name: torch.zeros(1, *graph.shapes[name], requires_grad=True) for name in ordered}
     leaves = dict(values)
     between = graph.ancestors([layer], stop=sources) - sources
     for name, node in graph.nodes.items():
@@ -132,10 +147,13 @@ def _connect(op: Op, inputs: list[Tensor]) -> Tensor:
     if isinstance(op, Affine):
         return inputs[0]
     if isinstance(op, AveragePool):
-        return op(*inputs) * math.prod(op.kernel)
+        padding = tuple(map(sum, zip(op.padding, op.excess, strict=True)))
+        return AveragePool(op.kernel, op.stride, padding, (0,) * len(padding))(*inputs) * math.prod(op.kernel)
     if isinstance(op, Mean):
         return op(*inputs) * math.prod(inputs[0].shape[axis] for axis in op.axes)
     if isinstance(op, MaxPool):
         # One spike of a window passes: each of its inputs counts for its share.
-        return AveragePool(op.kernel, op.stride, (0,) * len(op.padding), op.padding)(*inputs)
+        channels = inputs[0].shape[1]
+        share = torch.full((channels, 1, *op.kernel), 1 / math.prod(op.kernel))
+        return Conv(share, None, op.stride, op.padding, op.dilation, channels)(*inputs)
     return op(*inputs)

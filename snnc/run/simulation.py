@@ -58,7 +58,9 @@ def run(
             continue
         inputs = [signals[value] for value in node.inputs]
         if isinstance(node.op, Neuron):
-            signal = _respond(node.op, inputs[0], timesteps, name in ordered)
+            # Spikes of both signs can be counted in the train only.
+            as_train = name in ordered or (observe is not None and node.op.slope is not None)
+            signal = _respond(node.op, inputs[0], timesteps, as_train)
             if observe is not None:
                 observe(name, signal)
         else:
@@ -88,6 +90,15 @@ def stream(
     for chunk in rechunk(batches, chunk_size(graph, timesteps)):
         images = channels_last(chunk).unsqueeze(0)
         yield run(fast, {name: images}, want, timesteps, observe=observe)
+
+
+def predicted(output: Tensor) -> Tensor:
+    """Return the prediction ``[N]`` that an output ``[N, ...]`` stands for.
+
+    The place of the largest value; of a single value, which has no other, the sign (a decision between two).
+    """
+    flat = output.flatten(1)
+    return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).long()
 
 
 def rechunk(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
@@ -134,7 +145,7 @@ def _ordered(order: list[Node], feeds: Mapping[str, Tensor]) -> set[str]:
 
 def _respond(neuron: Neuron, currents: Tensor, timesteps: int, ordered: bool) -> Tensor:
     if isinstance(neuron, OrderFreeNeuron) and not ordered:
-        return neuron.mean_response(currents.mean(0), timesteps).unsqueeze(0)
+        return neuron.mean_response(_mean(currents)[0], timesteps).unsqueeze(0)
     return neuron.respond(currents, timesteps)
 
 

@@ -85,7 +85,7 @@ def score(name: str, label: str, conversion: Conversion, reading: Reading) -> di
         f"{key}/drop": row.drop,
         f"{key}/agreement": row.agreement,
         f"{key}/total_steps": row.total_steps,
-        f"{key}/energy_ratio": row.energy_microjoule / row.reference_energy_microjoule,
+        f"{key}/energy_ratio": row.energy_microjoules / row.reference_energy_microjoules,
         f"{name}/reference/top1": result.reference_accuracy,
         f"{name}/images": result.samples,
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 # As the command line does: threads that wait shall sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 import numpy as np
 import onnxruntime

@@ -1,0 +1,46 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from snnc.errors import DataError
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder that is removed on exit; raises DataError where none can be made or its disk is full."""
+    hint = "free some space, or set TMPDIR to a folder on a larger disk"
+    try:
+        with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise DataError(f"cannot keep temporary files: {error.strerror or error}", hint=hint) from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is private to its owner; what is written for others to read is not.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        hint = "choose another place with --output, or free some space"
+        raise DataError(f"cannot write: {error.strerror}", place=str(path), hint=hint) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
