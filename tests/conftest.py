@@ -1,7 +1,6 @@
 """Set the tests up."""
 
-import os
+from snnc import process
 
-# As the command line does: threads that wait shall sleep, or a busy machine takes many times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+# As the command line does, and before any test imports torch.
+process.prepare()

@@ -13,7 +13,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # From the bottom to the top; those on one line do not import one another.
 LAYERS = [
     {"errors"},
-    {"files"},
+    {"files", "process"},
     {"registry", "findings"},
     {"validation"},
     {"ir", "data"},

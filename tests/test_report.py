@@ -266,7 +266,7 @@ def test_negative_spikes_are_counted_whatever_they_weigh(kind, slope):
     assert layer.spikes(found["spikes"], 8).tolist() == [[8.0, 4.0, 2.0]]
 
 
-@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_network_in_which_nothing_spikes_is_found_out(tmp_path):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
     torch.onnx.export(model, (torch.zeros(1, 1, 8, 8),), tmp_path / "m.onnx", dynamo=False)
@@ -280,7 +280,7 @@ def test_average_pooling_in_the_place_of_max_pooling_is_measured_as_a_change():
     assert built.layers[-1].error is not None
 
 
-@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_quantized_networks_at_other_steps_are_corrected_for_them(tmp_path):
     torch.manual_seed(0)
 

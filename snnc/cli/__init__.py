@@ -6,13 +6,9 @@ import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-# Threads that wait for each other must soon sleep, not spin: on a machine that others use as well, spinning makes the
-# same work take many times as long. It has to be said before torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-
 import typer
 
+from snnc import process
 from snnc.cli.application import application
 from snnc.cli.console import print_error
 from snnc.errors import SnncError
@@ -26,6 +22,7 @@ _BROKEN_PIPE = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    process.prepare()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         # Names in a model can be in any script; a terminal that cannot show them shall not end the program.

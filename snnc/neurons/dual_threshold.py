@@ -40,10 +40,11 @@ class DualThreshold(CausalNeuron):
 
     def step(self, state: _State, x: Tensor) -> tuple[_State, Tensor]:
         membrane = state.membrane + x
-        undo = membrane < -self.negative_threshold * self.threshold
+        # Compared straight into numbers: truth values would have to be converted, at the price of the comparison.
+        undo = torch.lt(membrane, -self.negative_threshold * self.threshold, out=torch.empty_like(membrane))
         if self.slope is None:
-            undo &= state.spikes >= 1
-        fired = (membrane >= self.threshold).to(x.dtype).sub_(undo.to(x.dtype))
+            undo.mul_(state.spikes.clamp(max=1))
+        fired = torch.ge(membrane, self.threshold, out=torch.empty_like(membrane)).sub_(undo)
         spikes = state.spikes + fired
         # The state's tensors are its own: what is changed in place below was made in this step.
         value = fired.mul_(self.threshold)

@@ -9,6 +9,7 @@ For a constant current its count is that of the quantized ReLU (Bu et al., ICLR 
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 from snnc.neurons.base import CausalNeuron, neurons
@@ -32,5 +33,6 @@ class IntegrateAndFire(CausalNeuron):
 
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         membrane = state + x
-        value = (membrane >= self.threshold) * self.threshold
+        # Compared straight into numbers: truth values would have to be converted, at the price of the comparison.
+        value = torch.ge(membrane, self.threshold, out=torch.empty_like(membrane)).mul_(self.threshold)
         return membrane.sub_(value), value

@@ -3,13 +3,12 @@
 import argparse
 import itertools
 import json
-import os
 import sys
 from pathlib import Path
 
-# As the command line does: threads that wait shall sleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+from snnc import process
+
+process.prepare()
 
 import numpy as np
 import onnxruntime
