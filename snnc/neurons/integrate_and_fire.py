@@ -12,7 +12,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from snnc.neurons.base import CausalNeuron, neurons
+from snnc.neurons.base import CausalNeuron, empty_train, neurons
 
 
 @final
@@ -33,6 +33,17 @@ class IntegrateAndFire(CausalNeuron):
 
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         membrane = state + x
+        return self._fire(membrane, torch.empty_like(membrane))
+
+    def respond(self, currents: Tensor, timesteps: int) -> Tensor:
+        # The loop of ``step`` in place, on one membrane and straight into the train.
+        train = empty_train(timesteps, currents[0])
+        membrane = torch.empty_like(currents[0]).copy_(self.initial(currents[0]))
+        for t in range(timesteps):
+            self._fire(membrane.add_(currents[t % len(currents)]), train[t])
+        return train
+
+    def _fire(self, membrane: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         # Compared straight into numbers: truth values would have to be converted, at the price of the comparison.
-        value = torch.ge(membrane, self.threshold, out=torch.empty_like(membrane)).mul_(self.threshold)
-        return membrane.sub_(value), value
+        torch.ge(membrane, self.threshold, out=value)
+        return membrane.sub_(value.mul_(self.threshold)), value
