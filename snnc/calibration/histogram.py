@@ -64,9 +64,9 @@ class Histogram:
         """Return the histogram of all channels together, with one channel."""
         return Histogram(*(part.sum(0, keepdim=True) for part in (self.positive, self.negative, self.total)))
 
-    def maximum(self) -> Tensor:
+    def maximum(self, *, signed: bool = False) -> Tensor:
         """Return the upper edge of the last bin that holds anything positive, ``[C]``, 0 where nothing is positive."""
-        return self.percentile(100.0)
+        return self.percentile(100.0, signed=signed)
 
     def percentile(self, percent: float, *, signed: bool = False) -> Tensor:
         """Return the value that ``percent`` % of all values do not exceed, ``[C]``, never below 0.

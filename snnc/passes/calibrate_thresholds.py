@@ -69,8 +69,10 @@ class CalibrateThresholds(Pass):
     def _thresholds(self, counts: Histogram, timesteps: int, ceiling: Tensor, slope: Tensor | None) -> Tensor:
         if self.kind == "mmse":
             return counts.mmse(timesteps, ceiling, slope)
-        percent = self.percentile if self.kind == "percentile" else 100.0
-        return counts.percentile(percent, signed=slope is not None)
+        signed = slope is not None
+        if self.kind == "max":
+            return counts.maximum(signed=signed)
+        return counts.percentile(self.percentile, signed=signed)
 
 
 def revived(thresholds: Tensor) -> Tensor:
