@@ -18,14 +18,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from snnc import ops
-from snnc.conversion import Applied, Conversion, Schedule
+from snnc.conversion import Applied, Conversion
 from snnc.errors import DataError, ModelError
 from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.ir import Graph, Node, Op
 from snnc.neurons import neurons
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.schedule import Schedule
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER = "snnc"
 _HINT = "convert the model again, or fetch the file again"
 
@@ -206,7 +208,7 @@ def _checked(field: str, hint: Any, value: Any) -> Any:
 def _kinds() -> Mapping[str, type[Op]]:
     stateless = [getattr(ops, name) for name in ops.__all__]
     kinds = [kind for kind in stateless if isinstance(kind, type) and getattr(kind, "__final__", False)]
-    return {kind.__name__: kind for kind in [*kinds, *neurons.values()]}
+    return {kind.__name__: kind for kind in [*kinds, *neurons.values(), TemporalBias]}
 
 
 def _first_line(error: Exception) -> str:

@@ -2,34 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from snnc.errors import UsageError
 from snnc.findings import Finding
 from snnc.ir import Graph
-from snnc.neurons import OrderFreeNeuron
-
-# Counts of spikes are exact in single precision far beyond this, but nobody waits for so many steps.
-MAXIMUM_TIMESTEPS = 65536
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the network runs: ``timesteps`` with the image as a constant current (direct coding)."""
-
-    timesteps: int
-    coding: Literal["direct"] = "direct"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.timesteps <= MAXIMUM_TIMESTEPS:
-            raise ValueError(f"{self.timesteps} time steps")
-
-
-def check_timesteps(timesteps: int, place: str) -> None:
-    """Raise UsageError where that many time steps cannot be run."""
-    if not 1 <= timesteps <= MAXIMUM_TIMESTEPS:
-        hint = f"give a whole number from 1 to {MAXIMUM_TIMESTEPS}"
-        raise UsageError(f"{timesteps} time steps", place=place, hint=hint)
+from snnc.neurons import CausalNeuron, OrderFreeNeuron
+from snnc.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -65,14 +43,15 @@ class Conversion:
         return self.provenance.get("calibration") is not None
 
 
-def latency(snn: Graph, timesteps: int) -> int:
+def latency(snn: Graph, schedule: Schedule) -> int:
     """Return the steps from the image to the answer.
 
     Neurons that gather their whole input first make the next layer wait: (N+1)·T for N of them in a row (and a new
-    answer every T steps when pipelined); causal ones do not.
+    answer every T steps when pipelined); causal ones do not. Only causal ones rehearse and sleep.
     """
     waits: dict[str, int] = {}
     for name, node in snn.nodes.items():
         before = max((waits[value] for value in node.inputs), default=0)
         waits[name] = before + isinstance(node.op, OrderFreeNeuron)
-    return (max(waits[name] for name in snn.outputs) + 1) * timesteps
+    around = schedule.rehearsal + schedule.sleep if snn.ops(CausalNeuron) else 0
+    return (max(waits[name] for name in snn.outputs) + 1) * schedule.timesteps + around

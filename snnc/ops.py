@@ -42,6 +42,10 @@ __all__ = [
 ]
 
 
+# The share of its threshold that a neuron starts with, so that it rounds to the nearest level.
+HALF = torch.tensor(0.5)
+
+
 @dataclass(frozen=True, eq=False)
 class Weighted(Op):
     """An operation with weights and, or None, one bias per output channel ``[C]``: where synapses are."""
@@ -330,35 +334,40 @@ class ClippedRelu(Activation):
 @final
 @dataclass(frozen=True, eq=False)
 class QuantizedRelu(Activation):
-    """A clipped ReLU on ``levels`` steps: ``ceiling · clip(floor(levels · z / ceiling + 1/2), 0, levels) / levels``.
+    """A clipped ReLU on L ``levels``: ``ceiling / L · clip(floor(L · z / ceiling + potential), 0, L)``.
 
-    The closed form of a spiking layer with threshold ``ceiling`` over ``levels`` time steps (Bu et al., ICLR 2022).
-    With a ``slope``, counts go down to ``-levels`` and negative ones weigh ``slope``.
+    The closed form of a spiking layer with threshold ``ceiling`` over ``levels`` time steps (Bu et al., ICLR 2022)
+    whose neurons start at ``potential`` times their threshold: at 1/2 it rounds to the nearest level. With a
+    ``slope``, counts go down to ``-levels`` and negative ones weigh ``slope``.
     """
 
     ceiling: Tensor
     levels: int
     slope: Tensor | None = None
+    potential: Tensor = HALF
 
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise ValueError("a quantized activation has at least one level")
         if not bool(((self.ceiling > 0) & self.ceiling.isfinite()).all()):
             raise ValueError("the ceiling of a quantized activation must be positive and finite")
+        if not bool(self.potential.isfinite().all()):
+            raise ValueError("the potential of a quantized activation must be finite")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        count = level_count(inputs[0], self.ceiling, self.levels, signed=self.slope is not None)
+        signed = self.slope is not None
+        count = level_count(inputs[0], self.ceiling, self.levels, self.potential, signed=signed)
         if self.slope is not None:
             count = torch.where(count > 0, count, count * self.slope)
         return count.mul_(self.ceiling / self.levels)
 
 
-def level_count(z: Tensor, ceiling: Tensor, levels: int, *, signed: bool) -> Tensor:
+def level_count(z: Tensor, ceiling: Tensor, levels: int, potential: Tensor, *, signed: bool) -> Tensor:
     """Return the level of ``z`` on ``levels`` steps up to ``ceiling``: how many spikes stand for it.
 
     One formula for the quantized ReLU and for the neurons that realize it, so that both round alike.
     """
-    return torch.mul(z, levels / ceiling).add_(0.5).floor_().clamp_(-levels if signed else 0, levels)
+    return torch.mul(z, levels / ceiling).add_(potential).floor_().clamp_(-levels if signed else 0, levels)
 
 
 def _pad(x: Tensor, padding: tuple[int, ...], value: float) -> Tensor:

@@ -11,8 +11,9 @@ from snnc import ops
 from snnc.calibration import Calibration
 from snnc.calibration.gaussian import stated_moments
 from snnc.ir import Graph, Input, Node, Op
-from snnc.neurons import Neuron, neurons
+from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.run import run
+from snnc.schedule import Schedule
 
 # On networks this small, threads that wait for one another cost more than they bring.
 torch.set_num_threads(1)
@@ -41,7 +42,9 @@ class Images:
 
 
 def calibration(graph: Graph, images: Tensor | None = None, timesteps: int = 4, size: int = 16) -> Calibration:
-    return Calibration(graph, None if images is None else Images(images, size), timesteps, stated_moments(graph))
+    return Calibration(
+        graph, None if images is None else Images(images, size), Schedule(timesteps), stated_moments(graph)
+    )
 
 
 @dataclass
@@ -149,13 +152,26 @@ def spiking(*kinds: str, seed: int = 0) -> Callable[[Network, str], str]:
     return add
 
 
+def stepped(neuron: CausalNeuron, currents: Tensor, schedule: Schedule) -> Tensor:
+    """The response, by ``step`` alone, to a current for every step of the schedule."""
+    state = neuron.initial(currents[0])
+    train = []
+    for t, x in enumerate(currents):
+        if t == schedule.rehearsal > 0:
+            state = neuron.rehearsed(state, x)
+        state, value = neuron.step(state, x, t < schedule.lit)
+        train.append(value)
+    assert len(train) == schedule.total
+    return torch.stack(train)
+
+
 def double(graph: Graph) -> Graph:
     return graph.map_tensors(lambda tensor: tensor.double())
 
 
 def outputs(graph: Graph, x: Tensor, timesteps: int = 1) -> list[Tensor]:
     """The mean outputs for images."""
-    found = run(graph, {graph.inputs[0]: x.unsqueeze(0)}, graph.outputs, timesteps)
+    found = run(graph, {graph.inputs[0]: x.unsqueeze(0)}, graph.outputs, Schedule(timesteps))
     return [found[name].mean(0) for name in graph.outputs]
 
 
@@ -204,12 +220,16 @@ def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
 
 
 def neuron_instances() -> dict[str, Neuron]:
-    """Every registered neuron, with thresholds per layer and per channel of [4, 7, 6], and a slope where it has one."""
+    """Every registered neuron, with thresholds per layer and per channel of [4, 7, 6], and a slope where it has one.
+
+    One of each starts at another potential than usual.
+    """
     assert neurons
     found: dict[str, Neuron] = {}
     for name, kind in neurons.items():
         found[f"{name} per layer"] = kind(torch.tensor([0.7]))
         found[f"{name} per channel"] = kind(uniform(0.3, 2, 4, 1, 1))
+        found[f"{name} potential"] = kind(torch.tensor([0.7]), potential=uniform(0, 0.9, 4, 1, 1))
         if kind.signed:
             found[f"{name} slope"] = kind(uniform(0.3, 2, 4, 1, 1), uniform(0.05, 0.4, 4, 1, 1))
     return found

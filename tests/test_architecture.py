@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors"},
     {"files", "process"},
-    {"registry", "findings"},
+    {"registry", "findings", "schedule"},
     {"validation"},
     {"ir", "data"},
     {"ops"},
@@ -22,11 +22,12 @@ LAYERS = [
     {"run"},
     {"calibration"},
     {"conversion"},
-    {"artifact"},
-    {"frontend", "passes", "training", "export", "report"},
+    {"artifact", "training"},
+    {"frontend", "passes", "export", "report"},
     {"recipe", "project"},
     {"pipeline"},
     {"evaluation"},
+    {"advisor"},
     {"cli"},
     {"__main__"},
 ]

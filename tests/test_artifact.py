@@ -13,12 +13,13 @@ from safetensors.torch import save
 
 from snnc import ops
 from snnc.artifact import load_conversion, save_conversion, write_atomically
-from snnc.conversion import Applied, Conversion, Schedule, latency
+from snnc.conversion import Applied, Conversion, latency
 from snnc.errors import DataError, ModelError, SnncError
 from snnc.findings import Finding
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import OrderFreeNeuron, neurons
 from snnc.run import run
+from snnc.schedule import Schedule
 from tests.support import Network, neuron_instances, normal, operations, random_network, relu, spiking
 
 
@@ -26,7 +27,7 @@ def conversion(snn: Graph, reference: Graph | None = None) -> Conversion:
     return Conversion(
         reference=reference,
         snn=snn,
-        schedule=Schedule(5),
+        schedule=Schedule(5, 3, 2),
         applied=(Applied("fold-batch-norm", {"kind": "mmse", "share": 0.1, "weights": True}, 3, seconds=1.5),),
         imported=(Finding("opset", "info", "conv", "an old file", "export it again"),),
         findings=(Finding("uncalibrated", "warning", "", "no images", "give some"),),
@@ -94,7 +95,7 @@ def test_a_loaded_network_simulates_equally(kind: str, seed: int, tmp_path: Path
     graph = random_network(seed, spiking(kind))
     found = saved(conversion(graph), tmp_path / "model.snn").snn
     feeds = {"x": normal(1, 3, 3, 8, 8)}
-    before, after = (run(g, feeds, g.nodes, 6, step_by_step=True) for g in (graph, found))
+    before, after = (run(g, feeds, g.nodes, Schedule(6), step_by_step=True) for g in (graph, found))
     for name, signal in before.items():
         assert torch.equal(signal, after[name])
 
@@ -210,7 +211,7 @@ def node(header: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def newer(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    header["format"] = 2
+    header["format"] += 1
 
 
 def lost(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
@@ -290,7 +291,7 @@ def no_source(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
 
 
 DAMAGES: dict[Damage, tuple[str, ...]] = {
-    newer: ("format version 2", "reads version 1"),
+    newer: ("format version 3", "reads version 2"),
     lost: ("'conv_1'", "'snn.conv_1.weight' is missing"),
     added: ("'stray' belongs to nothing",),
     halved: ("'conv_1'", "'snn.conv_1.weight' is torch.float16"),
@@ -306,8 +307,8 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     dangling: ("'spikes' uses 'nowhere'",),
     twice: ("two nodes are called 'x'",),
     no_output: ("needs an output",),
-    forbidden_slope: ("'spikes'", "IF neuron"),
-    no_steps: ("0 time steps",),
+    forbidden_slope: ("'spikes'", "IntegrateAndFire has no negative spikes"),
+    no_steps: ("field 'schedule'", "2 + 0 + 3 time steps"),
     no_source: ("field 'provenance.model'",),
     other_output: ("outputs of different shapes",),
 }
@@ -396,4 +397,4 @@ def test_latency_counts_the_neurons_that_wait(name: str) -> None:
     left, right = spiking(name)(net, net.conv(first, 4)), net.conv(first, 4)
     net.linear(net.flat(spiking(name)(net, net.add(ops.Add(), left, right))), 3)
     waits = 3 if issubclass(neurons[name], OrderFreeNeuron) else 0
-    assert latency(net.graph(), 8) == (waits + 1) * 8
+    assert latency(net.graph(), Schedule(8)) == (waits + 1) * 8

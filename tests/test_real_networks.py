@@ -11,6 +11,8 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.neurons import neurons
 from snnc.pipeline import Reading
 from snnc.run import run, stream
+from snnc.run.simulation import ONCE
+from snnc.schedule import Schedule
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 CIFAR = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -58,10 +60,10 @@ def test_max_pools_are_exact():
     made = converted("cifar10_nin", 64, NIN, "cifar10/calibration", 64)
     dataset = open_dataset(SHARED / "cifar10/test", NIN, (3, 32, 32), limit=64)
     images = torch.cat(list(dataset.batches()))
-    trained = _predictions(made.reference, images, 1)
-    assert (_predictions(made.snn, images, 64) == trained).float().mean() >= 0.95
+    trained = _predictions(made.reference, images, ONCE)
+    assert (_predictions(made.snn, images, Schedule(64)) == trained).float().mean() >= 0.95
     causal = {name: neurons["dual-threshold"](op.threshold) for name, op in made.snn.ops(neurons["two-phase"]).items()}
-    assert (_predictions(made.snn.with_ops(causal), images, 64) == trained).float().mean() >= 0.9
+    assert (_predictions(made.snn.with_ops(causal), images, Schedule(64)) == trained).float().mean() >= 0.9
 
 
 def test_activations_quantized_in_the_file_convert_without_loss():
@@ -69,7 +71,7 @@ def test_activations_quantized_in_the_file_convert_without_loss():
     dataset = open_dataset(SHARED / "mnist/test", MNIST, (1, 28, 28))
     images = torch.cat(list(dataset.batches())).double()
     reference, snn = (graph.map_tensors(lambda t: t.double()) for graph in (made.reference, made.snn))
-    assert torch.equal(_predictions(snn, images, 7), _predictions(reference, images, 1))
+    assert torch.equal(_predictions(snn, images, Schedule(7)), _predictions(reference, images, ONCE))
 
 
 def test_sums_of_spikes_give_what_steps_give():
@@ -79,8 +81,8 @@ def test_sums_of_spikes_give_what_steps_give():
     images = torch.cat(list(dataset.batches())).double().unsqueeze(0)
     snn = made.snn.map_tensors(lambda t: t.double())
     layers = list(snn.ops(neurons["two-phase"]))
-    fast = run(snn, {snn.inputs[0]: images}, layers, 4)
-    slow = run(snn, {snn.inputs[0]: images}, layers, 4, step_by_step=True)
+    fast = run(snn, {snn.inputs[0]: images}, layers, Schedule(4))
+    slow = run(snn, {snn.inputs[0]: images}, layers, Schedule(4), step_by_step=True)
     for name in layers:
         steps = slow[name].mean(0) / snn.op(name).threshold * 4
         assert torch.equal((fast[name][0] / snn.op(name).threshold * 4).round(), steps.round()), name
@@ -110,6 +112,6 @@ def test_a_vision_transformer_is_refused_with_everything_that_stops_it():
     assert sum("Softmax" in line for line in caught.value.details) == 2
 
 
-def _predictions(graph, images, timesteps):
+def _predictions(graph, images, schedule):
     (output,) = graph.outputs
-    return torch.cat([signals[output][0].argmax(1) for signals in stream(graph, [images], [output], timesteps)])
+    return torch.cat([signals[output][0].argmax(1) for signals in stream(graph, [images], [output], schedule)])

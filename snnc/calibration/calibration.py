@@ -1,9 +1,10 @@
 """What a pass may look at besides the graph."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from snnc.calibration.channels import channel_axis
@@ -11,6 +12,7 @@ from snnc.calibration.gaussian import Moments, propagate
 from snnc.calibration.histogram import Histogram
 from snnc.ir import Graph
 from snnc.run import stream
+from snnc.schedule import Schedule
 
 
 class Samples(Protocol):
@@ -24,16 +26,39 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """The network to be matched (``reference``), images or None, and the number of time steps to work for.
+class Thinned:
+    """At most so many samples, spread evenly over all."""
 
-    ``stated`` are the moments that batch normalization stated before it was folded, by node name.
+    samples: Samples
+    most: int
+
+    def __len__(self) -> int:
+        return min(len(self.samples), self.most)
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield what is left of each batch."""
+        chosen = torch.linspace(0, len(self.samples) - 1, len(self)).round().long()
+        start = 0
+        for batch in self.samples.batches():
+            inside = chosen[(chosen >= start) & (chosen < start + len(batch))]
+            start += len(batch)
+            if len(inside):
+                yield batch[inside - (start - len(batch))]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The network to be matched (``reference``), images or None, and the time steps to work for.
+
+    ``stated`` are the moments that batch normalization stated before it was folded, by node name. A pass that takes
+    long tells ``progress`` how much is done, out of how much.
     """
 
     reference: Graph
     samples: Samples | None
-    timesteps: int
+    schedule: Schedule
     stated: Mapping[str, Moments]
+    progress: Callable[[int, int], None] = lambda done, total: None
 
     def without_samples(self) -> "Calibration":
         """Return the calibration of a user who has no images."""

@@ -4,53 +4,81 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, final
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from snnc.ir import Op
+from snnc.ops import HALF, QuantizedRelu
 from snnc.registry import Registry
+from snnc.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
-class Neuron(Op):
-    """A layer of spiking neurons with soft reset, whose spikes carry the value of their threshold.
-
-    ``threshold`` broadcasts against one sample, so it is one per layer or one per channel. With a ``slope`` (for
-    LeakyReLU) the signed spike count may go below zero, and what is below zero weighs ``slope``; only a ``signed``
-    neuron can do that.
-    """
+class Timed(Op):
+    """An operation on whole signals rather than on one step at a time."""
 
     linear: ClassVar[bool] = False
-    signed: ClassVar[bool] = True
-
-    threshold: Tensor
-    slope: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if not bool(((self.threshold > 0) & self.threshold.isfinite()).all()):
-            raise ValueError("thresholds must be positive and finite")
 
     @abstractmethod
-    def respond(self, currents: Tensor, timesteps: int) -> Tensor:
-        """Return the spikes times their values, ``[timesteps, N, ...]``.
+    def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+        """Return the response, ``[schedule.total, N, ...]``.
 
-        ``currents`` is ``[timesteps, N, ...]``, or ``[1, N, ...]`` for the same current at every step.
+        ``currents`` is ``[schedule.total, N, ...]``, or ``[1, N, ...]`` for a current that is the same at every step
+        with the image on and 0 in sleep. What is drawn at random is drawn from ``generator`` (None: one with seed 0).
         """
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the response to one step."""
-        return self.respond(inputs[0].unsqueeze(0), 1)[0]
+        return self.respond(inputs[0].unsqueeze(0), Schedule(1))[0]
 
-    def spikes(self, response: Tensor, timesteps: int) -> Tensor:
+
+@dataclass(frozen=True, eq=False)
+class Neuron(Timed):
+    """A layer of spiking neurons with soft reset, whose spikes carry the value of their threshold.
+
+    ``threshold`` broadcasts against one sample, so it is one per layer or one per channel. With a ``slope`` (for
+    LeakyReLU) the signed spike count may go below zero, and what is below zero weighs ``slope``; only a ``signed``
+    neuron can do that. A ``random`` one draws its spikes. ``potential`` is v(0) as a share of the threshold, and
+    broadcasts likewise.
+    """
+
+    signed: ClassVar[bool] = True
+    random: ClassVar[bool] = False
+
+    threshold: Tensor
+    slope: Tensor | None = None
+    potential: Tensor = HALF
+
+    def __post_init__(self) -> None:
+        if not bool(((self.threshold > 0) & self.threshold.isfinite()).all()):
+            raise ValueError("thresholds must be positive and finite")
+        if not bool(self.potential.isfinite().all()):
+            raise ValueError("initial potentials must be finite")
+        if self.slope is not None and not self.signed:
+            raise ValueError(f"{type(self).__name__} has no negative spikes and cannot stand for a LeakyReLU")
+
+    @classmethod
+    def standing_for(cls, activation: QuantizedRelu) -> Self:
+        """Return the neuron whose mean output is, or comes near, that of a quantized activation."""
+        return cls(activation.ceiling, activation.slope, activation.potential)
+
+    def closed_form(self, timesteps: int) -> QuantizedRelu:
+        """Return the quantized activation that the mean output is, or comes near, for a constant current.
+
+        The inverse of ``standing_for``, unless a neuron can do more than what it stands for.
+        """
+        return QuantizedRelu(self.threshold, timesteps, self.slope, self.potential)
+
+    def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:
         """Return how many spikes, of either sign, each neuron fired, from its response.
 
         That may be the mean, ``[1, N, ...]``, where there are no negative spikes.
         """
-        if len(response) == timesteps:
+        if len(response) == schedule.total:
             return response.count_nonzero(0).to(response.dtype)
-        return (response[0] * timesteps / self.threshold).round_()
+        return (response[0] * schedule.timesteps / self.threshold).round_()
 
     def value(self, count: Tensor, timesteps: int = 1) -> Tensor:
         """Return the mean of ``count`` spikes over the steps: the threshold each, negative ones times the slope."""
@@ -59,39 +87,99 @@ class Neuron(Op):
         return count * (self.threshold / timesteps)
 
 
+# What a neuron remembers from one step to the next: tensors shaped like its layer, and counts of steps.
+State = tuple[Any, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class CausalNeuron(Neuron):
     """A neuron whose spike at a step depends on the currents up to that step."""
 
     @abstractmethod
-    def initial(self, x: Tensor) -> Any:
-        """Return the state before the first step, for currents shaped like ``x`` ``[N, ...]``."""
+    def initial(self, x: Tensor) -> State:
+        """Return the state before the first step, in tensors of its own; currents are like ``x``, ``[N, ...]``."""
 
     @abstractmethod
-    def step(self, state: Any, x: Tensor) -> tuple[Any, Tensor]:
-        """Take one time step: (state, currents) to (next state, spikes times their values); changes neither."""
+    def advance(self, state: Any, x: Tensor, awake: bool, value: Tensor) -> State:
+        """Take one time step in place: may overwrite the tensors of ``state``, and fills ``value``.
 
-    def respond(self, currents: Tensor, timesteps: int) -> Tensor:
-        train = empty_train(timesteps, currents[0])
+        Asleep and without current, who is silent at one step stays silent.
+        """
+
+    def rehearsed(self, state: Any, x: Tensor) -> State:
+        """Return the state to start again with, in tensors of its own, from the one that the rehearsal ended in."""
+        return self.initial(x)
+
+    @final
+    def step(self, state: State, x: Tensor, awake: bool = True) -> tuple[State, Tensor]:
+        """Take one time step: (state, currents) to (next state, spikes times their values); changes neither."""
+        value = torch.empty_like(x)
+        own = type(state)(*(part.clone() if isinstance(part, Tensor) else part for part in state))
+        return self.advance(own, x, awake, value), value
+
+    @final
+    def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+        train = empty_train(schedule.total, currents[0])
         state = self.initial(currents[0])
-        for t in range(timesteps):
-            state, train[t] = self.step(state, currents[t % len(currents)])
+        constant = len(currents) < schedule.total
+        # Spikes that weigh nothing cannot be seen: then a step that seems silent may not be.
+        visible = self.slope is None or bool((self.slope != 0).all())
+        for t in range(schedule.total):
+            awake = t < schedule.lit
+            if t == schedule.rehearsal > 0:
+                state = self.rehearsed(state, currents[0])
+            if visible and t > schedule.lit and not train[t - 1].any() and (constant or not currents[t:].any()):
+                # Asleep, silent, and nothing more to come: so it stays.
+                train[t:] = 0
+                break
+            x = currents[t] if not constant else currents[0] if awake else torch.zeros_like(currents[0])
+            state = self.advance(state, x, awake, train[t])
         return train
+
+    @final
+    def start(self, x: Tensor) -> Tensor:
+        """Return the membrane potential before the first step, shaped and laid out in memory like ``x``."""
+        return torch.empty_like(x).copy_(self.potential * self.threshold)
 
 
 @dataclass(frozen=True, eq=False)
 class OrderFreeNeuron(Neuron):
-    """A neuron that gathers its whole input before it fires, so that only the input's mean matters."""
+    """A neuron that gathers its whole input before it fires, so that only the input's mean matters.
+
+    It fires in ``timesteps`` steps, and neither rehearses nor sleeps.
+    """
 
     @abstractmethod
-    def mean_response(self, mean: Tensor, timesteps: int) -> Tensor:
-        """Return the mean output over the steps for the mean input ``[N, ...]``: ``respond(...).mean(0)``."""
+    def mean_response(self, mean: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+        """Return the mean output over the steps for the mean input ``[N, ...]``: the mean of ``respond``."""
+
+
+def seeded(generator: Generator | None) -> Generator:
+    """Return the generator, or one with seed 0: nothing is drawn from what the whole process shares."""
+    return generator or Generator().manual_seed(0)
+
+
+def mean_signal(signal: Tensor, schedule: Schedule) -> Tensor:
+    """Return the mean over time of a signal ``[total or 1, N, ...]``, as ``[1, N, ...]``."""
+    if len(signal) == 1:
+        return signal
+    if schedule.total == schedule.timesteps:
+        return signal.mean(0, keepdim=True)
+    return signal[schedule.rehearsal :].sum(0, keepdim=True) / schedule.timesteps
 
 
 def empty_train(timesteps: int, like: Tensor) -> Tensor:
     """Return an uninitialized ``[timesteps, *like.shape]`` whose every step has the memory layout of ``like``."""
     strides = torch.empty_like(like, device="meta").stride()
     return torch.empty_strided((timesteps, *like.shape), (like.numel(), *strides), dtype=like.dtype, device=like.device)
+
+
+def silent_train(schedule: Schedule, like: Tensor) -> Tensor:
+    """Return a train without spikes, to be filled in while it is awake."""
+    train = empty_train(schedule.total, like)
+    train[: schedule.rehearsal] = 0
+    train[schedule.lit :] = 0
+    return train
 
 
 neurons: Registry[type[Neuron]] = Registry("neuron", __name__.rpartition(".")[0])

@@ -36,19 +36,16 @@ class DualThreshold(CausalNeuron):
             raise ValueError("the negative threshold is a share of the threshold in (0, 1]")
 
     def initial(self, x: Tensor) -> _State:
-        return _State((self.threshold / 2).expand_as(x), torch.zeros_like(x))
+        return _State(self.start(x), torch.zeros_like(x))
 
-    def step(self, state: _State, x: Tensor) -> tuple[_State, Tensor]:
-        membrane = state.membrane + x
+    def advance(self, state: _State, x: Tensor, awake: bool, value: Tensor) -> _State:
+        membrane = state.membrane.add_(x)
         # Compared straight into numbers: truth values would have to be converted, at the price of the comparison.
         undo = torch.lt(membrane, -self.negative_threshold * self.threshold, out=torch.empty_like(membrane))
         if self.slope is None:
             undo.mul_(state.spikes.clamp(max=1))
-        fired = torch.ge(membrane, self.threshold, out=torch.empty_like(membrane)).sub_(undo)
+        fired = torch.ge(membrane, self.threshold, out=value).sub_(undo)
         spikes = state.spikes + fired
-        # The state's tensors are its own: what is changed in place below was made in this step.
-        value = fired.mul_(self.threshold)
-        membrane.sub_(value)
-        if self.slope is not None:
-            value = self.value(spikes) - self.value(state.spikes)
-        return _State(membrane, spikes), value
+        membrane.sub_(torch.mul(fired, self.threshold, out=undo))
+        value.copy_(undo if self.slope is None else self.value(spikes) - self.value(state.spikes))
+        return _State(membrane, spikes)

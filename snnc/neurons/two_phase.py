@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from snnc.neurons.base import OrderFreeNeuron, empty_train, neurons
+from snnc.neurons.base import OrderFreeNeuron, mean_signal, neurons, silent_train
 from snnc.ops import level_count
+from snnc.schedule import Schedule
 
 
 @final
@@ -23,18 +24,20 @@ from snnc.ops import level_count
 class TwoPhase(OrderFreeNeuron):
     """The two-phase deterministic neuron; with a slope its count goes down to −T."""
 
-    def respond(self, currents: Tensor, timesteps: int) -> Tensor:
-        count = self._count(currents.mean(0), timesteps)
-        train = empty_train(timesteps, count)
+    def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+        timesteps = schedule.timesteps
+        count = self._count(mean_signal(currents, schedule)[0], timesteps)
+        train = silent_train(schedule, count)
         before = self.value(torch.zeros_like(count))
         for t in range(1, timesteps + 1):
             after = self.value((count * t).div_(timesteps, rounding_mode="floor"))
-            train[t - 1] = after - before
+            train[schedule.rehearsal + t - 1] = after - before
             before = after
         return train
 
-    def mean_response(self, mean: Tensor, timesteps: int) -> Tensor:
-        return self.value(self._count(mean, timesteps), timesteps)
+    def mean_response(self, mean: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+        return self.value(self._count(mean, schedule.timesteps), schedule.timesteps)
 
     def _count(self, mean: Tensor, timesteps: int) -> Tensor:
-        return level_count(mean, self.threshold, timesteps, signed=self.slope is not None)
+        signed = self.slope is not None
+        return level_count(mean, self.threshold, timesteps, self.potential, signed=signed)

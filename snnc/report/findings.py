@@ -6,9 +6,11 @@ from snnc.conversion import Conversion
 from snnc.findings import Finding
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Activation, Affine, MaxPool, QuantizedRelu
 from snnc.report.layers import Layer
 from snnc.run.cost import Synapses, fed_by_image
+from snnc.schedule import Schedule
 
 # Below this many images, thresholds and corrections follow the sample more than the data.
 _FEW_IMAGES = 64
@@ -19,6 +21,7 @@ def find(conversion: Conversion, layers: tuple[Layer, ...], connections: dict[st
     found = [
         *_on_calibration(conversion),
         *_on_timesteps(conversion),
+        *_on_schedule(conversion),
         *_on_operations(conversion.snn, connections),
         *_on_layers(layers),
     ]
@@ -33,6 +36,28 @@ def other_timesteps(made_for: int, asked: int) -> Finding:
         "",
         f"thresholds and corrections were worked out for T={made_for}, evaluated at T={asked}",
         f"calibrate again for it: snnc calibrate --timesteps {asked} --data FOLDER",
+    )
+
+
+def unsettled(schedule: Schedule) -> Finding:
+    """Return the finding on a network that was woken too early."""
+    return Finding(
+        "unsettled",
+        "info",
+        "",
+        f"at T={schedule.timesteps} something still fired in the last of {schedule.sleep} steps asleep",
+        f"more sleep changes the answer: --sleep {2 * schedule.sleep}",
+    )
+
+
+def nothing_random(repeats: int) -> Finding:
+    """Return the finding on repeating what comes out the same every time."""
+    return Finding(
+        "nothing-random",
+        "info",
+        "",
+        f"nothing here is drawn at random: run once, not {repeats} times",
+        "leave out --repeats",
     )
 
 
@@ -66,6 +91,27 @@ def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:
         )
 
 
+def _on_schedule(conversion: Conversion) -> Iterator[Finding]:
+    schedule, causal = conversion.schedule, conversion.snn.ops(CausalNeuron)
+    if schedule.total > schedule.timesteps and not causal:
+        yield Finding(
+            "idle-steps",
+            "warning",
+            "",
+            f"{schedule.total - schedule.timesteps} steps of sleep or rehearsal, in which no neuron here does anything",
+            "leave them out, or use neurons that fire while they gather: --latency synchronous",
+        )
+    for name, neuron in causal.items():
+        if not schedule.rehearsal and type(neuron).rehearsed is not CausalNeuron.rehearsed:
+            yield Finding(
+                "no-rehearsal",
+                "warning",
+                name,
+                "without rehearsal these neurons are plain integrate and fire",
+                "give them some steps: --set rehearsal=4",
+            )
+
+
 def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
     causal = bool(snn.ops(CausalNeuron))
     for name, node in snn.nodes.items():
@@ -84,6 +130,14 @@ def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Fin
                 name,
                 "a per-channel scale and shift could not be folded into weights before it",
                 "no loss; the target has to add a constant current here",
+            )
+        elif isinstance(node.op, TemporalBias):
+            yield Finding(
+                "temporal-bias",
+                "info",
+                name,
+                "a bias that changes from step to step is added here",
+                "no loss; the target has to add another constant current at every step",
             )
         elif isinstance(node.op, MaxPool) and causal:
             yield Finding(

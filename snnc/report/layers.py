@@ -1,7 +1,8 @@
 """Measure, layer by layer, what separates the spiking network from the trained one.
 
-With z̄ the mean current into a layer of the spiking network, f the activation it stands for, θ its threshold and φ_T
-its closed form, the error of its mean output a against the trained network's a_ANN is exactly the sum of
+With z̄ the mean current into a layer of the spiking network, f the activation it stands for, φ_T its closed form and
+θ the ceiling of that (the threshold, unless neurons fire in bursts), the error of its mean output a against the trained
+network's a_ANN is exactly the sum of
 
     inherited      f(z̄) − a_ANN                    what comes in is wrong already
     clipping       min(f(z̄), θ) − f(z̄)
@@ -16,16 +17,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from snnc.calibration import channel_axis
 from snnc.errors import PreconditionError
 from snnc.ir import Graph, Op
-from snnc.neurons import Neuron
-from snnc.ops import Activation, ClippedRelu, QuantizedRelu
+from snnc.neurons import CausalNeuron, Neuron
+from snnc.ops import Activation, ClippedRelu
 from snnc.run import chunk_size, predicted, run
 from snnc.run.cost import Synapses, driven_by
 from snnc.run.simulation import channels_last, rechunk
+from snnc.schedule import Schedule
 
 # A channel is saturated when this share of its input currents is at the threshold or above.
 _SATURATED = 0.5
@@ -36,8 +38,9 @@ class Layer:
     """One layer of neurons. What can only be measured on images is None without them.
 
     ``error`` is cumulative (the whole network converted), ``isolated_error`` that of this layer alone; ``sigma`` is
-    the standard deviation of the residual a_ANN − a, in the units of the activation; ``spikes`` and
-    ``synaptic_operations`` are per inference; ``firing_rate`` is spikes per neuron and step.
+    the standard deviation of the residual a_ANN − a, ``channel_residuals`` its mean in every channel, in the units of
+    the activation; ``spikes`` and ``synaptic_operations`` are per inference; ``firing_rate`` is spikes per neuron and
+    step.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Layer:
     sqnr: float | None = None
     cosine: float | None = None
     sigma: float | None = None
+    channel_residuals: tuple[float, ...] | None = None
     firing_rate: float | None = None
     spikes: float | None = None
     dead_channels: int | None = None
@@ -80,7 +84,7 @@ def describe(snn: Graph) -> tuple[Layer, ...]:
 
 
 def measure(
-    canonical: Graph, snn: Graph, batches: Iterable[Tensor], timesteps: int, connections: dict[str, Synapses]
+    canonical: Graph, snn: Graph, batches: Iterable[Tensor], schedule: Schedule, connections: dict[str, Synapses]
 ) -> Measured:
     """Run both networks on images ``[N, ...]`` and compare them layer by layer.
 
@@ -95,20 +99,22 @@ def measure(
                 place=snn.nodes[name].source or name,
                 hint="put the passes that change the network's form first in the recipe",
             )
-    sums = {name: _Sums(fast, name, neuron, timesteps) for name, neuron in neurons.items()}
+    sums = {name: _Sums(fast, name, neuron, schedule) for name, neuron in neurons.items()}
     (image,), first = fast.inputs, fast.outputs[0]
     inputs = {name: fast.nodes[name].inputs[0] for name in neurons}
     agreed = images = 0
     difference = norm = 0.0
-    for chunk in rechunk(batches, chunk_size(fast, timesteps)):
+    for chunk in rechunk(batches, chunk_size(fast, schedule)):
         feeds = {image: channels_last(chunk).unsqueeze(0)}
         wanted = run(trained, feeds, [*neurons, *fast.outputs])
         responses: dict[str, Tensor] = {}
         want = [*neurons, *inputs.values(), *fast.outputs]
-        reached = run(fast, feeds, want, timesteps, observe=responses.__setitem__)
+        # What is random comes out differently for every chunk, and alike where the same chunk is run again.
+        draws = Generator().manual_seed(images)
+        reached = run(fast, feeds, want, schedule, observe=responses.__setitem__, generator=draws)
         for name, total in sums.items():
             others = {other: wanted[other] for other in neurons if other != name}
-            alone = run(fast, {**feeds, **others}, [name], timesteps)[name][0]
+            alone = run(fast, {**feeds, **others}, [name], schedule, generator=draws.manual_seed(images))[name][0]
             activation = trained.op(name)
             total.add(wanted[name][0], reached[name][0], reached[inputs[name]][0], responses[name], alone, activation)
         agreed += int((predicted(wanted[first][0]) == predicted(reached[first][0])).sum())
@@ -138,27 +144,29 @@ def _plain(snn: Graph, name: str, neuron: Neuron) -> Layer:
 class _Sums:
     """What is added up over the images for one layer; everything else follows from it."""
 
-    def __init__(self, snn: Graph, name: str, neuron: Neuron, timesteps: int) -> None:
+    def __init__(self, snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> None:
         self.plain = _plain(snn, name, neuron)
         self.neuron = neuron
-        self.timesteps = timesteps
+        self.schedule = schedule
+        self.steps = schedule.total if isinstance(neuron, CausalNeuron) else schedule.timesteps
         self.axis = channel_axis(snn, name) or 1
         self.spikes = torch.zeros(snn.shapes[name], dtype=torch.float64)
         self.squares = dict.fromkeys(
             ("reference", "result", "error", "isolated", "inherited", "clipping", "quantization", "unevenness"), 0.0
         )
         self.product = 0.0
-        self.bias = 0.0
+        self.residuals = torch.zeros(self.plain.channels, dtype=torch.float64)
         self.count = 0
         self.full = torch.zeros(self.plain.channels, dtype=torch.float64)
 
     def add(
         self, wanted: Tensor, reached: Tensor, current: Tensor, response: Tensor, alone: Tensor, activation: Op
     ) -> None:
-        threshold, slope = self.neuron.threshold, self.neuron.slope
+        form = self.neuron.closed_form(self.schedule.timesteps)
+        ceiling, slope = form.ceiling, form.slope
         ideal = activation(current)
-        clipped = torch.minimum(ideal, threshold) if slope is None else ClippedRelu(threshold, slope)(current)
-        quantized = QuantizedRelu(threshold, self.timesteps, slope)(current)
+        clipped = torch.minimum(ideal, ceiling) if slope is None else ClippedRelu(ceiling, slope)(current)
+        quantized = form(current)
         parts = {
             "reference": wanted,
             "result": reached,
@@ -172,10 +180,11 @@ class _Sums:
         for part, value in parts.items():
             self.squares[part] += float(value.double().square().sum())
         self.product += float((wanted.double() * reached.double()).sum())
-        self.bias += float((reached - wanted).double().sum())
+        residual = (wanted.double() - reached.double()).movedim(self.axis, 0)
+        self.residuals += residual.reshape(self.plain.channels, -1).sum(1)
         self.count += wanted.numel()
-        self.spikes += self.neuron.spikes(response, self.timesteps).sum(0, dtype=torch.float64)
-        full = (current >= threshold).double()
+        self.spikes += self.neuron.spikes(response, self.schedule).sum(0, dtype=torch.float64)
+        full = (current >= ceiling).double()
         self.full += full.movedim(self.axis, 0).reshape(len(self.full), -1).mean(1) * len(wanted)
 
     def layer(self, images: int, connections: dict[str, Synapses]) -> Layer:
@@ -183,6 +192,7 @@ class _Sums:
         relative = {part: math.sqrt(value) / norm if norm else 0.0 for part, value in self.squares.items()}
         spikes = self.spikes / images
         by_channel = self.spikes.movedim(self.axis - 1, 0).reshape(self.plain.channels, -1).sum(1)
+        mean = float(self.residuals.sum()) / self.count
         lengths = math.sqrt(self.squares["reference"] * self.squares["result"])
         return replace(
             self.plain,
@@ -194,8 +204,9 @@ class _Sums:
             unevenness=relative["unevenness"],
             sqnr=-20 * math.log10(relative["error"]) if relative["error"] > 0 else None,
             cosine=self.product / lengths if lengths else None,
-            sigma=math.sqrt(max(0.0, self.squares["error"] / self.count - (self.bias / self.count) ** 2)),
-            firing_rate=float(spikes.sum()) / self.plain.neurons / self.timesteps,
+            sigma=math.sqrt(max(0.0, self.squares["error"] / self.count - mean**2)),
+            channel_residuals=tuple((self.residuals * self.plain.channels / self.count).tolist()),
+            firing_rate=float(spikes.sum()) / self.plain.neurons / self.steps,
             spikes=float(spikes.sum()),
             dead_channels=int((by_channel == 0).sum()),
             saturated_channels=int((self.full / images >= _SATURATED).sum()),

@@ -11,7 +11,7 @@ from torch import Tensor
 from snnc.conversion import Conversion, latency
 from snnc.findings import Finding
 from snnc.ir import Graph
-from snnc.neurons import Neuron
+from snnc.neurons import CausalNeuron, Neuron
 from snnc.report.findings import find
 from snnc.report.layers import Layer, describe, measure
 from snnc.run.cost import PICOJOULES_PER_ACCUMULATION, PICOJOULES_PER_MAC, Cost, cost, synapses
@@ -28,6 +28,8 @@ class Summary:
     """
 
     timesteps: int
+    sleep: int
+    rehearsal: int
     total_steps: int
     steps_per_answer: int
     layers: int
@@ -60,15 +62,17 @@ def build(conversion: Conversion, canonical: Graph, images: Iterable[Tensor] | N
 
     ``canonical`` is the trained network in the form that the spiking one was made from.
     """
-    snn, timesteps = conversion.snn, conversion.schedule.timesteps
+    snn, schedule = conversion.snn, conversion.schedule
     connections = synapses(snn)
     macs = sum(layer.macs for layer in connections.values())
     energy = Cost(0.0, macs).microjoules
     layers = describe(snn)
     summary = Summary(
-        timesteps=timesteps,
-        total_steps=latency(snn, timesteps),
-        steps_per_answer=timesteps,
+        timesteps=schedule.timesteps,
+        sleep=schedule.sleep,
+        rehearsal=schedule.rehearsal,
+        total_steps=latency(snn, schedule),
+        steps_per_answer=schedule.total if snn.ops(CausalNeuron) else schedule.timesteps,
         layers=len(snn.ops(Neuron)),
         neurons=sum(layer.neurons for layer in layers),
         reference_macs=macs,
@@ -76,8 +80,8 @@ def build(conversion: Conversion, canonical: Graph, images: Iterable[Tensor] | N
         images=0,
     )
     if images is not None:
-        measured = measure(canonical, snn, images, timesteps, connections)
-        work = cost(connections, measured.spikes, timesteps)
+        measured = measure(canonical, snn, images, schedule, connections)
+        work = cost(connections, measured.spikes, schedule)
         layers = measured.layers
         summary = dataclasses.replace(
             summary,

@@ -85,7 +85,7 @@ def _summary(summary: Summary, report: Report) -> str:
     parts = [
         f"{summary.layers} spiking layers",
         f"{summary.neurons:,} neurons",
-        f"{summary.timesteps} time steps",
+        f"T={summary.timesteps}, {summary.total_steps} steps from image to answer",
         f"calibrated on {calibration['images']:,} images" if calibration else "uncalibrated",
     ]
     if summary.agreement is not None:

@@ -30,6 +30,7 @@ from snnc.ops import (
     Transpose,
     Weighted,
 )
+from snnc.schedule import Schedule
 
 PICOJOULES_PER_MAC = 4.6
 PICOJOULES_PER_ACCUMULATION = 0.9
@@ -43,11 +44,13 @@ class Synapses:
     """The connections into one weighted layer.
 
     ``macs`` is the work of one dense pass. ``fan_out`` says for each layer of neurons that feeds it, and for each
-    neuron there, how many targets one spike reaches; None where the layer is fed by analog values.
+    neuron there, how many targets one spike reaches; None where the layer is fed by analog values, which ``constant``
+    says to be those of the image alone: then there is nothing to do in sleep.
     """
 
     macs: int
     fan_out: Mapping[str, Tensor] | None
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def synapses(graph: Graph) -> dict[str, Synapses]:
     for name, op in graph.ops(Weighted).items():
         sources = _sources(graph, graph.nodes[name].inputs[0])
         fan_out = None if sources is None else _fan_out(graph, name, sources)
-        found[name] = Synapses(macs(op, graph.shapes[graph.nodes[name].inputs[0]], graph.shapes[name]), fan_out)
+        work = macs(op, graph.shapes[graph.nodes[name].inputs[0]], graph.shapes[name])
+        constant = not any(isinstance(graph.op(other), Neuron) for other in graph.ancestors([name]))
+        found[name] = Synapses(work, fan_out, constant)
     return found
 
 
@@ -80,12 +85,12 @@ def macs(op: Weighted, before: tuple[int, ...], after: tuple[int, ...]) -> int:
     return math.prod(counted) * math.prod(op.weight.shape[1:])
 
 
-def cost(connections: Mapping[str, Synapses], spikes: Mapping[str, Tensor], timesteps: int) -> Cost:
+def cost(connections: Mapping[str, Synapses], spikes: Mapping[str, Tensor], schedule: Schedule) -> Cost:
     """Return the cost of one inference from each neuron's mean number of spikes, by layer and shaped like it."""
     operations = analog = 0.0
     for layer in connections.values():
         if layer.fan_out is None:
-            analog += layer.macs * timesteps
+            analog += layer.macs * (schedule.lit if layer.constant else schedule.total)
         else:
             operations += sum(float((reach * spikes[name]).sum()) for name, reach in layer.fan_out.items())
     return Cost(operations, analog)
