@@ -1,0 +1,68 @@
+"""Two-phase probabilistic neuron: gather the whole input, then fire at random, as evenly as chance allows.
+
+    phase 1:  V = v(0) + Σ_t x(t),   no spikes
+    phase 2:  v(1) = V;   for t = 1..T:   p = clip(v/(θ·(T−t+1)), 0, 1),   s ~ Bernoulli(p),   v ← v − θ·s
+
+Of a whole number V/θ in [0, T] it emits exactly so many spikes, in an order that is uniformly random; of any other
+floor or ceil of it (Bojkovic et al., ICML 2025, as defined here: its text could not be read). With a slope (LeakyReLU),
+as defined here, negative charge fires as positive charge does, in spikes that weigh −slope·θ.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, final
+
+import torch
+from torch import Generator, Tensor
+
+from snnc.neurons.base import OrderFreeNeuron, mean_signal, neurons, seeded, silent_train
+from snnc.ops import HALF, QuantizedRelu
+from snnc.schedule import Schedule
+
+_ZERO = torch.tensor(0.0)
+
+
+@final
+@neurons.register("two-phase-probabilistic")
+@dataclass(frozen=True, eq=False)
+class TwoPhaseProbabilistic(OrderFreeNeuron):
+    """The two-phase probabilistic neuron; v(0) = 0 unless ``potential`` says otherwise."""
+
+    random: ClassVar[bool] = True
+
+    potential: Tensor = _ZERO
+
+    @classmethod
+    def standing_for(cls, activation: QuantizedRelu) -> Self:
+        # Between two levels it rounds at random: nothing has to be added for it to round to the nearest.
+        return cls(activation.ceiling, activation.slope, activation.potential - HALF)
+
+    def closed_form(self, timesteps: int) -> QuantizedRelu:
+        return replace(super().closed_form(timesteps), potential=self.potential + HALF)
+
+    def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+        mean = mean_signal(currents, schedule)[0]
+        train = silent_train(schedule, mean)
+        for t, spikes in enumerate(self._draws(mean, schedule.timesteps, generator), schedule.rehearsal):
+            train[t] = self.value(spikes)
+        return train
+
+    def mean_response(self, mean: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
+        # Simulated all the same: how often V/θ is rounded up is no simple function of its fraction.
+        count = torch.zeros_like(mean)
+        for spikes in self._draws(mean, schedule.timesteps, generator):
+            count += spikes
+        return self.value(count, schedule.timesteps)
+
+    def _draws(self, mean: Tensor, timesteps: int, generator: Generator | None) -> Iterator[Tensor]:
+        """Yield the spikes of phase 2, step by step."""
+        generator = seeded(generator)
+        charge = torch.mul(mean, timesteps / self.threshold).add_(self.potential)
+        sign = charge.sign() if self.slope is not None else torch.ones_like(self.threshold)
+        charge *= sign
+        for left in range(timesteps, 0, -1):
+            # Random numbers lie in [0, 1): clipping the probability would change nothing.
+            draw = torch.rand(charge.shape, generator=generator, dtype=torch.float32)
+            spikes = torch.lt(draw, charge / left, out=torch.empty_like(charge))
+            charge -= spikes
+            yield spikes * sign
