@@ -1,0 +1,152 @@
+"""Train the whole converted network against the trained one, without labels.
+
+Every step shows both networks the same images, flipped and shifted at random, and lessens by Adam the squared
+distance between their outputs, and between what they hand on where a single value crosses (``snnc.training.units``),
+each relative to the trained network's own size. Distillation of quantized networks (Mishra and Marr, ICLR 2018) with
+hints (Romero et al., ICLR 2015) in place of labels.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Generator, Tensor
+
+from snnc.calibration import Calibration
+from snnc.files import temporary_folder
+from snnc.ir import Graph, Op
+from snnc.neurons import Neuron
+from snnc.ops import Affine, ClippedRelu, Conv, QuantizedRelu, Weighted
+from snnc.passes.base import Pass, check_stage, passes
+from snnc.run import run
+from snnc.run.simulation import channels_last, rechunk
+from snnc.training.augmentation import flipped_and_shifted
+from snnc.training.network import TrainableNetwork
+from snnc.training.optimization import minimize, relative_distance, shuffled
+from snnc.training.store import Store
+from snnc.training.units import units
+
+# How often the held-out images are looked at.
+_LOOKS = 10
+# Fewer images than this cannot spare a tenth.
+_FEWEST = 20
+
+
+@final
+@passes.register("distill")
+@dataclass(frozen=True)
+class Distill(Pass):
+    """Adjust weights, biases and thresholds of the whole network at once, before or after neurons are substituted.
+
+    Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
+    the images is held out: the state with the least error there, the one at the start included, is what is returned.
+    ``epochs`` over the images, at most ``steps`` steps. The finer the levels are, the less may change at once:
+    ``learning_rate`` is divided by the number of time steps. Without images nothing is done.
+    """
+
+    epochs: int = 40
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    features: bool = True
+    augment: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.steps, self.batch_size) < 1:
+            raise ValueError("epochs, steps and batch size start at 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError("the learning rate must be positive and finite")
+
+    def requires(self, graph: Graph) -> None:
+        check_stage(graph, ClippedRelu, ())
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        if calibration.samples is None or not graph.ops((QuantizedRelu, Neuron)):
+            return graph
+        with temporary_folder() as folder:
+            images = Store(folder / "images", rechunk(calibration.samples.batches(), self.batch_size))
+            return self._trained(graph, calibration, images)
+
+    def _trained(self, graph: Graph, calibration: Calibration, images: Store) -> Graph:
+        generator = Generator().manual_seed(self.seed)
+        order = torch.randperm(len(images), generator=generator)
+        held = len(images) // 10 if len(images) >= _FEWEST else 0
+        held_out, training = order[:held], order[held:]
+        augmented = self.augment and _takes_images(graph)
+        compare = _Comparison(calibration.reference, graph, features=self.features)
+        network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, QuantizedRelu, Neuron)))
+        batch = min(self.batch_size, len(training))
+        steps = min(self.steps, self.epochs * max(1, len(training) // batch))
+        best, lowest = graph, compare.error(network, images, held_out, batch) if held else math.inf
+
+        def loss(chosen: Tensor) -> Tensor:
+            shown = images[chosen]
+            return compare(network, flipped_and_shifted(shown, generator) if augmented else shown)
+
+        def look(step: int) -> None:
+            nonlocal best, lowest
+            calibration.progress(step, steps)
+            if held and (step % max(1, steps // _LOOKS) == 0 or step == steps):
+                error = compare.error(network, images, held_out, batch)
+                if error < lowest:
+                    best, lowest = network.graph(), error
+
+        batches = shuffled(training, batch, generator)
+        rate = self.learning_rate / calibration.schedule.timesteps
+        minimize(network, loss, batches, steps=steps, learning_rate=rate, place="distill", after=look)
+        return best if held else network.graph()
+
+
+def _takes_images(graph: Graph) -> bool:
+    """Return whether the input goes to convolutions as it is, scaled at most: only then is its last axis the width."""
+    (image,) = graph.inputs
+    waiting, readers = [image], list[Op]()
+    while waiting:
+        for reader in graph.consumers[waiting.pop()]:
+            if isinstance(graph.op(reader), Affine):
+                waiting.append(reader)
+            else:
+                readers.append(graph.op(reader))
+    return len(graph.shapes[image]) == 3 and all(isinstance(op, Conv) for op in readers)
+
+
+class _Comparison:
+    """How far a network in training is from the trained one."""
+
+    def __init__(self, reference: Graph, graph: Graph, *, features: bool) -> None:
+        self._reference = reference.map_tensors(channels_last)
+        (self._image,) = graph.inputs
+        self._outputs = graph.outputs
+        crossings = [unit.activation for unit in units(graph) if features]
+        self._features = [name for name in crossings if name is not None and name in reference.nodes]
+
+    def __call__(self, network: TrainableNetwork, images: Tensor) -> Tensor:
+        """Return the relative squared distance of the outputs plus the mean of those of the features."""
+        wanted, reached = self._both(network, images, [*self._features, *self._outputs])
+        outputs = [relative_distance(reached[name], wanted[name]) for name in self._outputs]
+        loss = torch.stack(outputs).mean()
+        if self._features:
+            loss = (
+                loss + torch.stack([relative_distance(reached[name], wanted[name]) for name in self._features]).mean()
+            )
+        return loss
+
+    @torch.no_grad()
+    def error(self, network: TrainableNetwork, images: Store, indices: Tensor, batch: int) -> float:
+        """Return the relative squared distance of the outputs on some images, as they are."""
+        distance = norm = 0.0
+        for chosen in torch.split(indices, batch):
+            wanted, reached = self._both(network, images[chosen], self._outputs)
+            for name in self._outputs:
+                distance += float((reached[name] - wanted[name]).double().square().sum())
+                norm += float(wanted[name].double().square().sum())
+        return distance / norm if norm else distance
+
+    def _both(
+        self, network: TrainableNetwork, images: Tensor, names: list[str] | tuple[str, ...]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        feed = channels_last(images)
+        wanted = run(self._reference, {self._image: feed.unsqueeze(0)}, names)
+        return {name: signal[0] for name, signal in wanted.items()}, network({self._image: feed}, names)

@@ -1,0 +1,53 @@
+"""Quantized activations with straight-through gradients."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snnc.ops import QuantizedRelu
+
+
+def quantized(
+    z: Tensor, ceiling: Tensor, levels: int, potential: Tensor, slope: Tensor | None = None, value: Tensor | None = None
+) -> Tensor:
+    """Return the quantized ReLU of ``z``, with the gradients of QCFS (Bu et al., ICLR 2022).
+
+    With a the output, ∂a/∂z is 1 on (0, ceiling), else 0; ∂a/∂ceiling is (a − z)/ceiling there, 1 above and 0 below.
+    With a ``slope`` the same holds below zero, times the slope. ``value`` is what a layer of neurons really answered to
+    currents with mean ``z``: it takes the place of a, in the gradients too.
+    """
+    if value is None:
+        value = QuantizedRelu(ceiling.detach(), levels, slope, potential)(z.detach())
+    result: Tensor = _StraightThrough.apply(z, ceiling, value, slope)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, ceiling: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.save_for_backward(z, ceiling, value, slope)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        z, ceiling, value, slope = ctx.saved_tensors
+        below = 0 if slope is None else -ceiling
+        inside = (z > below) & (z < ceiling)
+        if slope is None:
+            to_input = gradient * inside
+            error = value - z
+        else:
+            factor = torch.where(z > 0, torch.ones_like(slope), slope)
+            to_input = gradient * inside * factor
+            error = value - z * factor
+        to_ceiling = None
+        if ctx.needs_input_grad[1]:
+            share = (error / ceiling).mul_(inside)
+            share += z >= ceiling
+            if slope is not None:
+                share -= (z <= below) * slope
+            to_ceiling = share.mul_(gradient).sum_to_size(ceiling.shape)
+        return to_input, to_ceiling, None, None
