@@ -18,6 +18,7 @@ from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.passes.treat_max_pool import TreatMaxPool
+from snnc.schedule import Schedule
 from tests.support import Network, calibration, double, normal, outputs, random_network, relu, uniform
 
 PREPARE: tuple[Pass, ...] = (FoldBatchNorm(), TreatMaxPool(), NormalizeActivations())
@@ -456,7 +457,7 @@ def test_options_out_of_range_are_refused(percentile: float) -> None:
 def test_batch_normalization_stands_in_for_images() -> None:
     trained = random_network(1, relu, norms=True)
     canonical = prepared(trained)
-    look = Calibration(canonical, None, 4, calibration(trained).stated)
+    look = Calibration(canonical, None, Schedule(4), calibration(trained).stated)
     after = CalibrateThresholds()(canonical, look)
     with_images = CalibrateThresholds(source="gaussian")(canonical, calibration(trained, normal(8, 3, 8, 8)))
     for name, op in after.ops(ops.QuantizedRelu).items():

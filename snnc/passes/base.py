@@ -1,11 +1,13 @@
 """What every pass is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from snnc.calibration import Calibration
-from snnc.ir import Graph
-from snnc.registry import Registry
+from snnc.errors import PreconditionError
+from snnc.ir import Graph, Op
+from snnc.registry import Registry, suggest
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,39 @@ class Pass(ABC):
     @abstractmethod
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         """Return the changed graph; every node that is not changed is shared with the old one."""
+
+
+def check_layers(option: str, named: Iterable[str], known: Iterable[str]) -> None:
+    """Raise PreconditionError where an option names a layer that is none of the ``known``."""
+    layers = list(known)
+    for name in named:
+        if name not in layers:
+            hint = suggest(name, layers) if layers else "there is no layer left that the option could change"
+            raise PreconditionError(f"unknown layer {name!r}", place=f"passes.{option}", hint=hint)
+
+
+def check_form(reference: Graph, graph: Graph) -> None:
+    """Raise PreconditionError where the trained network lacks a value of the same name, made from the same values."""
+    for name, node in graph.nodes.items():
+        other = reference.nodes.get(name)
+        if other is None or other.inputs != node.inputs or reference.shapes[name] != graph.shapes[name]:
+            raise PreconditionError(
+                "the trained network has no such value to compare with",
+                place=node.source or name,
+                hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
+            )
+
+
+def check_stage(graph: Graph, early: type[Op] | tuple[type[Op], ...], late: type[Op] | tuple[type[Op], ...]) -> None:
+    """Raise PreconditionError where an activation is not yet, or no longer, what a pass works on: these kinds."""
+    for name, node in graph.nodes.items():
+        for kinds, what, hint in (
+            (early, "not yet", "put the passes that choose thresholds and neurons before it in the recipe"),
+            (late, "no longer", "put it before substitute-neurons in the recipe"),
+        ):
+            if isinstance(node.op, kinds):
+                place = node.source or name
+                raise PreconditionError(f"an activation is {what} what this pass works on", place=place, hint=hint)
 
 
 passes: Registry[type[Pass]] = Registry("pass", __name__.rpartition(".")[0])

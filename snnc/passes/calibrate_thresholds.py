@@ -1,16 +1,16 @@
 """Choose the thresholds: clipped ReLU -> quantized ReLU, the closed form of the spiking layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, final
 
-import torch
 from torch import Tensor
 
-from snnc.calibration import Calibration, Histogram, channel_axis, per_channel
+from snnc.calibration import Calibration, Histogram, channel_axis
 from snnc.ir import Graph
 from snnc.ops import ClippedRelu, QuantizedRelu
-from snnc.passes.base import Pass, passes
+from snnc.passes.base import Pass, check_layers, passes
+from snnc.passes.thresholds import by_channel, quantized, releveled
 
 
 @final
@@ -22,24 +22,27 @@ class CalibrateThresholds(Pass):
     ``kind``: the largest value (max), a percentile over all samples (Rueckauer et al., 2017), or the least mean
     squared error on this number of steps (mmse). ``source``: counted on images, or worked out without any from what
     batch normalization states (gaussian; also taken where no images were given). ``per``: one threshold per channel
-    or per layer.
+    or per layer; where it is per layer, the layers named in ``channel_wise`` have one per channel all the same.
     """
 
     kind: Literal["mmse", "percentile", "max"] = "mmse"
     per: Literal["channel", "layer"] = "channel"
     source: Literal["images", "gaussian"] = "images"
     percentile: float = 99.9
+    channel_wise: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.channel_wise and self.per == "channel":
+            raise ValueError("channel-wise names exceptions from per: layer")
         if not 0 < self.percentile <= 100:
             raise ValueError("percentile must be above 0 and at most 100")
 
+    def requires(self, graph: Graph) -> None:
+        check_layers("calibrate-thresholds.channel-wise", self.channel_wise, graph.ops(ClippedRelu))
+
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        # Activations quantized in the file keep their ceiling, but the neurons will have this number of steps.
-        kept = graph.ops(QuantizedRelu).items()
-        graph = graph.with_ops(
-            {n: replace(op, levels=calibration.timesteps) for n, op in kept if op.levels != calibration.timesteps}
-        )
+        timesteps = calibration.schedule.timesteps
+        graph = releveled(graph, timesteps)
         activations = graph.ops(ClippedRelu)
         if not activations:
             return graph
@@ -48,7 +51,7 @@ class CalibrateThresholds(Pass):
         counted: Mapping[str, Histogram] = look.histograms(graph, before.values())
         return graph.with_ops(
             {
-                name: self._quantized(graph, name, op, counted[before[name]], look.timesteps)
+                name: self._quantized(graph, name, op, counted[before[name]], timesteps)
                 for name, op in activations.items()
             }
         )
@@ -57,14 +60,12 @@ class CalibrateThresholds(Pass):
         shape = graph.shapes[name]
         axis = channel_axis(graph, graph.nodes[name].inputs[0])
         channels = len(counts.total)
-        ceiling = _by_channel(op.ceiling, shape, axis, channels)
-        slope = None if op.slope is None else _by_channel(op.slope, shape, axis, channels)
-        if self.per == "layer":
+        ceiling = by_channel(op.ceiling, shape, axis, channels)
+        slope = None if op.slope is None else by_channel(op.slope, shape, axis, channels)
+        if self.per == "layer" and name not in self.channel_wise:
             counts, ceiling = counts.pooled(), ceiling.max().unsqueeze(0)
             slope = None if slope is None else slope.abs().mean().unsqueeze(0)
-        threshold = revived(torch.minimum(self._thresholds(counts, timesteps, ceiling, slope), ceiling))
-        shaped = per_channel(threshold, shape, axis) if axis and len(threshold) > 1 else threshold
-        return QuantizedRelu(shaped.float(), timesteps, op.slope)
+        return quantized(graph, name, self._thresholds(counts, timesteps, ceiling, slope), timesteps)
 
     def _thresholds(self, counts: Histogram, timesteps: int, ceiling: Tensor, slope: Tensor | None) -> Tensor:
         if self.kind == "mmse":
@@ -73,16 +74,3 @@ class CalibrateThresholds(Pass):
         if self.kind == "max":
             return counts.maximum(signed=signed)
         return counts.percentile(self.percentile, signed=signed)
-
-
-def revived(thresholds: Tensor) -> Tensor:
-    """Give channels that never fire, whose threshold came out as 0, the layer's median: any finite value does."""
-    live = thresholds[thresholds > 0]
-    return torch.where(thresholds > 0, thresholds, live.median() if len(live) else torch.ones_like(thresholds))
-
-
-def _by_channel(constant: Tensor, shape: tuple[int, ...], axis: int | None, channels: int) -> Tensor:
-    """Return a constant of a layer as one number per channel, float64."""
-    if constant.numel() == 1 or axis is None:
-        return constant.double().max().expand(channels)
-    return constant.double().expand(shape).movedim(axis - 1, 0).flatten(1).amax(1)

@@ -3,7 +3,7 @@
 No labels, no gradients. In topological order, each layer seeing the already converted network before it:
 
   1. weights and bias: the damped least squares solution of z_ANN ≈ W·a_SNN + b, started from the trained weights;
-  2. bias: b_c += mean(z_ANN − z_SNN), exactly, on all samples;
+  2. bias: b_c += mean(z_ANN − z_SNN), exactly, on all samples looked at;
   3. bias again, on the output: b_c += mean(ReLU(z_ANN) − φ_T(z_SNN)).
 
 Steps 2 and 3 are those of bias correction in quantization (Nagel et al., ICCV 2019). Step 1 solves in closed form, per
@@ -19,13 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnc.calibration import Calibration, channel_axis, per_channel
+from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
 from snnc.calibration.spool import Spool
-from snnc.errors import PreconditionError
 from snnc.files import temporary_folder
-from snnc.ir import Graph, Input, Node, Op, rewired
-from snnc.ops import Add, Affine, Conv, Linear, MaxPool, QuantizedRelu, Weighted
-from snnc.passes.base import Pass, passes
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import Neuron
+from snnc.ops import Add, Affine, ClippedRelu, Conv, Linear, QuantizedRelu, Weighted
+from snnc.passes.base import Pass, check_form, check_stage, passes
+from snnc.passes.biases import biased, inserted, shifted
 from snnc.run.simulation import channels_last, chunk_size, rechunk
 
 # Positions of one layer's output, over all samples, that the least squares look at.
@@ -39,34 +40,35 @@ class CorrectResidualNoise(Pass):
     """Correct weights and biases by what separates the converted network from the trained one on the images.
 
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
-    seen is added to it, so that few images change little. Without images nothing is corrected.
+    seen is added to it, so that few images change little. At most ``images``, spread evenly over all, are looked at.
+    Without images nothing is corrected.
     """
 
     weights: bool = True
     bias: bool = True
     damping: float = 0.1
+    images: int = 2048
 
     def __post_init__(self) -> None:
         if not 0 < self.damping < math.inf:
             raise ValueError("damping must be positive and finite")
+        if self.images < 1:
+            raise ValueError("images start at 1")
+
+    def requires(self, graph: Graph) -> None:
+        check_stage(graph, ClippedRelu, Neuron)
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if calibration.samples is None or not graph.ops(QuantizedRelu):
             return graph
-        for name, node in graph.nodes.items():
-            other = calibration.reference.nodes.get(name)
-            if other is None or other.inputs != node.inputs:
-                raise PreconditionError(
-                    "the trained network has no such value to compare with",
-                    place=node.source or name,
-                    hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
-                )
+        check_form(calibration.reference, graph)
         with temporary_folder() as folder:
-            walk = _Walk(calibration.reference, graph, Spool(folder), self, len(calibration.samples))
+            samples = Thinned(calibration.samples, self.images)
+            walk = _Walk(calibration.reference, graph, Spool(folder), self, len(samples))
             size = chunk_size(graph)
             for node in graph.nodes.values():
                 if isinstance(node.op, Input):
-                    walk.enter(node.name, map(channels_last, rechunk(calibration.samples.batches(), size)))
+                    walk.enter(node.name, map(channels_last, rechunk(samples.batches(), size)))
                 else:
                     walk.visit(node)
             return walk.corrected()
@@ -115,15 +117,8 @@ class _Walk:
                     self._spool.free(_converted(value))
 
     def corrected(self) -> Graph:
-        graph = self._graph.with_ops(self._ops)
-        nodes: list[Node] = []
-        for node in graph.nodes.values():
-            if node.name in self._shifts:
-                shift = Node(f"{node.name}_shift", Affine(None, self._shifts[node.name]), node.inputs, node.source)
-                nodes += [shift, rewired(node, {node.inputs[0]: shift.name})]
-            else:
-                nodes.append(node)
-        return Graph.of(nodes, graph.outputs)
+        shifts = {name: Affine(None, shift) for name, shift in self._shifts.items()}
+        return inserted(self._graph.with_ops(self._ops), shifts, "shift")
 
     def _read(self, name: str, *, reference: bool = False) -> Iterator[Tensor]:
         kept = _reference(name) if reference or name in self._equal else _converted(name)
@@ -141,7 +136,7 @@ class _Walk:
         if self._options.bias:
             axis = channel_axis(self._graph, node.name) or 1
             residuals = self._residuals(node.name, self._apply(layer, node), others)
-            layer = _shifted(layer, _channel_mean(residuals, axis))
+            layer = shifted(layer, _channel_mean(residuals, axis))
         self._spool.write(_converted(node.name), self._apply(layer, node))
         self._ops[node.name] = layer
 
@@ -154,13 +149,13 @@ class _Walk:
             mean = _channel_mean((goal - reached for goal, reached in pairs), axis or 1)
             shape = self._graph.shapes[before]
             shift = per_channel(mean if axis else mean.mean().unsqueeze(0), shape, axis or 1).float()
-            layer = self._biased(before)
+            layer = biased(self._graph, before)
             if layer is None or axis is None:
                 self._shifts[node.name] = shift
             else:
                 op = self._ops.get(layer, self._graph.op(layer))
                 assert isinstance(op, Weighted)
-                self._ops[layer] = _shifted(op, mean)
+                self._ops[layer] = shifted(op, mean)
         self._spool.write(_converted(node.name), (activation(z + shift) for z in self._read(before)))
 
     def _summed_with(self, name: str) -> tuple[str, ...]:
@@ -183,27 +178,6 @@ class _Walk:
             for wanted, found in beside:
                 residual = residual + next(wanted) - next(found)
             yield residual
-
-    def _biased(self, before: str) -> str | None:
-        """Return the layer whose bias shifts ``before`` and nothing else."""
-        if len(self._graph.consumers[before]) != 1 or before in self._graph.outputs:
-            return None
-        node = self._graph.nodes[before]
-        if isinstance(node.op, Weighted):
-            return before
-        if isinstance(node.op, MaxPool):
-            # The maximum of shifted values is the shifted maximum.
-            return self._biased(node.inputs[0])
-        shape = self._graph.shapes[before]
-        layers = [
-            value
-            for value in node.inputs
-            if isinstance(self._graph.op(value), Weighted)
-            and len(self._graph.consumers[value]) == node.inputs.count(value) == 1
-            and value not in self._graph.outputs
-            and self._graph.shapes[value] == shape
-        ]
-        return layers[-1] if isinstance(node.op, Add) and layers else None
 
     def _least_squares(self, node: Node, layer: Conv | Linear, others: tuple[str, ...]) -> Weighted:
         groups = layer.groups if isinstance(layer, Conv) else 1
@@ -232,7 +206,7 @@ class _Walk:
         solution = torch.linalg.solve(damped, moment)
         change = solution[:, :-1].transpose(1, 2).reshape(layer.weight.shape)
         moved = replace(layer, weight=(layer.weight.double() + change).to(layer.weight.dtype))
-        return _shifted(moved, solution[:, -1].flatten())
+        return shifted(moved, solution[:, -1].flatten())
 
     def _stride(self, name: str) -> int:
         shape = self._graph.shapes[name]
@@ -246,11 +220,6 @@ def _reference(name: str) -> str:
 
 def _converted(name: str) -> str:
     return f"converted {name}"
-
-
-def _shifted(layer: Weighted, shift: Tensor) -> Weighted:
-    bias = shift if layer.bias is None else layer.bias.double() + shift
-    return replace(layer, bias=bias.to(layer.weight.dtype))
 
 
 def _channel_mean(chunks: Iterator[Tensor], axis: int) -> Tensor:

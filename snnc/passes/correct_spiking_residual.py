@@ -1,0 +1,266 @@
+"""Correct the spiking network itself by what separates it from the trained one, layer by layer.
+
+No labels, no gradients. Both networks see the same images; the spiking one is simulated, so that its layers receive
+the trains that they really receive. After every batch, with z and a the input and the output of an activation of the
+trained network, z̄ and ā the mean current (temporal biases left out) and output of the neurons in its place, and η a
+rate that falls to 0:
+
+    bias        b_c      ← b_c + η · mean(z − z̄)
+    potential   v_c(0)/θ ← v_c(0)/θ + η · T · mean(a − ā)/θ,   within [0, 1]
+    temporal    β_c(t)   ← β_c(t) + η · mean(a − θ·s(t)),   t = 1..T
+
+The residual a − ā is what noise stands for in the training half of residual-noise correction (Huang et al., TNNLS
+2025). Removing its mean, as defined here, is the half without training. Temporal biases are those of forward temporal
+bias correction (FTBC; Wu et al., ECCV 2024).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Generator, Tensor
+
+from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.errors import PreconditionError
+from snnc.ir import Graph, Op
+from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.ops import Activation, Affine, ClippedRelu, QuantizedRelu, Weighted
+from snnc.passes.base import Pass, check_stage, passes
+from snnc.passes.biases import biased, inserted, shifted
+from snnc.run import chunk_size, run
+from snnc.run.simulation import channels_last, rechunk
+from snnc.schedule import Schedule
+
+
+@final
+@passes.register("correct-spiking-residual")
+@dataclass(frozen=True)
+class CorrectSpikingResidual(Pass):
+    """Correct biases and initial potentials by simulation, after neurons are substituted.
+
+    ``temporal`` adds a bias for every step, before neurons that fire while they gather (others ask for the mean alone).
+    ``rounds`` over the images (at most ``images``, spread evenly over all) in batches of ``batch_size``; ``rate`` is η
+    at the start. Without images nothing is corrected.
+    """
+
+    bias: bool = True
+    potential: bool = True
+    temporal: bool = False
+    rounds: int = 4
+    rate: float = 0.5
+    batch_size: int = 64
+    images: int = 512
+
+    def __post_init__(self) -> None:
+        if min(self.rounds, self.batch_size, self.images) < 1:
+            raise ValueError("rounds, batch size and images start at 1")
+        if not 0 < self.rate <= 1:
+            raise ValueError("the rate must be above 0 and at most 1")
+
+    def requires(self, graph: Graph) -> None:
+        check_stage(graph, (ClippedRelu, QuantizedRelu), ())
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        anything = self.bias or self.potential or self.temporal
+        if calibration.samples is None or not anything or not graph.ops(Neuron):
+            return graph
+        _check(calibration.reference, graph)
+        schedule = calibration.schedule
+        graph = self._prepared(graph, schedule.timesteps)
+        layers = [_Layer(graph, name, schedule.timesteps, self) for name in graph.ops(Neuron)]
+        trained, spiking = (network.map_tensors(channels_last) for network in (calibration.reference, graph))
+        samples, size = Thinned(calibration.samples, self.images), chunk_size(graph, schedule)
+        # The trained network stays as it is: its means of every batch are kept from the first round on.
+        goals: list[dict[str, _Means]] = []
+        done, total = 0, self.rounds * len(samples)
+        for _ in range(self.rounds):
+            for index, batch in enumerate(rechunk(samples.batches(), self.batch_size)):
+                chunks = torch.split(batch, size)
+                if index == len(goals):
+                    goals.append(_trained_means(trained, layers, chunks))
+                reached = _spiking_means(_changed(spiking, layers), layers, chunks, schedule)
+                rate = self.rate * (1 - done / total)
+                for layer in layers:
+                    layer.correct(goals[index][layer.name], reached[layer.name], rate)
+                done += len(batch)
+                calibration.progress(done, total)
+        return _changed(graph, layers)
+
+    def _prepared(self, graph: Graph, timesteps: int) -> Graph:
+        """Return the graph with a place for everything that is added."""
+        blank = {name: _shaped(graph, name, torch.zeros(_channels(graph, name))) for name in graph.ops(Neuron)}
+        if self.bias:
+            homeless = [name for name in blank if _bias_place(graph, name) is None]
+            shifts = {_temporal_place(graph, name) or name: Affine(None, blank[name]) for name in homeless}
+            graph = inserted(graph, shifts, "shift")
+        if self.temporal:
+            plain = [name for name in graph.ops(CausalNeuron) if _temporal_place(graph, name) is None]
+            steps = {name: torch.stack([blank[name]] * timesteps) for name in plain}
+            graph = inserted(graph, {name: TemporalBias(shift) for name, shift in steps.items()}, "temporal_bias")
+        return graph
+
+
+@dataclass(frozen=True, eq=False)
+class _Means:
+    """Means over a batch, per channel: current and output of a layer ``[C]``, its output at each step ``[T, C]``."""
+
+    current: Tensor
+    output: Tensor
+    steps: Tensor | None
+
+
+class _Layer:
+    """A layer of neurons, where its corrections go, and what they amount to so far."""
+
+    def __init__(self, graph: Graph, name: str, timesteps: int, options: CorrectSpikingResidual) -> None:
+        self.name = name
+        self.axis = channel_axis(graph, name)
+        self.bias = _bias_place(graph, name) if options.bias else None
+        self.temporal = _temporal_place(graph, name) if options.temporal else None
+        # What a temporal bias brings to the mean is its own doing, and no fault of the layers before.
+        self.current = graph.nodes[_temporal_place(graph, name) or name].inputs[0]
+        self._graph = graph
+        self._neuron = graph.ops(Neuron)[name]
+        self._timesteps = timesteps
+        channels = _channels(graph, name)
+        self._shift = torch.zeros(channels, dtype=torch.float64)
+        self._steps = torch.zeros(timesteps, channels, dtype=torch.float64)
+        self._potential = self._neuron.potential.double() if options.potential else None
+        # Neurons that round at random have v(0) = 0 where others have half a threshold.
+        self._lowest = self._neuron.potential.double() - self._neuron.closed_form(timesteps).potential.double()
+
+    def correct(self, goal: _Means, reached: _Means, rate: float) -> None:
+        """Take one step from the means reached towards those of the trained network."""
+        self._shift += rate * (goal.current - reached.current)
+        if reached.steps is not None:
+            self._steps += rate * (goal.output - reached.steps)
+        if self._potential is not None:
+            missing = self._shaped(goal.output - reached.output) * self._timesteps / self._neuron.threshold.double()
+            moved = self._potential + rate * missing
+            self._potential = torch.maximum(torch.minimum(moved, self._lowest + 1), self._lowest)
+
+    def ops(self, graph: Graph) -> Iterator[tuple[str, Op]]:
+        """Yield the operations that take the place of those in the graph."""
+        if self._potential is not None:
+            neuron = graph.ops(Neuron)[self.name]
+            yield self.name, replace(neuron, potential=self._potential.to(neuron.threshold))
+        if self.bias is not None:
+            op = graph.op(self.bias)
+            if isinstance(op, Weighted):
+                yield self.bias, shifted(op, self._shift)
+            elif isinstance(op, Affine):
+                shift = self._shaped(self._shift)
+                total = shift if op.shift is None else op.shift.double() + shift
+                yield self.bias, replace(op, shift=total.to(self._neuron.threshold))
+        if self.temporal is not None:
+            old = graph.ops(TemporalBias)[self.temporal].shift
+            # One that was made for fewer steps keeps its last bias, as it does when it runs.
+            old = old[torch.arange(self._timesteps).clamp(max=len(old) - 1)]
+            steps = torch.stack([self._shaped(step) for step in self._steps])
+            yield self.temporal, TemporalBias((old.double() + steps).to(old))
+
+    def _shaped(self, values: Tensor) -> Tensor:
+        return _shaped(self._graph, self.name, values)
+
+
+class _Sums:
+    """What the means of a layer over a batch are made from."""
+
+    def __init__(self, layer: _Layer) -> None:
+        self._axis = layer.axis
+        self._totals: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, what: str, signal: Tensor) -> None:
+        """Add values ``[S, N, ...]``."""
+        channels = signal.movedim(self._axis + 1, 1) if self._axis else signal.unsqueeze(1)
+        flat = channels.flatten(2)
+        self._totals[what] = self._totals.get(what, 0) + flat.sum(2, dtype=torch.float64)
+        self._counts[what] = self._counts.get(what, 0) + flat.shape[2]
+
+    def means(self) -> _Means:
+        found = {what: total / self._counts[what] for what, total in self._totals.items()}
+        return _Means(found["current"][0], found["output"][0], found.get("steps"))
+
+
+def _check(reference: Graph, graph: Graph) -> None:
+    """Raise PreconditionError where the trained network lacks an activation to compare a layer of neurons with."""
+    for name in graph.ops(Neuron):
+        node = reference.nodes.get(name)
+        if node is None or not isinstance(node.op, Activation) or reference.shapes[name] != graph.shapes[name]:
+            raise PreconditionError(
+                "the trained network has no such activation to compare with",
+                place=graph.nodes[name].source or name,
+                hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
+            )
+
+
+def _changed(graph: Graph, layers: Iterable[_Layer]) -> Graph:
+    """Return the graph with all corrections in place."""
+    return graph.with_ops({name: op for layer in layers for name, op in layer.ops(graph)})
+
+
+def _trained_means(trained: Graph, layers: Iterable[_Layer], chunks: Iterable[Tensor]) -> dict[str, _Means]:
+    inputs = {layer.name: trained.nodes[layer.name].inputs[0] for layer in layers}
+    sums = {layer.name: _Sums(layer) for layer in layers}
+    (image,) = trained.inputs
+    for chunk in chunks:
+        values = run(trained, {image: channels_last(chunk).unsqueeze(0)}, {*inputs, *inputs.values()})
+        for name, total in sums.items():
+            total.add("current", values[inputs[name]])
+            total.add("output", values[name])
+    return {name: total.means() for name, total in sums.items()}
+
+
+def _spiking_means(
+    spiking: Graph, layers: Iterable[_Layer], chunks: Iterable[Tensor], schedule: Schedule
+) -> dict[str, _Means]:
+    inputs = {layer.name: layer.current for layer in layers}
+    sums = {layer.name: _Sums(layer) for layer in layers}
+    stepwise = {layer.name for layer in layers if layer.temporal is not None}
+
+    def observe(name: str, response: Tensor) -> None:
+        if name in stepwise:
+            sums[name].add("steps", response[schedule.rehearsal : schedule.lit])
+
+    (image,) = spiking.inputs
+    for index, chunk in enumerate(chunks):
+        feeds = {image: channels_last(chunk).unsqueeze(0)}
+        # What is random comes out differently for every chunk of a batch, and alike in every batch and round.
+        draws = Generator().manual_seed(index)
+        values = run(spiking, feeds, {*inputs, *inputs.values()}, schedule, observe=observe, generator=draws)
+        for name, total in sums.items():
+            total.add("current", values[inputs[name]])
+            total.add("output", values[name])
+    return {name: total.means() for name, total in sums.items()}
+
+
+def _temporal_place(graph: Graph, name: str) -> str | None:
+    """Return the temporal bias right before neurons."""
+    (value,) = graph.nodes[name].inputs
+    return value if isinstance(graph.op(value), TemporalBias) and _is_own(graph, value) else None
+
+
+def _bias_place(graph: Graph, name: str) -> str | None:
+    """Return the layer or the constant before neurons that shifts their current and nothing else."""
+    (value,) = graph.nodes[_temporal_place(graph, name) or name].inputs
+    if isinstance(graph.op(value), Affine) and _is_own(graph, value):
+        return value
+    return biased(graph, value) if channel_axis(graph, name) is not None else None
+
+
+def _is_own(graph: Graph, value: str) -> bool:
+    """Return whether a value is read once only."""
+    return len(graph.consumers[value]) == 1 and value not in graph.outputs
+
+
+def _channels(graph: Graph, name: str) -> int:
+    axis = channel_axis(graph, name)
+    return graph.shapes[name][axis - 1] if axis else 1
+
+
+def _shaped(graph: Graph, name: str, values: Tensor) -> Tensor:
+    """Return one number per channel of a layer so that it broadcasts against one sample."""
+    return per_channel(values, graph.shapes[name], channel_axis(graph, name) or 1)

@@ -1,0 +1,49 @@
+"""Clipped ReLU -> quantized ReLU: what all ways to choose a threshold have in common."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from snnc.calibration import channel_axis, per_channel
+from snnc.ir import Graph
+from snnc.ops import ClippedRelu, QuantizedRelu
+
+
+def releveled(graph: Graph, timesteps: int) -> Graph:
+    """Return the graph with as many levels in its quantized activations as there are time steps.
+
+    Activations quantized in the file keep their ceiling, but the neurons will have this number of steps.
+    """
+    kept = graph.ops(QuantizedRelu).items()
+    return graph.with_ops({name: replace(op, levels=timesteps) for name, op in kept if op.levels != timesteps})
+
+
+def quantized(graph: Graph, name: str, threshold: Tensor, timesteps: int) -> QuantizedRelu:
+    """Return what takes the place of the clipped ReLU ``name``, with a threshold per channel ``[C]`` or layer ``[1]``.
+
+    No threshold is above the ceiling that was there; one of 0 stands for a channel that never fires.
+    """
+    op, shape = graph.op(name), graph.shapes[name]
+    assert isinstance(op, ClippedRelu)
+    axis = channel_axis(graph, graph.nodes[name].inputs[0])
+    ceiling = by_channel(op.ceiling, shape, axis, len(threshold))
+    if len(threshold) == 1:
+        ceiling = ceiling.max().unsqueeze(0)
+    threshold = revived(torch.minimum(threshold, ceiling))
+    threshold = torch.where(ceiling > 0, torch.minimum(threshold, ceiling), threshold)
+    shaped = per_channel(threshold, shape, axis) if axis and len(threshold) > 1 else threshold
+    return QuantizedRelu(shaped.float(), timesteps, op.slope)
+
+
+def revived(thresholds: Tensor) -> Tensor:
+    """Give channels that never fire, whose threshold came out as 0, the layer's median: any finite value does."""
+    live = thresholds[thresholds > 0]
+    return torch.where(thresholds > 0, thresholds, live.median() if len(live) else torch.ones_like(thresholds))
+
+
+def by_channel(constant: Tensor, shape: tuple[int, ...], axis: int | None, channels: int) -> Tensor:
+    """Return a constant of a layer as one number per channel, float64."""
+    if constant.numel() == 1 or axis is None:
+        return constant.double().max().expand(channels)
+    return constant.double().expand(shape).movedim(axis - 1, 0).flatten(1).amax(1)
