@@ -1,7 +1,9 @@
-"""The product as functions: convert and calibrate (``snnc.evaluation`` is the third)."""
+"""The product as functions: convert and calibrate (``snnc.evaluation`` measures, ``snnc.advisor`` chooses)."""
 
+import functools
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,50 +16,66 @@ from torch import Tensor
 import snnc
 from snnc.calibration import Calibration, Samples
 from snnc.calibration.gaussian import stated_moments
-from snnc.conversion import Applied, Conversion, Schedule
-from snnc.data.dataset import open_dataset
+from snnc.conversion import Applied, Conversion
+from snnc.data.dataset import Dataset, Part, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ModelError, UsageError, VerificationError
 from snnc.findings import Finding
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input
+from snnc.neurons import Neuron
 from snnc.ops import QuantizedRelu
 from snnc.passes import Pass
 from snnc.recipe import Recipe, from_plain, options, pass_name
 from snnc.report import Report, build
 from snnc.run import run
+from snnc.schedule import Schedule
 from snnc.validation import parse
 
-# The report compares the networks layer by layer on at most this many images of the folder, evenly spaced.
+# The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
 _MEASURED_IMAGES = 128
+
+# Networks that ``Memory`` holds: enough for a few recipes that begin alike.
+_REMEMBERED = 24
 
 # Told what is being done: a label, how much of it is done, out of how much.
 Progress = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network, the file it was read from (as provenance has it), and what was found in reading it."""
+
+    graph: Graph
+    file: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+
 @dataclass(frozen=True)
 class Reading:
-    """How data is read: images at once, threads (None: one per core, at most 8), and how many images (None: all)."""
+    """How data is read: images at once, threads (None: one per core, at most 8), and how many images (None: all).
+
+    ``part`` keeps only one of the two parts that ``snnc.advisor`` splits data into, out of what ``limit`` leaves.
+    """
 
     batch_size: int = 64
     workers: int | None = None
     limit: int | None = None
     seed: int = 0
+    part: Part | None = None
+
+
+def opened(data: Path, preprocessing: Preprocessing, shape: tuple[int, ...], reading: Reading) -> Dataset:
+    """Open data for a network that takes ``shape``, as far as it is to be read."""
+    dataset = open_dataset(data, preprocessing, shape, limit=reading.limit, seed=reading.seed)
+    return dataset if reading.part is None else dataset.part(reading.part, reading.seed)
 
 
 class Loaded:
-    """A folder or an array as samples that can be read again and again."""
+    """A dataset as samples that can be read again and again."""
 
-    def __init__(
-        self,
-        data: Path,
-        preprocessing: Preprocessing,
-        shape: tuple[int, ...],
-        reading: Reading,
-        label: str,
-        progress: "Progress",
-    ) -> None:
-        self.dataset = open_dataset(data, preprocessing, shape, limit=reading.limit, seed=reading.seed)
+    def __init__(self, dataset: Dataset, reading: Reading, label: str, progress: "Progress") -> None:
+        self.dataset = dataset
         self._reading = reading
         self._label = label
         self._progress = progress
@@ -79,8 +97,34 @@ def silent(label: str, done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
+class Memory:
+    """What passes made of which networks, the latest of it: recipes that begin alike share the work.
+
+    Of one trained network and one set of images only.
+    """
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[Graph, str], Graph] = OrderedDict()
+
+    def recall(self, before: Graph, step: Pass, recipe: Recipe, apply: Callable[[], Graph]) -> Graph:
+        """Return what this pass makes of this very network: remembered, or else from ``apply``."""
+        # Sleep and rehearsal make no difference to anything before there are neurons.
+        schedule = recipe.schedule if before.ops(Neuron) else Schedule(recipe.timesteps)
+        key = before, f"{pass_name(step)} {options(step)} {schedule}"
+        if key not in self._made:
+            self._made[key] = apply()
+        self._made.move_to_end(key)
+        while len(self._made) > _REMEMBERED:
+            self._made.popitem(last=False)
+        return self._made[key]
+
+
 def apply_recipe(
-    reference: Graph, recipe: Recipe, samples: Samples | None, progress: Progress = silent
+    reference: Graph,
+    recipe: Recipe,
+    samples: Samples | None,
+    progress: Progress = silent,
+    memory: Memory | None = None,
 ) -> tuple[Graph, Graph, tuple[Applied, ...]]:
     """Run the passes of a recipe over a trained network.
 
@@ -96,13 +140,21 @@ def apply_recipe(
         progress(name, index, len(recipe.passes))
         step.requires(graph)
         started = time.monotonic()
-        before, graph = graph, step(graph, Calibration(canonical, samples, recipe.timesteps, stated_moments(reference)))
-        _check_contract(step, name, before, graph)
+        tell = functools.partial(progress, name)
+        calibration = Calibration(canonical, samples, recipe.schedule, stated_moments(reference), tell)
+        before, work = graph, functools.partial(_applied, step, name, graph, calibration)
+        graph = work() if memory is None else memory.recall(before, step, recipe, work)
         exact = exact and (step.exact or not graph.changes(before))
         canonical = graph if exact else canonical
         seconds = time.monotonic() - started
         applied.append(Applied(name, options(step), len(graph.changes(before)), seconds))
     return canonical, graph, tuple(applied)
+
+
+def _applied(step: Pass, name: str, before: Graph, calibration: Calibration) -> Graph:
+    after = step(before, calibration)
+    _check_contract(step, name, before, after)
+    return after
 
 
 def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
@@ -139,17 +191,14 @@ def convert(
 
     Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken.
     """
+    how = preprocessing or Preprocessing()
+    return _converted(read_trained(model, input_shape), recipe, data, how, reading or Reading(), progress)
+
+
+def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Trained:
+    """Read a trained network from its file; raises ModelError where it cannot be read or holds what cannot spike."""
     read = read_model(model, input_shape)
-    return _converted(
-        read.graph,
-        recipe,
-        data,
-        preprocessing or Preprocessing(),
-        reading or Reading(),
-        {"file": model.name, "sha256": read.sha256},
-        read.findings,
-        progress,
-    )
+    return Trained(read.graph, {"file": model.name, "sha256": read.sha256}, read.findings)
 
 
 def calibrate(
@@ -168,16 +217,9 @@ def calibrate(
     if conversion.reference is None:
         hint = "convert the model again without --strip"
         raise ModelError("the file holds no reference network to calibrate against", hint=hint)
-    return _converted(
-        conversion.reference,
-        recipe,
-        data,
-        preprocessing or preprocessing_of(conversion),
-        reading or Reading(),
-        conversion.provenance["model"],
-        conversion.imported,
-        progress,
-    )
+    trained = Trained(conversion.reference, conversion.provenance["model"], conversion.imported)
+    how = preprocessing or preprocessing_of(conversion)
+    return _converted(trained, recipe, data, how, reading or Reading(), progress)
 
 
 def recipe_of(conversion: Conversion) -> Recipe:
@@ -202,38 +244,59 @@ def _damaged() -> Iterator[None]:
 
 
 def _converted(
-    reference: Graph,
+    trained: Trained,
     recipe: Recipe,
     data: Path | None,
     preprocessing: Preprocessing,
     reading: Reading,
-    model: Mapping[str, Any],
-    imported: tuple[Finding, ...],
     progress: Progress,
 ) -> tuple[Conversion, Report]:
-    samples = measured = calibration = None
-    if data is not None:
-        shape = reference.shapes[reference.inputs[0]]
-        samples = Loaded(data, preprocessing, shape, reading, "reading images", progress)
-        few = replace(reading, limit=min(len(samples), _MEASURED_IMAGES))
-        measured = Loaded(data, preprocessing, shape, few, "measuring", progress)
-        calibration = {"images": len(samples), "sha256": samples.dataset.digest(), "seed": reading.seed}
-    canonical, snn, applied = apply_recipe(reference, recipe, samples, progress)
+    shape = trained.graph.shapes[trained.graph.inputs[0]]
+    dataset = None if data is None else opened(data, preprocessing, shape, reading)
+    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress)
+    return reported(conversion, canonical, dataset, reading, progress)
+
+
+def make(
+    trained: Trained,
+    recipe: Recipe,
+    dataset: Dataset | None,
+    preprocessing: Preprocessing,
+    reading: Reading,
+    progress: Progress = silent,
+    memory: Memory | None = None,
+) -> tuple[Conversion, Graph]:
+    """Convert, without looking at the result yet: the conversion, and what ``reported`` compares it with."""
+    samples = calibration = None
+    if dataset is not None:
+        samples = Loaded(dataset, reading, "reading images", progress)
+        calibration = {"images": len(samples), "sha256": dataset.digest(), "seed": reading.seed}
+    canonical, snn, applied = apply_recipe(trained.graph, recipe, samples, progress, memory)
     conversion = Conversion(
-        reference=reference,
+        reference=trained.graph,
         snn=snn,
-        schedule=Schedule(recipe.timesteps),
+        schedule=recipe.schedule,
         applied=applied,
-        imported=imported,
+        imported=trained.findings,
         findings=(),
         # As JSON has it, so that what is loaded equals what was saved.
         preprocessing=json.loads(json.dumps(asdict(preprocessing))),
         provenance={
-            "model": dict(model),
+            "model": dict(trained.file),
             "recipe": recipe.plain(),
             "calibration": calibration,
             "versions": {"snnc": snnc.__version__, "torch": torch.__version__},
         },
     )
-    report = build(conversion, canonical, measured.batches() if measured else None)
+    return conversion, canonical
+
+
+def reported(
+    conversion: Conversion, canonical: Graph, dataset: Dataset | None, reading: Reading, progress: Progress = silent
+) -> tuple[Conversion, Report]:
+    """Compare both networks layer by layer, on some of the images: the conversion with its findings, and the report."""
+    measured = None
+    if dataset is not None:
+        measured = Loaded(dataset.spread(_MEASURED_IMAGES, reading.seed), reading, "measuring", progress).batches()
+    report = build(conversion, canonical, measured)
     return replace(conversion, findings=report.findings), report

@@ -47,16 +47,17 @@ class Project:
     preprocessing: Preprocessing | None = None
     recipe: str | None = None
     timesteps: int | None = None
+    sleep: int | None = None
     neuron: str | None = None
     set: tuple[str, ...] = ()
     gates: Gates = field(default_factory=Gates)
 
-    def trained(self, given: Path | None) -> Path:
+    def trained(self, given: Path | None, command: str = "convert") -> Path:
         """Return the model file to convert: the one given, or the project's. Raises UsageError without either."""
         path = given or self.model
         if path is None:
-            hint = f"give one: snnc convert model.onnx, or set model: in {FILE}"
-            raise UsageError("no model to convert", place="snnc convert", hint=hint)
+            hint = f"give one: snnc {command} model.onnx, or set model: in {FILE}"
+            raise UsageError("no model to convert", place=f"snnc {command}", hint=hint)
         if path.suffix == ".snn":
             hint = "calibrate it with snnc calibrate, or convert the model it came from"
             raise UsageError("already a spiking network", place=str(path), hint=hint)
@@ -166,6 +167,7 @@ MODEL
 # How to convert: the name of a recipe or a file, and changes to it.
 # recipe: default
 # timesteps: 8
+# sleep: 0
 # neuron: two-phase
 # set:
 #   passes.calibrate-thresholds.kind: mmse

@@ -9,31 +9,40 @@ from typing import Any
 
 import yaml
 
-from snnc.conversion import check_timesteps
 from snnc.errors import UsageError
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
+from snnc.schedule import Schedule, check_steps
 from snnc.validation import keys, parse, read_yaml
 
+# The keys of a recipe that count steps, with their defaults.
+_STEPS = {"timesteps": 8, "sleep": 0, "rehearsal": 0}
 _SHIPPED = resources.files("snnc") / "recipes"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A pipeline: passes in order, and the number of time steps they work for."""
+    """A pipeline: passes in order, and the time steps they work for."""
 
     name: str
     timesteps: int
     passes: tuple[Pass, ...]
+    sleep: int = 0
+    rehearsal: int = 0
 
     def __post_init__(self) -> None:
-        check_timesteps(self.timesteps, "timesteps")
+        check_steps(self.timesteps, self.sleep, self.rehearsal)
+
+    @property
+    def schedule(self) -> Schedule:
+        """How long the network runs."""
+        return Schedule(self.timesteps, self.sleep, self.rehearsal)
 
     def plain(self) -> dict[str, Any]:
         """Return the recipe as plain data, every option spelled out; ``from_plain`` reads it back."""
         return {
             "name": self.name,
-            "timesteps": self.timesteps,
+            **{name: getattr(self, name) for name in _STEPS},
             "passes": [{pass_name(p): options(p)} for p in self.passes],
         }
 
@@ -48,12 +57,17 @@ def shipped() -> list[str]:
 
 
 def load(
-    recipe: str, *, timesteps: int | None = None, neuron: str | None = None, overrides: Sequence[str] = ()
+    recipe: str,
+    *,
+    timesteps: int | None = None,
+    sleep: int | None = None,
+    neuron: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> Recipe:
     """Read a shipped recipe by name or a file by path, then apply what the user sets on top.
 
-    ``overrides`` are ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML) or ``timesteps=N``. Raises UsageError with the
-    path into the recipe.
+    ``overrides`` are ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), or ``timesteps=N`` and the like. Raises
+    UsageError with the path into the recipe.
     """
     if recipe in shipped():
         data, place = yaml.safe_load((_SHIPPED / f"{recipe}.yaml").read_text(encoding="utf-8")), ""
@@ -62,14 +76,19 @@ def load(
     else:
         hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
         raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
-    return _overridden(_mapping(data, place or "recipe"), timesteps, neuron, overrides, place)
+    return _overridden(_mapping(data, place or "recipe"), timesteps, sleep, neuron, overrides, place)
 
 
 def override(
-    recipe: Recipe, *, timesteps: int | None = None, neuron: str | None = None, overrides: Sequence[str] = ()
+    recipe: Recipe,
+    *,
+    timesteps: int | None = None,
+    sleep: int | None = None,
+    neuron: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> Recipe:
     """Apply to a recipe what the user sets on top, as ``load`` does."""
-    return _overridden(recipe.plain(), timesteps, neuron, overrides, "")
+    return _overridden(recipe.plain(), timesteps, sleep, neuron, overrides, "")
 
 
 def from_plain(data: object, *, place: str = "") -> Recipe:
@@ -82,17 +101,25 @@ def from_plain(data: object, *, place: str = "") -> Recipe:
     listed = fields.get("passes")
     if not isinstance(listed, list) or not listed:
         raise UsageError("a recipe needs passes", place=f"{prefix}passes", hint=f"known: {', '.join(passes)}")
-    timesteps = fields.get("timesteps", 8)
-    if not isinstance(timesteps, int) or isinstance(timesteps, bool):
-        raise UsageError(f"invalid value {timesteps!r}", place=f"{prefix}timesteps", hint="give a whole number from 1")
-    check_timesteps(timesteps, f"{prefix}timesteps")
+    steps = {name: fields.get(name, default) for name, default in _STEPS.items()}
+    for name, number in steps.items():
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise UsageError(f"invalid value {number!r}", place=f"{prefix}{name}", hint="give a whole number")
+    check_steps(**steps, prefix=prefix)
     built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
-    return Recipe(str(fields.get("name", "unnamed")), timesteps, built)
+    return Recipe(str(fields.get("name", "unnamed")), passes=built, **steps)
 
 
 def options(step: Pass) -> dict[str, Any]:
     """Return a pass's options as users write them."""
-    return {field.name.replace("_", "-"): getattr(step, field.name) for field in dataclasses.fields(step)}
+    return {field.name.replace("_", "-"): _written(getattr(step, field.name)) for field in dataclasses.fields(step)}
+
+
+def _written(value: object) -> object:
+    """Return an option's value as YAML and JSON have it, so that what is written is what is read."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _pass(entry: object, place: str) -> Pass:
@@ -119,7 +146,12 @@ def _mapping(data: object, place: str) -> Mapping[str, Any]:
 
 
 def _overridden(
-    data: Mapping[str, Any], timesteps: int | None, neuron: str | None, overrides: Sequence[str], place: str
+    data: Mapping[str, Any],
+    timesteps: int | None,
+    sleep: int | None,
+    neuron: str | None,
+    overrides: Sequence[str],
+    place: str,
 ) -> Recipe:
     if overrides or neuron is not None:
         # What is set on top is set in a well-formed recipe.
@@ -128,8 +160,8 @@ def _overridden(
         data = _set(data, setting)
     if neuron is not None:
         data = _set(data, f"passes.substitute-neurons.neuron={neuron}")
-    if timesteps is not None:
-        data = {**data, "timesteps": timesteps}
+    given = {"timesteps": timesteps, "sleep": sleep}
+    data = {**data, **{name: steps for name, steps in given.items() if steps is not None}}
     return from_plain(data, place=place)
 
 
@@ -142,8 +174,8 @@ def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UsageError(f"{text!r} is no YAML value", place=f"--set {path}", hint="quote it") from None
-    if parts == ["timesteps"]:
-        return {**data, "timesteps": value}
+    if path.strip() in _STEPS:
+        return {**data, path.strip(): value}
     if len(parts) != 3 or parts[0] != "passes":
         raise UsageError(f"unknown option {path!r}", place="--set", hint="passes.PASS.OPTION=VALUE or timesteps=N")
     _, wanted, option = parts

@@ -14,6 +14,7 @@ from snnc.passes.correct_residual_noise import CorrectResidualNoise
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.recipe import Recipe, from_plain, load, options, pass_name, shipped
 from snnc.registry import suggest
+from snnc.schedule import Schedule
 
 FULL: dict[str, Any] = {"name": "mine", "timesteps": 4, "passes": ["calibrate-thresholds", "substitute-neurons"]}
 
@@ -88,7 +89,27 @@ def test_passes_are_a_list(given: object) -> None:
 
 @pytest.mark.parametrize("timesteps", [0, -1, "4", 2.0, True, None, [4]])
 def test_time_steps_are_a_whole_number_from_one(timesteps: object) -> None:
-    refused({**FULL, "timesteps": timesteps}, "timesteps", repr(timesteps), "from 1")
+    refused({**FULL, "timesteps": timesteps}, "timesteps", repr(timesteps), "whole number")
+
+
+@pytest.mark.parametrize("steps", [-1, "4", 2.0, True, None, [4], 70000])
+@pytest.mark.parametrize("name", ["sleep", "rehearsal"])
+def test_other_steps_are_a_whole_number_from_zero(name: str, steps: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        from_plain({**FULL, name: steps})
+    assert repr(steps) in caught.value.message
+    assert caught.value.hint
+    assert from_plain({**FULL, name: 0}) == from_plain(FULL)
+
+
+def test_a_recipe_says_how_long_the_network_runs() -> None:
+    recipe = from_plain({**FULL, "sleep": 16, "rehearsal": 8})
+    assert recipe.schedule == Schedule(4, 16, 8)
+    assert yaml.safe_load(recipe.to_yaml())["sleep"] == 16
+    assert from_plain(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert load("default", sleep=5, overrides=["sleep=9", "rehearsal=3"]).schedule == Schedule(8, 5, 3)
+    with pytest.raises(UsageError, match="70000 time steps in all"):
+        from_plain({**FULL, "timesteps": 35000, "sleep": 35000})
 
 
 @pytest.mark.parametrize(

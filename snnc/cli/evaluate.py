@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
-from snnc.cli.options import Artifact, PreprocessingFlags, ReadingFlags, parsed, required_data
+from snnc.cli.options import Artifact, PartFlag, PreprocessingFlags, ReadingFlags, parsed, required_data
 from snnc.errors import GateError
 
 if TYPE_CHECKING:
@@ -37,12 +37,23 @@ def evaluate(
         str | None,
         typer.Option(metavar="T,T,...", help="Time steps to evaluate at. Default: what it was converted for."),
     ] = None,
+    sleep: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps asleep after that. Default: as it was converted.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", help="Draw what is random so often: means and standard deviation.")
+    ] = 1,
+    probe: Annotated[
+        Literal["permutation"] | None,
+        typer.Option(help="Shuffle spikes over time as well: how much of the loss is due to when they come."),
+    ] = None,
     max_drop: Annotated[
         float | None, typer.Option(metavar="POINTS", help="Exit with 4 where accuracy drops by more.")
     ] = None,
     min_agreement: Annotated[
         float | None, typer.Option(metavar="PERCENT", help="Exit with 4 where fewer predictions stay the same.")
     ] = None,
+    part: PartFlag = None,
     *,
     preprocessing: PreprocessingFlags,
     reading: ReadingFlags,
@@ -68,8 +79,11 @@ def evaluate(
             conversion,
             data=images,
             timesteps=steps,
+            sleep=sleep,
+            repeats=repeats,
+            probe=probe,
             preprocessing=preprocessing.resolve(settings, pipeline.preprocessing_of(conversion)),
-            reading=reading.resolve(),
+            reading=reading.resolve(part),
             progress=progress,
         )
     gates = evaluation.gates(measured, max_drop=max_drop, min_agreement=min_agreement)
@@ -95,10 +109,12 @@ def _render(evaluation: Evaluation, gates: Sequence[Gate]) -> RenderableType:
     columns: list[Column[Row]] = [
         Column("T", lambda row: str(row.timesteps)),
         Column("latency", lambda row: str(row.total_steps)),
-        Column("accuracy %", lambda row: _measured(row.accuracy)),
+        Column("asleep", lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
+        Column("accuracy %", lambda row: _varying(row.accuracy, row.accuracy_deviation)),
         Column("drop", lambda row: _measured(row.drop, row.drop_interval)),
         # Beside a drop, which says more, the interval of the agreement would only make the table wide.
         Column("agree %", lambda row: _measured(row.agreement, row.agreement_interval if row.drop is None else None)),
+        Column("misaligned", lambda row: _misaligned(row)),
         Column("spikes", lambda row: f"{row.spikes:,.0f}"),
         Column("operations", lambda row: f"{row.synaptic_operations:,.0f}"),
         Column("energy", lambda row: _ratio(row.energy_microjoules, row.reference_energy_microjoules)),
@@ -112,9 +128,17 @@ def _render(evaluation: Evaluation, gates: Sequence[Gate]) -> RenderableType:
         "latency: steps from image to answer; drop: points of accuracy lost; agree: predictions as the "
         "trained network's; brackets: 95 % interval; spikes, operations: per image; "
         "energy: estimated, the trained network's being 1",
+        *_remarks(evaluation.rows),
         *(_gate(gate) for gate in gates),
         *findings(evaluation.findings),
     )
+
+
+def _remarks(rows: Sequence[Row]) -> Iterator[str]:
+    if any(row.misalignment is not None for row in rows):
+        yield "misaligned: points regained by shuffling spikes over time, and their share of the loss"
+    if any(row.repeats > 1 for row in rows):
+        yield f"means of {max(row.repeats for row in rows)} draws, ± their standard deviation"
 
 
 def _gate(gate: Gate) -> str:
@@ -126,6 +150,17 @@ def _measured(value: float | None, interval: Interval | None = None) -> str | No
     if value is None:
         return None
     return f"{value:.2f}" if interval is None else f"{value:.2f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+
+
+def _varying(value: float | None, deviation: float | None) -> str | None:
+    return _measured(value) if value is None or deviation is None else f"{value:.2f} ± {deviation:.2f}"
+
+
+def _misaligned(row: Row) -> str | None:
+    if row.misalignment is None:
+        return None
+    share = "" if row.misalignment_share is None else f" ({100 * row.misalignment_share:.0f} %)"
+    return f"{row.misalignment:+.2f}{share}"
 
 
 def _ratio(value: float, reference: float) -> str | None:

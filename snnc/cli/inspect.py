@@ -97,12 +97,14 @@ def _show_converted(terminal: Terminal, path: Path) -> None:
 
     conversion = load_conversion(path)
     layers = describe(conversion.snn)
-    timesteps = conversion.schedule.timesteps
+    schedule = conversion.schedule
     facts = {
         "bytes": path.stat().st_size,
         "parameters": _parameters(conversion),
-        "timesteps": timesteps,
-        "total_steps": latency(conversion.snn, timesteps),
+        "timesteps": schedule.timesteps,
+        "sleep": schedule.sleep,
+        "rehearsal": schedule.rehearsal,
+        "total_steps": latency(conversion.snn, schedule),
         "coding": conversion.schedule.coding,
         "calibrated": conversion.calibrated,
         "reference": conversion.reference is not None,

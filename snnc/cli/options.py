@@ -17,6 +17,7 @@ from snnc.project import Project
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
+    from snnc.data.dataset import Part
     from snnc.pipeline import Reading
     from snnc.recipe import Recipe
 
@@ -37,6 +38,15 @@ InputShape = Annotated[
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Where to write the report. Default: beside the .snn.")
 ]
+PartFlag = Annotated[
+    Literal["calibration", "judging"] | None,
+    typer.Option(
+        "--part",
+        help="Use only the two thirds of the images that snnc tune calibrates on, or the third that it judges by.",
+    ),
+]
+
+_BY_LATENCY = {"synchronous": "synchronous", "pipelined": "default"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,16 @@ class RecipeFlags:
         None
     )
     timesteps: Annotated[int | None, typer.Option("--timesteps", metavar="T", help="Time steps to convert for.")] = None
+    sleep: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps after that with the image off, for neurons to settle.")
+    ] = None
+    latency: Annotated[
+        Literal["synchronous", "pipelined"] | None,
+        typer.Option(
+            help="All layers fire at once (answer after T steps and those asleep), or each waits for the one before "
+            "(exact counts, answer after (N+1)·T): the recipe of that name, pipelined being the default."
+        ),
+    ] = None
     neuron: Annotated[str | None, typer.Option(metavar="NAME", help="The spiking neuron.")] = None
     overrides: Annotated[
         list[str] | None,
@@ -57,12 +77,19 @@ class RecipeFlags:
         """Return the recipe of the flags, else of the project, else the recorded one, else the default."""
         from snnc.recipe import load, override
 
-        name, neuron, overrides = self.recipe, self.neuron, tuple(self.overrides or ())
+        if self.recipe is not None and self.latency is not None:
+            hint = "give one of them; --neuron changes the neuron of a recipe"
+            raise UsageError("a recipe says itself which neurons fire when", place="--latency", hint=hint)
+        name = _BY_LATENCY[self.latency] if self.latency else self.recipe
+        neuron, overrides = self.neuron, tuple(self.overrides or ())
         if name is None:
             name, neuron, overrides = project.recipe, neuron or project.neuron, project.set + overrides
         base = recorded() if name is None and recorded else load(name or "default")
         timesteps = project.timesteps if self.timesteps is None else self.timesteps
-        return override(base, timesteps=timesteps, neuron=neuron, overrides=overrides)
+        # The steps asleep belong to the recipe: those of the project mean nothing for another one.
+        asleep = None if name != project.recipe else project.sleep
+        sleep = asleep if self.sleep is None else self.sleep
+        return override(base, timesteps=timesteps, sleep=sleep, neuron=neuron, overrides=overrides)
 
 
 @dataclass(frozen=True)
@@ -119,13 +146,20 @@ class ReadingFlags:
         int | None, typer.Option(metavar="N", help="Threads that read images. Default: one per core, at most 8.")
     ] = None
     limit: Annotated[int | None, typer.Option(metavar="N", help="Use so many images only, spread evenly.")] = None
-    seed: Annotated[int, typer.Option(metavar="N", help="Which images --limit takes.")] = 0
+    seed: Annotated[int, typer.Option(metavar="N", help="Which images --limit takes, and what is drawn at random.")] = 0
 
-    def resolve(self) -> Reading:
+    def resolve(self, part: Part | None = None) -> Reading:
         """Return the flags as the library takes them."""
         from snnc.pipeline import Reading
 
-        return Reading(self.batch_size, self.workers, self.limit, self.seed)
+        return Reading(self.batch_size, self.workers, self.limit, self.seed, part)
+
+
+def typed(flags: PreprocessingFlags | ReadingFlags, *names: str) -> list[str]:
+    """Return a group of flags as they can be typed: those that are not at their default (and are ``names``, if any)."""
+    fields = [field for field in dataclasses.fields(flags) if not names or field.name in names]
+    given = {field.name: getattr(flags, field.name) for field in fields if getattr(flags, field.name) != field.default}
+    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def parsed(text: str | None, flag: str, kind: type[Number]) -> tuple[Number, ...] | None:

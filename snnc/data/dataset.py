@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -21,6 +21,12 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.source import Source
 from snnc.data.transform import Sample, Transform
 from snnc.errors import DataError, UsageError
+
+# What samples are kept apart for: two thirds to calibrate on, one third to judge by.
+Part = Literal["calibration", "judging"]
+
+# Fewer samples than this say too little in either part.
+_FEWEST_TO_SPLIT = 30
 
 
 @final
@@ -38,6 +44,7 @@ class Dataset:
         self.sample_shape = source.transform.sample_shape
         self.class_names = source.class_names
         self.ignored = source.ignored
+        self._digest = ""
         self.labels: Tensor | None = None
         if source.labels is not None:
             self.labels = torch.from_numpy(source.labels[np.asarray(indices)] + self._offset)
@@ -48,6 +55,23 @@ class Dataset:
     def name(self, index: int) -> str:
         """Return the relative path of one image file, or ``x[row]`` of an array file."""
         return self._source.name(self._indices[index])
+
+    def spread(self, count: int, seed: int = 0) -> "Dataset":
+        """Return so many of the samples, spread evenly: ``seed`` draws one from each of ``count`` equal stretches."""
+        return Dataset(self._source, tuple(self._indices[index] for index in _subset(len(self), count, seed)))
+
+    def part(self, name: Part, seed: int = 0) -> "Dataset":
+        """Return one of two parts that have no sample in common and are both spread evenly, drawn by ``seed``.
+
+        Raises DataError where there are too few samples to split.
+        """
+        if len(self) < _FEWEST_TO_SPLIT:
+            hint = f"give {_FEWEST_TO_SPLIT} or more: two thirds to calibrate on, one third to judge by"
+            raise DataError(f"{len(self)} images are too few to be split", place="--data", hint=hint)
+        judging = set(_subset(len(self), len(self) // 3, seed))
+        return Dataset(
+            self._source, tuple(i for at, i in enumerate(self._indices) if (at in judging) == (name == "judging"))
+        )
 
     def sample(self, index: int) -> Tensor:
         """Read one sample [*sample_shape]; raises DataError where it is broken or does not fit the network."""
@@ -86,8 +110,12 @@ class Dataset:
         """Return the SHA-256 of names, contents and labels of the samples in use.
 
         It depends neither on where the data lies, nor on the order in which samples are listed, nor on preprocessing.
-        Contents are streamed. Raises DataError where a file cannot be read.
+        Contents are streamed, once. Raises DataError where a file cannot be read.
         """
+        self._digest = self._digest or self._streamed_digest()
+        return self._digest
+
+    def _streamed_digest(self) -> str:
         labels = self._source.labels
         digest = hashlib.sha256()
         for index in sorted(self._indices, key=self._source.name):
@@ -147,11 +175,12 @@ def open_dataset(
     else:
         hint = "give a folder of images, a .npy file (x) or a .npz file (x and y)"
         raise DataError("neither a folder nor an array file", place=str(path), hint=hint)
-    return Dataset(source, _subset(len(source), limit, seed))
+    dataset = Dataset(source, tuple(range(len(source))))
+    return dataset if limit is None else dataset.spread(limit, seed)
 
 
-def _subset(samples: int, limit: int | None, seed: int) -> tuple[int, ...]:
-    if limit is None or limit >= samples:
+def _subset(samples: int, limit: int, seed: int) -> tuple[int, ...]:
+    if limit >= samples:
         return tuple(range(samples))
     draw = random.Random(seed)
     edges = [stretch * samples // limit for stretch in range(limit + 1)]

@@ -1,0 +1,175 @@
+"""Evaluation with sleep, repeats and the permutation probe, and the recipes of the papers, on the digits example."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnc import evaluation, ops, pipeline, recipe
+from snnc.conversion import Conversion, latency
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import PreconditionError, UsageError
+from snnc.evaluation import Row
+from snnc.ir import Graph, Input, Node
+from snnc.neurons import Neuron, neurons
+from snnc.passes.distill import _takes_images
+from snnc.pipeline import Reading
+from snnc.recipe import shipped
+from snnc.schedule import Schedule
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+FEW = Reading(limit=60)
+
+
+def converted(name: str = "quick", **changes: object) -> Conversion:
+    made, _ = pipeline.convert(
+        DIGITS / "model.onnx",
+        recipe.load(name, **changes),  # type: ignore[arg-type]
+        data=DIGITS / "calibration",
+        preprocessing=PREPROCESSING,
+        reading=FEW,
+    )
+    return made
+
+
+def evaluated(made: Conversion, **options: object) -> tuple[Row, ...]:
+    result = evaluation.evaluate(made, data=DIGITS / "test", reading=FEW, **options)  # type: ignore[arg-type]
+    return result.rows
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_converts_and_is_as_good_as_the_trained_network(name: str) -> None:
+    made = converted(name)
+    (row,) = evaluated(made)
+    assert made.provenance["recipe"]["name"] == name
+    assert row.agreement is not None
+    assert row.agreement >= 85
+    assert row.total_steps == latency(made.snn, made.schedule)
+    pipelined = "two-phase" in str([type(n).__module__ for n in made.snn.ops(Neuron).values()]).replace("_", "-")
+    assert pipelined == (row.total_steps > made.schedule.total)
+
+
+def test_sleep_brings_consistent_neurons_to_the_quantized_network_and_is_counted() -> None:
+    made = converted("casc", timesteps=3)
+    quantized = dataclasses.replace(
+        made,
+        snn=made.snn.with_ops(
+            {n: neurons["two-phase"].standing_for(op.closed_form(3)) for n, op in made.snn.ops(Neuron).items()}
+        ),
+    )
+    (wanted,) = evaluated(quantized)
+    rows = {asleep: evaluated(made, sleep=asleep)[0] for asleep in (0, 1, 32)}
+    assert rows[32].accuracy == wanted.accuracy
+    assert rows[32].agreement == wanted.agreement
+    # It stops when nothing fires any more, long before all is slept.
+    assert 0 < rows[32].sleep_used < 16
+    assert [row.total_steps for row in rows.values()] == [3, 4, 35]
+    assert rows[0].sleep_used == 0
+    assert (rows[0].spikes, rows[1].spikes) < (rows[1].spikes, rows[32].spikes)
+
+
+def test_the_conversion_s_own_sleep_is_taken_unless_told_otherwise() -> None:
+    made = converted("casc", timesteps=2, sleep=5)
+    assert made.schedule == Schedule(2, 5)
+    assert evaluated(made)[0].sleep == 5
+    assert evaluated(made, sleep=1)[0].sleep == 1
+
+
+def test_repeats_draw_anew_and_are_reproducible() -> None:
+    made = converted("tpp", timesteps=1)
+    first, again = (evaluated(made, repeats=3)[0] for _ in range(2))
+    assert first == again
+    assert first.repeats == 3
+    assert first.accuracy_deviation is not None
+    alone = [
+        evaluation.evaluate(made, data=DIGITS / "test", reading=dataclasses.replace(FEW, seed=seed)).rows[0]
+        for seed in range(3)
+    ]
+    # Another seed also takes other images: only the one they share must be the same.
+    assert alone[0].accuracy == evaluated(made)[0].accuracy
+    assert evaluated(made)[0].accuracy_deviation is None
+
+
+def test_what_is_not_random_is_run_once() -> None:
+    result = evaluation.evaluate(converted(timesteps=2), data=DIGITS / "test", reading=FEW, repeats=4)
+    assert result.rows[0].repeats == 1
+    assert result.rows[0].accuracy_deviation is None
+    assert [finding.code for finding in result.findings] == ["nothing-random"]
+
+
+def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
+    def codes(made: Conversion) -> set[str]:
+        return {finding.code for finding in made.findings}
+
+    assert "idle-steps" in codes(converted(timesteps=2, sleep=3))
+    assert "no-rehearsal" in codes(converted(timesteps=2, neuron="srp"))
+    rehearsed = converted(timesteps=2, neuron="cos", overrides=["rehearsal=2"])
+    assert not codes(rehearsed) & {"idle-steps", "no-rehearsal"}
+    assert evaluated(rehearsed)[0].total_steps == 4
+    asleep = converted("casc", timesteps=2)
+    woken = evaluation.evaluate(asleep, data=DIGITS / "test", reading=FEW, sleep=1)
+    assert [finding.code for finding in woken.findings] == ["unsettled"]
+    assert not evaluation.evaluate(asleep, data=DIGITS / "test", reading=FEW).findings
+
+
+def test_the_probe_shuffles_causal_neurons_only_and_says_what_that_changes() -> None:
+    made = converted(timesteps=2, neuron="if")
+    (plain,) = evaluated(made)
+    (probed,) = evaluated(made, probe="permutation", repeats=2)
+    assert probed.accuracy == plain.accuracy
+    assert plain.misalignment is None
+    assert probed.misalignment is not None
+    if probed.drop and probed.drop > 0:
+        assert probed.misalignment_share == pytest.approx(probed.misalignment / probed.drop)
+    with pytest.raises(UsageError, match="order of spikes"):
+        evaluated(converted(timesteps=2), probe="permutation")
+
+
+def test_numbers_that_cannot_be_run_are_refused() -> None:
+    made = converted(timesteps=2)
+    for options, place in (({"repeats": 0}, "--repeats"), ({"sleep": -1}, "--sleep")):
+        with pytest.raises(UsageError) as raised:
+            evaluated(made, **options)
+        assert raised.value.place == place
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("distill", "first"),
+        ("reconstruct-units", "first"),
+        ("correct-residual-noise", "first"),
+        ("correct-spiking-residual", "first"),
+        ("balance-thresholds", "last"),
+        ("reconstruct-units", "last"),
+        ("correct-residual-noise", "last"),
+    ],
+)
+def test_a_pass_in_the_wrong_place_is_refused(name: str, place: str) -> None:
+    steps: list[object] = ["fold-batch-norm", "treat-max-pool", "normalize-activations"]
+    rest = ["calibrate-thresholds", "substitute-neurons"]
+    steps += [name, *rest] if place == "first" else [*rest, name]
+    how = recipe.from_plain({"name": "mine", "timesteps": 2, "passes": steps})
+    with pytest.raises(PreconditionError, match="what this pass works on") as raised:
+        pipeline.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING)
+    assert "recipe" in raised.value.hint
+
+
+def test_a_network_that_takes_its_channels_last_is_not_turned_around() -> None:
+    weight = torch.randn(4, 3, 3, 3)
+    conv = ops.Conv(weight, None, (1, 1), (1, 1, 1, 1), (1, 1))
+    last = Graph.of(
+        [Node("x", Input((8, 8, 3)), ()), Node("t", ops.Transpose((0, 3, 1, 2)), ("x",)), Node("c", conv, ("t",))], "c"
+    )
+    first = Graph.of(
+        [
+            Node("x", Input((3, 8, 8)), ()),
+            Node("s", ops.Affine(torch.tensor(2.0), None), ("x",)),
+            Node("c", conv, ("s",)),
+        ],
+        "c",
+    )
+    assert not _takes_images(last)
+    assert _takes_images(first)
