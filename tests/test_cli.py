@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -123,7 +124,7 @@ def test_three_commands_in_an_empty_folder(run: Run, folder: Path):
     first = run("convert", DIGITS / "model.onnx", *PREPROCESSING)
     assert first.code == 0, first.err
     assert first.err == ""
-    assert "4 spiking layers, 2,112 neurons, 8 time steps, uncalibrated" in first.out
+    assert "4 spiking layers, 2,112 neurons, T=8, 40 steps from image to answer, uncalibrated" in first.out
     assert "snnc calibrate --data FOLDER" in first.out
     assert "written: model.snn, model.report.json" in first.out
     second = run("calibrate", "--data", DIGITS / "calibration")
@@ -306,6 +307,95 @@ def test_missing_data_names_both_ways(run: Run, artifact: Path):
         assert_error(run(command), 2, f"no data for the {section}", "--data", f"'{section}: {{data: FOLDER}}'")
 
 
+# The advisor.
+
+# One step leaves few candidates.
+QUICKLY = ("--limit", "60", "--max-steps", "1")
+
+
+def test_tuning_in_a_project_folder(run: Run, folder: Path):
+    project(folder, gates={"max-drop": 45.0})
+    result = run("tune", *QUICKLY, "--save-recipe", "r.yaml", "--frontier", "f.json")
+    assert result.code == 0, result.err
+    assert result.err == ""
+    lines = result.out.splitlines()
+    # The images to calibrate on have no labels.
+    assert lines[0] == "4 candidates, calibrated on 40 images and judged on 20 others; no labels"
+    assert " ".join(lines[1].split()) == "rank candidate T latency drop agree % spikes energy seconds frontier limits"
+    assert lines[2].endswith("*  kept, chosen")
+    (chosen,) = (line for line in lines if line.startswith("chosen: "))
+    assert "% of the predictions (at most 45 allowed), answers after 1 step and needs an estimated 0." in chosen
+    assert "written: model.snn, model.report.json, f.json, r.yaml" in lines
+    (command,) = (line.partition(": ")[2] for line in lines if line.startswith("made again by: "))
+    made = (folder / "model.snn").read_bytes(), (folder / "model.report.json").read_bytes()
+    program, *arguments = shlex.split(command)
+    assert program == "snnc"
+    assert run(*arguments, "-q") == (0, "", "")
+    assert made == ((folder / "model.snn").read_bytes(), (folder / "model.report.json").read_bytes())
+    assert (
+        run(
+            "convert",
+            "--data",
+            DIGITS / "calibration",
+            "--part",
+            "calibration",
+            "--limit",
+            "60",
+            "-q",
+            "--recipe",
+            "r.yaml",
+            "-o",
+            "b.snn",
+        ).code
+        == 0
+    )
+    assert (folder / "b.snn").read_bytes() == made[0]
+
+
+def test_the_machine_form_of_tuning(run: Run, folder: Path):
+    flags = ("--data", DIGITS / "test", *PREPROCESSING, *QUICKLY, "--max-drop", "60", "--json")
+    result = run("tune", DIGITS / "model.onnx", *flags, "--prefer", "steps", "-o", "x y.snn", "--frontier", "f.json")
+    assert json.dumps(json.loads(result.out), sort_keys=True, indent=1) + "\n" == result.out
+    advice = result.data()
+    assert advice["schema_version"] == 1
+    assert advice["limits"] == {"max_drop": 60.0, "max_steps": 1, "max_energy": None, "minutes": None, "latency": None}
+    assert advice["prefer"] == "steps"
+    assert advice["drop_measures"] == "accuracy"
+    assert advice["chosen"] == 1
+    assert [advice["images"][part]["images"] for part in ("calibration", "judging")] == [40, 20]
+    assert [candidate["rank"] for candidate in advice["candidates"]] == [1, 2, 3, 4]
+    best = advice["candidates"][0]
+    assert best["kept"] and best["frontier"] and best["total_steps"] == 1
+    assert {"recipe", "changes", "timesteps", "sleep", "drop", "drop_interval", "accuracy", "agreement"} <= set(best)
+    assert {"spikes", "energy_microjoules", "energy_ratio", "seconds", "title", "latency"} <= set(best)
+    assert advice["files"] == ["x y.snn", "x y.report.json", "f.json"]
+    assert advice["report"] == json.loads((folder / "x y.report.json").read_text())
+    assert "--output 'x y.snn'" in advice["command"]
+    assert "--mean 0.31 --std 0.38 --channels gray --limit 60" in advice["command"]
+    written = json.loads((folder / "f.json").read_text())
+    assert written == {key: advice[key] for key in written}
+    # What judged is what snnc evaluate can read, too.
+    judging = ("--data", DIGITS / "test", "--limit", "60", "--part", "judging")
+    (row,) = run("evaluate", "x y.snn", *judging, "--json").data()["rows"]
+    assert (row["drop"], row["energy_microjoules"]) == (best["drop"], best["energy_microjoules"])
+
+
+def test_nothing_within_the_limits(run: Run, folder: Path):
+    project(folder)
+    limits = (*QUICKLY, "--max-drop", "50", "--max-energy", "0.001", "--frontier", "f.json")
+    result = run("tune", *limits)
+    assert result.code == 4
+    assert "rank  candidate" in result.out
+    assert "written: f.json" in result.out
+    assert not list(folder.glob("*.snn"))
+    assert_error(
+        result._replace(out=""), 4, "nothing keeps to the limits; closest is quick, ", "allowed 0.001", "model"
+    )
+    quiet = run("tune", *limits, "--json", "-q")
+    assert (quiet.code, quiet.data()["chosen"], quiet.data()["command"]) == (4, None, None)
+    assert json.loads((folder / "f.json").read_text())["candidates"]
+
+
 # Inspection, environment, project file.
 
 
@@ -377,7 +467,7 @@ def test_init_writes_a_project_file_that_works(run: Run, folder: Path):
 def test_help_and_version(run: Run):
     assert run("--version") == (0, f"snnc {snnc.__version__}\n", "")
     assert run().out == run("--help").out
-    for name in ("convert", "calibrate", "evaluate", "inspect", "env", "init"):
+    for name in ("convert", "calibrate", "evaluate", "inspect", "env", "init", "tune"):
         assert name in run("--help").out
         assert run(name, "--help").code == 0
 
@@ -420,6 +510,17 @@ def test_help_and_version(run: Run):
         (["convert", "--recipe"], 2, ["'--recipe' requires an argument"]),
         (["bogus"], 2, ["no such command 'bogus' @ snnc", "see snnc --help"]),
         (["calibrate", "--data", "x"], 2, ["no .snn file in this folder", "argument", "snnc.yaml"]),
+        (["tune"], 2, ["no model to convert @ snnc tune", "snnc tune model.onnx"]),
+        (["tune", "MODEL"], 2, ["no data for the calibration", "--data"]),
+        (["tune", "MODEL", "--data", "x", "--max-steps", "0"], 2, ["0 steps @ --max-steps"]),
+        (["tune", "MODEL", "--data", "x", "--max-drop", "nan"], 2, ["@ --max-drop"]),
+        (["tune", "MODEL", "--data", "x", "--max-drop", "-1"], 2, ["@ --max-drop"]),
+        (["tune", "MODEL", "--data", "x", "--minutes", "0"], 2, ["@ --minutes"]),
+        (["tune", "MODEL", "--data", "x", "--prefer", "speed"], 2, ["--prefer", "'steps'"]),
+        (["tune", "MODEL", "--data", "x"], 5, ["@ x"]),
+        (["tune", "MODEL", "--data", "x", "--frontier", "model.snn"], 2, ["two results would go to one file"]),
+        (["tune", "MODEL", "--data", "x", "--frontier", "missing/f.json"], 5, ["cannot write", "@ missing/f.json"]),
+        (["convert", "MODEL", "--data", "x", "--part", "best"], 2, ["--part", "'judging'"]),
         (["evaluate", "nope.snn", "--data", "x"], 5, ["no such file @ nope.snn", "snnc convert"]),
         (["evaluate", "MODEL", "--data", "x"], 2, ["a trained model", "snnc convert"]),
         (["inspect", "text.snn"], 3, ["@ text.snn"]),
@@ -466,7 +567,7 @@ def test_several_artifacts_in_a_folder(run: Run, artifact: Path, folder: Path):
 
 def test_a_broken_project_file_is_an_error_of_every_command(run: Run, artifact: Path, folder: Path):
     (folder / "snnc.yaml").write_text("modell: x")
-    for command in ("convert", "calibrate", "evaluate", "inspect"):
+    for command in ("convert", "calibrate", "evaluate", "inspect", "tune"):
         assert_error(run(command), 2, "unknown option 'modell' @ snnc.yaml", "did you mean 'model'?")
 
 
@@ -495,6 +596,47 @@ def test_an_interrupt_is_quiet(run: Run, artifact: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("snnc.artifact.load_conversion", interrupt)
     assert run("inspect") == (130, "", "")
+
+
+# How long it takes to answer.
+
+
+def test_latency_chooses_between_two_recipes(run: Run, folder: Path):
+    convert = ("convert", DIGITS / "model.onnx", *PREPROCESSING, "--json")
+    steps = {}
+    for latency, recipe in (("pipelined", "default"), ("synchronous", "synchronous")):
+        report = run(*convert, "--latency", latency, "--timesteps", "3").data()["report"]
+        assert report["provenance"]["recipe"]["name"] == recipe
+        steps[latency] = report["summary"]["total_steps"]
+    # Four layers that wait for one another, against three steps awake and one asleep.
+    assert steps == {"pipelined": 15, "synchronous": 4}
+    refused = run("convert", DIGITS / "model.onnx", "--recipe", "quick", "--latency", "pipelined")
+    assert_error(refused, 2, "@ --latency", "--neuron")
+
+
+def test_sleep_is_set_at_conversion_and_changed_at_evaluation(run: Run, folder: Path):
+    data = ("--data", DIGITS / "calibration", "--limit", "64")
+    assert run("convert", DIGITS / "model.onnx", *PREPROCESSING, *data, "--recipe", "casc", "--sleep", "4").code == 0
+    assert run("inspect", "--json").data()["sleep"] == 4
+    evaluate = ("evaluate", "--data", DIGITS / "test", "--limit", "40", "--timesteps", "2")
+    (row,) = run(*evaluate, "--json").data()["rows"]
+    assert (row["sleep"], row["total_steps"]) == (4, 6)
+    assert "of 2" in run(*evaluate, "--sleep", "2").out
+    assert_error(run(*evaluate, "--sleep", "-1"), 2, "@ --sleep")
+
+
+def test_repeats_and_the_probe_are_shown(run: Run, folder: Path):
+    data = ("--data", DIGITS / "calibration", "--limit", "64", "-q")
+    evaluate = ("--data", DIGITS / "test", "--limit", "60", "--timesteps", "1", "--repeats", "3")
+    assert run("convert", DIGITS / "model.onnx", *PREPROCESSING, *data, "--recipe", "tpp", "-o", "tpp.snn").code == 0
+    shown = run("evaluate", "tpp.snn", *evaluate).out
+    assert "means of 3 draws" in shown
+    assert "±" in shown
+    flags = ("--recipe", "quick", "--neuron", "if", "-o", "if.snn")
+    assert run("convert", DIGITS / "model.onnx", *PREPROCESSING, *data, *flags).code == 0
+    assert "misaligned" in run("evaluate", "if.snn", *evaluate, "--probe", "permutation").out
+    assert_error(run("evaluate", "tpp.snn", *evaluate, "--probe", "permutation"), 2, "@ --probe", "--neuron")
+    assert_error(run("evaluate", "tpp.snn", *evaluate, "--repeats", "0"), 2, "@ --repeats")
 
 
 # As a process.

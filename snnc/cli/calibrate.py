@@ -10,6 +10,7 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     Artifact,
+    PartFlag,
     PreprocessingFlags,
     ReadingFlags,
     RecipeFlags,
@@ -34,6 +35,7 @@ def calibrate(
         Path | None, typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the file itself.")
     ] = None,
     report_file: ReportFile = None,
+    part: PartFlag = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -64,7 +66,7 @@ def calibrate(
             how,
             data=images,
             preprocessing=preprocessing.resolve(settings, pipeline.preprocessing_of(conversion)),
-            reading=reading.resolve(),
+            reading=reading.resolve(part),
             progress=progress,
         )
     deliver(terminal, conversion, report, output, report_file)

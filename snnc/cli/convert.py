@@ -10,6 +10,7 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     InputShape,
+    PartFlag,
     PreprocessingFlags,
     ReadingFlags,
     RecipeFlags,
@@ -44,6 +45,7 @@ def convert(
     strip: Annotated[
         bool, typer.Option("--strip", help="Leave the trained network out: smaller, but cannot be calibrated again.")
     ] = False,
+    part: PartFlag = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -73,7 +75,7 @@ def convert(
             data=data,
             preprocessing=how_images,
             input_shape=sample_shape,
-            reading=reading.resolve(),
+            reading=reading.resolve(part),
             progress=progress,
         )
     if save_recipe is not None:

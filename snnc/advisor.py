@@ -1,0 +1,688 @@
+"""Find the cheapest spiking network that loses no more than allowed, by trying.
+
+The images are split, evenly and by a seed: two thirds calibrate, one third judges, and none does both. What was
+calibrated on would flatter the candidate that follows it most.
+
+The order of trying is fixed: what decides comes before what only completes the picture.
+
+  1. Recipe ``quick`` with every neuron, thresholds per channel and per layer. From the middle of the list of time steps
+     down while the drop is kept, else up until it is: more time steps only cost more.
+  2. Where that fell short, more for the layers whose own error is largest: thresholds per channel, bursts.
+  3. Recipes that train, at fewer time steps than were enough without.
+  4. For the cheapest so far, the time steps between those that are enough and those that are not.
+  5. Still fewer time steps, which fall short, for the frontier.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from snnc.conversion import Conversion, latency
+from snnc.data.dataset import Dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import UsageError
+from snnc.evaluation import Evaluation, Interval, Row, check_labels, measure
+from snnc.findings import Finding
+from snnc.ir import Graph
+from snnc.neurons import OrderFreeNeuron, neurons
+from snnc.ops import ClippedRelu
+from snnc.pipeline import (
+    Loaded,
+    Memory,
+    Progress,
+    Reading,
+    Trained,
+    apply_recipe,
+    make,
+    opened,
+    read_trained,
+    reported,
+    silent,
+)
+from snnc.recipe import Recipe, load
+from snnc.report import Report
+from snnc.report.layers import Layer
+from snnc.schedule import Schedule
+
+SCHEMA_VERSION = 1
+
+Latency = Literal["synchronous", "pipelined"]
+Prefer = Literal["energy", "steps"]
+
+_TIMESTEPS = (1, 2, 4, 8, 16, 32)
+# Neurons, and the steps of sleep that each is given.
+_NEURONS = {"two-phase": 0, "dual-threshold": 0, "cif": 1, "if": 0}
+# Layers that are given more: this share of all, the worst first.
+_WORST = 0.25
+# Once this share of a task is done, the time that all of it takes can be told.
+_TELLING = 0.05
+# Sums of percentages carry rounding: a drop of exactly the limit is within it.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a spiking network has to keep to, and how long it may be looked for.
+
+    ``max_drop`` is in points; ``max_steps`` are those from image to answer; ``max_energy`` is relative to the trained
+    network; ``latency`` says whether all layers fire at once or each waits for the one before (None: either).
+    """
+
+    max_drop: float = 1.0
+    max_steps: int | None = None
+    max_energy: float | None = None
+    minutes: float | None = None
+    latency: Latency | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop < math.inf:
+            raise UsageError(f"a drop of {self.max_drop} points", place="--max-drop", hint="give a number from 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UsageError(f"{self.max_steps} steps", place="--max-steps", hint="give a whole number from 1")
+        for place, value in (("--max-energy", self.max_energy), ("--minutes", self.minutes)):
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"invalid value {value}", place=place, hint="give a number above 0")
+
+    def excess(self, drop: float, energy_ratio: float) -> float:
+        """Return by how much a network misses the limits, as a share of each; 0 where it keeps to them."""
+        too_inaccurate = max(0.0, drop - self.max_drop - _ROUNDING) / max(self.max_drop, 1.0)
+        too_dear = 0.0 if self.max_energy is None else max(0.0, energy_ratio / self.max_energy - 1 - _ROUNDING)
+        return too_inaccurate + too_dear
+
+
+@dataclass(frozen=True)
+class Family:
+    """Candidates that differ in nothing but their time steps; ``changes`` are what ``snnc convert --set`` takes."""
+
+    recipe: str
+    neuron: str
+    title: str
+    changes: tuple[str, ...] = ()
+    sleep: int = 0
+
+    @property
+    def latency(self) -> Latency:
+        """Whether all layers fire at once, or each waits for the one before."""
+        return "pipelined" if issubclass(neurons[self.neuron], OrderFreeNeuron) else "synchronous"
+
+    def at(self, timesteps: int) -> "Candidate":
+        """Return the candidate with this number of time steps."""
+        return Candidate(self, timesteps)
+
+    def changed(self, title: str, *changes: str) -> "Family":
+        """Return the family with changes on top."""
+        return replace(self, title=f"{self.title}, {title}", changes=self.changes + changes)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A conversion that could be advised."""
+
+    family: Family
+    timesteps: int
+
+    @property
+    def title(self) -> str:
+        """A short name, for people."""
+        return f"{self.family.title}, T={self.timesteps}"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, changes and steps included."""
+        family = self.family
+        return load(family.recipe, timesteps=self.timesteps, sleep=family.sleep, overrides=family.changes)
+
+    @property
+    def flags(self) -> list[str]:
+        """What ``snnc convert`` has to be told to make it."""
+        family = self.family
+        steps = ["--timesteps", str(self.timesteps), "--sleep", str(family.sleep)]
+        return ["--recipe", family.recipe, *steps, *(part for change in family.changes for part in ("--set", change))]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate and what was measured on the images that judge.
+
+    ``drop`` is in points of accuracy or, where the images have no labels, in percent of predictions that changed.
+    ``kept`` says whether it keeps to the limits, ``frontier`` whether no other is better in one of drop, steps and
+    energy and no worse in the others.
+    """
+
+    candidate: Candidate
+    row: Row
+    drop: float
+    drop_interval: Interval
+    seconds: float
+    excess: float
+    frontier: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether it keeps to the limits."""
+        return self.excess == 0
+
+    @property
+    def steps(self) -> int:
+        """Steps from image to answer."""
+        return self.row.total_steps
+
+    @property
+    def energy(self) -> float:
+        """Energy per inference, in µJ."""
+        return self.row.energy_microjoules
+
+    @property
+    def energy_ratio(self) -> float:
+        """Energy relative to the trained network's."""
+        return energy_ratio(self.row)
+
+    def cost(self, prefer: Prefer) -> tuple[float, float]:
+        """Return what makes a network cheap, the preferred first."""
+        return (self.energy, self.steps) if prefer == "energy" else (self.steps, self.energy)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the trial as plain data."""
+        family = self.candidate.family
+        return {
+            "title": self.candidate.title,
+            "recipe": family.recipe,
+            "changes": list(family.changes),
+            "timesteps": self.candidate.timesteps,
+            "sleep": family.sleep,
+            "total_steps": self.steps,
+            "latency": family.latency,
+            "drop": self.drop,
+            "drop_interval": list(self.drop_interval),
+            "accuracy": self.row.accuracy,
+            "agreement": self.row.agreement,
+            "spikes": self.row.spikes,
+            "synaptic_operations": self.row.synaptic_operations,
+            "energy_microjoules": self.energy,
+            "energy_ratio": self.energy_ratio,
+            "seconds": self.seconds,
+            "kept": self.kept,
+            "frontier": self.frontier,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The cheapest network that keeps to the limits."""
+
+    trial: Trial
+    conversion: Conversion
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
+class Advice:
+    """What was tried, best first: those that keep to the limits by cost, then the others by how far they miss them.
+
+    ``shortfall`` says what came closest where nothing keeps to the limits, and is "" otherwise.
+    """
+
+    limits: Limits
+    prefer: Prefer
+    trials: tuple[Trial, ...]
+    chosen: Chosen | None
+    calibration: Dataset = field(repr=False)
+    judging: Dataset = field(repr=False)
+    seed: int
+    reference_accuracy: float | None
+    findings: tuple[Finding, ...]
+    shortfall: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether accuracy was judged; else it was agreement with the trained network."""
+        return self.judging.labels is not None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the advice as plain data."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "limits": dataclasses.asdict(self.limits),
+            "prefer": self.prefer,
+            "drop_measures": "accuracy" if self.labelled else "agreement",
+            "reference_accuracy": self.reference_accuracy,
+            "images": {
+                "seed": self.seed,
+                "calibration": {"images": len(self.calibration), "sha256": self.calibration.digest()},
+                "judging": {"images": len(self.judging), "sha256": self.judging.digest()},
+            },
+            "candidates": [{"rank": rank, **trial.plain()} for rank, trial in enumerate(self.trials, 1)],
+            "chosen": 1 if self.chosen else None,
+            "shortfall": self.shortfall,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+        }
+
+
+def tune(
+    model: Path,
+    *,
+    data: Path,
+    max_drop: float = 1.0,
+    max_steps: int | None = None,
+    max_energy: float | None = None,
+    minutes: float | None = None,
+    latency: Latency | None = None,
+    prefer: Prefer = "energy",
+    preprocessing: Preprocessing | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> Advice:
+    """Try conversions of a trained network; advise the one that costs least of those that keep to the limits.
+
+    Cheapest is the least energy or the fewest steps from image to answer, as ``prefer`` says. ``minutes`` may be
+    exceeded by the first candidate, and by the report on the one that is chosen. Raises UsageError where no
+    candidate can keep to the limits, DataError where the data is broken or too small to be split.
+    """
+    limits = Limits(max_drop, max_steps, max_energy, minutes, latency)
+    clock = _Clock(minutes)
+    trained = read_trained(model, input_shape)
+    bench = _Bench(trained, data, preprocessing or Preprocessing(), reading or Reading())
+    search = _Search(bench, limits, prefer, clock, progress)
+    search.run()
+    return search.advice()
+
+
+def energy_ratio(row: Row) -> float:
+    """Return the energy relative to the trained network's; 0 where that one needs none."""
+    return row.energy_microjoules / row.reference_energy_microjoules if row.reference_energy_microjoules else 0.0
+
+
+def on_frontier(points: Sequence[tuple[float, ...]]) -> list[bool]:
+    """Return for every point whether no other is lower in one coordinate and not higher in any."""
+    return [
+        not any(other != point and all(o <= p for o, p in zip(other, point, strict=True)) for other in points)
+        for point in points
+    ]
+
+
+def ranked(trials: Iterable[Trial], prefer: Prefer) -> list[Trial]:
+    """Return those that keep to the limits by cost, then the others by how far they miss them; ties as they came."""
+    return sorted(trials, key=lambda trial: (trial.excess, *trial.cost(prefer)))
+
+
+def worst_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the quarter of the layers, at least one, whose own error is largest, in the order of the network."""
+    errors = {layer.name: layer.isolated_error for layer in layers if layer.isolated_error}
+    worst = sorted(errors, key=lambda name: -errors[name])[: math.ceil(_WORST * len(layers))]
+    return tuple(name for name in errors if name in worst)
+
+
+def families(latency: Latency | None) -> list[Family]:
+    """Return what is tried without training: every neuron, with thresholds per channel, then per layer."""
+    found = []
+    for per in ("channel", "layer"):
+        for neuron, sleep in _NEURONS.items():
+            changes = [f"passes.substitute-neurons.neuron={neuron}"]
+            changes += [] if per == "channel" else ["passes.calibrate-thresholds.per=layer"]
+            title = f"quick, {neuron}" if per == "channel" else f"quick, {neuron}, per layer"
+            found.append(Family("quick", neuron, title, tuple(changes), sleep))
+    return _of(latency, found)
+
+
+def training_families(latency: Latency | None) -> list[Family]:
+    """Return the recipes that train."""
+    return _of(latency, [Family("default", "two-phase", "default"), Family("synchronous", "cif", "synchronous", (), 1)])
+
+
+def more_for(family: Family, layers: Sequence[Layer], canonical: Graph) -> list[Family]:
+    """Return the family with more for its worst layers: thresholds per channel where they are per layer, else bursts.
+
+    Bursts only beside neurons that fire while they gather. ``canonical`` is the network that thresholds are chosen for.
+    """
+    if "passes.calibrate-thresholds.per=layer" in family.changes:
+        # What is quantized in the file keeps its thresholds.
+        free = canonical.ops(ClippedRelu)
+        worst = worst_layers([layer for layer in layers if layer.name in free])
+        change = f"passes.calibrate-thresholds.channel-wise={json.dumps(worst)}"
+        return [family.changed(f"{_counted(worst)} per channel", change)] if worst else []
+    worst = worst_layers(layers)
+    if family.latency == "pipelined" or "burst" not in neurons or not worst:
+        return []
+    change = f"passes.substitute-neurons.layers={json.dumps(dict.fromkeys(worst, 'burst'))}"
+    return [family.changed(f"{_counted(worst)} burst", change)]
+
+
+def _of(latency: Latency | None, listed: list[Family]) -> list[Family]:
+    return [family for family in listed if latency in (None, family.latency)]
+
+
+def _counted(layers: Sequence[str]) -> str:
+    return f"{len(layers)} layer{'s' if len(layers) > 1 else ''}"
+
+
+class _OutOfTimeError(Exception):
+    """What is being done will not be done in time."""
+
+
+class _Clock:
+    """The time that is left."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+    @property
+    def left(self) -> float:
+        """Seconds, below 0 when they are over."""
+        return self._end - time.monotonic()
+
+    def guarding(self, progress: Progress) -> Progress:
+        """Return the progress, giving up what is told by it as soon as it can be seen not to be done in time."""
+        began: dict[tuple[str, int], float] = {}
+
+        def tell(label: str, done: int, total: int) -> None:
+            progress(label, done, total)
+            now, task = time.monotonic(), (label, total)
+            if done == 0 or task not in began:
+                began[task] = now
+            tells = done > 0 and done >= _TELLING * total
+            expected = (now - began[task]) * (total / done - 1) if tells else 0.0
+            if now + expected > self._end:
+                raise _OutOfTimeError
+
+        return tell
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A candidate that was tried, and the networks that came of it; ``canonical`` is what reports compare with."""
+
+    trial: Trial
+    conversion: Conversion
+    canonical: Graph
+
+
+class _Bench:
+    """A trained network and its images, on which candidates are made and measured."""
+
+    def __init__(self, trained: Trained, data: Path, preprocessing: Preprocessing, reading: Reading) -> None:
+        self._trained = trained
+        self._preprocessing = preprocessing
+        self._reading = reading
+        self._memory = Memory()
+        graph = trained.graph
+        whole = opened(data, preprocessing, graph.shapes[graph.inputs[0]], reading)
+        check_labels(whole, graph)
+        self.seed = reading.seed
+        self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
+        _, quick, _ = apply_recipe(graph, load("quick", timesteps=1), None)
+        # Layers that wait for one another, and the read-out.
+        self._depth = latency(quick, Schedule(1))
+
+    def most_timesteps(self, family: Family, steps: int) -> int:
+        """Return with how many time steps a candidate answers within this number of steps."""
+        return steps // self._depth if family.latency == "pipelined" else steps - family.sleep
+
+    def fewest_steps(self, family: Family) -> int:
+        """Return the steps from image to answer at one time step."""
+        return self._depth if family.latency == "pipelined" else 1 + family.sleep
+
+    def make(self, candidate: Candidate, progress: Progress) -> tuple[Conversion, Graph]:
+        """Convert; the second result is what ``report`` compares with."""
+        return make(
+            self._trained,
+            candidate.recipe,
+            self.calibration,
+            self._preprocessing,
+            self._reading,
+            progress,
+            self._memory,
+        )
+
+    def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:
+        """Measure on the images that judge."""
+        return measure(conversion, Loaded(self.judging, self._reading, "judging", progress))
+
+    def report(self, made: "_Made", progress: Progress) -> tuple[Conversion, Report]:
+        """Compare layer by layer, on images that calibrated."""
+        return reported(made.conversion, made.canonical, self.calibration, self._reading, progress)
+
+
+class _Search:
+    """Trying one candidate after the other."""
+
+    def __init__(self, bench: _Bench, limits: Limits, prefer: Prefer, clock: _Clock, progress: Progress) -> None:
+        self._bench = bench
+        self._limits = limits
+        self._prefer: Prefer = prefer
+        self._clock = clock
+        self._progress = progress
+        self._trials: dict[Candidate, Trial] = {}
+        self._best: _Made | None = None
+        # Of every family, the one with the most time steps that lost too much.
+        self._short: dict[Family, _Made] = {}
+        self._reference_accuracy: float | None = None
+        self._cut_short = False
+
+    def run(self) -> None:
+        """Try all that may be worth it, as long as there is time."""
+        quick = families(self._limits.latency)
+        if not any(self._list(family) for family in quick):
+            fewest = min(self._bench.fewest_steps(family) for family in quick)
+            raise UsageError(
+                f"no network answers within {self._limits.max_steps} steps",
+                place="--max-steps",
+                hint=f"give {fewest} or more" + (", or leave out --latency" if self._limits.latency else ""),
+            )
+        self._walk(dict.fromkeys(quick), upward=True)
+        for family in quick:
+            self._help_worst_layers(family)
+        for family in training_families(self._limits.latency):
+            self._train(family)
+        self._narrow_down()
+        self._complete(quick)
+        # What completes the picture has surprised when a better one came of it.
+        self._narrow_down()
+
+    def advice(self) -> Advice:
+        """Return what came of it."""
+        trials = ranked(self._trials.values(), self._prefer)
+        frontier = on_frontier([(trial.drop, trial.steps, trial.energy) for trial in trials])
+        trials = [replace(trial, frontier=front) for trial, front in zip(trials, frontier, strict=True)]
+        chosen = None
+        if self._best is not None:
+            conversion, report = self._bench.report(self._best, self._progress)
+            chosen = Chosen(trials[0], conversion, report)
+        return Advice(
+            limits=self._limits,
+            prefer=self._prefer,
+            trials=tuple(trials),
+            chosen=chosen,
+            calibration=self._bench.calibration,
+            judging=self._bench.judging,
+            seed=self._bench.seed,
+            reference_accuracy=self._reference_accuracy,
+            findings=self._findings(trials[0]),
+            shortfall="" if chosen else _shortfall(trials[0], self._limits),
+        )
+
+    def _walk(self, starts: dict[Family, int | None], *, upward: bool) -> None:
+        """Try families side by side, from these time steps (None: the middle of the list) in the way that pays."""
+        waiting = dict(starts)
+        while waiting:
+            for family, start in list(waiting.items()):
+                timesteps = self._next(family, start, upward=upward)
+                if timesteps is None or self._try(family.at(timesteps)) is None:
+                    del waiting[family]
+
+    def _next(self, family: Family, start: int | None, *, upward: bool) -> int | None:
+        listed, tried = self._list(family), self._tried(family)
+        if not tried:
+            return start or (listed[len(listed) // 2] if listed else None)
+        enough = [timesteps for timesteps, trial in tried.items() if self._accurate(trial)]
+        if enough:
+            fewer = max((timesteps for timesteps in listed if timesteps < min(enough)), default=None)
+            return None if fewer in tried else fewer
+        last = tried[max(tried)]
+        if not upward or self._too_dear(last):
+            return None
+        return min((timesteps for timesteps in listed if timesteps > max(tried)), default=None)
+
+    def _help_worst_layers(self, family: Family) -> None:
+        """Where a family fell short, give its worst layers more before all get more time steps."""
+        if family not in self._short:
+            return
+        made, candidate = self._short[family], self._short[family].trial.candidate
+        if self._too_dear(made.trial):
+            return
+        try:
+            _, report = self._bench.report(made, self._guarded(candidate))
+        except _OutOfTimeError:
+            self._cut_short = True
+            return
+        for helped in more_for(family, report.layers, made.canonical):
+            self._walk({helped: candidate.timesteps}, upward=False)
+
+    def _train(self, family: Family) -> None:
+        """Try a recipe that trains, with fewer time steps than were enough without."""
+        alike = [trial for trial in self._trials.values() if trial.candidate.family.latency == family.latency]
+        enough = [trial.candidate.timesteps for trial in alike if self._accurate(trial)]
+        fewer = [timesteps for timesteps in self._list(family) if timesteps < min(enough, default=math.inf)]
+        if self._best is not None:
+            # If it cannot become the cheapest, training is not worth the time.
+            least, _ = self._best.trial.cost(self._prefer)
+            untrained = [trial for trial in alike if trial.candidate.family.neuron == family.neuron]
+            fewer = [timesteps for timesteps in fewer if self._expected_cost(untrained, timesteps) < least]
+        if fewer:
+            self._walk({family: max(fewer)}, upward=False)
+
+    def _expected_cost(self, alike: Sequence[Trial], timesteps: int) -> float:
+        """Return what a network costs at least, by one that costs about the same to run; 0 where there is none."""
+        if not alike:
+            return 0.0
+        nearest = min(alike, key=lambda trial: abs(trial.candidate.timesteps - timesteps))
+        cost, _ = nearest.cost(self._prefer)
+        return cost * min(1.0, timesteps / nearest.candidate.timesteps)
+
+    def _narrow_down(self) -> None:
+        """Halve the gap between the time steps of the cheapest and those that are too few."""
+        while self._best is not None:
+            candidate = self._best.trial.candidate
+            tried = self._tried(candidate.family)
+            fewer = max((timesteps for timesteps in tried if timesteps < candidate.timesteps), default=0)
+            between = (fewer + candidate.timesteps) // 2
+            if between == fewer or self._try(candidate.family.at(between)) is None:
+                return
+
+    def _complete(self, listed: Sequence[Family]) -> None:
+        """Try what falls short, but may be cheaper than all else: most time steps first."""
+        for timesteps in reversed(_TIMESTEPS):
+            for family in listed:
+                tried = self._tried(family)
+                if tried and timesteps < min(tried):
+                    self._try(family.at(timesteps))
+
+    def _try(self, candidate: Candidate) -> Trial | None:
+        """Make and measure a candidate, unless that was done; None where the time does not suffice."""
+        if candidate in self._trials:
+            return self._trials[candidate]
+        if self._trials and self._expected_seconds(candidate) >= self._clock.left:
+            self._cut_short = True
+            return None
+        started = time.monotonic()
+        progress = self._guarded(candidate)
+        try:
+            conversion, canonical = self._bench.make(candidate, progress)
+            evaluation = self._bench.judge(conversion, progress)
+        except _OutOfTimeError:
+            self._cut_short = True
+            return None
+        trial = self._judged(candidate, evaluation, time.monotonic() - started)
+        self._trials[candidate] = trial
+        self._reference_accuracy = evaluation.reference_accuracy
+        self._keep(_Made(trial, conversion, canonical))
+        return trial
+
+    def _keep(self, made: "_Made") -> None:
+        """Hold on to a network while it may be needed: there is memory for a few, not for all."""
+        trial, family = made.trial, made.trial.candidate.family
+        if trial.kept and (self._best is None or trial.cost(self._prefer) < self._best.trial.cost(self._prefer)):
+            self._best = made
+        if not self._accurate(trial):
+            before = self._short.get(family)
+            if before is None or before.trial.candidate.timesteps < trial.candidate.timesteps:
+                self._short[family] = made
+
+    def _judged(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> Trial:
+        (row,) = evaluation.rows
+        drop, interval = row.drop, row.drop_interval
+        if drop is None or interval is None:
+            assert row.agreement is not None and row.agreement_interval is not None
+            low, high = row.agreement_interval
+            drop, interval = 100 - row.agreement, (100 - high, 100 - low)
+        return Trial(candidate, row, drop, interval, seconds, self._limits.excess(drop, energy_ratio(row)))
+
+    def _guarded(self, candidate: Candidate) -> Progress:
+        """Return the progress for a candidate; the first one is finished however long it takes."""
+
+        def tell(label: str, done: int, total: int) -> None:
+            self._progress(f"{candidate.title}: {label}", done, total)
+
+        return self._clock.guarding(tell) if self._trials else tell
+
+    def _expected_seconds(self, candidate: Candidate) -> float:
+        """Return how long a candidate takes, by the last one of its kind; 0 where there was none."""
+        family = candidate.family
+        for trial in reversed(self._trials.values()):
+            other = trial.candidate
+            if (other.family.recipe, other.family.neuron) == (family.recipe, family.neuron):
+                return trial.seconds * max(1.0, candidate.timesteps / other.timesteps)
+        return 0.0
+
+    def _list(self, family: Family) -> list[int]:
+        """Return the time steps to try, in rising order: the most that are allowed are among them."""
+        if self._limits.max_steps is None:
+            return list(_TIMESTEPS)
+        most = min(self._bench.most_timesteps(family, self._limits.max_steps), _TIMESTEPS[-1])
+        return sorted({most, *(timesteps for timesteps in _TIMESTEPS if timesteps < most)}) if most > 0 else []
+
+    def _tried(self, family: Family) -> dict[int, Trial]:
+        return {c.timesteps: trial for c, trial in self._trials.items() if c.family == family}
+
+    def _accurate(self, trial: Trial) -> bool:
+        return self._limits.excess(trial.drop, 0.0) == 0
+
+    def _too_dear(self, trial: Trial) -> bool:
+        """Return whether nothing that costs more can be advised: it breaks a limit, or another is cheaper."""
+        if self._limits.excess(0.0, trial.energy_ratio) > 0:
+            return True
+        if self._best is None:
+            return False
+        kept = (other for other in self._trials.values() if other.kept)
+        return any(other.steps <= trial.steps and other.energy <= trial.energy for other in kept)
+
+    def _findings(self, best: Trial) -> tuple[Finding, ...]:
+        found = []
+        if self._cut_short:
+            message = f"the time ({self._limits.minutes:g} minutes) was over before all was tried"
+            hint = "give more --minutes: how much is tried depends on the speed of the computer, too"
+            found.append(Finding("budget-spent", "warning", "", message, hint))
+        if self._bench.judging.labels is None:
+            message = "the images have no labels: the drop is the percentage of predictions that changed"
+            hint = "for the drop in accuracy, give class sub-folders or labels.csv"
+            found.append(Finding("no-labels", "info", "", message, hint))
+        high = best.drop_interval[1]
+        if best.kept and high > self._limits.max_drop:
+            message = f"judged on {len(self._bench.judging)} images, the drop may be up to {high:.1f} on others"
+            hint = "give more images, and evaluate on others: of many candidates, the lucky ones come first"
+            found.append(Finding("uncertain-drop", "info", "", message, hint))
+        return tuple(found)
+
+
+def _shortfall(closest: Trial, limits: Limits) -> str:
+    missed = []
+    if limits.excess(closest.drop, 0.0) > 0:
+        missed.append(f"a drop of {closest.drop:.2f}, allowed {limits.max_drop:g}")
+    if limits.max_energy is not None and limits.excess(0.0, closest.energy_ratio) > 0:
+        missed.append(f"{closest.energy_ratio:.2f} times the energy, allowed {limits.max_energy:g}")
+    return f"nothing keeps to the limits; closest is {closest.candidate.title} with {' and '.join(missed)}"

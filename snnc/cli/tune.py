@@ -1,0 +1,227 @@
+"""snnc tune."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from snnc import project
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+from snnc.cli.options import (
+    InputShape,
+    PreprocessingFlags,
+    ReadingFlags,
+    ReportFile,
+    check_outputs,
+    required_data,
+    shape,
+    typed,
+)
+from snnc.cli.outcome import report_beside
+from snnc.errors import GateError
+
+if TYPE_CHECKING:
+    # Importing the library loads torch, which --help does without.
+    from rich.console import RenderableType
+
+    from snnc.advisor import Advice, Chosen, Trial
+
+_MAX_DROP = 1.0
+
+
+@commands.register("tune")
+def tune(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="An ONNX or TorchScript file. Default: model in snnc.yaml."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder of images or an array file, best with labels. Default: calibration: data: in snnc.yaml.",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Accuracy that may be lost; without labels, percent of predictions that may change. "
+            "Default: gates: max-drop: in snnc.yaml, or 1.",
+        ),
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(metavar="N", help="Steps from image to answer at most.")] = None,
+    max_energy: Annotated[
+        float | None, typer.Option(metavar="RATIO", help="Energy at most, the trained network's being 1 (estimated).")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="Look no longer than this. Default: until all is tried.")
+    ] = None,
+    latency: Annotated[
+        Literal["synchronous", "pipelined"] | None,
+        typer.Option(help="Only networks whose layers all fire at once, or whose layers wait for the one before."),
+    ] = None,
+    prefer: Annotated[Literal["energy", "steps"], typer.Option(help="What makes a network cheap.")] = "energy",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the model's name, in this folder."),
+    ] = None,
+    input_shape: InputShape = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the chosen recipe with every option spelled out.")
+    ] = None,
+    frontier: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write all candidates with what was measured.")
+    ] = None,
+    report_file: ReportFile = None,
+    *,
+    preprocessing: PreprocessingFlags,
+    reading: ReadingFlags,
+    terminal: Terminal,
+) -> None:
+    """Find the cheapest spiking network that loses no more than allowed.
+
+    Tries recipes, neurons, thresholds and time steps. Two thirds of the images calibrate, one third judges. Exits
+    with 4 where nothing keeps to the limits.
+    """
+    settings = project.read(Path())
+    model = settings.trained(model, "tune")
+    images = required_data(data, "calibration", settings.calibration.data)
+    output = output or Path(f"{model.stem}.snn")
+    report_file = report_file or report_beside(output)
+    check_outputs([output, report_file, *(path for path in (save_recipe, frontier) if path)], model)
+    sample_shape = shape(input_shape, settings)
+    if max_drop is None:
+        max_drop = _MAX_DROP if settings.gates.max_drop is None else settings.gates.max_drop
+
+    from snnc import advisor
+    from snnc.artifact import save_conversion
+    from snnc.files import write_atomically
+    from snnc.report import to_json
+
+    with terminal.progress() as progress:
+        advice = advisor.tune(
+            model,
+            data=images,
+            max_drop=max_drop,
+            max_steps=max_steps,
+            max_energy=max_energy,
+            minutes=minutes,
+            latency=latency,
+            prefer=prefer,
+            preprocessing=preprocessing.resolve(settings),
+            input_shape=sample_shape,
+            reading=reading.resolve(),
+            progress=progress,
+        )
+    files = []
+    if frontier is not None:
+        text = json.dumps(advice.plain(), sort_keys=True, indent=1, allow_nan=False)
+        write_atomically(frontier, f"{text}\n".encode())
+        files.append(str(frontier))
+    chosen, command, report = advice.chosen, "", None
+    if chosen is not None:
+        given = [*typed(preprocessing), *typed(reading, "limit", "seed")]
+        given += [] if input_shape is None else ["--input-shape", input_shape]
+        source = ["snnc", "convert", str(model), "--data", str(images), "--part", "calibration"]
+        command = shlex.join([*source, *given, *chosen.trial.candidate.flags, "--output", str(output)])
+        text = to_json(chosen.report)
+        report = json.loads(text)
+        save_conversion(chosen.conversion, output)
+        write_atomically(report_file, text.encode())
+        files = [str(output), str(report_file), *files]
+        if save_recipe is not None:
+            write_atomically(save_recipe, chosen.trial.candidate.recipe.to_yaml().encode())
+            files.append(str(save_recipe))
+
+    terminal.show(
+        {**advice.plain(), "command": command or None, "files": files, "report": report},
+        lambda: _render(advice, command, files),
+    )
+    if chosen is None:
+        hint = "allow more steps, energy or drop, or give more images to calibrate on"
+        raise GateError(advice.shortfall, place=str(model), hint=hint)
+
+
+def _render(advice: Advice, command: str, files: list[str]) -> RenderableType:
+    """Show all candidates, best first, then the one that was chosen and how to make it again."""
+    from rich.console import Group
+
+    from snnc.report.terminal import Column, findings, table
+
+    rows = list(enumerate(advice.trials, 1))
+    columns: list[Column[tuple[int, Trial]]] = [
+        Column("rank", lambda row: str(row[0])),
+        Column("candidate", lambda row: row[1].candidate.family.title, "left"),
+        Column("T", lambda row: str(row[1].candidate.timesteps)),
+        Column("latency", lambda row: str(row[1].steps)),
+        Column("drop", lambda row: _measured(row[1])),
+        Column("agree %", lambda row: None if row[1].row.agreement is None else f"{row[1].row.agreement:.2f}"),
+        Column("spikes", lambda row: f"{row[1].row.spikes:,.0f}"),
+        Column("energy", lambda row: f"{row[1].energy_ratio:.3f}"),
+        Column("seconds", lambda row: f"{row[1].seconds:.1f}"),
+        Column("frontier", lambda row: "*" if row[1].frontier else None),
+        Column("limits", lambda row: _verdict(row[1], advice.chosen), "left"),
+    ]
+    drop = "points of accuracy lost" if advice.labelled else "percent of predictions that changed"
+    return Group(
+        f"{_counted(len(advice.trials), 'candidate')}, calibrated on {len(advice.calibration):,} images and judged on "
+        f"{len(advice.judging):,} others{_trained(advice)}",
+        table(columns, rows),
+        f"latency: steps from image to answer; drop: {drop}, brackets: 95 % interval; agree: predictions as the "
+        "trained network's; spikes: per image; energy: estimated, the trained network's being 1; frontier: no other "
+        "is better in drop, latency or energy without being worse in another",
+        "",
+        *_conclusion(advice, command, files),
+        *findings(advice.findings),
+    )
+
+
+def _conclusion(advice: Advice, command: str, files: list[str]) -> Iterator[str]:
+    if advice.chosen is not None:
+        yield _sentence(advice, advice.chosen.trial)
+        yield f"made again by: {command}"
+    if files:
+        yield f"written: {', '.join(files)}"
+
+
+def _sentence(advice: Advice, trial: Trial) -> str:
+    """Say in plain words what was chosen."""
+    if advice.labelled:
+        lost = f"{'gains' if trial.drop < 0 else 'loses'} {abs(trial.drop):.2f} points of accuracy"
+    else:
+        lost = f"changes {trial.drop:.2f} % of the predictions"
+    return (
+        f"chosen: {trial.candidate.title}: {lost} (at most {advice.limits.max_drop:g} allowed), answers after "
+        f"{_counted(trial.steps, 'step')} and needs an estimated {trial.energy_ratio:.2f} times the trained network's "
+        f"energy: the {'least energy' if advice.prefer == 'energy' else 'fewest steps'} of all that keep to the limits"
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _trained(advice: Advice) -> str:
+    if advice.reference_accuracy is None:
+        return "; no labels"
+    return f"; on these the trained network has {advice.reference_accuracy:.2f} % accuracy"
+
+
+def _measured(trial: Trial) -> str:
+    low, high = trial.drop_interval
+    return f"{trial.drop:.2f} [{low:.1f}, {high:.1f}]"
+
+
+def _verdict(trial: Trial, chosen: Chosen | None) -> str | None:
+    if chosen is not None and trial is chosen.trial:
+        return "kept, chosen"
+    return "kept" if trial.kept else None
