@@ -16,6 +16,7 @@ from snnc.data.dataset import open_dataset
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
 from snnc.pipeline import Reading
+from snnc.run.simulation import ONCE
 
 SHAPES = {
     "cifar10_resnet20": (3, 32, 32),
@@ -63,7 +64,7 @@ def converted(name: str, timesteps: int, reading: Reading, neuron: str = "two-ph
     """Convert and calibrate with the default recipe."""
     made, _ = pipeline.convert(
         model_files(name)[0],
-        recipe.load("default", timesteps=timesteps, neuron=neuron),
+        recipe.load("quick", timesteps=timesteps, neuron=neuron),
         data=SHARED / CALIBRATION[name],
         preprocessing=PREPROCESSING[name],
         input_shape=None,
@@ -96,8 +97,10 @@ def exact_agreement(conversion: Conversion, name: str, reading: Reading) -> floa
     assert conversion.reference is not None
     dataset = open_dataset(SHARED / TEST[name], PREPROCESSING[name], SHAPES[name], limit=reading.limit)
     images = torch.cat(list(dataset.batches())).double()
-    double = [graph.map_tensors(lambda t: t.double()) for graph in (conversion.reference, conversion.snn)]
-    trained, spiking = (outputs(graph, images, conversion.schedule.timesteps).argmax(1) for graph in double)
+    both = ((conversion.reference, ONCE), (conversion.snn, conversion.schedule))
+    trained, spiking = (
+        outputs(graph.map_tensors(lambda t: t.double()), images, schedule).argmax(1) for graph, schedule in both
+    )
     return 100 * float((trained == spiking).double().mean())
 
 
@@ -121,11 +124,11 @@ def main() -> None:
         made = converted("cifar10_resnet20", timesteps, few)
         for neuron, kind in neurons.items():
             # The closed form that thresholds and corrections are worked out on is the same for all of them.
-            swapped = {n: kind(op.threshold, op.slope) for n, op in made.snn.ops(TwoPhase).items()}
+            swapped = {n: kind.standing_for(op.closed_form(timesteps)) for n, op in made.snn.ops(TwoPhase).items()}
             figures |= score("cifar10_resnet20", neuron, dataclasses.replace(made, snn=made.snn.with_ops(swapped)), few)
     free, _ = pipeline.convert(
         model_files("cifar10_resnet20")[0],
-        recipe.load("default", timesteps=32),
+        recipe.load("quick", timesteps=32),
         preprocessing=PREPROCESSING["cifar10_resnet20"],
     )
     figures |= score("cifar10_resnet20", "data-free", free, few)

@@ -19,7 +19,8 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.frontend import read_model
 from snnc.ir import Graph
 from snnc.run import stream
-from snnc.run.simulation import rechunk
+from snnc.run.simulation import ONCE, rechunk
+from snnc.schedule import Schedule
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -60,10 +61,10 @@ def read(path: Path, shape: tuple[int, ...]) -> Graph:
     return read_model(path, shape if path.suffix == ".pt" else None).graph
 
 
-def outputs(graph: Graph, images: Tensor, timesteps: int = 1) -> Tensor:
+def outputs(graph: Graph, images: Tensor, schedule: Schedule = ONCE) -> Tensor:
     """Run images ``[N, ...]`` and return the network's output, ``[N, ...]``."""
     (output,) = graph.outputs
-    runs = (stream(graph, [chunk], [output], timesteps) for chunk in rechunk([images], 256))
+    runs = (stream(graph, [chunk], [output], schedule) for chunk in rechunk([images], 256))
     return torch.cat([signals[output][0] for chunks in runs for signals in chunks])
 
 

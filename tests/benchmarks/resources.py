@@ -36,7 +36,18 @@ def main() -> None:
         figures["convert/seconds"] = seconds
         data = str(SHARED / "cifar10/calibration")
         for images in (32, 64) if quick else (256, 1024):
-            command = ["calibrate", "model.snn", "-o", "out.snn", "--data", data, "--limit", str(images)]
+            command = [
+                "calibrate",
+                "model.snn",
+                "-o",
+                "out.snn",
+                "--data",
+                data,
+                "--limit",
+                str(images),
+                "--recipe",
+                "quick",
+            ]
             seconds, memory = measured(command, folder)
             figures |= {f"calibrate/{images}/seconds": seconds, f"calibrate/{images}/peak_megabytes": memory}
             say(f"calibrate on {images} images: {seconds:.1f} s, {memory:.0f} MB")

@@ -17,6 +17,7 @@ from snnc import pipeline, recipe
 from snnc.data.dataset import open_dataset
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
+from snnc.schedule import Schedule
 
 NAME = "cifar10_resnet20"
 
@@ -42,16 +43,16 @@ def main() -> None:
     canonical, _, _ = pipeline.apply_recipe(reference, pipeline.recipe_of(made), None)
 
     def spiking(kind: str, timesteps: int) -> Callable[[], object]:
-        ops = {n: neurons[kind](op.threshold, op.slope) for n, op in made.snn.ops(TwoPhase).items()}
-        graph = made.snn.with_ops(ops)
-        return lambda: outputs(graph, images, timesteps)
+        layers = made.snn.ops(TwoPhase).items()
+        graph = made.snn.with_ops({n: neurons[kind].standing_for(op.closed_form(timesteps)) for n, op in layers})
+        return lambda: outputs(graph, images, Schedule(timesteps))
 
     # onnxruntime in batches of 250: no slower than 100 or 1,000 on the machines tried.
     tasks: dict[str, Callable[[], object]] = {
         "onnxruntime": lambda: [session.run(None, {name: array[i : i + 250]}) for i in range(0, count, 250)],
         "torch": lambda: outputs(canonical, images),
     }
-    for kind in neurons:
+    for kind in ("two-phase", "if", "dual-threshold", "cif"):
         for timesteps in (4, 8, 32):
             tasks[f"{kind}/T={timesteps}"] = spiking(kind, timesteps)
     seconds: dict[str, list[float]] = {task: [] for task in tasks}
