@@ -168,14 +168,25 @@ def _lift(op: Op, inputs: list[Tensor], schedule: Schedule) -> Tensor:
         awake = (schedule.rehearsal, schedule.timesteps)
         pieces = [_temporal_difference(op, [s[p] for s in signals], a) for p, a in zip(parts, awake, strict=True) if a]
         return torch.cat(pieces)
-    result = op(*(signal.flatten(0, 1) for signal in signals))
-    result = result.view(schedule.total, signals[0].shape[1], *result.shape[1:])
+    steps = _stirring(signals, schedule)
+    result = op(*(signal[:steps].flatten(0, 1) for signal in signals))
+    result = result.view(steps, signals[0].shape[1], *result.shape[1:])
     if schedule.sleep:
         constant = op(*(torch.zeros_like(signal[0, :1]) for signal in signals))
         # Without a constant part the result may be a view of the input, which is not ours to write to.
         if constant.any():
             result[schedule.lit :] -= constant
+    if steps < schedule.total:
+        result = torch.cat([result, torch.zeros_like(result[:1]).expand(schedule.total - steps, *result.shape[1:])])
     return result
+
+
+def _stirring(signals: list[Tensor], schedule: Schedule) -> int:
+    """Return after how many steps nothing more comes: asleep, where all is silent, there is nothing to compute."""
+    steps = schedule.total
+    while steps > schedule.lit and not any(signal[steps - 1].any() for signal in signals):
+        steps -= 1
+    return steps
 
 
 def _temporal_difference(op: Op, inputs: list[Tensor], awake: int) -> Tensor:

@@ -160,7 +160,7 @@ def casc() -> Figures:
     figures: Figures = {}
     dataset = open_dataset(SHARED / TEST[RESNET], PREPROCESSING[RESNET], (3, 32, 32), limit=JUDGED.limit)
     images = torch.cat(list(dataset.batches()))
-    for timesteps in (2, 4, 8):
+    for timesteps in TIMESTEPS:
         made, _ = convert(RESNET, recipe.load("casc", timesteps=timesteps, sleep=64))
         result = evaluation.evaluate(made, data=SHARED / TEST[RESNET], reading=JUDGED)
         key = f"{RESNET}/casc/T={timesteps}"
@@ -284,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--steps", type=int, help="one T, or total, of the sections pipelined, large and synchronous")
+    parser.add_argument("--steps", type=int, help="one T, or total, of pipelined, large, synchronous and casc")
     given = parser.parse_args()
     if given.steps:
         TIMESTEPS = TOTALS = (given.steps,)
