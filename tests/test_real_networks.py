@@ -26,7 +26,7 @@ def converted(name, timesteps, preprocessing, data, limit, neuron="two-phase"):
     model = SHARED / "models" / f"{name}.onnx"
     made, _ = pipeline.convert(
         model,
-        recipe.load("default", timesteps=timesteps, neuron=neuron),
+        recipe.load("quick", timesteps=timesteps, neuron=neuron),
         data=SHARED / data,
         preprocessing=preprocessing,
         reading=Reading(limit=limit),
@@ -50,7 +50,7 @@ def test_resnet20_at_few_steps(timesteps, least):
 
 def test_without_images_many_steps_still_work():
     made, _ = pipeline.convert(
-        SHARED / "models" / "cifar10_resnet20.onnx", recipe.load("default", timesteps=64), preprocessing=CIFAR
+        SHARED / "models" / "cifar10_resnet20.onnx", recipe.load("quick", timesteps=64), preprocessing=CIFAR
     )
     assert accuracy(made, "cifar10/test", 300).accuracy >= 80
 
@@ -93,7 +93,7 @@ def test_neither_batch_size_nor_workers_change_a_byte(tmp_path):
     for reading in (Reading(limit=96), Reading(batch_size=7, workers=1, limit=96), Reading(96, 3, 96)):
         made, _ = pipeline.convert(
             SHARED / "models" / "cifar10_resnet20.onnx",
-            recipe.load("default", timesteps=4),
+            recipe.load("default", timesteps=4, overrides=["passes.distill.steps=3"]),
             data=SHARED / "cifar10/calibration",
             preprocessing=CIFAR,
             reading=reading,
@@ -101,6 +101,24 @@ def test_neither_batch_size_nor_workers_change_a_byte(tmp_path):
         artifact.save_conversion(made, tmp_path / "model.snn")
         contents.add((tmp_path / "model.snn").read_bytes())
     assert len(contents) == 1
+
+
+def test_enough_sleep_gives_the_quantized_network_exactly():
+    made, _ = pipeline.convert(
+        SHARED / "models" / "cifar10_resnet20.onnx",
+        recipe.load("casc", timesteps=3),
+        data=SHARED / "cifar10/calibration",
+        preprocessing=CIFAR,
+        reading=Reading(limit=32),
+    )
+    dataset = open_dataset(SHARED / "cifar10/test", CIFAR, (3, 32, 32), limit=16)
+    images = torch.cat(list(dataset.batches())).double().unsqueeze(0)
+    snn = made.snn.map_tensors(lambda t: t.double())
+    quantized = snn.with_ops({name: op.closed_form(3) for name, op in snn.ops(neurons["cif"]).items()})
+    feeds, (output,) = {snn.inputs[0]: images}, snn.outputs
+    wanted = run(quantized, feeds, [output])[output]
+    torch.testing.assert_close(run(snn, feeds, [output], made.schedule)[output], wanted)
+    assert (run(snn, feeds, [output], Schedule(3))[output] - wanted).abs().max() > 1e-3
 
 
 def test_a_vision_transformer_is_refused_with_everything_that_stops_it():

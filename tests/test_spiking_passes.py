@@ -178,6 +178,16 @@ def test_no_threshold_is_above_the_ceiling(per: str, slope: Tensor | None) -> No
         assert float(found.flatten()[-1]) == pytest.approx(float(limit.flatten()[-1]))
 
 
+def test_what_the_ceiling_clips_counts_as_the_ceiling() -> None:
+    net = Network((1, 2, 5))
+    net.add(ops.ClippedRelu(torch.tensor(2.0)), "x", name="a")
+    images = torch.full((4, 1, 2, 5), 0.5)
+    images[:, :, 0, 0] = 100.0
+    found = balanced(BalanceThresholds(rounds=1, rate=0.1), net.graph(), images)
+    # From the mean, 0.65, by 2 · 0.1 of the mean excess, 0.135.
+    assert float(found) == pytest.approx(0.65 + 0.2 * 0.135)
+
+
 def test_with_a_slope_magnitudes_count() -> None:
     graph, images = one_layer(ops.ClippedRelu(torch.tensor(torch.inf), torch.tensor(0.1)))
     net = Network((6, 4, 4))
@@ -368,6 +378,9 @@ class Residuals:
         layers = list(snn.ops(Neuron))
         trains: dict[str, Tensor] = {}
         inputs = {name: snn.nodes[name].inputs[0] for name in layers}
+        # What a temporal bias adds is no fault of the layers before.
+        biased = {name for name, value in inputs.items() if isinstance(snn.op(value), TemporalBias)}
+        inputs |= {name: snn.nodes[inputs[name]].inputs[0] for name in biased}
         wanted = run(trained, {"x": images.unsqueeze(0)}, trained.nodes)
         want = [*layers, *inputs.values()]
         found = run(snn, {"x": images.unsqueeze(0)}, want, schedule, observe=trains.__setitem__)
@@ -442,15 +455,19 @@ def test_potentials_alone_change_nothing_else() -> None:
     assert now.mean("output") < 0.7 * before.mean("output")
 
 
-@pytest.mark.parametrize("neuron", ["if", "dual-threshold"])
+@pytest.mark.parametrize(
+    ("neuron", "schedule"),
+    [("if", Schedule(4)), ("dual-threshold", Schedule(4)), ("srp", Schedule(4, rehearsal=2)), ("cif", Schedule(4, 2))],
+)
 @pytest.mark.parametrize("seed", range(2))
-def test_temporal_biases_make_every_step_right(seed: int, neuron: str) -> None:
-    trained, snn, look = converted(seed, neuron)
+def test_temporal_biases_make_every_step_right(seed: int, neuron: str, schedule: Schedule) -> None:
+    trained, snn, look = converted(seed, neuron, schedule)
     plain = apply(CorrectSpikingResidual(rounds=8), snn, look)
     after = apply(CorrectSpikingResidual(temporal=True, rounds=8), snn, look)
     before, without, now = (Residuals(trained, g, images_of(look), look.schedule) for g in (snn, plain, after))
     assert now.mean("steps") < 0.5 * before.mean("steps")
     assert now.mean("steps") < 0.5 * without.mean("steps"), "it is not the temporal bias that helps"
+    assert now.mean("current") < 0.5 * before.mean("current")
     for name in snn.ops(Neuron):
         bias = after.nodes[f"{name}_temporal_bias"].op
         assert isinstance(bias, TemporalBias)
@@ -596,10 +613,31 @@ def test_all_corrections_can_be_made_twice() -> None:
     assert {len(op.shift) for op in longer.ops(TemporalBias).values()} == {7}
 
 
-def test_neurons_without_channels_are_corrected_as_one() -> None:
+def test_a_bias_that_comes_later_goes_before_the_temporal_one() -> None:
+    net = Network((3, 6, 6), seed=1)
+    by_shift_of_a_shared_layer(net)
+    trained = NormalizeActivations()(net.graph(), calibration(net.graph()))
+    look = look_at(trained, normal(64, 3, 6, 6), Schedule(3))
+    snn = SubstituteNeurons("if")(CalibrateThresholds()(trained, look), look)
+    for options in ({"bias": False}, {}, {}):
+        snn = apply(CorrectSpikingResidual(temporal=True, **options), snn, look)
+    assert [type(snn.op(name)) for name in list(snn.nodes)[2:5]] == [ops.Affine, TemporalBias, neurons["if"]]
+    assert len(snn.ops(TemporalBias)) == 1
+
+
+def reshaped(net: Network) -> str:
+    return net.add(ops.Reshape((6, 2, 4)), net.conv("x", 3))
+
+
+def reshaped_in_a_sum(net: Network) -> str:
+    halving = ops.Conv(net.random(6, 3, 1, 1), None, (2, 1), (0, 0, 0, 0), (1, 1))
+    return net.add(ops.Add(), reshaped(net), net.add(halving, "x"))
+
+
+@pytest.mark.parametrize("build", [reshaped, reshaped_in_a_sum], ids=lambda build: build.__name__)
+def test_neurons_without_channels_are_corrected_as_one(build: Callable[[Network], str]) -> None:
     net = Network((3, 4, 4))
-    net.add(ops.Reshape((4, 3, 4)), net.conv("x", 3, name="layer"))
-    net.add(ops.Relu(), name="a")
+    net.add(ops.Relu(), build(net), name="a")
     net.linear(net.flat("a"), 2)
     trained = NormalizeActivations()(net.graph(), calibration(net.graph()))
     look = look_at(trained, normal(64, 3, 4, 4), Schedule(3))
@@ -608,7 +646,8 @@ def test_neurons_without_channels_are_corrected_as_one() -> None:
     after = apply(CorrectSpikingResidual(temporal=True), snn, look)
     assert after.ops(Neuron)["a"].potential.numel() == 1
     assert after.ops(TemporalBias)["a_temporal_bias"].shift.shape == (3, 1, 1, 1)
-    assert after.op("layer") is snn.op("layer"), "its bias would shift channels that are none here"
+    # The bias of a layer would shift channels, which are none here.
+    assert set(after.changes(snn)) == {"a", "a_shift", "a_temporal_bias"}
     before, now = (Residuals(trained, g, images_of(look), look.schedule) for g in (snn, after))
     assert now.mean("output") < 0.5 * before.mean("output")
 
