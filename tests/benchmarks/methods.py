@@ -124,8 +124,8 @@ def large() -> Figures:
     return figures
 
 
-# How a number of steps in all is divided; for the consistent neuron as tests/benchmarks/splits.py found on training
-# images, for the others as their papers do.
+# How a number of steps in all is divided: a step of sleep for the consistent neuron, whose best share of sleep
+# tests/benchmarks/splits.py looks for on training images, and a quarter for those that rehearse.
 SPLITS: dict[str, Callable[[int], Schedule]] = {
     "if": Schedule,
     "dual-threshold": Schedule,

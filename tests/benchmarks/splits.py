@@ -3,7 +3,7 @@
 python tests/benchmarks/splits.py [--quick]
 
 Thresholds and weights are those of the quick recipe on the calibration images; what is printed is the agreement with
-the trained network, in %, on training images that the calibration has not seen. The synchronous recipe rests on it.
+the trained network, in %, on training images that the calibration has not seen.
 """
 
 from snnc import process
