@@ -10,11 +10,13 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     InputShape,
+    Output,
     PartFlag,
     PreprocessingFlags,
     ReadingFlags,
     RecipeFlags,
     ReportFile,
+    TrainedModel,
     check_outputs,
     shape,
 )
@@ -23,16 +25,8 @@ from snnc.cli.outcome import deliver, report_beside
 
 @commands.register("convert")
 def convert(
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="MODEL", show_default=False, help="An ONNX or TorchScript file. Default: model in snnc.yaml."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the model's name, in this folder."),
-    ] = None,
+    model: TrainedModel = None,
+    output: Output = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Calibrate in the same go, on a folder of images or an array file."),

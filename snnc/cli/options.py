@@ -31,6 +31,16 @@ Artifact = Annotated[
         help="The converted network. Default: that of the model in snnc.yaml, or the only .snn file in the folder.",
     ),
 ]
+TrainedModel = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="MODEL", show_default=False, help="An ONNX or TorchScript file. Default: model in snnc.yaml."
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the model's name, in this folder."),
+]
 InputShape = Annotated[
     str | None,
     typer.Option(metavar="3,32,32", help="Shape of one sample without the batch, where the model does not say it."),

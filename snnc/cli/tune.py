@@ -15,9 +15,11 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     InputShape,
+    Output,
     PreprocessingFlags,
     ReadingFlags,
     ReportFile,
+    TrainedModel,
     check_outputs,
     required_data,
     shape,
@@ -37,12 +39,7 @@ _MAX_DROP = 1.0
 
 @commands.register("tune")
 def tune(
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="MODEL", show_default=False, help="An ONNX or TorchScript file. Default: model in snnc.yaml."
-        ),
-    ] = None,
+    model: TrainedModel = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -70,10 +67,7 @@ def tune(
         typer.Option(help="Only networks whose layers all fire at once, or whose layers wait for the one before."),
     ] = None,
     prefer: Annotated[Literal["energy", "steps"], typer.Option(help="What makes a network cheap.")] = "energy",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the model's name, in this folder."),
-    ] = None,
+    output: Output = None,
     input_shape: InputShape = None,
     save_recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the chosen recipe with every option spelled out.")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from snnc.ir import Graph, Node
+from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Weighted
 
@@ -22,15 +22,16 @@ class Unit:
 
 
 def units(graph: Graph) -> tuple[Unit, ...]:
-    """Return the smallest units that hold weights and end with an activation, in order; what is left over is the last.
+    """Return the smallest units that hold weights and end with an activation, or with the network, in order.
 
-    A network with several inputs or outputs has no point that a single value crosses before or behind them.
+    What follows the last of them without weights is in none. A network with several inputs or outputs has no point that
+    a single value crosses before or behind them.
     """
     found: list[Unit] = []
     entry, inside = "", list[str]()
-    for node in _cut_into_segments(graph):
-        inside += node
-        name = node[-1]
+    for segment in _cut_into_segments(graph):
+        inside += segment
+        name = segment[-1]
         if not entry:
             entry, inside = name, []
             continue
@@ -48,8 +49,7 @@ def _cut_into_segments(graph: Graph) -> list[list[str]]:
     segments: list[list[str]] = []
     inside: list[str] = []
     live: set[str] = set()
-    nodes: list[Node] = list(graph.nodes.values())
-    for index, node in enumerate(nodes):
+    for index, node in enumerate(graph.nodes.values()):
         inside.append(node.name)
         live = {name for name in live if last_use[name] > index or name in graph.outputs}
         if node.name in last_use or node.name in graph.outputs:
