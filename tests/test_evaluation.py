@@ -103,6 +103,7 @@ def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
     def codes(made: Conversion) -> set[str]:
         return {finding.code for finding in made.findings}
 
+    assert "nothing-learned" in codes(converted("default", timesteps=2, overrides=["passes.distill.steps=1"]))
     assert "idle-steps" in codes(converted(timesteps=2, sleep=3))
     assert "no-rehearsal" in codes(converted(timesteps=2, neuron="srp"))
     rehearsed = converted(timesteps=2, neuron="cos", overrides=["rehearsal=2"])

@@ -460,8 +460,8 @@ def same(one: Graph, other: Graph) -> bool:
     return len(tensors[0]) == len(tensors[1]) and all(map(torch.equal, *tensors))
 
 
-RECONSTRUCT = ReconstructUnits(steps=40, batch_size=32, learning_rate=3e-3)
-DISTILL = Distill(epochs=20, batch_size=32, learning_rate=3e-3)
+RECONSTRUCT = ReconstructUnits(steps=40, batch_size=32, learning_rate=0.02)
+DISTILL = Distill(epochs=20, batch_size=32, learning_rate=0.05)
 TRAININGS: dict[str, Pass] = {"reconstruct-units": RECONSTRUCT, "distill": DISTILL}
 
 
@@ -523,7 +523,7 @@ def test_distillation_never_ends_worse_on_what_it_holds_out() -> None:
     helped = dataclasses.replace(DISTILL, batch_size=16)(graph, look)
     before, after = (error(g, trained, held, Schedule(1)) for g in (graph, helped))
     assert after < before
-    spoil = Distill(epochs=5, batch_size=16, learning_rate=3.0)
+    spoil = Distill(epochs=5, batch_size=16, learning_rate=100.0)
     fine = CalibrateThresholds()(trained, dataclasses.replace(look, schedule=Schedule(32)))
     assert spoil(fine, look) is fine
     # Where nothing can be held out, the last state is returned, however bad it is.

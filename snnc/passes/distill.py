@@ -41,14 +41,15 @@ class Distill(Pass):
 
     Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
     the images is held out: the state with the least error there, the one at the start included, is what is returned.
-    ``epochs`` over the images, at most ``steps`` steps. The finer the levels are, the less may change at once:
-    ``learning_rate`` is divided by the number of time steps. Without images nothing is done.
+    ``epochs`` over the images, at most ``steps`` steps. ``learning_rate`` is the share of a layer's size that a step may
+    change, divided by the number of time steps: the finer the levels are, the less may change at once. Without images
+    nothing is done.
     """
 
     epochs: int = 40
-    steps: int = 2000
+    steps: int = 4000
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 0.06
     features: bool = True
     augment: bool = True
     seed: int = 0

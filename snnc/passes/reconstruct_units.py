@@ -35,13 +35,13 @@ from snnc.training.units import Unit, units
 class ReconstructUnits(Pass):
     """Adjust weights, biases and thresholds of one unit after the other, before neurons are substituted.
 
-    ``steps`` of ``batch_size`` images for each unit; ``weights: false`` trains thresholds alone. Without images
-    nothing is done.
+    ``steps`` of ``batch_size`` images for each unit, each of which changes at most ``learning_rate`` of a layer's size;
+    ``weights: false`` trains thresholds alone. Without images nothing is done.
     """
 
     steps: int = 300
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.015
     weights: bool = True
     seed: int = 0
 

@@ -20,6 +20,7 @@ def find(conversion: Conversion, layers: tuple[Layer, ...], connections: dict[st
     """Return the findings on a conversion, most severe first, each once."""
     found = [
         *_on_calibration(conversion),
+        *_on_passes(conversion),
         *_on_timesteps(conversion),
         *_on_schedule(conversion),
         *_on_operations(conversion.snn, connections),
@@ -74,6 +75,20 @@ def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
     elif calibration["images"] < _FEW_IMAGES:
         images = calibration["images"]
         yield Finding("few-images", "warning", "", f"calibrated on {images} images only", f"give {_FEW_IMAGES} or more")
+
+
+def _on_passes(conversion: Conversion) -> Iterator[Finding]:
+    if conversion.provenance.get("calibration") is None:
+        return
+    for applied in conversion.applied:
+        if applied.name == "distill" and not applied.changed:
+            yield Finding(
+                "nothing-learned",
+                "info",
+                "",
+                "training reached nothing better than its start on the images held out, and was undone",
+                "give more images or steps; expected where the start is exact",
+            )
 
 
 def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:
