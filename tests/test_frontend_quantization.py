@@ -99,7 +99,8 @@ def test_spelling(spelling: str, opset: int, tmp_path: Path) -> None:
     assert op.levels == levels
     last = SPELLINGS[spelling][-1][0]
     assert (name, model.graph.nodes[name].source) == (f"the_{last}_y", f"the/{last}/y")
-    assert bool(model.graph.ops(ops.Affine)) == (spelling == "plain-floor")
+    assert not model.graph.ops(ops.Affine)
+    assert op.potential == (0 if spelling == "plain-floor" else 0.5)
     if spelling not in ("channels",) and not spelling.startswith("bytes"):
         torch.testing.assert_close(op.ceiling, torch.tensor(2.5))
     assert [finding.code for finding in model.findings] == ["quantized-activations"]
@@ -124,6 +125,76 @@ def test_steps_that_differ_before_and_behind_become_scales(tmp_path: Path) -> No
     assert kinds == [ops.Input, ops.Affine, ops.QuantizedRelu, ops.Affine]
     ((op),) = model.graph.ops(ops.QuantizedRelu).values()
     assert (op.levels, float(op.ceiling)) == (8, 8.0)
+
+
+FROM = F([0.0, 0.25, 0.75]).reshape(3, 1, 1)
+
+
+def floored(*before: Step) -> list[Step]:
+    """Steps of a quarter of the ceiling, rounded down behind what is done to their number first."""
+    return [("Mul", F(4 / ALPHA)), *before, ("Floor",), ("Clip", ZERO, F(4)), ("Mul", F(ALPHA / 4))]
+
+
+def test_what_is_added_before_rounding_down_is_the_potential(tmp_path: Path) -> None:
+    model = parity(network(tmp_path / "m.onnx", floored(("Add", FROM))), SHAPE)
+    ((op),) = model.graph.ops(ops.QuantizedRelu).values()
+    assert torch.equal(op.potential, torch.from_numpy(FROM))
+    assert len(model.graph.nodes) == 2
+
+
+def test_a_bias_before_rounding_down_stays_a_node(tmp_path: Path) -> None:
+    for steps in (floored(("Add", FROM)), floored()):
+        model = parity(network(tmp_path / "m.onnx", [("Add", F(0.125)), *steps]), SHAPE)
+        assert [type(node.op) for node in model.graph.nodes.values()] == [ops.Input, ops.Affine, ops.QuantizedRelu]
+        ((op),) = model.graph.ops(ops.Affine).values()
+        assert op.shift == 0.125
+
+
+def test_what_no_neuron_starts_with_becomes_a_bias(tmp_path: Path) -> None:
+    model = parity(network(tmp_path / "m.onnx", floored(("Add", F([0.25, 1.5, -2]).reshape(3, 1, 1)))), SHAPE)
+    assert [type(node.op) for node in model.graph.nodes.values()] == [ops.Input, ops.Affine, ops.QuantizedRelu]
+    ((op),) = model.graph.ops(ops.QuantizedRelu).values()
+    assert op.potential.flatten().tolist() == [0.25, 0.5, 0.5]
+    ((shift),) = (affine.shift for affine in model.graph.ops(ops.Affine).values())
+    torch.testing.assert_close(shift.flatten(), torch.tensor([0, 1, -2.5]) * float(ALPHA / 4))
+
+
+SIGNED: dict[str, list[Step]] = {
+    "slope before the scale": [
+        ("Mul", F(LEVELS / ALPHA)),
+        ("Round",),
+        ("Clip", -LEVELS, LEVELS),
+        ("PRelu", F([0.1, 0.2, 0.3]).reshape(3, 1, 1)),
+        ("Mul", F(ALPHA / LEVELS)),
+    ],
+    "slope last": [
+        ("Div", ALPHA),
+        ("Clip", -ONE, ONE),
+        ("Mul", LEVELS),
+        ("Add", F(0.5)),
+        ("Floor",),
+        ("Div", LEVELS),
+        ("Mul", ALPHA),
+        ("PRelu", F([0.1, 0.2, 0.3]).reshape(1, 3, 1, 1)),
+    ],
+}
+
+
+@pytest.mark.parametrize("spelling", SIGNED)
+def test_a_slope_weighs_the_levels_below_zero(spelling: str, tmp_path: Path) -> None:
+    model = parity(network(tmp_path / "m.onnx", SIGNED[spelling]), SHAPE)
+    ((op),) = model.graph.ops(ops.QuantizedRelu).values()
+    assert len(model.graph.nodes) == 2
+    assert (op.levels, op.potential) == (7, 0.5)
+    torch.testing.assert_close(op.ceiling, torch.tensor(2.5))
+    assert op.slope is not None
+    torch.testing.assert_close(op.slope, torch.tensor([0.1, 0.2, 0.3]).reshape(3, 1, 1))
+
+
+def test_a_slope_behind_levels_from_zero_stays_a_node(tmp_path: Path) -> None:
+    slope = ("PRelu", F([0.1, 0.2, 0.3]).reshape(3, 1, 1))
+    model = parity(network(tmp_path / "m.onnx", [*SPELLINGS["textbook"], slope]), SHAPE)
+    assert [type(node.op) for node in model.graph.nodes.values()] == [ops.Input, ops.QuantizedRelu, ops.LeakyRelu]
 
 
 def test_two_in_a_row(tmp_path: Path) -> None:
@@ -154,6 +225,12 @@ BROKEN: dict[str, list[Step]] = {
     "no lower bound": [("Div", ALPHA), ("Mul", LEVELS), ("Round",), ("Div", LEVELS), ("Mul", ALPHA)],
     "symmetric": [("Div", ALPHA), ("Clip", F(-1), ONE), ("Mul", LEVELS), ("Round",), ("Div", LEVELS), ("Mul", ALPHA)],
     "starts at one": [("Clip", ONE, F(5)), ("Round",), ("Mul", F(2))],
+    "more below zero than above": [
+        ("Clip", F(-4), F(3)),
+        ("Round",),
+        ("PRelu", F([0.1, 0.2, 0.3]).reshape(3, 1, 1)),
+    ],
+    "two slopes": [("Clip", F(-3), F(3)), ("PRelu", F(0.1)), ("Round",), ("PRelu", F(0.1))],
     "signed bytes": [("QuantizeLinear", F(0.02), np.int8(0)), ("DequantizeLinear", F(0.02), np.int8(0))],
 }
 

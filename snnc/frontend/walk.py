@@ -12,6 +12,7 @@ from snnc.frontend.operators import operators
 from snnc.frontend.operators.linear import matrix_product_with_bias
 from snnc.frontend.quantization import staircases
 from snnc.frontend.reasons import reason
+from snnc.frontend.rectifiers import rectifiers
 from snnc.ir import Graph, Input, Node, Op
 
 FOLDED = "folded away"
@@ -118,6 +119,8 @@ def _is_read(file: OnnxGraph, value: str) -> bool:
 def _layers(file: OnnxGraph) -> Iterator[_Layer]:
     """Group the nodes into layers, in the order of their last nodes."""
     groups = [_Layer(found.members, (found.input,), found.express) for found in staircases(file)]
+    taken = {id(node) for group in groups for node in group.members}
+    groups += [_Layer(found.members, (found.input,), found.express) for found in rectifiers(file, taken)]
     groups += _biased_products(file)
     grouped = {id(node): group for group in groups for node in group.members}
     for node in file.nodes:
