@@ -37,6 +37,12 @@ class ModelError(SnncError):
     exit_code = 3
 
 
+class StoppedError(SnncError):
+    """A signal asked to stop, and what was reached by then is kept."""
+
+    exit_code = 130
+
+
 class GateError(SnncError):
     """A measured figure is worse than the user allows."""
 

@@ -20,8 +20,11 @@ def temporary_folder() -> Iterator[Path]:
         raise DataError(f"cannot keep temporary files: {error.strerror or error}", hint=hint) from None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written."""
+def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None:
+    """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written.
+
+    ``flag`` is what names another place on the command line.
+    """
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -36,7 +39,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        hint = "choose another place with --output, or free some space"
+        hint = f"choose another place with {flag}, or free some space"
         raise DataError(f"cannot write: {error.strerror}", place=str(path), hint=hint) from None
 
 

@@ -13,6 +13,7 @@ from snnc.errors import UsageError
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
 from snnc.schedule import Schedule, check_steps
+from snnc.training.settings import Training
 from snnc.validation import keys, parse, read_yaml
 
 # The keys of a recipe that count steps, with their defaults.
@@ -22,13 +23,14 @@ _SHIPPED = resources.files("snnc") / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A pipeline: passes in order, and the time steps they work for."""
+    """A pipeline: passes in order, the time steps they work for, and how a network is fine-tuned for them."""
 
     name: str
     timesteps: int
     passes: tuple[Pass, ...]
     sleep: int = 0
     rehearsal: int = 0
+    training: Training | None = None
 
     def __post_init__(self) -> None:
         check_steps(self.timesteps, self.sleep, self.rehearsal)
@@ -44,6 +46,7 @@ class Recipe:
             "name": self.name,
             **{name: getattr(self, name) for name in _STEPS},
             "passes": [{pass_name(p): options(p)} for p in self.passes],
+            **({} if self.training is None else {"training": options(self.training)}),
         }
 
     def to_yaml(self) -> str:
@@ -66,8 +69,8 @@ def load(
 ) -> Recipe:
     """Read a shipped recipe by name or a file by path, then apply what the user sets on top.
 
-    ``overrides`` are ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), or ``timesteps=N`` and the like. Raises
-    UsageError with the path into the recipe.
+    ``overrides`` are ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), ``training.OPTION=VALUE``, or ``timesteps=N``.
+    Raises UsageError with the path into the recipe.
     """
     if recipe in shipped():
         data, place = yaml.safe_load((_SHIPPED / f"{recipe}.yaml").read_text(encoding="utf-8")), ""
@@ -107,11 +110,12 @@ def from_plain(data: object, *, place: str = "") -> Recipe:
             raise UsageError(f"invalid value {number!r}", place=f"{prefix}{name}", hint="give a whole number")
     check_steps(**steps, prefix=prefix)
     built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
-    return Recipe(str(fields.get("name", "unnamed")), passes=built, **steps)
+    training = parse(Training, fields["training"], place=f"{prefix}training") if "training" in fields else None
+    return Recipe(str(fields.get("name", "unnamed")), passes=built, training=training, **steps)
 
 
-def options(step: Pass) -> dict[str, Any]:
-    """Return a pass's options as users write them."""
+def options(step: Pass | Training) -> dict[str, Any]:
+    """Return the options of a pass or of a training as users write them."""
     return {field.name.replace("_", "-"): _written(getattr(step, field.name)) for field in dataclasses.fields(step)}
 
 
@@ -176,8 +180,11 @@ def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
         raise UsageError(f"{text!r} is no YAML value", place=f"--set {path}", hint="quote it") from None
     if path.strip() in _STEPS:
         return {**data, path.strip(): value}
+    if len(parts) == 2 and parts[0] == "training":
+        return {**data, "training": {**(data.get("training") or {}), parts[1]: value}}
     if len(parts) != 3 or parts[0] != "passes":
-        raise UsageError(f"unknown option {path!r}", place="--set", hint="passes.PASS.OPTION=VALUE or timesteps=N")
+        hint = "passes.PASS.OPTION=VALUE, training.OPTION=VALUE or timesteps=N"
+        raise UsageError(f"unknown option {path!r}", place="--set", hint=hint)
     _, wanted, option = parts
     entries = [entry if isinstance(entry, Mapping) else {entry: {}} for entry in data.get("passes") or []]
     if not any(wanted in entry for entry in entries):

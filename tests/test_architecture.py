@@ -27,7 +27,7 @@ LAYERS = [
     {"recipe", "project"},
     {"pipeline"},
     {"evaluation"},
-    {"advisor"},
+    {"advisor", "finetuning"},
     {"cli"},
     {"__main__"},
 ]
@@ -41,6 +41,7 @@ RESERVED = {
     "click": ("cli/",),
     "rich": ("cli/", "report/terminal.py"),
     "PIL": ("data/",),
+    "kornia": ("training/variation.py",),
     "safetensors": ("artifact.py",),
     "pydantic": ("validation.py", "artifact.py"),
     "yaml": ("validation.py", "recipe.py", "cli/", "project.py"),

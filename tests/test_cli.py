@@ -4,8 +4,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 import snnc
 from snnc import cli
 from snnc.artifact import load_conversion
+from snnc.ops import QuantizedRelu
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits"
@@ -596,6 +599,65 @@ def test_an_interrupt_is_quiet(run: Run, artifact: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("snnc.artifact.load_conversion", interrupt)
     assert run("inspect") == (130, "", "")
+
+
+# Fine-tuning.
+
+TRAINED = ("--set", "training.augment=[crop]", "--timesteps", "2")
+
+
+def test_fine_tuning_writes_a_network_that_converts_exactly(run: Run, folder: Path):
+    project(folder)
+    data = ("--data", DIGITS / "test")
+    result = run("finetune", *data, "--epochs", "2", "--convert", "out.snn", "--log", "log.csv", "--json", *TRAINED)
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "log.csv", "model.tuned.onnx", "out.report.json", "out.snn", "snnc.yaml",
+    ]  # fmt: skip
+    made = load_conversion(Path("out.snn"))
+    assert made.reference is not None
+    assert {op.levels for op in made.reference.ops(QuantizedRelu).values()} == {2}
+    measured = run("evaluate", "out.snn", "--json").data()
+    assert measured["rows"][0]["agreement"] == 100
+    lines = (folder / "log.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith("epoch,step,learning_rate,loss,held_out_loss,held_out_accuracy")
+    shown = run("finetune", *data, "--epochs", "1", "-o", "t.onnx", *TRAINED)
+    assert "held out, after 1 epochs on 362 images" in shown.out
+    assert "next: snnc convert t.onnx --timesteps 2" in shown.out
+
+
+def test_errors_of_fine_tuning(run: Run, folder: Path):
+    project(folder)
+    data = ("--data", DIGITS / "test")
+    for arguments, code, parts in (
+        (("--data", DIGITS / "calibration"), 5, ("needs labels", "--data")),
+        ((*data, "--resume"), 2, ("no checkpoint", "model.tuned.onnx.checkpoint")),
+        ((*data, "--recipe", "quick", "--epochs", "3"), 2, ("nothing of training", "--recipe")),
+        ((*data, "--report", "r.json"), 2, ("--convert",)),
+        ((*data, "--epochs", "0"), 2, ("starts at 1", "training")),
+        ((*data, "--set", "training.epoch=2"), 2, ("unknown option", "epochs")),
+        ((*data, "--log", "no/log.csv"), 5, ("cannot write", "no/log.csv")),
+        ((*data, "--recipe", "qcfs"), 2, ("needs colors", "training.augment")),
+    ):
+        assert_error(run("finetune", *arguments), code, *parts)
+        assert sorted(path.name for path in folder.iterdir()) == ["snnc.yaml"], arguments
+
+
+def test_a_signal_stops_fine_tuning_with_a_checkpoint_to_go_on_from(run: Run, folder: Path):
+    project(folder)
+    command = [sys.executable, "-m", "snnc", "finetune", "--data", str(DIGITS / "test"), "--epochs", "2000", *TRAINED]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
+    deadline = time.monotonic() + 120
+    while not (folder / "model.tuned.onnx.checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.startswith("error: stopped after ") and "--resume" in err and err.count("\n") == 1
+    assert sorted(path.name for path in folder.iterdir()) == ["model.tuned.onnx.checkpoint", "snnc.yaml"]
+    again = ("finetune", "--data", DIGITS / "test", "--epochs", "3", *TRAINED)
+    assert_error(run(*again, "--resume"), 2, "another recipe")
+    assert_error(run(*again), 2, "checkpoint of an earlier training", "--resume")
 
 
 # How long it takes to answer.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnc import ops
 from snnc.calibration import Calibration
@@ -23,7 +23,8 @@ from snnc.passes.reconstruct_units import ReconstructUnits
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.run import run
 from snnc.schedule import Schedule
-from snnc.training.activations import quantized
+from snnc.training.activations import clipped as clipped_activation
+from snnc.training.activations import consistent, quantized
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
 from snnc.training.store import Store
@@ -139,6 +140,46 @@ def test_on_the_average_gradients_are_those_of_the_staircase_itself(slope: Tenso
     assert float(to_ceiling) / len(z) == pytest.approx((mean(0, 0.01) - mean(0, -0.01)) / 0.02, rel=1e-3)
 
 
+@pytest.mark.parametrize("slope", [None, torch.tensor(0.3).double()])
+def test_gradients_of_a_learnt_clip_are_those_of_the_table(slope: Tensor | None) -> None:
+    z = torch.tensor([-9.0, -2.0, -0.1, 0.0, 0.5, 1.7, 2.0, 2.1]).double().requires_grad_()
+    ceiling = torch.full_like(z, 2.0).detach().requires_grad_()
+    answer = clipped_activation(z, ceiling, slope)
+    torch.testing.assert_close(answer, clipped(z, ceiling, slope))
+    answer.sum().backward()
+    assert z.grad is not None and ceiling.grad is not None
+    factor = 0 if slope is None else float(slope)
+    assert z.grad.tolist() == [0, 0, factor, factor, 1, 1, 0, 0]
+    assert ceiling.grad.tolist() == [-factor, -factor, 0, 0, 0, 0, 1, 1]
+
+
+def test_between_the_edges_gradients_of_a_learnt_clip_are_finite_differences() -> None:
+    z = uniform(-3, 3, 400).double()
+    for ceiling in (1.3, 0.4):
+        clear = (z.abs() > 1e-3) & ((z - ceiling).abs() > 1e-3)
+        at, top = z.clone().requires_grad_(), torch.full_like(z, ceiling).requires_grad_()
+        clipped_activation(at, top).sum().backward()
+        assert at.grad is not None and top.grad is not None
+        fixed = top.detach()
+        wanted = slope_of(lambda x, top=fixed: clipped(x, top, None), z)
+        torch.testing.assert_close(at.grad[clear], wanted[clear])
+        wanted = slope_of(lambda top: clipped(z, top, None), top.detach())
+        torch.testing.assert_close(top.grad[clear], wanted[clear])
+
+
+@pytest.mark.parametrize("ceiling", [1.0, 2.5])
+def test_gradients_of_cqrelu_are_clipped_in_units_of_its_range(ceiling: float) -> None:
+    z = (torch.tensor([-0.1, 0.0, 0.3, 0.99, 1.0, 1.1]).double() * ceiling).requires_grad_()
+    answer = consistent(z, torch.tensor(ceiling).double(), 4, torch.tensor(0.0).double())
+    assert answer.tolist() == [0, 0, 0.25 * ceiling, 0.75 * ceiling, ceiling, ceiling], "rounded down"
+    arriving = torch.tensor([7.0, -7.0, 0.2, 0.4, -0.3, 7.0]).double()
+    answer.backward(arriving)
+    assert z.grad is not None
+    edge = 1 / ceiling
+    wanted = [0, max(-edge, -7), min(0.2, edge), min(0.4, edge), -0.3, 0]
+    assert z.grad.tolist() == pytest.approx(wanted)
+
+
 # Networks with parameters.
 
 
@@ -238,6 +279,53 @@ def test_every_parameter_learns() -> None:
             network({"x": normal(16, 3, 8, 8)}, graph.outputs)[graph.outputs[0]].square().sum().backward()
             for parameter in (*network.weights, *network.thresholds.values()):
                 assert parameter.grad is not None and parameter.grad.any()
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 5), (4, 7)])
+def test_batch_normalization_learns_as_that_of_torch(shape: tuple[int, ...]) -> None:
+    net = Network(shape)
+    name = net.norm(net.conv("x", 6))
+    graph = net.graph()
+    layer = net.nodes[-2].name
+    network = TrainableNetwork(graph, Schedule(1), [layer, name])
+    norm = graph.op(name)
+    assert isinstance(norm, ops.BatchNorm)
+    theirs = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(6, norm.epsilon)
+    theirs.load_state_dict(
+        {"weight": norm.scale, "bias": norm.shift, "running_mean": norm.mean, "running_var": norm.variance},
+        strict=False,
+    )
+    parameters = [network.layers[layer].weight, network.norms[name].scale, network.norms[name].shift]
+    weight, *_ = (tensor.detach().clone().requires_grad_() for tensor in parameters)
+    for seed in range(3):
+        x = normal(8, *shape, seed=seed)
+        found = network({"x": x}, [name])[name]
+        wanted = theirs(dataclasses.replace(graph.op(layer), weight=weight)(x))  # type: ignore[type-var]
+        torch.testing.assert_close(found, wanted)
+        gradients = torch.autograd.grad((found**3).sum(), parameters)
+        their_gradients = torch.autograd.grad((wanted**3).sum(), [weight, theirs.weight, theirs.bias])
+        for one, other in zip(gradients, their_gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+    learnt = network.graph().op(name)
+    assert isinstance(learnt, ops.BatchNorm)
+    torch.testing.assert_close(learnt.mean, theirs.running_mean)
+    torch.testing.assert_close(learnt.variance, theirs.running_var)
+    network.eval()
+    theirs.eval()
+    x = normal(8, *shape, seed=9)
+    torch.testing.assert_close(network({"x": x}, [name])[name], run(network.graph(), {"x": x[None]}, [name])[name][0])
+    assert graph.op(name) is norm, "the graph it was made of stays as it was"
+
+
+def test_the_state_of_a_network_is_all_there_is_to_it() -> None:
+    graph = random_network(2, quantized_activation)
+    first, second = (TrainableNetwork(graph, Schedule(3), trained_kinds(graph)) for _ in range(2))
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter += 0.05 * normal(*parameter.shape)
+    assert not same(first.graph(), second.graph())
+    second.load_state_dict(first.state_dict())
+    assert same(first.graph(), second.graph())
 
 
 def test_a_burst_neuron_learns_up_to_what_it_can_answer() -> None:

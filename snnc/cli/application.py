@@ -26,7 +26,7 @@ Three commands make a spiking network and measure it:
 \b
 What would be typed again goes into snnc.yaml: see snnc init.
 Exit codes: 0 ok, 1 internal error, 2 usage or recipe, 3 unsupported model,
-4 gate failed, 5 data problem, 6 verification mismatch.
+4 gate failed, 5 data problem, 6 verification mismatch, 130 stopped by a signal.
 """
 
 

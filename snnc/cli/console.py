@@ -56,13 +56,19 @@ class Terminal:
             yield lambda label, done, total: None
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         console = Console(stderr=True, markup=False, emoji=False)
         text = TextColumn("{task.description}", markup=False)
-        with Progress(
-            text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True
-        ) as p:
+        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as p:
             # One bar, of what is going on now: a pass hands over to the reading it asks for.
             task = p.add_task("")
 

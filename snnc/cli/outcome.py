@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snnc.cli.console import Terminal
 
@@ -22,8 +23,24 @@ def report_beside(output: Path) -> Path:
     return output.with_name(f"{output.stem}.report.json")
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a command did besides: in the machine form, as files already written, and in words."""
+
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[str] = ()
+    text: str = ""
+
+
 def deliver(
-    terminal: Terminal, conversion: Conversion, report: Report, output: Path, report_file: Path, *, strip: bool = False
+    terminal: Terminal,
+    conversion: Conversion,
+    report: Report,
+    output: Path,
+    report_file: Path,
+    *,
+    strip: bool = False,
+    beside: Beside = Beside(),
 ) -> None:
     """Write the .snn file and the report, and print the report."""
     from snnc.artifact import save_conversion
@@ -41,6 +58,8 @@ def deliver(
 
         from snnc.report.terminal import render
 
-        return Group(render(report), f"written: {output}, {report_file}")
+        lines = [beside.text] if beside.text else []
+        return Group(*lines, render(report), f"written: {', '.join(files)}")
 
-    terminal.show({"files": [str(output), str(report_file)], "report": json.loads(text)}, human)
+    files = [*beside.files, str(output), str(report_file)]
+    terminal.show({"files": files, "report": json.loads(text), **beside.plain}, human)

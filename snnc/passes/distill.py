@@ -41,9 +41,9 @@ class Distill(Pass):
 
     Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
     the images is held out: the state with the least error there, the one at the start included, is what is returned.
-    ``epochs`` over the images, at most ``steps`` steps. ``learning_rate`` is the share of a layer's size that a step may
-    change, divided by the number of time steps: the finer the levels are, the less may change at once. Without images
-    nothing is done.
+    ``epochs`` over the images, at most ``steps`` steps. ``learning_rate`` is the share of a layer's size that a step
+    may change, divided by the number of time steps: the finer the levels, the less may change at once. Without images,
+    or where the start is exact, nothing is done.
     """
 
     epochs: int = 40
@@ -81,6 +81,8 @@ class Distill(Pass):
         batch = min(self.batch_size, len(training))
         steps = min(self.steps, self.epochs * max(1, len(training) // batch))
         best, lowest = graph, compare.error(network, images, held_out, batch) if held else math.inf
+        if not lowest:
+            return graph
 
         def loss(chosen: Tensor) -> Tensor:
             shown = images[chosen]

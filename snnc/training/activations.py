@@ -1,4 +1,4 @@
-"""Quantized activations with straight-through gradients."""
+"""What stands in for activations while a network is trained: clipped or quantized, with straight-through gradients."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnc.ops import QuantizedRelu
+from snnc.ops import ClippedRelu, QuantizedRelu
 
 
 def quantized(
@@ -22,6 +22,48 @@ def quantized(
         value = QuantizedRelu(ceiling.detach(), levels, slope, potential)(z.detach())
     result: Tensor = _StraightThrough.apply(z, ceiling, value, slope)  # type: ignore[no-untyped-call]
     return result
+
+
+def clipped(z: Tensor, ceiling: Tensor, slope: Tensor | None = None) -> Tensor:
+    """Return the clipped ReLU of ``z`` with a ceiling that learns (Ho and Chang, ISCA 2021).
+
+    ∂a/∂z is 1 on (0, ceiling), else 0; ∂a/∂ceiling is 1 at and above the ceiling, else 0: QCFS with infinitely many
+    levels. With a ``slope`` the same holds below zero, times the slope.
+    """
+    value = ClippedRelu(ceiling.detach(), slope)(z.detach())
+    result: Tensor = _StraightThrough.apply(z, ceiling, value, slope)  # type: ignore[no-untyped-call]
+    return result
+
+
+def consistent(
+    z: Tensor, ceiling: Tensor, levels: int, potential: Tensor, slope: Tensor | None = None, value: Tensor | None = None
+) -> Tensor:
+    """Return the quantized ReLU of ``z``, with the gradients of CQReLU (CASC, Li et al., 2024).
+
+    In units of the ceiling, which does not learn: ∂a/∂z is 1 on [0, 1], else 0, and the gradient that arrives is
+    clipped to [−1, 1].
+    """
+    if value is None:
+        value = QuantizedRelu(ceiling.detach(), levels, slope, potential)(z.detach())
+    result: Tensor = _ClippedGradient.apply(z, ceiling.detach(), value, slope)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _ClippedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, ceiling: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.save_for_backward(z, ceiling, slope)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        z, ceiling, slope = ctx.saved_tensors
+        arriving = (gradient * ceiling).clamp_(-1, 1).div_(ceiling)
+        inside = (z >= (0 if slope is None else -ceiling)) & (z <= ceiling)
+        if slope is not None:
+            arriving = torch.where(z > 0, arriving, arriving * slope)
+        return arriving * inside, None, None, None
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -45,7 +45,7 @@ def minimize(
     if thresholds:
         groups.append((thresholds, _THRESHOLD_RATE))
     optimizer = torch.optim.Adam([{"params": tensors, "lr": learning_rate * size} for tensors, size in groups])
-    schedule = LambdaLR(optimizer, lambda step: _rate(step / steps))
+    schedule = LambdaLR(optimizer, lambda step: rising_cosine(step / steps, _WARM_UP))
     for step in range(steps):
         value = loss(next(batches))
         optimizer.zero_grad()
@@ -78,6 +78,7 @@ def _size(layer: Weighted) -> float:
     return float(layer.weight.detach().square().mean().sqrt())
 
 
-def _rate(done: float) -> float:
-    """Return the learning rate as a share of the highest."""
-    return min(1.0, (done + 1e-3) / _WARM_UP) * (1 + math.cos(math.pi * done)) / 2
+def rising_cosine(done: float, warm_up: float) -> float:
+    """Return the learning rate as a share of the highest, when a share of all steps is done: a rise, half a cosine."""
+    risen = min(1.0, (done + 1e-3) / warm_up) if warm_up else 1.0
+    return risen * (1 + math.cos(math.pi * done)) / 2

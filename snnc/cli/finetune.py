@@ -1,0 +1,183 @@
+"""snnc finetune."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from snnc import project
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+from snnc.cli.options import (
+    InputShape,
+    PreprocessingFlags,
+    RecipeFlags,
+    ReportFile,
+    TrainedModel,
+    check_outputs,
+    required_data,
+    shape,
+)
+from snnc.cli.outcome import Beside, deliver, report_beside
+from snnc.errors import UsageError
+
+if TYPE_CHECKING:
+    # Importing the library loads torch, which --help does without.
+    from rich.console import RenderableType
+
+    from snnc.finetuning import Tuned
+
+
+@dataclass(frozen=True)
+class TrainingFlags:
+    """The training settings that are changed most; --set training.OPTION=VALUE changes any."""
+
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="How often every image is shown.")] = None
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images to a step, of all processes.")] = None
+    learning_rate: Annotated[float | None, typer.Option(metavar="RATE", help="The highest learning rate.")] = None
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Draws the held-out tenth, the order, the noise.")] = (
+        None
+    )
+
+    def settings(self) -> list[str]:
+        """Return the flags that were given as settings of a recipe."""
+        given: dict[str, float | None] = {"epochs": self.epochs, "batch-size": self.batch_size}
+        given |= {"learning-rate": self.learning_rate, "seed": self.seed}
+        return [f"training.{name}={value}" for name, value in given.items() if value is not None]
+
+
+@commands.register("finetune")
+def finetune(
+    model: TrainedModel = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder with one sub-folder for each class, or an array file with x and y. "
+            "Default: calibration: data: in snnc.yaml.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="TUNED.onnx", help="Default: the model's name and .tuned.onnx."),
+    ] = None,
+    convert: Annotated[
+        Path | None, typer.Option(metavar="OUT.snn", help="Convert the tuned network in the same go.")
+    ] = None,
+    report_file: ReportFile = None,
+    input_shape: InputShape = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train; auto is a GPU where there is one.")
+    ] = "auto",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Written after every epoch and on a signal. Default: OUTPUT.checkpoint."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint, to the result of a run that was not stopped.")
+    ] = False,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write a line of figures for each epoch.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Use so many images only, spread evenly.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads that read images. Default: one per core, at most 8.")
+    ] = None,
+    *,
+    training: TrainingFlags,
+    recipe: RecipeFlags,
+    preprocessing: PreprocessingFlags,
+    terminal: Terminal,
+) -> None:
+    """Train a network on labelled images, so that it converts without further loss.
+
+    The result is an ordinary ONNX file whose activations are quantized, for snnc convert. A tenth of every class is
+    held out, and the epoch that gets most of it right is kept. Under torchrun, all processes train one network.
+    """
+    settings = project.read(Path())
+    model = settings.trained(model, "finetune")
+    images = required_data(data, "calibration", settings.calibration.data)
+    output = output or Path(f"{model.stem}.tuned.onnx")
+    checkpoint = checkpoint or output.with_name(f"{output.name}.checkpoint")
+    if report_file is not None and convert is None:
+        raise UsageError("a report is made by converting", place="--report", hint="give --convert OUT.snn as well")
+    spiking = [] if convert is None else [convert, report_file or report_beside(convert)]
+    check_outputs([output, checkpoint, *spiking, *([log] if log else [])], model)
+    if resume and not checkpoint.is_file():
+        hint = "start without --resume, or name the checkpoint with --checkpoint"
+        raise UsageError("there is no checkpoint to go on from", place=str(checkpoint), hint=hint)
+    if checkpoint.exists() and not resume:
+        hint = "go on from it with --resume, or remove it"
+        raise UsageError("there is a checkpoint of an earlier training", place=str(checkpoint), hint=hint)
+    sample_shape = shape(input_shape, settings)
+    how_images = preprocessing.resolve(settings)
+
+    from snnc import finetuning, pipeline
+    from snnc.export.onnx import onnx_model
+    from snnc.files import write_atomically
+    from snnc.recipe import override
+
+    how = recipe.resolve(settings)
+    finetuning.check_training(how)
+    how = override(how, overrides=training.settings())
+    reading = pipeline.Reading(workers=workers, limit=limit)
+    with terminal.progress() as progress:
+        tuned = finetuning.finetune(
+            model,
+            how,
+            data=images,
+            preprocessing=how_images,
+            input_shape=sample_shape,
+            reading=reading,
+            device=device,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+            after_epoch=(lambda history: None)
+            if log is None
+            else lambda history: write_atomically(log, _table(history)),
+        )
+    if not tuned.speaks:
+        return
+    write_atomically(output, onnx_model(tuned.graph).SerializeToString())
+    # Only what is finished needs no checkpoint any more.
+    checkpoint.unlink(missing_ok=True)
+    if convert is None:
+        files = [str(output), *([str(log)] if log else [])]
+        terminal.show({"files": files, "training": tuned.plain()}, lambda: _render(tuned, files, how.timesteps))
+        return
+    with terminal.progress() as progress:
+        conversion, report = pipeline.convert(
+            output, how, data=images, preprocessing=how_images, reading=reading, progress=progress
+        )
+    beside = Beside({"training": tuned.plain()}, [str(output)], _summary(tuned))
+    deliver(terminal, conversion, report, convert, spiking[1], beside=beside)
+
+
+def _table(history: Sequence[Mapping[str, float]]) -> bytes:
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(dict[str, Any](row) for row in history)
+    return text.getvalue().encode()
+
+
+def _summary(tuned: Tuned) -> str:
+    return (
+        f"{tuned.accuracy:.2f} % of {tuned.held_out} images held out, after {len(tuned.history)} epochs on "
+        f"{tuned.samples} images (before: {tuned.before:.2f} %)"
+    )
+
+
+def _render(tuned: Tuned, files: list[str], timesteps: int) -> RenderableType:
+    from rich.console import Group
+
+    following = f"next: snnc convert {files[0]} --timesteps {timesteps} --data FOLDER"
+    return Group(_summary(tuned), f"written: {', '.join(files)}", following)

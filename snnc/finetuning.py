@@ -1,0 +1,300 @@
+"""Fine-tune a trained network on labelled images, so that it converts without further loss."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnc.calibration import Calibration
+from snnc.data.dataset import Dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, PreconditionError, UsageError
+from snnc.evaluation import check_labels
+from snnc.files import temporary_folder
+from snnc.findings import Finding
+from snnc.ir import Graph
+from snnc.ops import HALF, BatchNorm, ClippedRelu, QuantizedRelu, Weighted
+from snnc.passes.balance_thresholds import BalanceThresholds
+from snnc.passes.calibrate_thresholds import CalibrateThresholds
+from snnc.passes.fold_batch_norm import FoldBatchNorm
+from snnc.passes.substitute_neurons import SubstituteNeurons
+from snnc.pipeline import Loaded, Progress, Reading, apply_recipe, opened, read_trained, silent
+from snnc.recipe import Recipe
+from snnc.run import chunk_size, predicted, run, stream
+from snnc.run.simulation import channels_last
+from snnc.schedule import Schedule
+from snnc.training.activations import consistent, quantized
+from snnc.training.checkpoint import load
+from snnc.training.network import TrainableNetwork
+from snnc.training.processes import Processes, joined
+from snnc.training.settings import Training
+from snnc.training.store import Store
+from snnc.training.trainer import Labelled, Noise, Trainer
+from snnc.training.variation import Variation
+
+# CQReLU rounds down: its neurons start empty (METHODS 1).
+_EMPTY = torch.tensor(0.0)
+# One of so many images of every class is held out.
+_TENTH = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A fine-tuned network, in the form it was trained in: batch normalization and quantized activations of its own.
+
+    Accuracies are in percent, on the images held out: that of the trained network before, and that of the best epoch.
+    ``history`` has a row for each epoch. Of several processes only one ``speaks``: writes and prints.
+    """
+
+    graph: Graph
+    before: float
+    accuracy: float
+    samples: int
+    held_out: int
+    history: tuple[Mapping[str, float], ...]
+    findings: tuple[Finding, ...]
+    speaks: bool
+
+    def plain(self) -> dict[str, Any]:
+        """Return what was reached as plain data, without the network."""
+        return {
+            "before": self.before,
+            "accuracy": self.accuracy,
+            "samples": self.samples,
+            "held_out": self.held_out,
+            "history": [dict(row) for row in self.history],
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def finetune(
+    model: Path,
+    recipe: Recipe,
+    *,
+    data: Path,
+    preprocessing: Preprocessing | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    reading: Reading | None = None,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+    after_epoch: Callable[[Sequence[Mapping[str, float]]], None] = lambda history: None,
+) -> Tuned:
+    """Train a network with the stand-ins that the recipe's ``training`` names in the place of its activations.
+
+    It starts from the thresholds that the recipe's passes calibrate, on all images. A tenth of every class is held out;
+    the epoch that gets most of those right is what is returned. With ``checkpoint``, the state is written there after
+    every epoch and when a signal asks to stop, and ``resume`` goes on from it to the same result (on a GPU, up to
+    rounding). ``after_epoch`` is told the history so far. Started by ``torchrun``, all processes train one network.
+
+    Raises UsageError where the recipe has no training, DataError where labels are missing or do not suffice.
+    """
+    settings = check_training(recipe)
+    how, reading = preprocessing or Preprocessing(), reading or Reading()
+    target = _device(device)
+    if resume and checkpoint is None:
+        raise UsageError("nothing to go on from", place="--resume", hint="name the checkpoint with --checkpoint")
+    trained = read_trained(model, input_shape)
+    shape = trained.graph.shapes[trained.graph.inputs[0]]
+    dataset = opened(data, how, shape, reading)
+    check_labels(dataset, trained.graph)
+    training, held_out = split(dataset, settings.seed)
+    variation = Variation(settings.augment, shape, how)
+    identity = {
+        "model": str(trained.file["sha256"]),
+        "data": f"{dataset.digest()} {_digest(dataset, training)}",
+        "recipe": json.dumps(recipe.plain(), sort_keys=True),
+        "preprocessing": json.dumps(asdict(how), sort_keys=True),
+    }
+    state = load(checkpoint, identity) if resume and checkpoint is not None else None
+    with joined(target) as processes, temporary_folder() as folder:
+        tell = progress if processes.first else silent
+        loaded = Loaded(dataset, reading, "reading images", tell)
+        start = starting(trained.graph, recipe, loaded, tell)
+        assert dataset.labels is not None
+        labelled = Labelled(Store(folder / "images", loaded.batches()), dataset.labels, training, held_out)
+        trainer = _trainer(
+            trained.graph,
+            start,
+            labelled,
+            settings,
+            recipe.schedule,
+            variation=variation,
+            processes=processes,
+            device=target,
+            identity=identity,
+            checkpoint=checkpoint,
+            progress=tell,
+            after_epoch=after_epoch,
+        )
+        outcome = trainer.train(state)
+        before = _accuracy(trained.graph, labelled)
+    return Tuned(
+        graph=outcome.graph.map_tensors(lambda tensor: tensor.cpu()),
+        before=before,
+        accuracy=outcome.accuracy,
+        samples=len(training),
+        held_out=len(held_out),
+        history=outcome.history,
+        findings=trained.findings,
+        speaks=processes.first,
+    )
+
+
+def check_training(recipe: Recipe) -> Training:
+    """Return how a recipe trains; raises UsageError where it says nothing of that."""
+    if recipe.training is None:
+        hint = "take one with a section training:, such as default, qcfs or error-compensation"
+        raise UsageError(f"the recipe {recipe.name} says nothing of training", place="--recipe", hint=hint)
+    return recipe.training
+
+
+def split(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the numbers of the images to train on and of a tenth of every class, at least one image, to hold out.
+
+    Raises DataError where there are no labels, a single class, or a class with one image only.
+    """
+    if dataset.labels is None:
+        hint = "give a folder with one sub-folder for each class, a labels.csv, or an .npz file with x and y"
+        raise DataError("fine-tuning needs labels", place="--data", hint=hint)
+    classes = torch.unique(dataset.labels)
+    if len(classes) == 1:
+        hint = "give images of every class"
+        raise DataError(f"all images have the label {int(classes[0])}", place="--data", hint=hint)
+    generator = torch.Generator().manual_seed(seed)
+    training, held_out = [], []
+    for label in classes:
+        members = (dataset.labels == label).nonzero().flatten()
+        if len(members) == 1:
+            hint = "give at least two of every class"
+            message = f"the label {int(label)} has one image, none of which can be held out"
+            raise DataError(message, place=dataset.name(int(members[0])), hint=hint)
+        members = members[torch.randperm(len(members), generator=generator)]
+        held = max(1, len(members) // _TENTH)
+        held_out.append(members[:held])
+        training.append(members[held:])
+    return torch.cat(training), torch.cat(held_out).sort().values
+
+
+def starting(graph: Graph, recipe: Recipe, samples: Loaded, progress: Progress) -> Graph:
+    """Return the network with the recipe's calibrated thresholds, batch normalization left to be trained.
+
+    Passes run up to the one that calibrates; the one that folds batch normalization is left out. Raises
+    PreconditionError where nothing is quantized then.
+    """
+    settings = check_training(recipe)
+    made = graph
+    for step in recipe.passes:
+        if not isinstance(step, FoldBatchNorm):
+            alone = replace(recipe, timesteps=settings.levels or recipe.timesteps, passes=(step,))
+            _, made, _ = apply_recipe(made, alone, samples, progress)
+        if isinstance(step, CalibrateThresholds | BalanceThresholds):
+            break
+    if not made.ops(QuantizedRelu):
+        hint = "take a recipe with calibrate-thresholds, and a network with ReLU activations"
+        raise PreconditionError("no activation has a threshold to train", place="passes", hint=hint)
+    return made.with_ops({name: _stand_in(op, settings) for name, op in made.ops(QuantizedRelu).items()})
+
+
+def _stand_in(op: QuantizedRelu, settings: Training) -> QuantizedRelu | ClippedRelu:
+    if settings.activation == "clip":
+        return ClippedRelu(op.ceiling, op.slope)
+    return replace(op, potential=_EMPTY if settings.activation == "cqrelu" else HALF)
+
+
+def _trainer(
+    reference: Graph,
+    start: Graph,
+    data: Labelled,
+    settings: Training,
+    schedule: Schedule,
+    *,
+    processes: Processes,
+    device: torch.device,
+    **others: Any,
+) -> Trainer:
+    kinds: tuple[type, ...] = (Weighted,)
+    if settings.batch_norm == "trainable":
+        kinds += (BatchNorm,)
+    if settings.activation != "cqrelu":
+        kinds += (QuantizedRelu, ClippedRelu)
+    noise = Noise(processes, device)
+    network = TrainableNetwork(
+        start.map_tensors(lambda tensor: tensor.to(device)),
+        schedule,
+        # What only other outputs are computed from learns nothing.
+        [name for name in start.ops(kinds) if name in start.ancestors(start.outputs[:1])],
+        stand_in=consistent if settings.activation == "cqrelu" else quantized,
+        disturbed=noise,
+        processes=processes,
+    )
+    on_device = reference.map_tensors(lambda tensor: tensor.to(device))
+    noisy = settings.activation == "noisy-qcfs"
+    return Trainer(
+        network,
+        on_device,
+        data,
+        settings,
+        noise=noise,
+        measured=_residuals(data, settings, device) if noisy else None,
+        processes=processes,
+        device=device,
+        **others,
+    )
+
+
+def _residuals(data: Labelled, settings: Training, device: torch.device) -> Callable[[Graph], dict[str, float]]:
+    """Return the function that measures how far IF neurons are from the activations they stand for.
+
+    For every layer the square root of the mean, over batches of the images held out, of the variance of what separates
+    the two (Huang et al., TNNLS 2025). Where a slope needs negative spikes, dual-threshold neurons stand in.
+    """
+    schedule = Schedule(settings.noise_steps)
+
+    def measured(graph: Graph) -> dict[str, float]:
+        names = list(graph.ops(QuantizedRelu))
+        spiking = SubstituteNeurons("if")(graph, Calibration(graph, None, schedule, {}))
+        (image,) = graph.inputs
+        variances: dict[str, list[float]] = {name: [] for name in names}
+        for part in torch.split(data.held_out, chunk_size(spiking, schedule)):
+            feeds = {image: channels_last(data.images[part].to(device)).unsqueeze(0)}
+            clean, fired = run(graph, feeds, names), run(spiking, feeds, names, schedule)
+            for name in names:
+                variances[name].append(float((clean[name] - fired[name]).var(correction=0)))
+        return {name: (sum(found) / len(found)) ** 0.5 for name, found in variances.items()}
+
+    return measured
+
+
+def _digest(dataset: Dataset, chosen: Tensor) -> str:
+    """Return the SHA-256 of which images are trained on, in their order: that of a labels.csv matters to it."""
+    return hashlib.sha256("\n".join(map(dataset.name, chosen.tolist())).encode()).hexdigest()
+
+
+def _accuracy(graph: Graph, data: Labelled) -> float:
+    batches = (data.images[part] for part in torch.split(data.held_out, 256))
+    (output, *_) = graph.outputs
+    found = torch.cat([predicted(signal[output][0]) for signal in stream(graph, batches, [output])])
+    return 100 * float((found == data.labels[data.held_out]).double().mean())
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("torch sees no GPU here", place="--device", hint="use --device cpu")
+        index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if index >= count:
+            hint = f"start at most {count} processes here, or use --device cpu"
+            raise UsageError(f"more processes than GPUs ({count})", place="--device", hint=hint)
+        torch.cuda.set_device(index)
+        return torch.device("cuda", index)
+    return torch.device(name)

@@ -1,0 +1,84 @@
+"""How a network is fine-tuned, as recipes write it down under ``training:``."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+# The largest number of single precision.
+_LARGEST = 3.4e38
+
+Augmentation = Literal["crop", "flip", "cutout", "autoaugment"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of a fine-tuning; thresholds are per channel or per layer as the recipe calibrates them."""
+
+    activation: Literal["clip", "qcfs", "noisy-qcfs", "cqrelu"] = "qcfs"
+    """What stands in for ReLU: a clip whose ceiling learns, QCFS, QCFS with noise as strong as the residual of the
+    spiking layers, or CQReLU, whose thresholds stay as they were calibrated."""
+
+    levels: int | None = None
+    """Levels of the quantized activations. Default: the time steps."""
+
+    epochs: int = 30
+    """How often the training images are shown, but for those that fill no whole step, others in every epoch."""
+
+    batch_size: int = 64
+    """Images to a step, all processes taken together."""
+
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum 0.9, or AdamW."""
+
+    learning_rate: float = 1e-3
+    """The highest learning rate, reached after ``warm_up``; half a cosine from there to zero."""
+
+    threshold_rate: float = 1.0
+    """The learning rate of the logarithms of thresholds, as a multiple of that of weights."""
+
+    weight_decay: float = 5e-4
+    """Of weights only: biases, thresholds and batch normalization do not decay."""
+
+    warm_up: float = 0.05
+    """The share of the steps in which the learning rate rises."""
+
+    augment: tuple[Augmentation, ...] = ("crop", "flip")
+    """How images are varied, in this order: crop (padded by an eighth), flip, autoaugment (the policy for CIFAR-10 of
+    Cubuk et al., CVPR 2019), cutout (a square of half the side)."""
+
+    distillation: float = 0.0
+    """The share of the loss that compares with the trained network; the rest is cross-entropy with the labels."""
+
+    temperature: float = 4.0
+    """The temperature at which outputs are compared with those of the trained network."""
+
+    batch_norm: Literal["trainable", "frozen"] = "trainable"
+    """Batch normalization goes on learning, or is taken as it is."""
+
+    noise_steps: int = 4
+    """Time steps at which the residual of spiking layers is measured for noisy-qcfs."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The precision of convolutions; auto is bfloat16 on a GPU that has it, else float32."""
+
+    seed: int = 0
+    """Of the held-out tenth, the order of images, augmentation and noise."""
+
+    def __post_init__(self) -> None:
+        counts = {
+            "levels": 1 if self.levels is None else self.levels,
+            "epochs": self.epochs,
+            "batch-size": self.batch_size,
+        }
+        for name, number in {**counts, "noise-steps": self.noise_steps}.items():
+            if number < 1:
+                raise ValueError(f"{name} starts at 1")
+        for name, value in (("learning-rate", self.learning_rate), ("temperature", self.temperature)):
+            if not 0 < value < _LARGEST:
+                raise ValueError(f"{name} must be positive and finite")
+        for name, value in (("weight-decay", self.weight_decay), ("threshold-rate", self.threshold_rate)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite, and not negative")
+        for name, value in (("warm-up", self.warm_up), ("distillation", self.distillation)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1")

@@ -1,0 +1,369 @@
+"""Train a network on labelled images, epoch after epoch, so that it can be stopped and taken up again."""
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, UsageError
+from snnc.ir import Graph
+from snnc.run import run
+from snnc.run.simulation import channels_last
+from snnc.training.checkpoint import Checkpoint, save
+from snnc.training.network import TrainableNetwork
+from snnc.training.optimization import rising_cosine
+from snnc.training.processes import Processes
+from snnc.training.settings import Training
+from snnc.training.store import Store
+from snnc.training.variation import Variation
+
+# Images at once where nothing is learnt.
+_IMAGES = 256
+_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images with labels, and which of them are trained on and which are held out."""
+
+    images: Store
+    labels: Tensor
+    training: Tensor
+    held_out: Tensor
+
+
+class Noise:
+    """Noise on activations, a − σ·ε with σ the residual of the spiking layer (Huang et al., TNNLS 2025)."""
+
+    def __init__(self, processes: Processes, device: torch.device) -> None:
+        self.strengths: dict[str, float] = {}
+        self._processes = processes
+        self._generator = Generator(device)
+
+    def reseed(self, seed: int) -> None:
+        """Begin the draws of another step."""
+        self._generator.manual_seed(seed)
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Return an activation's answer, disturbed."""
+        strength = self.strengths.get(name, 0.0)
+        if not strength:
+            return value
+        # Drawn for the images of all processes, so that their number changes nothing.
+        shape = (len(value) * self._processes.count, *value.shape[1:])
+        drawn = torch.randn(shape, generator=self._generator, device=value.device, dtype=torch.float32)
+        return value - strength * self._processes.share(drawn).to(value.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The best network, its accuracy in percent on the images held out, and a row of figures for each epoch."""
+
+    graph: Graph
+    accuracy: float
+    history: tuple[Mapping[str, float], ...]
+
+
+class Trainer:
+    """One training of one network.
+
+    ``reference`` is the trained network that is compared with, where ``settings`` ask for that. ``measured`` returns
+    the strength of the noise by activation, called after every epoch; None without noise. ``identity`` names what a
+    checkpoint belongs to. ``after_epoch`` is told the rows of the history so far.
+    """
+
+    def __init__(
+        self,
+        network: TrainableNetwork,
+        reference: Graph,
+        data: Labelled,
+        settings: Training,
+        *,
+        variation: Variation,
+        noise: Noise,
+        measured: Callable[[Graph], dict[str, float]] | None,
+        processes: Processes,
+        device: torch.device,
+        identity: dict[str, str],
+        checkpoint: Path | None,
+        progress: Callable[[str, int, int], None],
+        after_epoch: Callable[[Sequence[Mapping[str, float]]], None],
+    ) -> None:
+        self._network = network
+        self._reference = reference.map_tensors(channels_last)
+        self._data = data
+        self._settings = settings
+        self._variation = variation
+        self._noise = noise
+        self._measured = measured
+        self._processes = processes
+        self._device = device
+        self._identity = identity
+        self._path = checkpoint
+        self._progress = progress
+        self._after_epoch = after_epoch
+        self._batch = min(settings.batch_size, len(data.training))
+        if self._batch % processes.count:
+            hint = f"give a multiple of {processes.count}, the number of processes"
+            message = f"steps of {self._batch} images cannot be shared evenly"
+            raise UsageError(message, place="training.batch-size", hint=hint)
+        self._epoch_steps = max(1, len(data.training) // self._batch)
+        self._steps = self._epoch_steps * settings.epochs
+        self._optimizer = _optimizer(network, settings)
+        self._module: Any = (
+            network if processes.count == 1 else DistributedDataParallel(network, broadcast_buffers=False)
+        )
+        self._autocast = _precision(settings, device)
+        (self._image,) = reference.inputs
+        self._output = reference.outputs[0]
+        self._losses = 0.0
+        self._best: dict[str, Tensor] | None = None
+        self._score = (-math.inf, -math.inf)
+        self._history: list[dict[str, float]] = []
+        self._kept = False
+
+    def train(self, state: Checkpoint | None = None) -> Outcome:
+        """Train from the start, or from a state reached before.
+
+        Until the end, or until a signal asks to stop: StoppedError, after a checkpoint is written. Raises
+        PreconditionError, naming the layer, where the loss or the network is no longer finite.
+        """
+        step = 0 if state is None else self._resumed(state)
+        # The rate of step n is rate · rising_cosine(n / steps), whether it is the first one here or not.
+        schedule = LambdaLR(self._optimizer, self._rate)
+        schedule.last_epoch = step
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self._rate(step)
+        with _signals() as stop:
+            while step < self._steps:
+                epoch, index = divmod(step, self._epoch_steps)
+                if index == 0:
+                    self._losses = 0.0
+                asked = self._step(step, self._chosen(epoch, index), stopping=stop.is_set())
+                schedule.step()
+                step += 1
+                if step % self._epoch_steps == 0:
+                    self._finish(epoch, step)
+                    self._record(partial(self._save, step))
+                    self._record(partial(self._after_epoch, tuple(self._history)))
+                elif asked:
+                    self._record(partial(self._save, step))
+                if asked and step < self._steps:
+                    raise self._stopped(step)
+        assert self._best is not None
+        self._network.load_state_dict(self._best)
+        return Outcome(self._network.graph(), self._score[0], tuple(self._history))
+
+    def _stopped(self, step: int) -> StoppedError:
+        place = "" if self._path is None else str(self._path)
+        hint = "go on with --resume" if place else "give --checkpoint FILE to be able to go on"
+        return StoppedError(f"stopped after {step} of {self._steps} steps", place=place, hint=hint)
+
+    def _rate(self, step: int) -> float:
+        return rising_cosine(step / self._steps, self._settings.warm_up)
+
+    def _chosen(self, epoch: int, index: int) -> Tensor:
+        """Return the images of one step: each at most once an epoch, in an order of the epoch's own."""
+        generator = Generator().manual_seed(_seed(self._settings.seed, epoch, "order"))
+        order = self._data.training[torch.randperm(len(self._data.training), generator=generator)]
+        return order[index * self._batch : (index + 1) * self._batch]
+
+    def _step(self, step: int, chosen: Tensor, *, stopping: bool) -> bool:
+        """Learn from some images; returns whether any process was asked to stop."""
+        seed = _seed(self._settings.seed, step, "step")
+        self._noise.reseed(seed)
+        images = self._processes.share(self._variation(self._data.images[chosen].to(self._device), seed))
+        labels = self._processes.share(self._data.labels[chosen]).to(self._device)
+        self._network.train()
+        loss = self._loss(channels_last(images), labels)
+        # All processes have to agree on what comes next.
+        told = self._processes.mean(torch.stack([loss.detach(), loss.new_tensor(float(stopping))]))
+        value, asked = float(told[0]), bool(told[1] > 0)
+        if not math.isfinite(value):
+            raise self._diverged(images)
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        self._check(images)
+        self._losses += value
+        done = step % self._epoch_steps + 1
+        shown = f"{self._score[0]:.1f} %" if self._history else "-"
+        epoch = f"epoch {step // self._epoch_steps + 1}/{self._settings.epochs}"
+        self._progress(f"{epoch}, loss {self._losses / done:.3f}, held out {shown}", step + 1, self._steps)
+        return asked
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        share, temperature = self._settings.distillation, self._settings.temperature
+        with self._autocast():
+            outputs = _scores(self._module({self._image: images}, (self._output,))[self._output])
+        loss = F.cross_entropy(outputs, labels) * (1 - share)
+        if share:
+            wanted = run(self._reference, {self._image: images.unsqueeze(0)}, [self._output])[self._output][0]
+            found, goal = (F.log_softmax(t / temperature, 1) for t in (outputs, _scores(wanted)))
+            distance = F.kl_div(found, goal, log_target=True, reduction="batchmean")
+            loss = loss + distance * temperature**2 * share
+        return loss
+
+    @torch.no_grad()
+    def _finish(self, epoch: int, step: int) -> None:
+        """Look at the images held out, keep the network where it is the best so far, and measure the noise anew."""
+        self._network.eval()
+        found = torch.zeros(2, device=self._device, dtype=torch.float64)
+        for part in torch.split(self._data.held_out, _IMAGES):
+            images = channels_last(self._data.images[part].to(self._device))
+            labels = self._data.labels[part].to(self._device)
+            outputs = _scores(self._network({self._image: images}, (self._output,))[self._output])
+            found[0] += (outputs.argmax(1) == labels).sum()
+            found[1] += F.cross_entropy(outputs, labels, reduction="sum")
+        # All processes look at the same images; that they round alike is not said.
+        right, lost = (self._processes.mean(found) / len(self._data.held_out)).tolist()
+        self._check(self._data.images[self._data.held_out[:_IMAGES]].to(self._device), lost)
+        if (100 * right, -lost) > self._score:
+            self._score = 100 * right, -lost
+            self._best = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
+        if self._measured is not None:
+            measured = self._measured(self._network.graph())
+            agreed = self._processes.mean(torch.tensor(list(measured.values()), device=self._device)).tolist()
+            self._noise.strengths = dict(zip(measured, agreed, strict=True))
+        row = {
+            "epoch": float(epoch + 1),
+            "step": float(step),
+            "learning_rate": self._settings.learning_rate * self._rate(step - 1),
+            "loss": self._losses / self._epoch_steps,
+            "held_out_loss": lost,
+            "held_out_accuracy": 100 * right,
+        }
+        if self._noise.strengths:
+            row["noise"] = sum(self._noise.strengths.values()) / len(self._noise.strengths)
+        self._history.append(row)
+
+    def _record(self, write: Callable[[], None]) -> None:
+        """Let the first process write, and all of them fail where it fails."""
+        failure: SnncError | None = None
+        if self._processes.first:
+            try:
+                write()
+            except SnncError as error:
+                failure = error
+        failed = self._processes.mean(torch.tensor(float(failure is not None), device=self._device))
+        if failure is not None:
+            raise failure
+        if failed > 0:
+            raise DataError("the first process could not write", hint="see its message")
+
+    def _save(self, step: int) -> None:
+        if self._path is None:
+            return
+        self._kept = True
+        save(
+            Checkpoint(
+                identity=self._identity,
+                step=step,
+                network=self._network.state_dict(),
+                optimizer=self._optimizer.state_dict(),
+                best=self._best,
+                score=self._score,
+                losses=self._losses,
+                noise=self._noise.strengths,
+                history=self._history,
+            ),
+            self._path,
+        )
+
+    def _resumed(self, state: Checkpoint) -> int:
+        self._network.load_state_dict(state.network)
+        self._optimizer.load_state_dict(state.optimizer)
+        self._best, self._score, self._losses = state.best, state.score, state.losses
+        self._noise.strengths, self._history = dict(state.noise), list(state.history)
+        self._kept = True
+        return state.step
+
+    def _check(self, images: Tensor, loss: float = 0.0) -> None:
+        """Raise PreconditionError where the network, or what it just lost, is no longer finite."""
+        finite = torch.stack([tensor.isfinite().all() for tensor in self._network.state_dict().values()]).all()
+        if not finite or not math.isfinite(loss):
+            raise self._diverged(images)
+
+    def _diverged(self, images: Tensor) -> PreconditionError:
+        """Return the error that names the first layer that is no longer finite."""
+        kept = f"the last checkpoint is kept in {self._path}; " if self._kept else ""
+        hint = f"{kept}set a smaller rate: --set training.learning-rate=RATE"
+        state = self._network.state_dict()
+        broken = [key.partition(":")[0] for key, tensor in state.items() if not bool(tensor.isfinite().all())]
+        if not broken:
+            now = self._network.graph()
+            values = run(now, {self._image: channels_last(images).unsqueeze(0)}, now.nodes)
+            broken = [name for name in now.nodes if not bool(values[name].isfinite().all())]
+        place = broken[0] if broken else self._output
+        return PreconditionError("the loss is no longer a number", place=place, hint=hint)
+
+
+def _scores(output: Tensor) -> Tensor:
+    """Return a score for every class: those of the output or, where it is one number, zero and that number."""
+    scores = output.flatten(1).float()
+    return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
+
+
+def _optimizer(network: TrainableNetwork, settings: Training) -> Optimizer:
+    """Return the optimizer: weights decay, nothing else does."""
+    decaying = [layer.weight for layer in network.layers.values()]
+    steady = [layer.bias for layer in network.layers.values() if layer.bias is not None]
+    steady += [tensor for norm in network.norms.values() for tensor in (norm.scale, norm.shift)]
+    groups = [
+        {"params": decaying, "weight_decay": settings.weight_decay},
+        {"params": steady, "weight_decay": 0.0},
+        {
+            "params": list(network.thresholds.values()),
+            "weight_decay": 0.0,
+            "lr": settings.learning_rate * settings.threshold_rate,
+        },
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "sgd":
+        return SGD(groups, lr=settings.learning_rate, momentum=_MOMENTUM)
+    return AdamW(groups, lr=settings.learning_rate)
+
+
+def _precision(settings: Training, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if settings.precision == "bfloat16" or (settings.precision == "auto" and able):
+        return lambda: torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def _seed(seed: int, number: int, purpose: str) -> int:
+    """Return a seed of its own for every step or epoch, so that a training taken up again draws what it would have."""
+    return (seed * 1_000_003 + number * 2 + (purpose == "step")) % 2**63
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Turn the signals that ask to stop into an event, as long as this lasts; a second one stops at once."""
+    asked = threading.Event()
+    before: dict[signal.Signals, Any] = {}
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+    # Only the main thread may handle signals.
+    if threading.current_thread() is threading.main_thread():
+        before |= {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

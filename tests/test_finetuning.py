@@ -1,0 +1,498 @@
+"""Fine-tuning with labels: what it starts from, what it ends with, and that it can be stopped, shared and resumed."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from snnc import finetuning, ops, pipeline, recipe
+from snnc.data.dataset import open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, PreconditionError, StoppedError, UsageError
+from snnc.export.onnx import onnx_model
+from snnc.finetuning import Tuned
+from snnc.neurons import Neuron
+from snnc.pipeline import Reading
+from snnc.recipe import Recipe
+from snnc.training import trainer
+from snnc.training.checkpoint import load
+from snnc.training.processes import ALONE, Processes
+from snnc.training.settings import Training
+from snnc.training.trainer import Noise
+from snnc.training.variation import Variation
+from tests.support import Network, normal
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+SHORT = Training(epochs=3, batch_size=48, augment=("crop",), learning_rate=2e-3)
+
+
+def how(training: Training = SHORT, timesteps: int = 2, name: str = "quick") -> Recipe:
+    return dataclasses.replace(recipe.load(name, timesteps=timesteps), training=training)
+
+
+def tuned(training: Training = SHORT, **options: object) -> Tuned:
+    made = how(training, options.pop("timesteps", 2))  # type: ignore[arg-type]
+    data = options.pop("data", DIGITS / "test")
+    return finetuning.finetune(
+        DIGITS / "model.onnx",
+        made,
+        data=data,  # type: ignore[arg-type]
+        preprocessing=PREPROCESSING,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def same(one: Tuned, other: Tuned) -> bool:
+    tensors = [[t for node in r.graph.nodes.values() for t in node.op.tensors().values()] for r in (one, other)]
+    return len(tensors[0]) == len(tensors[1]) and all(map(torch.equal, *tensors)) and one.history == other.history
+
+
+# What it does.
+
+
+@pytest.mark.parametrize("activation", ["clip", "qcfs", "noisy-qcfs", "cqrelu"])
+def test_training_lowers_the_loss_and_keeps_its_activations(activation: str) -> None:
+    settings = dataclasses.replace(SHORT, activation=activation, epochs=4)  # type: ignore[arg-type]
+    result = tuned(settings, timesteps=3)
+    losses = [row["loss"] for row in result.history]
+    assert losses[-1] < 0.8 * losses[0]
+    assert result.accuracy == max(row["held_out_accuracy"] for row in result.history)
+    assert result.accuracy >= 90
+    kind = ops.ClippedRelu if activation == "clip" else ops.QuantizedRelu
+    found = result.graph.ops(kind)
+    assert found and not result.graph.ops(ops.Relu)
+    for op in found.values():
+        if isinstance(op, ops.QuantizedRelu):
+            assert op.levels == 3
+            assert float(op.potential) == (0 if activation == "cqrelu" else 0.5)
+    assert ("noise" in result.history[-1]) == (activation == "noisy-qcfs")
+    assert result.samples + result.held_out == 400
+
+
+def test_thresholds_learn_unless_their_range_is_fixed() -> None:
+    read = pipeline.read_trained(DIGITS / "model.onnx").graph
+    samples = pipeline.Loaded(open_dataset(DIGITS / "test", PREPROCESSING, (1, 8, 8)), Reading(), "", pipeline.silent)
+    for activation, per in (("qcfs", "channel"), ("qcfs", "layer"), ("cqrelu", "channel")):
+        settings = dataclasses.replace(SHORT, activation=activation, epochs=1)  # type: ignore[arg-type]
+        per_layer = recipe.override(how(settings), overrides=[f"passes.calibrate-thresholds.per={per}"])
+        start = finetuning.starting(read, per_layer, samples, pipeline.silent)
+        result = finetuning.finetune(
+            DIGITS / "model.onnx", per_layer, data=DIGITS / "test", preprocessing=PREPROCESSING
+        )
+        for name, before in start.ops(ops.QuantizedRelu).items():
+            after = result.graph.op(name)
+            assert isinstance(after, ops.QuantizedRelu)
+            assert after.ceiling.shape == before.ceiling.shape
+            assert (before.ceiling.numel() == 1) == (per == "layer")
+            assert torch.allclose(after.ceiling, before.ceiling, rtol=1e-5) == (activation == "cqrelu")
+        assert set(start.ops(ops.BatchNorm)) == set(read.ops(ops.BatchNorm)), "folded at conversion only"
+
+
+def test_batch_normalization_is_trained_or_left_alone() -> None:
+    read = pipeline.read_trained(DIGITS / "model.onnx").graph
+    assert read.ops(ops.BatchNorm)
+    for kind in ("trainable", "frozen"):
+        result = tuned(dataclasses.replace(SHORT, batch_norm=kind, epochs=1))  # type: ignore[arg-type]
+        for name, before in read.ops(ops.BatchNorm).items():
+            after = result.graph.op(name)
+            assert isinstance(after, ops.BatchNorm)
+            assert torch.equal(after.mean, before.mean) == (kind == "frozen")
+            assert torch.equal(after.scale, before.scale) == (kind == "frozen")
+
+
+def test_options_change_the_training() -> None:
+    plain = tuned(dataclasses.replace(SHORT, epochs=1))
+    assert same(plain, tuned(dataclasses.replace(SHORT, epochs=1)))
+    for change in (
+        {"optimizer": "sgd"},
+        {"distillation": 0.5},
+        {"seed": 1},
+        {"augment": ()},
+        {"augment": ("flip", "cutout")},
+        {"threshold_rate": 0.0},
+        {"weight_decay": 0.5},
+        {"warm_up": 0.5},
+        {"levels": 5},
+        {"precision": "bfloat16"},
+    ):
+        other = tuned(dataclasses.replace(SHORT, epochs=1, **change))  # type: ignore[arg-type]
+        assert not same(plain, other), change
+
+
+@pytest.mark.parametrize("neuron", ["two-phase", "cif"])
+def test_a_tuned_network_converts_without_further_loss(neuron: str, tmp_path: Path) -> None:
+    file = tmp_path / "tuned.onnx"
+    result = tuned()
+    file.write_bytes(onnx_model(result.graph).SerializeToString())
+    made, _ = pipeline.convert(
+        file,
+        recipe.load("casc" if neuron == "cif" else "default", timesteps=2),
+        data=DIGITS / "calibration",
+        preprocessing=PREPROCESSING,
+    )
+    assert {op.levels for op in made.reference.ops(ops.QuantizedRelu).values()} == {2}  # type: ignore[union-attr]
+    images = torch.cat(list(open_dataset(DIGITS / "test", PREPROCESSING, (1, 8, 8)).batches())).double()
+    answers = []
+    for graph, schedule in ((made.reference, None), (made.snn, made.schedule)):
+        assert graph is not None
+        exactly = graph.map_tensors(lambda tensor: tensor.double())
+        feeds = {graph.inputs[0]: images[None]}
+        run = finetuning.run(exactly, feeds, graph.outputs, *([schedule] if schedule else []))
+        answers.append(run[graph.outputs[0]][0].argmax(1))
+    assert torch.equal(*answers)
+    assert made.snn.ops(Neuron)
+
+
+# Noise.
+
+
+def test_noise_is_as_strong_as_asked_and_shared_among_processes() -> None:
+    value = torch.zeros(8, 4000)
+    whole = Noise(ALONE, torch.device("cpu"))
+    whole.strengths = {"a": 0.3}
+    whole.reseed(5)
+    drawn = whole("a", value)
+    assert float(drawn.std()) == pytest.approx(0.3, rel=0.02)
+    assert whole("b", value) is value
+    parts = []
+    for rank in range(2):
+        part = Noise(Processes(rank, 2), torch.device("cpu"))
+        part.strengths = {"a": 0.3}
+        part.reseed(5)
+        parts.append(part("a", value[:4]))
+    assert torch.equal(torch.cat(parts), drawn)
+
+
+def test_the_noise_is_the_residual_of_spiking_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, float]] = []
+    finish = trainer.Trainer._finish
+
+    def watched(self: trainer.Trainer, epoch: int, step: int) -> None:
+        seen.append(dict(self._noise.strengths))
+        finish(self, epoch, step)
+
+    monkeypatch.setattr(trainer.Trainer, "_finish", watched)
+    settings = dataclasses.replace(SHORT, activation="noisy-qcfs", epochs=2, learning_rate=1e-9)
+    result = tuned(settings)
+    assert not seen[0], "none in the first epoch"
+    names = list(result.graph.ops(ops.QuantizedRelu))
+    assert set(seen[1]) == set(names)
+    # The first layer gets a constant current: its IF neurons at T = levels leave no residual.
+    exact = tuned(dataclasses.replace(settings, noise_steps=2)).history
+    longer = tuned(dataclasses.replace(settings, noise_steps=8)).history
+    assert 0 < exact[-1]["noise"] != longer[-1]["noise"] > 0
+
+
+# Images.
+
+
+@pytest.mark.parametrize("kinds", [("crop",), ("flip",), ("cutout",), ("autoaugment",), ("crop", "flip", "cutout")])
+@pytest.mark.parametrize("last", [False, True])
+def test_images_are_varied_by_the_seed_alone(kinds: tuple[str, ...], last: bool) -> None:
+    shape = (16, 12, 3) if last else (3, 16, 12)
+    layout = Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2,), layout="nhwc" if last else "nchw")
+    vary = Variation(kinds, shape, layout)  # type: ignore[arg-type]
+    images = normal(20, *shape)
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    one, again, other = vary(images, 1), vary(images, 1), vary(images, 2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert one.shape == images.shape and bool(one.isfinite().all())
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert not torch.equal(one, images)
+
+
+def test_what_a_crop_adds_is_black() -> None:
+    vary = Variation(("crop",), (1, 8, 8), Preprocessing(mean=(0.5,), std=(0.25,)))
+    varied = vary(torch.zeros(200, 1, 8, 8), 0)
+    assert sorted({round(v, 4) for v in varied.flatten().tolist()}) == [-2.0, 0.0]
+
+
+def test_what_cannot_be_varied_is_refused() -> None:
+    with pytest.raises(UsageError, match="no images"):
+        Variation(("crop",), (12,), Preprocessing())
+    with pytest.raises(UsageError, match="colors"):
+        Variation(("autoaugment",), (1, 8, 8), Preprocessing())
+    x = normal(3, 12)
+    assert Variation((), (12,), Preprocessing())(x, 0) is x
+
+
+def test_images_are_varied_alike_whatever_pixels_became() -> None:
+    pixels = torch.rand(16, 3, 12, 12)
+    changes = ("flip", "autoaugment", "cutout")
+    plain = Variation(changes, (3, 12, 12), Preprocessing())(pixels, 4)
+    assert not torch.equal(plain, pixels)
+    large = Variation(changes, (3, 12, 12), Preprocessing(scale=1.0, mean=(100.0,), std=(50.0,)))
+    torch.testing.assert_close((large((pixels * 255 - 100) / 50, 4) * 50 + 100) / 255, plain, rtol=0, atol=1e-4)
+    reversed_ = Variation(changes, (3, 12, 12), Preprocessing(channels="bgr"))
+    torch.testing.assert_close(reversed_(pixels.flip(1), 4).flip(1), plain)
+
+
+# Held out.
+
+
+def arrays(folder: Path, labels: list[int]) -> Path:
+    path = folder / "data.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, x=rng.integers(0, 255, (len(labels), 8, 8, 1), dtype=np.uint8), y=np.asarray(labels))
+    return path
+
+
+def test_a_tenth_of_every_class_is_held_out(tmp_path: Path) -> None:
+    labels = [0] * 40 + [1] * 25 + [2] * 2
+    dataset = open_dataset(arrays(tmp_path, labels), PREPROCESSING, (1, 8, 8))
+    training, held_out = finetuning.split(dataset, 0)
+    assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(67))
+    assert np.bincount([labels[i] for i in held_out]).tolist() == [4, 2, 1]
+    assert not torch.equal(held_out, finetuning.split(dataset, 1)[1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [([3] * 30, "all images have the label 3"), ([0] * 20 + [1] * 20 + [2], "the label 2 has one image")],
+)
+def test_labels_that_do_not_suffice_are_refused(labels: list[int], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=reason):
+        tuned(data=arrays(tmp_path, labels))
+
+
+def test_images_without_labels_are_refused() -> None:
+    with pytest.raises(DataError, match="needs labels"):
+        tuned(data=DIGITS / "calibration")
+
+
+def test_a_recipe_without_training_is_refused() -> None:
+    with pytest.raises(UsageError, match="says nothing of training"):
+        finetuning.finetune(DIGITS / "model.onnx", recipe.load("quick"), data=DIGITS / "test")
+
+
+# Stopping and going on.
+
+
+@pytest.mark.parametrize("activation", ["qcfs", "noisy-qcfs"])
+@pytest.mark.parametrize("steps", [4, 7, 8, 17])
+def test_a_training_that_was_stopped_ends_as_if_it_was_not(
+    activation: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SHORT, activation=activation, distillation=0.3)  # type: ignore[arg-type]
+    whole = tuned(settings)
+    file = tmp_path / "state"
+    step = trainer.Trainer._step
+
+    def stopping(self: trainer.Trainer, number: int, *rest: object, **others: object) -> bool:
+        if number == steps:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, number, *rest, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.Trainer, "_step", stopping)
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(StoppedError, match="stopped after") as caught:
+        tuned(settings, checkpoint=file)
+    assert "--resume" in caught.value.hint
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    monkeypatch.setattr(trainer.Trainer, "_step", step)
+    assert same(tuned(settings, checkpoint=file, resume=True), whole)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    tuned(dataclasses.replace(SHORT, epochs=1), checkpoint=file)
+    with pytest.raises(UsageError, match="another recipe"):
+        tuned(dataclasses.replace(SHORT, epochs=2), checkpoint=file, resume=True)
+    with pytest.raises(UsageError, match="another data"):
+        tuned(dataclasses.replace(SHORT, epochs=1), checkpoint=file, resume=True, reading=Reading(limit=300))
+    identity = {"model": "another"}
+    with pytest.raises(UsageError, match="another model"):
+        load(file, identity)
+    with pytest.raises(UsageError, match="another preprocessing"):
+        finetuning.finetune(
+            DIGITS / "model.onnx",
+            how(dataclasses.replace(SHORT, epochs=1)),
+            data=DIGITS / "test",
+            preprocessing=dataclasses.replace(PREPROCESSING, std=(0.4,)),
+            checkpoint=file,
+            resume=True,
+        )
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(DataError, match="damaged"):
+        load(file, {})
+    with pytest.raises(DataError, match="No such file"):
+        load(tmp_path / "nothing", {})
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state"
+    file.write_bytes(b"the one before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("snnc.files.os.fsync", full)
+    with pytest.raises(DataError, match="No space left"):
+        tuned(dataclasses.replace(SHORT, epochs=1), checkpoint=file)
+    assert file.read_bytes() == b"the one before"
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("rate", [1e25, 1e38])
+def test_a_network_that_is_no_longer_finite_names_the_layer_and_keeps_the_checkpoint(
+    rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken by the last step of the second epoch, it is neither kept nor returned."""
+    file = tmp_path / "state"
+    step = trainer.Trainer._step
+
+    def breaking(self: trainer.Trainer, number: int, *rest: object, **others: object) -> bool:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate if number == 13 else 1e-4
+        return step(self, number, *rest, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.Trainer, "_step", breaking)
+    settings = dataclasses.replace(SHORT, optimizer="sgd")
+    with pytest.raises(PreconditionError, match="no longer a number") as caught:
+        tuned(settings, checkpoint=file)
+    graph = pipeline.read_trained(DIGITS / "model.onnx").graph
+    assert caught.value.place in graph.nodes
+    assert "learning-rate" in caught.value.hint and str(file) in caught.value.hint
+    kept = torch.load(file, weights_only=True)
+    assert kept["step"] == 7
+    assert all(bool(tensor.isfinite().all()) for tensor in kept["network"].values())
+
+
+def test_a_threshold_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = trainer.Trainer._step
+
+    def breaking(self: trainer.Trainer, number: int, *rest: object, **others: object) -> bool:
+        if number == 3:
+            (first, *_) = self._network.thresholds.values()
+            first.register_hook(lambda gradient: gradient * torch.nan)
+        return step(self, number, *rest, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.Trainer, "_step", breaking)
+    with pytest.raises(PreconditionError, match="no longer a number") as caught:
+        tuned()
+    first = next(iter(pipeline.read_trained(DIGITS / "model.onnx").graph.ops(ops.Relu)))
+    assert caught.value.place == first
+
+
+# Other networks.
+
+
+def small(activation: str, outputs: tuple[int, ...]) -> bytes:
+    """A network for 8 x 8 images with as many heads, one of which may be a single number."""
+    net = Network((1, 8, 8))
+    slope = torch.tensor(0.2)
+    act = ops.Relu() if activation == "relu" else ops.LeakyRelu(slope)
+    trunk = net.add(act, net.norm(net.conv("x", 6)))
+    heads = [net.linear(net.flat(net.add(act, net.conv(trunk, 4))), width) for width in outputs]
+    return onnx_model(net.graph(*heads)).SerializeToString()
+
+
+@pytest.mark.parametrize("activation", ["clip", "qcfs", "noisy-qcfs", "cqrelu"])
+@pytest.mark.parametrize(("kind", "outputs"), [("relu", (1,)), ("relu", (3, 2)), ("leaky", (2,))])
+def test_other_networks_are_trained(activation: str, kind: str, outputs: tuple[int, ...], tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(small(kind, outputs))
+    settings = dataclasses.replace(SHORT, activation=activation, batch_size=20, distillation=0.2)  # type: ignore[arg-type]
+    result = finetuning.finetune(file, how(settings), data=arrays(tmp_path, [0] * 50 + [1] * 50))
+    assert len(result.history) == 3
+    assert all(np.isfinite(value) for row in result.history for value in row.values())
+    assert len(result.graph.outputs) == len(outputs)
+    if kind == "leaky" and activation != "clip":
+        assert all(op.slope is not None for op in result.graph.ops(ops.QuantizedRelu).values())
+
+
+# Several processes.
+
+_PROCESS = """
+import dataclasses, json, sys
+from pathlib import Path
+from tests.test_finetuning import SHORT, tuned
+settings = dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3)
+result = tuned(settings)
+if result.speaks:
+    Path(sys.argv[1]).write_text(json.dumps(result.plain()["history"]))
+"""
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+    script, out = tmp_path / "train.py", tmp_path / "history.json"
+    script.write_text(_PROCESS)
+    root = Path(__file__).resolve().parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+        str(out),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = tuned(dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3)).history
+    together = json.loads(out.read_text())
+    assert len(together) == len(alone)
+    for one, other in zip(together, alone, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-2)
+        assert one["held_out_accuracy"] == pytest.approx(other["held_out_accuracy"], abs=5)
+    # In the first epoch rounding has not been amplified by quantization yet.
+    assert together[0]["loss"] == pytest.approx(alone[0]["loss"], rel=1e-3)
+
+
+def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snnc.finetuning.joined", lambda device: nullcontext(Processes(0, 5)))
+    with pytest.raises(UsageError, match="shared evenly") as caught:
+        tuned(dataclasses.replace(SHORT, batch_size=32))
+    assert "multiple of 5" in caught.value.hint
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"epochs": 0}, "starts at 1"),
+        ({"levels": 0}, "starts at 1"),
+        ({"learning_rate": 0.0}, "positive"),
+        ({"learning_rate": 1e60}, "positive and finite"),
+        ({"weight_decay": -1.0}, "not negative"),
+        ({"distillation": 1.5}, "share"),
+        ({"warm_up": -0.1}, "share"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, float], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Training(**change)  # type: ignore[arg-type]
+
+
+def test_settings_are_part_of_a_recipe() -> None:
+    named = {name: recipe.load(name).training for name in recipe.shipped()}
+    assert {name for name, training in named.items() if training} == {
+        "casc", "default", "error-compensation", "qcfs", "residual-noise",
+    }  # fmt: skip
+    made = recipe.load("default", overrides=["training.epochs=3", "training.augment=[cutout]"])
+    assert made.training is not None
+    assert (made.training.epochs, made.training.augment) == (3, ("cutout",))
+    assert recipe.from_plain(made.plain()) == made
+    for setting, place in (
+        ("training.epoch=3", "training"),
+        ("training.epochs=many", "training.epochs"),
+        ("training.activation=relu", "training.activation"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            recipe.load("default", overrides=[setting])
+        assert caught.value.place == place
