@@ -24,6 +24,7 @@ from snnc.passes import Pass
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.normalize_activations import NormalizeActivations
+from snnc.run import run
 from tests.support import Network, calibration, double, normal, operations, outputs, random_network, relu, uniform
 
 MODELS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "models"
@@ -162,7 +163,12 @@ def differences(ours: Op, theirs: Op) -> list[str]:
     for field in dataclasses.fields(ours):  # type: ignore[arg-type]
         old, new = getattr(ours, field.name), getattr(theirs, field.name)
         if isinstance(old, Tensor) and isinstance(new, Tensor):
-            same = torch.allclose(old, new, rtol=2e-7, atol=1e-7) and torch.broadcast_shapes(old.shape, new.shape)
+            close = torch.allclose(old, new, rtol=2e-7, atol=1e-7)
+            if isinstance(ours, ops.QuantizedRelu) and field.name == "ceiling":
+                # What decides on which step a value lies, and what a step is worth, is exact.
+                pairs = (ours.levels / old, ours.levels / new), (old / ours.levels, new / ours.levels)
+                close = all(torch.equal(*torch.broadcast_tensors(*pair)) for pair in pairs)
+            same = close and torch.broadcast_shapes(old.shape, new.shape)
         elif isinstance(old, float):
             same = abs(old - new) <= 1e-6 * abs(old)
         else:
@@ -354,3 +360,45 @@ def test_neurons_are_refused_by_name(kind: str) -> None:
 def test_other_opsets_are_refused(opset: int) -> None:
     with pytest.raises(UsageError, match=re.escape(f"opset {opset}")):
         onnx_model(single("Relu"), opset=opset)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 5, 7, 9, 15, 16])
+def test_thresholds_come_back_exactly(levels: int, tmp_path: Path) -> None:
+    """Else values on a step could end up on another one."""
+    ceiling = 0.1 + 5 * torch.rand(300, 1, 1, generator=torch.Generator().manual_seed(levels))
+    net = Network((300, 2, 2))
+    name = net.add(ops.QuantizedRelu(ceiling, levels), "x")
+    (tmp_path / "m.onnx").write_bytes(onnx_model(net.graph()).SerializeToString())
+    read = read_model(tmp_path / "m.onnx").graph.op(name)
+    assert isinstance(read, ops.QuantizedRelu)
+    assert torch.equal(levels / read.ceiling, levels / ceiling)
+    assert torch.equal(read.ceiling / levels, ceiling / levels)
+
+
+@pytest.mark.parametrize("bias", [None, 0.0, 0.3])
+@pytest.mark.parametrize("shape", [(6,), (4, 6)])
+@pytest.mark.parametrize("potential", [0.0, 0.5])
+def test_a_layer_and_its_activation_are_read_apart(
+    bias: float | None, shape: tuple[int, ...], potential: float, tmp_path: Path
+) -> None:
+    for index, activation in enumerate(
+        (
+            ops.ClippedRelu(torch.tensor([6.0])),
+            ops.ClippedRelu(torch.arange(1.0, 6.0)),
+            ops.QuantizedRelu(torch.tensor([4.0]), 4, None, torch.tensor(potential)),
+            ops.QuantizedRelu(torch.arange(1.0, 6.0), 3, None, torch.tensor(potential)),
+        )
+    ):
+        net = Network(shape)
+        weight = net.random(5, 6)
+        net.add(activation, net.add(ops.Linear(weight, None if bias is None else torch.full((5,), bias)), "x"))
+        graph = net.graph()
+        file = tmp_path / f"{index}.onnx"
+        file.write_bytes(onnx_model(graph).SerializeToString())
+        read = read_model(file).graph
+        kinds = [type(node.op) for node in read.nodes.values()]
+        assert [kind for kind in kinds if kind is not ops.Affine] == [Input, ops.Linear, type(activation)]
+        x = normal(50, *shape)
+        (wanted,), (found,) = (run(g, {g.inputs[0]: x[None]}, g.outputs).values() for g in (graph, read))
+        far = (wanted - found).abs() > 1e-5
+        assert float(far.float().mean()) < 0.01

@@ -142,6 +142,15 @@ def test_what_is_added_before_rounding_down_is_the_potential(tmp_path: Path) -> 
     assert len(model.graph.nodes) == 2
 
 
+def test_what_breaks_ties_before_rounding_down_still_does(tmp_path: Path) -> None:
+    """A value on a step is below it then, by as little as there was meant."""
+    model = parity(network(tmp_path / "m.onnx", floored(("Add", F(-5e-5)))), SHAPE)
+    ((op),) = model.graph.ops(ops.QuantizedRelu).values()
+    ((shift),) = (affine.shift for affine in model.graph.ops(ops.Affine).values())
+    values = torch.arange(1, 5) * (ALPHA / 4)
+    assert torch.equal((op(values + shift) * (4 / ALPHA)).round(), torch.arange(0.0, 4.0))
+
+
 def test_a_bias_before_rounding_down_stays_a_node(tmp_path: Path) -> None:
     for steps in (floored(("Add", FROM)), floored()):
         model = parity(network(tmp_path / "m.onnx", [("Add", F(0.125)), *steps]), SHAPE)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from snnc import ops
-from snnc.frontend import survey
+from snnc.errors import ModelError
+from snnc.frontend import read_model, survey
 from tests.frontend_files import one, parity, save
 
 SHAPE = (3, 9, 9)
@@ -79,3 +80,8 @@ def test_one_that_is_read_in_between_is_read_node_by_node(tmp_path: Path) -> Non
     steps = [("Relu",), ("Min", CEILING)]
     model = parity(network(tmp_path / "m.onnx", steps, (one("Neg", ["v0"], ["z"]),)), SHAPE)
     assert not model.graph.ops(ops.ClippedRelu)
+
+
+def test_a_limit_of_one_input_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot become spiking"):
+        read_model(network(tmp_path / "m.onnx", [("Relu",), ("Min",)]))

@@ -24,7 +24,7 @@ OPSETS = range(13, 22)
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Operation:
     """One ONNX operation on what came before and, behind it, on constants, each with a name of its own."""
 
     kind: str
@@ -41,8 +41,8 @@ class Place:
     opset: int
 
 
-Steps = Sequence[Step]
-Writer = Callable[[Any, Place], Steps]
+Operations = Sequence[Operation]
+Writer = Callable[[Any, Place], Operations]
 OpKind = TypeVar("OpKind", bound=Op)
 
 # What every operation is written as: steps one after another, the first of which reads the operation's inputs.
@@ -52,8 +52,9 @@ writers: dict[type[Op], Writer] = {}
 def onnx_model(graph: Graph, *, opset: int = 17) -> ModelProto:
     """Write a network without neurons, in single precision, for batches of any size.
 
-    Nodes, inputs and outputs keep their names. Raises UsageError for an opset that is not in ``OPSETS``, and ModelError
-    that names the node for an operation that is no function of one sample at one time, as a neuron is none.
+    Nodes, inputs and outputs keep their names, and are read back as the operations they were; one that takes several in
+    ONNX, such as a padded pool, may come back as several. Raises UsageError for an opset that is not in ``OPSETS``, and
+    ModelError that names the node for an operation that is no function of one sample at one time, as a neuron is none.
     """
     if opset not in OPSETS:
         hint = f"choose one from {OPSETS[0]} to {OPSETS[-1]}"
@@ -87,7 +88,7 @@ class _File:
         self.constants: list[TensorProto] = []
         self._names = names
 
-    def write(self, node: Node, steps: Steps) -> None:
+    def write(self, node: Node, steps: Operations) -> None:
         """Write the steps of a node, the last of which has its name and computes its value."""
         values: Sequence[str] = node.inputs
         for step in steps:
@@ -115,10 +116,12 @@ def _value(graph: Graph, name: str) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *graph.shapes[name]])
 
 
-def _writes(kind: type[OpKind]) -> Callable[[Callable[[OpKind, Place], Steps]], Callable[[OpKind, Place], Steps]]:
+def _writes(
+    kind: type[OpKind],
+) -> Callable[[Callable[[OpKind, Place], Operations]], Callable[[OpKind, Place], Operations]]:
     """Return a decorator that enters the writer of one kind of operation."""
 
-    def enter(writer: Callable[[OpKind, Place], Steps]) -> Callable[[OpKind, Place], Steps]:
+    def enter(writer: Callable[[OpKind, Place], Operations]) -> Callable[[OpKind, Place], Operations]:
         writers[kind] = writer
         return writer
 
@@ -126,131 +129,133 @@ def _writes(kind: type[OpKind]) -> Callable[[Callable[[OpKind, Place], Steps]], 
 
 
 @_writes(ops.Conv)
-def _conv(op: ops.Conv, place: Place) -> Steps:
+def _conv(op: ops.Conv, place: Place) -> Operations:
     windows = {"strides": op.stride, "pads": op.padding, "dilations": op.dilation}
-    return [Step("Conv", _weights(op), {"kernel_shape": op.weight.shape[2:], "group": op.groups, **windows})]
+    return [Operation("Conv", _weights(op), {"kernel_shape": op.weight.shape[2:], "group": op.groups, **windows})]
 
 
 @_writes(ops.ConvTranspose)
-def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Steps:
+def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Operations:
     windows = {"strides": op.stride, "pads": op.padding, "dilations": op.dilation, "output_padding": op.output_padding}
-    return [Step("ConvTranspose", _weights(op), {"kernel_shape": op.weight.shape[2:], "group": op.groups, **windows})]
+    return [
+        Operation("ConvTranspose", _weights(op), {"kernel_shape": op.weight.shape[2:], "group": op.groups, **windows})
+    ]
 
 
 @_writes(ops.Linear)
-def _linear(op: ops.Linear, place: Place) -> Steps:
+def _linear(op: ops.Linear, place: Place) -> Operations:
     if place.rank == 2:
-        return [Step("Gemm", _weights(op), {"transB": 1})]
-    product = Step("MatMul", {"weight": _floats(op.weight.T)})
+        return [Operation("Gemm", _weights(op), {"transB": 1})]
+    product = Operation("MatMul", {"weight": _floats(op.weight.T)})
     return [product] if op.bias is None else [product, _added("bias", op.bias)]
 
 
 @_writes(ops.BatchNorm)
-def _batch_norm(op: ops.BatchNorm, place: Place) -> Steps:
+def _batch_norm(op: ops.BatchNorm, place: Place) -> Operations:
     statistics = {"scale": op.scale, "shift": op.shift, "mean": op.mean, "variance": op.variance}
     constants = {name: _floats(tensor) for name, tensor in statistics.items()}
-    return [Step("BatchNormalization", constants, {"epsilon": op.epsilon})]
+    return [Operation("BatchNormalization", constants, {"epsilon": op.epsilon})]
 
 
 @_writes(ops.Affine)
-def _affine(op: ops.Affine, place: Place) -> Steps:
+def _affine(op: ops.Affine, place: Place) -> Operations:
     scaled = [] if op.scale is None else [_multiplied("scale", op.scale)]
     shifted = [] if op.shift is None else [_added("shift", op.shift)]
-    return scaled + shifted or [Step("Identity")]
+    return scaled + shifted or [Operation("Identity")]
 
 
 @_writes(ops.Add)
-def _add(op: ops.Add, place: Place) -> Steps:
-    return [Step("Add" if place.inputs == 2 else "Sum")]
+def _add(op: ops.Add, place: Place) -> Operations:
+    return [Operation("Add" if place.inputs == 2 else "Sum")]
 
 
 @_writes(ops.Concat)
-def _concat(op: ops.Concat, place: Place) -> Steps:
-    return [Step("Concat", attributes={"axis": op.axis})]
+def _concat(op: ops.Concat, place: Place) -> Operations:
+    return [Operation("Concat", attributes={"axis": op.axis})]
 
 
 @_writes(ops.Slice)
-def _slice(op: ops.Slice, place: Place) -> Steps:
+def _slice(op: ops.Slice, place: Place) -> Operations:
     bounds = {"start": op.start, "stop": op.stop, "axis": op.axis, "step": op.step}
-    return [Step("Slice", {name: _integers(bound) for name, bound in bounds.items()})]
+    return [Operation("Slice", {name: _integers(bound) for name, bound in bounds.items()})]
 
 
 @_writes(ops.Take)
-def _take(op: ops.Take, place: Place) -> Steps:
-    return [Step("Gather", {"indices": _integers(*op.indices)}, {"axis": op.axis})]
+def _take(op: ops.Take, place: Place) -> Operations:
+    return [Operation("Gather", {"indices": _integers(*op.indices)}, {"axis": op.axis})]
 
 
 @_writes(ops.Pad)
-def _pad(op: ops.Pad, place: Place) -> Steps:
+def _pad(op: ops.Pad, place: Place) -> Operations:
     return [_padded(op.padding, op.value, place)]
 
 
 @_writes(ops.Reshape)
-def _reshape(op: ops.Reshape, place: Place) -> Steps:
-    return [Step("Reshape", {"shape": _integers(-1, *op.shape)})]
+def _reshape(op: ops.Reshape, place: Place) -> Operations:
+    return [Operation("Reshape", {"shape": _integers(-1, *op.shape)})]
 
 
 @_writes(ops.Transpose)
-def _transpose(op: ops.Transpose, place: Place) -> Steps:
-    return [Step("Transpose", attributes={"perm": op.order})]
+def _transpose(op: ops.Transpose, place: Place) -> Operations:
+    return [Operation("Transpose", attributes={"perm": op.order})]
 
 
 @_writes(ops.Mean)
-def _mean(op: ops.Mean, place: Place) -> Steps:
+def _mean(op: ops.Mean, place: Place) -> Operations:
     keep = {"keepdims": int(op.keep)}
     if place.opset < 18:
-        return [Step("ReduceMean", attributes={"axes": op.axes, **keep})]
-    return [Step("ReduceMean", {"axes": _integers(*op.axes)}, keep)]
+        return [Operation("ReduceMean", attributes={"axes": op.axes, **keep})]
+    return [Operation("ReduceMean", {"axes": _integers(*op.axes)}, keep)]
 
 
 @_writes(ops.AveragePool)
-def _average_pool(op: ops.AveragePool, place: Place) -> Steps:
+def _average_pool(op: ops.AveragePool, place: Place) -> Operations:
     windows = {"kernel_shape": op.kernel, "strides": op.stride}
     if not any(op.excess):
-        return [Step("AveragePool", attributes={"pads": op.padding, "count_include_pad": 1, **windows})]
+        return [Operation("AveragePool", attributes={"pads": op.padding, "count_include_pad": 1, **windows})]
     # One ONNX pool counts all of its padding or none of it.
     counted = [_padded(op.padding, 0.0, place)] if any(op.padding) else []
-    return [*counted, Step("AveragePool", attributes={"pads": op.excess, **windows})]
+    return [*counted, Operation("AveragePool", attributes={"pads": op.excess, **windows})]
 
 
 @_writes(ops.MaxPool)
-def _max_pool(op: ops.MaxPool, place: Place) -> Steps:
+def _max_pool(op: ops.MaxPool, place: Place) -> Operations:
     windows = {"kernel_shape": op.kernel, "strides": op.stride, "dilations": op.dilation}
     # Runtimes demand that a pool's padding be smaller than its kernel, dilated or not.
     if all(pad < size for pad, size in zip(op.padding, (*op.kernel, *op.kernel), strict=True)):
-        return [Step("MaxPool", attributes={"pads": op.padding, **windows})]
-    return [_padded(op.padding, float("-inf"), place), Step("MaxPool", attributes=windows)]
+        return [Operation("MaxPool", attributes={"pads": op.padding, **windows})]
+    return [_padded(op.padding, float("-inf"), place), Operation("MaxPool", attributes=windows)]
 
 
 @_writes(ops.Relu)
-def _relu(op: ops.Relu, place: Place) -> Steps:
-    return [Step("Relu")]
+def _relu(op: ops.Relu, place: Place) -> Operations:
+    return [Operation("Relu")]
 
 
 @_writes(ops.LeakyRelu)
-def _leaky_relu(op: ops.LeakyRelu, place: Place) -> Steps:
+def _leaky_relu(op: ops.LeakyRelu, place: Place) -> Operations:
     return [_bent(op.slope)]
 
 
 @_writes(ops.ClippedRelu)
-def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Steps:
+def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Operations:
     bent = [] if op.slope is None else [_bent(op.slope)]
     if op.ceiling.isposinf().all():
-        return bent or [Step("Relu")]
+        return bent or [Operation("Relu")]
     floor = torch.zeros(()) if op.slope is None else -op.ceiling
     if op.ceiling.numel() == 1:
         return [_clipped(floor, op.ceiling), *bent]
     # Clip takes no bounds per channel.
-    return [Step("Max", {"floor": _floats(floor)}), Step("Min", {"ceiling": _floats(op.ceiling)}), *bent]
+    return [Operation("Max", {"floor": _floats(floor)}), Operation("Min", {"ceiling": _floats(op.ceiling)}), *bent]
 
 
 @_writes(ops.QuantizedRelu)
-def _quantized_relu(op: ops.QuantizedRelu, place: Place) -> Steps:
+def _quantized_relu(op: ops.QuantizedRelu, place: Place) -> Operations:
     highest = torch.tensor(op.levels)
     return [
         _multiplied("steps", op.levels / op.ceiling),
         *([_added("potential", op.potential)] if op.potential.any() else []),
-        Step("Floor"),
+        Operation("Floor"),
         _clipped(torch.zeros(()) if op.slope is None else -highest, highest),
         *([] if op.slope is None else [_bent(op.slope)]),
         _multiplied("step", op.ceiling / op.levels),
@@ -262,32 +267,32 @@ def _weights(op: ops.Weighted) -> dict[str, Array]:
     return weight if op.bias is None else {**weight, "bias": _floats(op.bias)}
 
 
-def _multiplied(name: str, factor: Tensor) -> Step:
-    return Step("Mul", {name: _floats(factor)})
+def _multiplied(name: str, factor: Tensor) -> Operation:
+    return Operation("Mul", {name: _floats(factor)})
 
 
-def _added(name: str, term: Tensor) -> Step:
-    return Step("Add", {name: _floats(term)})
+def _added(name: str, term: Tensor) -> Operation:
+    return Operation("Add", {name: _floats(term)})
 
 
-def _clipped(floor: Tensor, ceiling: Tensor) -> Step:
+def _clipped(floor: Tensor, ceiling: Tensor) -> Operation:
     """Write a limit on either side, each one number."""
-    return Step("Clip", {"floor": _floats(floor.reshape(())), "ceiling": _floats(ceiling.reshape(()))})
+    return Operation("Clip", {"floor": _floats(floor.reshape(())), "ceiling": _floats(ceiling.reshape(()))})
 
 
-def _bent(slope: Tensor) -> Step:
+def _bent(slope: Tensor) -> Operation:
     """Write the multiplication of negative values by a slope."""
     if slope.numel() == 1:
-        return Step("LeakyRelu", attributes={"alpha": slope.item()})
-    return Step("PRelu", {"slope": _floats(slope)})
+        return Operation("LeakyRelu", attributes={"alpha": slope.item()})
+    return Operation("PRelu", {"slope": _floats(slope)})
 
 
-def _padded(padding: Sequence[int], value: float, place: Place) -> Step:
+def _padded(padding: Sequence[int], value: float, place: Place) -> Operation:
     """Write a border around the last axes."""
     axes = len(padding) // 2
     inner = [0] * (place.rank - axes)
     pads = _integers(*inner, *padding[:axes], *inner, *padding[axes:])
-    return Step("Pad", {"pads": pads, "value": np.array(value, np.float32)})
+    return Operation("Pad", {"pads": pads, "value": np.array(value, np.float32)})
 
 
 def _floats(tensor: Tensor) -> Array:

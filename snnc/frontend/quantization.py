@@ -1,12 +1,11 @@
 """Activations that the file has quantized already, in whatever spelling, recognized by what they compute.
 
-Around every rounding lies a chain of affine steps and clips, behind it perhaps a slope for what is negative. Without
-one, and written as one function, it is
+Around every rounding lies a chain of affine steps and clips. Written as one function it is
 
     y = clip(c · floor(clip(a · z + b, l, h) + r) + d, m, n)
 
-which is a ``QuantizedRelu`` where it counts steps of 1 / a from zero on, each worth c = 1 / a. With one, it is one
-where it counts as many steps below zero as above.
+which is a ``QuantizedRelu`` where it counts steps of 1 / a from zero on, each worth c = 1 / a. Where a slope for what
+is negative lies behind, it has to count as many steps below zero as above.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ from snnc.frontend.steps import ROUNDINGS, START, Step, data_input, steps
 
 # Constants of a file are rounded to float32 and may have been multiplied by one another.
 _TOLERANCE = 1e-4
+# An offset is a sum of few of them; one that is below zero by more than this is meant.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,22 +69,21 @@ class Staircase:
         return chain(value, ops.QuantizedRelu(ceiling, form.levels, slope, potential))
 
 
-def staircases(graph: OnnxGraph) -> list[Staircase]:
-    """Find every chain that is a quantized rectifier; no node is in two of them."""
-    found: list[Staircase] = []
-    taken: set[int] = set()
+def staircases(graph: OnnxGraph, taken: Set[int]) -> Iterator[Staircase]:
+    """Find every chain that is a quantized rectifier; no node is in ``taken`` or in two of them."""
+    used = set(taken)
     for node in graph.nodes:
-        staircase = _recognize(graph, node, taken) if node.kind in ROUNDINGS else None
+        staircase = _recognize(graph, node, used) if node.kind in ROUNDINGS and id(node) not in used else None
         if staircase is not None:
-            found.append(staircase)
-            taken.update(id(member) for member in staircase.members)
-    return found
+            used.update(id(member) for member in staircase.members)
+            yield staircase
 
 
 def _recognize(graph: OnnxGraph, center: OnnxNode, taken: Set[int]) -> Staircase | None:
     """Return the longest quantized rectifier around a rounding, one that rounds to the nearest where there is a choice.
 
-    Else one that does not begin with a bias, which would become a part of its potential.
+    Else one that does not begin with a bias, which would become a part of its potential; what is added right before the
+    rounding is the potential.
     """
     nodes, middle = _chain(graph, center, taken)
     parts = [steps(graph, node) for node in nodes]
@@ -110,7 +110,7 @@ def _chain(graph: OnnxGraph, center: OnnxNode, taken: Set[int]) -> tuple[list[On
     """Return the nodes around a rounding that are steps and read by nobody else, and the place of the rounding."""
     free = itertools.takewhile(lambda node: id(node) not in taken, _upstream(graph, center))
     before = list(free)[::-1]
-    after = list(_downstream(graph, center))
+    after = list(itertools.takewhile(lambda node: id(node) not in taken, _downstream(graph, center)))
     return [*before, center, *after], len(before)
 
 
@@ -168,7 +168,24 @@ def _matched(parts: Sequence[list[Step] | None]) -> _Form | None:
         return None
     levels = int(counts[0])
     potential, shift = _start(before.shift - lowest + rounding, before.scale)
-    return _Form(levels * after.scale, levels, potential, shift, slope)
+    return _Form(_ceiling(levels, after.scale, before.scale), levels, potential, shift, slope)
+
+
+def _ceiling(levels: int, worth: Array, factor: Array) -> Array:
+    """Return the ceiling whose level is worth so much and whose inputs are multiplied by that factor.
+
+    Rounded as our own operation rounds, so that what is right on a step stays there: of the nearest number and its
+    neighbors the one that gives back both constants of the file, if any does.
+    """
+    nearest = np.asarray(levels * worth, np.float32)
+    count = np.float32(levels)
+    found = nearest
+    for candidate in (np.nextafter(nearest, np.float32(0)), np.nextafter(nearest, np.float32(np.inf)), nearest):
+        # torch divides a number by a tensor so.
+        quotient = np.float32(1) / candidate * count
+        fits = (quotient == np.float32(factor)) & (candidate / count == np.float32(worth))
+        found = np.where(fits, candidate, found)
+    return np.asarray(found, np.float64)
 
 
 def _start(offset: Array, scale: Array) -> tuple[Array, Array]:
@@ -178,7 +195,7 @@ def _start(offset: Array, scale: Array) -> tuple[Array, Array]:
     """
     if np.all(np.abs(offset - 0.5) <= _TOLERANCE):
         return np.asarray(0.5), np.asarray(0.0)
-    own = (offset >= -_TOLERANCE) & (offset < 1)
+    own = (offset >= -_ROUNDING) & (offset < 1)
     return np.where(own, np.maximum(offset, 0.0), 0.5), np.where(own, 0.0, (offset - 0.5) / scale)
 
 

@@ -1,4 +1,4 @@
-"""Nodes that do one increasing step each to every number: affine, clipped, rounded, or bent at zero."""
+"""Nodes that do the same to every number: an increasing step (affine, clipped, rounded), or a slope below zero."""
 
 from __future__ import annotations
 
@@ -61,6 +61,21 @@ class Step:
 _ONE, _ZERO, _INFINITY = np.float64(1.0), np.float64(0.0), np.float64(np.inf)
 START = Clipped(np.asarray(_ONE), np.asarray(_ZERO), np.asarray(-_INFINITY), np.asarray(_INFINITY))
 ROUNDINGS = {"Round": 0.5, "Floor": 0.0, "QuantizeLinear": 0.5}
+# What may be a step; the constants of others, which may be large, are not looked at.
+_KINDS = {
+    *ROUNDINGS,
+    "DequantizeLinear",
+    "Relu",
+    "Clip",
+    "Min",
+    "Max",
+    "LeakyRelu",
+    "PRelu",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+}
 
 
 def data_input(graph: OnnxGraph, node: OnnxNode) -> str | None:
@@ -71,8 +86,16 @@ def data_input(graph: OnnxGraph, node: OnnxNode) -> str | None:
 
 def steps(graph: OnnxGraph, node: OnnxNode) -> list[Step] | None:
     """Return what a node does as steps, None where it does anything else, or depends on more than one input."""
-    if data_input(graph, node) is None:
+    if node.kind not in _KINDS or data_input(graph, node) is None:
         return None
+    try:
+        return _steps(graph, node)
+    except (IndexError, TypeError, ValueError):
+        # Parameters that make no sense are told of where the node is read alone.
+        return None
+
+
+def _steps(graph: OnnxGraph, node: OnnxNode) -> list[Step] | None:
     constants = [graph.constants.get(value) for value in node.inputs]
     operands = [array.astype(np.float64) for array in constants if array is not None]
     kind = node.kind
@@ -84,7 +107,7 @@ def steps(graph: OnnxGraph, node: OnnxNode) -> list[Step] | None:
         return [_clipping(np.float64(bounds[0]), np.float64(bounds[1]))]
     if kind in ("Round", "Floor"):
         return [_rounded(ROUNDINGS[kind])]
-    if kind in ("Min", "Max"):
+    if kind in ("Min", "Max") and operands:
         bound = functools.reduce(np.minimum if kind == "Min" else np.maximum, operands)
         return [_clipping(-_INFINITY, bound) if kind == "Min" else _clipping(bound, _INFINITY)]
     if kind == "LeakyRelu":

@@ -118,10 +118,11 @@ def _is_read(file: OnnxGraph, value: str) -> bool:
 
 def _layers(file: OnnxGraph) -> Iterator[_Layer]:
     """Group the nodes into layers, in the order of their last nodes."""
-    groups = [_Layer(found.members, (found.input,), found.express) for found in staircases(file)]
-    taken = {id(node) for group in groups for node in group.members}
-    groups += [_Layer(found.members, (found.input,), found.express) for found in rectifiers(file, taken)]
-    groups += _biased_products(file)
+    groups = list(_biased_products(file))
+    # No node is in two groups: what is grouped is taken.
+    for find in (staircases, rectifiers):
+        taken = {id(node) for group in groups for node in group.members}
+        groups += [_Layer(found.members, (found.input,), found.express) for found in find(file, taken)]
     grouped = {id(node): group for group in groups for node in group.members}
     for node in file.nodes:
         group = grouped.get(id(node))
