@@ -186,7 +186,6 @@ def test_the_noise_is_the_residual_of_spiking_layers(monkeypatch: pytest.MonkeyP
     assert not seen[0], "none in the first epoch"
     names = list(result.graph.ops(ops.QuantizedRelu))
     assert set(seen[1]) == set(names)
-    # The first layer gets a constant current: its IF neurons at T = levels leave no residual.
     exact = tuned(dataclasses.replace(settings, noise_steps=2)).history
     longer = tuned(dataclasses.replace(settings, noise_steps=8)).history
     assert 0 < exact[-1]["noise"] != longer[-1]["noise"] > 0

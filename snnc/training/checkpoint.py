@@ -20,8 +20,8 @@ class Checkpoint:
 
     ``identity`` names the model, the data and the settings it belongs to. ``best`` is the state of the network with the
     best ``score`` on the images held out so far (accuracy in percent, then the loss with its sign turned), None before
-    the first. ``losses`` are the sum of the losses of
-    the epoch that is under way; ``noise`` the strengths by activation; ``history`` a row for each epoch done.
+    the first. ``losses`` are the sum of the losses of the epoch that is under way; ``noise`` the strengths by
+    activation; ``history`` a row for each epoch done.
     """
 
     identity: dict[str, str]
@@ -38,7 +38,7 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint whole or not at all; raises DataError, and leaves the one before, where that fails."""
     stream = io.BytesIO()
-    torch.save({name: getattr(checkpoint, name) for name in (field.name for field in fields(Checkpoint))}, stream)
+    torch.save({field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, stream)
     write_atomically(path, stream.getvalue(), flag="--checkpoint")
 
 
