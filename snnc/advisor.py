@@ -26,8 +26,9 @@ from snnc.conversion import Conversion, latency
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
-from snnc.evaluation import Evaluation, Interval, Row, check_labels, measure
+from snnc.evaluation import check_labels, measure
 from snnc.findings import Finding
+from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.neurons import OrderFreeNeuron, neurons
 from snnc.ops import ClippedRelu
@@ -46,6 +47,7 @@ from snnc.pipeline import (
 )
 from snnc.recipe import Recipe, load
 from snnc.report import Report
+from snnc.report.data import Evaluation, Row
 from snnc.report.layers import Layer
 from snnc.schedule import Schedule
 
@@ -175,7 +177,7 @@ class Trial:
     @property
     def energy(self) -> float:
         """Energy per inference, in µJ."""
-        return self.row.energy_microjoules
+        return self.row.energy.microjoules
 
     @property
     def energy_ratio(self) -> float:
@@ -295,7 +297,7 @@ def tune(
 
 def energy_ratio(row: Row) -> float:
     """Return the energy relative to the trained network's; 0 where that one needs none."""
-    return row.energy_microjoules / row.reference_energy_microjoules if row.reference_energy_microjoules else 0.0
+    return row.energy.ratio or 0.0
 
 
 def on_frontier(points: Sequence[tuple[float, ...]]) -> list[bool]:

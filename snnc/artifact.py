@@ -84,6 +84,19 @@ def save_conversion(conversion: Conversion, path: Path) -> None:
     write_atomically(path, save(tensors, {_HEADER: text}))
 
 
+def fingerprint(conversion: Conversion) -> str:
+    """Return a SHA-256 of the spiking network and its schedule: the same for the same network, stripped or not."""
+
+    def digest(name: str, tensor: Tensor) -> str:
+        return hashlib.sha256(tensor.detach().contiguous().numpy().tobytes()).hexdigest()
+
+    described = {
+        "snn": _pack(conversion.snn, "snn", digest),
+        "schedule": dataclasses.asdict(conversion.schedule),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
 def load_conversion(path: Path) -> Conversion:
     """Read a conversion, checking everything; raises ModelError that names what is wrong with the file."""
     if not path.is_file():

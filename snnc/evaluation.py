@@ -1,94 +1,40 @@
 """Accuracy against time steps, and the gates that CI trusts."""
 
-import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from snnc import intervals
 from snnc.conversion import Conversion, latency
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
-from snnc.findings import Finding
+from snnc.gates import ANYTHING, Gate, Limits, judge
+from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.pipeline import Loaded, Progress, Reading, opened, preprocessing_of, silent
-from snnc.report.findings import nothing_random, other_timesteps, unsettled
+from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, preprocessing_of, silent
+from snnc.report.data import Blame, Evaluation, LayerError, Row
+from snnc.report.findings import nothing_random, other_timesteps, undecided, unsettled
+from snnc.report.layers import LayerErrors, check_comparable
 from snnc.run import predicted, stream
-from snnc.run.cost import Cost, cost, synapses
+from snnc.run.blame import blame
+from snnc.run.cost import Cost, Energy, cost, energy, synapses, targets
 from snnc.run.probe import permuted
 from snnc.run.simulation import ONCE, rechunk
 from snnc.schedule import Schedule, check_steps
 
-Interval = tuple[float, float]
-
-# 95 % of a normal distribution lies within this many standard deviations.
-_Z = 1.959964
+# So many images, spread evenly, are enough to say which layers the loss comes from.
+_BLAMED_IMAGES = 1024
 
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
 _IMAGES = 256
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
-
-    ``drop`` is in points, ANN minus SNN, with a paired interval. ``spikes``, operations and energy are per inference.
-    Of several repeats everything is the mean, and ``accuracy_deviation`` the standard deviation. ``sleep_used`` is how
-    many of the steps asleep something still fired in, for any image. ``misalignment`` is what the permutation probe
-    gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of the whole loss.
-    """
-
-    timesteps: int
-    sleep: int
-    sleep_used: int
-    total_steps: int
-    repeats: int
-    accuracy: float | None
-    accuracy_deviation: float | None
-    accuracy_interval: Interval | None
-    drop: float | None
-    drop_interval: Interval | None
-    agreement: float | None
-    agreement_interval: Interval | None
-    spikes: float
-    synaptic_operations: float
-    energy_microjoules: float
-    reference_energy_microjoules: float
-    misalignment: float | None = None
-    misalignment_share: float | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What ``evaluate`` measured. ``labelled`` says whether the data had labels."""
-
-    samples: int
-    labelled: bool
-    reference_accuracy: float | None
-    rows: tuple[Row, ...]
-    findings: tuple[Finding, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """Return the evaluation as plain data."""
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One limit at one number of time steps, and whether it was kept."""
-
-    name: str
-    timesteps: int
-    limit: float
-    measured: float
-    passed: bool
 
 
 def evaluate(
@@ -99,6 +45,8 @@ def evaluate(
     sleep: int | None = None,
     repeats: int = 1,
     probe: Literal["permutation"] | None = None,
+    blamed: bool = False,
+    limits: Limits = ANYTHING,
     preprocessing: Preprocessing | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
@@ -106,8 +54,9 @@ def evaluate(
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
 
     Of several outputs the first is judged. ``timesteps``, ``sleep`` and ``preprocessing`` are the conversion's own
-    unless given. What is random (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. Images are
-    read once. Raises DataError where the data is broken or a label is none of the network's outputs,
+    unless given. What is random (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. ``blamed``
+    charges every layer with its part of the loss, on some of the images. Raises DataError where the data is broken, a
+    label is none of the network's outputs, or a limit needs labels or the trained network and they are not there, and
     UsageError on a number of steps that cannot be run.
     """
     schedules = _schedules(conversion, timesteps, sleep)
@@ -120,8 +69,57 @@ def evaluate(
     shape = conversion.snn.shapes[conversion.snn.inputs[0]]
     dataset = opened(data, preprocessing or preprocessing_of(conversion), shape, reading)
     check_labels(dataset, conversion.snn)
+    _check_limits(limits, conversion, labelled=dataset.labels is not None)
+    canonical = None
+    if blamed or limits.max_layer_error is not None:
+        canonical = canonical_reference(conversion)
+        check_comparable(canonical, conversion.snn)
     loaded = Loaded(dataset, reading, "evaluating", progress)
-    return measure(conversion, loaded, schedules, repeats=repeats, probe=probe, seed=reading.seed)
+    compared = canonical if limits.max_layer_error is not None else None
+    result = measure(conversion, loaded, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared)
+    if blamed and canonical is not None:
+        rows = zip(result.rows, schedules, strict=True)
+        found = [_blamed(row, conversion, canonical, dataset, s, reading, progress) for row, s in rows]
+        result = replace(result, rows=tuple(found))
+    judged = gates(result, limits)
+    remarks = tuple(undecided(gate) for gate in judged if gate.verdict == "undecided")
+    return replace(result, gates=judged, findings=result.findings + remarks, seed=reading.seed, sha256=dataset.digest())
+
+
+def _blamed(
+    row: Row,
+    conversion: Conversion,
+    canonical: Graph,
+    dataset: Dataset,
+    schedule: Schedule,
+    reading: Reading,
+    progress: Progress,
+) -> Row:
+    some = dataset.spread(_BLAMED_IMAGES, reading.seed)
+    batches = Loaded(some, reading, f"blaming layers at T={schedule.timesteps}", progress).batches()
+    charged = blame(canonical, conversion.snn, batches, some.labels, len(some), schedule, seed=reading.seed)
+    whole = math.fsum(charge.points for charge in charged)
+    shares = tuple(
+        Blame(charge.name, charge.points, charge.interval, charge.points / whole if whole > 0 else None)
+        for charge in charged
+    )
+    return replace(row, blame=shares, blame_images=len(some))
+
+
+def _check_limits(limits: Limits, conversion: Conversion, *, labelled: bool) -> None:
+    """Raise before anything is run what a gate would lack after it."""
+    if limits.max_drop is not None and not labelled:
+        hint = "use class sub-folders or labels.csv, or gate on --min-agreement"
+        raise DataError("--max-drop needs labels", hint=hint)
+    needing = {
+        "--max-drop": limits.max_drop,
+        "--min-agreement": limits.min_agreement,
+        "--max-layer-error": limits.max_layer_error,
+    }
+    for flag, limit in needing.items():
+        if limit is not None and conversion.reference is None:
+            hint = "convert again without --strip"
+            raise DataError(f"{flag} needs the trained network, which was stripped", hint=hint)
 
 
 def check_labels(dataset: Dataset, graph: Graph) -> None:
@@ -137,17 +135,27 @@ def measure(
     repeats: int = 1,
     probe: Literal["permutation"] | None = None,
     seed: int = 0,
+    canonical: Graph | None = None,
 ) -> Evaluation:
-    """Evaluate on images that are open already; ``schedules`` are the conversion's own unless given."""
+    """Evaluate on images that are open already; ``schedules`` are the conversion's own unless given.
+
+    ``canonical``, the trained network in the form that the spiking one was made from, asks for the error of each layer.
+    """
     schedules = tuple(schedules) or (conversion.schedule,)
     snn, reference = conversion.snn, conversion.reference
     random = any(type(neuron).random for neuron in snn.ops(Neuron).values())
     seeds = range(seed, seed + repeats)
+    connections = synapses(snn)
+    reach = {name: targets(connections, name) for name in snn.ops(Neuron)}
     plain = {
-        schedule: [_Trial(snn, schedule, seed) for seed in (seeds if random else seeds[:1])] for schedule in schedules
+        schedule: [_Trial(snn, schedule, reach, seed) for seed in (seeds if random else seeds[:1])]
+        for schedule in schedules
     }
-    shuffled = {schedule: [_Trial(permuted(snn), schedule, seed) for seed in seeds if probe] for schedule in schedules}
+    shuffled = {
+        schedule: [_Trial(permuted(snn), schedule, reach, seed) for seed in seeds if probe] for schedule in schedules
+    }
     trials = [trial for listed in (*plain.values(), *shuffled.values()) for trial in listed]
+    errors = {} if canonical is None else {schedule: LayerErrors(canonical, snn, schedule) for schedule in schedules}
     trained: list[Tensor] = []
     for images in rechunk(loaded.batches(), _IMAGES):
         if reference is not None:
@@ -155,18 +163,18 @@ def measure(
             trained += [predicted(signals[output][0]) for signals in stream(reference, [images], [output], ONCE)]
         for trial in trials:
             trial.see(images)
+        for observer in errors.values():
+            observer.see(images)
     expected = torch.cat(trained) if trained else None
     labels = loaded.dataset.labels
-    connections = synapses(snn)
-    dense = Cost(0.0, sum(layer.macs for layer in connections.values())).microjoules
     rows = []
     for schedule in schedules:
         run = plain[schedule]
         spikes = {
             name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(loaded) for name in snn.ops(Neuron)
         }
-        work = cost(connections, spikes, schedule)
-        compared = _averaged([_compared(trial.found, expected, labels) for trial in run])
+        needed = energy(snn, connections, spikes, schedule)
+        compared = _averaged([{**_compared(trial.found, expected, labels), **trial.work(needed)} for trial in run])
         probed = _averaged([_compared(trial.found, expected, labels) for trial in shuffled[schedule]])
         rows.append(
             Row(
@@ -177,10 +185,10 @@ def measure(
                 repeats=len(run),
                 **compared,
                 spikes=sum(float(count.sum()) for count in spikes.values()),
-                synaptic_operations=work.synaptic_operations,
-                energy_microjoules=work.microjoules,
-                reference_energy_microjoules=dense,
+                synaptic_operations=cost(snn, connections, spikes, schedule).synaptic_operations,
+                energy=needed,
                 **_misalignment(compared, probed),
+                layers=_layer_errors(errors[schedule]) if errors else None,
             )
         )
     made_for = conversion.schedule.timesteps
@@ -207,60 +215,101 @@ def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | No
     return tuple(replace(own, timesteps=steps, sleep=asleep) for steps in asked)
 
 
-def gates(
-    evaluation: Evaluation, *, max_drop: float | None = None, min_agreement: float | None = None
-) -> tuple[Gate, ...]:
-    """Judge an evaluation: accuracy drop in points, agreement in percent, at every number of time steps.
+def gates(evaluation: Evaluation, limits: Limits) -> tuple[Gate, ...]:
+    """Judge an evaluation at every number of time steps, and every layer by itself.
 
-    Raises DataError where a limit needs labels or the trained network and they are not there.
+    What was not measured is not judged: ``evaluate`` refuses limits that it would be needed for.
     """
-    for limit in (max_drop, min_agreement):
-        if limit is not None and not math.isfinite(limit):
-            raise UsageError(f"{limit} is no limit", place="gates", hint="give a finite number")
     judged = []
     for row in evaluation.rows:
-        if max_drop is not None:
-            if row.drop is None:
-                what = "labels" if not evaluation.labelled else "the trained network, which was stripped"
-                hint = "use class sub-folders or labels.csv, or gate on --min-agreement"
-                raise DataError(f"--max-drop needs {what}", hint=hint)
-            # Sums of percentages carry rounding: a drop of exactly the limit is within it.
-            judged.append(Gate("max-drop", row.timesteps, max_drop, row.drop, row.drop <= max_drop + 1e-9))
-        if min_agreement is not None:
-            if row.agreement is None:
-                hint = "convert again without --strip"
-                raise DataError("--min-agreement needs the trained network, which was stripped", hint=hint)
-            passed = row.agreement >= min_agreement - 1e-9
-            judged.append(Gate("min-agreement", row.timesteps, min_agreement, row.agreement, passed))
+        wholes: list[tuple[str, str, float | None, float | None, Interval | None]] = [
+            ("max-drop", " points", limits.drop, row.drop, row.drop_interval),
+            ("max-drop", " %", limits.relative_drop, row.relative_drop, row.relative_drop_interval),
+            ("min-agreement", " %", limits.min_agreement, row.agreement, row.agreement_interval),
+            ("max-energy-ratio", "", limits.max_energy_ratio, row.energy.ratio, row.energy_ratio_interval),
+            ("max-spikes", "", limits.max_spikes, row.spikes, row.spikes_interval),
+        ]
+        figures = [("", *whole) for whole in wholes]
+        for layer in row.layers or ():
+            figures.append((layer.name, "max-layer-error", "", limits.max_layer_error, layer.error, layer.interval))
+        for place, name, unit, limit, measured, interval in figures:
+            if limit is not None and measured is not None:
+                gate = judge(
+                    name,
+                    limit,
+                    measured,
+                    interval,
+                    samples=evaluation.samples,
+                    timesteps=row.timesteps,
+                    layer=place,
+                    unit=unit,
+                )
+                judged.append(gate)
     return tuple(judged)
 
 
-class _Trial:
-    """A network run over all images, once, at one schedule: what it predicted, and its spikes added up over images."""
+def _layer_errors(errors: LayerErrors) -> tuple[LayerError, ...]:
+    found = []
+    for name, (parts, wholes) in errors.squares.items():
+        whole = math.fsum(wholes)
+        error = math.sqrt(math.fsum(parts) / whole) if whole else 0.0
+        found.append(LayerError(name, error, intervals.root_ratio(parts, wholes)))
+    return tuple(found)
 
-    def __init__(self, snn: Graph, schedule: Schedule, seed: int) -> None:
+
+class _Trial:
+    """A network run over all images, once, at one schedule: what it predicted, and its spikes added up over images.
+
+    ``reach`` says how many accumulations one spike of each neuron causes.
+    """
+
+    def __init__(self, snn: Graph, schedule: Schedule, reach: Mapping[str, Tensor | None], seed: int) -> None:
         self._snn = snn
+        self._reach = reach
         self._schedule = schedule
         self._generator = torch.Generator().manual_seed(seed)
         self._neurons = snn.ops(Neuron)
         self._predictions: list[Tensor] = []
         self.spikes = {name: torch.zeros(snn.shapes[name], dtype=torch.float64) for name in self._neurons}
         self.sleep_used = 0
+        # Spikes and accumulations of every image: of the chunk that is being run, and of those before.
+        self._now = torch.zeros(2, 1, dtype=torch.float64)
+        self._by_image: list[Tensor] = []
 
     def see(self, images: Tensor) -> None:
         output = self._snn.outputs[0]
         chunks = stream(self._snn, [images], [output], self._schedule, observe=self._count, generator=self._generator)
-        self._predictions += [predicted(signals[output][0]) for signals in chunks]
+        for signals in chunks:
+            self._predictions.append(predicted(signals[output][0]))
+            self._by_image.append(self._now.expand(2, len(signals[output][0])))
+            self._now = torch.zeros(2, 1, dtype=torch.float64)
 
     @property
     def found(self) -> Tensor:
         return torch.cat(self._predictions)
 
+    def work(self, needed: Energy) -> dict[str, Any]:
+        """Return the intervals of spikes and of energy, by how much images differ."""
+        spikes, operations = (_mean_interval(values) for values in torch.cat(self._by_image, 1))
+        ratio = None
+        if operations is not None and needed.reference:
+            low, high = (Cost(ends, 0.0).accumulations + needed.multiplications for ends in operations)
+            ratio = low / needed.reference, high / needed.reference
+        return {"spikes_interval": spikes, "energy_ratio_interval": ratio}
+
     def _count(self, name: str, response: Tensor) -> None:
-        self.spikes[name] += self._neurons[name].spikes(response, self._schedule).sum(0, dtype=torch.float64)
+        spikes = self._neurons[name].spikes(response, self._schedule)
+        self.spikes[name] += spikes.sum(0, dtype=torch.float64)
+        flat, reach = spikes.flatten(1).double(), self._reach[name]
+        operations = torch.zeros(len(flat)) if reach is None else flat @ reach.flatten()
+        self._now = self._now + torch.stack([flat.sum(1), operations])
         asleep = response[self._schedule.lit :]
         while self.sleep_used < len(asleep) and asleep[self.sleep_used :].any():
             self.sleep_used += 1
+
+
+def _mean_interval(values: Tensor) -> Interval | None:
+    return intervals.mean(len(values), float(values.sum()), float(values.square().sum()))
 
 
 def _averaged(trials: list[dict[str, Any]]) -> dict[str, Any]:
@@ -292,38 +341,23 @@ def _misalignment(plain: dict[str, Any], probed: dict[str, Any]) -> dict[str, An
 def _compared(found: Tensor, expected: Tensor | None, labels: Tensor | None) -> dict[str, Any]:
     right = None if labels is None else found == labels
     agrees = None if expected is None else found == expected
-    drop = interval = None
-    if right is not None and expected is not None:
-        lost = int(((expected == labels) & ~right).sum())
-        won = int(((expected != labels) & right).sum())
-        drop = 100 * (lost - won) / len(right)
-        interval = _paired(lost, won, len(right))
-    return {
+    compared: dict[str, Any] = {
         "accuracy": None if right is None else _percent(right),
-        "accuracy_interval": None if right is None else _wilson(int(right.sum()), len(right)),
-        "drop": drop,
-        "drop_interval": interval,
+        "accuracy_interval": None if right is None else intervals.proportion(int(right.sum()), len(right)),
         "agreement": None if agrees is None else _percent(agrees),
-        "agreement_interval": None if agrees is None else _wilson(int(agrees.sum()), len(agrees)),
+        "agreement_interval": None if agrees is None else intervals.proportion(int(agrees.sum()), len(agrees)),
+        **dict.fromkeys(("drop", "drop_interval", "relative_drop", "relative_drop_interval")),
     }
+    if right is not None and expected is not None:
+        once = expected == labels
+        both, lost, won = (int(hits.sum()) for hits in (once & right, once & ~right, ~once & right))
+        compared["drop"] = 100 * (lost - won) / len(right)
+        compared["drop_interval"] = intervals.paired(lost, won, len(right))
+        if both + lost:
+            compared["relative_drop"] = 100 * (lost - won) / (both + lost)
+            compared["relative_drop_interval"] = intervals.relative(both, lost, won, len(right))
+    return compared
 
 
 def _percent(hits: Tensor) -> float:
     return 100 * int(hits.sum()) / len(hits)
-
-
-def _wilson(hits: int, samples: int) -> Interval:
-    """Return Wilson's interval of a proportion (1927), in percent."""
-    share, square = hits / samples, _Z**2
-    center = (share + square / (2 * samples)) / (1 + square / samples)
-    half = _Z * math.sqrt(share * (1 - share) / samples + square / (4 * samples**2)) / (1 + square / samples)
-    return 100 * max(0.0, center - half), 100 * min(1.0, center + half)
-
-
-def _paired(lost: int, won: int, samples: int) -> Interval:
-    """Return the interval of a difference of paired proportions (Agresti and Min, 2005), in points."""
-    # Half an image more in each of the four cells keeps the interval honest where hardly any image changed sides.
-    lost_, won_, total = lost + 0.5, won + 0.5, samples + 2
-    center = (lost_ - won_) / total
-    half = _Z * math.sqrt(lost_ + won_ - (lost_ - won_) ** 2 / total) / total
-    return 100 * (center - half), 100 * (center + half)

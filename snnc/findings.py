@@ -1,15 +1,163 @@
-"""What the tool left alone, approximated or distrusts, as data."""
+"""What the tool left alone, approximated or distrusts, as data, and what every kind of it means."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What a finding means: where it comes from, what it does to the result, and what can be done about it."""
+
+    cause: str
+    effect: str
+    remedy: str
+
+
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One remark on a conversion. ``code`` is stable, ``node`` is "" where the whole network is meant."""
+    """One remark on a conversion. ``code`` is one of ``EXPLANATIONS``, ``node`` is "" for the whole network."""
 
     code: str
     severity: Literal["info", "warning"]
     node: str
     message: str
     hint: str
+
+    def __post_init__(self) -> None:
+        if self.code not in EXPLANATIONS:
+            raise ValueError(f"a finding of no known kind: {self.code!r}")
+
+
+EXPLANATIONS: Mapping[str, Explanation] = {
+    "analog-activation": Explanation(
+        "A network that brings quantized activations of its own also has plain ones, which its author left at full "
+        "precision. By default they are kept as they are.",
+        "This activation does not spike: it works on mean values, and the layer behind it multiplies.",
+        "Set passes.normalize-activations.beside-quantized=spike to make it spike, at some loss of accuracy.",
+    ),
+    "analog-layer": Explanation(
+        "Between this layer and the neurons before it stands something that is not a sum of spikes: another linear "
+        "layer, or an activation that does not spike.",
+        "The layer costs a multiplication for every weight at every step, which can be most of the energy.",
+        "Expected behind linear bottlenecks. For less energy, train with a ReLU between the two layers.",
+    ),
+    "budget-spent": Explanation(
+        "The minutes given to snnc tune were over before all candidates had been tried.",
+        "A cheaper conversion may have been missed; another computer may try more, or fewer, candidates.",
+        "Give more --minutes, or narrow the search with --latency, --max-steps or --max-energy.",
+    ),
+    "dead-channels": Explanation(
+        "Channels of this layer did not fire for any of the images measured.",
+        "None where these channels are 0 in the trained network too; otherwise what they carry is lost.",
+        "Give more, or more varied, images. If they stay dead: a lower threshold, or more time steps.",
+    ),
+    "few-images": Explanation(
+        "The network was calibrated on fewer images than thresholds and corrections need.",
+        "They follow the sample more than the data: accuracy on other images can be worse than without correction.",
+        "Give 64 images or more. Labels are not needed.",
+    ),
+    "halves-round-up": Explanation(
+        "The file rounds halves to the nearest even number, as ONNX does; neurons, and this tool, round them up.",
+        "Values that are exactly half way between two levels come out one level higher.",
+        "No loss where such values do not occur, which a check on random inputs confirms or denies.",
+    ),
+    "idle-steps": Explanation(
+        "The schedule has steps of sleep or rehearsal, but no neuron of this network works in them.",
+        "The answer comes later, and is the same.",
+        "Leave them out, or use neurons that fire while they gather: --latency synchronous.",
+    ),
+    "lateral-inhibition-pool": Explanation(
+        "Max-pooling on spike trains takes the maximum of the currents accumulated so far (CASC, Li et al., 2024).",
+        "No loss; the target has to let the winner of a window inhibit the others, and take spikes back.",
+        "Where it cannot: two-phase neurons, or average pooling in the trained network.",
+    ),
+    "levels-differ": Explanation(
+        "The network was trained with quantized activations of so many levels, and converted for another number of "
+        "time steps.",
+        "Levels and spike counts do not match, and every layer rounds once more.",
+        "Convert with --timesteps equal to the number of levels.",
+    ),
+    "no-labels": Explanation(
+        "The images have no labels, so accuracy could not be judged.",
+        "The drop is the share of predictions that are not the trained network's, which is more than the drop in "
+        "accuracy.",
+        "Give class sub-folders, a labels.csv, or y in the array file.",
+    ),
+    "no-rehearsal": Explanation(
+        "These neurons learn their initial potential in a rehearsal, and the schedule has none.",
+        "They are plain integrate and fire neurons, at the price of the better ones.",
+        "Give them some steps: --set rehearsal=4.",
+    ),
+    "nothing-learned": Explanation(
+        "Training without labels did not get nearer to the trained network on the images held out.",
+        "It was undone: the network is as it was before this pass, and the time was spent for nothing.",
+        "Expected where the start is exact. Otherwise give more images or steps, or leave the pass out.",
+    ),
+    "nothing-random": Explanation(
+        "Repeats were asked for, but neither neurons nor a probe draw anything at random.",
+        "All repeats would be the same; one was run.",
+        "Leave out --repeats.",
+    ),
+    "nothing-spikes": Explanation(
+        "The network has no activation that a spiking neuron could stand for.",
+        "Nothing was converted: the result is the trained network, run step by step.",
+        "Check that the model is the one you meant; snnc inspect shows what every operation becomes.",
+    ),
+    "other-timesteps": Explanation(
+        "Thresholds and corrections were worked out for one number of time steps, and the network is run for another.",
+        "With fewer steps it loses more than it would have to; with more it gains less.",
+        "Calibrate for that number: snnc calibrate --timesteps T --data FOLDER.",
+    ),
+    "output-softmax-removed": Explanation(
+        "The network ends in a softmax, which changes no prediction and has no spiking form.",
+        "Outputs are logits, not probabilities; the largest is the same.",
+        "Apply the softmax outside, where probabilities are needed.",
+    ),
+    "quantized-activations": Explanation(
+        "The file holds activations that are rounded to levels: the network was trained for this, or quantized.",
+        "They are taken over with their thresholds; with as many time steps as levels the conversion can be exact.",
+        "Convert with --timesteps equal to the number of levels, and neurons that count exactly (two-phase, or cif "
+        "with sleep).",
+    ),
+    "saturated-channels": Explanation(
+        "For half of the values or more, the current of these channels is at the threshold or above.",
+        "A neuron fires at most once a step: what is above its threshold is cut off.",
+        "Higher thresholds (passes.calibrate-thresholds.kind=max), more time steps, or the burst neuron.",
+    ),
+    "signed-spikes": Explanation(
+        "These neurons emit negative spikes too: to take back what was fired too early, or for a LeakyReLU.",
+        "The target needs events with a sign.",
+        "Where it has none: networks with ReLU only, and --neuron if or two-phase.",
+    ),
+    "temporal-bias": Explanation(
+        "A bias that changes from step to step is added to these currents (FTBC, Wu et al., 2024).",
+        "No loss; the target has to add another constant current at every step.",
+        "Where it cannot, leave passes.correct-spiking-residual.temporal off.",
+    ),
+    "uncalibrated": Explanation(
+        "No images were given: thresholds come from what batch normalization states about its inputs.",
+        "Nothing was corrected, and nothing measured; at few time steps the loss can be large.",
+        "Calibrate on a folder of images, without labels: snnc calibrate --data FOLDER.",
+    ),
+    "uncertain-drop": Explanation(
+        "The candidate chosen keeps to the limit on the images it was judged on, but its interval does not.",
+        "On other images the drop may be larger; of many candidates, the lucky ones come first.",
+        "Give more images, and evaluate on others before trusting it.",
+    ),
+    "undecided-gate": Explanation(
+        "The 95 % interval of what was measured reaches over the limit: the samples are too few to decide.",
+        "The gate neither passed nor failed. The command succeeds all the same, unless --strict is given.",
+        "Evaluate on as many samples as the finding names, or set a limit further from the measured value.",
+    ),
+    "unfolded-affine": Explanation(
+        "A scale and shift per channel, as of batch normalization, has no weights before it to be folded into.",
+        "No loss; the target has to scale, and to add a constant current, here.",
+        "Put the batch normalization behind a convolution or linear layer, and train again, to be rid of it.",
+    ),
+    "unsettled": Explanation(
+        "Something still fired in the last step of sleep, for at least one image.",
+        "Neurons were woken before their counts had settled: the answer is not yet that of the closed form.",
+        "Give more steps of sleep: --sleep N.",
+    ),
+}

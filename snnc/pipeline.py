@@ -151,6 +151,24 @@ def apply_recipe(
     return canonical, graph, tuple(applied)
 
 
+def canonical_reference(conversion: Conversion) -> Graph:
+    """Return the trained network in the form that the spiking one was made from: equal names, equal values.
+
+    Raises ModelError where the trained network was stripped.
+    """
+    if conversion.reference is None:
+        hint = "convert the model again without --strip"
+        raise ModelError("the file holds no trained network to compare with", hint=hint)
+    graph = conversion.reference
+    recipe = recipe_of(conversion)
+    for step, applied in zip(recipe.passes, conversion.applied, strict=True):
+        if step.exact:
+            graph = step(graph, Calibration(graph, None, recipe.schedule, stated_moments(conversion.reference)))
+        elif applied.changed:
+            break
+    return graph
+
+
 def _applied(step: Pass, name: str, before: Graph, calibration: Calibration) -> Graph:
     after = step(before, calibration)
     _check_contract(step, name, before, after)

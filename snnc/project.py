@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
+from snnc.gates import Limits
 from snnc.validation import keys, parse, read_yaml
 
 FILE = "snnc.yaml"
@@ -23,14 +24,6 @@ class Data:
     """Where a command finds its samples: a folder of images or an array file."""
 
     data: Path | None = None
-
-
-@dataclass(frozen=True)
-class Gates:
-    """What ``snnc evaluate`` has to find: points of accuracy lost at most, percent of equal predictions at least."""
-
-    max_drop: float | None = None
-    min_agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class Project:
     sleep: int | None = None
     neuron: str | None = None
     set: tuple[str, ...] = ()
-    gates: Gates = field(default_factory=Gates)
+    gates: Limits = field(default_factory=Limits)
 
     def trained(self, given: Path | None, command: str = "convert") -> Path:
         """Return the model file to convert: the one given, or the project's. Raises UsageError without either."""
@@ -93,7 +86,12 @@ def read(folder: Path) -> Project:
     if not isinstance(data, Mapping):
         return _section(Project, data, "")
     fields: dict[str, Any] = {str(key): value for key, value in data.items()}
-    for name, kind in {"calibration": Data, "evaluation": Data, "gates": Gates, "preprocessing": Preprocessing}.items():
+    for name, kind in {
+        "calibration": Data,
+        "evaluation": Data,
+        "gates": Limits,
+        "preprocessing": Preprocessing,
+    }.items():
         if name in fields:
             fields[name] = _section(kind, fields[name], name)
     if isinstance(fields.get("set"), Mapping):
@@ -172,8 +170,12 @@ MODEL
 # set:
 #   passes.calibrate-thresholds.kind: mmse
 
-# snnc evaluate exits with 4 when accuracy drops by more points, or fewer percent of the predictions stay the same.
+# snnc evaluate exits with 4 when accuracy drops by more points (written 2%: by more of the trained network's), fewer
+# percent of the predictions stay the same, or energy, spikes per image or a layer's error are larger.
 # gates:
 #   max-drop: 1.0
 #   min-agreement: 98
+#   max-energy-ratio: 0.5
+#   max-spikes: 100000
+#   max-layer-error: 0.3
 """

@@ -10,11 +10,13 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     Artifact,
+    FaceFlags,
     PartFlag,
     PreprocessingFlags,
     ReadingFlags,
     RecipeFlags,
     ReportFile,
+    Strict,
     check_outputs,
     required_data,
 )
@@ -35,11 +37,13 @@ def calibrate(
         Path | None, typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the file itself.")
     ] = None,
     report_file: ReportFile = None,
+    strict: Strict = False,
     part: PartFlag = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
     reading: ReadingFlags,
+    faces: FaceFlags,
     terminal: Terminal,
 ) -> None:
     """Calibrate a converted network on images.
@@ -52,8 +56,9 @@ def calibrate(
     images = required_data(data, "calibration", settings.calibration.data)
     output = output or model
     report_file = report_file or report_beside(output)
+    faces.summary_file()
     # In place, the file itself is a result.
-    check_outputs([output, report_file], None if output == model else model)
+    check_outputs([output, report_file, *faces.files().values()], None if output == model else model)
 
     from snnc import pipeline
     from snnc.artifact import load_conversion
@@ -69,4 +74,4 @@ def calibrate(
             reading=reading.resolve(part),
             progress=progress,
         )
-    deliver(terminal, conversion, report, output, report_file)
+    deliver(terminal, conversion, report, output, report_file, wanted=faces, strict=strict)

@@ -9,6 +9,7 @@ from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
+    FaceFlags,
     InputShape,
     Output,
     PartFlag,
@@ -16,6 +17,7 @@ from snnc.cli.options import (
     ReadingFlags,
     RecipeFlags,
     ReportFile,
+    Strict,
     TrainedModel,
     check_outputs,
     shape,
@@ -39,11 +41,13 @@ def convert(
     strip: Annotated[
         bool, typer.Option("--strip", help="Leave the trained network out: smaller, but cannot be calibrated again.")
     ] = False,
+    strict: Strict = False,
     part: PartFlag = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
     reading: ReadingFlags,
+    faces: FaceFlags,
     terminal: Terminal,
 ) -> None:
     """Convert a trained network to a spiking one.
@@ -54,7 +58,8 @@ def convert(
     model = settings.trained(model)
     output = output or Path(f"{model.stem}.snn")
     report_file = report_file or report_beside(output)
-    check_outputs([output, report_file, *([save_recipe] if save_recipe else [])], model)
+    faces.summary_file()
+    check_outputs([output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values()], model)
     sample_shape = shape(input_shape, settings)
     how_images = preprocessing.resolve(settings)
 
@@ -74,4 +79,4 @@ def convert(
         )
     if save_recipe is not None:
         write_atomically(save_recipe, how.to_yaml().encode())
-    deliver(terminal, conversion, report, output, report_file, strip=strip)
+    deliver(terminal, conversion, report, output, report_file, strip=strip, wanted=faces, strict=strict)

@@ -13,6 +13,7 @@ import typer
 
 from snnc.data.preprocessing import Preprocessing, from_file
 from snnc.errors import DataError, UsageError
+from snnc.gates import Limits, merged, stated
 from snnc.project import Project
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ PartFlag = Annotated[
         help="Use only the two thirds of the images that snnc tune calibrates on, or the third that it judges by.",
     ),
 ]
+
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
 _BY_LATENCY = {"synchronous": "synchronous", "pipelined": "default"}
 
@@ -163,6 +166,62 @@ class ReadingFlags:
         from snnc.pipeline import Reading
 
         return Reading(self.batch_size, self.workers, self.limit, self.seed, part)
+
+
+@dataclass(frozen=True)
+class GateFlags:
+    """What an evaluation has to find."""
+
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POINTS|N%", help="Most accuracy lost: in points, or in percent of the trained network's."
+        ),
+    ] = None
+    min_agreement: Annotated[
+        float | None, typer.Option(metavar="PERCENT", help="Fewest predictions that stay the same.")
+    ] = None
+    max_energy_ratio: Annotated[
+        float | None, typer.Option(metavar="N", help="Most energy (arithmetic), the trained network's being 1.")
+    ] = None
+    max_spikes: Annotated[float | None, typer.Option(metavar="N", help="Most spikes per image.")] = None
+    max_layer_error: Annotated[
+        float | None, typer.Option(metavar="N", help="Largest relative error of every layer's output.")
+    ] = None
+
+    def resolve(self, project: Project) -> Limits:
+        """Return the limits of the flags, else of the project; raises UsageError where one is no number."""
+        return merged(project.gates, stated(**dataclasses.asdict(self)))
+
+
+@dataclass(frozen=True)
+class FaceFlags:
+    """Where the report goes besides."""
+
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page.")] = None
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as Markdown.")] = None
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write gates and layers as test cases, in JUnit's XML.")
+    ] = None
+    sarif: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the findings for code scanning.")] = None
+    github_summary: Annotated[
+        bool, typer.Option("--github-summary", help="Add the Markdown to the summary of the GitHub Actions step.")
+    ] = False
+
+    def files(self) -> dict[str, Path]:
+        """Return which face goes to which file."""
+        given = {name: getattr(self, name) for name in ("html", "markdown", "junit", "sarif")}
+        return {name: path for name, path in given.items() if path is not None}
+
+    def summary_file(self) -> Path | None:
+        """Return the runner's file where it is asked for; raises UsageError where there is none."""
+        if not self.github_summary:
+            return None
+        path = os.environ.get("GITHUB_STEP_SUMMARY")
+        if not path:
+            hint = "use it in a step of GitHub Actions, or write the same text with --markdown FILE"
+            raise UsageError("GITHUB_STEP_SUMMARY is not set", place="--github-summary", hint=hint)
+        return Path(path)
 
 
 def typed(flags: PreprocessingFlags | ReadingFlags, *names: str) -> list[str]:

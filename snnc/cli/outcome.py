@@ -1,4 +1,4 @@
-"""What convert and calibrate end with: the files they write, and what they print."""
+"""What commands end with: the files they write, what they print, and whether they fail."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snnc.cli.console import Terminal
+from snnc.cli.options import FaceFlags
+from snnc.errors import DataError, GateError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from rich.console import RenderableType
 
     from snnc.conversion import Conversion
+    from snnc.findings import Finding
     from snnc.report import Report
 
 
@@ -41,17 +44,23 @@ def deliver(
     *,
     strip: bool = False,
     beside: Beside = Beside(),
+    wanted: FaceFlags | None = None,
+    strict: bool = False,
 ) -> None:
-    """Write the .snn file and the report, and print the report."""
+    """Write the .snn file, the report and its faces, and print the report.
+
+    Raises GateError, after all that, where ``strict`` forbids a finding.
+    """
     from snnc.artifact import save_conversion
-    from snnc.files import write_atomically
     from snnc.report import to_json
+    from snnc.report.data import write
 
     for applied in conversion.applied:
         terminal.log(f"{applied.seconds:.2f} s  {applied.name}: {applied.changed} nodes changed")
     text = to_json(report)
     save_conversion(replace(conversion, reference=None) if strip else conversion, output)
-    write_atomically(report_file, text.encode())
+    write(report, report_file)
+    also = write_faces(report, wanted) if wanted else []
 
     def human() -> RenderableType:
         from rich.console import Group
@@ -61,5 +70,36 @@ def deliver(
         lines = [beside.text] if beside.text else []
         return Group(*lines, render(report), f"written: {', '.join(files)}")
 
-    files = [*beside.files, str(output), str(report_file)]
+    files = [*beside.files, str(output), str(report_file), *also]
     terminal.show({"files": files, "report": json.loads(text), **beside.plain}, human)
+    if strict:
+        check_warnings(report.all_findings, str(output))
+
+
+def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
+    """Write the faces of a report that were asked for; returns the names of the files."""
+    from snnc.files import write_atomically
+    from snnc.report.faces import faces
+
+    files = wanted.files()
+    for name, path in files.items():
+        write_atomically(path, faces[name](report).encode(), flag=f"--{name}")
+    summary = wanted.summary_file()
+    if summary is not None:
+        try:
+            # Other steps have written there too.
+            with summary.open("a", encoding="utf-8") as file:
+                file.write(faces["markdown"](report))
+        except OSError as error:
+            hint = "GITHUB_STEP_SUMMARY has to name a file that can be written"
+            raise DataError(f"cannot write: {error.strerror}", place=str(summary), hint=hint) from None
+    return [str(path) for path in files.values()]
+
+
+def check_warnings(findings: Sequence[Finding], place: str) -> None:
+    """Raise GateError where a finding is a warning."""
+    warnings = [finding for finding in findings if finding.severity == "warning"]
+    if warnings:
+        codes = ", ".join(sorted({finding.code for finding in warnings}))
+        hint = f"snnc explain {warnings[0].code} says what to do; without --strict it passes"
+        raise GateError(f"--strict: warnings ({codes})", place=place, hint=hint)

@@ -26,7 +26,7 @@ from snnc.cli.options import (
     typed,
 )
 from snnc.cli.outcome import report_beside
-from snnc.errors import GateError
+from snnc.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -94,7 +94,10 @@ def tune(
     check_outputs([output, report_file, *(path for path in (save_recipe, frontier) if path)], model)
     sample_shape = shape(input_shape, settings)
     if max_drop is None:
-        max_drop = _MAX_DROP if settings.gates.max_drop is None else settings.gates.max_drop
+        if settings.gates.relative_drop is not None:
+            hint = "give --max-drop POINTS"
+            raise UsageError("a relative limit, of which the search knows nothing", place="gates: max-drop", hint=hint)
+        max_drop = _MAX_DROP if settings.gates.drop is None else settings.gates.drop
 
     from snnc import advisor
     from snnc.artifact import save_conversion

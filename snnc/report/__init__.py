@@ -1,5 +1,6 @@
 """What a conversion cost, layer by layer."""
 
-from snnc.report.report import SCHEMA_VERSION, Report, Summary, build, to_json
+from snnc.report.data import SCHEMA_VERSION, Report, Summary, to_json
+from snnc.report.report import build, completed, stored
 
-__all__ = ["SCHEMA_VERSION", "Report", "Summary", "build", "to_json"]
+__all__ = ["SCHEMA_VERSION", "Report", "Summary", "build", "completed", "stored", "to_json"]

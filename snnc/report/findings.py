@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from snnc.conversion import Conversion
 from snnc.findings import Finding
+from snnc.gates import Gate
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
@@ -60,6 +61,15 @@ def nothing_random(repeats: int) -> Finding:
         f"nothing here is drawn at random: run once, not {repeats} times",
         "leave out --repeats",
     )
+
+
+def undecided(gate: Gate) -> Finding:
+    """Return the finding on a gate whose samples are too few."""
+    if gate.samples_needed is None:
+        hint = "the measured value is the limit itself: set another limit"
+    else:
+        hint = f"evaluate on {gate.samples_needed:,} samples or more; --strict fails until then"
+    return Finding("undecided-gate", "warning", "", gate.sentence, hint)
 
 
 def _on_calibration(conversion: Conversion) -> Iterator[Finding]:

@@ -10,6 +10,9 @@ network's a_ANN is exactly the sum of
     unevenness     a − φ_T(z̄)                      when spikes arrived, not how many
 
 All figures are relative to the L2 norm of a_ANN over the images looked at.
+
+Against φ_T(z̄) some neurons fire too often and some too seldom (the shares that CASC, Li et al. 2024, plots), and what
+came in but was not emitted, T·(z̄ − a) and the initial potential, is left in the membrane.
 """
 
 import math
@@ -22,15 +25,54 @@ from torch import Generator, Tensor
 from snnc.calibration import channel_axis
 from snnc.errors import PreconditionError
 from snnc.ir import Graph, Op
-from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons import Neuron
 from snnc.ops import Activation, ClippedRelu
 from snnc.run import chunk_size, predicted, run
-from snnc.run.cost import Synapses, driven_by
+from snnc.run.cost import Synapses, active_steps, driven_by
 from snnc.run.simulation import channels_last, rechunk
 from snnc.schedule import Schedule
 
-# A channel is saturated when this share of its input currents is at the threshold or above.
-_SATURATED = 0.5
+# A channel is saturated when this share of its input currents is at the threshold or above, and clips from this one on.
+_SATURATED, _CLIPS = 0.5, 0.05
+
+# Less than this share of a level is rounding.
+_ROUNDING = 0.01
+
+# So many pairs of outputs are kept for a look at how they scatter.
+_PAIRS = 400
+
+# Bins of the distributions: activations and potentials in units of the threshold, rates in spikes per step.
+_ACTIVATIONS = 0.0, 1.5, 48
+_SIGNED_ACTIVATIONS = -1.5, 1.5, 96
+_POTENTIALS = -2.0, 2.0, 64
+_RATES = 0.0, 1.0, 40
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How many values fell into each of equal bins from ``low`` to ``high``; what is beyond is in the outermost."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """How values are distributed in one layer, over neurons and images.
+
+    ``reference`` and ``result`` are the activations of the trained and the mean outputs of the spiking network in units
+    of the threshold, those that are 0 left out: ``reference_zeros`` and ``result_zeros`` count them. ``rates``
+    are spikes per step, those of silent neurons left out; ``potentials`` what is left in the membrane, in units of the
+    threshold.
+    """
+
+    reference: Distribution
+    result: Distribution
+    reference_zeros: int
+    result_zeros: int
+    rates: Distribution
+    potentials: Distribution
 
 
 @dataclass(frozen=True)
@@ -40,7 +82,8 @@ class Layer:
     ``error`` is cumulative (the whole network converted), ``isolated_error`` that of this layer alone; ``sigma`` is
     the standard deviation of the residual a_ANN − a, ``channel_residuals`` its mean in every channel, in the units of
     the activation; ``spikes`` and ``synaptic_operations`` are per inference; ``firing_rate`` is spikes per neuron and
-    step.
+    step. ``over_firing`` and ``under_firing`` are the shares of neurons that emit more, or less, than the closed form
+    of their mean current.
     """
 
     name: str
@@ -64,18 +107,26 @@ class Layer:
     spikes: float | None = None
     dead_channels: int | None = None
     saturated_channels: int | None = None
+    clipping_channels: int | None = None
+    over_firing: float | None = None
+    under_firing: float | None = None
     synaptic_operations: float | None = None
+    distributions: Distributions | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Sums over the images: by layer, and the spikes of every neuron per inference."""
+    """Sums over the images: by layer, and the spikes of every neuron per inference.
+
+    ``outputs`` are some pairs of numbers that the trained and the spiking network give out.
+    """
 
     layers: tuple[Layer, ...]
     spikes: dict[str, Tensor]
     images: int
     agreement: float
     output_error: float
+    outputs: tuple[tuple[float, float], ...]
 
 
 def describe(snn: Graph) -> tuple[Layer, ...]:
@@ -92,18 +143,13 @@ def measure(
     """
     fast, trained = (graph.map_tensors(channels_last) for graph in (snn, canonical))
     neurons = fast.ops(Neuron)
-    for name in neurons:
-        if name not in trained.nodes or not isinstance(trained.op(name), Activation):
-            raise PreconditionError(
-                "the trained network has no such activation to compare with",
-                place=snn.nodes[name].source or name,
-                hint="put the passes that change the network's form first in the recipe",
-            )
+    check_comparable(trained, snn)
     sums = {name: _Sums(fast, name, neuron, schedule) for name, neuron in neurons.items()}
     (image,), first = fast.inputs, fast.outputs[0]
     inputs = {name: fast.nodes[name].inputs[0] for name in neurons}
     agreed = images = 0
     difference = norm = 0.0
+    pairs: list[Tensor] = []
     for chunk in rechunk(batches, chunk_size(fast, schedule)):
         feeds = {image: channels_last(chunk).unsqueeze(0)}
         wanted = run(trained, feeds, [*neurons, *fast.outputs])
@@ -122,9 +168,46 @@ def measure(
         difference += float((goal - result).double().square().sum())
         norm += float(goal.double().square().sum())
         images += len(chunk)
+        if sum(map(len, pairs)) < _PAIRS:
+            pairs.append(torch.stack([goal.flatten(), result.flatten()], 1)[:_PAIRS])
     layers = tuple(total.layer(images, connections) for total in sums.values())
     spikes = {name: total.spikes / images for name, total in sums.items()}
-    return Measured(layers, spikes, images, agreed / images, math.sqrt(difference / norm) if norm else 0.0)
+    outputs = tuple((first, second) for first, second in torch.cat(pairs)[:_PAIRS].tolist())
+    error = math.sqrt(difference / norm) if norm else 0.0
+    return Measured(layers, spikes, images, agreed / images, error, outputs)
+
+
+class LayerErrors:
+    """The error of every layer, all layers converted, of each image: what an interval can be had from."""
+
+    def __init__(self, canonical: Graph, snn: Graph, schedule: Schedule) -> None:
+        check_comparable(canonical, snn)
+        self._graphs = canonical.map_tensors(channels_last), snn.map_tensors(channels_last)
+        self._schedule = schedule
+        self._chunk = chunk_size(snn, schedule)
+        self.squares: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in snn.ops(Neuron)}
+
+    def see(self, images: Tensor) -> None:
+        """Run both networks on images ``[N, ...]``."""
+        trained, snn = self._graphs
+        for chunk in rechunk([images], self._chunk):
+            feeds = {snn.inputs[0]: channels_last(chunk).unsqueeze(0)}
+            wanted, reached = run(trained, feeds, self.squares), run(snn, feeds, self.squares, self._schedule)
+            for name, (errors, norms) in self.squares.items():
+                pair = wanted[name][0].double().flatten(1), reached[name][0].double().flatten(1)
+                errors += (pair[1] - pair[0]).square().sum(1).tolist()
+                norms += pair[0].square().sum(1).tolist()
+
+
+def check_comparable(trained: Graph, snn: Graph) -> None:
+    """Raise PreconditionError where the trained network has no activation of the name of a layer of neurons."""
+    for name in snn.ops(Neuron):
+        if name not in trained.nodes or not isinstance(trained.op(name), Activation):
+            raise PreconditionError(
+                "the trained network has no such activation to compare with",
+                place=snn.nodes[name].source or name,
+                hint="put the passes that change the network's form first in the recipe",
+            )
 
 
 def _plain(snn: Graph, name: str, neuron: Neuron) -> Layer:
@@ -148,7 +231,7 @@ class _Sums:
         self.plain = _plain(snn, name, neuron)
         self.neuron = neuron
         self.schedule = schedule
-        self.steps = schedule.total if isinstance(neuron, CausalNeuron) else schedule.timesteps
+        self.steps = active_steps(snn, schedule)
         self.axis = channel_axis(snn, name) or 1
         self.spikes = torch.zeros(snn.shapes[name], dtype=torch.float64)
         self.squares = dict.fromkeys(
@@ -156,8 +239,11 @@ class _Sums:
         )
         self.product = 0.0
         self.residuals = torch.zeros(self.plain.channels, dtype=torch.float64)
-        self.count = 0
+        self.count = self.over = self.under = 0
         self.full = torch.zeros(self.plain.channels, dtype=torch.float64)
+        signed = neuron.slope is not None
+        self.activations = _SIGNED_ACTIVATIONS if signed else _ACTIVATIONS
+        self.binned: dict[str, Tensor] = {}
 
     def add(
         self, wanted: Tensor, reached: Tensor, current: Tensor, response: Tensor, alone: Tensor, activation: Op
@@ -183,9 +269,39 @@ class _Sums:
         residual = (wanted.double() - reached.double()).movedim(self.axis, 0)
         self.residuals += residual.reshape(self.plain.channels, -1).sum(1)
         self.count += wanted.numel()
-        self.spikes += self.neuron.spikes(response, self.schedule).sum(0, dtype=torch.float64)
+        count = self.neuron.spikes(response, self.schedule)
+        self.spikes += count.sum(0, dtype=torch.float64)
+        threshold, timesteps = self.neuron.threshold, self.schedule.timesteps
+        # Levels are a spike apart; what is nearer is rounding.
+        apart = (reached - quantized) * (timesteps / threshold)
+        self.over += int((apart > _ROUNDING).sum())
+        self.under += int((apart < -_ROUNDING).sum())
+        # A negative spike takes a whole threshold from the membrane, whatever it weighs.
+        emitted = reached if slope is None else torch.where(reached < 0, reached / slope, reached)
+        left = (current - emitted) * (timesteps / threshold) + self.neuron.potential
+        shown = {
+            "reference": (wanted / threshold, self.activations),
+            "result": (reached / threshold, self.activations),
+            "rates": (count / self.steps, _RATES),
+        }
+        for part, (value, bins) in shown.items():
+            self._bin(part, value[value != 0], bins)
+        self._bin("potentials", left, _POTENTIALS)
         full = (current >= ceiling).double()
         self.full += full.movedim(self.axis, 0).reshape(len(self.full), -1).mean(1) * len(wanted)
+
+    def _bin(self, part: str, values: Tensor, bins: tuple[float, float, int]) -> None:
+        low, high, number = bins
+        counts = torch.histc(values.float().clamp(low, high), number, low, high).long()
+        self.binned[part] = self.binned.get(part, 0) + counts
+
+    def _distributions(self) -> Distributions:
+        def of(part: str, bins: tuple[float, float, int]) -> Distribution:
+            return Distribution(bins[0], bins[1], tuple(self.binned[part].tolist()))
+
+        reference, result = of("reference", self.activations), of("result", self.activations)
+        zeros = [self.count - sum(distribution.counts) for distribution in (reference, result)]
+        return Distributions(reference, result, zeros[0], zeros[1], of("rates", _RATES), of("potentials", _POTENTIALS))
 
     def layer(self, images: int, connections: dict[str, Synapses]) -> Layer:
         norm = math.sqrt(self.squares["reference"])
@@ -210,5 +326,9 @@ class _Sums:
             spikes=float(spikes.sum()),
             dead_channels=int((by_channel == 0).sum()),
             saturated_channels=int((self.full / images >= _SATURATED).sum()),
+            clipping_channels=int((self.full / images >= _CLIPS).sum()),
+            over_firing=self.over / self.count,
+            under_firing=self.under / self.count,
+            distributions=self._distributions(),
             synaptic_operations=driven_by(connections, self.plain.name, spikes),
         )

@@ -1,87 +1,43 @@
-"""The conversion report as data, and its machine form."""
+"""The report on a conversion, from what can be measured of it."""
 
 import dataclasses
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from torch import Tensor
 
+from snnc.artifact import fingerprint
 from snnc.conversion import Conversion, latency
-from snnc.findings import Finding
+from snnc.errors import DataError
 from snnc.ir import Graph
-from snnc.neurons import CausalNeuron, Neuron
+from snnc.report.data import AppliedPass, Evaluation, Report, Summary, read
 from snnc.report.findings import find
-from snnc.report.layers import Layer, describe, measure
-from snnc.run.cost import PICOJOULES_PER_ACCUMULATION, PICOJOULES_PER_MAC, Cost, cost, synapses
-
-SCHEMA_VERSION = 1
+from snnc.report.layers import describe, measure
+from snnc.run.cost import active_steps, cost, energy, synapses
 
 
-@dataclass(frozen=True)
-class Summary:
-    """The whole network; figures per inference. What needs images is None without them.
-
-    ``total_steps`` is the latency from image to answer, ``steps_per_answer`` how often answers come when images are
-    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction.
-    """
-
-    timesteps: int
-    sleep: int
-    rehearsal: int
-    total_steps: int
-    steps_per_answer: int
-    layers: int
-    neurons: int
-    reference_macs: int
-    reference_energy_microjoules: float
-    images: int
-    agreement: float | None = None
-    output_error: float | None = None
-    spikes: float | None = None
-    synaptic_operations: float | None = None
-    analog_macs: float | None = None
-    energy_microjoules: float | None = None
-    energy_ratio: float | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything the report's faces show."""
-
-    summary: Summary
-    layers: tuple[Layer, ...]
-    findings: tuple[Finding, ...]
-    passes: tuple[dict[str, Any], ...]
-    provenance: dict[str, Any]
-
-
-def build(conversion: Conversion, canonical: Graph, images: Iterable[Tensor] | None) -> Report:
+def build(conversion: Conversion, canonical: Graph | None = None, images: Iterable[Tensor] | None = None) -> Report:
     """Measure a conversion on ``images`` (batches ``[N, ...]``, None for none) and tell what was found.
 
-    ``canonical`` is the trained network in the form that the spiking one was made from.
+    ``canonical`` is the trained network in the form that the spiking one was made from, needed with images.
     """
     snn, schedule = conversion.snn, conversion.schedule
     connections = synapses(snn)
-    macs = sum(layer.macs for layer in connections.values())
-    energy = Cost(0.0, macs).microjoules
     layers = describe(snn)
     summary = Summary(
         timesteps=schedule.timesteps,
         sleep=schedule.sleep,
         rehearsal=schedule.rehearsal,
         total_steps=latency(snn, schedule),
-        steps_per_answer=schedule.total if snn.ops(CausalNeuron) else schedule.timesteps,
-        layers=len(snn.ops(Neuron)),
+        steps_per_answer=active_steps(snn, schedule),
+        layers=len(layers),
         neurons=sum(layer.neurons for layer in layers),
-        reference_macs=macs,
-        reference_energy_microjoules=energy,
+        reference_macs=sum(layer.macs for layer in connections.values()),
         images=0,
     )
-    if images is not None:
+    if images is not None and canonical is not None:
         measured = measure(canonical, snn, images, schedule, connections)
-        work = cost(connections, measured.spikes, schedule)
+        work = cost(snn, connections, measured.spikes, schedule)
         layers = measured.layers
         summary = dataclasses.replace(
             summary,
@@ -91,40 +47,40 @@ def build(conversion: Conversion, canonical: Graph, images: Iterable[Tensor] | N
             spikes=sum(float(spikes.sum()) for spikes in measured.spikes.values()),
             synaptic_operations=work.synaptic_operations,
             analog_macs=work.analog_macs,
-            energy_microjoules=work.microjoules,
-            energy_ratio=work.microjoules / energy if energy else None,
+            energy=energy(snn, connections, measured.spikes, schedule),
+            outputs=measured.outputs,
         )
     return Report(
         summary=summary,
         layers=layers,
         findings=tuple(dict.fromkeys([*find(conversion, layers, connections), *conversion.imported])),
-        passes=tuple({"name": a.name, "options": dict(a.options), "changed": a.changed} for a in conversion.applied),
-        provenance=dict(conversion.provenance),
+        passes=tuple(AppliedPass(a.name, dict(a.options), a.changed) for a in conversion.applied),
+        evaluation=None,
+        provenance={**conversion.provenance, "snn": fingerprint(conversion)},
     )
 
 
-def plain(report: Report) -> dict[str, Any]:
-    """Return the report as plain data, with the version of its schema and the constants its energies rest on."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "energy_model": {
-            "picojoules_per_mac": PICOJOULES_PER_MAC,
-            "picojoules_per_accumulation": PICOJOULES_PER_ACCUMULATION,
-            "source": "45 nm, 32-bit float; Horowitz, ISSCC 2014",
-        },
-        **_rounded(dataclasses.asdict(report)),
-    }
+def stored(conversion: Conversion, path: Path) -> Report:
+    """Return the report on a conversion that is kept in a file, or one without measurements where there is none.
+
+    Raises DataError where the report cannot be read, or is on another network.
+    """
+    if not path.exists():
+        return build(conversion)
+    report = read(path)
+    if report.provenance.get("snn") != fingerprint(conversion):
+        hint = "calibrate or evaluate again, or name its own report with --report FILE"
+        raise DataError("a report on another network", place=str(path), hint=hint)
+    return report
 
 
-def _rounded(data: Any) -> Any:
-    """Round numbers to nine digits: the rest depends on the order in which threads add up."""
-    if isinstance(data, float):
-        return float(f"{data:.9g}")
-    if isinstance(data, dict):
-        return {key: _rounded(value) for key, value in data.items()}
-    return [_rounded(value) for value in data] if isinstance(data, list | tuple) else data
+def completed(conversion: Conversion, path: Path, evaluation: Evaluation) -> Report:
+    """Return the report on a conversion with what was evaluated.
 
-
-def to_json(report: Report) -> str:
-    """Return the machine form: keys sorted, no time stamps, so that equal conversions give equal bytes."""
-    return json.dumps(plain(report), sort_keys=True, indent=1, allow_nan=False) + "\n"
+    A report in the file that is on another network, or cannot be read, is left aside.
+    """
+    try:
+        report = stored(conversion, path)
+    except DataError:
+        report = build(conversion)
+    return dataclasses.replace(report, evaluation=evaluation)

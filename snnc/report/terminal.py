@@ -10,6 +10,7 @@ from rich.table import Table
 from snnc.findings import Finding
 from snnc.report import Report, Summary
 from snnc.report.layers import Layer
+from snnc.report.sentence import sentence
 
 Entry = TypeVar("Entry")
 
@@ -32,7 +33,7 @@ def render(report: Report) -> RenderableType:
             "adds by clipping, quantization and unevenness; alone: only this layer converted; "
             "rate: spikes per neuron and step"
         )
-    return Group(*shown, "", _summary(report.summary, report), *findings(report.findings))
+    return Group(*shown, "", _summary(report.summary, report), sentence(report), *findings(report.all_findings))
 
 
 def layer_table(layers: Sequence[Layer]) -> Table:
@@ -90,8 +91,8 @@ def _summary(summary: Summary, report: Report) -> str:
     ]
     if summary.agreement is not None:
         parts.append(f"{summary.agreement:.1f} % of predictions as the trained network's")
-    if summary.energy_ratio is not None:
-        parts.append(f"{summary.energy_ratio:.2f} times its energy (estimated)")
+    if summary.energy is not None and summary.energy.ratio is not None:
+        parts.append(f"{summary.energy.ratio:.2f} times its energy (estimated)")
     return ", ".join(parts)
 
 

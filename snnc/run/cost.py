@@ -1,8 +1,16 @@
-"""What a spiking network costs: synaptic operations and energy.
+"""What a spiking network costs: synaptic operations, memory traffic and energy.
 
 A layer fed by spikes adds a weight for every spike and target: Σ spikes · fan-out accumulations. A layer fed by analog
-values (the image, or what no neuron has made into spikes) multiplies at every step. Energy is counted at 4.6 pJ per
-multiply-accumulate and 0.9 pJ per accumulation (45 nm, 32-bit float; Horowitz, ISSCC 2014), memory left out.
+values (the image, or what no neuron has made into spikes) multiplies at every step. All energies are estimates for
+45 nm and 32-bit floats (Horowitz, ISSCC 2014): 3.7 pJ a multiplication, 0.9 pJ an addition.
+
+Memory is a line of its own, because it depends on what the hardware reuses: here nothing, for all alike, and every word
+of 32 bits costs the 5 pJ of a small SRAM. A multiplication reads a weight and a value; an accumulation reads a weight,
+and reads and writes a membrane potential; a neuron reads and writes its potential at every step; an ANN writes every
+activation once.
+
+Beside the trained network stands one whose activations have as many bits as T steps can tell apart, log2(T + 1) rounded
+up: multipliers are taken to need energy, and memory to need words, in proportion to that width.
 """
 
 import math
@@ -13,7 +21,7 @@ import torch
 from torch import Tensor
 
 from snnc.ir import Graph, Input, Op
-from snnc.neurons import Neuron
+from snnc.neurons import CausalNeuron, Neuron
 from snnc.ops import (
     Add,
     Affine,
@@ -32,8 +40,9 @@ from snnc.ops import (
 )
 from snnc.schedule import Schedule
 
-PICOJOULES_PER_MAC = 4.6
-PICOJOULES_PER_ACCUMULATION = 0.9
+PICOJOULES = {"multiplication": 3.7, "addition": 0.9, "memory_word": 5.0}
+SOURCE = "45 nm, 32-bit float; memory: words of 32 bits from SRAM of 8 KB; Horowitz, ISSCC 2014"
+WORD = 32
 
 # Spikes pass through these one by one; what they scale by is taken up by the weights behind.
 _ROUTING = Add | Affine | AveragePool | Concat | MaxPool | Mean | Pad | Reshape | Slice | Take | Transpose
@@ -55,16 +64,98 @@ class Synapses:
 
 @dataclass(frozen=True)
 class Cost:
-    """The work of one inference: accumulations caused by spikes, multiplications of analog values, energy in µJ."""
+    """The work of one inference.
+
+    Accumulations caused by spikes, multiplications of analog values, and words of membrane potential or activation
+    that neurons move. ``bits`` is the width of the analog values.
+    """
 
     synaptic_operations: float
     analog_macs: float
+    neuron_words: float = 0.0
+    bits: int = WORD
+
+    @property
+    def accumulations(self) -> float:
+        """Return the energy of what spikes cause, in µJ."""
+        return self.synaptic_operations * PICOJOULES["addition"] * 1e-6
+
+    @property
+    def multiplications(self) -> float:
+        """Return the energy of multiply-accumulates, in µJ."""
+        each = PICOJOULES["multiplication"] * self.bits / WORD + PICOJOULES["addition"]
+        return self.analog_macs * each * 1e-6
 
     @property
     def microjoules(self) -> float:
-        """Return the energy of this work."""
-        accumulations = self.synaptic_operations * PICOJOULES_PER_ACCUMULATION
-        return (accumulations + self.analog_macs * PICOJOULES_PER_MAC) * 1e-6
+        """Return the energy of all arithmetic, in µJ."""
+        return self.accumulations + self.multiplications
+
+    @property
+    def memory(self) -> float:
+        """Return the energy of memory traffic, in µJ."""
+        share = self.bits / WORD
+        words = 3 * self.synaptic_operations + (1 + share) * self.analog_macs + share * self.neuron_words
+        return words * PICOJOULES["memory_word"] * 1e-6
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What one inference costs, estimated, in µJ, beside the trained network and one with activations of ``bits`` bits.
+
+    ``accumulations`` (by spikes) and ``multiplications`` (of analog values) are arithmetic, ``ratio`` is that of the
+    arithmetic of the trained network; memory is apart. ``break_even`` is the firing rate, in spikes per neuron and
+    step, below which the arithmetic of this network costs less than that of the trained one, ``quantized_break_even``
+    that of the narrow one; None where it costs more without any spike, or nothing is driven by spikes.
+    """
+
+    accumulations: float
+    multiplications: float
+    memory: float
+    reference: float
+    reference_memory: float
+    bits: int
+    quantized: float
+    quantized_memory: float
+    ratio: float | None
+    firing_rate: float
+    break_even: float | None
+    quantized_break_even: float | None
+
+    @property
+    def microjoules(self) -> float:
+        """Return the energy of all arithmetic."""
+        return self.accumulations + self.multiplications
+
+
+def energy(snn: Graph, connections: Mapping[str, Synapses], spikes: Mapping[str, Tensor], schedule: Schedule) -> Energy:
+    """Compare what a spiking network needs for its mean numbers of spikes with what the trained one needs."""
+    neurons = sum(count.numel() for count in spikes.values())
+    fired = sum(float(count.sum()) for count in spikes.values())
+    firing_rate = fired / (neurons * active_steps(snn, schedule)) if neurons else 0.0
+    spent = cost(snn, connections, spikes, schedule)
+    # The trained network moves every activation once, when it writes it.
+    dense = Cost(0.0, sum(layer.macs for layer in connections.values()), neurons)
+    narrow = replace(dense, bits=min(WORD, math.ceil(math.log2(schedule.timesteps + 1))))
+
+    def break_even(other: Cost) -> float | None:
+        left = other.microjoules - spent.multiplications
+        return firing_rate * left / spent.accumulations if spent.accumulations and left > 0 else None
+
+    return Energy(
+        accumulations=spent.accumulations,
+        multiplications=spent.multiplications,
+        memory=spent.memory,
+        reference=dense.microjoules,
+        reference_memory=dense.memory,
+        bits=narrow.bits,
+        quantized=narrow.microjoules,
+        quantized_memory=narrow.memory,
+        ratio=spent.microjoules / dense.microjoules if dense.microjoules else None,
+        firing_rate=firing_rate,
+        break_even=break_even(dense),
+        quantized_break_even=break_even(narrow),
+    )
 
 
 def synapses(graph: Graph) -> dict[str, Synapses]:
@@ -85,21 +176,33 @@ def macs(op: Weighted, before: tuple[int, ...], after: tuple[int, ...]) -> int:
     return math.prod(counted) * math.prod(op.weight.shape[1:])
 
 
-def cost(connections: Mapping[str, Synapses], spikes: Mapping[str, Tensor], schedule: Schedule) -> Cost:
+def cost(snn: Graph, connections: Mapping[str, Synapses], spikes: Mapping[str, Tensor], schedule: Schedule) -> Cost:
     """Return the cost of one inference from each neuron's mean number of spikes, by layer and shaped like it."""
-    operations = analog = 0.0
-    for layer in connections.values():
-        if layer.fan_out is None:
-            analog += layer.macs * (schedule.lit if layer.constant else schedule.total)
-        else:
-            operations += sum(float((reach * spikes[name]).sum()) for name, reach in layer.fan_out.items())
-    return Cost(operations, analog)
+    operations = sum(driven_by(connections, name, count) for name, count in spikes.items())
+    analog = sum(
+        layer.macs * (schedule.lit if layer.constant else schedule.total)
+        for layer in connections.values()
+        if layer.fan_out is None
+    )
+    neurons = sum(count.numel() for count in spikes.values())
+    return Cost(operations, analog, 2 * neurons * active_steps(snn, schedule))
+
+
+def active_steps(snn: Graph, schedule: Schedule) -> int:
+    """Return the steps in which every neuron works; those that gather first neither rehearse nor sleep."""
+    return schedule.total if snn.ops(CausalNeuron) else schedule.timesteps
 
 
 def driven_by(connections: Mapping[str, Synapses], name: str, spikes: Tensor) -> float:
     """Return the accumulations that the spikes of one layer of neurons cause."""
-    reached = (layer.fan_out[name] for layer in connections.values() if layer.fan_out and name in layer.fan_out)
-    return sum(float((reach * spikes).sum()) for reach in reached)
+    reach = targets(connections, name)
+    return 0.0 if reach is None else float((reach * spikes).sum())
+
+
+def targets(connections: Mapping[str, Synapses], name: str) -> Tensor | None:
+    """Return how many accumulations one spike of each neuron causes, None where no layer is driven by spikes here."""
+    reached = [layer.fan_out[name] for layer in connections.values() if layer.fan_out and name in layer.fan_out]
+    return torch.stack(reached).sum(0) if reached else None
 
 
 def fed_by_image(graph: Graph, layer: str) -> bool:

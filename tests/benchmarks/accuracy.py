@@ -86,7 +86,7 @@ def score(name: str, label: str, conversion: Conversion, reading: Reading) -> di
         f"{key}/drop": row.drop,
         f"{key}/agreement": row.agreement,
         f"{key}/total_steps": row.total_steps,
-        f"{key}/energy_ratio": row.energy_microjoules / row.reference_energy_microjoules,
+        f"{key}/energy_ratio": row.energy.ratio or 0.0,
         f"{name}/reference/top1": result.reference_accuracy,
         f"{name}/images": result.samples,
     }

@@ -87,7 +87,7 @@ def judge(
         f"{key}/top1": row.accuracy,
         f"{key}/agreement": row.agreement,
         f"{key}/total_steps": float(row.total_steps),
-        f"{key}/energy_ratio": row.energy_microjoules / row.reference_energy_microjoules,
+        f"{key}/energy_ratio": row.energy.ratio or 0.0,
         f"{name}/reference/top1": result.reference_accuracy,
         f"{name}/images": float(result.samples),
     }

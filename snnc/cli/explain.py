@@ -1,0 +1,33 @@
+"""snnc explain."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+from snnc.errors import UsageError
+from snnc.findings import EXPLANATIONS
+from snnc.registry import suggest
+
+
+@commands.register("explain")
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="CODE", show_default=False, help="The finding. Default: all of them.")
+    ] = None,
+    *,
+    terminal: Terminal,
+) -> None:
+    """Say what a finding means: its cause, its effect, and what to do about it."""
+    if code is not None and code not in EXPLANATIONS:
+        raise UsageError(f"no finding is called {code!r}", hint=suggest(code, EXPLANATIONS))
+    asked = [code] if code is not None else sorted(EXPLANATIONS)
+    plain = {name: dataclasses.asdict(EXPLANATIONS[name]) for name in asked}
+    texts = [
+        "\n".join([name, *(f"  {part:<7} {text}" for part, text in fields.items())]) for name, fields in plain.items()
+    ]
+    terminal.show(plain, lambda: "\n\n".join(texts))

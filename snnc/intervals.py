@@ -1,0 +1,68 @@
+"""Confidence intervals at 95 %: what a sample says of all that could have been drawn."""
+
+import math
+from collections.abc import Sequence
+
+Interval = tuple[float, float]
+
+# 95 % of a normal distribution lies within this many standard deviations.
+NORMAL_95 = 1.959964
+
+
+def proportion(hits: int, samples: int) -> Interval:
+    """Return Wilson's interval of a proportion (1927), in percent."""
+    share, square = hits / samples, NORMAL_95**2
+    center = (share + square / (2 * samples)) / (1 + square / samples)
+    half = NORMAL_95 * math.sqrt(share * (1 - share) / samples + square / (4 * samples**2)) / (1 + square / samples)
+    return 100 * max(0.0, center - half), 100 * min(1.0, center + half)
+
+
+def paired(lost: int, won: int, samples: int) -> Interval:
+    """Return the interval of a difference of paired proportions (Agresti and Min, 2005), in points."""
+    # Half an image more in each of the four cells keeps the interval honest where hardly any image changed sides.
+    lost_, won_, total = lost + 0.5, won + 0.5, samples + 2
+    center = (lost_ - won_) / total
+    half = NORMAL_95 * math.sqrt(lost_ + won_ - (lost_ - won_) ** 2 / total) / total
+    return 100 * (center - half), 100 * (center + half)
+
+
+def relative(both: int, lost: int, won: int, samples: int) -> Interval:
+    """Return the interval of a paired difference relative to the first proportion, 1 − p₂/p₁, in percent.
+
+    ``both`` are right twice, ``lost`` only at first, ``won`` only then. By the delta method, with half an image more in
+    each of the four cells, as for ``paired``.
+    """
+    both_, lost_, won_, total = both + 0.5, lost + 0.5, won + 0.5, samples + 2
+    first = both_ + lost_
+    center = (lost_ - won_) / first
+    # How far each image is from the ratio: d = (a − s) − center·a, whose mean is 0.
+    squares = lost_ * (1 - center) ** 2 + both_ * center**2 + won_
+    half = NORMAL_95 * math.sqrt(squares * total / (total - 1)) / first
+    return 100 * (center - half), 100 * (center + half)
+
+
+def mean(count: int, total: float, squares: float) -> Interval | None:
+    """Return the interval of a mean, from the number of values, their sum and the sum of their squares.
+
+    None of a single value, which says nothing of how much values vary.
+    """
+    center = total / count
+    if count < 2:
+        return None
+    variance = max(0.0, squares - total * center) / (count - 1)
+    half = NORMAL_95 * math.sqrt(variance / count)
+    return center - half, center + half
+
+
+def root_ratio(parts: Sequence[float], wholes: Sequence[float]) -> Interval | None:
+    """Return the interval of √(Σ parts / Σ wholes) over samples: that of a relative L2 error. By the delta method.
+
+    None of a single sample, or where there is nothing to be relative to.
+    """
+    whole, count = math.fsum(wholes), len(parts)
+    if count < 2 or not whole:
+        return None
+    ratio = math.fsum(parts) / whole
+    squares = math.fsum((part - ratio * of) ** 2 for part, of in zip(parts, wholes, strict=True))
+    half = NORMAL_95 * math.sqrt(squares * count / (count - 1)) / whole
+    return math.sqrt(max(0.0, ratio - half)), math.sqrt(ratio + half)

@@ -1,0 +1,230 @@
+"""Everything that a report says, as data; its machine form, and the schema of that.
+
+Whatever is not under ``provenance`` is the same in every run on the same data and machine.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from snnc.errors import DataError
+from snnc.files import write_atomically
+from snnc.findings import Finding
+from snnc.gates import Gate
+from snnc.intervals import Interval
+from snnc.report.layers import Layer
+from snnc.run.cost import PICOJOULES, SOURCE, Energy
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The whole network, as measured with its layers; figures per inference. What needs images is None without them.
+
+    ``total_steps`` is the latency from image to answer, ``steps_per_answer`` how often answers come when images are
+    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction. ``outputs``
+    are some pairs of output values, of the trained and of the spiking network.
+    """
+
+    timesteps: int
+    sleep: int
+    rehearsal: int
+    total_steps: int
+    steps_per_answer: int
+    layers: int
+    neurons: int
+    reference_macs: int
+    images: int
+    agreement: float | None = None
+    output_error: float | None = None
+    spikes: float | None = None
+    synaptic_operations: float | None = None
+    analog_macs: float | None = None
+    energy: Energy | None = None
+    outputs: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """The relative error (L2) of one layer's output, all layers converted, over the images evaluated."""
+
+    name: str
+    error: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Blame:
+    """What one layer adds to the loss, in points: of accuracy, or, without labels, of agreement.
+
+    ``share`` is that of the whole loss, None where nothing is lost.
+    """
+
+    name: str
+    points: float
+    interval: Interval | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
+
+    ``drop`` is in points, ANN minus SNN, with a paired interval; ``relative_drop`` in percent of the ANN's accuracy.
+    Spikes, operations and energy are per inference; the interval of the energy is that of ``energy.ratio``. Of several
+    repeats everything is the mean, and ``accuracy_deviation`` the standard deviation. ``sleep_used`` is how
+    many of the steps asleep something still fired in, for any image. ``misalignment`` is what the permutation probe
+    gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of the whole loss.
+    ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says.
+    """
+
+    timesteps: int
+    sleep: int
+    sleep_used: int
+    total_steps: int
+    repeats: int
+    accuracy: float | None
+    accuracy_deviation: float | None
+    accuracy_interval: Interval | None
+    drop: float | None
+    drop_interval: Interval | None
+    relative_drop: float | None
+    relative_drop_interval: Interval | None
+    agreement: float | None
+    agreement_interval: Interval | None
+    spikes: float
+    spikes_interval: Interval | None
+    synaptic_operations: float
+    energy: Energy
+    energy_ratio_interval: Interval | None
+    misalignment: float | None = None
+    misalignment_share: float | None = None
+    layers: tuple[LayerError, ...] | None = None
+    blame: tuple[Blame, ...] | None = None
+    blame_images: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` measured.
+
+    ``labelled`` says whether the data had labels, ``sha256`` which data it was, ``seed`` what was drawn at random.
+    """
+
+    samples: int
+    labelled: bool
+    reference_accuracy: float | None
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    gates: tuple[Gate, ...] = ()
+    seed: int = 0
+    sha256: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the evaluation as plain data."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class AppliedPass:
+    """One pass: its options, and how many operations it changed."""
+
+    name: str
+    options: dict[str, Any]
+    changed: int
+
+
+@dataclass(frozen=True)
+class EnergyModel:
+    """The constants that energies rest on, in pJ, and where they are from."""
+
+    picojoules: dict[str, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the report's faces show. ``evaluation`` is None until ``snnc evaluate`` has run."""
+
+    summary: Summary
+    layers: tuple[Layer, ...]
+    findings: tuple[Finding, ...]
+    passes: tuple[AppliedPass, ...]
+    evaluation: Evaluation | None
+    provenance: dict[str, Any]
+    energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """All findings, those of the evaluation too, the severe ones first."""
+        evaluated = () if self.evaluation is None else self.evaluation.findings
+        found = dict.fromkeys([*self.findings, *evaluated])
+        return tuple(sorted(found, key=lambda finding: finding.severity != "warning"))
+
+
+_ADAPTER = TypeAdapter(Report)
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """Return the report as plain data."""
+    rounded: dict[str, Any] = _rounded(dataclasses.asdict(report))
+    return rounded
+
+
+def to_json(report: Report) -> str:
+    """Return the machine form: keys sorted, no time stamps, so that equal conversions give equal bytes."""
+    return json.dumps(plain(report), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the machine form."""
+    described = _ADAPTER.json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"snnc report, version {SCHEMA_VERSION}",
+        **{key: value for key, value in described.items() if key != "title"},
+    }
+
+
+def write(report: Report, path: Path, *, flag: str = "--report") -> None:
+    """Write the machine form; raises DataError where the file cannot be written."""
+    write_atomically(path, to_json(report).encode(), flag=flag)
+
+
+def read(path: Path) -> Report:
+    """Read a report; raises DataError where there is none, it is broken, or of another version of the schema."""
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        hint = "make one with snnc convert or snnc evaluate"
+        raise DataError(f"cannot read the report: {error.strerror}", place=str(path), hint=hint) from None
+    except ValueError:
+        hint = "make it again with snnc evaluate"
+        raise DataError("not a report: no valid JSON", place=str(path), hint=hint) from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        hint = "install a newer snnc" if newer else "make it again with snnc calibrate or snnc evaluate"
+        message = f"schema version {version}, this snnc reads version {SCHEMA_VERSION}" if version else "not a report"
+        raise DataError(message, place=str(path), hint=hint)
+    try:
+        return _ADAPTER.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"damaged report: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+        raise DataError(message, place=str(path), hint="make it again with snnc evaluate") from None
+
+
+def _rounded(data: Any) -> Any:
+    """Round numbers to nine digits: the rest depends on the order in which threads add up."""
+    if isinstance(data, float):
+        return float(f"{data:.9g}")
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    return [_rounded(value) for value in data] if isinstance(data, list | tuple) else data

@@ -1,0 +1,81 @@
+"""The report in one sentence, in plain words: what is lost, and where."""
+
+from snnc.report.data import Blame, Report, Row
+from snnc.report.layers import Layer
+
+
+def sentence(report: Report) -> str:
+    """Return what the conversion costs at the number of steps it was made for, and which layer most of it comes from.
+
+    Says how to find out what was not measured.
+    """
+    evaluation = report.evaluation
+    if evaluation is None:
+        if report.summary.agreement is None:
+            return (
+                "Nothing was measured yet: calibrate on images (snnc calibrate --data FOLDER), then measure "
+                "accuracy on others (snnc evaluate --data FOLDER)."
+            )
+        share = f"{report.summary.agreement:.1f} % of {report.summary.images} predictions"
+        return (
+            f"Predicts as the trained network does for {share} at {_steps(report.summary.timesteps)}, on images it was "
+            "calibrated on; accuracy was not measured (snnc evaluate --data FOLDER)."
+        )
+    row = next((row for row in evaluation.rows if row.timesteps == report.summary.timesteps), evaluation.rows[0])
+    said = _loss(row)
+    worst = max(row.blame or (), key=lambda blame: blame.points, default=None)
+    # Without a loss that is more than chance there is nothing to be blamed for.
+    if worst is not None and worst.share is not None and _is_certain(row):
+        said += f"; {_blamed(worst)}{_cause(worst.name, report)}"
+    return f"{said}."
+
+
+def _loss(row: Row) -> str:
+    steps = _steps(row.timesteps)
+    if row.drop is not None and row.drop_interval is not None:
+        span = f"95 % interval {row.drop_interval[0]:.1f} to {row.drop_interval[1]:.1f}"
+        if _is_certain(row):
+            return f"Loses {row.drop:.1f} points of accuracy at {steps} ({span})"
+        return f"No loss of accuracy can be told from chance at {steps} ({row.drop:.1f} points, {span})"
+    if row.agreement is not None:
+        return f"Changes {100 - row.agreement:.1f} % of the trained network's predictions at {steps}"
+    if row.accuracy is not None:
+        return (
+            f"Reaches {row.accuracy:.1f} % accuracy at {steps}; the trained network was stripped, so what was lost "
+            "is unknown"
+        )
+    return f"Fires {row.spikes:,.0f} spikes per image at {steps}; without labels and trained network no loss is known"
+
+
+def _is_certain(row: Row) -> bool:
+    if row.drop_interval is not None:
+        return row.drop_interval[0] > 0
+    return row.agreement is not None and row.agreement < 100
+
+
+def _blamed(blame: Blame) -> str:
+    assert blame.share is not None
+    return f"{100 * blame.share:.0f} % of it enters at {blame.name}"
+
+
+def _cause(name: str, report: Report) -> str:
+    """Return what mostly goes wrong in a layer, where it was measured."""
+    layer = next((layer for layer in report.layers if layer.name == name), None)
+    if layer is None or layer.clipping is None or layer.quantization is None or layer.unevenness is None:
+        return ""
+    causes = {
+        _clipping(layer): layer.clipping,
+        f"where values are rounded to {report.summary.timesteps} levels": layer.quantization,
+        f"where spikes come unevenly ({100 * (layer.over_firing or 0):.0f} % of neurons fire too often, "
+        f"{100 * (layer.under_firing or 0):.0f} % too seldom)": layer.unevenness,
+    }
+    largest = max(causes, key=lambda cause: causes[cause])
+    return f", {largest}" if causes[largest] > 0 else ""
+
+
+def _clipping(layer: Layer) -> str:
+    return f"where {layer.clipping_channels} of {layer.channels} channels clip"
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"

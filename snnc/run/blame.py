@@ -1,0 +1,121 @@
+"""Blame: how much of the loss each layer brings in.
+
+A layer is its neurons and all that stands between them and the neurons before. Layers are switched from the trained
+network to the spiking one, one after the other in random order, and each is charged with the predictions that turn
+wrong in that moment, less those that turn right. The mean over orders is the layer's Shapley value (Shapley, 1953;
+estimated by sampling orders, Castro et al., 2009): the values add up to the whole loss, and layers that make up
+for one another's errors, or add to them, share the blame. Every small group of images has an order of its own, so that
+N layers cost N runs of each image instead of 2^N, and the groups say how uncertain a value is.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from snnc.intervals import NORMAL_95, Interval
+from snnc.ir import Graph
+from snnc.neurons import Neuron
+from snnc.run.simulation import channels_last, chunk_size, predicted, rechunk, run
+from snnc.schedule import Schedule
+
+# Small groups see many orders; larger ones would run faster.
+_GROUP, _LEAST_GROUPS = 16, 16
+
+
+@dataclass(frozen=True)
+class Charged:
+    """What one layer (named by its neurons, the last by the output) adds to the loss, in points of all images."""
+
+    name: str
+    points: float
+    interval: Interval | None
+
+
+def layers_of(snn: Graph) -> dict[str, tuple[str, ...]]:
+    """Return the nodes of every layer by the name of its neurons; what only the outputs need is the first output's.
+
+    A node belongs to the first neurons that it reaches.
+    """
+    found: dict[str, list[str]] = {name: [] for name in (*snn.ops(Neuron), snn.outputs[0])}
+    waiting = dict.fromkeys(snn.nodes)
+    for name, members in found.items():
+        before = snn.ancestors([name], stop=set(snn.ops(Neuron)) - {name})
+        own = [node for node in waiting if node in before and (node == name or node not in found)]
+        members += own
+        for node in own:
+            del waiting[node]
+    found[snn.outputs[0]] += [node for node in waiting if node not in found]
+    return {name: tuple(members) for name, members in found.items() if members}
+
+
+def blame(
+    canonical: Graph,
+    snn: Graph,
+    batches: Iterable[Tensor],
+    labels: Tensor | None,
+    images: int,
+    schedule: Schedule,
+    *,
+    seed: int = 0,
+) -> tuple[Charged, ...]:
+    """Charge every layer with its part of the loss on ``images`` images ``[N, ...]`` and their ``labels`` ``[N]``.
+
+    Without labels the loss is the share of predictions that are not the trained network's. ``canonical`` is the
+    trained network in the form that the spiking one was made from: equal names, equal values.
+    """
+    layers = layers_of(snn)
+    trained, spiking = canonical.map_tensors(channels_last), snn.map_tensors(channels_last)
+    generator = Generator().manual_seed(seed)
+    charges: dict[str, list[float]] = {name: [] for name in layers}
+    seen, chunk = 0, chunk_size(snn, schedule)
+    for group in rechunk(batches, max(1, min(_GROUP, images // _LEAST_GROUPS))):
+        before = _predictions(hybrid(trained, spiking, layers, ()), group, schedule, chunk, seed)
+        truth = before if labels is None else labels[seen : seen + len(group)]
+        right = int((before == truth).sum())
+        order = [list(layers)[place] for place in torch.randperm(len(layers), generator=generator).tolist()]
+        for done, name in enumerate(order, 1):
+            network = hybrid(trained, spiking, layers, order[:done])
+            now = int((_predictions(network, group, schedule, chunk, seed) == truth).sum())
+            # In points of all images, so that groups of any size add up.
+            charges[name].append(100 * (right - now) / images)
+            right = now
+        seen += len(group)
+    return tuple(_charged(name, values, images) for name, values in charges.items())
+
+
+def hybrid(canonical: Graph, snn: Graph, layers: dict[str, tuple[str, ...]], spiking: Iterable[str]) -> Graph:
+    """Return the network in which only the layers named ``spiking`` are, and all others are as they were trained."""
+    kept = set(spiking)
+    plain = [node for name, members in layers.items() if name not in kept for node in members]
+    graph = snn.with_ops({node: canonical.op(node) for node in plain if node in canonical.nodes})
+    # What a pass put in, a bias of its own, is left out again.
+    for node in plain:
+        if node not in canonical.nodes:
+            graph = graph.without(node)
+    return graph
+
+
+def _predictions(graph: Graph, images: Tensor, schedule: Schedule, chunk: int, seed: int) -> Tensor:
+    (image,), output = graph.inputs, graph.outputs[0]
+
+    def found() -> Iterator[Tensor]:
+        for part in rechunk([images], chunk):
+            feeds = {image: channels_last(part).unsqueeze(0)}
+            draws = Generator().manual_seed(seed)
+            yield predicted(run(graph, feeds, [output], schedule, generator=draws)[output][0])
+
+    return torch.cat(list(found()))
+
+
+def _charged(name: str, values: list[float], images: int) -> Charged:
+    points, groups = math.fsum(values), len(values)
+    if groups < 2:
+        return Charged(name, points, None)
+    # Half an image more that changed to either side: that nothing changed in a few images proves little.
+    variance = groups * statistics.variance(values) + (100 / images) ** 2 / 2
+    half = NORMAL_95 * math.sqrt(variance)
+    return Charged(name, points, (points - half, points + half))
