@@ -170,8 +170,8 @@ MODEL
 # set:
 #   passes.calibrate-thresholds.kind: mmse
 
-# snnc evaluate exits with 4 when accuracy drops by more points (written 2%: by more of the trained network's), fewer
-# percent of the predictions stay the same, or energy, spikes per image or a layer's error are larger.
+# snnc evaluate exits with 4 when accuracy drops by more points (as 2%: by more percent of the trained network's).
+# Also when fewer percent of the predictions stay the same, or energy, spikes per image or a layer's error are larger.
 # gates:
 #   max-drop: 1.0
 #   min-agreement: 98

@@ -28,7 +28,8 @@ from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import Reading
 from snnc.report.layers import Layer
-from tests.support import Network, calibration, normal, relu
+from tests import support
+from tests.support import Network, calibration, normal, relu, row
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -132,9 +133,9 @@ def test_the_worst_quarter_is_named_in_the_order_of_the_network() -> None:
 
 
 def trial(drop: float, steps: int, energy: float, limits: Limits, title: str = "") -> Trial:
-    row = evaluation.Row(steps, 0, 0, steps, 1, None, None, None, None, None, None, None, 0.0, 0.0, energy, 100.0)
+    measured = row(steps, total_steps=steps, energy=support.energy(energy))
     candidate = Candidate(Family("quick", "if", title), steps)
-    return Trial(candidate, row, drop, (drop, drop), 0.0, limits.excess(drop, advisor.energy_ratio(row)))
+    return Trial(candidate, measured, drop, (drop, drop), 0.0, limits.excess(drop, advisor.energy_ratio(measured)))
 
 
 def test_cheapest_first_then_what_misses_the_limits_by_least() -> None:
@@ -349,10 +350,16 @@ class FakeBench:
         drop, sleep = self._drop(candidate), candidate.family.sleep
         steps = 3 * candidate.timesteps if candidate.family.latency == "pipelined" else candidate.timesteps + sleep
         energy = self._energy(candidate)
-        row = evaluation.Row(
-            candidate.timesteps, sleep, 0, steps, 1, 90.0, None, None, drop, (drop, drop), None, None, 0, 0, energy, 100
+        measured = row(
+            candidate.timesteps,
+            sleep=sleep,
+            total_steps=steps,
+            accuracy=90.0,
+            drop=drop,
+            drop_interval=(drop, drop),
+            energy=support.energy(energy),
         )
-        return SimpleNamespace(rows=(row,), reference_accuracy=90.0)
+        return SimpleNamespace(rows=(measured,), reference_accuracy=90.0)
 
     def report(self, made: Any, progress: Any) -> Any:
         return made.conversion, SimpleNamespace(layers=layers(0.1, 0.3, 0.2, 0.1))

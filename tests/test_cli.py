@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 import snnc
 from snnc import cli
 from snnc.artifact import load_conversion
+from snnc.findings import EXPLANATIONS
 from snnc.ops import QuantizedRelu
 
 ROOT = Path(__file__).parent.parent
@@ -281,18 +282,98 @@ def test_evaluation_at_several_timesteps(run: Run, artifact: Path):
 
 def test_gates(run: Run, artifact: Path, folder: Path):
     data = ("evaluate", "--data", DIGITS / "test", "--limit", "100", "--timesteps", "1,4")
-    passed = run(*data, "--max-drop", "50", "--min-agreement", "10", "--json")
+    passed = run(*data, "--max-drop", "50%", "--min-agreement", "10", "--max-energy-ratio", "50", "--json")
     assert passed.code == 0
-    assert [gate["passed"] for gate in passed.data()["gates"]] == [True] * 4
+    assert [gate["verdict"] for gate in passed.data()["gates"]] == ["passed"] * 6
     failed = run(*data, "--min-agreement", "101", "--max-drop", "50")
     assert failed.code == 4
-    assert "gate min-agreement failed at T=4" in failed.out
-    assert_error(failed._replace(out=""), 4, "min-agreement at T=1: measured ", "at T=4", "allowed 101 @ model.snn")
+    assert "gate failed: min-agreement at T=4" in failed.out
+    assert "min-agreement at T=1: measured " in failed.err and "allowed 101 (and 1 more) @ model.snn" in failed.err
+    # The others are below the error line.
+    assert "    min-agreement at T=4: measured " in failed.err
     assert "max-drop" not in failed.err
+    assert run(*data, "--min-agreement", "101", "--no-fail").code == 0
     # From the project file, which a flag wins over.
     project(folder, model="model.onnx", gates={"min-agreement": 101, "max-drop": None})
     assert run(*data, "--json").code == 4
     assert run(*data, "--min-agreement", "0").code == 0
+    for flag, value in (("--max-drop", "x"), ("--max-drop", "nan"), ("--max-spikes", "inf")):
+        assert_error(run(*data, flag, value), 2, f"is no limit for {flag.removeprefix('--')} @ gates")
+
+
+def test_too_few_samples_are_a_warning_that_only_strict_fails(run: Run, artifact: Path):
+    data = ("evaluate", "--data", DIGITS / "test", "--limit", "20", "--max-drop", "3")
+    lenient = run(*data, "--json")
+    assert lenient.code == 0
+    (gate,) = lenient.data()["gates"]
+    assert gate["verdict"] == "undecided" and gate["samples_needed"] > 20
+    assert f"{gate['samples_needed']:,} would" in run(*data).out
+    assert_error(run(*data, "--strict", "-q"), 4, "--strict: warnings (undecided-gate")
+    assert run(*data, "--strict", "--no-fail", "-q").code == 0
+
+
+def test_strict_conversion_fails_after_writing_everything(run: Run, folder: Path):
+    result = run("convert", DIGITS / "model.onnx", "--strict", "-q", "--sarif", "s.json", "--junit", "j.xml")
+    assert_error(result, 4, "--strict: warnings (uncalibrated) @ model.snn", "snnc explain uncalibrated")
+    assert {"model.snn", "model.report.json", "s.json", "j.xml"} <= {path.name for path in folder.iterdir()}
+
+
+def test_the_report_gathers_what_was_measured(run: Run, artifact: Path, folder: Path):
+    assert "Nothing was measured yet" in run("report").out or "accuracy was not measured" in run("report").out
+    data = ("evaluate", "--data", DIGITS / "test", "--timesteps", "1,4", "--blame", "--max-layer-error", "0.5")
+    run(*data, "--no-fail", "-q")
+    kept = json.loads((folder / "model.report.json").read_text())
+    assert [row["timesteps"] for row in kept["evaluation"]["rows"]] == [1, 4]
+    shown = run("report", "--json", "-").data()
+    assert shown == kept
+    assert run("report", "--json", "copy.json", "-q") == (0, "", "")
+    assert (folder / "copy.json").read_text() == (folder / "model.report.json").read_text()
+    assert json.loads(run("report", "copy.json", "--json", "-").out) == kept
+    # What was measured before stays when something else is measured.
+    layers = kept["layers"]
+    run("evaluate", "--data", DIGITS / "test", "--limit", "20", "-q")
+    again = json.loads((folder / "model.report.json").read_text())
+    assert again["layers"] == layers and again["evaluation"]["samples"] == 20
+
+
+def test_a_report_that_does_not_belong_is_refused(run: Run, artifact: Path, folder: Path):
+    run("convert", DIGITS / "model.onnx", "-o", "other.snn", "--timesteps", "2", "-q")
+    result = run("report", "model.snn", "--report", "other.report.json")
+    assert_error(result, 5, "a report on another network @ other.report.json", "--report FILE")
+    report = folder / "model.report.json"
+    data = json.loads((folder / "other.report.json").read_text())
+    for change, message in (
+        ({"schema_version": 99}, "schema version 99, this snnc reads version"),
+        ({"schema_version": None}, "not a report"),
+        ({"layers": 3}, "damaged report: layers"),
+    ):
+        report.write_text(json.dumps({**data, **change}))
+        assert_error(run("report"), 5, message)
+    report.write_text("{")
+    assert_error(run("report"), 5, "no valid JSON @ model.report.json")
+    # A measurement replaces what cannot be read.
+    assert run("evaluate", "--data", DIGITS / "test", "--limit", "20", "-q").code == 0
+    assert run("report", "-q").code == 0
+
+
+def test_the_summary_of_a_github_step(run: Run, artifact: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    assert_error(run("report", "--github-summary"), 2, "GITHUB_STEP_SUMMARY is not set", "--markdown FILE")
+    summary = folder / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert run("report", "--github-summary", "--markdown", "r.md", "-q").code == 0
+    assert summary.read_text() == "before\n" + (folder / "r.md").read_text()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder))
+    assert_error(run("report", "--github-summary", "-q"), 5, "cannot write")
+
+
+def test_every_finding_is_explained(run: Run):
+    everything = run("explain", "--json").data()
+    assert set(everything) == set(EXPLANATIONS)
+    assert all(text.endswith(".") for parts in everything.values() for text in parts.values())
+    assert "calibrate" in run("explain", "uncalibrated").out
+    assert_error(run("explain", "uncalibratd"), 2, "no finding is called 'uncalibratd'", "did you mean 'uncalibrated'?")
 
 
 def test_without_labels_there_is_agreement(run: Run, artifact: Path):
@@ -380,7 +461,8 @@ def test_the_machine_form_of_tuning(run: Run, folder: Path):
     # What judged is what snnc evaluate can read, too.
     judging = ("--data", DIGITS / "test", "--limit", "60", "--part", "judging")
     (row,) = run("evaluate", "x y.snn", *judging, "--json").data()["rows"]
-    assert (row["drop"], row["energy_microjoules"]) == (best["drop"], best["energy_microjoules"])
+    spent = row["energy"]["accumulations"] + row["energy"]["multiplications"]
+    assert (row["drop"], spent) == (best["drop"], best["energy_microjoules"])
 
 
 def test_nothing_within_the_limits(run: Run, folder: Path):

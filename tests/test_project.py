@@ -8,7 +8,8 @@ import yaml
 from snnc import project
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import SnncError, UsageError
-from snnc.project import Data, Gates, Project
+from snnc.gates import Limits
+from snnc.project import Data, Project
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
@@ -58,7 +59,7 @@ def test_everything_can_be_set(tmp_path: Path):
         timesteps=4,
         neuron="if",
         set=("passes.calibrate-thresholds.percentile=99.5", 'passes.calibrate-thresholds.kind="percentile"'),
-        gates=Gates(1.0, 98.5),
+        gates=Limits(1.0, 98.5),
     )
 
 
@@ -79,7 +80,8 @@ def test_the_name_of_a_recipe_is_no_path(tmp_path: Path):
         ("calibration: folder", "expected a mapping, found 'folder' @ snnc.yaml: calibration", "keys: data"),
         ("calibration: {date: x}", "unknown option 'date' @ snnc.yaml: calibration", "did you mean 'data'?"),
         ("gates: {max-dorp: 1}", "unknown option 'max-dorp' @ snnc.yaml: gates", "did you mean 'max-drop'?"),
-        ("gates: {max-drop: x}", "invalid value 'x' @ snnc.yaml: gates.max-drop", "number"),
+        ("gates: {max-drop: x}", "'x' is no limit for max-drop: give a number of points or a percentage", "max-drop"),
+        ("gates: {max-spikes: x}", "invalid value 'x' @ snnc.yaml: gates.max-spikes", "number"),
         ("preprocessing: {mean: [a]}", "invalid value 'a' @ snnc.yaml: preprocessing.mean[0]", "number"),
         ("preprocessing: {channels: rbg}", "invalid value 'rbg' @ snnc.yaml: preprocessing.channels", "'rgb'"),
         ("input-shape: [3, x]", "invalid value 'x' @ snnc.yaml: input-shape[1]", "integer"),
@@ -109,7 +111,7 @@ def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
     assert set(yaml.safe_load((tmp_path / "snnc.yaml").read_text())) == {
         name.replace("_", "-") for name in Project.__dataclass_fields__
     }
-    assert read.gates == Gates(1.0, 98.0)
+    assert read.gates == Limits(1.0, 98.0, 0.5, 100_000, 0.3)
     assert read.preprocessing is not None
     assert read.preprocessing.crop == 224
 

@@ -1,6 +1,5 @@
 """The report, the cost model and the evaluation, on small networks whose figures can be worked out by hand."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnc import evaluation, pipeline, recipe, report
+from snnc import evaluation, intervals, pipeline, recipe, report
 from snnc.conversion import latency
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
-from snnc.evaluation import Evaluation, Row, gates
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import neurons
 from snnc.ops import Add, AveragePool, Conv, Linear, MaxPool, Reshape
@@ -53,8 +51,8 @@ def test_the_first_layer_multiplies_at_every_step_and_the_next_adds_once_per_spi
     assert fan_out is not None
     assert torch.equal(fan_out["spikes"], torch.full((2, 4, 4), 3.0, dtype=torch.float64))
     spikes = {"spikes": torch.full((2, 4, 4), 5.0, dtype=torch.float64)}
-    work = cost(connections, spikes, Schedule(7))
-    assert work == Cost(synaptic_operations=32 * 5 * 3, analog_macs=288 * 7)
+    work = cost(graph, connections, spikes, Schedule(7))
+    assert work == Cost(synaptic_operations=32 * 5 * 3, analog_macs=288 * 7, neuron_words=2 * 32 * 7)
     assert work.microjoules == pytest.approx((480 * 0.9 + 2016 * 4.6) * 1e-6)
 
 
@@ -106,11 +104,12 @@ def test_in_sleep_what_the_image_alone_feeds_costs_nothing():
         Node("second", Linear(torch.ones(4, 4), None), ("spikes",)),
         Node("third", Linear(torch.ones(4, 4), None), ("second",)),
     ]
-    connections = synapses(Graph.of(nodes, ["third"]))
+    graph = Graph.of(nodes, ["third"])
+    connections = synapses(graph)
     spikes = {"spikes": torch.full((4,), 5.0, dtype=torch.float64)}
-    work = cost(connections, spikes, Schedule(7, 3, 2))
+    work = cost(graph, connections, spikes, Schedule(7, 3, 2))
     # The first layer works for 2 + 7 steps, the third, fed by what is neither image nor spike, for all 12.
-    assert work == Cost(synaptic_operations=4 * 5 * 4, analog_macs=16 * 9 + 16 * 12)
+    assert work == Cost(synaptic_operations=4 * 5 * 4, analog_macs=16 * 9 + 16 * 12, neuron_words=2 * 4 * 12)
 
 
 @pytest.mark.parametrize("slope", [None, 0.25])
@@ -247,19 +246,6 @@ def test_steps_below_one_are_refused():
         evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[0])
 
 
-def row(**values) -> Row:
-    blank = dict.fromkeys(field.name for field in dataclasses.fields(Row))
-    return Row(**{**blank, "timesteps": 4, "spikes": 0.0, **values})
-
-
-def test_gates_pass_at_the_limit_and_fail_beyond():
-    result = Evaluation(1000, True, 92.0, (row(drop=1.0, agreement=95.0),), ())
-    assert [gate.passed for gate in gates(result, max_drop=1.0, min_agreement=95.0)] == [True, True]
-    assert [gate.passed for gate in gates(result, max_drop=0.9, min_agreement=95.1)] == [False, False]
-    with pytest.raises(DataError):
-        gates(Evaluation(1000, False, None, (row(agreement=95.0),), ()), max_drop=1.0)
-
-
 def test_intervals_hold_their_level():
     """Of many simulated evaluations, about 95 % of the paired intervals hold the true drop."""
     generator = torch.Generator().manual_seed(0)
@@ -267,7 +253,7 @@ def test_intervals_hold_their_level():
     for _ in range(400):
         draws = torch.rand(500, generator=generator)
         lost, won = int((draws < 0.03).sum()), int(((draws >= 0.03) & (draws < 0.04)).sum())
-        low, high = evaluation._paired(lost, won, 500)
+        low, high = intervals.paired(lost, won, 500)
         held += low <= 100 * truth <= high
     assert 0.92 <= held / 400 <= 0.985
 

@@ -1,0 +1,127 @@
+"""Blame: who is charged with what."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from snnc import evaluation, pipeline, recipe
+from snnc.errors import ModelError
+from snnc.ir import Graph
+from snnc.neurons import Neuron
+from snnc.pipeline import Reading
+from snnc.run import blame as blaming
+from snnc.run import predicted, run
+from snnc.run.blame import blame, hybrid, layers_of
+from snnc.run.simulation import ONCE
+from snnc.schedule import Schedule
+from tests.test_report import DIGITS, PREPROCESSING
+
+
+def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple[Graph, Graph, Schedule]:
+    how = recipe.load(name, timesteps=timesteps, overrides=overrides)
+    reading = Reading(limit=100)
+    made, _ = pipeline.convert(
+        DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING, reading=reading
+    )
+    return pipeline.canonical_reference(made), made.snn, made.schedule
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    dataset = pipeline.opened(DIGITS / "test", PREPROCESSING, (1, 8, 8), Reading(limit=150))
+    assert dataset.labels is not None
+    return torch.cat(list(dataset.batches())), dataset.labels
+
+
+def outputs(graph: Graph, images: Tensor, schedule: Schedule) -> Tensor:
+    return run(graph, {graph.inputs[0]: images.unsqueeze(0)}, graph.outputs, schedule)[graph.outputs[0]][0]
+
+
+RECIPES = [
+    ("quick", ()),
+    ("quick", ("passes.substitute-neurons.neuron=if",)),
+    ("residual-noise", ("passes.correct-spiking-residual.temporal=true",)),
+]
+
+
+@pytest.mark.parametrize(("name", "overrides"), RECIPES)
+def test_every_node_belongs_to_one_layer_and_the_extremes_are_the_two_networks(name, overrides, digits):
+    canonical, snn, schedule = converted(name, 3, *overrides)
+    layers = layers_of(snn)
+    assert sorted(node for members in layers.values() for node in members) == sorted(snn.nodes)
+    assert set(snn.ops(Neuron)) <= set(layers)
+    images = digits[0][:20]
+    assert torch.equal(
+        outputs(hybrid(canonical, snn, layers, layers), images, schedule), outputs(snn, images, schedule)
+    )
+    plain = outputs(hybrid(canonical, snn, layers, ()), images, schedule)
+    assert torch.allclose(plain, outputs(canonical, images, ONCE), atol=1e-4)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(("name", "overrides"), RECIPES)
+def test_the_charges_add_up_to_the_whole_loss(name, overrides, labelled, digits):
+    canonical, snn, schedule = converted(name, 2, *overrides)
+    images, labels = digits
+    trained, spiking = (
+        predicted(outputs(graph, images, steps)) for graph, steps in ((canonical, ONCE), (snn, schedule))
+    )
+    truth = labels if labelled else trained
+    lost = 100 * float(((trained == truth).double() - (spiking == truth).double()).mean())
+    charged = blame(canonical, snn, images.split(7), labels if labelled else None, len(images), schedule)
+    assert math.fsum(charge.points for charge in charged) == pytest.approx(lost, abs=1e-9)
+    assert all(low <= c.points <= high for c in charged if c.interval is not None for low, high in [c.interval])
+    again = blame(canonical, snn, images.split(40), labels if labelled else None, len(images), schedule)
+    assert again == charged
+
+
+@pytest.mark.parametrize("culprit", [0, 1, -1])
+def test_who_did_it_is_found(culprit: int, digits):
+    canonical, snn, schedule = converted(timesteps=8)
+    name = list(snn.ops(Neuron))[culprit]
+    neuron = snn.ops(Neuron)[name]
+    broken = snn.with_ops({name: type(neuron)(neuron.threshold * 1000)})
+    images, labels = digits
+    charged = {charge.name: charge for charge in blame(canonical, broken, [images], labels, len(images), schedule)}
+    worst = max(charged.values(), key=lambda charge: charge.points)
+    assert worst.name == name
+    assert worst.interval is not None and worst.interval[0] > 30
+    for other in charged.values():
+        assert other.name == name or (other.interval is not None and other.interval[0] <= 0 <= other.interval[1])
+
+
+def test_it_takes_as_many_runs_as_layers_not_as_subsets(digits, monkeypatch: pytest.MonkeyPatch):
+    canonical, snn, schedule = converted(timesteps=2)
+    images, labels = digits
+    seen = 0
+
+    def counting(*arguments: object, **options: object) -> object:
+        nonlocal seen
+        feeds = arguments[1]
+        assert isinstance(feeds, dict)
+        seen += next(iter(feeds.values())).shape[1]
+        return run(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(blaming, "run", counting)
+    blame(canonical, snn, [images], labels, len(images), schedule)
+    assert seen == len(images) * (len(layers_of(snn)) + 1)
+
+
+def test_two_images_are_too_few_for_an_interval_but_not_for_blame(digits):
+    canonical, snn, schedule = converted(timesteps=1)
+
+    def batches() -> Iterator[Tensor]:
+        yield digits[0][:1]
+
+    charged = blame(canonical, snn, batches(), None, 1, schedule)
+    assert all(charge.interval is None for charge in charged)
+
+
+def test_blame_needs_the_trained_network():
+    made, _ = pipeline.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
+    with pytest.raises(ModelError, match="no trained network"):
+        evaluation.evaluate(replace(made, reference=None), data=DIGITS / "test", blamed=True)
