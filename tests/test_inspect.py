@@ -188,6 +188,21 @@ def test_what_nothing_reads_is_folded_nowhere(tmp_path: Path) -> None:
     }
 
 
+def test_a_function_that_onnxruntime_writes_out_is_refused_as_one_operation(tmp_path: Path) -> None:
+    nodes = [
+        one("Relu", ["x"], ["a"]),
+        one("GroupNormalization", ["a", "s", "s"], ["b"], num_groups=2),
+        one("HardSwish", ["a"], ["c"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, (4, 3, 3), {"s": np.ones(4, np.float32)}, ["b", "c"], opset=21)
+    seen = survey(path)
+    assert [(v.operation, v.problem, v.position) for v in seen.verdicts] == [
+        ("Relu", "", 0),
+        ("GroupNormalization", "statistics of the sample at hand divide it", 1),
+        ("HardSwish", "an activation that multiplies its input by itself", 2),
+    ]
+
+
 # Annotation.
 
 
