@@ -26,7 +26,7 @@ LAYERS = [
     {"frontend", "passes", "export", "report"},
     {"recipe", "project"},
     {"pipeline"},
-    {"evaluation"},
+    {"evaluation", "planning"},
     {"advisor", "finetuning"},
     {"cli"},
     {"__main__"},

@@ -348,12 +348,12 @@ def test_a_report_that_does_not_belong_is_refused(run: Run, artifact: Path, fold
         ({"layers": 3}, "damaged report: layers"),
     ):
         report.write_text(json.dumps({**data, **change}))
-        assert_error(run("report"), 5, message)
+        assert_error(run("report", "model.snn"), 5, message)
     report.write_text("{")
-    assert_error(run("report"), 5, "no valid JSON @ model.report.json")
+    assert_error(run("report", "model.snn"), 5, "no valid JSON @ model.report.json")
     # A measurement replaces what cannot be read.
-    assert run("evaluate", "--data", DIGITS / "test", "--limit", "20", "-q").code == 0
-    assert run("report", "-q").code == 0
+    assert run("evaluate", "model.snn", "--data", DIGITS / "test", "--limit", "20", "-q").code == 0
+    assert run("report", "model.snn", "-q").code == 0
 
 
 def test_the_summary_of_a_github_step(run: Run, artifact: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):

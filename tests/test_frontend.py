@@ -265,7 +265,12 @@ def test_a_closing_softmax_is_left_out(ending: str, tmp_path: Path) -> None:
     read = read_model(path)
     assert [(finding.code, finding.severity) for finding in read.findings] == [("output-softmax-removed", "info")]
     assert isinstance(read.graph.op(read.graph.outputs[0]), ops.Relu)
-    assert [verdict.operation for verdict in survey(path).verdicts] == ["Gemm", "Relu"]
+    assert [(verdict.operation, verdict.becomes) for verdict in survey(path).verdicts] == [
+        ("Gemm", "Linear"),
+        ("Relu", "Relu"),
+        (ending, "left out"),
+        ("Identity", "left out"),
+    ]
 
 
 def test_a_softmax_inside_is_not_left_out(tmp_path: Path) -> None:

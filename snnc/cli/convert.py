@@ -23,6 +23,7 @@ from snnc.cli.options import (
     shape,
 )
 from snnc.cli.outcome import deliver, report_beside
+from snnc.cli.preview import refuse, show_plan
 
 
 @commands.register("convert")
@@ -43,6 +44,10 @@ def convert(
     ] = False,
     strict: Strict = False,
     part: PartFlag = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Tell what would be done, and the recipe in full; write and measure nothing."),
+    ] = False,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -58,15 +63,22 @@ def convert(
     model = settings.trained(model)
     output = output or Path(f"{model.stem}.snn")
     report_file = report_file or report_beside(output)
+    files = [output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values()]
     faces.summary_file()
-    check_outputs([output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values()], model)
+    check_outputs(files, model)
     sample_shape = shape(input_shape, settings)
     how_images = preprocessing.resolve(settings)
 
-    from snnc import pipeline
+    from snnc import pipeline, planning
     from snnc.files import write_atomically
 
     how = recipe.resolve(settings)
+    reads = reading.resolve(part)
+    if dry_run:
+        plan = planning.plan(model, how, data=data, preprocessing=how_images, input_shape=sample_shape, reading=reads)
+        show_plan(terminal, plan, data, files)
+        refuse(terminal, plan)
+        return
     with terminal.progress() as progress:
         conversion, report = pipeline.convert(
             model,
@@ -74,7 +86,7 @@ def convert(
             data=data,
             preprocessing=how_images,
             input_shape=sample_shape,
-            reading=reading.resolve(part),
+            reading=reads,
             progress=progress,
         )
     if save_recipe is not None:

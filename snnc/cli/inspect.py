@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,15 +11,17 @@ import typer
 from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
-from snnc.cli.options import InputShape, shape
-from snnc.errors import ModelError
+from snnc.cli.options import InputShape, RecipeFlags, check_outputs, shape
+from snnc.cli.preview import as_typed, plain_survey, refuse, render_survey
+from snnc.errors import UsageError
+from snnc.project import Project
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from rich.console import RenderableType
 
     from snnc.conversion import Conversion
-    from snnc.frontend import Survey, Verdict
+    from snnc.planning import Plan
 
 
 @commands.register("inspect")
@@ -34,60 +35,52 @@ def inspect(
         ),
     ] = None,
     input_shape: InputShape = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.onnx",
+            help="Write the ONNX model, its weights inside, with what becomes of every operation: Netron shows it.",
+        ),
+    ] = None,
     *,
     terminal: Terminal,
 ) -> None:
     """Show what a model or .snn file holds.
 
-    Of a model: every operation and what it becomes. Exits with 3 where one cannot become spiking.
+    Of a model: every operation and what the recipe of snnc.yaml, or the default one, makes of it. Exits with 3 where
+    one cannot become spiking.
     """
     settings = project.read(Path())
     path = model or settings.converted(None, Path())
     if path.suffix == ".snn":
+        if annotate is not None:
+            hint = "annotate the model it was converted from"
+            raise UsageError("a spiking network is no ONNX model to annotate", place=str(path), hint=hint)
         _show_converted(terminal, path)
     else:
-        _show_trained(terminal, path, shape(input_shape, settings))
+        _show_trained(terminal, path, settings, shape(input_shape, settings), annotate)
 
 
-def _show_trained(terminal: Terminal, path: Path, sample_shape: tuple[int, ...] | None) -> None:
-    from snnc.frontend import survey
+def _show_trained(
+    terminal: Terminal, path: Path, settings: Project, sample_shape: tuple[int, ...] | None, annotated: Path | None
+) -> None:
+    check_outputs([annotated] if annotated else [], path, "--annotate")
 
-    found = survey(path, sample_shape)
-    terminal.show({**dataclasses.asdict(found), "macs": found.macs}, lambda: _render_survey(found))
-    if found.problems:
-        share = sum(verdict.share for verdict in found.problems)
-        count = f"{len(found.problems)} of {len(found.verdicts)} operations"
-        message = f"{count} cannot become spiking ({100 * share:.1f} % of the MACs)"
-        # Who has not seen the table gets them here.
-        details = tuple(f"{v.name} ({v.operation}): {_problem(v)}" for v in found.problems) if terminal.quiet else ()
-        hint = "replace these operations and retrain, or export the network without them"
-        raise ModelError(message, place=str(path), hint=hint, details=details)
+    from snnc.frontend import annotate
+    from snnc.planning import plan
+
+    found = plan(path, RecipeFlags().resolve(settings), input_shape=sample_shape)
+    if annotated is not None:
+        annotate(found.model, found.survey, annotated)
+    files = [] if annotated is None else [str(annotated)]
+    terminal.show({**plain_survey(found.survey), "files": files}, lambda: _render_trained(found, files))
+    refuse(terminal, found)
 
 
-def _render_survey(found: Survey) -> RenderableType:
+def _render_trained(found: Plan, files: list[str]) -> RenderableType:
     from rich.console import Group
 
-    from snnc.report.terminal import Column, findings, render_facts, table
-
-    facts = {
-        "input": _shape(found.input_shape),
-        "output": ", ".join(map(_shape, found.output_shapes)),
-        "MACs": f"{found.macs:,}",
-        "opset": str(found.opset),
-        "made by": found.producer or "unknown",
-        "sha256": found.sha256,
-    }
-    columns: list[Column[Verdict]] = [
-        Column("operation", lambda verdict: verdict.name, "left"),
-        Column("kind", lambda verdict: verdict.operation, "left"),
-        Column("MACs %", lambda verdict: f"{100 * verdict.share:.1f}" if verdict.macs else ""),
-        Column("becomes", lambda verdict: verdict.becomes or f"cannot spike: {_problem(verdict)}", "left"),
-    ]
-    return Group(render_facts(facts), "", table(columns, found.verdicts), *findings(found.findings))
-
-
-def _problem(verdict: Verdict) -> str:
-    return f"{verdict.problem}; {verdict.hint}"
+    return Group(render_survey(found.survey), *([f"written: {', '.join(files)}"] if files else []))
 
 
 def _show_converted(terminal: Terminal, path: Path) -> None:
@@ -138,27 +131,15 @@ def _render_converted(conversion: Conversion, facts: dict[str, Any]) -> Renderab
         "time steps": f"{facts['timesteps']} ({facts['total_steps']} from image to answer), {facts['coding']} coding",
         "trained network": "kept" if facts["reference"] else "stripped",
         "size": f"{facts['bytes']:,} bytes, {facts['parameters']:,} parameters",
-        "preprocessing": _options(conversion.preprocessing),
+        "preprocessing": as_typed(conversion.preprocessing),
         f"recipe {provenance['recipe']['name']}": "",
-        **{f"  {applied.name}": _options(applied.options) for applied in conversion.applied},
+        **{f"  {applied.name}": as_typed(applied.options) for applied in conversion.applied},
     }
     layers = layer_table(describe(conversion.snn))
     return Group(render_facts(shown), "", layers, *findings(conversion.findings))
-
-
-def _options(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', '-')} {_value(value)}" for name, value in options.items() if value != [])
-
-
-def _value(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _parameters(conversion: Conversion) -> int:
     """Count weights, biases and thresholds of the spiking network."""
     ops = (node.op for node in conversion.snn.nodes.values())
     return sum(tensor.numel() for op in ops for tensor in op.tensors().values())
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "one number"

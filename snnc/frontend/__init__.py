@@ -1,6 +1,19 @@
 """The front door: a trained network's file in, one graph of our operations out."""
 
-from snnc.frontend.model import Model, Survey, read_model, survey
-from snnc.frontend.walk import Verdict
+from snnc.frontend.annotation import annotate
+from snnc.frontend.model import Model, Opened, Survey, open_model, read_model, survey, unsupported
+from snnc.frontend.walk import FOLDED, LEFT_OUT, Verdict
 
-__all__ = ["Model", "Survey", "Verdict", "read_model", "survey"]
+__all__ = [
+    "FOLDED",
+    "LEFT_OUT",
+    "Model",
+    "Opened",
+    "Survey",
+    "Verdict",
+    "annotate",
+    "open_model",
+    "read_model",
+    "survey",
+    "unsupported",
+]

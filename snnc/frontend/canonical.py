@@ -161,8 +161,9 @@ def _parsed(model: ModelProto, pinned: ModelProto, foreign: list[NodeProto]) -> 
         if value.type.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in dimensions):
             shapes.setdefault(value.name, tuple(axis.dim_value for axis in dimensions))
     nodes = []
+    replaced = _replaced(model, pinned)
     for node in _ordered([*graph.node, *foreign], {*constants, *(value.name for value in pinned.graph.input)}):
-        parsed = _parsed_node(node)
+        parsed = _parsed_node(node, replaced)
         weight = _dequantized(parsed, constants)
         if weight is None:
             nodes.append(parsed)
@@ -192,9 +193,19 @@ def _ordered(nodes: list[NodeProto], available: set[str]) -> list[NodeProto]:
     return ordered
 
 
-def _parsed_node(node: NodeProto) -> OnnxNode:
+def _replaced(model: ModelProto, pinned: ModelProto) -> Mapping[str, str]:
+    """Return the names of the nodes that a node of onnxruntime's stands for, by the values that both compute."""
+    left = {node.name for node in model.graph.node}
+    gone = {value: node.name for node in pinned.graph.node if node.name not in left for value in node.output}
+    known = {node.name for node in pinned.graph.node}
+    made = (node for node in model.graph.node if node.name not in known)
+    return {node.output[0]: gone[node.output[0]] for node in made if node.output[0] in gone}
+
+
+def _parsed_node(node: NodeProto, replaced: Mapping[str, str]) -> OnnxNode:
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return OnnxNode(node.name, node.op_type, attributes, tuple(node.input), tuple(node.output))
+    name = replaced.get(node.output[0], node.name)
+    return OnnxNode(name, node.op_type, attributes, tuple(node.input), tuple(node.output))
 
 
 def _dequantized(node: OnnxNode, constants: Mapping[str, Array]) -> Array | None:

@@ -17,10 +17,11 @@ _ZIP = b"PK"
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """A model as it was read. ``sha256`` is of the file's bytes, then of those of its external data."""
+    """A model as it was read. ``sha256`` is of the file's bytes, then of those of its ``external`` data."""
 
     model: ModelProto
     sha256: str
+    external: tuple[Path, ...] = ()
 
 
 def read_file(path: Path, input_shape: Shape | None) -> File:
@@ -39,9 +40,10 @@ def read_file(path: Path, input_shape: Shape | None) -> File:
         model = _parsed(export_torchscript(path, input_shape), path)
         return File(model, digest.hexdigest())
     model = _parsed(data, path)
-    for external in _external_files(model, path):
-        digest.update(external)
-    return File(model, digest.hexdigest())
+    external = _external_files(model, path)
+    for contents in external.values():
+        digest.update(contents)
+    return File(model, digest.hexdigest(), tuple(external))
 
 
 def _parsed(data: bytes, path: Path) -> ModelProto:
@@ -58,17 +60,17 @@ def _parsed(data: bytes, path: Path) -> ModelProto:
     return model
 
 
-def _external_files(model: ModelProto, path: Path) -> list[bytes]:
-    """Load the external data into the model; return the contents of the files it lies in, by name."""
+def _external_files(model: ModelProto, path: Path) -> dict[Path, bytes]:
+    """Load the external data into the model; return the files it lies in with their contents, by name."""
     outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
     names = sorted({ExternalDataInfo(tensor).location for tensor in outside})
-    contents = []
+    contents = {}
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             hint = "external data has to lie beside the model file or below"
             raise ModelError(f"its external data {name!r} lies elsewhere", place=str(path), hint=hint)
         try:
-            contents.append((path.parent / name).read_bytes())
+            contents[path.parent / name] = (path.parent / name).read_bytes()
         except OSError:
             hint = f"put {name!r} beside the model file"
             raise ModelError(f"its external data {name!r} is missing", place=str(path), hint=hint) from None

@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx import ModelProto
+
 from snnc import ops
 from snnc.errors import ModelError
 from snnc.findings import Finding
-from snnc.frontend.canonical import OnnxGraph, canonical
+from snnc.frontend.canonical import canonical
 from snnc.frontend.check import check
-from snnc.frontend.expression import Shape
-from snnc.frontend.files import File, read_file
+from snnc.frontend.fate import in_file_order
+from snnc.frontend.files import read_file
 from snnc.frontend.preparation import Prepared, prepare
-from snnc.frontend.walk import FOLDED, Verdict, Walked, walk
+from snnc.frontend.walk import Verdict, walk
 from snnc.ir import Graph
 
 
@@ -26,7 +28,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a file holds and what would become of it. Shapes are without the batch axis."""
+    """What a file holds and what would become of it. Shapes are without the batch axis.
+
+    ``recipe`` is the name of the recipe that the verdicts are about, "" where they are those of the import alone.
+    """
 
     verdicts: tuple[Verdict, ...]
     input_shape: tuple[int, ...]
@@ -35,11 +40,19 @@ class Survey:
     producer: str
     sha256: str
     findings: tuple[Finding, ...]
+    recipe: str = ""
 
     @property
     def problems(self) -> tuple[Verdict, ...]:
         """The verdicts on what cannot become spiking."""
         return tuple(verdict for verdict in self.verdicts if verdict.problem)
+
+    @property
+    def shortfall(self) -> str:
+        """How much of the network cannot become spiking, in words."""
+        share = sum(verdict.share for verdict in self.problems)
+        count = f"{len(self.problems)} of {len(self.verdicts)} operations"
+        return f"{count} cannot become spiking ({100 * share:.1f} % of the MACs)"
 
     @property
     def macs(self) -> int:
@@ -48,53 +61,37 @@ class Survey:
 
 
 @dataclass(frozen=True, eq=False)
-class _Reading:
-    """A file at every stage of its reading."""
+class Opened:
+    """A model file that was read, supported or not. ``onnx`` is what it holds, or what its TorchScript was exported as.
 
-    file: File
-    prepared: Prepared
-    onnx: OnnxGraph
-    walked: Walked
+    ``files`` are all that were read.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    onnx: ModelProto
+    survey: Survey
+    _prepared: Prepared
+    _graph: Graph | None
+
+    def model(self) -> Model:
+        """Return the network, checked against onnxruntime on random samples.
+
+        Raises ModelError where it holds unsupported operations (all of them listed in ``details``) or computes
+        infinities, VerificationError where the graph computes something else than the file.
+        """
+        if self._graph is None:
+            raise unsupported(self.survey, str(self.path))
+        remarks = check(self._graph, self._prepared, str(self.path))
+        return Model(self._graph, self.survey.findings + remarks, self.survey.sha256)
 
 
-def read_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Model:
-    """Read an ONNX or TorchScript file as a graph and check it against onnxruntime on random samples.
+def open_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Opened:
+    """Read an ONNX or TorchScript file and look at every operation.
 
     ``input_shape`` is that of one sample, without the batch axis; needed where the file does not say it. Raises
-    DataError where there is no such file, ModelError where it cannot be read or holds unsupported operations (all of
-    them listed in ``details``), VerificationError where the graph computes something else than the file.
+    DataError where there is no such file and ModelError where it cannot be read, but not for unsupported operations.
     """
-    reading = _read(path, input_shape)
-    graph = reading.walked.graph
-    if graph is None:
-        raise _unsupported(reading.walked.verdicts, str(path))
-    remarks = check(graph, reading.prepared, str(path))
-    return Model(graph, reading.prepared.findings + _findings(graph) + remarks, reading.file.sha256)
-
-
-def survey(path: Path, input_shape: tuple[int, ...] | None = None) -> Survey:
-    """Look at an ONNX or TorchScript file: one verdict per operation, whether supported or not.
-
-    Raises DataError and ModelError as ``read_model`` does, but never for unsupported operations.
-    """
-    reading = _read(path, input_shape)
-    model = reading.file.model
-    shapes = reading.onnx.shapes
-    findings = reading.prepared.findings
-    if reading.walked.graph is not None:
-        findings += _findings(reading.walked.graph)
-    return Survey(
-        verdicts=_in_file_order(reading),
-        input_shape=reading.prepared.shape,
-        output_shapes=tuple(shapes.get(name, ())[1:] for name in reading.onnx.outputs),
-        opset=reading.onnx.opset,
-        producer=" ".join(part for part in (model.producer_name, model.producer_version) if part),
-        sha256=reading.file.sha256,
-        findings=findings,
-    )
-
-
-def _read(path: Path, input_shape: Shape | None) -> _Reading:
     file = read_file(path, input_shape)
     prepared = prepare(file.model, input_shape, str(path))
     graph = canonical(prepared.pinned, str(path))
@@ -102,19 +99,41 @@ def _read(path: Path, input_shape: Shape | None) -> _Reading:
     if fixed:
         hint = "export the network without this output"
         raise ModelError(f"its output {fixed[0]!r} does not depend on its input", place=str(path), hint=hint)
-    return _Reading(file, prepared, graph, walk(graph, prepared.input, prepared.shape))
+    walked = walk(graph, prepared.input, prepared.shape)
+    seen = Survey(
+        verdicts=in_file_order(file.model.graph, prepared.pinned.graph, graph, walked.verdicts),
+        input_shape=prepared.shape,
+        output_shapes=tuple(graph.shapes.get(name, ())[1:] for name in graph.outputs),
+        opset=graph.opset,
+        producer=" ".join(part for part in (file.model.producer_name, file.model.producer_version) if part),
+        sha256=file.sha256,
+        findings=prepared.findings + (() if walked.graph is None else _findings(walked.graph)),
+    )
+    return Opened(path, (path, *file.external), file.model, seen, prepared, walked.graph)
 
 
-def _unsupported(verdicts: tuple[Verdict, ...], place: str) -> ModelError:
-    problems = [verdict for verdict in verdicts if verdict.problem]
-    share = sum(verdict.share for verdict in problems)
-    message = f"{len(problems)} of {len(verdicts)} operations cannot become spiking ({share:.1%} of the MACs)"
+def read_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Model:
+    """Read an ONNX or TorchScript file as a graph and check it against onnxruntime on random samples.
+
+    Raises what ``open_model`` and ``Opened.model`` raise.
+    """
+    return open_model(path, input_shape).model()
+
+
+def survey(path: Path, input_shape: tuple[int, ...] | None = None) -> Survey:
+    """Look at an ONNX or TorchScript file: one verdict per operation; raises what ``open_model`` raises."""
+    return open_model(path, input_shape).survey
+
+
+def unsupported(seen: Survey, place: str) -> ModelError:
+    """Return the error that lists all that cannot become spiking."""
     details = tuple(
-        f"{verdict.name} ({verdict.operation}): {verdict.problem}; {verdict.hint} [{verdict.share:.1%} of the MACs]"
-        for verdict in problems
+        f"{verdict.name} ({verdict.operation}): {verdict.problem}; {verdict.hint} "
+        f"[{100 * verdict.share:.1f} % of the MACs]"
+        for verdict in seen.problems
     )
     hint = "replace these operations and retrain, or export the network without them"
-    return ModelError(message.replace("%", " %"), place=place, hint=hint, details=details)
+    return ModelError(seen.shortfall, place=place, hint=hint, details=details)
 
 
 def _findings(graph: Graph) -> tuple[Finding, ...]:
@@ -132,26 +151,3 @@ def _findings(graph: Graph) -> tuple[Finding, ...]:
         )
         for count, names in sorted(levels.items())
     )
-
-
-def _in_file_order(reading: _Reading) -> tuple[Verdict, ...]:
-    """Return the verdicts in the order of the file, with those of its nodes that canonicalization folded away.
-
-    Constants are no operations. Nodes that onnxruntime made stand behind the node before them.
-    """
-    originals = [node for node in reading.prepared.pinned.graph.node if node.op_type != "Constant"]
-    place = {key: index for index, node in enumerate(originals) for key in (node.name, *node.output) if key}
-    placed: list[tuple[int, int, Verdict]] = []
-    seen: set[int] = set()
-    index = 0
-    for order, (node, verdict) in enumerate(zip(reading.onnx.nodes, reading.walked.verdicts, strict=True)):
-        keys = [key for key in (node.name, *node.outputs) if key in place]
-        index = place[keys[0]] if keys else index
-        if keys:
-            seen.add(index)
-        placed.append((index, order, verdict))
-    for index, original in enumerate(originals):
-        if index not in seen:
-            name = original.name or original.output[0]
-            placed.append((index, -1, Verdict(name, original.op_type, FOLDED, 0, 0.0)))
-    return tuple(verdict for _, _, verdict in sorted(placed, key=lambda entry: entry[:2]))

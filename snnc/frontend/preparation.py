@@ -8,6 +8,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_help
 from snnc.errors import ModelError
 from snnc.findings import Finding
 from snnc.frontend.expression import Shape, shown
+from snnc.frontend.labels import labels
 
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 _ENDINGS = {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"}
@@ -26,12 +27,15 @@ class Prepared:
 
 
 def prepare(model: ModelProto, input_shape: Shape | None, place: str) -> Prepared:
-    """Make every float a float32, drop the ends of classifiers, and pin the batch to 1.
+    """Give every node a name of its own, make every float a float32, drop the ends of classifiers, pin the batch to 1.
 
     Raises ModelError where the network has not exactly one input of floats, or one of another or unknown shape.
     """
     original = ModelProto()
     original.CopyFrom(model)
+    # onnxruntime keeps the names of the nodes that it leaves in place: so these are found again.
+    for node, label in zip(original.graph.node, labels(original.graph), strict=True):
+        node.name = label
     _in_single_precision(original.graph)
     findings = _without_endings(original.graph)
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
@@ -87,7 +91,7 @@ def _without_endings(graph: GraphProto) -> tuple[Finding, ...]:
             output.name = node.input[0]
             output.type.tensor_type.elem_type = TensorProto.FLOAT
             if node.op_type in _ENDINGS:
-                findings.append(_ending_removed(node.op_type, node.name or node.output[0]))
+                findings.append(_ending_removed(node.op_type, node.name))
     return tuple(findings)
 
 

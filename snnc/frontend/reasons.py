@@ -56,8 +56,9 @@ _REASONS: dict[str, tuple[str, str]] = {
 }
 
 
-def reason(kind: str) -> tuple[str, str]:
-    """Return why an operation without a converter is unsupported, and a hint."""
-    return _REASONS.get(
-        kind, ("no spiking form of this operation is known", "replace it by a supported one and retrain")
-    )
+_UNKNOWN = ("no spiking form of this operation is known", "replace it by a supported one and retrain")
+
+
+def reason(kind: str, otherwise: tuple[str, str] = _UNKNOWN) -> tuple[str, str]:
+    """Return why an operation without a converter is unsupported, and a hint; ``otherwise`` where that is not known."""
+    return _REASONS.get(kind, otherwise)

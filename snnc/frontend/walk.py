@@ -16,14 +16,21 @@ from snnc.frontend.rectifiers import rectifiers
 from snnc.ir import Graph, Input, Node, Op
 
 FOLDED = "folded away"
+LEFT_OUT = "left out"
+
+# Text names at most this many operations.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one operation of the file, whose name ``name`` is; ``problem`` is "" where it is supported.
+    """What becomes of one operation of the file; ``problem`` is "" where it is supported.
 
-    ``becomes`` names our operations, or says "folded away", or is "" where there is a problem. ``macs`` are the
-    multiply-accumulates of one sample, ``share`` what fraction of the whole network's they are.
+    ``name`` is its name, or that of its value where it has none of its own. ``becomes`` names what it is turned into,
+    or says "folded away" or "left out", or is "" where there is a problem. ``into`` names the operations that do its
+    part besides their own, empty where it does so itself. ``macs`` are the multiply-accumulates of one sample,
+    ``share`` what fraction of the whole network's they are. ``position`` is its place among the nodes of the file, None
+    for what onnxruntime put there.
     """
 
     name: str
@@ -33,6 +40,19 @@ class Verdict:
     share: float
     problem: str = ""
     hint: str = ""
+    into: tuple[str, ...] = ()
+    position: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The verdict in words."""
+        if self.problem:
+            return f"cannot spike: {self.problem}; {self.hint}"
+        if not self.into:
+            return self.becomes
+        others = f" and {len(self.into) - _NAMED} more" if len(self.into) > _NAMED else ""
+        place = ", ".join(self.into[:_NAMED]) + others
+        return f"folded into {place}" if self.becomes == FOLDED else f"part of the {self.becomes} at {place}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +94,8 @@ def walk(file: OnnxGraph, input_name: str, input_shape: Shape) -> Walked:
         becomes, problem, hint = _try(builder, file, layer)
         for node in layer.members:
             cost = macs(node, file.shapes)
-            verdicts[id(node)] = Verdict(node.label, node.kind, becomes, cost, cost / total, problem, hint)
+            into = () if node is layer.last or problem else (layer.last.label,)
+            verdicts[id(node)] = Verdict(node.label, node.kind, becomes, cost, cost / total, problem, hint, into)
     ordered = tuple(verdicts[id(node)] for node in file.nodes)
     if any(verdict.problem for verdict in ordered):
         return Walked(ordered, None)

@@ -1,0 +1,104 @@
+"""How inspect and convert --dry-run tell what will become of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snnc.cli.console import Terminal
+
+if TYPE_CHECKING:
+    # Importing the library loads torch, which --help does without.
+    from rich.console import RenderableType
+
+    from snnc.frontend import Survey, Verdict
+    from snnc.planning import Plan
+
+
+def show_plan(terminal: Terminal, found: Plan, data: Path | None, files: Sequence[Path]) -> None:
+    """Print what a conversion would do, which files it would write, and its recipe as ``--save-recipe`` writes it."""
+    schedule = found.recipe.schedule
+    plain = {
+        "survey": plain_survey(found.survey),
+        "recipe": found.recipe.plain(),
+        "schedule": {**dataclasses.asdict(schedule), "total_steps": found.total_steps},
+        "layers": found.layers,
+        "data": None if data is None else {"path": str(data), "images": found.images},
+        "files": [str(path) for path in files],
+    }
+    terminal.show(plain, lambda: _render_plan(found, data, files))
+
+
+def refuse(terminal: Terminal, found: Plan) -> None:
+    """Raise ModelError where the model holds what cannot spike."""
+    from snnc.frontend import unsupported
+
+    if found.survey.problems:
+        error = unsupported(found.survey, str(found.model.path))
+        # Who has seen the table knows them.
+        error.details = error.details if terminal.quiet else ()
+        raise error
+
+
+def plain_survey(found: Survey) -> dict[str, Any]:
+    """Return the machine form of a survey."""
+    return {**dataclasses.asdict(found), "macs": found.macs}
+
+
+def render_survey(found: Survey) -> RenderableType:
+    """Show what a model holds and what becomes of it."""
+    from rich.console import Group
+
+    from snnc.report.terminal import Column, findings, render_facts, table
+
+    facts = {
+        "input": _shape(found.input_shape),
+        "output": ", ".join(map(_shape, found.output_shapes)),
+        "MACs": f"{found.macs:,}",
+        "opset": str(found.opset),
+        "made by": found.producer or "unknown",
+        "sha256": found.sha256,
+        **({"recipe": found.recipe} if found.recipe else {}),
+    }
+    columns: list[Column[Verdict]] = [
+        Column("operation", lambda verdict: verdict.name, "left"),
+        Column("kind", lambda verdict: verdict.operation, "left"),
+        Column("MACs %", lambda verdict: f"{100 * verdict.share:.1f}" if verdict.macs else ""),
+        Column("becomes", lambda verdict: verdict.text, "left"),
+    ]
+    return Group(render_facts(facts), "", table(columns, found.verdicts), *findings(found.findings))
+
+
+def as_typed(options: Mapping[str, Any]) -> str:
+    """Return options of a pass or of preprocessing in one line."""
+    return ", ".join(f"{name.replace('_', '-')} {_value(value)}" for name, value in options.items() if value != [])
+
+
+def _render_plan(found: Plan, data: Path | None, files: Sequence[Path]) -> RenderableType:
+    from rich.console import Group
+
+    from snnc.recipe import options, pass_name
+    from snnc.report.terminal import render_facts
+
+    recipe = found.recipe
+    count = "" if found.images is None else f" ({found.images:,} images)"
+    latency = "" if found.total_steps is None else f" ({found.total_steps} from image to answer)"
+    facts = {
+        "time steps": f"{recipe.timesteps}{latency}, {recipe.sleep} asleep, {recipe.rehearsal} of rehearsal",
+        **({} if found.layers is None else {"spiking layers": str(found.layers)}),
+        "data": "none: uncalibrated" if data is None else f"{data}{count}",
+        "would write": ", ".join(map(str, files)),
+    }
+    passes = {f"{number}. {pass_name(step)}": as_typed(options(step)) for number, step in enumerate(recipe.passes, 1)}
+    text = recipe.to_yaml().rstrip()
+    return Group(render_survey(found.survey), "", render_facts(facts), "", render_facts(passes), "", text)
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "one number"

@@ -1,0 +1,128 @@
+"""What a conversion will do, told before it is done."""
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from snnc.conversion import latency
+from snnc.data.preprocessing import Preprocessing
+from snnc.frontend import FOLDED, LEFT_OUT, Opened, Survey, Verdict, open_model
+from snnc.ir import Graph, Input, Op
+from snnc.neurons import Neuron, neurons
+from snnc.pipeline import Reading, apply_recipe, opened
+from snnc.recipe import Recipe
+
+# What stands between the sources of a node that passes merged from several.
+_AND = " + "
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What converting a file by a recipe comes to. ``survey`` says what the spiking network has for every operation.
+
+    Where the file holds what cannot spike, ``survey`` is that of the import, ``total_steps`` (from image to answer) and
+    ``layers`` (of neurons) are None, and the data is not looked at. ``images`` is how many would be read.
+    """
+
+    model: Opened
+    recipe: Recipe
+    survey: Survey
+    total_steps: int | None = None
+    layers: int | None = None
+    images: int | None = None
+
+
+def plan(
+    model: Path,
+    recipe: Recipe,
+    *,
+    data: Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    reading: Reading | None = None,
+) -> Plan:
+    """Tell what ``snnc.pipeline.convert`` would do with the same arguments, reading no image and writing nothing.
+
+    The passes run as they do without images: what they measure on images is weights and thresholds. Raises what
+    ``convert`` raises, except for operations that cannot spike and for images that cannot be read.
+    """
+    read = open_model(model, input_shape)
+    if read.survey.problems:
+        return Plan(read, recipe, read.survey)
+    network = read.model()
+    images = None
+    if data is not None:
+        shape = network.graph.shapes[network.graph.inputs[0]]
+        how = reading or Reading()
+        dataset = opened(data, preprocessing or Preprocessing(), shape, how)
+        # Refuses sizes that make no sense, and reads nothing unless it is iterated.
+        dataset.batches(how.batch_size, how.workers)
+        images = len(dataset)
+    _, snn, _ = apply_recipe(network.graph, recipe, None)
+    survey = replace(
+        read.survey,
+        verdicts=_in_the_spiking_network(read.survey.verdicts, network.graph, snn),
+        findings=network.findings,
+        recipe=recipe.name,
+    )
+    return Plan(read, recipe, survey, latency(snn, recipe.schedule), len(snn.ops(Neuron)), images)
+
+
+def _in_the_spiking_network(verdicts: tuple[Verdict, ...], trained: Graph, snn: Graph) -> tuple[Verdict, ...]:
+    """Return the verdicts with what the spiking network has for each operation.
+
+    A node that was merged from several belongs to the first of them; the others are folded into it. What passes took
+    out is folded into what reads it.
+    """
+    names = {verdict.name for verdict in verdicts}
+    own: dict[str, list[Op]] = {}
+    hosts: dict[str, list[str]] = {}
+    for node in snn.nodes.values():
+        first, *others = _sources(node.source, names) or [""]
+        # A value that is computed nowhere is no operation of the file, whatever it is called.
+        if not isinstance(node.op, Input):
+            own.setdefault(first, []).append(node.op)
+        for other in others:
+            hosts.setdefault(other, []).append(first)
+    for node in [node for node in trained.nodes.values() if node.source not in {*own, *hosts}]:
+        readers = (trained.nodes[reader].source for reader in _readers(trained, snn, node.name))
+        hosts.setdefault(node.source, []).extend(source for source in readers if source != node.source)
+    return tuple(_judged(verdict, own, hosts) for verdict in verdicts)
+
+
+def _judged(verdict: Verdict, own: Mapping[str, list[Op]], hosts: Mapping[str, list[str]]) -> Verdict:
+    if verdict.becomes in (FOLDED, LEFT_OUT):
+        return verdict
+    (name,) = verdict.into or (verdict.name,)
+    if name in own:
+        return replace(verdict, becomes=", ".join(dict.fromkeys(map(_kind, own[name]))))
+    return replace(verdict, becomes=FOLDED, into=tuple(dict.fromkeys(hosts.get(name, ()))))
+
+
+def _readers(trained: Graph, snn: Graph, name: str) -> Iterator[str]:
+    """Yield the nodes that read a value and are still there, be it by way of others that are not."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        following = [reader for reader in trained.consumers[waiting.pop()] if reader not in found]
+        found.update(following)
+        yield from (reader for reader in following if reader in snn.nodes)
+        waiting += [reader for reader in following if reader not in snn.nodes]
+
+
+def _sources(source: str, names: Set[str]) -> list[str]:
+    """Return the operations that a node was merged from; none where it stems from no operation."""
+    if source in names:
+        return [source]
+    start = source.find(_AND)
+    while start >= 0:
+        rest = _sources(source[start + len(_AND) :], names) if source[:start] in names else []
+        if rest:
+            return [source[:start], *rest]
+        start = source.find(_AND, start + 1)
+    return []
+
+
+def _kind(op: Op) -> str:
+    registered = [name for name, kind in neurons.items() if type(op) is kind]
+    return f"{registered[0]} neurons" if registered else type(op).__name__
