@@ -46,7 +46,7 @@ _TENTH = 10
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A fine-tuned network, in the form it was trained in: batch normalization and quantized activations of its own.
+    """A fine-tuned network with the activations it was trained with, batch normalization folded unless kept.
 
     Accuracies are in percent, on the images held out: that of the trained network before, and that of the best epoch.
     ``history`` has a row for each epoch. Of several processes only one ``speaks``: writes and prints.
@@ -136,8 +136,9 @@ def finetune(
         )
         outcome = trainer.train(state)
         before = _accuracy(trained.graph, labelled)
+    graph = outcome.graph.map_tensors(lambda tensor: tensor.cpu())
     return Tuned(
-        graph=outcome.graph.map_tensors(lambda tensor: tensor.cpu()),
+        graph=FoldBatchNorm()(graph, Calibration(graph, None, recipe.schedule, {})) if settings.fold else graph,
         before=before,
         accuracy=outcome.accuracy,
         samples=len(training),

@@ -55,6 +55,11 @@ class Training:
     batch_norm: Literal["trainable", "frozen"] = "trainable"
     """Batch normalization goes on learning, or is taken as it is."""
 
+    fold: bool = True
+    """Whether batch normalization is folded into weights once the training is over, as a conversion would. Folding
+    rounds, and what is quantized behind it then differs for an image now and then: folded before, the tuned network and
+    its spiking one hold the same numbers. Without, the tuned network can be trained on with it."""
+
     noise_steps: int = 4
     """Time steps at which the residual of spiking layers is measured for noisy-qcfs."""
 
