@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,10 +29,6 @@ from snnc.errors import GateError
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from rich.console import RenderableType
-
-    from snnc.gates import Gate
-    from snnc.intervals import Interval
-    from snnc.report.data import Blame, Evaluation, Row
 
 
 @commands.register("evaluate")
@@ -114,7 +109,16 @@ def evaluate(
     report = completed(conversion, report_file, measured)
     write(report, report_file)
     files = [str(report_file), *write_faces(report, faces)]
-    terminal.show({**measured.plain(), "files": files}, lambda: _render(measured, files, sentence(report)))
+
+    def human() -> RenderableType:
+        from rich.console import Group
+
+        from snnc.report.terminal import findings, render_evaluation
+
+        lines = (*findings(measured.findings), f"written: {', '.join(files)}")
+        return Group(render_evaluation(measured), sentence(report), *lines)
+
+    terminal.show({**measured.plain(), "files": files}, human)
     failed = [gate for gate in measured.gates if gate.verdict == "failed"]
     if failed and not no_fail:
         hint = "more time steps, calibration on more images, or other limits"
@@ -123,85 +127,3 @@ def evaluate(
         raise GateError(f"gate failed: {failed[0].sentence}{others}", place=str(model), hint=hint, details=details)
     if strict and not no_fail:
         check_warnings(report.all_findings, str(model))
-
-
-def _render(evaluation: Evaluation, files: Sequence[str], summary: str) -> RenderableType:
-    """Show an evaluation: one line for each number of time steps, the blame, the gates and what was found."""
-    from rich.console import Group
-
-    from snnc.report.terminal import Column, findings, table
-
-    columns: list[Column[Row]] = [
-        Column("T", lambda row: str(row.timesteps)),
-        Column("latency", lambda row: str(row.total_steps)),
-        Column("asleep", lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
-        Column("accuracy %", lambda row: _varying(row.accuracy, row.accuracy_deviation)),
-        Column("drop", lambda row: _measured(row.drop, row.drop_interval)),
-        # Beside a drop, which says more, the interval of the agreement would only make the table wide.
-        Column("agree %", lambda row: _measured(row.agreement, row.agreement_interval if row.drop is None else None)),
-        Column("misaligned", lambda row: _misaligned(row)),
-        Column("spikes", lambda row: f"{row.spikes:,.0f}"),
-        Column("operations", lambda row: f"{row.synaptic_operations:,.0f}"),
-        Column("energy", lambda row: _measured(row.energy.ratio)),
-    ]
-    reference = evaluation.reference_accuracy
-    known = "no labels" if not evaluation.labelled else "stripped of the trained network"
-    trained = known if reference is None else f"the trained network has {reference:.2f} % accuracy"
-    return Group(
-        f"{evaluation.samples:,} samples; {trained}",
-        table(columns, evaluation.rows),
-        "latency: steps from image to answer; drop: points of accuracy lost; agree: predictions as the "
-        "trained network's; brackets: 95 % interval; spikes, operations: per image; "
-        "energy: estimated, the trained network's being 1",
-        *_remarks(evaluation.rows),
-        summary,
-        *(part for row in evaluation.rows if row.blame for part in _blamed(row, row.blame)),
-        *(f"gate {gate.verdict}: {gate.sentence}" for gate in _shown(evaluation.gates)),
-        *findings(evaluation.findings),
-        f"written: {', '.join(files)}",
-    )
-
-
-def _blamed(row: Row, blamed: Sequence[Blame]) -> Iterator[RenderableType]:
-    """Show the layers by what they add to the loss."""
-    from snnc.report.terminal import Column, table
-
-    worst = sorted(blamed, key=lambda blame: -blame.points)
-    columns: list[Column[Blame]] = [
-        Column(f"blame at T={row.timesteps}", lambda blame: blame.name, "left"),
-        Column("points", lambda blame: _measured(blame.points, blame.interval)),
-        Column("share %", lambda blame: None if blame.share is None else f"{100 * blame.share:.0f}"),
-    ]
-    yield ""
-    yield table(columns, worst)
-    yield f"points of the loss that enter at each layer, on {row.blame_images:,} images"
-    yield ""
-
-
-def _shown(gates: Sequence[Gate]) -> Iterator[Gate]:
-    """Leave out the layers that pass: there are many."""
-    return (gate for gate in gates if gate.verdict != "passed" or not gate.layer)
-
-
-def _remarks(rows: Sequence[Row]) -> Iterator[str]:
-    if any(row.misalignment is not None for row in rows):
-        yield "misaligned: points regained by shuffling spikes over time, and their share of the loss"
-    if any(row.repeats > 1 for row in rows):
-        yield f"means of {max(row.repeats for row in rows)} draws, ± their standard deviation"
-
-
-def _measured(value: float | None, interval: Interval | None = None) -> str | None:
-    if value is None:
-        return None
-    return f"{value:.2f}" if interval is None else f"{value:.2f} [{interval[0]:.1f}, {interval[1]:.1f}]"
-
-
-def _varying(value: float | None, deviation: float | None) -> str | None:
-    return _measured(value) if value is None or deviation is None else f"{value:.2f} ± {deviation:.2f}"
-
-
-def _misaligned(row: Row) -> str | None:
-    if row.misalignment is None:
-        return None
-    share = "" if row.misalignment_share is None else f" ({100 * row.misalignment_share:.0f} %)"
-    return f"{row.misalignment:+.2f}{share}"

@@ -1,6 +1,6 @@
 """What was measured, for people at a terminal."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -8,9 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from snnc.findings import Finding
+from snnc.gates import Gate
+from snnc.intervals import Interval
 from snnc.report import Report, Summary
+from snnc.report.data import Blame, Evaluation, Row
 from snnc.report.layers import Layer
 from snnc.report.sentence import sentence
+from snnc.run.cost import Energy
 
 Entry = TypeVar("Entry")
 
@@ -25,7 +29,7 @@ class Column(Generic[Entry]):
 
 
 def render(report: Report) -> RenderableType:
-    """Show a conversion: its layers, a summary, and what was found."""
+    """Show a conversion: its layers, a summary, what was evaluated, what one inference costs, and what was found."""
     shown: list[RenderableType] = [layer_table(report.layers)]
     if report.summary.images:
         shown.append(
@@ -33,7 +37,68 @@ def render(report: Report) -> RenderableType:
             "adds by clipping, quantization and unevenness; alone: only this layer converted; "
             "rate: spikes per neuron and step"
         )
-    return Group(*shown, "", _summary(report.summary, report), sentence(report), *findings(report.all_findings))
+    shown += ["", _summary(report.summary, report)]
+    if report.evaluation is not None:
+        shown += ["", render_evaluation(report.evaluation)]
+    if report.summary.energy is not None:
+        shown += ["", _energy_table(report.summary.energy, report), ""]
+    return Group(*shown, sentence(report), *findings(report.all_findings))
+
+
+def _energy_table(energy: Energy, report: Report) -> RenderableType:
+    """Show what one inference costs, beside the trained network and a narrow one."""
+    steps = report.summary.timesteps
+    rows = [
+        (f"spiking, T={steps}", energy.accumulations, energy.multiplications, energy.memory, energy.firing_rate),
+        ("trained network", 0.0, energy.reference, energy.reference_memory, energy.break_even),
+        (f"with {energy.bits} bit", 0.0, energy.quantized, energy.quantized_memory, energy.quantized_break_even),
+    ]
+    columns: list[Column[tuple[str, float, float, float, float | None]]] = [
+        Column("energy, µJ", lambda row: row[0], "left"),
+        Column("additions", lambda row: f"{row[1]:.4g}"),
+        Column("multiplications", lambda row: f"{row[2]:.4g}"),
+        Column("memory", lambda row: f"{row[3]:.4g}"),
+        Column("spikes per neuron and step", lambda row: "never" if row[4] is None else f"{row[4]:.4g}"),
+    ]
+    constants = ", ".join(
+        f"{name.replace('_', ' ')} {cost:g} pJ" for name, cost in report.energy_model.picojoules.items()
+    )
+    told = (
+        f"estimates per inference ({constants}; {report.energy_model.source}); in the last column the rate measured, "
+        "and those below which spikes need less arithmetic than the trained network, and than one whose activations have "
+        f"{energy.bits} bit"
+    )
+    return Group(table(columns, rows), told)
+
+
+def render_evaluation(evaluation: Evaluation) -> RenderableType:
+    """Show an evaluation: one line for each number of time steps, the energy, the blame and the gates."""
+    columns: list[Column[Row]] = [
+        Column("T", lambda row: str(row.timesteps)),
+        Column("latency", lambda row: str(row.total_steps)),
+        Column("asleep", lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
+        Column("accuracy %", lambda row: _varying(row.accuracy, row.accuracy_deviation)),
+        Column("drop", lambda row: _measured(row.drop, row.drop_interval)),
+        # Beside a drop, which says more, the interval of the agreement would only make the table wide.
+        Column("agree %", lambda row: _measured(row.agreement, row.agreement_interval if row.drop is None else None)),
+        Column("misaligned", lambda row: _misaligned(row)),
+        Column("spikes", lambda row: f"{row.spikes:,.0f}"),
+        Column("operations", lambda row: f"{row.synaptic_operations:,.0f}"),
+        Column("energy", lambda row: _measured(row.energy.ratio)),
+    ]
+    reference = evaluation.reference_accuracy
+    known = "no labels" if not evaluation.labelled else "stripped of the trained network"
+    trained = known if reference is None else f"the trained network has {reference:.2f} % accuracy"
+    return Group(
+        f"{evaluation.samples:,} samples; {trained}",
+        table(columns, evaluation.rows),
+        "latency: steps from image to answer; drop: points of accuracy lost; agree: predictions as the "
+        "trained network's; brackets: 95 % interval; spikes, operations: per image; "
+        "energy: estimated, the trained network's being 1",
+        *_remarks(evaluation.rows),
+        *(part for row in evaluation.rows if row.blame for part in _blamed(row, row.blame)),
+        *(f"gate {gate.verdict}: {gate.sentence}" for gate in _shown(evaluation.gates)),
+    )
 
 
 def layer_table(layers: Sequence[Layer]) -> Table:
@@ -106,3 +171,46 @@ def _percent(share: float | None) -> str | None:
 
 def _figure(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
+
+
+def _blamed(row: Row, blamed: Sequence[Blame]) -> Iterator[RenderableType]:
+    """Show the layers by what they add to the loss."""
+    worst = sorted(blamed, key=lambda blame: -blame.points)
+    columns: list[Column[Blame]] = [
+        Column(f"blame at T={row.timesteps}", lambda blame: blame.name, "left"),
+        Column("points", lambda blame: _measured(blame.points, blame.interval)),
+        Column("share %", lambda blame: None if blame.share is None else f"{100 * blame.share:.0f}"),
+    ]
+    yield ""
+    yield table(columns, worst)
+    yield f"points of the loss that enter at each layer, on {row.blame_images:,} images"
+    yield ""
+
+
+def _shown(gates: Sequence[Gate]) -> Iterator[Gate]:
+    """Leave out layers that pass, of which there are many, and what is undecided: that is a finding."""
+    return (gate for gate in gates if gate.verdict == "failed" or (gate.verdict == "passed" and not gate.layer))
+
+
+def _remarks(rows: Sequence[Row]) -> Iterator[str]:
+    if any(row.misalignment is not None for row in rows):
+        yield "misaligned: points regained by shuffling spikes over time, and their share of the loss"
+    if any(row.repeats > 1 for row in rows):
+        yield f"means of {max(row.repeats for row in rows)} draws, ± their standard deviation"
+
+
+def _measured(value: float | None, interval: Interval | None = None) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.2f}" if interval is None else f"{value:.2f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+
+
+def _varying(value: float | None, deviation: float | None) -> str | None:
+    return _measured(value) if value is None or deviation is None else f"{value:.2f} ± {deviation:.2f}"
+
+
+def _misaligned(row: Row) -> str | None:
+    if row.misalignment is None:
+        return None
+    share = "" if row.misalignment_share is None else f" ({100 * row.misalignment_share:.0f} %)"
+    return f"{row.misalignment:+.2f}{share}"
