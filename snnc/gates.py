@@ -129,7 +129,7 @@ def judge(
             # An interval shrinks with the root of the number of samples.
             half = margin - worst if margin > 0 else best - margin
             needed = max(samples + 1, math.ceil(samples * (half / margin) ** 2))
-    return Gate(name, timesteps, layer, unit, limit, measured, interval, samples, verdict, needed)
+    return Gate(name, timesteps, layer, unit, float(limit), float(measured), interval, samples, verdict, needed)
 
 
 def _is_relative(value: float | str) -> bool:

@@ -65,7 +65,7 @@ def _energy_table(energy: Energy, report: Report) -> RenderableType:
     )
     told = (
         f"estimates per inference ({constants}; {report.energy_model.source}); in the last column the rate measured, "
-        "and those below which spikes need less arithmetic than the trained network, and than one whose activations have "
+        "and those below which spikes need less arithmetic than the trained network, and than one with activations of "
         f"{energy.bits} bit"
     )
     return Group(table(columns, rows), told)

@@ -135,7 +135,7 @@ def energy(snn: Graph, connections: Mapping[str, Synapses], spikes: Mapping[str,
     firing_rate = fired / (neurons * active_steps(snn, schedule)) if neurons else 0.0
     spent = cost(snn, connections, spikes, schedule)
     # The trained network moves every activation once, when it writes it.
-    dense = Cost(0.0, sum(layer.macs for layer in connections.values()), neurons)
+    dense = Cost(0.0, float(sum(layer.macs for layer in connections.values())), float(neurons))
     narrow = replace(dense, bits=min(WORD, math.ceil(math.log2(schedule.timesteps + 1))))
 
     def break_even(other: Cost) -> float | None:
@@ -185,7 +185,7 @@ def cost(snn: Graph, connections: Mapping[str, Synapses], spikes: Mapping[str, T
         if layer.fan_out is None
     )
     neurons = sum(count.numel() for count in spikes.values())
-    return Cost(operations, analog, 2 * neurons * active_steps(snn, schedule))
+    return Cost(operations, float(analog), 2.0 * neurons * active_steps(snn, schedule))
 
 
 def active_steps(snn: Graph, schedule: Schedule) -> int:

@@ -1,0 +1,213 @@
+"""The machine form of reports: its schema, its bytes, and the energies and the sentence in it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+
+import snnc.report
+from snnc import evaluation, pipeline, recipe
+from snnc.conversion import Conversion
+from snnc.errors import DataError
+from snnc.findings import EXPLANATIONS, Finding
+from snnc.gates import Limits
+from snnc.neurons import Neuron
+from snnc.ops import Activation
+from snnc.pipeline import Reading
+from snnc.report import Report, build, completed, stored
+from snnc.report.data import Blame, Evaluation, plain, read, schema, to_json, write
+from snnc.report.sentence import sentence
+from snnc.run import run
+from snnc.run.cost import Cost, cost, energy, synapses
+from snnc.schedule import Schedule
+from tests.support import row
+from tests.test_report import DIGITS, PREPROCESSING, spiking
+
+PUBLISHED = Path(snnc.report.__file__).parent / "report.schema.json"
+
+
+def converted(*, calibrated: bool = True, name: str = "synchronous") -> tuple[Conversion, Report]:
+    return pipeline.convert(
+        DIGITS / "model.onnx",
+        recipe.load(name, timesteps=2, overrides=("passes.distill.steps=1",) if name == "synchronous" else ()),
+        data=DIGITS / "calibration" if calibrated else None,
+        preprocessing=PREPROCESSING,
+        reading=Reading(limit=40),
+    )
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, Report]:
+    made, calibrated = converted()
+    measured = evaluation.evaluate(
+        made,
+        data=DIGITS / "test",
+        timesteps=[1, 2],
+        blamed=True,
+        limits=Limits("2%", 90, 0.5, 1e4, 0.3),
+        reading=Reading(limit=60),
+    )
+    stripped = dataclasses.replace(made, reference=None)
+    bare = evaluation.evaluate(stripped, data=DIGITS / "calibration", reading=Reading(limit=1))
+    return {
+        "plain": converted(calibrated=False)[1],
+        "calibrated": calibrated,
+        "evaluated": dataclasses.replace(calibrated, evaluation=measured),
+        "stripped": dataclasses.replace(build(stripped), evaluation=bare),
+    }
+
+
+NAMES = ["plain", "calibrated", "evaluated", "stripped"]
+
+
+def test_the_published_schema_is_that_of_the_code():
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(published)
+    assert published == schema(), "write it again: snnc report --schema > snnc/report/report.schema.json"
+    assert f"version {snnc.report.SCHEMA_VERSION}" in published["title"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reports_keep_to_the_schema_and_are_read_back(name: str, reports: dict[str, Report], tmp_path: Path):
+    text = to_json(reports[name])
+    data = json.loads(text)
+    jsonschema.validate(data, json.loads(PUBLISHED.read_text(encoding="utf-8")))
+    assert text == json.dumps(data, sort_keys=True, indent=1) + "\n"
+    write(reports[name], tmp_path / "r.json")
+    again = read(tmp_path / "r.json")
+    assert plain(again) == plain(reports[name])
+    assert to_json(again) == text
+
+
+@pytest.mark.parametrize("change", ["summary", "layers", "provenance", "schema_version", "energy_model"])
+def test_what_is_missing_is_noticed(change: str, reports: dict[str, Report], tmp_path: Path):
+    data = plain(reports["calibrated"])
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    if change in published["required"]:
+        del data[change]
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(data, published)
+    data[change] = "?"
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"report|schema"):
+        read(tmp_path / "r.json")
+
+
+def test_a_report_follows_its_network(reports: dict[str, Report], tmp_path: Path):
+    made, report = converted()
+    other, _ = converted(name="quick")
+    path = tmp_path / "r.json"
+    assert stored(made, path).summary.images == 0
+    write(report, path)
+    assert to_json(stored(made, path)) == to_json(report)
+    # Stripped, it is the same network.
+    assert stored(dataclasses.replace(made, reference=None), path).summary.images == report.summary.images
+    with pytest.raises(DataError, match="another network"):
+        stored(other, path)
+    measured = reports["evaluated"].evaluation
+    assert measured is not None
+    assert completed(made, path, measured).layers == stored(made, path).layers
+    assert completed(other, path, measured).summary.images == 0
+
+
+def test_distributions_count_every_value_once(reports: dict[str, Report]):
+    images = reports["calibrated"].summary.images
+    for layer in reports["calibrated"].layers:
+        found = layer.distributions
+        assert found is not None and layer.over_firing is not None and layer.under_firing is not None
+        everything = images * layer.neurons
+        assert sum(found.reference.counts) + found.reference_zeros == everything
+        assert sum(found.result.counts) + found.result_zeros == everything
+        assert sum(found.potentials.counts) == everything
+        assert 0 <= layer.over_firing + layer.under_firing <= 1
+
+
+def test_two_phase_neurons_neither_fire_too_often_nor_too_seldom_and_keep_half_a_threshold_at_most():
+    _, report = converted(name="quick")
+    for layer in report.layers:
+        assert layer.over_firing == layer.under_firing == 0
+        assert layer.distributions is not None
+        potentials = layer.distributions.potentials
+        width = (potentials.high - potentials.low) / len(potentials.counts)
+        # Neither clipped nor negative: what is left is below one threshold, on either side of rounding to the nearest.
+        centers = [potentials.low + (place + 0.5) * width for place in range(len(potentials.counts))]
+        within = sum(count for center, count in zip(centers, potentials.counts, strict=True) if 0 <= center <= 1)
+        assert within > 0.2 * sum(potentials.counts)
+
+
+@pytest.mark.parametrize(("timesteps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4), (1023, 10)])
+def test_steps_are_matched_by_bits(timesteps: int, bits: int):
+    graph = spiking()
+    spikes = {"spikes": torch.ones(2, 4, 4, dtype=torch.float64)}
+    found = energy(graph, synapses(graph), spikes, Schedule(timesteps))
+    assert found.bits == bits
+    assert found.quantized == pytest.approx(found.reference * (3.7 * bits / 32 + 0.9) / 4.6)
+
+
+def test_energies_by_hand_and_at_break_even():
+    graph, schedule = spiking("if"), Schedule(4)
+    connections = synapses(graph)
+    macs = 2 * 4 * 4 * 9 + 3 * 8
+    spikes = {"spikes": torch.full((2, 4, 4), 2.0, dtype=torch.float64)}
+    found = energy(graph, connections, spikes, schedule)
+    assert found.reference == pytest.approx(macs * 4.6e-6)
+    # Two words for each multiplication, one for each activation written.
+    assert found.reference_memory == pytest.approx((2 * macs + 32) * 5e-6)
+    assert found.multiplications == pytest.approx(288 * 4 * 4.6e-6)
+    assert found.accumulations == pytest.approx(64 * 3 * 0.9e-6)
+    assert found.memory == pytest.approx((3 * 64 * 3 + 2 * 288 * 4 + 2 * 32 * 4) * 5e-6)
+    assert found.firing_rate == pytest.approx(0.5)
+    # Four steps of the analog first layer alone cost more than the trained network once.
+    assert found.break_even is None and found.quantized_break_even is None
+    once = energy(graph, connections, spikes, Schedule(1))
+    assert once.break_even is not None
+    even = {"spikes": torch.full((2, 4, 4), once.break_even, dtype=torch.float64)}
+    assert cost(graph, connections, even, Schedule(1)).microjoules == pytest.approx(once.reference)
+    assert energy(graph, connections, {"spikes": torch.zeros(2, 4, 4)}, Schedule(1)).break_even is None
+    assert Cost(0.0, 1e6, bits=32).microjoules == pytest.approx(4.6)
+
+
+def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]):
+    assert sentence(reports["plain"]).startswith("Nothing was measured yet: calibrate on images")
+    assert "of 40 predictions at 2 steps, on images it was calibrated on" in sentence(reports["calibrated"])
+    assert "the trained network was stripped" not in sentence(reports["evaluated"])
+    assert "no loss is known" in sentence(reports["stripped"])
+    layer = reports["calibrated"].layers[1]
+    blamed = (Blame("Relu", 0.2, None, 0.2), Blame(layer.name, 0.8, None, 0.8))
+    measured = row(2, drop=1.0, drop_interval=(0.5, 1.5), blame=blamed)
+
+    def said(**changes: float) -> str:
+        calm = {"clipping": 0.0, "quantization": 0.0, "unevenness": 0.0, "clipping_channels": 3}
+        changed = dataclasses.replace(layer, **{**calm, **changes})
+        report = dataclasses.replace(
+            reports["calibrated"], layers=(changed,), evaluation=Evaluation(100, True, 90.0, (measured,), ())
+        )
+        return sentence(report)
+
+    start = f"Loses 1.0 points of accuracy at 2 steps (95 % interval 0.5 to 1.5); 80 % of it enters at {layer.name}"
+    assert said() == f"{start}."
+    assert said(clipping=0.5) == f"{start}, where 3 of {layer.channels} channels clip."
+    assert said(quantization=0.5) == f"{start}, where values are rounded to 2 levels."
+    assert said(unevenness=0.5).startswith(f"{start}, where spikes come unevenly (")
+
+
+def test_a_finding_of_no_known_kind_cannot_be_built():
+    with pytest.raises(ValueError, match="no known kind"):
+        Finding("made-up", "info", "", "", "")
+    assert len(EXPLANATIONS) > 20
+
+
+def test_the_trained_network_is_found_again_in_the_form_it_was_compared_in():
+    made, _ = converted()
+    canonical = pipeline.canonical_reference(made)
+    assert made.reference is not None
+    assert set(made.snn.ops(Neuron)) <= set(canonical.ops(Activation))
+    x = torch.randn(4, 1, 8, 8)
+    wanted, found = (
+        run(graph, {graph.inputs[0]: x.unsqueeze(0)}, graph.outputs) for graph in (made.reference, canonical)
+    )
+    for one, other in zip(wanted.values(), found.values(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
