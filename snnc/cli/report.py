@@ -56,7 +56,8 @@ def report(
         return
     path = model or project.read(Path()).converted(None, Path())
     if show and faces.html is None:
-        faces = dataclasses.replace(faces, html=path.with_name(f"{path.name.split('.')[0]}.report.html"))
+        stem = path.stem.removesuffix(".report")
+        faces = dataclasses.replace(faces, html=path.with_name(f"{stem}.report.html"))
     faces.summary_file()
     machine = [json_file] if json_file is not None and str(json_file) != "-" else []
     check_outputs([*machine, *faces.files().values()], path)
