@@ -165,6 +165,9 @@ def _findings(listed: list[Any]) -> tuple[Finding, ...]:
 def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Graph:
     nodes = []
     for entry in packed["nodes"]:
+        # What the importer makes; anything else has no business on a terminal or in a file's keys.
+        if not (isinstance(entry["name"], str) and entry["name"].isascii() and entry["name"].isidentifier()):
+            raise ValueError(f"{entry['name']!r} is no name of a node")
         try:
             op = _op(entry["op"], entry["fields"], tensors, used)
         except (ValueError, TypeError, KeyError) as error:

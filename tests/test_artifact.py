@@ -270,6 +270,10 @@ def twice(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     header["snn"]["nodes"].append(header["snn"]["nodes"][0])
 
 
+def obeyed_by_terminals(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["snn"]["nodes"][0]["name"] = "\x1b[2J"
+
+
 def no_output(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     header["snn"]["outputs"] = []
 
@@ -306,6 +310,7 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     none_for_tensor: ("'conv_1'",),
     dangling: ("'spikes' uses 'nowhere'",),
     twice: ("two nodes are called 'x'",),
+    obeyed_by_terminals: ("is no name of a node",),
     no_output: ("needs an output",),
     forbidden_slope: ("'spikes'", "IntegrateAndFire has no negative spikes"),
     no_steps: ("field 'schedule'", "2 + 0 + 3 time steps"),

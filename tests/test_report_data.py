@@ -96,6 +96,14 @@ def test_what_is_missing_is_noticed(change: str, reports: dict[str, Report], tmp
         read(tmp_path / "r.json")
 
 
+def test_what_a_terminal_would_obey_is_refused(reports: dict[str, Report], tmp_path: Path):
+    data = plain(reports["calibrated"])
+    data["layers"][0]["name"] = "\x1b[2J"
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match="control characters"):
+        read(tmp_path / "r.json")
+
+
 def test_a_report_follows_its_network(reports: dict[str, Report], tmp_path: Path):
     made, report = converted()
     other, _ = converted(name="quick")

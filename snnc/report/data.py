@@ -213,12 +213,24 @@ def read(path: Path) -> Report:
         hint = "install a newer snnc" if newer else "make it again with snnc calibrate or snnc evaluate"
         message = f"schema version {version}, this snnc reads version {SCHEMA_VERSION}" if version else "not a report"
         raise DataError(message, place=str(path), hint=hint)
+    if not _is_printable(data):
+        hint = "make it again with snnc evaluate"
+        raise DataError("damaged report: control characters in a text", place=str(path), hint=hint)
     try:
         return _ADAPTER.validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
         message = f"damaged report: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
         raise DataError(message, place=str(path), hint="make it again with snnc evaluate") from None
+
+
+def _is_printable(data: Any) -> bool:
+    """Return whether no text holds what a terminal would obey."""
+    if isinstance(data, str):
+        return data.isprintable()
+    if isinstance(data, dict):
+        return all(_is_printable(key) and _is_printable(value) for key, value in data.items())
+    return all(map(_is_printable, data)) if isinstance(data, list) else True
 
 
 def _rounded(data: Any) -> Any:
