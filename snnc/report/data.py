@@ -5,6 +5,7 @@ Whatever is not under ``provenance`` is the same in every run on the same data a
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def write(report: Report, path: Path, *, flag: str = "--report") -> None:
 def read(path: Path) -> Report:
     """Read a report; raises DataError where there is none, it is broken, or of another version of the schema."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
     except OSError as error:
         hint = "make one with snnc convert or snnc evaluate"
         raise DataError(f"cannot read the report: {error.strerror}", place=str(path), hint=hint) from None
@@ -219,6 +220,13 @@ def read(path: Path) -> Report:
         first = error.errors()[0]
         message = f"damaged report: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
         raise DataError(message, place=str(path), hint="make it again with snnc evaluate") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number")
+    return value
 
 
 def _rounded(data: Any) -> Any:
