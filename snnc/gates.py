@@ -51,6 +51,31 @@ ANYTHING = Limits()
 
 
 @dataclass(frozen=True)
+class Tolerances:
+    """How much worse than an old conversion a new one may be; infinite where anything will do.
+
+    ``accuracy_loss``: points of accuracy, or, where one of the two has none, of agreement. ``more_spikes`` and
+    ``more_energy``: percent of the old figure. ``more_steps``: steps from image to answer. ``layer_error_increase``:
+    added to the relative error of a layer. ``threshold_change``: percent of the old threshold, up or down. Raises
+    ValueError where one is negative or no number.
+    """
+
+    accuracy_loss: float = 0.5
+    more_spikes: float = 10.0
+    more_energy: float = 10.0
+    more_steps: float = 0.0
+    layer_error_increase: float = math.inf
+    threshold_change: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if not value >= 0:
+                raise ValueError(
+                    f"{value:g} is no tolerance for {name.replace('_', '-')}: give a number from 0, or inf"
+                )
+
+
+@dataclass(frozen=True)
 class Gate:
     """One limit at one number of time steps, at one ``layer`` or ("") in the whole network, and whether it is kept.
 

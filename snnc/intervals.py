@@ -41,6 +41,17 @@ def relative(both: int, lost: int, won: int, samples: int) -> Interval:
     return 100 * (center - half), 100 * (center + half)
 
 
+def difference(old: float, old_interval: Interval, new: float, new_interval: Interval) -> Interval:
+    """Return the interval of ``new`` − ``old``, both from samples of their own, from the intervals of the two.
+
+    By the square-and-add method (Newcombe, 1998, with Wilson's intervals of two proportions; Zou and Donner, 2008, of
+    any two estimates).
+    """
+    (old_low, old_high), (new_low, new_high) = old_interval, new_interval
+    center = new - old
+    return center - math.hypot(new - new_low, old_high - old), center + math.hypot(new_high - new, old - old_low)
+
+
 def mean(count: int, total: float, squares: float) -> Interval | None:
     """Return the interval of a mean, from the number of values, their sum and the sum of their squares.
 

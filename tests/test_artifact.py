@@ -29,7 +29,7 @@ def conversion(snn: Graph, reference: Graph | None = None) -> Conversion:
         snn=snn,
         schedule=Schedule(5, 3, 2),
         applied=(Applied("fold-batch-norm", {"kind": "mmse", "share": 0.1, "weights": True}, 3, seconds=1.5),),
-        imported=(Finding("opset", "info", "conv", "an old file", "export it again"),),
+        imported=(Finding("unfolded-affine", "info", "conv", "an old file", "export it again"),),
         findings=(Finding("uncalibrated", "warning", "", "no images", "give some"),),
         preprocessing={"mean": [0.5, 0.25], "size": 8},
         provenance={

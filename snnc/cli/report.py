@@ -14,7 +14,7 @@ from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import FaceFlags, ReportFile, check_outputs
-from snnc.cli.outcome import report_beside, write_faces
+from snnc.cli.outcome import read_report, write_faces
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -61,7 +61,7 @@ def report(
     faces.summary_file()
     machine = [json_file] if json_file is not None and str(json_file) != "-" else []
     check_outputs([*machine, *faces.files().values()], path)
-    found = _read(path, report_file)
+    found = read_report(path, report_file)
     files = write_faces(found, faces)
 
     from snnc.report.data import plain, write
@@ -73,19 +73,6 @@ def report(
     terminal.show(json.loads(json.dumps(plain(found))), lambda: _render(found, files))
     if show and faces.html is not None:
         webbrowser.open(faces.html.resolve().as_uri())
-
-
-def _read(path: Path, report_file: Path | None) -> Report:
-    from snnc.artifact import load_conversion
-    from snnc.report import stored
-    from snnc.report.data import read
-
-    if path.suffix == ".json":
-        return read(path)
-    conversion = load_conversion(path)
-    if report_file is not None:
-        read(report_file)
-    return stored(conversion, report_file or report_beside(path))
 
 
 def _render(report: Report, files: list[str]) -> RenderableType:

@@ -5,6 +5,7 @@ Whatever is not under ``provenance`` is the same in every run on the same data a
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def write(report: Report, path: Path, *, flag: str = "--report") -> None:
 def read(path: Path) -> Report:
     """Read a report; raises DataError where there is none, it is broken, or of another version of the schema."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
     except OSError as error:
         hint = "make one with snnc convert or snnc evaluate"
         raise DataError(f"cannot read the report: {error.strerror}", place=str(path), hint=hint) from None
@@ -231,6 +232,13 @@ def _is_printable(data: Any) -> bool:
     if isinstance(data, dict):
         return all(_is_printable(key) and _is_printable(value) for key, value in data.items())
     return all(map(_is_printable, data)) if isinstance(data, list) else True
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number")
+    return value
 
 
 def _rounded(data: Any) -> Any:

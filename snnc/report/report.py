@@ -69,7 +69,7 @@ def stored(conversion: Conversion, path: Path) -> Report:
         return build(conversion)
     report = read(path)
     if report.provenance.get("snn") != fingerprint(conversion):
-        hint = "calibrate or evaluate again, or name its own report with --report FILE"
+        hint = "calibrate or evaluate again, or give its own report, a .json file, instead"
         raise DataError("a report on another network", place=str(path), hint=hint)
     return report
 

@@ -1,0 +1,164 @@
+"""snnc diff."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+from snnc.cli.options import check_outputs
+from snnc.cli.outcome import read_report, report_beside
+from snnc.errors import DataError, GateError, UsageError
+from snnc.gates import Tolerances
+
+if TYPE_CHECKING:
+    # Importing the library loads torch, which --help does without.
+    from rich.console import RenderableType
+
+    from snnc.report.comparison import Change, Comparison
+
+
+@dataclass(frozen=True)
+class ToleranceFlags:
+    """How much worse the new one may be."""
+
+    max_accuracy_loss: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Most accuracy lost (without labels: agreement) at any T. "
+            f"Default: {Tolerances.accuracy_loss:g}; inf for any.",
+        ),
+    ] = None
+    max_more_spikes: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", help=f"Most additional spikes. Default: {Tolerances.more_spikes:g}."),
+    ] = None
+    max_more_energy: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT", help=f"Most additional energy (arithmetic). Default: {Tolerances.more_energy:g}."
+        ),
+    ] = None
+    max_more_steps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help=f"Most additional steps from image to answer. Default: {Tolerances.more_steps:g}."
+        ),
+    ] = None
+    max_layer_error_increase: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Most added to the relative error of a layer (0.1 of error 0.2: up to 0.3). "
+            f"Default: {Tolerances.layer_error_increase:g}.",
+        ),
+    ] = None
+    max_threshold_change: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            help=f"Most that a threshold moves, up or down. Default: {Tolerances.threshold_change:g}.",
+        ),
+    ] = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The tolerances that were stated, by their names."""
+        fields = dataclasses.asdict(self).items()
+        return {name.removeprefix("max_"): value for name, value in fields if value is not None}
+
+    def resolve(self) -> Tolerances:
+        """Return the tolerances stated, and the defaults of the others; raises UsageError where one is none."""
+        try:
+            return Tolerances(**self.given)
+        except ValueError as error:
+            message, _, hint = str(error).partition(": ")
+            raise UsageError(message, place="snnc diff", hint=hint) from None
+
+
+@commands.register("diff")
+def diff(
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", show_default=False, help="A .snn file, or a report (.json) alone.")
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", show_default=False, help="What to compare with it.")],
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the outcome as a comment for a pull request.")
+    ] = None,
+    no_fail: Annotated[bool, typer.Option("--no-fail", help="Report what is worse, but exit with 0.")] = False,
+    *,
+    tolerances: ToleranceFlags,
+    terminal: Terminal,
+) -> None:
+    """Compare two conversions; exit with 4 where the new one is worse than allowed.
+
+    Nothing is measured anew: of a .snn file the report beside it is read. Figures are judged as measured; where chance
+    alone could make such a difference, that is said beside. What only one of the two has is told, and not judged.
+    """
+    allowed = tolerances.resolve()
+    for source in (old, new, report_beside(old), report_beside(new)):
+        check_outputs([markdown] if markdown is not None else [], source)
+
+    from snnc.files import write_atomically
+    from snnc.report.comment import comment
+    from snnc.report.comparison import compare
+
+    comparison = compare(read_report(old), read_report(new), allowed)
+    files = []
+    if markdown is not None:
+        write_atomically(markdown, comment(comparison, str(old), str(new)).encode(), flag="--markdown")
+        files.append(str(markdown))
+    plain = {"old": str(old), "new": str(new), **comparison.plain(), "files": files}
+    terminal.show(plain, lambda: _render(comparison, files))
+    worse = [change.sentence for change in comparison.worse]
+    if worse and not no_fail:
+        others = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
+        hint = "allow more with the --max flags, or only report it with --no-fail"
+        raise GateError(f"worse than allowed: {worse[0]}{others}", place=str(new), hint=hint, details=tuple(worse[1:]))
+    for name in tolerances.given:
+        if not comparison.judges(name):
+            hint = "measure both in the same way: snnc calibrate, and snnc evaluate at the same T"
+            raise DataError(f"nothing to judge --max-{name.replace('_', '-')} by", place="snnc diff", hint=hint)
+
+
+def _render(comparison: Comparison, files: list[str]) -> RenderableType:
+    """Show all figures of the networks, those of layers that changed, and what else is different."""
+    from rich.console import Group
+
+    from snnc.report.comparison import number
+    from snnc.report.escaping import printable
+    from snnc.report.terminal import Column, table
+
+    columns: list[Column[Change]] = [
+        Column("where", lambda change: printable(change.place) or "as converted", "left"),
+        Column("figure", lambda change: f"{change.name} {change.unit}".rstrip(), "left"),
+        Column("before", lambda change: number(change.old)),
+        Column("now", lambda change: number(change.new)),
+        Column("difference", lambda change: change.difference_text),
+        Column("allowed", lambda change: change.tolerance_text),
+        Column("verdict", lambda change: _judged(change), "left"),
+    ]
+    shown = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
+    lines = [
+        *(f"warning: {warning}" for warning in comparison.warnings),
+        *comparison.differences,
+        *comparison.notes,
+        *([f"written: {', '.join(files)}"] if files else []),
+    ]
+    return Group(
+        table(columns, shown),
+        "allowed: worse, but within the tolerance, if any; changed: neither better nor worse; unknown: in one report "
+        "only; within chance: two samples of one network could differ as much",
+        *map(printable, lines),
+        comparison.sentence,
+    )
+
+
+def _judged(change: Change) -> str:
+    return f"{change.verdict}, within chance" if change.within_chance else change.verdict
