@@ -536,7 +536,8 @@ def test_a_hostile_name_does_no_harm_to_a_terminal(run: Run, tmp_path: Path) -> 
     write(report(row(), layers=(layer(HOSTILE),)), tmp_path / "a.json")
     write(report(row(hits=200), layers=(layer(HOSTILE, threshold=2.0),)), tmp_path / "b.json")
     result = run("a.json", "b.json")
-    assert result.code == 4
+    assert result.code == 5
+    assert "control characters" in result.err
     assert "\x1b" not in result.out + result.err
     assert "\u202e" not in result.out + result.err
 
