@@ -122,7 +122,7 @@ def tuned() -> Figures:
             file, figures[f"{key}/seconds"] = tune(model_files(NAME)[0], "default", timesteps, Path(folder))
             pipelined = converted(file, "default", timesteps)
             figures |= judge(key, pipelined) | agreements(f"{key}/two-phase", pipelined)
-            asleep = converted(file, "casc", timesteps, sleep=64)
+            asleep = converted(file, "casc", timesteps, sleep=16)
             figures |= judge(f"{key}/cif", asleep) | agreements(f"{key}/cif", asleep)
     for precision in ("", "_float64"):
         found = [value for key, value in figures.items() if key.endswith(f"/agreement{precision}")]
