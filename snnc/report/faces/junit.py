@@ -5,6 +5,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from snnc.gates import Gate
 from snnc.report.data import Report
 from snnc.report.faces import faces
+from snnc.report.facts import printable
 from snnc.report.layers import Layer
 
 
@@ -18,7 +19,7 @@ def junit(report: Report) -> str:
     layers = []
     for layer in report.layers:
         case = _case(layer.name, "layers", [gate for gate in judged if gate.layer == layer.name])
-        SubElement(case, "system-out").text = _printable(_measured(layer))
+        SubElement(case, "system-out").text = printable(_measured(layer))
         layers.append(case)
     _suite(suites, "layers", layers)
     indent(suites)
@@ -40,11 +41,11 @@ def _suite(parent: Element, name: str, cases: list[Element]) -> None:
 
 
 def _case(name: str, group: str, gates: list[Gate]) -> Element:
-    case = Element("testcase", name=_printable(name), classname=f"snnc.{group}")
+    case = Element("testcase", name=printable(name), classname=f"snnc.{group}")
     for verdict, kind in (("failed", "failure"), ("undecided", "skipped")):
         sentences = [gate.sentence for gate in gates if gate.verdict == verdict]
         if sentences:
-            SubElement(case, kind, message=_printable("; ".join(sentences)))
+            SubElement(case, kind, message=printable("; ".join(sentences)))
             break
     return case
 
@@ -53,8 +54,3 @@ def _measured(layer: Layer) -> str:
     if layer.error is None:
         return "not measured: no images were given"
     return f"relative error {layer.error:.4g}, of this layer alone {layer.isolated_error:.4g}"
-
-
-def _printable(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold, escaped or not."""
-    return "".join(c if c.isprintable() else " " for c in text)
