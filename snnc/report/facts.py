@@ -17,6 +17,7 @@ Entry = TypeVar("Entry")
 UNKNOWN = "-"
 
 _UNMEASURED = "not measured"
+_CONVERT = "snnc convert MODEL --data FOLDER"
 _EVALUATE = "snnc evaluate --data FOLDER"
 
 
@@ -370,23 +371,23 @@ def _missing(report: Report) -> Iterator[tuple[str, Missing]]:
         yield "accuracy", Missing(what, _EVALUATE)
     if stripped:
         what = "The trained network was stripped, so agreement, drop and blame are unknown: convert without --strip."
-        yield "reference", Missing(what, "snnc convert MODEL --data FOLDER")
+        yield "reference", Missing(what, _CONVERT)
     if len(rows) < 2:
         what = "Accuracy, agreement, energy and spikes were not measured at several numbers of time steps."
         yield "timesteps", Missing(what, f"{_EVALUATE} --timesteps 1,2,4,8")
     if not any(row.blame for row in rows):
         what = "Which layers the loss comes from was not measured."
-        yield "blame", Missing(what, f"{_EVALUATE} --blame")
+        yield "blame", Missing(what, _CONVERT if stripped else f"{_EVALUATE} --blame")
     if evaluation is None or not evaluation.gates:
         limit = "--max-energy-ratio 1" if stripped else "--max-drop 1%"
         limit = "--min-agreement 99" if evaluation is not None and not evaluation.labelled and not stripped else limit
         yield "gates", Missing("No limits were set.", f"{_EVALUATE} {limit}")
     if any(layer.error is None for layer in report.layers):
-        command = "snnc convert MODEL --data FOLDER" if stripped else "snnc calibrate --data FOLDER"
-        yield "layers", Missing("The layers were not measured: no images were given.", command)
-        yield "outputs", Missing("The outputs were not compared: no images were given.", command)
+        command = _CONVERT if stripped else "snnc calibrate --data FOLDER"
+        yield "layers", Missing("The layers were not measured on images.", command)
+        yield "outputs", Missing("The outputs were not compared on images.", command)
     if measured_energy(report) is None:
-        yield "energy", Missing("Spikes were not counted: no images were given.", _EVALUATE)
+        yield "energy", Missing("Spikes were not counted on images.", _EVALUATE)
 
 
 def _interval(interval: Interval | None, written: Callable[[float], str] = fixed) -> str:

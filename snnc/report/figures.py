@@ -140,10 +140,10 @@ def of_layer(layer: Layer, name: str) -> tuple[Plot, ...]:
     )
     threshold = Key("limit", "threshold")
     return (
-        Plot("Activations that are not 0, % of them", activations, (*_keys(_NETWORKS), threshold)),
-        Plot("Firing rates of neurons that fire, % of them", rates),
+        Plot("Activations that are not 0, %", activations, (*_keys(_NETWORKS), threshold)),
+        Plot("Firing rates that are not 0, %", rates),
         Plot(
-            "Potential left over, % of neurons",
+            "Potential left over, %",
             potentials,
             (),
             "Between 0 and 1, no spike is missing and none is too many.",
