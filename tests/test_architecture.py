@@ -42,6 +42,8 @@ RESERVED = {
     "rich": ("cli/", "report/terminal.py"),
     "PIL": ("data/",),
     "kornia": ("training/variation.py",),
+    "jinja2": ("report/faces/html.py",),
+    "matplotlib": ("report/plots.py",),
     "safetensors": ("artifact.py",),
     "pydantic": ("validation.py", "artifact.py", "report/data.py"),
     "yaml": ("validation.py", "recipe.py", "cli/", "project.py"),

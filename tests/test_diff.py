@@ -357,12 +357,11 @@ def shown(markdown: str) -> str:
 @settings(deadline=None, max_examples=100)
 @given(st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("\\`*_[]()<>#|~!&@:-+. \n\t$^=w1"))))
 def test_escaped_text_is_shown_as_it_is(text: str) -> None:
-    page = MARKDOWN.render(f"x{escaped(text)}x")
+    page = MARKDOWN.render(f"x{escaped(text)}x").replace("<!-- -->", "")
     assert re.findall(r"<[^>]*>", page) == ["<p>", "</p>"]
-    plain = html.unescape(page).removeprefix("<p>x").removesuffix("x</p>\n")
-    assert plain.replace("\u200b", "") == printable(text)
+    assert html.unescape(page).removeprefix("<p>x").removesuffix("x</p>\n") == printable(text)
     for active in ("@octocat", "#1", ":x:", "https://", "www.", "GH-1"):
-        assert active not in shown(escaped(f"{text} {active}"))
+        assert active not in MARKDOWN.render(escaped(f"{text} {active}"))
     cells = shown(f"| a | b |\n|---|---|\n| {escaped(text)} | end |")
     assert [line for line in cells.split("\n") if line][-1] == "end"
 

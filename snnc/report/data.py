@@ -168,6 +168,12 @@ class Report:
         found = dict.fromkeys([*self.findings, *evaluated])
         return tuple(sorted(found, key=lambda finding: finding.severity != "warning"))
 
+    @property
+    def headline(self) -> Row | None:
+        """What was evaluated at the number of steps that the network was made for, else at the first asked for."""
+        rows = () if self.evaluation is None else self.evaluation.rows
+        return next((row for row in rows if row.timesteps == self.summary.timesteps), next(iter(rows), None))
+
 
 _ADAPTER = TypeAdapter(Report)
 

@@ -3,9 +3,9 @@
 import re
 
 # What GitHub makes something of even where it is escaped: @user, #1, GH-1, :smile:, https: and www.
-_ACTIVE = re.compile(r"[@#:]|gh(?=-)|www(?=\.)", re.IGNORECASE)
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-_ZERO_WIDTH_SPACE = "\u200b"
+_ACTIVE = re.compile(r"(?<=[@#:])(?=[\w/])|(?<=www)(?=\.)|(?<=gh)(?=-\d)", re.IGNORECASE)
+_MARKUP = re.compile(r"([\\`*_\[\]<>|~&$!])")
+_AT_THE_START = re.compile(r"^(\d*)([-+#.=)])")
 
 
 def printable(text: str) -> str:
@@ -15,5 +15,6 @@ def printable(text: str) -> str:
 
 def escaped(text: str) -> str:
     """Return Markdown that GitHub shows as the text on one line: no markup, HTML, links, mentions or references."""
-    inert = _ACTIVE.sub(lambda match: match[0] + _ZERO_WIDTH_SPACE, printable(text))
-    return _PUNCTUATION.sub(r"\\\1", inert)
+    inert = _MARKUP.sub(r"\\\1", printable(text))
+    # A comment, which nobody sees, stands between the characters that GitHub looks for.
+    return _ACTIVE.sub("<!-- -->", _AT_THE_START.sub(r"\1\\\2", inert))

@@ -9,8 +9,8 @@ def sentence(report: Report) -> str:
 
     Says how to find out what was not measured.
     """
-    evaluation = report.evaluation
-    if evaluation is None:
+    row = report.headline
+    if row is None:
         if report.summary.agreement is None:
             return (
                 "Nothing was measured yet: calibrate on images (snnc calibrate --data FOLDER), then measure "
@@ -21,7 +21,6 @@ def sentence(report: Report) -> str:
             f"Predicts as the trained network does for {share} at {_steps(report.summary.timesteps)}, on images it was "
             "calibrated on; accuracy was not measured (snnc evaluate --data FOLDER)."
         )
-    row = next((row for row in evaluation.rows if row.timesteps == report.summary.timesteps), evaluation.rows[0])
     said = _loss(row)
     worst = max(row.blame or (), key=lambda blame: blame.points, default=None)
     # Without a loss that is more than chance there is nothing to be blamed for.

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import snnc
 from snnc.findings import EXPLANATIONS, Finding
 from snnc.report.data import Report
+from snnc.report.escaping import printable
 from snnc.report.faces import faces
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -42,7 +43,7 @@ def _rule(code: str) -> dict[str, Any]:
 
 
 def _result(finding: Finding, codes: list[str], model: str) -> dict[str, Any]:
-    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": quote(model)}}}
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": quote(printable(model))}}}
     if finding.node:
         location["logicalLocations"] = [{"name": finding.node, "kind": "member"}]
     return {

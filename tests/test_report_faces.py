@@ -1,0 +1,303 @@
+"""The faces of a report, on one that has everything, on those that lack something, and on a hostile one."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+from markdown_it import MarkdownIt
+from pydantic import TypeAdapter
+
+from snnc import evaluation, pipeline, recipe
+from snnc.data.preprocessing import Preprocessing
+from snnc.gates import Limits
+from snnc.report import Report
+from snnc.report.data import plain, read, write
+from snnc.report.faces import faces
+from snnc.report.sentence import sentence
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+LIMITS = Limits(max_drop="1%", min_agreement=50, max_energy_ratio=1, max_spikes=1000, max_layer_error=0.3)
+
+# Markup, an attribute's end, Markdown, a template, a formula, a color of a plot's own, links, control characters, an
+# override of the direction of text, half a character.
+HOSTILE = (
+    "<script>alert(1)</script>|\"'`&``\n\\|\\\\| x='y' onload=alert(1) </style></title></svg> {{ 7 * 7 }} $x^2$ "
+    "#0a0a04 [a](javascript:alert(1)) ![i](https://evil.example/i.png) <https://evil.example> www.evil.example "
+    "a@evil.example @someone someone/else#1 GH-1 javascript:alert(1)\0\x1b\u202e\ud800"
+)
+KINDS = ("bare", "calibrated", "evaluated", "stripped", "unlabelled", "hostile")
+VOID = {"meta", "br"}
+
+
+@pytest.fixture(scope="session")
+def reports() -> dict[str, Report]:
+    few = pipeline.Reading(limit=24)
+    made = {"recipe": recipe.load("quick", timesteps=2), "preprocessing": PREPROCESSING}
+    _, bare = pipeline.convert(DIGITS / "model.onnx", **made)
+    conversion, calibrated = pipeline.convert(DIGITS / "model.onnx", data=DIGITS / "calibration", reading=few, **made)
+    whole = evaluation.evaluate(
+        conversion, data=DIGITS / "test", timesteps=[1, 2, 4], blamed=True, limits=LIMITS, reading=few
+    )
+    stripped = evaluation.evaluate(replace(conversion, reference=None), data=DIGITS / "test", reading=few)
+    unlabelled = evaluation.evaluate(conversion, data=DIGITS / "calibration", reading=few)
+    evaluated = replace(calibrated, evaluation=whole)
+    # Drawing takes the time: two layers show what four do.
+    calibrated = replace(calibrated, layers=calibrated.layers[:2])
+    data = spoiled(plain(replace(evaluated, layers=evaluated.layers[:2])))
+    data["provenance"][HOSTILE] = HOSTILE
+    # A file with control characters is refused; faces have to bear them all the same.
+    hostile = TypeAdapter(Report).validate_python(data)
+    found = {
+        "bare": bare,
+        "calibrated": calibrated,
+        "evaluated": evaluated,
+        "stripped": replace(calibrated, evaluation=stripped),
+        "unlabelled": replace(calibrated, evaluation=unlabelled),
+        "hostile": hostile,
+    }
+    assert set(found) == set(KINDS)
+    return found
+
+
+def spoiled(data: Any, key: str = "") -> Any:
+    """Make every text that a file could bring hostile; what only this program writes stays one of its words."""
+    if isinstance(data, dict):
+        return {name: spoiled(value, name) for name, value in data.items()}
+    if isinstance(data, list):
+        return [spoiled(value, key) for value in data]
+    said = isinstance(data, str) and data and key not in ("code", "severity", "verdict")
+    return data + HOSTILE if said else data
+
+
+@pytest.fixture(scope="session")
+def rendered(reports: dict[str, Report]) -> Callable[[str, str], str]:
+    texts: dict[tuple[str, str], str] = {}
+
+    def render(face: str, kind: str) -> str:
+        if (face, kind) not in texts:
+            texts[face, kind] = faces[face](reports[kind])
+        return texts[face, kind]
+
+    return render
+
+
+class Page(HTMLParser):
+    """A page taken apart: its elements, its words, its tables; elements have to be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[tuple[tuple[str, ...], str]] = []
+        self.tables: list[list[list[str]]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attributes)) == len(attributes)
+        self.elements.append((tag, {name: value or "" for name, value in attributes}))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append((tuple(self._open), data))
+        if {"td", "th"} & set(self._open) and "small" not in self._open:
+            self.tables[-1][-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(data for inside, data in self.words if "style" not in inside).split())
+
+    def table(self, first: str) -> list[dict[str, str]]:
+        """The rows of the table whose first column has this title, by their columns' titles."""
+        header, *rows = next(rows for rows in self.tables if rows[0][0].strip() == first)
+        return [{title: cell.strip() for title, cell in zip(header, row, strict=True)} for row in rows]
+
+    def attributes(self, name: str) -> Iterator[str]:
+        return (attributes[name] for _, attributes in self.elements if name in attributes)
+
+
+def from_markdown(text: str) -> Page:
+    return Page(MarkdownIt("commonmark").enable("table").render(text))
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-").replace(",", "").split()[0])
+
+
+def test_there_are_faces() -> None:
+    assert {"html", "junit", "markdown", "sarif"} <= set(faces)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("face", faces)
+def test_every_face_shows_every_report_in_text_that_can_be_written(
+    face: str, kind: str, rendered: Callable[[str, str], str]
+) -> None:
+    text = rendered(face, kind)
+    assert text.endswith("\n")
+    assert text.encode()
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+@pytest.mark.parametrize("face", faces)
+def test_equal_reports_give_equal_bytes(
+    face: str, reports: dict[str, Report], rendered: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    write(reports["evaluated"], tmp_path / "report.json")
+    # Settings of the user's own are none of the page's business, and stay as they are.
+    with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": "other", "axes.facecolor": "red"}):
+        again = faces[face](read(tmp_path / "report.json"))
+        assert matplotlib.rcParams["font.size"] == 30
+    assert again == rendered(face, "evaluated")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_needs_nothing_else_and_runs_nothing(kind: str, rendered: Callable[[str, str], str]) -> None:
+    page = Page(rendered("html", kind))
+    forbidden = {"script", "iframe", "object", "embed", "img", "image", "link", "base", "form", "foreignobject"}
+    assert not forbidden & {tag for tag, _ in page.elements}
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "action")], tag
+        assert "url(" not in f"{attributes.get('style')} {attributes.get('clip-path')}".replace("url(#", "")
+    ids = list(page.attributes("id"))
+    assert len(ids) == len(set(ids))
+    targets = [*page.attributes("href"), *(u for _, a in page.elements for u in re.findall(r"url\((#[^)]*)", str(a)))]
+    assert {f"#{name}" for name in ids} >= set(targets)
+    (policy,) = (a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+    styles = "".join(data for inside, data in page.words if "style" in inside)
+    assert "url(" not in styles
+    assert "@import" not in styles
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_can_be_read_by_those_who_do_not_see_it(kind: str, rendered: Callable[[str, str], str]) -> None:
+    page = Page(rendered("html", kind))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    plots = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert (kind == "bare") == (not plots)
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    titles = [data for inside, data in page.words if inside[-2:] == ("svg", "title")]
+    assert len(titles) >= len(plots)
+    assert page.elements[0] == ("html", {"lang": "en"})
+
+
+def test_plots_have_the_colors_of_the_page_and_no_style_for_all_of_it(rendered: Callable[[str, str], str]) -> None:
+    page = Page(rendered("html", "evaluated"))
+    drawn = " ".join(page.attributes("style"))
+    assert "var(--plot-spiking)" in drawn
+    assert not re.search(r"#[0-9a-fA-F]{3,}\b", drawn)
+    assert [tag for tag, _ in page.elements].count("style") == 1
+
+
+@pytest.mark.parametrize("face", ["html", "markdown"])
+def test_the_figures_are_those_of_the_report(
+    face: str, reports: dict[str, Report], rendered: Callable[[str, str], str]
+) -> None:
+    whole = reports["evaluated"]
+    assert whole.evaluation is not None
+    text = rendered(face, "evaluated")
+    page = Page(text) if face == "html" else from_markdown(text)
+    assert sentence(whole) in page.text
+    shown = page.table("T")
+    assert len(shown) == len(whole.evaluation.rows) == 3
+    for cells, row in zip(shown, whole.evaluation.rows, strict=True):
+        known = {"T": row.timesteps, "accuracy, %": row.accuracy, "drop, points": row.drop}
+        known |= {"agreement, %": row.agreement, "steps to the answer": row.total_steps}
+        assert {name: number(cells[name]) for name in known} == pytest.approx(known, abs=0.00501)
+        assert number(cells["spikes"]) == pytest.approx(row.spikes, abs=0.501)
+        assert number(cells["energy ratio"]) == pytest.approx(row.energy.ratio, rel=0.005)
+    errors = {layer.name: 100 * (layer.error or 0) for layer in whole.layers}
+    layers = next(rows for rows in page.tables if "unevenness, %" in rows[0])
+    place = layers[0].index("error, %")
+    assert {row[0].strip(): number(row[place]) for row in layers[1:]} == pytest.approx(errors, abs=0.0501)
+    verdicts = {gate.verdict for gate in whole.evaluation.gates}
+    assert {row["verdict"].split()[1] for row in page.table("verdict")} == verdicts
+    for finding in whole.all_findings:
+        assert finding.hint in page.text
+
+
+@pytest.mark.parametrize("face", ["html", "markdown"])
+@pytest.mark.parametrize(
+    ("kind", "commands"),
+    [
+        ("bare", ["calibrate --data FOLDER", "evaluate --data FOLDER --timesteps 1,2,4,8", "evaluate --data FOLDER"]),
+        ("calibrated", ["evaluate --data FOLDER --blame", "evaluate --data FOLDER --max-drop 1%"]),
+        ("stripped", ["convert MODEL --data FOLDER", "evaluate --data FOLDER --max-energy-ratio 1"]),
+        ("unlabelled", ["evaluate --data FOLDER", "evaluate --data FOLDER --min-agreement 99"]),
+        ("evaluated", []),
+    ],
+)
+def test_what_was_not_measured_is_said_with_the_command_that_measures_it(
+    face: str, kind: str, commands: list[str], rendered: Callable[[str, str], str]
+) -> None:
+    text = rendered(face, kind)
+    page = Page(text) if face == "html" else from_markdown(text)
+    given = {data for inside, data in page.words if inside[-1:] == ("code",) and data.startswith("snnc ")}
+    assert {f"snnc {command}" for command in commands} <= given
+    assert bool(given) == bool(commands)
+    assert ("not measured" in page.text) == (kind != "evaluated")
+
+
+@pytest.mark.parametrize("face", ["html", "markdown"])
+def test_what_comes_from_outside_is_shown_and_does_nothing(
+    face: str, reports: dict[str, Report], rendered: Callable[[str, str], str]
+) -> None:
+    text = rendered(face, "hostile")
+    page = Page(text) if face == "html" else from_markdown(text)
+    usual = Page(rendered("html", "evaluated")) if face == "html" else from_markdown(rendered("markdown", "evaluated"))
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in usual.elements}
+    attributes = {name for _, found in page.elements for name in found}
+    assert attributes <= {name for _, found in usual.elements for name in found} | {"href"}
+    layer = reports["hostile"].layers[0]
+    seen = " ".join(layer.name.replace("\0", " ").split("\ud800")[0].split())[:30]
+    assert "<script>" in seen
+    assert seen in page.text
+    layers = next(rows for rows in page.tables if "unevenness, %" in rows[0])
+    rates = sorted(number(row[-1]) for row in layers[1:])
+    assert rates == pytest.approx(sorted(known.firing_rate or 0 for known in reports["hostile"].layers), rel=0.005)
+    if face == "html":
+        assert all(
+            target.startswith("#") and target[1:].replace("-", "").isalnum() for target in page.attributes("href")
+        )
+    else:
+        assert "a" not in {tag for tag, _ in page.elements}
+        # Outside of code, GitHub would make links of these.
+        words = " ".join(data for inside, data in page.words if "code" not in inside)
+        assert not re.search(r"@someone|@evil|#1|GH-1|://|www\.", words)
+
+
+def test_only_the_page_draws() -> None:
+    program = (
+        "import sys; from snnc.report.faces import faces; from snnc.report.data import read; list(faces); "
+        "assert 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
