@@ -1,9 +1,10 @@
 """Accuracy against time steps, and the gates that CI trusts."""
 
+import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,14 +25,11 @@ from snnc.report.data import Blame, Evaluation, LayerError, Row
 from snnc.report.findings import nothing_random, other_timesteps, undecided, unsettled
 from snnc.report.layers import LayerErrors, check_comparable
 from snnc.run import predicted, stream
-from snnc.run.blame import blame
+from snnc.run.blame import blame, check_alike
 from snnc.run.cost import Cost, Energy, cost, energy, synapses, targets
 from snnc.run.probe import permuted
 from snnc.run.simulation import ONCE, rechunk
 from snnc.schedule import Schedule, check_steps
-
-# So many images, spread evenly, are enough to say which layers the loss comes from.
-_BLAMED_IMAGES = 1024
 
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
 _IMAGES = 256
@@ -45,7 +43,7 @@ def evaluate(
     sleep: int | None = None,
     repeats: int = 1,
     probe: Literal["permutation"] | None = None,
-    blamed: bool = False,
+    blamed: int = 0,
     limits: Limits = ANYTHING,
     preprocessing: Preprocessing | None = None,
     reading: Reading | None = None,
@@ -54,10 +52,11 @@ def evaluate(
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
 
     Of several outputs the first is judged. ``timesteps``, ``sleep`` and ``preprocessing`` are the conversion's own
-    unless given. What is random (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. ``blamed``
-    charges every layer with its part of the loss, on some of the images. Raises DataError where the data is broken, a
-    label is none of the network's outputs, or a limit needs labels or the trained network and they are not there, and
-    UsageError on a number of steps that cannot be run.
+    unless given. What is random (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. On up to
+    ``blamed`` images every layer is charged with its part of the loss, at the conversion's own T or the first. Raises
+    DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these data or
+    this file cannot tell, UsageError on a number of steps that cannot be run, and PreconditionError where the trained
+    network cannot stand in for a layer.
     """
     schedules = _schedules(conversion, timesteps, sleep)
     if repeats < 1:
@@ -67,43 +66,50 @@ def evaluate(
         raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)
     reading = reading or Reading()
     shape = conversion.snn.shapes[conversion.snn.inputs[0]]
-    dataset = opened(data, preprocessing or preprocessing_of(conversion), shape, reading)
+    how = preprocessing or preprocessing_of(conversion)
+    dataset = opened(data, how, shape, reading)
     check_labels(dataset, conversion.snn)
     _check_limits(limits, conversion, labelled=dataset.labels is not None)
     canonical = None
     if blamed or limits.max_layer_error is not None:
         canonical = canonical_reference(conversion)
         check_comparable(canonical, conversion.snn)
+        if blamed:
+            check_alike(canonical, conversion.snn)
     loaded = Loaded(dataset, reading, "evaluating", progress)
     compared = canonical if limits.max_layer_error is not None else None
     result = measure(conversion, loaded, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared)
-    if blamed and canonical is not None:
-        rows = zip(result.rows, schedules, strict=True)
-        found = [_blamed(row, conversion, canonical, dataset, s, reading, progress) for row, s in rows]
-        result = replace(result, rows=tuple(found))
     judged = gates(result, limits)
-    remarks = tuple(undecided(gate) for gate in judged if gate.verdict == "undecided")
-    return replace(result, gates=judged, findings=result.findings + remarks, seed=reading.seed, sha256=dataset.digest())
+    rows = result.rows
+    if canonical is not None and blamed:
+        # Of several numbers of steps, the one that the network was made for; blaming takes many runs.
+        chosen = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
+        some = dataset.spread(blamed, reading.seed)
+        loaded = Loaded(some, reading, f"blaming layers at T={chosen.timesteps}", progress)
+        shares = _blamed(conversion, canonical, loaded, chosen, reading.seed)
+        at = schedules.index(chosen)
+        rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
+    return replace(
+        result,
+        rows=rows,
+        gates=judged,
+        findings=result.findings + tuple(undecided(gate) for gate in judged if gate.verdict == "undecided"),
+        seed=reading.seed,
+        sha256=dataset.digest(),
+        preprocessing=json.loads(json.dumps(asdict(how))),
+    )
 
 
 def _blamed(
-    row: Row,
-    conversion: Conversion,
-    canonical: Graph,
-    dataset: Dataset,
-    schedule: Schedule,
-    reading: Reading,
-    progress: Progress,
-) -> Row:
-    some = dataset.spread(_BLAMED_IMAGES, reading.seed)
-    batches = Loaded(some, reading, f"blaming layers at T={schedule.timesteps}", progress).batches()
-    charged = blame(canonical, conversion.snn, batches, some.labels, len(some), schedule, seed=reading.seed)
-    whole = math.fsum(charge.points for charge in charged)
-    shares = tuple(
-        Blame(charge.name, charge.points, charge.interval, charge.points / whole if whole > 0 else None)
+    conversion: Conversion, canonical: Graph, loaded: Loaded, schedule: Schedule, seed: int
+) -> tuple[Blame, ...]:
+    labels = loaded.dataset.labels
+    charged = blame(canonical, conversion.snn, loaded.batches(), labels, len(loaded), schedule, seed=seed)
+    whole = sum(charge.images for charge in charged)
+    return tuple(
+        Blame(charge.name, charge.points, charge.interval, charge.images / whole if whole > 0 else None)
         for charge in charged
     )
-    return replace(row, blame=shares, blame_images=len(some))
 
 
 def _check_limits(limits: Limits, conversion: Conversion, *, labelled: bool) -> None:
@@ -155,7 +161,10 @@ def measure(
         schedule: [_Trial(permuted(snn), schedule, reach, seed) for seed in seeds if probe] for schedule in schedules
     }
     trials = [trial for listed in (*plain.values(), *shuffled.values()) for trial in listed]
-    errors = {} if canonical is None else {schedule: LayerErrors(canonical, snn, schedule) for schedule in schedules}
+    errors: dict[Schedule, list[LayerErrors]] = {schedule: [] for schedule in schedules}
+    if canonical is not None:
+        drawn = seeds if random else seeds[:1]
+        errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
     trained: list[Tensor] = []
     for images in rechunk(loaded.batches(), _IMAGES):
         if reference is not None:
@@ -163,7 +172,7 @@ def measure(
             trained += [predicted(signals[output][0]) for signals in stream(reference, [images], [output], ONCE)]
         for trial in trials:
             trial.see(images)
-        for observer in errors.values():
+        for observer in (draw for draws in errors.values() for draw in draws):
             observer.see(images)
     expected = torch.cat(trained) if trained else None
     labels = loaded.dataset.labels
@@ -188,7 +197,7 @@ def measure(
                 synaptic_operations=cost(snn, connections, spikes, schedule).synaptic_operations,
                 energy=needed,
                 **_misalignment(compared, probed),
-                layers=_layer_errors(errors[schedule]) if errors else None,
+                layers=_layer_errors(errors[schedule]) if errors[schedule] else None,
             )
         )
     made_for = conversion.schedule.timesteps
@@ -218,42 +227,108 @@ def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | No
 def gates(evaluation: Evaluation, limits: Limits) -> tuple[Gate, ...]:
     """Judge an evaluation at every number of time steps, and every layer by itself.
 
-    What was not measured is not judged: ``evaluate`` refuses limits that it would be needed for.
+    Raises DataError where a limit was given for what could not be measured.
     """
-    judged = []
-    for row in evaluation.rows:
-        wholes: list[tuple[str, str, float | None, float | None, Interval | None]] = [
-            ("max-drop", " points", limits.drop, row.drop, row.drop_interval),
-            ("max-drop", " %", limits.relative_drop, row.relative_drop, row.relative_drop_interval),
-            ("min-agreement", " %", limits.min_agreement, row.agreement, row.agreement_interval),
-            ("max-energy-ratio", "", limits.max_energy_ratio, row.energy.ratio, row.energy_ratio_interval),
-            ("max-spikes", "", limits.max_spikes, row.spikes, row.spikes_interval),
-        ]
-        figures = [("", *whole) for whole in wholes]
-        for layer in row.layers or ():
-            figures.append((layer.name, "max-layer-error", "", limits.max_layer_error, layer.error, layer.interval))
-        for place, name, unit, limit, measured, interval in figures:
-            if limit is not None and measured is not None:
-                gate = judge(
-                    name,
-                    limit,
-                    measured,
-                    interval,
-                    samples=evaluation.samples,
-                    timesteps=row.timesteps,
-                    layer=place,
-                    unit=unit,
-                )
-                judged.append(gate)
-    return tuple(judged)
+    return tuple(gate for row in evaluation.rows for gate in _judged(row, evaluation, limits))
 
 
-def _layer_errors(errors: LayerErrors) -> tuple[LayerError, ...]:
+def _judged(row: Row, evaluation: Evaluation, limits: Limits) -> Iterator[Gate]:
+    samples = evaluation.samples
+
+    def gate(
+        name: str,
+        limit: float | None,
+        measured: float | None,
+        interval: Interval | None,
+        *,
+        lacking: str,
+        unit: str = "",
+        layer: str = "",
+        larger: Callable[[float], Interval] | None = None,
+    ) -> Iterator[Gate]:
+        if limit is None:
+            return
+        if measured is None:
+            raise DataError(
+                f"--{name} cannot be judged: {lacking}", hint="check data and labels, or leave the gate out"
+            )
+        yield judge(
+            name,
+            limit,
+            measured,
+            interval,
+            samples=samples,
+            timesteps=row.timesteps,
+            larger=larger,
+            layer=layer,
+            unit=unit,
+        )
+
+    lost, won, right = ((share or 0.0) * samples / 100 for share in (row.lost, row.won, evaluation.reference_accuracy))
+    agreed = (row.agreement or 0.0) * samples / 100
+    yield from gate(
+        "max-drop",
+        limits.drop,
+        row.drop,
+        row.drop_interval,
+        lacking="it needs labels and the trained network",
+        unit=" points",
+        larger=lambda times: intervals.paired(lost * times, won * times, samples * times),
+    )
+    yield from gate(
+        "max-drop",
+        limits.relative_drop,
+        row.relative_drop,
+        row.relative_drop_interval,
+        lacking="the trained network is right on no image",
+        unit=" %",
+        larger=lambda times: intervals.relative((right - lost) * times, lost * times, won * times, samples * times),
+    )
+    yield from gate(
+        "min-agreement",
+        limits.min_agreement,
+        row.agreement,
+        row.agreement_interval,
+        lacking="it needs the trained network",
+        unit=" %",
+        larger=lambda times: intervals.proportion(agreed * times, samples * times),
+    )
+    yield from gate(
+        "max-energy-ratio",
+        limits.max_energy_ratio,
+        row.energy.ratio,
+        row.energy_ratio_interval,
+        lacking="the trained network has no layer that multiplies",
+    )
+    yield from gate("max-spikes", limits.max_spikes, row.spikes, row.spikes_interval, lacking="nothing was run")
+    for layer in row.layers or ():
+        yield from gate(
+            "max-layer-error",
+            limits.max_layer_error,
+            layer.error,
+            layer.interval,
+            lacking="nothing was run",
+            layer=layer.name,
+        )
+    if not row.layers:
+        yield from gate(
+            "max-layer-error", limits.max_layer_error, None, None, lacking="no layer of neurons was compared"
+        )
+
+
+def _layer_errors(draws: Sequence[LayerErrors]) -> tuple[LayerError, ...]:
+    """Return the errors of the layers, of several draws of what is random the mean for each image."""
     found = []
-    for name, (parts, wholes) in errors.squares.items():
-        whole = math.fsum(wholes)
-        error = math.sqrt(math.fsum(parts) / whole) if whole else 0.0
-        found.append(LayerError(name, error, intervals.root_ratio(parts, wholes)))
+    for name in draws[0].squares:
+        pairs = [draw.squares[name] for draw in draws]
+        parts, wholes = (
+            [statistics.fmean(values) for values in zip(*sides, strict=True)] for sides in zip(*pairs, strict=True)
+        )
+        whole, apart = math.fsum(wholes), math.fsum(parts)
+        if whole:
+            found.append(LayerError(name, math.sqrt(apart / whole), intervals.root_ratio(parts, wholes)))
+        else:
+            found.append(LayerError(name, 1.0, (1.0, 1.0)) if apart else LayerError(name, 0.0, (0.0, 0.0)))
     return tuple(found)
 
 
@@ -346,11 +421,12 @@ def _compared(found: Tensor, expected: Tensor | None, labels: Tensor | None) -> 
         "accuracy_interval": None if right is None else intervals.proportion(int(right.sum()), len(right)),
         "agreement": None if agrees is None else _percent(agrees),
         "agreement_interval": None if agrees is None else intervals.proportion(int(agrees.sum()), len(agrees)),
-        **dict.fromkeys(("drop", "drop_interval", "relative_drop", "relative_drop_interval")),
+        **dict.fromkeys(("lost", "won", "drop", "drop_interval", "relative_drop", "relative_drop_interval")),
     }
     if right is not None and expected is not None:
         once = expected == labels
         both, lost, won = (int(hits.sum()) for hits in (once & right, once & ~right, ~once & right))
+        compared["lost"], compared["won"] = 100 * lost / len(right), 100 * won / len(right)
         compared["drop"] = 100 * (lost - won) / len(right)
         compared["drop_interval"] = intervals.paired(lost, won, len(right))
         if both + lost:

@@ -120,6 +120,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Convert with --timesteps equal to the number of levels, and neurons that count exactly (two-phase, or cif "
         "with sleep).",
     ),
+    "report-replaced": Explanation(
+        "There was a report beside the network that belonged to another one, or could not be read.",
+        "Only what was measured now is in the new report: nothing of layers, unless they are calibrated again.",
+        "Calibrate again, or keep the reports of different networks under different names with --report.",
+    ),
     "saturated-channels": Explanation(
         "For half of the values or more, the current of these channels is at the threshold or above.",
         "A neuron fires at most once a step: what is above its threshold is cut off.",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,11 @@ from snnc.intervals import Interval
 
 # Sums carry rounding: what is exactly at the limit is within it.
 _ROUNDING = 1e-9
+
+# Nobody evaluates on more.
+_MOST_SAMPLES = 10**9
+
+Verdict = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,12 @@ class Limits:
                 name = field.name.replace("_", "-")
                 kinds = "a number of points or a percentage as in 2%" if field.name == "max_drop" else "a finite number"
                 raise ValueError(f"{value!r} is no limit for {name}: give {kinds}")
+        if self.min_agreement is not None and not 1 < self.min_agreement <= 100:
+            raise ValueError(f"{self.min_agreement:g} is no limit for min-agreement: give percent, as in 95")
+        for name in ("max_energy_ratio", "max_spikes", "max_layer_error"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{value:g} is no limit for {name.replace('_', '-')}: give a number from 0")
 
     @property
     def drop(self) -> float | None:
@@ -80,7 +92,8 @@ class Gate:
     """One limit at one number of time steps, at one ``layer`` or ("") in the whole network, and whether it is kept.
 
     Passed or failed where the whole ``interval`` (95 %) is on one side of the limit. Undecided otherwise; then
-    ``samples_needed`` is how many samples would decide if the measured value stayed, None where no number would.
+    ``samples_needed`` is how many samples would decide if everything stayed in proportion, None where no number would,
+    or where a single sample does not say how much samples vary.
     """
 
     name: str
@@ -91,23 +104,31 @@ class Gate:
     measured: float
     interval: Interval | None
     samples: int
-    verdict: Literal["passed", "failed", "undecided"]
+    verdict: Verdict
     samples_needed: int | None = None
 
     @property
     def sentence(self) -> str:
         """What was found, in words."""
         where = f" @ {self.layer}" if self.layer else ""
-        text = f"{self.name} at T={self.timesteps}{where}: measured {self.measured:.4g}{self.unit}"
+        text = f"{self.name} at T={self.timesteps}{where}: measured {number(self.measured)}{self.unit}"
         if self.interval is not None:
-            text += f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
-        text += f", allowed {self.limit:g}"
+            text += f" [{number(self.interval[0])}, {number(self.interval[1])}]"
+        text += f", allowed {number(self.limit)}{self.unit}"
         if self.verdict == "undecided":
-            enough = (
-                "no number of samples would do" if self.samples_needed is None else f"{self.samples_needed:,} would"
-            )
-            text += f"; {self.samples:,} samples are not enough to decide, {enough}"
+            text += f"; {self.samples:,} sample{'s are' if self.samples > 1 else ' is'} not enough to decide, "
+            if self.interval is None:
+                text += "and does not say how much samples vary"
+            elif self.samples_needed is None:
+                text += "no number of samples would do"
+            else:
+                text += f"{self.samples_needed:,} would"
         return text
+
+
+def number(value: float) -> str:
+    """Return a figure as people read it."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def merged(limits: Limits, given: Limits) -> Limits:
@@ -133,28 +154,49 @@ def judge(
     *,
     samples: int,
     timesteps: int,
+    larger: Callable[[float], Interval] | None = None,
     layer: str = "",
     unit: str = "",
 ) -> Gate:
-    """Judge a measured value by its interval; limits called ``min-...`` are from below, all others from above."""
-    verdict: Literal["passed", "failed", "undecided"] = "undecided"
-    needed: int | None = samples + 1
-    if interval is not None:
-        # How far the value is within the limit: at its worst, as measured and at its best.
-        sign = -1 if name.startswith("min-") else 1
-        worst, best = sorted(sign * (limit - end) for end in interval)
-        margin = sign * (limit - measured)
-        if worst >= -_ROUNDING:
-            verdict, needed = "passed", None
-        elif best < -_ROUNDING:
-            verdict, needed = "failed", None
-        elif abs(margin) <= _ROUNDING:
-            needed = None
-        else:
-            # An interval shrinks with the root of the number of samples.
-            half = margin - worst if margin > 0 else best - margin
-            needed = max(samples + 1, math.ceil(samples * (half / margin) ** 2))
+    """Judge a measured value by its interval; limits called ``min-...`` are from below, all others from above.
+
+    ``larger`` returns the interval that so many times as many samples would have, all in proportion. Without, intervals
+    are taken to shrink with the root of the number of samples.
+    """
+    verdict: Verdict = "undecided" if interval is None else _verdict(name, limit, interval)
+    needed = None
+    if verdict == "undecided" and interval is not None and abs(limit - measured) > _ROUNDING:
+        low, high = interval
+
+        def shrunk(times: float) -> Interval:
+            root = math.sqrt(times)
+            return measured - (measured - low) / root, measured + (high - measured) / root
+
+        needed = _needed(name, limit, samples, larger or shrunk)
     return Gate(name, timesteps, layer, unit, float(limit), float(measured), interval, samples, verdict, needed)
+
+
+def _verdict(name: str, limit: float, interval: Interval) -> Verdict:
+    # How far the value is within the limit, at its worst and at its best.
+    sign = -1 if name.startswith("min-") else 1
+    worst, best = sorted(sign * (limit - end) for end in interval)
+    if worst >= -_ROUNDING:
+        return "passed"
+    return "failed" if best < -_ROUNDING else "undecided"
+
+
+def _needed(name: str, limit: float, samples: int, larger: Callable[[float], Interval]) -> int | None:
+    """Return the fewest samples that decide, None where more than anybody has do not."""
+    few, many = samples, samples
+    while _verdict(name, limit, larger(many / samples)) == "undecided":
+        few, many = many, 2 * many
+        if many > _MOST_SAMPLES:
+            return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        undecided = _verdict(name, limit, larger(middle / samples)) == "undecided"
+        few, many = (middle, many) if undecided else (few, middle)
+    return many
 
 
 def _is_relative(value: float | str) -> bool:

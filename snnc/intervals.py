@@ -9,7 +9,7 @@ Interval = tuple[float, float]
 NORMAL_95 = 1.959964
 
 
-def proportion(hits: int, samples: int) -> Interval:
+def proportion(hits: float, samples: float) -> Interval:
     """Return Wilson's interval of a proportion (1927), in percent."""
     share, square = hits / samples, NORMAL_95**2
     center = (share + square / (2 * samples)) / (1 + square / samples)
@@ -17,7 +17,7 @@ def proportion(hits: int, samples: int) -> Interval:
     return 100 * max(0.0, center - half), 100 * min(1.0, center + half)
 
 
-def paired(lost: int, won: int, samples: int) -> Interval:
+def paired(lost: float, won: float, samples: float) -> Interval:
     """Return the interval of a difference of paired proportions (Agresti and Min, 2005), in points."""
     # Half an image more in each of the four cells keeps the interval honest where hardly any image changed sides.
     lost_, won_, total = lost + 0.5, won + 0.5, samples + 2
@@ -26,7 +26,7 @@ def paired(lost: int, won: int, samples: int) -> Interval:
     return 100 * (center - half), 100 * (center + half)
 
 
-def relative(both: int, lost: int, won: int, samples: int) -> Interval:
+def relative(both: float, lost: float, won: float, samples: float) -> Interval:
     """Return the interval of a paired difference relative to the first proportion, 1 − p₂/p₁, in percent.
 
     ``both`` are right twice, ``lost`` only at first, ``won`` only then. By the delta method, with half an image more in

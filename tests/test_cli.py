@@ -285,19 +285,26 @@ def test_gates(run: Run, artifact: Path, folder: Path):
     passed = run(*data, "--max-drop", "50%", "--min-agreement", "10", "--max-energy-ratio", "50", "--json")
     assert passed.code == 0
     assert [gate["verdict"] for gate in passed.data()["gates"]] == ["passed"] * 6
-    failed = run(*data, "--min-agreement", "101", "--max-drop", "50")
+    failed = run(*data, "--max-spikes", "1", "--max-drop", "50")
     assert failed.code == 4
-    assert "gate failed: min-agreement at T=4" in failed.out
-    assert "min-agreement at T=1: measured " in failed.err and "allowed 101 (and 1 more) @ model.snn" in failed.err
+    assert "gate failed: max-spikes at T=4" in failed.out
+    assert "max-spikes at T=1: measured " in failed.err and "allowed 1 (and 1 more) @ model.snn" in failed.err
     # The others are below the error line.
-    assert "    min-agreement at T=4: measured " in failed.err
+    assert "    max-spikes at T=4: measured " in failed.err
     assert "max-drop" not in failed.err
-    assert run(*data, "--min-agreement", "101", "--no-fail").code == 0
+    assert run(*data, "--max-spikes", "1", "--no-fail").code == 0
     # From the project file, which a flag wins over.
-    project(folder, model="model.onnx", gates={"min-agreement": 101, "max-drop": None})
+    project(folder, model="model.onnx", gates={"max-spikes": 1, "max-drop": None})
     assert run(*data, "--json").code == 4
-    assert run(*data, "--min-agreement", "0").code == 0
-    for flag, value in (("--max-drop", "x"), ("--max-drop", "nan"), ("--max-spikes", "inf")):
+    assert run(*data, "--max-spikes", "1e9").code == 0
+    for flag, value in (
+        ("--max-drop", "x"),
+        ("--max-drop", "nan"),
+        ("--max-spikes", "inf"),
+        ("--max-spikes", "-1"),
+        ("--min-agreement", "0.95"),
+        ("--min-agreement", "101"),
+    ):
         assert_error(run(*data, flag, value), 2, f"is no limit for {flag.removeprefix('--')} @ gates")
 
 

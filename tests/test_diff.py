@@ -52,6 +52,8 @@ def row(timesteps: int = 4, hits: int = 380, **changes: Any) -> Row:
         "accuracy": share,
         "accuracy_deviation": None,
         "accuracy_interval": intervals.proportion(hits, SAMPLES),
+        "lost": 98 - share,
+        "won": 0.0,
         "drop": 98 - share,
         "drop_interval": intervals.paired(392 - hits, 0, SAMPLES) if hits <= 392 else None,
         "relative_drop": None,
@@ -546,3 +548,20 @@ def test_help_states_the_defaults(run: Run) -> None:
     for field in dataclasses.fields(Tolerances):
         said = text.split(f"--max-{field.name.replace('_', '-')} ")[1].split("Default: ")[1]
         assert said.startswith(f"{getattr(Tolerances, field.name):g}")
+
+
+def test_that_accuracy_could_not_be_judged_is_no_success(run: Run, tmp_path: Path) -> None:
+    write(report(), tmp_path / "a.json")
+    write(report(row(2)), tmp_path / "b.json")
+    result = run("a.json", "b.json", "--quiet")
+    assert (result.code, result.out) == (5, "")
+    assert "nothing to judge --max-accuracy-loss by" in result.err
+    assert run("a.json", "b.json", "--max-accuracy-loss", "inf", "-q").code == 0
+    assert run("a.json", "b.json", "--no-fail", "-q").code == 0
+
+
+def test_data_that_was_read_in_another_way_is_a_warning() -> None:
+    changed = report(row(sleep=1, repeats=3), preprocessing={"mean": [0.9]})
+    warnings = compare(report(row()), changed, ZERO).warnings
+    for part in ("preprocessed differently", "sleep at T=4: 0 before, 1 now", "repeats at T=4: 1 before, 3 now"):
+        assert any(part in warning for warning in warnings)

@@ -116,6 +116,7 @@ def test_options_change_the_training() -> None:
     for change in (
         {"optimizer": "sgd"},
         {"distillation": 0.5},
+        {"features": 0.5},
         {"seed": 1},
         {"augment": ()},
         {"augment": ("flip", "cutout")},
@@ -419,7 +420,7 @@ _PROCESS = """
 import dataclasses, json, sys
 from pathlib import Path
 from tests.test_finetuning import SHORT, tuned
-settings = dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3)
+settings = dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3, features=0.5)
 result = tuned(settings)
 if result.speaks:
     Path(sys.argv[1]).write_text(json.dumps(result.plain()["history"]))
@@ -442,7 +443,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    alone = tuned(dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3)).history
+    alone = tuned(dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3, features=0.5)).history
     together = json.loads(out.read_text())
     assert len(together) == len(alone)
     for one, other in zip(together, alone, strict=True):
@@ -471,6 +472,7 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch
         ({"learning_rate": 1e60}, "positive and finite"),
         ({"weight_decay": -1.0}, "not negative"),
         ({"distillation": 1.5}, "share"),
+        ({"features": -1.0}, "features"),
         ({"warm_up": -0.1}, "share"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnc import intervals
-from snnc.errors import UsageError
+from snnc.errors import DataError, UsageError
 from snnc.evaluation import gates
 from snnc.gates import Gate, Limits, judge, merged, stated
 from snnc.report.data import Evaluation, LayerError
@@ -68,7 +68,8 @@ def test_one_sample_says_nothing_of_how_much_samples_vary():
     assert intervals.root_ratio([1.0], [2.0]) is None
     assert intervals.root_ratio([0.0, 0.0], [0.0, 0.0]) is None
     gate = judge("max-spikes", 5, 3, None, samples=1, timesteps=4)
-    assert (gate.verdict, gate.samples_needed) == ("undecided", 2)
+    assert (gate.verdict, gate.samples_needed) == ("undecided", None)
+    assert gate.sentence.endswith("1 sample is not enough to decide, and does not say how much samples vary")
 
 
 @given(NUMBERS, NUMBERS, st.floats(0, 100), st.floats(0, 100), st.sampled_from(["max-drop", "min-agreement"]))
@@ -80,13 +81,39 @@ def test_a_gate_follows_its_interval(limit: float, measured: float, below: float
     wholly_broken = low > limit + slack if name == "max-drop" else high < limit - slack
     assert gate.verdict == ("passed" if wholly_kept else "failed" if wholly_broken else "undecided")
     assert (gate.samples_needed is None) or gate.verdict == "undecided"
-    if gate.samples_needed is not None:
-        # An interval of so many samples, narrower by the root, is on one side.
-        narrower = math.sqrt(100 / gate.samples_needed)
-        again = judge(
-            name, limit, measured, (measured - below * narrower, measured + above * narrower), samples=1, timesteps=4
-        )
-        assert again.verdict != "undecided" or math.isclose(measured, limit, abs_tol=1e-6)
+
+
+@given(
+    st.integers(2, 400),
+    st.floats(0, 1),
+    st.floats(0.5, 99.9),
+    st.sampled_from(["proportion", "paired", "mean"]),
+)
+def test_as_many_samples_as_it_says_decide_and_one_less_does_not(samples: int, share: float, limit: float, kind: str):
+    hits = round(share * samples)
+
+    def interval(times: float) -> intervals.Interval:
+        if kind == "proportion":
+            return intervals.proportion(hits * times, samples * times)
+        if kind == "paired":
+            return intervals.paired(hits * times, 0, samples * times)
+        low, high = 100 * share - 30, 100 * share + 30
+        return 100 * share - 30 / times**0.5 if low else low, 100 * share + 30 / times**0.5 if high else high
+
+    measured = 100 * share if kind == "mean" else 100 * hits / samples
+    larger = None if kind == "mean" else interval
+    gate = judge("max-drop", limit, measured, interval(1), samples=samples, timesteps=4, larger=larger)
+    if gate.verdict != "undecided":
+        assert gate.samples_needed is None
+    elif gate.samples_needed is not None:
+        assert gate.samples_needed > samples
+
+        def decided(number: int) -> bool:
+            low, high = interval(number / samples)
+            return high <= limit + 1e-9 or low > limit + 1e-9
+
+        assert decided(gate.samples_needed)
+        assert not decided(gate.samples_needed - 1)
 
 
 def test_a_value_at_its_limit_is_never_decided_by_more_samples():
@@ -128,7 +155,10 @@ def test_every_limit_has_its_gate():
     assert [gate.verdict for gate in broken] == ["failed"] * 4
     assert [gate.verdict for gate in judged(Limits(1.2, 95.5), **measured)] == ["undecided"] * 2
     assert judged(Limits(), **measured) == []
-    assert judged(Limits("50%", 90)) == []
+    # What cannot be judged has not passed.
+    for limits in (Limits("50%"), Limits(50), Limits(min_agreement=90), Limits(max_layer_error=1)):
+        with pytest.raises(DataError, match="cannot be judged"):
+            judged(limits)
 
 
 def test_flags_win_over_the_project_one_by_one():

@@ -45,7 +45,7 @@ def reports() -> dict[str, Report]:
     _, bare = pipeline.convert(DIGITS / "model.onnx", **made)
     conversion, calibrated = pipeline.convert(DIGITS / "model.onnx", data=DIGITS / "calibration", reading=few, **made)
     whole = evaluation.evaluate(
-        conversion, data=DIGITS / "test", timesteps=[1, 2, 4], blamed=True, limits=LIMITS, reading=few
+        conversion, data=DIGITS / "test", timesteps=[1, 2, 4], blamed=24, limits=LIMITS, reading=few
     )
     stripped = evaluation.evaluate(replace(conversion, reference=None), data=DIGITS / "test", reading=few)
     unlabelled = evaluation.evaluate(conversion, data=DIGITS / "calibration", reading=few)

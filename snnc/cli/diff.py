@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,7 +100,8 @@ def diff(
     """Compare two conversions; exit with 4 where the new one is worse than allowed.
 
     Nothing is measured anew: of a .snn file the report beside it is read. Figures are judged as measured; where chance
-    alone could make such a difference, that is said beside. What only one of the two has is told, and not judged.
+    alone could make such a difference, that is said beside. What only one of the two has is told, and not judged; that
+    neither accuracy nor agreement could be judged is an error.
     """
     allowed = tolerances.resolve()
     for source in (old, new, report_beside(old), report_beside(new)):
@@ -121,9 +123,10 @@ def diff(
         others = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
         hint = "allow more with the --max flags, or only report it with --no-fail"
         raise GateError(f"worse than allowed: {worse[0]}{others}", place=str(new), hint=hint, details=tuple(worse[1:]))
-    for name in tolerances.given:
-        if not comparison.judges(name):
-            hint = "measure both in the same way: snnc calibrate, and snnc evaluate at the same T"
+    # Accuracy is what a comparison is for: that it could not be judged is no success.
+    for name in dict.fromkeys(["accuracy_loss", *tolerances.given]):
+        if not comparison.judges(name) and math.isfinite(getattr(allowed, name)) and not no_fail:
+            hint = "measure both in the same way (snnc calibrate, snnc evaluate at the same T), or allow anything: inf"
             raise DataError(f"nothing to judge --max-{name.replace('_', '-')} by", place="snnc diff", hint=hint)
 
 
@@ -131,20 +134,20 @@ def _render(comparison: Comparison, files: list[str]) -> RenderableType:
     """Show all figures of the networks, those of layers that changed, and what else is different."""
     from rich.console import Group
 
-    from snnc.report.comparison import number
+    from snnc.report.comparison import shown
     from snnc.report.escaping import printable
     from snnc.report.terminal import Column, table
 
     columns: list[Column[Change]] = [
         Column("where", lambda change: printable(change.place) or "as converted", "left"),
         Column("figure", lambda change: f"{change.name} {change.unit}".rstrip(), "left"),
-        Column("before", lambda change: number(change.old)),
-        Column("now", lambda change: number(change.new)),
+        Column("before", lambda change: shown(change.old)),
+        Column("now", lambda change: shown(change.new)),
         Column("difference", lambda change: change.difference_text),
         Column("allowed", lambda change: change.tolerance_text),
         Column("verdict", lambda change: _judged(change), "left"),
     ]
-    shown = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
+    listed = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
     lines = [
         *(f"warning: {warning}" for warning in comparison.warnings),
         *comparison.differences,
@@ -152,7 +155,7 @@ def _render(comparison: Comparison, files: list[str]) -> RenderableType:
         *([f"written: {', '.join(files)}"] if files else []),
     ]
     return Group(
-        table(columns, shown),
+        table(columns, listed),
         "allowed: worse, but within the tolerance, if any; changed: neither better nor worse; unknown: in one report "
         "only; within chance: two samples of one network could differ as much",
         *map(printable, lines),

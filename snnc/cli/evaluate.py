@@ -24,7 +24,7 @@ from snnc.cli.options import (
     required_data,
 )
 from snnc.cli.outcome import check_warnings, report_beside, write_faces
-from snnc.errors import GateError
+from snnc.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -57,10 +57,19 @@ def evaluate(
         typer.Option(help="Shuffle spikes over time as well: how much of the loss is due to when they come."),
     ] = None,
     blame: Annotated[
-        bool, typer.Option("--blame", help="Say which layers the loss comes from, by switching them one by one.")
+        bool,
+        typer.Option(
+            "--blame",
+            help="Say which layers the loss comes from, by switching them one by one (at the network's own T).",
+        ),
     ] = False,
+    blame_images: Annotated[
+        int, typer.Option(metavar="N", help="At most so many images for that, each run once for every layer.")
+    ] = 1024,
     report_file: ReportFile = None,
-    no_fail: Annotated[bool, typer.Option("--no-fail", help="Report failed gates, but exit with 0.")] = False,
+    no_fail: Annotated[
+        bool, typer.Option("--no-fail", help="Report failed gates and warnings, but exit with 0.")
+    ] = False,
     strict: Strict = False,
     part: PartFlag = None,
     *,
@@ -81,6 +90,8 @@ def evaluate(
     images = required_data(data, "evaluation", settings.evaluation.data)
     steps = parsed(timesteps, "--timesteps", int) or ()
     limits = gates.resolve(settings)
+    if blame_images < 1:
+        raise UsageError(f"{blame_images} images", place="--blame-images", hint="give a whole number from 1")
     report_file = report_file or report_beside(model)
     faces.summary_file()
     check_outputs([report_file, *faces.files().values()], model)
@@ -100,7 +111,7 @@ def evaluate(
             sleep=sleep,
             repeats=repeats,
             probe=probe,
-            blamed=blame,
+            blamed=blame_images if blame else 0,
             limits=limits,
             preprocessing=preprocessing.resolve(settings, pipeline.preprocessing_of(conversion)),
             reading=reading.resolve(part),
@@ -115,7 +126,9 @@ def evaluate(
 
         from snnc.report.terminal import findings, render_evaluation
 
-        lines = (*findings(measured.findings), f"written: {', '.join(files)}")
+        # Those of the conversion are known; of them, warnings are what --strict fails on.
+        shown = [f for f in report.all_findings if f in measured.findings or f.severity == "warning"]
+        lines = (*findings(shown), f"written: {', '.join(files)}")
         return Group(render_evaluation(measured), sentence(report), *lines)
 
     terminal.show({**measured.plain(), "files": files}, human)

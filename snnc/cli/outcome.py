@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from snnc.cli.console import Terminal
 from snnc.cli.options import FaceFlags
-from snnc.errors import DataError, GateError
+from snnc.errors import DataError, GateError, UsageError
 from snnc.project import Project
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def read_report(path: Path, report_file: Path | None = None) -> Report:
     from snnc.report.data import read
 
     if path.suffix == ".json":
+        if report_file is not None:
+            hint = "leave one of them out, or name the .snn file"
+            raise UsageError("a report alone has no other report", place="--report", hint=hint)
         return read(path)
     conversion = load_conversion(Project().converted(path, path.parent))
     if report_file is not None:

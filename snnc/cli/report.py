@@ -13,7 +13,7 @@ import typer
 from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
-from snnc.cli.options import FaceFlags, ReportFile, check_outputs
+from snnc.cli.options import FaceFlags, check_outputs
 from snnc.cli.outcome import read_report, write_faces
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def report(
             help="The converted network, or a report alone. Default: the network that snnc evaluate would take.",
         ),
     ] = None,
-    report_file: ReportFile = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="The report on MODEL.snn. Default: the one beside it."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the machine form; - prints it.")
     ] = None,

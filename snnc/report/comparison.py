@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from snnc import intervals
 from snnc.findings import Finding
-from snnc.gates import Tolerances
+from snnc.gates import Tolerances, number
 from snnc.intervals import Interval
 from snnc.report.data import Evaluation, Report, Row, Summary
 from snnc.report.layers import Layer
@@ -78,7 +78,7 @@ class Change:
         """What has changed, in words."""
         where = f" at {self.place}" if self.place else ""
         unit = f" {self.unit}" if self.unit else ""
-        text = f"{self.name}{where}: {number(self.old)}{unit} before, {number(self.new)}{unit} now"
+        text = f"{self.name}{where}: {shown(self.old)}{unit} before, {shown(self.new)}{unit} now"
         if self.difference_text is not None:
             text += f" ({self.difference_text})"
         if self.tolerance_text is not None:
@@ -180,11 +180,9 @@ def compare(old: Report, new: Report, tolerances: Tolerances) -> Comparison:
     )
 
 
-def number(value: float | None) -> str:
+def shown(value: float | None) -> str:
     """Return a figure as people read it, "-" where it is not known."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "-" if value is None else number(value)
 
 
 @dataclass(frozen=True)
@@ -351,6 +349,14 @@ def _data_warnings(old: Evaluation, new: Evaluation) -> Iterator[str]:
         yield f"a report does not say what data it was evaluated on: {loosely} if they differ"
     elif old.sha256 != new.sha256:
         yield f"evaluated on different data: {loosely}"
+    if old.preprocessing != new.preprocessing:
+        yield f"images were preprocessed differently: {loosely}"
+    rows = _rows(old), _rows(new)
+    for steps in sorted(rows[0].keys() & rows[1].keys()):
+        for name in ("sleep", "repeats"):
+            before, after = (getattr(row[steps], name) for row in rows)
+            if before != after:
+                yield f"{name} at T={steps}: {before} before, {after} now"
     if old.seed != new.seed:
         yield f"evaluated with seed {old.seed} before, {new.seed} now: what is random was drawn differently"
 

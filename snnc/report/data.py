@@ -6,7 +6,7 @@ Whatever is not under ``provenance`` is the same in every run on the same data a
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.gates import Gate
 from snnc.intervals import Interval
+from snnc.report.escaping import harmless
 from snnc.report.layers import Layer
 from snnc.run.cost import PICOJOULES, SOURCE, Energy
 
@@ -52,7 +53,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class LayerError:
-    """The relative error (L2) of one layer's output, all layers converted, over the images evaluated."""
+    """The relative error (L2) of one layer's output, all layers converted, over the images evaluated.
+
+    Where the layer is silent in the trained network, it is 1 if it is not in the spiking one.
+    """
 
     name: str
     error: float
@@ -76,7 +80,8 @@ class Blame:
 class Row:
     """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
 
-    ``drop`` is in points, ANN minus SNN, with a paired interval; ``relative_drop`` in percent of the ANN's accuracy.
+    ``lost`` and ``won`` are the images that only the ANN, or only the SNN, gets right; ``drop`` is their difference in
+    points, with a paired interval; ``relative_drop`` in percent of the ANN's accuracy.
     Spikes, operations and energy are per inference; the interval of the energy is that of ``energy.ratio``. Of several
     repeats everything is the mean, and ``accuracy_deviation`` the standard deviation. ``sleep_used`` is how
     many of the steps asleep something still fired in, for any image. ``misalignment`` is what the permutation probe
@@ -92,6 +97,8 @@ class Row:
     accuracy: float | None
     accuracy_deviation: float | None
     accuracy_interval: Interval | None
+    lost: float | None
+    won: float | None
     drop: float | None
     drop_interval: Interval | None
     relative_drop: float | None
@@ -114,7 +121,8 @@ class Row:
 class Evaluation:
     """What ``evaluate`` measured.
 
-    ``labelled`` says whether the data had labels, ``sha256`` which data it was, ``seed`` what was drawn at random.
+    ``labelled`` says whether the data had labels, ``sha256`` which data it was, ``preprocessing`` how it was read,
+    ``seed`` what was drawn at random.
     """
 
     samples: int
@@ -125,6 +133,7 @@ class Evaluation:
     gates: tuple[Gate, ...] = ()
     seed: int = 0
     sha256: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
@@ -175,7 +184,20 @@ class Report:
         return next((row for row in rows if row.timesteps == self.summary.timesteps), next(iter(rows), None))
 
 
-_ADAPTER = TypeAdapter(Report)
+@dataclass(frozen=True)
+class _Model:
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Provenance:
+    """What the provenance in a file has to hold."""
+
+    model: _Model
+
+
+_ADAPTER, _PROVENANCE = TypeAdapter(Report), TypeAdapter(_Provenance)
 
 
 def plain(report: Report) -> dict[str, Any]:
@@ -220,10 +242,11 @@ def read(path: Path) -> Report:
         hint = "install a newer snnc" if newer else "make it again with snnc calibrate or snnc evaluate"
         message = f"schema version {version}, this snnc reads version {SCHEMA_VERSION}" if version else "not a report"
         raise DataError(message, place=str(path), hint=hint)
-    if not _is_printable(data):
+    if not _is_harmless(data):
         hint = "make it again with snnc evaluate"
         raise DataError("damaged report: control characters in a text", place=str(path), hint=hint)
     try:
+        _PROVENANCE.validate_python(data.get("provenance"))
         return _ADAPTER.validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
@@ -231,13 +254,13 @@ def read(path: Path) -> Report:
         raise DataError(message, place=str(path), hint="make it again with snnc evaluate") from None
 
 
-def _is_printable(data: Any) -> bool:
+def _is_harmless(data: Any) -> bool:
     """Return whether no text holds what a terminal would obey."""
     if isinstance(data, str):
-        return data.isprintable()
+        return harmless(data)
     if isinstance(data, dict):
-        return all(_is_printable(key) and _is_printable(value) for key, value in data.items())
-    return all(map(_is_printable, data)) if isinstance(data, list) else True
+        return all(_is_harmless(key) and _is_harmless(value) for key, value in data.items())
+    return all(map(_is_harmless, data)) if isinstance(data, list) else True
 
 
 def _finite(text: str) -> float:

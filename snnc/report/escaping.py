@@ -1,11 +1,18 @@
 """Text from outside (names in a model, paths, messages about them), made harmless where it is shown."""
 
 import re
+import unicodedata
 
 # What GitHub makes something of even where it is escaped: @user, #1, GH-1, :smile:, https: and www.
 _ACTIVE = re.compile(r"(?<=[@#:])(?=[\w/])|(?<=www)(?=\.)|(?<=gh)(?=-\d)", re.IGNORECASE)
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$!])")
 _AT_THE_START = re.compile(r"^(\d*)([-+#.=)])")
+
+
+def harmless(text: str) -> bool:
+    """Return whether a terminal only shows the text: no control characters, none that turn its direction around."""
+    return not any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} or c in _TURNING for c in text)
 
 
 def printable(text: str) -> str:

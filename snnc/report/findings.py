@@ -63,6 +63,17 @@ def nothing_random(repeats: int) -> Finding:
     )
 
 
+def replaced(name: str, reason: str) -> Finding:
+    """Return the finding on a report that could not be completed."""
+    return Finding(
+        "report-replaced",
+        "info",
+        "",
+        f"{name} was {reason}; in the new one, layers are not measured",
+        "calibrate again to measure them: snnc calibrate --data FOLDER",
+    )
+
+
 def undecided(gate: Gate) -> Finding:
     """Return the finding on a gate whose samples are too few."""
     if gate.samples_needed is None:

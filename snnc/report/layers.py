@@ -63,8 +63,8 @@ class Distributions:
 
     ``reference`` and ``result`` are the activations of the trained and the mean outputs of the spiking network in units
     of the threshold, those that are 0 left out: ``reference_zeros`` and ``result_zeros`` count them. ``rates``
-    are spikes per step, those of silent neurons left out; ``potentials`` what is left in the membrane, in units of the
-    threshold.
+    are spikes per step, those of silent neurons left out; ``potentials`` what came in, the initial potential included,
+    and was not emitted, in units of the threshold: what is left in the membrane of neurons that do not rehearse.
     """
 
     reference: Distribution
@@ -180,8 +180,9 @@ def measure(
 class LayerErrors:
     """The error of every layer, all layers converted, of each image: what an interval can be had from."""
 
-    def __init__(self, canonical: Graph, snn: Graph, schedule: Schedule) -> None:
+    def __init__(self, canonical: Graph, snn: Graph, schedule: Schedule, seed: int) -> None:
         check_comparable(canonical, snn)
+        self._generator = Generator().manual_seed(seed)
         self._graphs = canonical.map_tensors(channels_last), snn.map_tensors(channels_last)
         self._schedule = schedule
         self._chunk = chunk_size(snn, schedule)
@@ -192,7 +193,8 @@ class LayerErrors:
         trained, snn = self._graphs
         for chunk in rechunk([images], self._chunk):
             feeds = {snn.inputs[0]: channels_last(chunk).unsqueeze(0)}
-            wanted, reached = run(trained, feeds, self.squares), run(snn, feeds, self.squares, self._schedule)
+            wanted = run(trained, feeds, self.squares)
+            reached = run(snn, feeds, self.squares, self._schedule, generator=self._generator)
             for name, (errors, norms) in self.squares.items():
                 pair = wanted[name][0].double().flatten(1), reached[name][0].double().flatten(1)
                 errors += (pair[1] - pair[0]).square().sum(1).tolist()
@@ -272,12 +274,14 @@ class _Sums:
         count = self.neuron.spikes(response, self.schedule)
         self.spikes += count.sum(0, dtype=torch.float64)
         threshold, timesteps = self.neuron.threshold, self.schedule.timesteps
+        # A negative spike takes a whole threshold from the membrane, whatever it weighs.
+        emitted, asked = (
+            value if slope is None else torch.where(value < 0, value / slope, value) for value in (reached, quantized)
+        )
         # Levels are a spike apart; what is nearer is rounding.
-        apart = (reached - quantized) * (timesteps / threshold)
+        apart = (emitted - asked) * (timesteps / threshold)
         self.over += int((apart > _ROUNDING).sum())
         self.under += int((apart < -_ROUNDING).sum())
-        # A negative spike takes a whole threshold from the membrane, whatever it weighs.
-        emitted = reached if slope is None else torch.where(reached < 0, reached / slope, reached)
         left = (current - emitted) * (timesteps / threshold) + self.neuron.potential
         shown = {
             "reference": (wanted / threshold, self.activations),

@@ -11,7 +11,7 @@ from snnc.conversion import Conversion, latency
 from snnc.errors import DataError
 from snnc.ir import Graph
 from snnc.report.data import AppliedPass, Evaluation, Report, Summary, read
-from snnc.report.findings import find
+from snnc.report.findings import find, replaced
 from snnc.report.layers import describe, measure
 from snnc.run.cost import active_steps, cost, energy, synapses
 
@@ -66,10 +66,10 @@ def stored(conversion: Conversion, path: Path) -> Report:
     Raises DataError where the report cannot be read, or is on another network.
     """
     if not path.exists():
-        return build(conversion)
+        return _unmeasured(conversion)
     report = read(path)
     if report.provenance.get("snn") != fingerprint(conversion):
-        hint = "calibrate or evaluate again, or give its own report, a .json file, instead"
+        hint = "calibrate or evaluate again, or name its own report"
         raise DataError("a report on another network", place=str(path), hint=hint)
     return report
 
@@ -77,10 +77,17 @@ def stored(conversion: Conversion, path: Path) -> Report:
 def completed(conversion: Conversion, path: Path, evaluation: Evaluation) -> Report:
     """Return the report on a conversion with what was evaluated.
 
-    A report in the file that is on another network, or cannot be read, is left aside.
+    A report in the file that is on another network, or cannot be read, is left aside, which is a finding.
     """
     try:
         report = stored(conversion, path)
-    except DataError:
-        report = build(conversion)
+    except DataError as error:
+        report = _unmeasured(conversion)
+        report = dataclasses.replace(report, findings=(*report.findings, replaced(path.name, error.message)))
     return dataclasses.replace(report, evaluation=evaluation)
+
+
+def _unmeasured(conversion: Conversion) -> Report:
+    """Return the report on a conversion, with what was found when it was made but without what was measured."""
+    report = build(conversion)
+    return dataclasses.replace(report, findings=tuple(dict.fromkeys([*conversion.findings, *report.findings])))

@@ -3,6 +3,8 @@
 from snnc.report.data import Blame, Report, Row
 from snnc.report.layers import Layer
 
+_SPREAD = "; no single layer stands out beyond chance"
+
 
 def sentence(report: Report) -> str:
     """Return what the conversion costs at the number of steps it was made for, and which layer most of it comes from.
@@ -24,8 +26,8 @@ def sentence(report: Report) -> str:
     said = _loss(row)
     worst = max(row.blame or (), key=lambda blame: blame.points, default=None)
     # Without a loss that is more than chance there is nothing to be blamed for.
-    if worst is not None and worst.share is not None and _is_certain(row):
-        said += f"; {_blamed(worst)}{_cause(worst.name, report)}"
+    if worst is not None and worst.share is not None and worst.interval is not None and _is_certain(row):
+        said += f"; {_blamed(worst)}{_cause(worst.name, report, row)}" if worst.interval[0] > 0 else _SPREAD
     return f"{said}."
 
 
@@ -57,10 +59,12 @@ def _blamed(blame: Blame) -> str:
     return f"{100 * blame.share:.0f} % of it enters at {blame.name}"
 
 
-def _cause(name: str, report: Report) -> str:
-    """Return what mostly goes wrong in a layer, where it was measured."""
+def _cause(name: str, report: Report, row: Row) -> str:
+    """Return what mostly goes wrong in a layer, where that was measured at these steps."""
     layer = next((layer for layer in report.layers if layer.name == name), None)
-    if layer is None or layer.clipping is None or layer.quantization is None or layer.unevenness is None:
+    if (row.timesteps, row.sleep) != (report.summary.timesteps, report.summary.sleep) or layer is None:
+        return ""
+    if layer.clipping is None or layer.quantization is None or layer.unevenness is None:
         return ""
     causes = {
         _clipping(layer): layer.clipping,

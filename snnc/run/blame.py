@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from snnc.errors import PreconditionError
 from snnc.intervals import NORMAL_95, Interval
 from snnc.ir import Graph
 from snnc.neurons import Neuron
@@ -28,9 +29,10 @@ _GROUP, _LEAST_GROUPS = 16, 16
 
 @dataclass(frozen=True)
 class Charged:
-    """What one layer (named by its neurons, the last by the output) adds to the loss, in points of all images."""
+    """What one layer (named by its neurons, the last by the output) adds to the loss: images, and points of all."""
 
     name: str
+    images: int
     points: float
     interval: Interval | None
 
@@ -70,21 +72,40 @@ def blame(
     layers = layers_of(snn)
     trained, spiking = canonical.map_tensors(channels_last), snn.map_tensors(channels_last)
     generator = Generator().manual_seed(seed)
-    charges: dict[str, list[float]] = {name: [] for name in layers}
+    charges: dict[str, list[int]] = {name: [] for name in layers}
     seen, chunk = 0, chunk_size(snn, schedule)
     for group in rechunk(batches, max(1, min(_GROUP, images // _LEAST_GROUPS))):
-        before = _predictions(hybrid(trained, spiking, layers, ()), group, schedule, chunk, seed)
+        # What is random is drawn alike for all networks on a group, and otherwise for the next one.
+        draws = int(torch.randint(2**62, (1,), generator=generator))
+        before = _predictions(hybrid(trained, spiking, layers, ()), group, schedule, chunk, draws)
         truth = before if labels is None else labels[seen : seen + len(group)]
         right = int((before == truth).sum())
         order = [list(layers)[place] for place in torch.randperm(len(layers), generator=generator).tolist()]
         for done, name in enumerate(order, 1):
             network = hybrid(trained, spiking, layers, order[:done])
-            now = int((_predictions(network, group, schedule, chunk, seed) == truth).sum())
-            # In points of all images, so that groups of any size add up.
-            charges[name].append(100 * (right - now) / images)
+            now = int((_predictions(network, group, schedule, chunk, draws) == truth).sum())
+            charges[name].append(right - now)
             right = now
         seen += len(group)
     return tuple(_charged(name, values, images) for name, values in charges.items())
+
+
+def check_alike(canonical: Graph, snn: Graph) -> None:
+    """Raise PreconditionError where the networks are not the same but for their operations and what passes put in.
+
+    Only then can a layer of one stand in the place of that of the other.
+    """
+    stands_for: dict[str, str] = {}
+    for name, node in snn.nodes.items():
+        inputs = tuple(stands_for[value] for value in node.inputs)
+        known = name in canonical.nodes
+        if canonical.nodes[name].inputs != inputs if known else len(inputs) != 1:
+            hint = "put the passes that change the network's form first in the recipe"
+            raise PreconditionError("the trained network has another form here", place=node.source or name, hint=hint)
+        stands_for[name] = name if known else inputs[0]
+    if tuple(stands_for[name] for name in snn.outputs) != canonical.outputs:
+        hint = "put the passes that change the network's form first in the recipe"
+        raise PreconditionError("the trained network ends differently", place=snn.outputs[0], hint=hint)
 
 
 def hybrid(canonical: Graph, snn: Graph, layers: dict[str, tuple[str, ...]], spiking: Iterable[str]) -> Graph:
@@ -111,11 +132,11 @@ def _predictions(graph: Graph, images: Tensor, schedule: Schedule, chunk: int, s
     return torch.cat(list(found()))
 
 
-def _charged(name: str, values: list[float], images: int) -> Charged:
-    points, groups = math.fsum(values), len(values)
-    if groups < 2:
-        return Charged(name, points, None)
-    # Half an image more that changed to either side: that nothing changed in a few images proves little.
-    variance = groups * statistics.variance(values) + (100 / images) ** 2 / 2
-    half = NORMAL_95 * math.sqrt(variance)
-    return Charged(name, points, (points - half, points + half))
+def _charged(name: str, lost: list[int], images: int) -> Charged:
+    whole, groups = sum(lost), len(lost)
+    points, interval = 100 * whole / images, None
+    if groups > 1:
+        # Half an image more that changed to either side: that nothing changed in a few images proves little.
+        half = NORMAL_95 * math.sqrt(groups * statistics.variance(lost) + 0.5)
+        interval = points - 100 * half / images, points + 100 * half / images
+    return Charged(name, whole, points, interval)

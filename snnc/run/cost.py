@@ -10,7 +10,8 @@ and reads and writes a membrane potential; a neuron reads and writes its potenti
 activation once.
 
 Beside the trained network stands one whose activations have as many bits as T steps can tell apart, log2(T + 1) rounded
-up: multipliers are taken to need energy, and memory to need words, in proportion to that width.
+up: multipliers are taken to need energy, and memory to need words, in proportion to that width. What the image feeds
+has its full width there as here.
 """
 
 import math
@@ -134,12 +135,18 @@ def energy(snn: Graph, connections: Mapping[str, Synapses], spikes: Mapping[str,
     fired = sum(float(count.sum()) for count in spikes.values())
     firing_rate = fired / (neurons * active_steps(snn, schedule)) if neurons else 0.0
     spent = cost(snn, connections, spikes, schedule)
+    by_image, others = (
+        float(sum(layer.macs for layer in connections.values() if layer.constant == constant))
+        for constant in (True, False)
+    )
     # The trained network moves every activation once, when it writes it.
-    dense = Cost(0.0, float(sum(layer.macs for layer in connections.values())), float(neurons))
-    narrow = replace(dense, bits=min(WORD, math.ceil(math.log2(schedule.timesteps + 1))))
+    dense = Cost(0.0, by_image + others, float(neurons))
+    wide = Cost(0.0, by_image)
+    narrow = Cost(0.0, others, float(neurons), bits=min(WORD, math.ceil(math.log2(schedule.timesteps + 1))))
+    quantized = wide.microjoules + narrow.microjoules
 
-    def break_even(other: Cost) -> float | None:
-        left = other.microjoules - spent.multiplications
+    def break_even(other: float) -> float | None:
+        left = other - spent.multiplications
         return firing_rate * left / spent.accumulations if spent.accumulations and left > 0 else None
 
     return Energy(
@@ -149,12 +156,12 @@ def energy(snn: Graph, connections: Mapping[str, Synapses], spikes: Mapping[str,
         reference=dense.microjoules,
         reference_memory=dense.memory,
         bits=narrow.bits,
-        quantized=narrow.microjoules,
-        quantized_memory=narrow.memory,
+        quantized=quantized,
+        quantized_memory=wide.memory + narrow.memory,
         ratio=spent.microjoules / dense.microjoules if dense.microjoules else None,
         firing_rate=firing_rate,
-        break_even=break_even(dense),
-        quantized_break_even=break_even(narrow),
+        break_even=break_even(dense.microjoules),
+        quantized_break_even=break_even(quantized),
     )
 
 

@@ -52,6 +52,10 @@ class Training:
     temperature: float = 4.0
     """The temperature at which outputs are compared with those of the trained network."""
 
+    features: float = 0.0
+    """The weight of a further term: how far, relatively, the outputs of the units (residual blocks, or single layers)
+    are from those of the trained network."""
+
     batch_norm: Literal["trainable", "frozen"] = "trainable"
     """Batch normalization goes on learning, or is taken as it is."""
 
@@ -81,7 +85,11 @@ class Training:
         for name, value in (("learning-rate", self.learning_rate), ("temperature", self.temperature)):
             if not 0 < value < _LARGEST:
                 raise ValueError(f"{name} must be positive and finite")
-        for name, value in (("weight-decay", self.weight_decay), ("threshold-rate", self.threshold_rate)):
+        for name, value in (
+            ("weight-decay", self.weight_decay),
+            ("threshold-rate", self.threshold_rate),
+            ("features", self.features),
+        ):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite, and not negative")
         for name, value in (("warm-up", self.warm_up), ("distillation", self.distillation)):

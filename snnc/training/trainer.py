@@ -27,6 +27,7 @@ from snnc.training.optimization import rising_cosine
 from snnc.training.processes import Processes
 from snnc.training.settings import Training
 from snnc.training.store import Store
+from snnc.training.units import units
 from snnc.training.variation import Variation
 
 # Images at once where nothing is learnt.
@@ -128,6 +129,10 @@ class Trainer:
         self._autocast = _precision(settings, device)
         (self._image,) = reference.inputs
         self._output = reference.outputs[0]
+        # The output itself is compared by its probabilities.
+        ends = [unit.activation for unit in units(reference) if settings.features]
+        known = network.graph().nodes
+        self._features = [name for name in ends if name is not None and name in known and name != self._output]
         self._losses = 0.0
         self._best: dict[str, Tensor] | None = None
         self._score = (-math.inf, -math.inf)
@@ -206,14 +211,25 @@ class Trainer:
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         share, temperature = self._settings.distillation, self._settings.temperature
+        names = (self._output, *self._features)
         with self._autocast():
-            outputs = _scores(self._module({self._image: images}, (self._output,))[self._output])
+            reached = self._module({self._image: images}, names)
+        outputs = _scores(reached[self._output])
         loss = F.cross_entropy(outputs, labels) * (1 - share)
+        if not share and not self._features:
+            return loss
+        wanted = run(self._reference, {self._image: images.unsqueeze(0)}, names)
         if share:
-            wanted = run(self._reference, {self._image: images.unsqueeze(0)}, [self._output])[self._output][0]
-            found, goal = (F.log_softmax(t / temperature, 1) for t in (outputs, _scores(wanted)))
+            goal = _scores(wanted[self._output][0])
+            found, goal = (F.log_softmax(t / temperature, 1) for t in (outputs, goal))
             distance = F.kl_div(found, goal, log_target=True, reduction="batchmean")
             loss = loss + distance * temperature**2 * share
+        if self._features:
+            goals = [wanted[name][0] for name in self._features]
+            apart = torch.stack([F.mse_loss(reached[n].float(), g) for n, g in zip(self._features, goals, strict=True)])
+            # Relative to the images of all processes, so that their mean is what one process would get.
+            sizes = self._processes.mean(torch.stack([goal.square().mean() for goal in goals])).clamp(min=1e-12)
+            loss = loss + (apart / sizes).mean() * self._settings.features
         return loss
 
     @torch.no_grad()
