@@ -27,7 +27,7 @@ LAYERS = [
     {"recipe", "project"},
     {"pipeline"},
     {"evaluation"},
-    {"advisor", "finetuning"},
+    {"advisor", "exporting", "finetuning"},
     {"cli"},
     {"__main__"},
 ]

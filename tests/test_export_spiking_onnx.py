@@ -1,7 +1,9 @@
 """Spiking networks as ONNX files: plain onnxruntime fires the spikes that snnc fires, at any number of time steps."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +13,8 @@ import torch
 from onnx import ModelProto, NodeProto, numpy_helper
 from torch import Generator, Tensor
 
-from snnc import ops
+from snnc import cli, exporting, ops
+from snnc.artifact import load_conversion, save_conversion
 from snnc.conversion import Conversion
 from snnc.errors import ModelError, VerificationError
 from snnc.export.onnx import SpikingFile, match, spiking_file
@@ -25,6 +28,8 @@ from snnc.run.probe import permuted
 from snnc.schedule import Schedule
 from tests.support import Network, neuron_instances, normal, random_network, spiking, uniform
 
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+PREPROCESSING = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
 IMAGE = (4, 7, 6)
 TIMESTEPS = (1, 2, 4, 7)
 SCHEDULES = (Schedule(4), Schedule(4, 2, 3))
@@ -354,6 +359,10 @@ def test_a_file_that_fires_otherwise_is_noticed(step: bool) -> None:
     assert by_name["before"].alone == by_name["after"].alone == 100
     assert by_name["after"].together < 100
     assert wrong.accuracy is None
+    # All outputs are compared, not only the first.
+    snn = dataclasses.replace(snn, outputs=("before", "y"))
+    file = written(snn, Schedule(4), step=step)
+    assert match(file, file.model.SerializeToString(), snn, Schedule(4), x, None).mismatch == ""
     data = tampered(file, "y/shift", lambda shift: shift + np.float32(0.01))
     assert "outputs" in match(file, data, snn, Schedule(4), x, None).mismatch
 
@@ -364,3 +373,105 @@ def test_a_file_that_does_not_run_is_refused() -> None:
     data = tampered(file, "asked/threshold", lambda threshold: np.array(["text"]))
     with pytest.raises(VerificationError, match="refuses"):
         match(file, data, snn, Schedule(4), [normal(1, *IMAGE)], None)
+
+
+# The command.
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The example, with neurons that gather first and with neurons that do not."""
+    folder = tmp_path_factory.mktemp("converted")
+    found = {}
+    for name, flags in {"gathering": ["--recipe", "quick"], "causal": ["--recipe", "casc", "--sleep", "4"]}.items():
+        found[name] = folder / f"{name}.snn"
+        data = ["--data", str(DIGITS / "calibration"), "--limit", "64", "--timesteps", "4"]
+        arguments = ["convert", str(DIGITS / "model.onnx"), "-q", "-o", str(found[name]), *data, *flags, *PREPROCESSING]
+        assert cli.main(arguments) == 0
+    return found
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main([str(argument) for argument in arguments])
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("network", "flags"), [("gathering", []), ("causal", []), ("causal", ["--step"])])
+def test_the_example_is_exported_and_verified(
+    network: str, flags: list[str], converted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", converted[network], "--format", "onnx", *flags, "--verify", "--data", DIGITS / "test"]
+    code, out, err = call(capsys, *arguments, "-o", "m.onnx", "--timesteps", "2,4", "--json")
+    assert (code, err) == (0, "")
+    plain = json.loads(out)
+    assert plain["files"] == ["m.onnx"]
+    assert [found["timesteps"] for found in plain["verified"]] == [2, 4]
+    for found in plain["verified"]:
+        assert (found["images"], found["agreement"]) == (64, 100)
+        assert found["accuracy"] == found["accuracy_there"] > 90
+        assert all(layer["alone"] > 99.99 for layer in found["layers"])
+    data = Path("m.onnx").read_bytes()
+    assert len(data) == plain["bytes"]
+    properties = {entry.key: entry.value for entry in ModelProto.FromString(data).metadata_props}
+    made = load_conversion(converted[network])
+    assert json.loads(properties["snnc.schedule"]) == dataclasses.asdict(made.schedule)
+    assert properties["snnc.model.sha256"] == made.provenance["model"]["sha256"]
+    assert properties["snnc.calibration.sha256"] == made.provenance["calibration"]["sha256"]
+    assert properties["snnc.kind"] == ("step" if flags else "train")
+    assert str(tmp_path).encode() not in data
+    # Again, for people, on noise: the same bytes.
+    code, out, err = call(capsys, *arguments[:-2], "-o", "n.onnx", "--limit", 5)
+    assert (code, err) == (0, "")
+    assert "T=4, 5 images" in out
+    assert "written: n.onnx" in out
+    assert Path("n.onnx").read_bytes() == data
+
+
+def test_what_was_asked_in_vain_is_refused_before_any_work(
+    converted: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code, place, arguments in (
+        (2, "--output", [converted["causal"]]),
+        (2, "--verify", [converted["causal"], "-o", "m.onnx", "--data", DIGITS / "test"]),
+        (2, "--verify", [converted["causal"], "-o", "m.onnx", "--timesteps", "4"]),
+        (2, "--timesteps", [converted["causal"], "-o", "m.onnx", "--verify", "--timesteps", "0"]),
+        (2, "overwrite", [converted["causal"], "-o", converted["causal"]]),
+        (3, "Relu", [converted["gathering"], "-o", "m.onnx", "--step"]),
+        (5, "nowhere", [converted["causal"], "-o", "nowhere/m.onnx"]),
+        (5, "nothing", [converted["causal"], "-o", "m.onnx", "--verify", "--data", "nothing"]),
+    ):
+        found, out, err = call(capsys, "export", *arguments)
+        assert (found, out, err.count("\n")) == (code, "", 1), err
+        assert place in err
+        assert "      hint: " in err
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_mismatch_exits_with_6_and_writes_nothing(
+    converted: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(made: Conversion, *, step: bool = False) -> SpikingFile:
+        file = spiking_file(made, step=step)
+        data = tampered(file, "Relu_1/threshold", lambda threshold: threshold * np.float32(1.3))
+        return dataclasses.replace(file, model=ModelProto.FromString(data))
+
+    monkeypatch.setattr(exporting, "spiking_file", wrong)
+    code, out, err = call(capsys, "export", converted["causal"], "-o", "m.onnx", "--verify")
+    assert code == 6
+    assert "Relu_1" in out
+    assert err.startswith("error: onnxruntime differs: layer 'Relu_1'")
+    assert "T=4" in err
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_stripped_network_is_exported_too(converted: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    save_conversion(dataclasses.replace(load_conversion(converted["causal"]), reference=None), Path("bare.snn"))
+    code, out, _ = call(capsys, "export", "-o", "bare.onnx")
+    assert code == 0
+    assert out.startswith("written: bare.onnx")

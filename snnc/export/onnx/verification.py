@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +53,9 @@ class Match:
     """What both engines answer to the same images for the same number of time steps.
 
     ``alone`` and ``together`` are those of ``LayerMatch``, over the spikes of all layers. So are the relative
-    distances (L2) of the first outputs: ``readout_error`` from the same spikes, ``output_error`` from the images.
-    ``agreement`` is the percentage of predictions that are the same; accuracies are in percent, and None without
-    labels.
+    distances (L2) of the outputs, all of them together: ``readout_error`` from the same spikes, ``output_error`` from
+    the images. ``agreement`` is the percentage of predictions, by the first output, that are the same; accuracies are
+    in percent, and None without labels.
     """
 
     timesteps: int
@@ -90,38 +90,55 @@ def match(
     """
     engine = _Engine(file, data, schedule)
     fast, relayed = (graph.map_tensors(channels_last) for graph in (snn, _relayed(snn)))
-    (image,), output = snn.inputs, snn.outputs[0]
+    (image,) = snn.inputs
+    want = [*snn.outputs, *(name for name in snn.ops(Neuron) if name in engine.spikes)]
     alone, together = _Comparison(snn, schedule), _Comparison(snn, schedule)
-    answers: list[tuple[Tensor, Tensor, Tensor]] = []
+    answers: list[tuple[_Answer, _Answer, _Answer]] = []
     for seed, chunk in enumerate(rechunk(batches, chunk_size(snn, schedule))):
-        there, spikes = engine.answer(chunk, _random_numbers(snn, file, chunk, schedule, seed))
+        answer, spikes = engine.answer(chunk, _random_numbers(snn, file, chunk, schedule, seed))
         images = {image: channels_last(chunk).unsqueeze(0)}
         found = []
         for graph, feeds, comparison in (
             (relayed, {**images, **{_relay(name): train for name, train in spikes.items()}}, alone),
             (fast, images, together),
         ):
-            want = [output, *(name for name in snn.ops(Neuron) if name in spikes)]
             generator = Generator().manual_seed(seed)
             observe = functools.partial(comparison.see, spikes)
-            found.append(run(graph, feeds, want, schedule, observe=observe, generator=generator)[output][0])
-        answers.append((there, found[0], found[1]))
-    there, read, here = (torch.cat(parts) for parts in zip(*answers, strict=True))
+            signals = run(graph, feeds, want, schedule, observe=observe, generator=generator)
+            found.append(_Answer.of([signals[name][0] for name in snn.outputs]))
+        answers.append((_Answer.of(answer), found[0], found[1]))
+    there, read, here = (_Answer.joined(parts) for parts in zip(*answers, strict=True))
     return Match(
         timesteps=schedule.timesteps,
-        images=len(here),
+        images=len(here.predictions),
         layers=tuple(
             LayerMatch(name, type(snn.op(name)).__name__, alone.share(name), together.share(name))
             for name in alone.compared
         ),
         alone=alone.share(),
         together=together.share(),
-        readout_error=_error(there, read),
-        output_error=_error(there, here),
-        agreement=_percent(predicted(here) == predicted(there)),
-        accuracy=None if labels is None else _percent(predicted(here) == labels),
-        accuracy_there=None if labels is None else _percent(predicted(there) == labels),
+        readout_error=_error(there.outputs, read.outputs),
+        output_error=_error(there.outputs, here.outputs),
+        agreement=_percent(here.predictions == there.predictions),
+        accuracy=None if labels is None else _percent(here.predictions == labels),
+        accuracy_there=None if labels is None else _percent(there.predictions == labels),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """All outputs in a row, ``[N, ...]``, and what is predicted by the first of them."""
+
+    outputs: Tensor
+    predictions: Tensor
+
+    @classmethod
+    def of(cls, outputs: Sequence[Tensor]) -> _Answer:
+        return cls(torch.cat([output.flatten(1) for output in outputs], 1), predicted(outputs[0]))
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Answer]) -> _Answer:
+        return cls(torch.cat([part.outputs for part in parts]), torch.cat([part.predictions for part in parts]))
 
 
 class _Comparison:
@@ -186,35 +203,37 @@ class _Engine:
         self._file = file
         self._schedule = schedule
         model = _opened(ModelProto.FromString(data), file, self.spikes.values())
-        self._image, self._answer = model.graph.input[0].name, model.graph.output[0].name
+        self._image = model.graph.input[0].name
+        self._answers = [entry.name for entry in file.model.graph.output if entry.name not in file.states.values()]
         self._session = _session(model)
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
 
-    def answer(self, images: Tensor, random: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the first output, the mean over time, and the spikes, ``[S, N, ...]`` or the mean ``[1, N, ...]``."""
-        steps = np.array(self._schedule.timesteps, np.int64)
+    def answer(self, images: Tensor, random: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Return the outputs, means over time, and the spikes, ``[S, N, ...]`` or their mean ``[1, N, ...]``."""
         feeds = {name: numbers.numpy() for name, numbers in {self._image: images, **random}.items()}
-        feeds |= {self._file.timesteps: steps} if self._file.timesteps else {}
-        found = self._stepped(feeds) if self._file.states else self._run(feeds)
+        if self._file.timesteps:
+            feeds[self._file.timesteps] = np.array(self._schedule.timesteps, np.int64)
+        if self._file.states:
+            steps = [*self._loop(feeds)]
+            counting = steps[self._schedule.rehearsal :]
+            outputs = [sum(found[name] for found in counting) / self._schedule.timesteps for name in self._answers]
+        else:
+            steps = [self._run(feeds)]
+            outputs = [steps[0][name] for name in self._answers]
         spikes = {
-            name: torch.from_numpy(found[value]).reshape(-1, *images.shape[:1], *found[value].shape[1:])
+            name: np.concatenate([found[value] for found in steps]).reshape(-1, len(images), *steps[0][value].shape[1:])
             for name, value in self.spikes.items()
         }
-        return torch.from_numpy(found[self._answer]), spikes
+        return [*map(torch.from_numpy, outputs)], {name: torch.from_numpy(train) for name, train in spikes.items()}
 
-    def _stepped(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """Keep the loop, as a host does: the mean of the first output, and the spikes of all steps in a row."""
+    def _loop(self, feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+        """Keep the loop, as a host does, and yield what the file answers at every step, without the states."""
         after = self._file.states
         state = {name: self._blank(name, len(feeds[self._image])) for name in after}
-        kept: dict[str, list[Array]] = {}
         for _ in range(self._schedule.total):
             found = self._run({**feeds, **state})
-            state = {name: found[after[name]] for name in after}
-            for name in (self._answer, *self.spikes.values()):
-                kept.setdefault(name, []).append(found[name])
-        counting = np.stack(kept[self._answer][self._schedule.rehearsal :])
-        trains = {name: np.concatenate(steps) for name, steps in kept.items()}
-        return {**trains, self._answer: counting.sum(0) / np.float32(self._schedule.timesteps)}
+            state = {name: found.pop(after[name]) for name in after}
+            yield found
 
     def _blank(self, name: str, images: int) -> Array:
         shape = [images if axis == BATCH else axis for axis in self._inputs[name].shape]
