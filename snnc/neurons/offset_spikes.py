@@ -17,7 +17,7 @@ from torch import Tensor
 from snnc.neurons.base import CausalNeuron, neurons
 
 # How far from the threshold, as a share of it, the potential is put that decides on the spike.
-_MARGIN = 1e-3
+MARGIN = 1e-3
 
 
 class _State(NamedTuple):
@@ -40,8 +40,8 @@ class OffsetSpikes(CausalNeuron):
 
     def rehearsed(self, state: _State, x: Tensor) -> _State:
         assert state.firing is not None and state.silent is not None
-        down = torch.maximum(self.threshold, state.firing - (1 - _MARGIN) * self.threshold)
-        up = torch.maximum(self.threshold, (1 + _MARGIN) * self.threshold - state.silent)
+        down = torch.maximum(self.threshold, state.firing - (1 - MARGIN) * self.threshold)
+        up = torch.maximum(self.threshold, (1 + MARGIN) * self.threshold - state.silent)
         membrane = self.start(x)
         membrane = torch.where((state.membrane < 0) & state.firing.isfinite(), membrane - down, membrane)
         membrane = torch.where((state.membrane >= self.threshold) & state.silent.isfinite(), membrane + up, membrane)

@@ -16,7 +16,7 @@ from torch import Tensor
 from snnc.neurons.base import CausalNeuron, neurons
 
 # The least residual potential, as a share of the threshold, of a neuron that may fire.
-_LEAST = 1e-3
+LEAST = 1e-3
 
 
 class _State(NamedTuple):
@@ -37,7 +37,7 @@ class ResidualPotential(CausalNeuron):
         return _State(self.start(x), None)
 
     def rehearsed(self, state: _State, x: Tensor) -> _State:
-        mask = torch.gt(state.membrane, _LEAST * self.threshold).to(x.dtype)
+        mask = torch.gt(state.membrane, LEAST * self.threshold).to(x.dtype)
         return _State(self.start(x), mask)
 
     def advance(self, state: _State, x: Tensor, awake: bool, value: Tensor) -> _State:

@@ -8,7 +8,7 @@ floor or ceil of it (Bojkovic et al., ICML 2025, as defined here: its text could
 as defined here, negative charge fires as positive charge does, in spikes that weigh −slope·θ.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self, final
 
@@ -56,13 +56,18 @@ class TwoPhaseProbabilistic(OrderFreeNeuron):
 
     def _draws(self, mean: Tensor, timesteps: int, generator: Generator | None) -> Iterator[Tensor]:
         """Yield the spikes of phase 2, step by step."""
-        generator = seeded(generator)
         charge = torch.mul(mean, timesteps / self.threshold).add_(self.potential)
         sign = charge.sign() if self.slope is not None else torch.ones_like(self.threshold)
         charge *= sign
-        for left in range(timesteps, 0, -1):
-            # Random numbers lie in [0, 1): clipping the probability would change nothing.
-            draw = torch.rand(charge.shape, generator=generator, dtype=torch.float32)
+        # Random numbers lie in [0, 1): clipping the probability would change nothing.
+        for left, draw in zip(range(timesteps, 0, -1), draws(charge.shape, timesteps, generator), strict=True):
             spikes = torch.lt(draw, charge / left, out=torch.empty_like(charge))
             charge -= spikes
             yield spikes * sign
+
+
+def draws(shape: Sequence[int], timesteps: int, generator: Generator | None) -> Iterator[Tensor]:
+    """Yield the random numbers, in [0, 1), that decide on the spikes of a layer ``[N, ...]``, step by step."""
+    generator = seeded(generator)
+    for _ in range(timesteps):
+        yield torch.rand(tuple(shape), generator=generator, dtype=torch.float32)

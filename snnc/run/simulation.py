@@ -11,7 +11,7 @@ max-pooling this is lateral-inhibition pooling (CASC, Li et al. 2024): the cumul
 cumulative inputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -52,7 +52,7 @@ def run(
     generator = seeded(generator)
     needed = graph.ancestors(want, stop=feeds)
     order = [node for name, node in graph.nodes.items() if name in needed]
-    ordered = needed if step_by_step else _ordered(order, feeds)
+    ordered = needed if step_by_step else order_matters(order, feeds)
     last_use = {value: node.name for node in order if node.name not in feeds for value in node.inputs}
     expiring: dict[str, list[str]] = {}
     for value, reader in last_use.items():
@@ -139,8 +139,11 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def _ordered(order: list[Node], feeds: Mapping[str, Tensor]) -> set[str]:
-    """Return the nodes whose step order matters: a neuron that asks for it lies behind them, no other between."""
+def order_matters(order: Sequence[Node], feeds: Container[str] = ()) -> set[str]:
+    """Return the nodes whose step order matters: a neuron that asks for it lies behind them, no other between.
+
+    ``order`` is topological; what is behind a node of ``feeds`` only does not count.
+    """
     found: set[str] = set()
     for node in reversed(order):
         if node.name in feeds or isinstance(node.op, OrderFreeNeuron):

@@ -1,47 +1,19 @@
-"""Networks without neurons as ONNX files of standard operations, which any runtime of ONNX runs."""
+"""What every stateless operation is written as: standard operations of ONNX, one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor
 
-import snnc
 from snnc import ops
-from snnc.errors import ModelError, UsageError
-from snnc.ir import Graph, Input, Node, Op
+from snnc.errors import ModelError
+from snnc.export.onnx.file import Array, Operation, Operations, Place
+from snnc.ir import Graph, Node, Op
 
-Array = NDArray[Any]
-
-BATCH = "batch"
-OPSETS = range(13, 22)
-
-
-@dataclass(frozen=True, eq=False)
-class Operation:
-    """One ONNX operation on what came before and, behind it, on constants, each with a name of its own."""
-
-    kind: str
-    constants: Mapping[str, Array] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an operation is written: behind how many inputs, of how many axes with the batch, and the opset."""
-
-    inputs: int
-    rank: int
-    opset: int
-
-
-Operations = Sequence[Operation]
 Writer = Callable[[Any, Place], Operations]
 OpKind = TypeVar("OpKind", bound=Op)
 
@@ -49,71 +21,13 @@ OpKind = TypeVar("OpKind", bound=Op)
 writers: dict[type[Op], Writer] = {}
 
 
-def onnx_model(graph: Graph, *, opset: int = 17) -> ModelProto:
-    """Write a network without neurons, in single precision, for batches of any size.
-
-    Nodes, inputs and outputs keep their names, and are read back as the operations they were; one that takes several in
-    ONNX, such as a padded pool, may come back as several. Raises UsageError for an opset that is not in ``OPSETS``, and
-    ModelError that names the node for an operation that is no function of one sample at one time, as a neuron is none.
-    """
-    if opset not in OPSETS:
-        hint = f"choose one from {OPSETS[0]} to {OPSETS[-1]}"
-        raise UsageError(f"ONNX files of opset {opset} are not written", hint=hint)
-    computed = [node for node in graph.nodes.values() if not isinstance(node.op, Input)]
-    for node in computed:
-        if type(node.op) not in writers:
-            hint = "export the trained network, or the quantized one from before substitute-neurons"
-            raise ModelError(f"ONNX has no operation for {type(node.op).__name__}", place=node.name, hint=hint)
-    file = _File(set(graph.nodes))
-    for node in computed:
-        place = Place(len(node.inputs), 1 + len(graph.shapes[node.inputs[0]]), opset)
-        file.write(node, writers[type(node.op)](node.op, place))
-    inputs, outputs = ([_value(graph, name) for name in names] for names in (graph.inputs, graph.outputs))
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_model(
-        helper.make_graph(file.nodes, "network", inputs, outputs, file.constants),
-        opset_imports=opsets,
-        # The oldest that has this opset, so that the oldest runtimes read it, too.
-        ir_version=helper.find_min_ir_version_for(opsets),
-        producer_name="snnc",
-        producer_version=snnc.__version__,
-    )
-
-
-class _File:
-    """Nodes and constants as they come to be; alive for one export."""
-
-    def __init__(self, names: set[str]) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-        self._names = names
-
-    def write(self, node: Node, steps: Operations) -> None:
-        """Write the steps of a node, the last of which has its name and computes its value."""
-        values: Sequence[str] = node.inputs
-        for step in steps:
-            name = node.name if step is steps[-1] else self._named(f"{node.name}/{step.kind.lower()}")
-            constants = [self._constant(f"{node.name}/{part}", array) for part, array in step.constants.items()]
-            self.nodes.append(helper.make_node(step.kind, [*values, *constants], [name], name, **step.attributes))
-            values = (name,)
-
-    def _constant(self, wanted: str, array: Array) -> str:
-        name = self._named(wanted)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
-
-    def _named(self, wanted: str) -> str:
-        """Return a name that nothing in the file has yet."""
-        name, count = wanted, 1
-        while name in self._names:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._names.add(name)
-        return name
-
-
-def _value(graph: Graph, name: str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *graph.shapes[name]])
+def written(graph: Graph, node: Node, opset: int) -> Operations:
+    """Return what a node of a network is written as; raises ModelError that names it where that is nothing."""
+    if type(node.op) not in writers:
+        hint = "export the network without it"
+        raise ModelError(f"ONNX has no operation for {type(node.op).__name__}", place=node.name, hint=hint)
+    place = Place(len(node.inputs), 1 + len(graph.shapes[node.inputs[0]]), opset)
+    return writers[type(node.op)](node.op, place)
 
 
 def _writes(
@@ -146,14 +60,14 @@ def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Operations:
 def _linear(op: ops.Linear, place: Place) -> Operations:
     if place.rank == 2:
         return [Operation("Gemm", _weights(op), {"transB": 1})]
-    product = Operation("MatMul", {"weight": _floats(op.weight.T)})
+    product = Operation("MatMul", {"weight": floated(op.weight.T)})
     return [product] if op.bias is None else [product, _added("bias", op.bias)]
 
 
 @_writes(ops.BatchNorm)
 def _batch_norm(op: ops.BatchNorm, place: Place) -> Operations:
     statistics = {"scale": op.scale, "shift": op.shift, "mean": op.mean, "variance": op.variance}
-    constants = {name: _floats(tensor) for name, tensor in statistics.items()}
+    constants = {name: floated(tensor) for name, tensor in statistics.items()}
     return [Operation("BatchNormalization", constants, {"epsilon": op.epsilon})]
 
 
@@ -246,7 +160,7 @@ def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Operations:
     if op.ceiling.numel() == 1:
         return [_clipped(floor, op.ceiling), *bent]
     # Clip takes no bounds per channel.
-    return [Operation("Max", {"floor": _floats(floor)}), Operation("Min", {"ceiling": _floats(op.ceiling)}), *bent]
+    return [Operation("Max", {"floor": floated(floor)}), Operation("Min", {"ceiling": floated(op.ceiling)}), *bent]
 
 
 @_writes(ops.QuantizedRelu)
@@ -263,28 +177,28 @@ def _quantized_relu(op: ops.QuantizedRelu, place: Place) -> Operations:
 
 
 def _weights(op: ops.Weighted) -> dict[str, Array]:
-    weight = {"weight": _floats(op.weight)}
-    return weight if op.bias is None else {**weight, "bias": _floats(op.bias)}
+    weight = {"weight": floated(op.weight)}
+    return weight if op.bias is None else {**weight, "bias": floated(op.bias)}
 
 
 def _multiplied(name: str, factor: Tensor) -> Operation:
-    return Operation("Mul", {name: _floats(factor)})
+    return Operation("Mul", {name: floated(factor)})
 
 
 def _added(name: str, term: Tensor) -> Operation:
-    return Operation("Add", {name: _floats(term)})
+    return Operation("Add", {name: floated(term)})
 
 
 def _clipped(floor: Tensor, ceiling: Tensor) -> Operation:
     """Write a limit on either side, each one number."""
-    return Operation("Clip", {"floor": _floats(floor.reshape(())), "ceiling": _floats(ceiling.reshape(()))})
+    return Operation("Clip", {"floor": floated(floor.reshape(())), "ceiling": floated(ceiling.reshape(()))})
 
 
 def _bent(slope: Tensor) -> Operation:
     """Write the multiplication of negative values by a slope."""
     if slope.numel() == 1:
         return Operation("LeakyRelu", attributes={"alpha": slope.item()})
-    return Operation("PRelu", {"slope": _floats(slope)})
+    return Operation("PRelu", {"slope": floated(slope)})
 
 
 def _padded(padding: Sequence[int], value: float, place: Place) -> Operation:
@@ -295,7 +209,8 @@ def _padded(padding: Sequence[int], value: float, place: Place) -> Operation:
     return Operation("Pad", {"pads": pads, "value": np.array(value, np.float32)})
 
 
-def _floats(tensor: Tensor) -> Array:
+def floated(tensor: Tensor) -> Array:
+    """Return a tensor as a constant, in single precision."""
     array: Array = tensor.detach().cpu().float().contiguous().numpy()
     return array
 

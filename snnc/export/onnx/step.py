@@ -1,0 +1,232 @@
+"""A spiking network as one ONNX file of one time step, for hosts that keep the loop.
+
+Inputs are the images, the number of the step, and all states; outputs what the network answers at this step, and all
+states for the next. States, and the number of the step, are zero at first: what they start from is in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import final
+
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from snnc.errors import ModelError
+from snnc.export.onnx.file import BATCH, Array, Axis, Function, Operation, Operations, value
+from snnc.export.onnx.lowering import OPSET, Lowering, SpikingFile, aligned
+from snnc.export.onnx.neurons import Form, Gathering, Recurrence
+from snnc.export.onnx.operations import floated
+from snnc.export.onnx.train_functions import step_function
+from snnc.ir import Graph, Node
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.schedule import Schedule
+
+
+def step_model(graph: Graph, schedule: Schedule, properties: dict[str, str]) -> SpikingFile:
+    """Write one time step of a spiking network; the time steps of the schedule are the default of the file.
+
+    Raises ModelError that names the node for an operation that nobody has written for ONNX, and for a neuron that
+    gathers its whole input before it fires.
+    """
+    lowering = _Step(graph, schedule)
+    lowering.write()
+    return lowering.finished(properties)
+
+
+@final
+class _Step(Lowering):
+    def __init__(self, graph: Graph, schedule: Schedule) -> None:
+        super().__init__(graph, schedule)
+        self._step = self.file.named("step")
+
+    @property
+    def axes(self) -> Sequence[Axis]:
+        return [BATCH]
+
+    def finished(self, properties: dict[str, str]) -> SpikingFile:
+        shapes, states = self.graph.shapes, self.file.states.values()
+        outputs = [value(self.moved(name), [BATCH, *shapes[name]]) for name in self.graph.outputs]
+        after = self.file.named(f"{self._step}/next")
+        self.file.write([self._step], [Operation("Add", {"one": np.array(1, np.int64)})], after)
+        inputs = [value(name, [BATCH, *shapes[name]]) for name in self.graph.inputs]
+        clock = [value(name, [], TensorProto.INT64) for name in (self._step, self.timesteps, after)]
+        default = np.array(self.schedule.timesteps, np.int64)
+        self.file.constants.append(numpy_helper.from_array(default, self.timesteps))
+        model = self.file.model(
+            [*inputs, *(now for now, _ in states), *clock[:2]],
+            [*outputs, *(later for _, later in states), clock[2]],
+            opset=OPSET,
+            functions=[*_time_functions(self.schedule), *(f for found in self.forms() for f in _neuron(found))],
+            about="One time step of a spiking network, written by snnc. States and the number of the step are zero at "
+            f"first, and then what the outputs of the same name with /next say. Of {self.schedule.rehearsal} + "
+            f"timesteps + {self.schedule.sleep} steps (rehearsal, awake, asleep) the sum of the outputs of all but the "
+            "first, divided by timesteps, is what the network answers.",
+            properties=properties,
+        )
+        following = {self._step: after, **{now.name: later.name for now, later in states}}
+        return SpikingFile(model, self.timesteps, self.spikes, states=following)
+
+    def write_neuron(self, node: Node, form: Form) -> None:
+        if isinstance(form, Gathering):
+            hint = "convert with a causal neuron (--latency synchronous), or export without --step"
+            raise ModelError(
+                f"{form.name} has no time step: it gathers its whole input first", place=node.name, hint=hint
+            )
+        constants = {name: floated(tensor) for name, tensor in form.constants.items()}
+        starts = {f"start_{name}": floated(tensor) for name, tensor in form.starts.items()}
+        states = dict.fromkeys(form.starts, self.graph.shapes[node.name])
+        self.write_moving(node, [self.moved(node.inputs[0])], [self._local(form.name, {**constants, **starts}, states)])
+        self.spikes[node.name] = node.name
+
+    def write_held(self, node: Node, operations: Operations) -> None:
+        # What is put out is that which moves, and has the name.
+        hidden = self.schedule.sleep and node.name in self.graph.outputs
+        held = self.file.named(f"{node.name}/held") if hidden else node.name
+        self.file.write([self.held[value] for value in node.inputs], operations, held, node.name)
+        self.held[node.name] = held
+        self.shaped(held, node.name)
+
+    def write_moving(self, node: Node, inputs: Sequence[str], operations: Operations) -> None:
+        self.file.write(inputs, operations, node.name)
+        self.moving[node.name] = node.name
+        self.shaped(node.name, node.name)
+
+    def direct_coding(self) -> Operations:
+        return [self._local("DirectCoding")] if self.schedule.sleep else []
+
+    def temporal_bias(self, op: TemporalBias, node: Node) -> Operation:
+        return self._local("TemporalBias", {"shift": aligned(op, self.graph.shapes[node.name])})
+
+    def silence(self, bias: Array) -> Operation:
+        return self._local("SilenceBias", {"bias": bias})
+
+    def running_mean(self, shape: Sequence[int]) -> Operation:
+        return self._local("RunningMean", states={"total": shape})
+
+    def temporal_difference(self, shape: Sequence[int]) -> Operation:
+        return self._local("TemporalDifference", states={"before": shape})
+
+    def _local(
+        self, name: str, constants: Mapping[str, Array] | None = None, states: Mapping[str, Sequence[int]] | None = None
+    ) -> Operation:
+        clock = [self._step, self.timesteps]
+        return Operation(name, constants or {}, local=True, states=states or {}, clock=clock)
+
+
+def _time_functions(schedule: Schedule) -> Iterator[Function]:
+    yield Function(
+        "Clock",
+        ["step", "timesteps"],
+        ["count", "restart", "lit"],
+        f"""
+        rehearsal = Constant<value_int = {schedule.rehearsal}>()
+        zero = Constant<value_int = 0>()
+        one = Constant<value_int = 1>()
+        counting = GreaterOrEqual(step, rehearsal)
+        since = Sub(step, rehearsal)
+        own = Where(counting, since, step)
+        restart = Equal(own, zero)
+        passed = Add(own, one)
+        awake = Min(passed, timesteps)
+        count = Where(counting, awake, passed)
+        end = Add(rehearsal, timesteps)
+        lit = Less(step, end)
+        """,
+        "how many steps have been awake with this one, the rehearsal counted by itself; whether everything starts "
+        "again; and whether the image is on",
+    )
+    yield from _TIME_FUNCTIONS
+
+
+_TIME_FUNCTIONS = (
+    Function(
+        "DirectCoding",
+        ["current", "step", "timesteps"],
+        ["signal"],
+        """
+        count, restart, lit = snnc.Clock(step, timesteps)
+        zero = Constant<value_float = 0.0>()
+        signal = Where(lit, current, zero)
+        """,
+        "a current that is the same at every step with the image on, and nothing in sleep",
+    ),
+    Function(
+        "SilenceBias",
+        ["signal", "bias", "step", "timesteps"],
+        ["silenced"],
+        """
+        count, restart, lit = snnc.Clock(step, timesteps)
+        unbiased = Sub(signal, bias)
+        silenced = Where(lit, signal, unbiased)
+        """,
+        "takes away in sleep what a layer answers to nothing",
+    ),
+    Function(
+        "TemporalBias",
+        ["signal", "shift", "step", "timesteps"],
+        ["biased"],
+        """
+        count, restart, lit = snnc.Clock(step, timesteps)
+        axis = Constant<value_ints = [0]>()
+        one = Constant<value_int = 1>()
+        own = Sub(count, one)
+        number = Shape<end = 1>(shift)
+        numbers = Squeeze(number, axis)
+        last = Sub(numbers, one)
+        index = Min(own, last)
+        bias = Gather<axis = 0>(shift, index)
+        bright = Add(signal, bias)
+        biased = Where(lit, bright, signal)
+        """,
+        "adds a bias of its own at every step with the image on; past the last its bias stays",
+    ),
+    Function(
+        "RunningMean",
+        ["signal", "total", "step", "timesteps"],
+        ["mean", "next_total"],
+        """
+        count, restart, lit = snnc.Clock(step, timesteps)
+        zero = Constant<value_float = 0.0>()
+        before = Where(restart, zero, total)
+        next_total = Add(before, signal)
+        steps = CastLike(count, signal)
+        mean = Div(next_total, steps)
+        """,
+        "the mean of the steps until now, which is what an operation that is not linear sees",
+    ),
+    Function(
+        "TemporalDifference",
+        ["signal", "before", "step", "timesteps"],
+        ["difference", "next_before"],
+        """
+        count, restart, lit = snnc.Clock(step, timesteps)
+        zero = Constant<value_float = 0.0>()
+        earlier = Where(restart, zero, before)
+        steps = CastLike(count, signal)
+        next_before = Mul(signal, steps)
+        difference = Sub(next_before, earlier)
+        """,
+        "what a running mean, times the steps it is of, has gained since the step before",
+    ),
+)
+
+
+def _neuron(form: Form) -> Iterator[Function]:
+    if not isinstance(form, Recurrence):
+        return
+    yield step_function(form)
+    starts = [f"start_{state}" for state in form.starts]
+    lines = ["passed, restart, lit = snnc.Clock(step, timesteps)", "awake = CastLike(passed, signal)"]
+    if form.learned:
+        lines += ["begin = Constant<value_int = 0>()", "first = Equal(step, begin)", form.rehearsed]
+        lines += [f"learned_{state} = Where(first, start_{state}, again_{state})" for state in form.learned]
+    for state in form.starts:
+        start = f"learned_{state}" if state in form.learned else f"start_{state}"
+        lines.append(f"now_{state} = Where(restart, {start}, {state})")
+    results = ["spikes", *(f"next_{state}" for state in form.starts)]
+    arguments = ["signal", *(f"now_{state}" for state in form.starts), *form.constants]
+    arguments += ["awake"] if form.counting else []
+    lines.append(f"{', '.join(results)} = snnc.{form.name}Step({', '.join(arguments)})")
+    inputs = ["signal", *form.constants, *starts, *form.starts, "step", "timesteps"]
+    yield Function(form.name, inputs, results, "\n".join(lines), form.about)
