@@ -206,7 +206,7 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
         )
         return sentence(report)
 
-    start = f"Loses 1.0 points of accuracy at 2 steps (95 % interval 0.5 to 1.5); 80 % of it enters at {layer.name}"
+    start = f"Loses 1.00 points of accuracy at 2 steps (95 % interval 0.5 to 1.5); 80 % of it enters at {layer.name}"
     assert said() == f"{start}."
     assert said(clipping=0.5) == f"{start}, where 3 of {layer.channels} channels clip."
     assert said(quantization=0.5) == f"{start}, where values are rounded to 2 levels."

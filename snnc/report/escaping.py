@@ -7,7 +7,7 @@ import unicodedata
 _ACTIVE = re.compile(r"(?<=[@#:])(?=[\w/])|(?<=www)(?=\.)|(?<=gh)(?=-\d)", re.IGNORECASE)
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$!])")
-_AT_THE_START = re.compile(r"^(\d*)([-+#.=)])")
+_AT_THE_START = re.compile(r"^(\d+(?=[.)](\s|$))|(?=[-+#=]))")
 
 
 def harmless(text: str) -> bool:
@@ -24,4 +24,4 @@ def escaped(text: str) -> str:
     """Return Markdown that GitHub shows as the text on one line: no markup, HTML, links, mentions or references."""
     inert = _MARKUP.sub(r"\\\1", printable(text))
     # A comment, which nobody sees, stands between the characters that GitHub looks for.
-    return _ACTIVE.sub("<!-- -->", _AT_THE_START.sub(r"\1\\\2", inert))
+    return _ACTIVE.sub("<!-- -->", _AT_THE_START.sub(r"\1\\", inert))

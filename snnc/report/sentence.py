@@ -36,8 +36,8 @@ def _loss(row: Row) -> str:
     if row.drop is not None and row.drop_interval is not None:
         span = f"95 % interval {row.drop_interval[0]:.1f} to {row.drop_interval[1]:.1f}"
         if _is_certain(row):
-            return f"Loses {row.drop:.1f} points of accuracy at {steps} ({span})"
-        return f"No loss of accuracy can be told from chance at {steps} ({row.drop:.1f} points, {span})"
+            return f"Loses {row.drop:.2f} points of accuracy at {steps} ({span})"
+        return f"No loss of accuracy can be told from chance at {steps} ({row.drop:.2f} points, {span})"
     if row.agreement is not None:
         return f"Changes {100 - row.agreement:.1f} % of the trained network's predictions at {steps}"
     if row.accuracy is not None:
