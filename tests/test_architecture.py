@@ -21,7 +21,7 @@ LAYERS = [
     {"neurons"},
     {"run"},
     {"calibration"},
-    {"conversion"},
+    {"conversion", "integers"},
     {"artifact", "training"},
     {"frontend", "passes", "export", "report"},
     {"recipe", "project"},
