@@ -23,7 +23,7 @@ LAYERS = [
     {"calibration"},
     {"conversion", "integers"},
     {"artifact", "training"},
-    {"frontend", "passes", "export", "report"},
+    {"frontend", "passes", "export", "report", "hardware"},
     {"recipe", "project"},
     {"pipeline"},
     {"evaluation", "planning"},

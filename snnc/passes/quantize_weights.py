@@ -49,22 +49,23 @@ class QuantizeWeights(Pass):
     """Round weights to ``bits``, biases and thresholds to as many as chips have for them, the sign included.
 
     Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer add much
-    more than any weight: ``skip_bits`` as few as ``bits`` would leave the weights beside them coarse. ``bias`` corrects
-    biases by what rounding does to the mean currents on at most ``images``, spread evenly over all; without images it
-    is left out.
+    more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as many
+    as ``bits``, and 8 at least. ``bias`` corrects biases by what rounding does to the mean currents on at most
+    ``images``, spread evenly over all; without images it is left out.
     """
 
     bits: int = 8
     threshold_bits: int = 16
     bias_bits: int = 16
-    skip_bits: int = 16
+    skip_bits: int | None = None
     bias: bool = True
     images: int = 512
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= MAXIMUM_BITS:
             raise ValueError(f"weights have from 2 to {MAXIMUM_BITS} bits")
-        if not all(self.bits <= wide <= 24 for wide in (self.threshold_bits, self.bias_bits, self.skip_bits)):
+        wider = [wide for wide in (self.threshold_bits, self.bias_bits, self.skip_bits) if wide is not None]
+        if not all(self.bits <= wide <= 24 for wide in wider):
             raise ValueError("thresholds, biases and skips have at least as many bits as weights, and at most 24")
         if self.images < 1:
             raise ValueError("images start at 1")
@@ -112,7 +113,7 @@ class QuantizeWeights(Pass):
         biases = [op.bias.double().abs() for op in layers.values() if op.bias is not None]
         biases += [row.abs().amax(0) for row in constants.values()]
         bounds = [bias / _largest(self.bias_bits) for bias in biases]
-        bounds += [value.squeeze(1) / _largest(self.skip_bits) for value in skips]
+        bounds += [value.squeeze(1) / _largest(self.skip_bits or max(self.bits, 8)) for value in skips]
         unit = self._unit([*added.values()], bounds, threshold)
         changed: dict[str, Op] = {}
         if threshold is not None:

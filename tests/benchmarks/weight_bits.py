@@ -19,7 +19,7 @@ NAME = "cifar10_resnet20"
 CASES: tuple[tuple[int | None, tuple[str, ...]], ...] = (
     (None, ()),
     (8, ()),
-    (8, ("skip-bits=8",)),
+    (8, ("skip-bits=16",)),
     (8, ("bias=false",)),
     (6, ()),
     (4, ()),
@@ -32,17 +32,17 @@ def main() -> None:
     reading = Reading(limit=100 if quick else 1000)
     how = PREPROCESSING[NAME]
     images = torch.cat(list(open_dataset(SHARED / "cifar10/test", how, (3, 32, 32), limit=reading.limit).batches()))
+    trained = pipeline.read_trained(model_files(NAME)[0])
+    few = Reading(limit=100 if quick else None)
+    calibration = pipeline.opened(SHARED / "cifar10/calibration", how, (3, 32, 32), few)
+    # All cases begin alike: what comes before rounding is done once.
+    memory = pipeline.Memory()
     figures: dict[str, float] = {"images": float(len(images))}
     floating: torch.Tensor | None = None
     for bits, changes in CASES:
         overrides = [f"passes.quantize-weights.{change}" for change in changes]
-        made, _ = pipeline.convert(
-            model_files(NAME)[0],
-            recipe.load("quick", timesteps=8, weight_bits=bits, overrides=overrides),
-            data=SHARED / "cifar10/calibration",
-            preprocessing=how,
-            reading=Reading(limit=100 if quick else None),
-        )
+        asked = recipe.load("quick", timesteps=8, weight_bits=bits, overrides=overrides)
+        made, _ = pipeline.make(trained, asked, calibration, how, few, memory=memory)
         (row,) = evaluation.evaluate(made, data=SHARED / "cifar10/test", reading=reading).rows
         logits = outputs(made.snn, images, made.schedule)
         floating = logits if floating is None else floating
