@@ -74,6 +74,8 @@ class QuantizeWeights(Pass):
         check_stage(graph, (ClippedRelu, QuantizedRelu), ())
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        if not graph.ops(Neuron):
+            return graph
         inputs = self._mean_inputs(graph, calibration)
         for index in range(len(membranes(graph))):
             # A threshold that was moved changes what its spikes are worth further on.
