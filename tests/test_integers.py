@@ -50,14 +50,11 @@ def neuron(net: Network, value: str) -> str:
     return net.add(IntegrateAndFire(0.3 + net.random(net.shapes[value][0], 1, 1).abs()), value)
 
 
-def unit(values: Tensor, bits: int) -> float:
-    """The largest number of which all values are multiples, at most 2^(bits - 1) - 1 of it, found by brute force."""
-    largest = float(values.abs().max())
-    for count in range(1, 2 ** (bits - 1)):
-        quotients = values * (count / largest)
-        if bool(((quotients - quotients.round()).abs() < 2e-3).all()):
-            return largest / count
-    raise AssertionError(f"no unit makes these whole: {values}")
+def whole(weights: Tensor, others: Tensor, bits: int) -> bool:
+    """Whether there is one unit of which all are multiples, the weights at most 2^(bits - 1) - 1: by brute force."""
+    both, largest = torch.cat([weights, others]), float(weights.abs().max())
+    counts = [both * (count / largest) for count in range(1, 2 ** (bits - 1))]
+    return any(bool(((quotients - quotients.round()).abs() < 2e-2).all()) for quotients in counts)
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4, 2])
@@ -78,10 +75,10 @@ def test_every_weight_and_threshold_is_whole_in_the_unit_of_its_channel(seed: in
             row = torch.cat([part[channel] for part in parts])
             if not row.any():
                 continue
-            biases = [op.bias for name in membrane.layers if (op := rounded.op(name)).bias is not None]
-            shared = unit(row, bits)
-            for number in [threshold, threshold * potentials[channel], *(bias[channel] for bias in biases)]:
-                assert abs(float(number) / shared - round(float(number) / shared)) < 2e-2
+            biases = [op.bias[channel] for name in membrane.layers if (op := rounded.op(name)).bias is not None]
+            others = torch.stack([threshold, threshold * potentials[channel], *(bias.double() for bias in biases)])
+            assert whole(row, others, bits)
+            assert not whole(row + 1e-2 * row.abs().max() * normal(len(row)), others, bits)
             looked += 1
     assert looked > 5
 
@@ -111,6 +108,17 @@ def test_spikes_that_skip_a_layer_stay_as_they_are_and_thresholds_move_little() 
     for name, op in rounded.ops(Neuron).items():
         old = graph.op(name)
         assert float(((op.threshold - old.threshold) / old.threshold).abs().max()) < 0.05
+
+
+def test_a_threshold_far_below_what_skips_is_raised_to_one_unit() -> None:
+    net = Network((2, 4, 4))
+    strong = net.add(IntegrateAndFire(torch.full((3, 1, 1), 5.0)), net.conv("x", 3))
+    net.add(IntegrateAndFire(torch.full((3, 1, 1), 1e-3)), net.add(ops.Add(), net.conv(strong, 3), strong), name="weak")
+    net.conv("weak", 2)
+    graph = net.graph()
+    rounded = QuantizeWeights(bits=8)(graph, calibration(graph))
+    assert all(width is not None and width.skips <= 8 for width in widths(rounded).values())
+    torch.testing.assert_close(rounded.op("weak").threshold, torch.full((3, 1, 1), 5.0 / 127))
 
 
 def test_more_bits_cost_less() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from snnc.hardware.network import Layer, Network, grouping, smaller_input
+from snnc.hardware.network import Layer, Network, grouping
 from snnc.hardware.target import Ability, Choice, Cores, Limits, Maximum, Source, Target
 from snnc.integers import Widths
 from snnc.ir import Graph
@@ -70,7 +70,7 @@ def _unable(layer: str, limit: str, what: str, ability: Ability | None, edit: st
 
 def _counts(network: Network, limits: Limits) -> Iterator[Misfit]:
     def fewer(most: int) -> str:
-        size = smaller_input(network.snn, lambda resized: sum(Network(resized).neurons.values()) <= most)
+        size = network.smaller_input(lambda resized: sum(Network(resized).neurons.values()) <= most)
         return _resized(size) or _narrower(most / sum(network.neurons.values()))
 
     yield from _over("", "neurons", sum(network.neurons.values()), limits.neurons, fewer)
@@ -122,7 +122,7 @@ def _alone(network: Network, layer: Layer, cores: Cores) -> Iterator[Misfit]:
     room = max((core.neurons for core in cores.cores if core.weights >= words), default=0)
     room = room or max(core.neurons for core in cores.cores)
     if layer.neurons > room:
-        size = smaller_input(network.snn, lambda resized: math.prod(resized.shapes[layer.name]) <= room)
+        size = network.smaller_input(lambda resized: math.prod(resized.shapes[layer.name]) <= room)
         edit = _resized(size) or _narrower(room / layer.neurons)
         yield Misfit(layer.name, "cores", layer.neurons, room, "neurons", cores.sources, edit)
 
@@ -153,7 +153,7 @@ def _ports(network: Network, limits: Limits) -> Iterator[Misfit]:
         channels, *sides = shape
         kinds = limits.input_channels
         yield from _not_among(image, "input-channels", channels, kinds, lambda n: f"train on images of {n} channels")
-        yield from _over(image, "input-size", max(sides), limits.input_size, partial(_cropped, snn, shape))
+        yield from _over(image, "input-size", max(sides), limits.input_size, partial(_cropped, network, shape))
     first = next(iter(snn.ops(Neuron)), "")
     for layer in network.layers:
         if layer.analog:
@@ -208,7 +208,7 @@ def _sizes(network: Network, limits: Limits) -> Iterator[Misfit]:
 
 
 def _smaller_map(network: Network, layer: Layer, most: int) -> str:
-    size = smaller_input(network.snn, lambda resized: max(resized.shapes[layer.name][1:]) <= most)
+    size = network.smaller_input(lambda resized: max(resized.shapes[layer.name][1:]) <= most)
     return _resized(size) or f"train with a stride of {-(-max(layer.after[1:]) // most)} more up to {layer.name}"
 
 
@@ -365,8 +365,8 @@ def _pools(window: int, choice: Choice | None, nearest: int) -> str:
     return f"pool by {', then by '.join(map(str, steps))}" if left == 1 else f"train with pooling by {nearest}"
 
 
-def _cropped(snn: Graph, shape: tuple[int, ...], most: int) -> str:
-    size = smaller_input(snn, lambda resized: max(resized.shapes[resized.inputs[0]][1:]) <= most)
+def _cropped(network: Network, shape: tuple[int, ...], most: int) -> str:
+    size = network.smaller_input(lambda resized: max(resized.shapes[resized.inputs[0]][1:]) <= most)
     return _resized(size) or f"train on an input of {_text((shape[0], *(min(side, most) for side in shape[1:])))}"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from snnc.integers import Widths, membranes, widths
@@ -86,6 +86,46 @@ class Network:
         reach = {name: targets(self.connections, name) for name in self.snn.ops(Neuron)}
         return {name: int(counts.max()) for name, counts in reach.items() if counts is not None}
 
+    def smaller_input(self, fits: Callable[[Graph], bool]) -> tuple[int, ...] | None:
+        """Return the largest smaller input ``[C, H, W]``, of the same proportions, with which the network fits.
+
+        None where it has no space to shrink, or cannot take another size: behind a flattening, weights are for one.
+        """
+        low, high, found = 1, max(self._sample[1:], default=1) - 1, None
+        while low <= high:
+            side = (low + high) // 2
+            resized = self._resized(side)
+            if resized is None or fits(resized):
+                # Where a size cannot be computed at all, a smaller one cannot either, but a larger one may.
+                found = found if resized is None else self._size(side)
+                low = side + 1
+            else:
+                high = side - 1
+        return found
+
+    @property
+    def _sample(self) -> tuple[int, ...]:
+        return self.snn.shapes[self.snn.inputs[0]]
+
+    def _size(self, side: int) -> tuple[int, ...]:
+        channels, *space = self._sample
+        return channels, *(max(1, round(size * side / max(space))) for size in space)
+
+    def _resized(self, side: int) -> Graph | None:
+        """Return the network for another size of input, None where there is no such; once for each size."""
+        if side not in self._sizes:
+            resized = self.snn.with_ops({self.snn.inputs[0]: Input(self._size(side))})
+            try:
+                same = all(resized.shapes[name] == self.snn.shapes[name] for name in self.snn.outputs)
+            except ValueError:
+                same = False
+            self._sizes[side] = resized if same else None
+        return self._sizes[side]
+
+    @cached_property
+    def _sizes(self) -> dict[int, Graph | None]:
+        return {}
+
     def _layer(self, name: str, op: Weighted, found: Widths | None) -> Layer:
         before = self.snn.nodes[name].inputs[0]
         fan_out = self.connections[name].fan_out
@@ -109,36 +149,6 @@ class Network:
         if isinstance(node.op, Mean) and not node.op.keep:
             return (self.snn.shapes[name][0],)
         return self.snn.shapes[name]
-
-
-def smaller_input(snn: Graph, fits: Callable[[Graph], bool]) -> tuple[int, ...] | None:
-    """Return the largest smaller input ``[C, H, W]``, of the same proportions, with which the network fits.
-
-    None where it has no space to shrink, or cannot take another size: behind a flattening, weights are for one size.
-    """
-    (name,) = snn.inputs
-    channels, *space = snn.shapes[name]
-    low, high, found = 1, max(space, default=1) - 1, None
-    while low <= high:
-        side = (low + high) // 2
-        sides = (max(1, round(size * side / max(space))) for size in space)
-        resized = snn.with_ops({name: replace(Input((channels, *space)), shape=(channels, *sides))})
-        ok = _runs(resized, snn) and fits(resized)
-        if ok:
-            found, low = resized.shapes[name], side + 1
-        elif _runs(resized, snn):
-            high = side - 1
-        else:
-            # Where a size cannot be computed at all, a smaller one cannot either, but a larger one may.
-            low = side + 1
-    return found
-
-
-def _runs(resized: Graph, snn: Graph) -> bool:
-    try:
-        return all(resized.shapes[name] == snn.shapes[name] for name in snn.outputs)
-    except ValueError:
-        return False
 
 
 def grouping(layer: Layer, fits: Callable[[int], bool]) -> int | None:

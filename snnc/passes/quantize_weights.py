@@ -7,8 +7,8 @@ What a chip holds is what a synapse adds, w·v with v the value of a spike, coun
 
 so that the threshold is n units as it stands. n is as large as all widths allow or, where it leaves less error, larger:
 then the few largest weights are clipped (Banner et al., NeurIPS 2019). The bias takes up what rounding the weights does
-to the mean current z on the images (Nagel et al., ICCV 2019). Where spikes skip a layer, what they add cannot be
-rounded: there the threshold is moved, by less than half of what such a spike adds divided by n, so that it is whole.
+to the mean current z on the images (Nagel et al., ICCV 2019). What spikes add that skip a layer cannot be rounded:
+there s is made to divide it, and the threshold moves to the nearest multiple of s, one at least.
 """
 
 from collections.abc import Mapping
@@ -70,6 +70,10 @@ class QuantizeWeights(Pass):
         if self.images < 1:
             raise ValueError("images start at 1")
 
+    @property
+    def _skip_bits(self) -> int:
+        return self.skip_bits or max(self.bits, 8)
+
     def requires(self, graph: Graph) -> None:
         check_stage(graph, (ClippedRelu, QuantizedRelu), ())
 
@@ -115,14 +119,15 @@ class QuantizeWeights(Pass):
         biases = [op.bias.double().abs() for op in layers.values() if op.bias is not None]
         biases += [row.abs().amax(0) for row in constants.values()]
         bounds = [bias / _largest(self.bias_bits) for bias in biases]
-        bounds += [value.squeeze(1) / _largest(self.skip_bits or max(self.bits, 8)) for value in skips]
+        bounds += [value.squeeze(1) / _largest(self._skip_bits) for value in skips]
         unit = self._unit([*added.values()], bounds, threshold)
         changed: dict[str, Op] = {}
         if threshold is not None:
-            counts = (threshold / unit).round()
             for value in skips[:1]:
-                steps = (value.squeeze(1) / unit).round().clamp(min=1)
+                # What arrives as it is cannot be rounded: the unit is made to divide it.
+                steps = (value.squeeze(1) / unit).round().clamp(1, _largest(self._skip_bits))
                 unit = torch.where(value.squeeze(1) > 0, value.squeeze(1) / steps, unit)
+            counts = (threshold / unit).round().clamp(min=1)
             changed[membrane.neuron] = _fired(graph, membrane.neuron, counts, unit, moved=bool(skips))
         for name, op in layers.items():
             layer = with_synapses(op, self._nearest(added[name], unit.unsqueeze(1), self.bits), worth[name])
