@@ -125,6 +125,17 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Only what was measured now is in the new report: nothing of layers, unless they are calibrated again.",
         "Calibrate again, or keep the reports of different networks under different names with --report.",
     ),
+    "quantized-weights": Explanation(
+        "Weights, biases and thresholds were rounded to whole numbers, in one unit per channel, as the recipe asks.",
+        "Every layer computes with slightly different weights; how far that carries, an evaluation tells.",
+        "Where it costs too much: more bits (--weight-bits), or images to correct biases on.",
+    ),
+    "real-weights": Explanation(
+        "What drives these neurons is no sum of weights, one for each spike: an average over currents, a scale that "
+        "could not be folded, or spikes of several values in one channel, as behind an addition or a LeakyReLU.",
+        "It was not made whole numbers: a target that only counts cannot hold it.",
+        "Train with ReLU in the place of LeakyReLU, and with an activation between an addition and the next layer.",
+    ),
     "saturated-channels": Explanation(
         "For half of the values or more, the current of these channels is at the threshold or above.",
         "A neuron fires at most once a step: what is above its threshold is cut off.",

@@ -18,6 +18,8 @@ from snnc.validation import keys, parse, read_yaml
 
 # The keys of a recipe that count steps, with their defaults.
 _STEPS = {"timesteps": 8, "sleep": 0, "rehearsal": 0}
+# Rounds weights, and stands last: what corrects or trains after it would make real numbers of them again.
+_QUANTIZE = "quantize-weights"
 _SHIPPED = resources.files("snnc") / "recipes"
 
 
@@ -65,11 +67,13 @@ def load(
     timesteps: int | None = None,
     sleep: int | None = None,
     neuron: str | None = None,
+    weight_bits: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Read a shipped recipe by name or a file by path, then apply what the user sets on top.
 
-    ``overrides`` are ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), ``training.OPTION=VALUE``, or ``timesteps=N``.
+    ``weight_bits`` are those of quantize-weights, which is appended where the recipe lacks it. ``overrides`` are
+    ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), ``training.OPTION=VALUE``, or ``timesteps=N``.
     Raises UsageError with the path into the recipe.
     """
     if recipe in shipped():
@@ -79,7 +83,7 @@ def load(
     else:
         hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
         raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
-    return _overridden(_mapping(data, place or "recipe"), timesteps, sleep, neuron, overrides, place)
+    return _overridden(_mapping(data, place or "recipe"), timesteps, sleep, neuron, weight_bits, overrides, place)
 
 
 def override(
@@ -88,10 +92,11 @@ def override(
     timesteps: int | None = None,
     sleep: int | None = None,
     neuron: str | None = None,
+    weight_bits: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Apply to a recipe what the user sets on top, as ``load`` does."""
-    return _overridden(recipe.plain(), timesteps, sleep, neuron, overrides, "")
+    return _overridden(recipe.plain(), timesteps, sleep, neuron, weight_bits, overrides, "")
 
 
 def from_plain(data: object, *, place: str = "") -> Recipe:
@@ -154,12 +159,17 @@ def _overridden(
     timesteps: int | None,
     sleep: int | None,
     neuron: str | None,
+    weight_bits: int | None,
     overrides: Sequence[str],
     place: str,
 ) -> Recipe:
-    if overrides or neuron is not None:
+    if overrides or neuron is not None or weight_bits is not None:
         # What is set on top is set in a well-formed recipe.
         from_plain(data, place=place)
+    if weight_bits is not None:
+        if not any(_QUANTIZE in entry for entry in _entries(data)):
+            data = {**data, "passes": [*_entries(data), {_QUANTIZE: {}}]}
+        data = _set(data, f"passes.{_QUANTIZE}.bits={weight_bits}")
     for setting in overrides:
         data = _set(data, setting)
     if neuron is not None:
@@ -167,6 +177,11 @@ def _overridden(
     given = {"timesteps": timesteps, "sleep": sleep}
     data = {**data, **{name: steps for name, steps in given.items() if steps is not None}}
     return from_plain(data, place=place)
+
+
+def _entries(data: Mapping[str, Any]) -> list[Mapping[Any, Any]]:
+    """Return the passes as written, each with its options."""
+    return [entry if isinstance(entry, Mapping) else {entry: {}} for entry in data.get("passes") or []]
 
 
 def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
@@ -186,7 +201,7 @@ def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
         hint = "passes.PASS.OPTION=VALUE, training.OPTION=VALUE or timesteps=N"
         raise UsageError(f"unknown option {path!r}", place="--set", hint=hint)
     _, wanted, option = parts
-    entries = [entry if isinstance(entry, Mapping) else {entry: {}} for entry in data.get("passes") or []]
+    entries = _entries(data)
     if not any(wanted in entry for entry in entries):
         named = [str(name) for entry in entries for name in entry]
         raise UsageError(f"no pass {wanted!r} in the recipe", place=f"--set {path}", hint=suggest(wanted, named))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import InputShape, RecipeFlags, check_outputs, shape
 from snnc.cli.preview import as_typed, plain_survey, refuse, render_survey
-from snnc.errors import UsageError
+from snnc.errors import GateError, UsageError
 from snnc.project import Project
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from snnc.conversion import Conversion
+    from snnc.hardware import Misfit, Target
     from snnc.planning import Plan
 
 
@@ -42,6 +44,14 @@ def inspect(
             help="Write the ONNX model, its weights inside, with what becomes of every operation: Netron shows it.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a .snn file: what does not fit a chip (akida, loihi2, speck, spinnaker2, xylo), by how much, and "
+            "the nearest change with which it would. Exits with 4 where something does not.",
+        ),
+    ] = None,
     *,
     terminal: Terminal,
 ) -> None:
@@ -56,8 +66,14 @@ def inspect(
         if annotate is not None:
             hint = "annotate the model it was converted from"
             raise UsageError("a spiking network is no ONNX model to annotate", place=str(path), hint=hint)
-        _show_converted(terminal, path)
+        if target is None:
+            _show_converted(terminal, path)
+        else:
+            _show_fit(terminal, path, target)
     else:
+        if target is not None:
+            hint = f"convert it first: snnc convert {path}, then snnc inspect {path.stem}.snn --target {target}"
+            raise UsageError("only a spiking network can fit a target", place="--target", hint=hint)
         _show_trained(terminal, path, settings, shape(input_shape, settings), annotate)
 
 
@@ -137,6 +153,57 @@ def _render_converted(conversion: Conversion, facts: dict[str, Any]) -> Renderab
     }
     layers = layer_table(describe(conversion.snn))
     return Group(render_facts(shown), "", layers, *findings(conversion.findings))
+
+
+def _show_fit(terminal: Terminal, path: Path, name: str) -> None:
+    from snnc.artifact import load_conversion
+    from snnc.hardware import fit, load
+
+    target = load(name)
+    conversion = load_conversion(path)
+    misfits = fit(conversion.snn, conversion.schedule, target)
+    facts = {
+        "target": target.name,
+        "title": target.title,
+        "fits": not misfits,
+        "misfits": [{**dataclasses.asdict(misfit), "excess": misfit.excess} for misfit in misfits],
+        "unknown": list(target.limits.unknown),
+    }
+    terminal.show(facts, lambda: _render_fit(target, misfits))
+    if misfits:
+        limits = len({misfit.limit for misfit in misfits})
+        message = f"does not fit {target.title}: {limits} limit{'s are' if limits > 1 else ' is'} not kept"
+        raise GateError(message, place=str(path), hint=misfits[0].edit)
+
+
+def _render_fit(target: Target, misfits: Sequence[Misfit]) -> RenderableType:
+    from rich.console import Group
+
+    from snnc.report.terminal import Column, table
+
+    columns: list[Column[Misfit]] = [
+        Column("layer", lambda misfit: misfit.layer or "network", "left"),
+        Column("limit", lambda misfit: misfit.limit, "left"),
+        Column("needed", lambda misfit: _counted(misfit.needed)),
+        Column("allowed", lambda misfit: _counted(misfit.allowed)),
+        Column("too many", lambda misfit: None if misfit.excess is None else f"{misfit.excess:,}"),
+        Column("of", lambda misfit: misfit.unit, "left"),
+        Column("nearest change", lambda misfit: misfit.edit, "left"),
+    ]
+    sources = dict.fromkeys(source for misfit in misfits for source in misfit.sources)
+    verdict = "does not fit" if misfits else "fits, as far as is known"
+    unknown = target.limits.unknown
+    shown: list[RenderableType] = [table(columns, misfits), ""] if misfits else []
+    return Group(
+        *shown,
+        *(f"{source.text}: {source.url}" for source in sources),
+        f"{verdict}: {target.title}",
+        *([f"not checked, because no source states it: {', '.join(unknown)}"] if unknown else []),
+    )
+
+
+def _counted(value: int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _parameters(conversion: Conversion) -> int:

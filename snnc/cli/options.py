@@ -81,6 +81,14 @@ class RecipeFlags:
         ),
     ] = None
     neuron: Annotated[str | None, typer.Option(metavar="NAME", help="The spiking neuron.")] = None
+    weight_bits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Round weights to N bits, per channel, and thresholds with them, for targets that only count: "
+            "quantize-weights as the last pass.",
+        ),
+    ] = None
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="K=V", help="Set a recipe option: passes.PASS.OPTION=VALUE. Can be repeated."),
@@ -102,7 +110,9 @@ class RecipeFlags:
         # The steps asleep belong to the recipe: those of the project mean nothing for another one.
         asleep = None if name != project.recipe else project.sleep
         sleep = asleep if self.sleep is None else self.sleep
-        return override(base, timesteps=timesteps, sleep=sleep, neuron=neuron, overrides=overrides)
+        return override(
+            base, timesteps=timesteps, sleep=sleep, neuron=neuron, weight_bits=self.weight_bits, overrides=overrides
+        )
 
 
 @dataclass(frozen=True)

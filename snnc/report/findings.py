@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from snnc.conversion import Conversion
 from snnc.findings import Finding
 from snnc.gates import Gate
+from snnc.integers import widths
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
@@ -25,6 +26,7 @@ def find(conversion: Conversion, layers: tuple[Layer, ...], connections: dict[st
         *_on_timesteps(conversion),
         *_on_schedule(conversion),
         *_on_operations(conversion.snn, connections),
+        *_on_widths(conversion),
         *_on_layers(layers),
     ]
     return tuple(sorted(set(found), key=lambda finding: (finding.severity != "warning", finding)))
@@ -207,6 +209,33 @@ def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Fin
             "",
             "the network has no activation that could spike: nothing was converted",
             "check that the model is the one you meant",
+        )
+
+
+def _on_widths(conversion: Conversion) -> Iterator[Finding]:
+    if not any(applied.name == "quantize-weights" for applied in conversion.applied):
+        return
+    found = widths(conversion.snn)
+    for name, width in found.items():
+        if width is None:
+            yield Finding(
+                "real-weights",
+                "warning",
+                name,
+                "what drives this could not be made whole numbers",
+                "no loss here; a target that only counts cannot hold it",
+            )
+    whole = {name: width for name, width in found.items() if width is not None}
+    if whole:
+        worst = max(whole, key=lambda name: whole[name].rounding)
+        bits = {part: max(getattr(w, part) for w in whole.values()) for part in ("weights", "biases", "thresholds")}
+        yield Finding(
+            "quantized-weights",
+            "info",
+            "",
+            f"weights of {bits['weights']} bits, biases of {bits['biases']}, thresholds of {bits['thresholds']}: "
+            f"rounding adds about {100 * whole[worst].rounding:.1f} % to the weights of {worst}, and less elsewhere",
+            "evaluate with and without --weight-bits to see what that costs",
         )
 
 

@@ -1,0 +1,160 @@
+"""What a spiking network asks of a chip, counted."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from snnc.integers import Widths, membranes, widths
+from snnc.ir import Graph, Input
+from snnc.neurons import Neuron
+from snnc.ops import Conv, ConvTranspose, Linear, Mean, Reshape, Weighted
+from snnc.run.cost import Synapses, fed_by_image, synapses, targets
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A weighted layer: shapes of one sample, ``[C, *space]``, and what it connects.
+
+    ``before`` is the shape that was flattened for a linear layer. ``connections`` are all pairs of neurons, ``weights``
+    those of the kernel. ``first`` layers take the image, ``analog`` ones values that are no spikes.
+    """
+
+    name: str
+    op: Weighted
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    connections: int
+    first: bool
+    analog: bool
+    widths: Widths | None
+
+    @property
+    def weights(self) -> int:
+        """How many weights there are."""
+        return self.op.weight.numel()
+
+    @property
+    def neurons(self) -> int:
+        """How many sums it forms."""
+        return math.prod(self.after)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels are connected to each other only."""
+        return self.op.groups if isinstance(self.op, Conv | ConvTranspose) else 1
+
+    @property
+    def fan_in(self) -> int:
+        """The most connections into one of its sums."""
+        if isinstance(self.op, ConvTranspose):
+            return self.before[0] // self.groups * math.prod(self.op.weight.shape[2:])
+        return math.prod(self.op.weight.shape[1:])
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The kernel's sides; that of a linear layer is the whole of what it takes in."""
+        return self.before[1:] if isinstance(self.op, Linear) else tuple(self.op.weight.shape[2:])
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A spiking network as chips see it."""
+
+    snn: Graph
+
+    @cached_property
+    def connections(self) -> Mapping[str, Synapses]:
+        """The connections into every weighted layer."""
+        return synapses(self.snn)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The weighted layers."""
+        found = widths(self.snn)
+        by_layer = {name: found[m.neuron or m.layers[0]] for m in membranes(self.snn) for name in m.layers}
+        return tuple(self._layer(name, op, by_layer[name]) for name, op in self.snn.ops(Weighted).items())
+
+    @cached_property
+    def neurons(self) -> dict[str, int]:
+        """How many neurons every layer of them has."""
+        return {name: math.prod(self.snn.shapes[name]) for name in self.snn.ops(Neuron)}
+
+    @cached_property
+    def fan_out(self) -> dict[str, int]:
+        """The most connections that one neuron of a layer has."""
+        reach = {name: targets(self.connections, name) for name in self.snn.ops(Neuron)}
+        return {name: int(counts.max()) for name, counts in reach.items() if counts is not None}
+
+    def smaller_input(self, fits: Callable[[Graph], bool]) -> tuple[int, ...] | None:
+        """Return the largest smaller input ``[C, H, W]``, of the same proportions, with which the network fits.
+
+        None where it has no space to shrink, or cannot take another size: behind a flattening, weights are for one.
+        """
+        low, high, found = 1, max(self._sample[1:], default=1) - 1, None
+        while low <= high:
+            side = (low + high) // 2
+            resized = self._resized(side)
+            if resized is None or fits(resized):
+                # Where a size cannot be computed at all, a smaller one cannot either, but a larger one may.
+                found = found if resized is None else self._size(side)
+                low = side + 1
+            else:
+                high = side - 1
+        return found
+
+    @property
+    def _sample(self) -> tuple[int, ...]:
+        return self.snn.shapes[self.snn.inputs[0]]
+
+    def _size(self, side: int) -> tuple[int, ...]:
+        channels, *space = self._sample
+        return channels, *(max(1, round(size * side / max(space))) for size in space)
+
+    def _resized(self, side: int) -> Graph | None:
+        """Return the network for another size of input, None where there is no such; once for each size."""
+        if side not in self._sizes:
+            resized = self.snn.with_ops({self.snn.inputs[0]: Input(self._size(side))})
+            try:
+                same = all(resized.shapes[name] == self.snn.shapes[name] for name in self.snn.outputs)
+            except ValueError:
+                same = False
+            self._sizes[side] = resized if same else None
+        return self._sizes[side]
+
+    @cached_property
+    def _sizes(self) -> dict[int, Graph | None]:
+        return {}
+
+    def _layer(self, name: str, op: Weighted, found: Widths | None) -> Layer:
+        before = self.snn.nodes[name].inputs[0]
+        fan_out = self.connections[name].fan_out
+        pairs = self.connections[name].macs if fan_out is None else int(sum(float(n.sum()) for n in fan_out.values()))
+        return Layer(
+            name=name,
+            op=op,
+            before=self._unflattened(before) if isinstance(op, Linear) else self.snn.shapes[before],
+            after=self.snn.shapes[name],
+            connections=pairs,
+            first=fed_by_image(self.snn, name),
+            analog=fan_out is None,
+            widths=found,
+        )
+
+    def _unflattened(self, name: str) -> tuple[int, ...]:
+        """Return the shape that a linear layer sees, with its channels first."""
+        node = self.snn.nodes[name]
+        if isinstance(node.op, Reshape) and len(node.op.shape) == 1:
+            return self._unflattened(node.inputs[0])
+        if isinstance(node.op, Mean) and not node.op.keep:
+            return (self.snn.shapes[name][0],)
+        return self.snn.shapes[name]
+
+
+def grouping(layer: Layer, fits: Callable[[int], bool]) -> int | None:
+    """Return into how many groups a convolution has to be split at least so that ``fits(groups)``; None if never."""
+    if not isinstance(layer.op, Conv):
+        return None
+    channels = math.gcd(layer.before[0], layer.after[0])
+    options = (count for count in range(layer.groups + 1, channels + 1) if channels % count == 0)
+    return next((count for count in options if count % layer.groups == 0 and fits(count)), None)

@@ -1,0 +1,234 @@
+"""What chips can hold, read from data files that say where every limit is from.
+
+A limit that no source states is left out, never guessed: ``Limits.unknown`` names what is therefore not checked.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from snnc.errors import UsageError
+from snnc.registry import suggest
+from snnc.validation import parse, read_yaml
+
+_SHIPPED = resources.files("snnc") / "targets"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document that limits are quoted from."""
+
+    document: str
+    url: str
+
+    def __post_init__(self) -> None:
+        if not self.document or not self.url.startswith("https://"):
+            raise ValueError("a document has a title and an https address")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a limit is from."""
+
+    document: str
+    url: str
+    section: str
+
+    @property
+    def text(self) -> str:
+        """The source in one line."""
+        return f"{self.document}, {self.section}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What every kind of limit has: at least one source."""
+
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("a limit needs a source")
+
+
+@dataclass(frozen=True)
+class Maximum(Limit):
+    """At most so many."""
+
+    most: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Choice(Limit):
+    """One of these numbers."""
+
+    values: tuple[int, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Ability(Limit):
+    """Whether something is supported at all."""
+
+    supported: bool
+
+
+@dataclass(frozen=True)
+class Demand(Limit):
+    """Whether something has to be so."""
+
+    required: bool
+
+
+@dataclass(frozen=True)
+class Models(Limit):
+    """The neurons that a chip computes, by snnc's names."""
+
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Core:
+    """``count`` cores that each hold one layer of so many words of weights and so many neurons."""
+
+    count: int
+    weights: int
+    neurons: int
+
+
+@dataclass(frozen=True)
+class Cores(Limit):
+    """Cores that each hold one layer."""
+
+    cores: tuple[Core, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a chip can hold; None where no source says so. Bits include the sign.
+
+    ``neurons``, ``synapses``, ``memory`` (for weights), ``inputs`` and ``outputs`` are of the whole network.
+    ``destinations`` are layers that one layer feeds, ``levels`` spikes of one neuron for one image. ``first_kernel``,
+    ``first_stride``, ``first_weight_bits`` are those of a layer that the image feeds, where they are others.
+    ``shared_kernels`` says whether a convolution is kept as a kernel or as all its connections.
+    """
+
+    neurons: Maximum | None = None
+    synapses: Maximum | None = None
+    memory: Maximum | None = None
+    cores: Cores | None = None
+    inputs: Maximum | None = None
+    outputs: Maximum | None = None
+    fan_in: Maximum | None = None
+    fan_out: Maximum | None = None
+    destinations: Maximum | None = None
+    input_size: Maximum | None = None
+    input_channels: Choice | None = None
+    output_size: Maximum | None = None
+    channels: Maximum | None = None
+    dense_inputs: Maximum | None = None
+    first_kernel: Choice | None = None
+    kernel: Choice | None = None
+    square_kernels: Demand | None = None
+    first_stride: Choice | None = None
+    stride: Choice | None = None
+    dilation: Ability | None = None
+    groups: Ability | None = None
+    pooling: Choice | None = None
+    global_pooling: Maximum | None = None
+    average_pooling: Ability | None = None
+    max_pooling: Ability | None = None
+    additions: Ability | None = None
+    concatenations: Ability | None = None
+    first_weight_bits: Maximum | None = None
+    weight_bits: Maximum | None = None
+    bias_bits: Maximum | None = None
+    threshold_bits: Maximum | None = None
+    levels: Maximum | None = None
+    neuron_models: Models | None = None
+    signed_spikes: Ability | None = None
+    analog_input: Ability | None = None
+    shared_kernels: Ability | None = None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The names of the limits that no source states; what first layers have of their own belongs to the others."""
+        missing = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None]
+        return tuple(_written(name) for name in missing if not name.startswith("first_"))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chip: its limits, and the documents that they are from."""
+
+    name: str
+    title: str
+    documents: Mapping[str, Document]
+    limits: Limits
+
+
+def shipped() -> list[str]:
+    """Return the names of the targets inside the package."""
+    return sorted(Path(entry.name).stem for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load(name: str) -> Target:
+    """Read a target by its name; raises UsageError where there is none of that name."""
+    if name not in shipped():
+        raise UsageError(f"unknown target {name!r}", place="--target", hint=suggest(name, shipped()))
+    with resources.as_file(_SHIPPED / f"{name}.yaml") as path:
+        return from_plain(read_yaml(path), place=path.name)
+
+
+def from_plain(data: object, *, place: str) -> Target:
+    """Build a target from plain data; raises UsageError with the path of the first problem."""
+    fields = _mapping(data, place)
+    documents = {
+        str(key): parse(Document, value, place=f"{place}: documents.{key}")
+        for key, value in _mapping(fields.get("documents"), f"{place}: documents").items()
+    }
+    limits = _mapping(fields.get("limits"), f"{place}: limits")
+    read = {
+        key: _limit(kind, limits[key], documents, f"{place}: limits.{key}")
+        for key, kind in _kinds().items()
+        if key in limits
+    }
+    named = parse(Limits, {**limits, **read}, place=f"{place}: limits")
+    return parse(Target, {**fields, "documents": documents, "limits": named}, place=place)
+
+
+def _limit(kind: type[Limit], data: object, documents: Mapping[str, Document], place: str) -> Limit:
+    fields = dict(_mapping(data, place))
+    sources = []
+    for index, entry in enumerate(fields.get("sources") or []):
+        source = parse(Source, entry, place=f"{place}.sources[{index}]")
+        if Document(source.document, source.url) not in documents.values():
+            raise UsageError(f"no document is called {source.document!r}", place=place, hint="list it in documents")
+        sources.append(source)
+    if kind is Cores:
+        fields["cores"] = [
+            parse(Core, entry, place=f"{place}.cores[{index}]") for index, entry in enumerate(fields.get("cores") or [])
+        ]
+    return parse(kind, {**fields, "sources": sources}, place=place)
+
+
+def _kinds() -> dict[str, type[Limit]]:
+    """Return the kind of every limit by its name as written."""
+    hints = {name: hint for name, hint in get_type_hints(Limits).items() if isinstance(hint, UnionType)}
+    return {_written(name): get_args(hint)[0] for name, hint in hints.items()}
+
+
+def _written(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _mapping(data: object, place: str) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise UsageError("expected a mapping", place=place, hint="write 'key: value' lines")
+    return data

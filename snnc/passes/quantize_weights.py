@@ -1,0 +1,193 @@
+"""Make weights, biases and thresholds whole numbers of a few bits, in one unit per channel.
+
+What a chip holds is what a synapse adds, w·v with v the value of a spike, counted in the unit s of its membrane
+(``snnc.integers``). With θ the threshold of a channel, n a whole number and [·] rounding to the nearest one:
+
+    s = θ/n;   w ← s·[w·v/s]/v;   b ← s·[(b − mean(z_q − z))/s];   v(0) ← s·[v(0)/s]
+
+so that the threshold is n units as it stands. n is as large as all widths allow or, where it leaves less error, larger:
+then the few largest weights are clipped (Banner et al., NeurIPS 2019). The bias takes up what rounding the weights does
+to the mean current z on the images (Nagel et al., ICCV 2019). What spikes add that skip a layer cannot be rounded:
+there s is made to divide it, and the threshold moves to the nearest multiple of s, one at least.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.integers import (
+    MAXIMUM_BITS,
+    Membrane,
+    channel_constants,
+    channel_thresholds,
+    input_values,
+    membranes,
+    spike_values,
+    synapses,
+    with_constants,
+    with_synapses,
+)
+from snnc.ir import Graph, Op
+from snnc.neurons import Neuron
+from snnc.ops import ClippedRelu, QuantizedRelu, Weighted
+from snnc.passes.base import Pass, check_stage, passes
+from snnc.passes.biases import shifted
+from snnc.run import stream
+
+# Shares of the largest weight that are tried as the largest one that is kept.
+_SHARES = torch.linspace(1, 0.4, 25, dtype=torch.float64)
+
+
+@final
+@passes.register("quantize-weights")
+@dataclass(frozen=True)
+class QuantizeWeights(Pass):
+    """Round weights to ``bits``, biases and thresholds to as many as chips have for them, the sign included.
+
+    Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer add much
+    more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as many
+    as ``bits``, and 8 at least. ``bias`` corrects biases by what rounding does to the mean currents on at most
+    ``images``, spread evenly over all; without images it is left out.
+    """
+
+    bits: int = 8
+    threshold_bits: int = 16
+    bias_bits: int = 16
+    skip_bits: int | None = None
+    bias: bool = True
+    images: int = 512
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= MAXIMUM_BITS:
+            raise ValueError(f"weights have from 2 to {MAXIMUM_BITS} bits")
+        wider = [wide for wide in (self.threshold_bits, self.bias_bits, self.skip_bits) if wide is not None]
+        if not all(self.bits <= wide <= 24 for wide in wider):
+            raise ValueError("thresholds, biases and skips have at least as many bits as weights, and at most 24")
+        if self.images < 1:
+            raise ValueError("images start at 1")
+
+    @property
+    def _skip_bits(self) -> int:
+        return self.skip_bits or max(self.bits, 8)
+
+    def requires(self, graph: Graph) -> None:
+        check_stage(graph, (ClippedRelu, QuantizedRelu), ())
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        if not graph.ops(Neuron):
+            return graph
+        inputs = self._mean_inputs(graph, calibration)
+        for index in range(len(membranes(graph))):
+            # A threshold that was moved changes what its spikes are worth further on.
+            values = spike_values(graph)
+            graph = graph.with_ops(self._rounded(graph, membranes(graph, values)[index], values, inputs))
+        return graph
+
+    def _mean_inputs(self, graph: Graph, calibration: Calibration) -> Mapping[str, Tensor]:
+        """Return the mean over images and steps of what each weighted layer takes in, shaped like one sample."""
+        if calibration.samples is None or not self.bias:
+            return {}
+        taken = {graph.nodes[name].inputs[0] for name in graph.ops(Weighted)}
+        samples = Thinned(calibration.samples, self.images)
+        totals: dict[str, Tensor] = {}
+        done = 0
+        for signals in stream(graph, samples.batches(), taken, calibration.schedule):
+            for name in taken:
+                seen = signals[name][0]
+                totals[name] = totals.get(name, 0) + seen.sum(0, dtype=torch.float64)
+            done += len(seen)
+            calibration.progress(done, len(samples))
+        return {name: total / done for name, total in totals.items()}
+
+    def _rounded(
+        self, graph: Graph, membrane: Membrane, values: Mapping[str, Tensor | None], inputs: Mapping[str, Tensor]
+    ) -> dict[str, Op]:
+        """Return the operations of one membrane in whole numbers."""
+        threshold = channel_thresholds(graph, membrane.neuron) if membrane.neuron else None
+        layers = {name: op for name in membrane.layers if isinstance(op := graph.op(name), Weighted)}
+        worth = {name: input_values(graph, name, values) for name in layers}
+        added = {name: synapses(op, worth[name]) for name, op in layers.items()}
+        rows = {name: channel_constants(graph, name) for name in membrane.constants}
+        constants = {name: row for name, row in rows.items() if row is not None}
+        skips = [value.unsqueeze(1) for value in (membrane.skips or {}).values()]
+        if not added and not skips:
+            return {}
+        biases = [op.bias.double().abs() for op in layers.values() if op.bias is not None]
+        biases += [row.abs().amax(0) for row in constants.values()]
+        bounds = [bias / _largest(self.bias_bits) for bias in biases]
+        bounds += [value.squeeze(1) / _largest(self._skip_bits) for value in skips]
+        unit = self._unit([*added.values()], bounds, threshold)
+        changed: dict[str, Op] = {}
+        if threshold is not None:
+            for value in skips[:1]:
+                # What arrives as it is cannot be rounded: the unit is made to divide it.
+                steps = (value.squeeze(1) / unit).round().clamp(1, _largest(self._skip_bits))
+                unit = torch.where(value.squeeze(1) > 0, value.squeeze(1) / steps, unit)
+            counts = (threshold / unit).round().clamp(min=1)
+            changed[membrane.neuron] = _fired(graph, membrane.neuron, counts, unit, moved=bool(skips))
+        for name, op in layers.items():
+            layer = with_synapses(op, self._nearest(added[name], unit.unsqueeze(1), self.bits), worth[name])
+            if graph.nodes[name].inputs[0] in inputs:
+                drift = _mean_change(graph, name, op, layer, inputs[graph.nodes[name].inputs[0]])
+                layer = shifted(layer, -drift)
+            if layer.bias is not None:
+                bias = self._nearest(layer.bias.double(), unit, self.bias_bits)
+                layer = replace(layer, bias=bias.to(layer.weight.dtype))
+            changed[name] = layer
+        for name, row in constants.items():
+            changed[name] = with_constants(graph, name, self._nearest(row, unit, self.bias_bits))
+        return changed
+
+    def _unit(self, added: list[Tensor], bounds: list[Tensor], threshold: Tensor | None) -> Tensor:
+        """Return the unit per channel, ``[C]``: the smallest, but for clipped weights, in which everything fits.
+
+        It is not below any of the ``bounds``.
+        """
+        together = torch.cat(added, 1) if added else torch.zeros(len(bounds[0]), 1, dtype=torch.float64)
+        channels = len(together)
+        bounds = [torch.full((channels,), torch.finfo(torch.float32).tiny, dtype=torch.float64), *bounds]
+        if threshold is None:
+            # One unit for all channels, because nothing but their sums is ever compared.
+            together = together.reshape(1, -1)
+            bounds = [bound.max().unsqueeze(0) for bound in bounds]
+        else:
+            bounds.append(threshold / _largest(self.threshold_bits))
+        least = torch.stack(bounds).amax(0)
+        best, lowest = least, torch.full_like(least, torch.inf)
+        for share in _SHARES:
+            unit = torch.maximum(together.abs().amax(1) * share / _largest(self.bits), least)
+            if threshold is not None:
+                unit = threshold / (threshold / unit).floor().clamp(min=1)
+            error = (self._nearest(together, unit.unsqueeze(1), self.bits) - together).square().sum(1)
+            best, lowest = torch.where(error < lowest, unit, best), torch.minimum(error, lowest)
+        return best.expand(channels)
+
+    def _nearest(self, values: Tensor, unit: Tensor, bits: int) -> Tensor:
+        most = _largest(bits)
+        return (values / unit).round().clamp(-most, most) * unit
+
+
+def _largest(bits: int) -> int:
+    return (1 << bits - 1) - 1
+
+
+def _fired(graph: Graph, name: str, counts: Tensor, unit: Tensor, *, moved: bool) -> Neuron:
+    """Return the neurons with thresholds of ``counts`` units, that start at a whole number of units."""
+    neuron, shape, axis = graph.op(name), graph.shapes[name], channel_axis(graph, name)
+    assert isinstance(neuron, Neuron) and axis is not None
+    shaped = per_channel(counts, shape, axis)
+    potential = (neuron.potential * shaped).round() / shaped
+    # What need not move stays as it is, to the last bit.
+    threshold = per_channel(counts * unit, shape, axis).to(neuron.threshold.dtype) if moved else neuron.threshold
+    return replace(neuron, threshold=threshold, potential=potential.to(neuron.potential.dtype))
+
+
+def _mean_change(graph: Graph, name: str, old: Weighted, new: Weighted, mean: Tensor) -> Tensor:
+    """Return by how much other weights change the mean current of every channel, ``[C]``, for this mean input."""
+    change = replace(old, weight=new.weight.double() - old.weight.double(), bias=None)
+    moved = change(mean.unsqueeze(0))[0].movedim((channel_axis(graph, name) or 1) - 1, 0)
+    return moved.reshape(len(moved), -1).mean(1)

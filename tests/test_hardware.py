@@ -1,0 +1,408 @@
+"""Fit: every limit is kept or not kept exactly at its value, and every edit does what it says."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnc import cli, ops
+from snnc.errors import UsageError
+from snnc.hardware import Misfit, Target, fit, load, shipped
+from snnc.hardware.network import Network as Counted
+from snnc.hardware.target import (
+    Ability,
+    Choice,
+    Core,
+    Cores,
+    Demand,
+    Limit,
+    Limits,
+    Maximum,
+    Models,
+    Source,
+    from_plain,
+)
+from snnc.integers import widths
+from snnc.ir import Graph
+from snnc.neurons import Neuron, neurons
+from snnc.passes.quantize_weights import QuantizeWeights
+from snnc.schedule import Schedule
+from tests.support import Network, calibration, normal
+
+SOURCE = (Source("A data sheet", "https://example.org", "1"),)
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+DATA = ("--data", DIGITS / "calibration", "--mean", "0.31", "--std", "0.38", "--channels", "gray")
+
+
+def spike(net: Network, value: str, kind: str = "if") -> str:
+    return net.add(
+        neurons[kind](0.3 + net.random(net.shapes[value][0], *(1 for _ in net.shapes[value][1:])).abs()), value
+    )
+
+
+def plain(kind: str = "if", side: int = 8, pool: ops.Op | None = None) -> Graph:
+    """Two convolutions, a pool, and a read-out that takes maps of any size."""
+    net = Network((2, side, side))
+    hidden = spike(net, net.conv("x", 6, kernel=5, stride=2, name="first"), kind)
+    hidden = spike(net, net.conv(hidden, 12, name="second"), kind)
+    net.add(pool or ops.Mean((2, 3), keep=False), hidden, name="pool")
+    net.linear("pool" if pool is None else net.flat("pool"), 5, name="read-out")
+    return net.graph()
+
+
+def joined() -> Graph:
+    """A shortcut, a concatenation, a grouped and a dilated convolution, and an oblong kernel."""
+    net = Network((2, 8, 8))
+    hidden = spike(net, net.conv("x", 4, name="first"))
+    inner = spike(net, net.add(ops.Add(), net.conv(hidden, 4, groups=2, name="grouped"), hidden, name="sum"))
+    both = net.add(ops.Concat(1), hidden, inner, name="both")
+    kernel = ops.Conv(normal(4, 8, 1, 3), None, (1, 1), (0, 2, 0, 2), (1, 2))
+    net.linear(net.flat(spike(net, net.add(kernel, both, name="dilated"))), 3)
+    return net.graph()
+
+
+def against(graph: Graph, timesteps: int = 4, **limits: Limit) -> tuple[Misfit, ...]:
+    return fit(graph, Schedule(timesteps), Target("toy", "Toy", {}, Limits(**limits)))
+
+
+def most(number: int) -> Maximum:
+    return Maximum(SOURCE, number, "things")
+
+
+def rounded(graph: Graph, **options: int) -> Graph:
+    return QuantizeWeights(**options)(graph, calibration(graph))
+
+
+# What the network ``plain`` needs, counted by hand.
+NEEDS = {
+    "neurons": 6 * 16 + 12 * 16,
+    "synapses": 6 * 2 * 25 + 12 * 6 * 9 + 5 * 12,
+    "memory": (6 * 2 * 25 + 12 * 6 * 9 + 5 * 12) * 4,
+    "inputs": 2 * 64,
+    "outputs": 5,
+    "fan-in": max(2 * 25, 6 * 9, 12),
+    "fan-out": 9 * 12,
+    "destinations": 1,
+    "input-size": 8,
+    "output-size": 4,
+    "channels": 12,
+    "dense-inputs": 12,
+    "global-pooling": 4,
+    "weight-bits": 32,
+    "levels": 4,
+}
+
+
+@pytest.mark.parametrize("limit", NEEDS)
+def test_a_maximum_is_kept_at_its_value_and_not_below(limit: str) -> None:
+    graph, field = plain(), limit.replace("-", "_")
+    assert against(graph, **{field: most(NEEDS[limit])}) == ()
+    found = against(graph, **{field: most(NEEDS[limit] - 1)})
+    assert found and {misfit.limit for misfit in found} == {limit}
+    assert all(misfit.needed == NEEDS[limit] and misfit.excess == 1 for misfit in found)
+    assert all(misfit.sources == SOURCE and misfit.edit for misfit in found)
+
+
+def test_every_maximum_has_been_tried() -> None:
+    fields = {field.name for field in dataclasses.fields(Limits) if "Maximum" in str(field.type)}
+    rest = {"bias_bits", "threshold_bits", "first_weight_bits"}
+    assert fields == {limit.replace("-", "_") for limit in NEEDS} | rest
+
+
+@pytest.mark.parametrize("part", ["weights", "biases", "thresholds"])
+def test_widths_are_held_against_their_own_limits(part: str) -> None:
+    graph = rounded(plain(), bits=6)
+    needed = max(getattr(width, part) for width in widths(graph).values())
+    field = {"weights": "weight_bits", "biases": "bias_bits", "thresholds": "threshold_bits"}[part]
+    assert against(graph, **{field: most(needed)}) == ()
+    (misfit, *_) = against(graph, **{field: most(needed - 1)})
+    assert misfit.needed == needed and str(needed - 1) in misfit.edit
+
+
+def test_first_layers_may_have_widths_of_their_own() -> None:
+    graph = rounded(plain(), bits=6)
+    found = against(graph, weight_bits=most(4), first_weight_bits=most(8))
+    assert {misfit.layer for misfit in found} == {"second", "read-out"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "layer", "edit"),
+    [
+        ({"kernel": Choice(SOURCE, (1, 3), "positions")}, "first", "train with 3x3 kernels"),
+        (
+            {"first_kernel": Choice(SOURCE, (7,), "positions"), "kernel": Choice(SOURCE, (3,), "")},
+            "first",
+            "7x7 kernels",
+        ),
+        ({"stride": Choice(SOURCE, (1,), "positions")}, "first", "a stride of 1"),
+        ({"input_channels": Choice(SOURCE, (1, 3), "channels")}, "x", "images of 1 channels"),
+        ({"pooling": Choice(SOURCE, (1, 2), "positions")}, "pool", "pool by 2, then by 2"),
+        ({"pooling": Choice(SOURCE, (3,), "positions")}, "pool", "train with pooling by 3"),
+        ({"analog_input": Ability(SOURCE, False)}, "first", "send its spikes"),
+        ({"neuron_models": Models(SOURCE, ("burst", "two-phase"))}, "", "--neuron burst"),
+    ],
+)
+def test_what_is_no_number_is_told_too(limits: dict[str, Limit], layer: str, edit: str) -> None:
+    found = against(plain(), **limits)
+    assert found and edit in found[0].edit
+    assert not layer or {misfit.layer for misfit in found} == {layer}
+
+
+@pytest.mark.parametrize(
+    ("limits", "layer", "edit"),
+    [
+        ({"groups": Ability(SOURCE, False)}, "grouped", "one group"),
+        ({"dilation": Ability(SOURCE, False)}, "dilated", "1x5 kernels with zeros between"),
+        ({"square_kernels": Demand(SOURCE, True)}, "dilated", "3x3 kernels"),
+        ({"additions": Ability(SOURCE, False)}, "sum", "without shortcuts"),
+        ({"concatenations": Ability(SOURCE, False)}, "both", "without branches"),
+        ({"destinations": most(1)}, "if", "at most 1 layers"),
+    ],
+)
+def test_forms_that_do_not_exist_are_told(limits: dict[str, Limit], layer: str, edit: str) -> None:
+    (misfit,) = against(joined(), **limits)
+    assert edit in misfit.edit and (layer == "if" or misfit.layer == layer)
+
+
+@pytest.mark.parametrize("limits", [{name: Ability(SOURCE, True)} for name in ("groups", "dilation", "additions")])
+def test_what_is_supported_is_no_misfit(limits: dict[str, Limit]) -> None:
+    assert against(joined(), **limits) == ()
+
+
+def test_max_and_average_pools_are_told_apart() -> None:
+    window = ((2, 2), (2, 2), (0,) * 4)
+    no = Ability(SOURCE, False)
+    for pool, limit in (
+        (ops.MaxPool(*window, (1, 1)), "max-pooling"),
+        (ops.AveragePool(*window, (0,) * 4), "average-pooling"),
+    ):
+        (misfit,) = against(plain(pool=pool), max_pooling=no, average_pooling=no)
+        assert (misfit.layer, misfit.limit) == ("pool", limit)
+
+
+def test_negative_spikes_and_waiting_neurons_have_an_edit_that_the_target_takes() -> None:
+    limits = {"signed_spikes": Ability(SOURCE, False), "neuron_models": Models(SOURCE, ("if",))}
+    cif = against(plain("cif"), **limits)
+    assert {misfit.limit for misfit in cif} == {"signed-spikes", "neuron-models"}
+    waiting = against(plain("two-phase"), **limits)
+    assert {misfit.limit for misfit in waiting} == {"neuron-models"}
+    assert all("--neuron if" in misfit.edit for misfit in (*cif, *waiting))
+    assert against(plain("if"), **limits) == ()
+    leaky = plain().with_ops(
+        {n: neurons["dual-threshold"](op.threshold, torch.tensor(0.1)) for n, op in spiking(plain()).items()}
+    )
+    assert {m.edit for m in against(leaky, signed_spikes=limits["signed_spikes"])} == {"train with ReLU"}
+
+
+def spiking(graph: Graph) -> dict[str, Neuron]:
+    return graph.ops(Neuron)
+
+
+def test_bursts_count_as_many_levels_as_they_have() -> None:
+    graph = plain().with_ops({n: neurons["burst"](op.threshold, burst=3) for n, op in spiking(plain()).items()})
+    assert against(graph, levels=most(12)) == ()
+    assert {misfit.needed for misfit in against(graph, levels=most(11))} == {12}
+
+
+@pytest.mark.parametrize("allowed", [250, 150, 60])
+def test_the_smaller_input_is_the_largest_that_fits(allowed: int) -> None:
+    (misfit,) = against(plain(), neurons=most(allowed))
+    channels, side, other = map(int, misfit.edit.removeprefix("an input of ").removesuffix(" would fit").split("x"))
+    assert channels == 2 and side == other < 8
+
+    def needed(size: int) -> int:
+        return sum(Counted(plain(side=size)).neurons.values())
+
+    assert needed(side) <= allowed < needed(side + 1)
+
+
+def test_where_the_input_cannot_shrink_the_channels_do() -> None:
+    pool = ops.AveragePool((2, 2), (2, 2), (0,) * 4, (0,) * 4)
+    (misfit,) = against(plain(pool=pool), neurons=most(NEEDS["neurons"] // 2))
+    assert misfit.edit == "train with 50 % of the channels"
+
+
+@pytest.mark.parametrize("allowed", [40, 20, 10, 9])
+def test_so_many_groups_bring_the_fan_in_down(allowed: int) -> None:
+    found = {misfit.layer: misfit for misfit in against(plain(), fan_in=most(allowed))}
+    groups = int(found["second"].edit.removeprefix("split the layer into ").removesuffix(" groups"))
+    assert 6 % groups == 0 and 54 // groups <= allowed
+    assert all(54 // fewer > allowed for fewer in range(1, groups) if 6 % fewer == 0)
+
+
+def test_dense_synapses_are_counted_where_kernels_are_not_shared() -> None:
+    graph = plain()
+    dense = sum(layer.connections for layer in Counted(graph).layers)
+    # Every connection that is not padding: ones through the network count them.
+    one = {
+        n: dataclasses.replace(op, weight=torch.ones_like(op.weight), bias=None)
+        for n, op in graph.ops(ops.Conv).items()
+    }
+    by_hand = float(one["second"](torch.ones(1, 6, 4, 4)).sum()) + 5 * 12 * 16
+    by_hand += 6 * 16 * 2 * 25  # A layer that the image feeds multiplies with the padding, too.
+    assert dense == by_hand
+    unshared = {"shared_kernels": Ability(SOURCE, False)}
+    assert against(graph, synapses=most(dense), **unshared) == ()
+    assert against(graph, synapses=most(dense - 1), **unshared)
+
+
+def cores(*each: tuple[int, int, int]) -> Cores:
+    return Cores(SOURCE, tuple(Core(*one) for one in each), "layers")
+
+
+def test_layers_and_cores_are_matched() -> None:
+    graph = plain()
+    # Words: 2·2^(5 + 3), 6·2^(4 + 4), 12·2^(0 + 3).
+    words, sums = [512, 1536, 96], [96, 192, 5]
+    exact = [(1, w, n) for w, n in zip(words, sums, strict=True)]
+    assert against(graph, cores=cores(*exact)) == ()
+    (few,) = against(graph, cores=cores((2, 9999, 9999)))
+    assert (few.needed, few.allowed) == (3, 2)
+    assert against(graph, cores=cores((1, 9999, 9999), (2, 600, 100))) == ()
+    # Each has a core, but two want the same.
+    (clash,) = against(graph, cores=cores((1, 9999, 9999), (1, 600, 9), (1, 100, 100)))
+    assert (clash.layer, clash.needed, clash.allowed) == ("", 3, 2)
+    (large,) = against(graph, cores=cores((3, 1000, 9999)))
+    assert (large.layer, large.needed, large.allowed) == ("second", 1536, 1000)
+    assert large.edit == "split the layer into 2 groups"
+    (wide,) = against(graph, cores=cores((3, 9999, 150)))
+    assert (wide.layer, wide.needed, wide.allowed) == ("second", 192, 150)
+    assert wide.edit.startswith("an input of 2x")
+
+
+def test_skips_that_are_too_wide_can_be_laid_side_by_side() -> None:
+    graph = rounded(joined(), bits=6, skip_bits=16)
+    skips = max(width.skips for width in widths(graph).values())
+    assert skips > 6
+    (misfit,) = against(graph, weight_bits=most(6))
+    assert misfit.needed == skips and f"{math.ceil((2 ** (skips - 1) - 1) / 31)} synapses" in misfit.edit
+    assert against(rounded(joined(), bits=6, skip_bits=6), weight_bits=most(6)) == ()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_network_of_floats_fits_no_target(name: str) -> None:
+    found = fit(plain(), Schedule(4), load(name))
+    assert any(misfit.limit.endswith("weight-bits") and misfit.needed == 32 for misfit in found)
+
+
+def test_a_network_made_for_it_fits() -> None:
+    assert fit(rounded(plain()), Schedule(4), load("loihi2")) == ()
+    assert fit(rounded(plain()), Schedule(4), load("spinnaker2")) == ()
+    pool = ops.AveragePool((2, 2), (2, 2), (0,) * 4, (0,) * 4)
+    (misfit,) = fit(rounded(plain(pool=pool), bias_bits=8), Schedule(4), load("speck"))
+    assert misfit.limit == "analog-input"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_targets_cite_their_sources(name: str) -> None:
+    target = load(name)
+    limits = [
+        limit for field in dataclasses.fields(Limits) if (limit := getattr(target.limits, field.name)) is not None
+    ]
+    assert target.name == name and target.title and limits
+    cited = {source.document for limit in limits for source in limit.sources}
+    assert cited == {document.document for document in target.documents.values()}
+    assert all(source.section for limit in limits for source in limit.sources)
+    unknown = {limit.replace("-", "_") for limit in target.limits.unknown}
+    assert all(getattr(target.limits, limit) is None for limit in unknown)
+    assert target.limits.weight_bits is not None
+
+
+def test_there_are_five_targets() -> None:
+    assert shipped() == ["akida", "loihi2", "speck", "spinnaker2", "xylo"]
+
+
+GOOD = {
+    "name": "toy",
+    "title": "Toy",
+    "documents": {"sheet": {"document": "A data sheet", "url": "https://example.org"}},
+    "limits": {
+        "fan-in": {
+            "most": 3,
+            "unit": "inputs",
+            "sources": [{"document": "A data sheet", "url": "https://example.org", "section": "1"}],
+        }
+    },
+}
+
+
+def changed(path: str, value: object) -> dict:
+    data = json.loads(json.dumps(GOOD))
+    place = data
+    *parents, last = path.split("/")
+    for key in parents:
+        place = place[int(key) if isinstance(place, list) else key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("limits/fan-inn", {}, "unknown option 'fan-inn'"),
+        ("limits/fan-in/most", "many", "fan-in"),
+        ("limits/fan-in/least", 1, "unknown option 'least'"),
+        ("limits/fan-in/sources", [], "fan-in"),
+        ("limits/fan-in/sources", None, "fan-in"),
+        ("limits/fan-in/sources/0/section", None, r"sources\[0\]"),
+        ("limits/fan-in/sources/0/document", "Another", "no document is called 'Another'"),
+        ("limits", None, "expected a mapping"),
+        ("documents/sheet/url", "hearsay", "documents.sheet"),
+        ("owner", "me", "unknown option 'owner'"),
+    ],
+)
+def test_target_files_are_read_strictly(path: str, value: object, complaint: str) -> None:
+    assert from_plain(GOOD, place="toy.yaml").limits.fan_in == Maximum(SOURCE, 3, "inputs")
+    with pytest.raises(UsageError, match=complaint):
+        from_plain(changed(path, value), place="toy.yaml")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits in whole numbers."""
+    path = tmp_path_factory.mktemp("hardware") / "digits.snn"
+    flags = ("--recipe", "quick", "--weight-bits", "8", "--quiet")
+    assert cli.main([str(part) for part in ("convert", DIGITS / "model.onnx", "-o", path, *DATA, *flags)]) == 0
+    return path
+
+
+def inspected(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main(["inspect", *map(str, arguments)])
+    return code, *capsys.readouterr()
+
+
+def test_inspect_succeeds_where_the_network_fits(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = inspected(capsys, converted, "--target", "loihi2")
+    assert (code, err) == (0, "")
+    assert "fits, as far as is known: Intel Loihi 2" in out and "not checked" in out
+
+
+def test_inspect_fails_with_a_table_where_it_does_not(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = inspected(capsys, converted, "--target", "xylo")
+    assert code == 4
+    assert "nearest change" in out and "split" in out and "https://rockpool.ai" in out
+    assert err.startswith("error: does not fit SynSense Xylo Audio 2") and len(err.splitlines()) == 1
+
+
+def test_inspect_gives_the_data_as_json(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = inspected(capsys, converted, "--target", "xylo", "--json")
+    data = json.loads(out)
+    assert code == 4 and data["target"] == "xylo" and data["fits"] is False
+    first = data["misfits"][0]
+    assert first["excess"] == first["needed"] - first["allowed"] and first["sources"][0]["url"].startswith("https://")
+    code, out, _ = inspected(capsys, converted, "--target", "loihi2", "--json")
+    assert code == 0 and json.loads(out)["misfits"] == []
+
+
+def test_inspect_refuses_what_has_no_fit(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = inspected(capsys, converted, "--target", "lohii2")
+    assert code == 2 and "did you mean 'loihi2'?" in err
+    code, _, err = inspected(capsys, DIGITS / "model.onnx", "--target", "loihi2")
+    assert code == 2 and "convert it first" in err
