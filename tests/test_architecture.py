@@ -27,7 +27,7 @@ LAYERS = [
     {"recipe", "project"},
     {"pipeline"},
     {"evaluation", "planning"},
-    {"advisor", "finetuning"},
+    {"advisor", "finetuning", "exporting_nir"},
     {"cli"},
     {"__main__"},
 ]
@@ -42,6 +42,8 @@ RESERVED = {
     "rich": ("cli/", "report/terminal.py"),
     "PIL": ("data/",),
     "kornia": ("training/variation.py",),
+    "nir": ("export/nir/",),
+    "nirtorch": ("export/nir/",),
     "safetensors": ("artifact.py",),
     "pydantic": ("validation.py", "artifact.py", "report/data.py"),
     "yaml": ("validation.py", "recipe.py", "cli/", "project.py"),
