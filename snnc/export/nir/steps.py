@@ -125,7 +125,7 @@ def squared(kernel: Kernel, shape: Sequence[int], place: str) -> tuple[Tensor, t
     """Return a kernel with the same size along every axis, and a padding that is the same at both ends.
 
     Zeros around the weights make up for the padding; ``shape`` is that of a sample before it. Raises ModelError where
-    there is no such: with a stride of 1, a kernel that is odd along one axis and even along the other, paddings counted.
+    there is no such: with a stride of 1, a kernel odd along one axis and even along the other, paddings counted.
     """
     sizes = kernel.weight.shape[2:]
     axes = list(zip(shape[1:], sizes, kernel.stride, kernel.begin, kernel.end, strict=True))
