@@ -99,6 +99,26 @@ def override(
     return _overridden(recipe.plain(), timesteps, sleep, neuron, weight_bits, overrides, "")
 
 
+def reset_to_zero(recipe: Recipe) -> Recipe:
+    """Return a recipe for neurons that are reset to zero: they take the place of the others, and are calibrated.
+
+    What came behind substitute-neurons was worked out for the others, and gives way to a correction of biases. Raises
+    UsageError where the recipe substitutes no neurons.
+    """
+    names = [pass_name(step) for step in recipe.passes]
+    if "substitute-neurons" not in names:
+        hint = "add substitute-neurons to the recipe"
+        raise UsageError("the recipe puts in no neurons that could be reset", place="--reset", hint=hint)
+    before = recipe.passes[: names.index("substitute-neurons")]
+    behind: list[dict[str, Any]] = [
+        {"substitute-neurons": {"neuron": "if-zero"}},
+        {"calibrate-hard-reset": {}},
+        {"correct-spiking-residual": {"potential": False}},
+    ]
+    listed = [*({pass_name(step): options(step)} for step in before), *behind]
+    return from_plain({**recipe.plain(), "sleep": 0, "rehearsal": 0, "passes": listed})
+
+
 def from_plain(data: object, *, place: str = "") -> Recipe:
     """Build a recipe from plain data; raises UsageError with the path of the first problem."""
     prefix = f"{place}: " if place else ""

@@ -44,6 +44,8 @@ RESERVED = {
     "kornia": ("training/variation.py",),
     "jinja2": ("report/faces/html.py",),
     "matplotlib": ("report/plots.py",),
+    "nir": ("export/nir/",),
+    "nirtorch": ("export/nir/",),
     "safetensors": ("artifact.py",),
     "pydantic": ("validation.py", "artifact.py", "report/data.py"),
     "yaml": ("validation.py", "recipe.py", "cli/", "project.py"),

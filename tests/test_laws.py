@@ -17,6 +17,7 @@ from snnc.neurons.burst import Burst
 from snnc.neurons.consistent import ConsistentIntegrateAndFire
 from snnc.neurons.dual_threshold import DualThreshold
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import OffsetSpikes
 from snnc.neurons.residual_potential import ResidualPotential
 from snnc.neurons.two_phase_probabilistic import TwoPhaseProbabilistic
@@ -31,10 +32,12 @@ ORDER_FREE = [name for name, kind in neurons.items() if issubclass(kind, OrderFr
 NO_CLOSED_FORM = {
     "two-phase-probabilistic": "it rounds at random; what is certain is tested below",
     "burst": "beyond its threshold it fires more than once a step; its own closed form is tested below",
+    "if-zero": "what a spike leaves above the threshold is lost; what is certain is tested below",
 }
 # Instances whose mean output is not even their own closed form, with the reason.
 NOT_ITS_OWN_CLOSED_FORM = {
     "two-phase-probabilistic": "it rounds at random",
+    "if-zero": "what a spike leaves above the threshold is lost",
     "dual-threshold slope": "its negative threshold is not where a count rounds down; tested below",
 }
 TIMESTEPS = (1, 2, 3, 4, 7, 32)
@@ -43,9 +46,8 @@ TIMESTEPS = (1, 2, 3, 4, 7, 32)
 def test_registry_is_filled() -> None:
     assert CAUSAL
     assert ORDER_FREE
-    assert {"burst", "cif", "cos", "dual-threshold", "if", "srp", "two-phase", "two-phase-probabilistic"} <= set(
-        neurons
-    )
+    known = {"burst", "cif", "cos", "dual-threshold", "if", "if-zero", "srp", "two-phase", "two-phase-probabilistic"}
+    assert known <= set(neurons)
     assert set(NO_CLOSED_FORM) <= set(neurons)
     assert any(kind.random for kind in neurons.values())
 
@@ -94,7 +96,7 @@ def test_constant_input_gives_the_closed_form_that_a_neuron_states(name: str, ti
 
 @pytest.mark.parametrize("timesteps", [1, 4, 16])
 @pytest.mark.parametrize("potential", [0.5, 0.0, 0.25])
-@pytest.mark.parametrize("name", [name for name in neurons if not neurons[name].random])
+@pytest.mark.parametrize("name", [name for name in neurons if name not in NOT_ITS_OWN_CLOSED_FORM])
 def test_on_the_grid_of_levels_a_neuron_fires(name: str, potential: float, timesteps: int) -> None:
     """A potential that just reaches the threshold is enough. All numbers are exact: halves of halves."""
     threshold = torch.tensor([0.5, 1.0, 2.0]).view(3, 1).double()
@@ -186,6 +188,28 @@ def test_integrate_and_fire_conserves_charge() -> None:
         emitted = emitted + value
         torch.testing.assert_close(state.membrane + emitted, currents[:t].sum(0) + threshold / 2)
     assert (state.membrane < 0).any()
+
+
+# The neuron that is reset to zero.
+
+
+@pytest.mark.parametrize("timesteps", [1, 4, 16])
+def test_a_hard_reset_fires_whenever_a_whole_threshold_has_gathered(timesteps: int) -> None:
+    threshold, firing = uniform(0.3, 2, 6, 1).double(), uniform(0.4, 1.5, 6, 1, seed=1).double()
+    z = uniform(-1, 4, 32, 6, 5, seed=2).double()
+    train = IntegrateAndFireToZero(threshold, firing=firing).respond(z.unsqueeze(0), Schedule(timesteps))
+    # A constant current needs so many steps, every time anew.
+    steps = torch.where(z > 0, (firing * threshold / z).ceil(), torch.inf)
+    torch.testing.assert_close(train.sum(0) / threshold, torch.floor(timesteps / steps))
+
+
+def test_a_hard_reset_forgets_and_a_soft_one_does_not() -> None:
+    currents = torch.tensor([1.5, 0.5, 0.25, 0.75]).reshape(4, 1, 1)
+    one = torch.tensor(1.0)
+    hard = IntegrateAndFireToZero(one).respond(currents, Schedule(4)).flatten()
+    soft = IntegrateAndFire(one, potential=torch.tensor(0.0)).respond(currents, Schedule(4)).flatten()
+    assert hard.tolist() == [1, 0, 0, 1]
+    assert soft.tolist() == [1, 1, 0, 1]
 
 
 # The dual-threshold neuron.

@@ -1,7 +1,7 @@
 """snnc calibrate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,6 +36,12 @@ def calibrate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the file itself.")
     ] = None,
+    reset: Annotated[
+        Literal["zero"] | None,
+        typer.Option(
+            help="zero: for a target whose neurons lose what is above the threshold when they fire, as in NIR."
+        ),
+    ] = None,
     report_file: ReportFile = None,
     strict: Strict = False,
     part: PartFlag = None,
@@ -62,9 +68,12 @@ def calibrate(
 
     from snnc import pipeline
     from snnc.artifact import load_conversion
+    from snnc.recipe import reset_to_zero
 
     conversion = load_conversion(model)
     how = recipe.resolve(settings, lambda: pipeline.recipe_of(conversion))
+    if reset is not None:
+        how = reset_to_zero(how)
     with terminal.progress() as progress:
         conversion, report = pipeline.calibrate(
             conversion,

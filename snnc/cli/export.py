@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from rich.console import RenderableType
 
+    from snnc.export.nir.verification import Match as NirMatch
     from snnc.export.onnx import Match
-    from snnc.exporting import Exported
+    from snnc.exporting.nir import ExportedNir
+    from snnc.exporting.onnx import ExportedOnnx
+
+_RESETS = {"subtract": "their threshold", "zero": "setting them to zero"}
 
 
 @commands.register("export")
@@ -29,8 +33,16 @@ def export(
         Path, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Where to write the file.")
     ] = ...,  # type: ignore[assignment]
     format: Annotated[  # noqa: A002 - the name of the flag
-        Literal["onnx"], typer.Option(help="onnx: standard operations only, which plain onnxruntime runs.")
+        Literal["onnx", "nir"],
+        typer.Option(
+            help="onnx: standard operations only, which plain onnxruntime runs. nir: the neuromorphic interchange "
+            "format, for networks that it can say (recipe nir); needs snnc[nir]."
+        ),
     ] = "onnx",
+    profile: Annotated[
+        Literal["portable", "cuba", "if"] | None,
+        typer.Option(help="Of NIR: what most importers read (the default), neurons as CubaLIF, or as they are."),
+    ] = None,
     step: Annotated[
         bool,
         typer.Option(
@@ -38,7 +50,10 @@ def export(
         ),
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run the file in onnxruntime and compare it, spike for spike.")
+        bool,
+        typer.Option(
+            "--verify", help="Run the file in onnxruntime, or in all NIR frameworks installed; compare spike for spike."
+        ),
     ] = False,
     data: Annotated[
         Path | None,
@@ -59,31 +74,50 @@ def export(
     """Write a converted network for other programs to run.
 
     One ONNX file serves every number of time steps, its input timesteps. Exits with 6, and writes nothing, where
-    --verify finds that onnxruntime does not fire the same spikes.
+    --verify finds that another engine does not fire the same spikes.
     """
     settings = project.read(Path())
     model = settings.converted(model, Path())
     steps = parsed(timesteps, "--timesteps", int) or ()
-    for flag, given in (("--data", data), ("--timesteps", timesteps)):
-        if given is not None and not verify:
-            raise UsageError(f"{flag} without --verify", hint=f"add --verify, or leave out {flag}")
+    for flag, given, needs in (
+        ("--timesteps", timesteps is not None, "--verify" if not verify else ""),
+        ("--timesteps", timesteps is not None, "--format onnx" if format != "onnx" else ""),
+        ("--step", step, "--format onnx" if format != "onnx" else ""),
+        ("--profile", profile is not None, "--format nir" if format != "nir" else ""),
+        ("--data", data is not None, "--verify" if not verify and format == "onnx" else ""),
+    ):
+        if given and needs:
+            raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
     check_outputs([output], model)
 
     from snnc.artifact import load_conversion
-    from snnc.exporting import export_onnx
+    from snnc.exporting.nir import export_nir
+    from snnc.exporting.onnx import export_onnx
     from snnc.files import write_atomically
 
     conversion = load_conversion(model)
+    images = data or settings.evaluation.data
+    exported: ExportedOnnx | ExportedNir
     with terminal.progress() as progress:
-        exported = export_onnx(
-            conversion,
-            step=step,
-            verify=verify,
-            data=data or settings.evaluation.data,
-            timesteps=steps,
-            reading=reading.resolve(),
-            progress=progress,
-        )
+        if format == "nir":
+            exported = export_nir(
+                conversion,
+                profile=profile or "portable",
+                verify=verify,
+                data=images,
+                reading=reading.resolve(),
+                progress=progress,
+            )
+        else:
+            exported = export_onnx(
+                conversion,
+                step=step,
+                verify=verify,
+                data=images,
+                timesteps=steps,
+                reading=reading.resolve(),
+                progress=progress,
+            )
     files = []
     if not exported.mismatch:
         write_atomically(output, exported.data)
@@ -91,24 +125,60 @@ def export(
     terminal.show({**exported.plain(), "files": files}, lambda: _render(exported, files))
     if exported.mismatch:
         hint = "nothing was written; please report it with the model"
-        raise VerificationError(f"onnxruntime differs: {exported.mismatch}", place=str(model), hint=hint)
+        raise VerificationError(f"another engine differs: {exported.mismatch}", place=str(model), hint=hint)
 
 
-def _render(exported: Exported, files: list[str]) -> RenderableType:
+def _render(exported: ExportedOnnx | ExportedNir, files: list[str]) -> RenderableType:
     from rich.console import Group
 
+    from snnc.exporting.nir import ExportedNir
+
+    shown = _read_elsewhere(exported) if isinstance(exported, ExportedNir) else _run_elsewhere(exported)
+    return Group(*shown, *([f"written: {', '.join(files)} ({len(exported.data):,} bytes)"] if files else []))
+
+
+def _run_elsewhere(exported: ExportedOnnx) -> Iterator[RenderableType]:
+    """Show how onnxruntime compares, at every number of time steps."""
     from snnc.export.onnx.verification import OUTPUT_TOLERANCE, TOLERANCE
 
-    written = [f"written: {', '.join(files)} ({len(exported.data):,} bytes)"] if files else []
-    if not exported.matches:
-        return Group(*written)
-    return Group(
-        *(part for found in exported.matches for part in _compared(found)),
-        "equal: spikes that are the same in both engines, where the layers before fired the same (at least "
-        f"{TOLERANCE:g} asked for, and outputs that differ by {OUTPUT_TOLERANCE:g} at most); "
-        "together: where each runs the whole network, and one spike that rounding moves is followed by others",
-        *written,
-    )
+    for found in exported.matches:
+        yield from _compared(found)
+    if exported.matches:
+        yield (
+            "equal: spikes that are the same in both engines, where the layers before fired the same (at least "
+            f"{TOLERANCE:g} asked for, and outputs that differ by {OUTPUT_TOLERANCE:g} at most); "
+            "together: where each runs the whole network, and one spike that rounding moves is followed by others"
+        )
+
+
+def _read_elsewhere(exported: ExportedNir) -> Iterator[RenderableType]:
+    """Show how a NIR file is read: by the reference interpreter, by each framework, and with a reset to zero."""
+    from snnc.report.terminal import Column, table
+
+    rows = [
+        ("reference interpreter", exported.reference),
+        *((f"{found.framework} {found.version}", found.reference) for found in exported.foreign),
+        ("with a reset to zero", exported.hard_reset),
+    ]
+    columns: list[Column[tuple[str, NirMatch | None]]] = [
+        Column("read by", lambda row: row[0], "left"),
+        Column("equal spikes %", lambda row: None if row[1] is None else f"{row[1].equal:.4f}"),
+        Column(
+            "worst layer", lambda row: None if row[1] is None else f"{min(layer.equal for layer in row[1].layers):.4f}"
+        ),
+        Column("output error", lambda row: None if row[1] is None else f"{row[1].output_error:.1e}"),
+        Column("same prediction %", lambda row: None if row[1] is None else f"{row[1].agreement:.2f}"),
+    ]
+    yield f"NIR, profile {exported.profile}, T={exported.timesteps}; neurons are reset by {_RESETS[exported.reset]}"
+    yield table(columns, [row for row in rows if row[1] is not None])
+    for found in exported.foreign:
+        if found.refusal:
+            yield f"{found.framework} {found.version} does not read it: {found.refusal}"
+    if exported.hard_reset is not None:
+        yield (
+            "NIR defines a reset to zero, and this file says that its neurons are reset by their threshold; a reader "
+            "that does not heed that gets the last line of the table (snnc calibrate --reset zero converts for these)"
+        )
 
 
 def _compared(found: Match) -> Iterator[RenderableType]:

@@ -45,7 +45,7 @@ def parity(count: int) -> dict[str, float]:
     figures = {}
     for name, shape in SHAPES.items():
         if name == "nmnist_cnn_nir":
-            images = event_frames(count)
+            images = event_frames()[0][:count]
         else:
             limit = min(count, 32) if shape[1] > 100 else count
             dataset = open_dataset(SHARED / TEST[name], PREPROCESSING[name], shape, limit=limit)

@@ -78,13 +78,19 @@ def oracle(path: Path, images: Tensor) -> Tensor:
     return torch.from_numpy(np.concatenate(chunks))
 
 
-def event_frames(count: int) -> Tensor:
-    """Return frames of the event recordings: counts per polarity in three equal time bins, ``[N, 2, 34, 34]``."""
-    with np.load(SHARED / "nmnist" / "events_test.npz") as file:
-        events, offsets = file["events_xypt"], file["offsets"]
-    frames = np.zeros((len(offsets) - 1, 3, 2, 34, 34), np.float32)
+def event_rasters(part: str, bins: int) -> tuple[Tensor, Tensor]:
+    """Return event recordings as counts in equal time bins ``[N, bins, polarity, 34, 34]``, and labels ``[N]``."""
+    with np.load(SHARED / "nmnist" / f"events_{part}.npz") as file:
+        events, offsets, labels = file["events_xypt"], file["offsets"], file["labels"]
+    rasters = np.zeros((len(offsets) - 1, bins, 2, 34, 34), np.float32)
     for index, (start, stop) in enumerate(itertools.pairwise(offsets)):
         x, y, polarity, time = events[start:stop].T.astype(np.int64)
-        bins = np.minimum((time - time.min()) * 3 // max(int(np.ptp(time)), 1), 2)
-        np.add.at(frames[index], (bins, polarity, y, x), 1)
-    return torch.from_numpy(frames).flatten(0, 1)[:count]
+        places = np.minimum((time - time.min()) * bins // max(int(np.ptp(time)), 1), bins - 1)
+        np.add.at(rasters[index], (places, polarity, y, x), 1)
+    return torch.from_numpy(rasters), torch.from_numpy(labels.astype(np.int64))
+
+
+def event_frames(part: str = "test") -> tuple[Tensor, Tensor]:
+    """Return frames of the event recordings, a third of a recording each, ``[N, 2, 34, 34]``, and labels ``[N]``."""
+    rasters, labels = event_rasters(part, 3)
+    return rasters.flatten(0, 1), labels.repeat_interleave(3)

@@ -20,6 +20,7 @@ from snnc.neurons.burst import Burst
 from snnc.neurons.consistent import ConsistentIntegrateAndFire
 from snnc.neurons.dual_threshold import DualThreshold
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import MARGIN, OffsetSpikes
 from snnc.neurons.residual_potential import LEAST, ResidualPotential
 from snnc.neurons.two_phase import TwoPhase
@@ -102,6 +103,25 @@ def _integrate_and_fire(op: IntegrateAndFire) -> Recurrence:
         fired = CastLike(fires, x)
         spikes = Mul(fired, threshold)
         next_membrane = Sub(charged, spikes)
+        """,
+    )
+
+
+@_is(IntegrateAndFireToZero)
+def _integrate_and_fire_to_zero(op: IntegrateAndFireToZero) -> Recurrence:
+    return Recurrence(
+        "IFZero",
+        "v <- v + x; s = 1 if v >= firing * threshold; v <- 0 where s = 1",
+        {"threshold": op.threshold, "firing": op.firing},
+        {"membrane": _start(op)},
+        """
+        charged = Add(membrane, x)
+        level = Mul(firing, threshold)
+        fires = GreaterOrEqual(charged, level)
+        fired = CastLike(fires, x)
+        spikes = Mul(fired, threshold)
+        zero = Constant<value_float = 0.0>()
+        next_membrane = Where(fires, zero, charged)
         """,
     )
 

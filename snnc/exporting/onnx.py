@@ -1,25 +1,19 @@
-"""Export a converted network, and see that what runs elsewhere is what runs here."""
+"""Export a converted network to ONNX, and see that onnxruntime fires the same spikes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Generator, Tensor
-
 from snnc.conversion import Conversion
-from snnc.evaluation import check_labels
 from snnc.export.onnx import Match, match, spiking_file
-from snnc.pipeline import Loaded, Progress, Reading, opened, preprocessing_of, silent
+from snnc.exporting.samples import samples
+from snnc.pipeline import Progress, Reading, silent
 from snnc.schedule import check_steps
-
-# So many images are run through both engines unless it is said how many.
-_IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedOnnx:
     """A file as it is to be written, and how it compares with the network, once for each number of time steps asked."""
 
     data: bytes
@@ -44,7 +38,7 @@ def export_onnx(
     timesteps: Sequence[int] = (),
     reading: Reading | None = None,
     progress: Progress = silent,
-) -> Exported:
+) -> ExportedOnnx:
     """Write a conversion as an ONNX file of standard operations, for whole trains or one time ``step``.
 
     ``verify`` runs it in onnxruntime at every number of ``timesteps`` (the conversion's own unless given), on 64 images
@@ -57,25 +51,10 @@ def export_onnx(
     file = spiking_file(conversion, step=step)
     written = file.model.SerializeToString(deterministic=True)
     if not verify:
-        return Exported(written, ())
-    reading = reading or Reading()
-    reading = replace(reading, limit=reading.limit or _IMAGES)
+        return ExportedOnnx(written, ())
     matches = []
     for steps in timesteps or (own.timesteps,):
         label = f"verifying at T={steps}"
-        batches, labels = _images(conversion, data, reading, label, progress)
+        batches, labels = samples(conversion, data, reading, label, progress)
         matches.append(match(file, written, snn, replace(own, timesteps=steps), batches, labels))
-    return Exported(written, tuple(matches))
-
-
-def _images(
-    conversion: Conversion, data: Path | None, reading: Reading, label: str, progress: Progress
-) -> tuple[list[Tensor], Tensor | None]:
-    shape = conversion.snn.shapes[conversion.snn.inputs[0]]
-    if data is None:
-        generator = Generator().manual_seed(reading.seed)
-        progress(label, 0, reading.limit or _IMAGES)
-        return [torch.randn(reading.limit or _IMAGES, *shape, generator=generator)], None
-    dataset = opened(data, preprocessing_of(conversion), shape, reading)
-    check_labels(dataset, conversion.snn)
-    return list(Loaded(dataset, reading, label, progress).batches()), dataset.labels
+    return ExportedOnnx(written, tuple(matches))

@@ -1,0 +1,431 @@
+"""From a spiking network to what NIR can say: neurons, each fed by a sum of chains of weights, pools and flattenings.
+
+Everything between neurons is affine. A value there is a sum of terms, each a chain of steps from one source, a neuron
+or the image; an operation on the sum is that operation on every term, its bias on the first. So additions end up at the
+neurons, concatenations and slices become weights, and what scales (the values of spikes, averages, normalizations)
+wanders along a chain into the next weights. All of that is exact, in double precision until it is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, final
+
+import torch
+from torch import Tensor
+
+from snnc import ops
+from snnc.errors import ModelError
+from snnc.export.nir.steps import (
+    Flattening,
+    Kernel,
+    Matrix,
+    Step,
+    SumPool,
+    merged,
+    shape_behind,
+    undilated,
+    ungrouped,
+)
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import Neuron, OrderFreeNeuron
+from snnc.neurons.burst import Burst
+from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
+from snnc.neurons.offset_spikes import OffsetSpikes
+from snnc.neurons.residual_potential import ResidualPotential
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.schedule import Schedule
+
+OpKind = TypeVar("OpKind", bound=Op)
+
+_RECIPE = "use the recipe nir: snnc calibrate --recipe nir"
+_SHAPES = "NIR passes on images [C, H, W] through convolutions and pools, and flat values behind Flatten"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A chain from a source; ``scale``, of as many axes as ``shape``, is yet to be multiplied by (None: nothing)."""
+
+    source: str
+    shape: tuple[int, ...]
+    steps: tuple[Step, ...] = ()
+    scale: Tensor | None = None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SpikingLayer:
+    """A layer of neurons, the sum of chains it is fed by, and what it fires at; its spikes are worth 1."""
+
+    name: str
+    source: str
+    shape: tuple[int, ...]
+    terms: tuple[Term, ...]
+    threshold: Tensor
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A network in terms of NIR. ``zero`` says that neurons are reset to zero, not by their threshold."""
+
+    input: str
+    shape: tuple[int, ...]
+    layers: tuple[SpikingLayer, ...]
+    output: Term
+    zero: bool
+
+
+def lowered(graph: Graph, schedule: Schedule, *, unit_thresholds: bool) -> Lowered:
+    """Return a spiking network in terms of NIR; raises ModelError that names what NIR cannot say, and a way round."""
+    for steps, what in ((schedule.sleep, "sleep"), (schedule.rehearsal, "rehearsal")):
+        if steps:
+            raise ModelError(f"NIR has no {what}, and the schedule has {steps} steps of it", hint=_RECIPE)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        hint = "export a network with one input and one output"
+        raise ModelError(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs", hint=hint)
+    graph = graph.without_dead()
+    _check_neurons(graph)
+    values: dict[str, tuple[Term, ...]] = {}
+    layers = []
+    for node in graph.nodes.values():
+        shape = graph.shapes[node.name]
+        if isinstance(node.op, Neuron):
+            threshold = _firing_threshold(node.op)
+            threshold = threshold.reshape(_aligned(threshold, shape))
+            scale = 1 / threshold if unit_thresholds else torch.ones_like(threshold)
+            terms = tuple(_weighted(term, scale, node) for term in values[node.inputs[0]])
+            own = torch.ones(()).double() if unit_thresholds else threshold
+            layers.append(SpikingLayer(node.name, node.source, shape, terms, own.expand(shape)))
+            value = node.op.threshold.double()
+            values[node.name] = (Term(node.name, shape, (), value.reshape(_aligned(value, shape))),)
+        else:
+            values[node.name] = _terms(graph, node, values)
+    (output,) = graph.outputs
+    read_out = values[output]
+    if len(read_out) > 1:
+        hint = "put a layer with weights behind it"
+        message = "the output is a sum, and sums are read at neurons only"
+        raise _refused(graph.nodes[output], message, hint)
+    zero = any(isinstance(neuron, IntegrateAndFireToZero) for neuron in graph.ops(Neuron).values())
+    last = _weighted(read_out[0], None, graph.nodes[output])
+    return Lowered(graph.inputs[0], graph.shapes[graph.inputs[0]], tuple(layers), last, zero)
+
+
+def _refused(node: Node, message: str, hint: str = _RECIPE) -> ModelError:
+    return ModelError(message, place=node.source or node.name, hint=hint)
+
+
+def _check_neurons(graph: Graph) -> None:
+    resets = set()
+    for node in graph.nodes.values():
+        op = node.op
+        if not isinstance(op, Neuron):
+            continue
+        if isinstance(op, OrderFreeNeuron):
+            raise _refused(node, f"NIR has no neuron that gathers its input before it fires, as {type(op).__name__}")
+        if op.slope is not None or op.signed:
+            hint = f"{_RECIPE} on a network with ReLU only" if op.slope is not None else _RECIPE
+            raise _refused(node, f"NIR has no spikes with a sign, which {type(op).__name__} emits", hint)
+        if isinstance(op, Burst) and op.burst > 1:
+            raise _refused(node, "NIR has no bursts: one spike a step")
+        # Without rehearsal, and a burst of one spike, all of these are integrate and fire.
+        if not isinstance(op, IntegrateAndFire | IntegrateAndFireToZero | Burst | OffsetSpikes | ResidualPotential):
+            raise _refused(node, f"NIR has no neuron that does what {type(op).__name__} does")
+        if op.potential.any():
+            hint = f"let them start at zero: {_RECIPE}, or the pass start-at-rest behind substitute-neurons"
+            raise _refused(node, "NIR has no initial potentials, and these neurons have", hint)
+        resets.add(isinstance(op, IntegrateAndFireToZero))
+        if len(resets) > 1:
+            raise _refused(node, "a file has one kind of reset, and this network has two")
+
+
+def _firing_threshold(op: Neuron) -> Tensor:
+    threshold = op.threshold.double()
+    return threshold * op.firing.double() if isinstance(op, IntegrateAndFireToZero) else threshold
+
+
+def _aligned(tensor: Tensor, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a tensor that broadcasts against a sample, with as many axes as the sample."""
+    if tensor.ndim > len(shape):
+        return tuple(tensor.shape[tensor.ndim - len(shape) :])
+    return (1,) * (len(shape) - tensor.ndim) + tuple(tensor.shape)
+
+
+# What operations make of the terms of their inputs.
+Lower = Callable[[Any, Graph, Node, Sequence[tuple[Term, ...]]], tuple[Term, ...]]
+lowerings: dict[type[Op], Lower] = {}
+
+
+def _lowers(kind: type[OpKind]) -> Callable[[Lower], Lower]:
+    def enter(lower: Lower) -> Lower:
+        lowerings[kind] = lower
+        return lower
+
+    return enter
+
+
+def _terms(graph: Graph, node: Node, values: Mapping[str, tuple[Term, ...]]) -> tuple[Term, ...]:
+    if isinstance(node.op, Input):
+        return (Term(node.name, node.op.shape),)
+    if type(node.op) not in lowerings:
+        message, hint = _UNKNOWN.get(type(node.op), (f"NIR has no operation for {type(node.op).__name__}", _RECIPE))
+        raise _refused(node, message, hint)
+    return lowerings[type(node.op)](node.op, graph, node, [values[value] for value in node.inputs])
+
+
+_UNKNOWN: Mapping[type[Op], tuple[str, str]] = {
+    ops.MaxPool: (
+        "NIR has no max-pooling",
+        f"average instead, and train again if that costs too much: {_RECIPE}, "
+        "or --set passes.treat-max-pool.method=average",
+    ),
+    ops.ConvTranspose: ("NIR has no transposed convolution", "upsample outside, or not at all"),
+    ops.Transpose: ("NIR has no other order of axes", "keep channels first, or put Flatten behind images only"),
+    TemporalBias: (
+        "NIR has no bias that changes from step to step",
+        "calibrate again with --set passes.correct-spiking-residual.temporal=false",
+    ),
+    **dict.fromkeys(
+        (ops.Relu, ops.LeakyRelu, ops.ClippedRelu, ops.QuantizedRelu),
+        ("NIR has no activation that does not spike", "set passes.normalize-activations.beside-quantized=spike"),
+    ),
+}
+
+
+@_lowers(ops.Conv)
+def _conv(op: ops.Conv, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    axes = op.weight.ndim - 2
+    weight = undilated(ungrouped(op.weight.double(), op.groups), op.dilation)
+    bias = torch.zeros(len(weight)).double() if op.bias is None else op.bias.double()
+    kernel = Kernel(weight, bias, op.stride, op.padding[:axes], op.padding[axes:])
+    return _applied(kernel, node, inputs[0])
+
+
+@_lowers(ops.Linear)
+def _linear(op: ops.Linear, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    if len(graph.shapes[node.name]) != 1:
+        raise _refused(node, "NIR has no product with the last of several axes", _SHAPES)
+    bias = torch.zeros(len(op.weight)).double() if op.bias is None else op.bias.double()
+    return _applied(Matrix(op.weight.double(), bias), node, inputs[0])
+
+
+@_lowers(ops.BatchNorm)
+def _batch_norm(op: ops.BatchNorm, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    ones = (1,) * (len(graph.shapes[node.name]) - 1)
+    scale, shift = (factor.reshape(-1, *ones) for factor in op.factors())
+    return _affine(ops.Affine(scale, shift), graph, node, inputs)
+
+
+@_lowers(ops.Affine)
+def _affine(op: ops.Affine, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    shape = graph.shapes[node.name]
+    if graph.shapes[node.inputs[0]] != shape:
+        raise _refused(node, "NIR has nothing that broadcasts", _SHAPES)
+    terms = inputs[0] if op.scale is None else tuple(_scaled(term, op.scale.double(), node) for term in inputs[0])
+    if op.shift is None:
+        return terms
+    shift = op.shift.double().reshape(_aligned(op.shift, shape))
+    return (_shifted(terms[0], shift, node), *terms[1:])
+
+
+@_lowers(ops.Add)
+def _add(op: ops.Add, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    if any(graph.shapes[value] != graph.shapes[node.name] for value in node.inputs):
+        raise _refused(node, "NIR has nothing that broadcasts", _SHAPES)
+    return tuple(term for terms in inputs for term in terms)
+
+
+@_lowers(ops.Concat)
+def _concat(op: ops.Concat, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    _check_channels(op.axis, node, "concatenation")
+    channels = graph.shapes[node.name][0]
+    found: list[Term] = []
+    start = 0
+    for value, terms in zip(node.inputs, inputs, strict=True):
+        width = graph.shapes[value][0]
+        route = torch.zeros(channels, width).double()
+        route[start : start + width] = torch.eye(width)
+        found += (_routed(term, route, node) for term in terms)
+        start += width
+    return tuple(found)
+
+
+@_lowers(ops.Slice)
+def _slice(op: ops.Slice, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    size = graph.shapes[node.inputs[0]][op.axis - 1]
+    kept = range(size)[op.start : op.stop : op.step]
+    if op.axis == 1:
+        route = torch.eye(size).double()[list(kept)]
+        return tuple(_routed(term, route, node) for term in inputs[0])
+    shape = graph.shapes[node.inputs[0]]
+    axes = len(shape) - 1
+    # A kernel whose only weight is where the first entry is, and that is long enough to end at the last one.
+    sizes, strides, places = [1] * axes, [1] * axes, [0] * axes
+    axis = op.axis - 2
+    strides[axis], places[axis] = op.step, op.start
+    sizes[axis] = max(op.start + 1, size - op.step * len(kept) + 1)
+    weight = torch.zeros(shape[0], shape[0], *sizes).double()
+    weight.flatten(2)[..., places[axis]] = torch.eye(shape[0]).double()
+    blank = (0,) * axes
+    kernel = Kernel(weight, torch.zeros(shape[0]).double(), tuple(strides), blank, blank)
+    return _applied(kernel, node, inputs[0])
+
+
+@_lowers(ops.Take)
+def _take(op: ops.Take, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    _check_channels(op.axis, node, "gathering")
+    route = torch.eye(graph.shapes[node.inputs[0]][0]).double()[list(op.indices)]
+    return tuple(_routed(term, route, node) for term in inputs[0])
+
+
+@_lowers(ops.Pad)
+def _pad(op: ops.Pad, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    if op.value and any(op.padding):
+        raise _refused(node, f"NIR pads with zeros, not with {op.value:g}", "pad with zeros")
+    shape = graph.shapes[node.inputs[0]]
+    rank = len(op.padding) // 2
+    begin, end = ((0,) * (len(shape) - rank) + part for part in (op.padding[:rank], op.padding[rank:]))
+    terms = inputs[0]
+    if begin[0] or end[0]:
+        route = torch.zeros(begin[0] + shape[0] + end[0], shape[0]).double()
+        route[begin[0] : begin[0] + shape[0]] = torch.eye(shape[0])
+        terms = tuple(_routed(term, route, node) for term in terms)
+    if not any((*begin[1:], *end[1:])):
+        return terms
+    channels, ones = begin[0] + shape[0] + end[0], (1,) * (len(shape) - 1)
+    weight = torch.eye(channels).double().reshape(channels, channels, *ones)
+    kernel = Kernel(weight, torch.zeros(channels).double(), ones, begin[1:], end[1:], routing=True)
+    return _applied(kernel, node, terms)
+
+
+@_lowers(ops.Reshape)
+def _reshape(op: ops.Reshape, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    before = graph.shapes[node.inputs[0]]
+    if op.shape == before:
+        return inputs[0]
+    if len(graph.shapes[node.name]) != 1:
+        raise _refused(node, f"NIR flattens, and has no other shape to make of {before}", _SHAPES)
+    return tuple(_flattened(term) for term in inputs[0])
+
+
+@_lowers(ops.Mean)
+def _mean(op: ops.Mean, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    shape = graph.shapes[node.inputs[0]]
+    if tuple(sorted(op.axes)) != tuple(range(2, len(shape) + 1)):
+        raise _refused(node, "NIR has no mean over axes other than all spatial ones", _SHAPES)
+    window, blank = shape[1:], (0,) * (2 * len(shape[1:]))
+    terms = _pooled(ops.AveragePool(window, window, blank, blank), node, inputs[0])
+    return terms if op.keep else tuple(_flattened(term) for term in terms)
+
+
+@_lowers(ops.AveragePool)
+def _average_pool(
+    op: ops.AveragePool, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]
+) -> tuple[Term, ...]:
+    return _pooled(op, node, inputs[0])
+
+
+def _pooled(op: ops.AveragePool, node: Node, terms: Sequence[Term]) -> tuple[Term, ...]:
+    if any(op.excess):
+        raise _refused(node, "NIR has no average that leaves its padding out", "count the padding, or pad by nothing")
+    axes, size = len(op.kernel), math.prod(op.kernel)
+    if axes == 2 and not any(op.padding):
+        pooled = tuple(_summed(term, SumPool(op.kernel, op.stride), node) for term in terms)
+        return tuple(_scaled(term, torch.tensor(1 / size).double(), node) for term in pooled)
+    # Importers leave out the padding of pools, and have none over one axis.
+    channels = terms[0].shape[0]
+    ones = torch.ones(op.kernel).double() / size
+    weight = torch.eye(channels).double().reshape(channels, channels, *(1,) * axes) * ones
+    kernel = Kernel(weight, torch.zeros(channels).double(), op.stride, op.padding[:axes], op.padding[axes:])
+    return _applied(kernel, node, terms)
+
+
+def _check_channels(axis: int, node: Node, what: str) -> None:
+    if axis != 1:
+        raise _refused(node, f"NIR has no {what} along axis {axis}, only channels can be put into weights", _SHAPES)
+
+
+def _applied(layer: Kernel | Matrix, node: Node, terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Return the terms behind a layer, whose bias comes but once."""
+    unbiased = replace(layer, bias=torch.zeros_like(layer.bias))
+    return tuple(_behind(term, unbiased if index else layer, node) for index, term in enumerate(terms))
+
+
+def _behind(term: Term, layer: Kernel | Matrix, node: Node) -> Term:
+    if (len(term.shape) == 1) != isinstance(layer, Matrix):
+        raise _refused(node, f"NIR has no such layer behind a value of shape {term.shape}", _SHAPES)
+    if term.scale is not None:
+        factors = _factors(term.scale, term.shape, node)
+        weight = layer.weight * factors.reshape(1, -1, *(1,) * (layer.weight.ndim - 2))
+        layer = replace(layer, weight=weight)
+    shape = shape_behind(term.shape, layer)
+    last = term.steps[-1] if term.steps else None
+    joined = merged(last, layer) if isinstance(last, Kernel) and isinstance(layer, Kernel) else None
+    steps = (*term.steps, layer) if joined is None else (*term.steps[:-1], joined)
+    return Term(term.source, shape, steps)
+
+
+def _routed(term: Term, route: Tensor, node: Node) -> Term:
+    """Return a term behind a matrix ``[out, in]`` over its channels."""
+    zeros = torch.zeros(len(route)).double()
+    if len(term.shape) == 1:
+        return _behind(term, Matrix(route, zeros), node)
+    ones = (1,) * (len(term.shape) - 1)
+    blank = (0,) * (len(term.shape) - 1)
+    return _behind(term, Kernel(route.reshape(*route.shape, *ones), zeros, ones, blank, blank, routing=True), node)
+
+
+def _summed(term: Term, pool: SumPool, node: Node) -> Term:
+    if term.scale is not None:
+        _factors(term.scale, term.shape, node)
+    return Term(term.source, shape_behind(term.shape, pool), (*term.steps, pool), term.scale)
+
+
+def _flattened(term: Term) -> Term:
+    if len(term.shape) == 1:
+        return term
+    flat = (math.prod(term.shape),)
+    scale = None if term.scale is None else term.scale.expand(term.shape).reshape(flat)
+    return Term(term.source, flat, (*term.steps, Flattening(term.shape)), scale)
+
+
+def _scaled(term: Term, scale: Tensor, node: Node) -> Term:
+    """Multiply: the weights right before, where there are any, or what is yet to be multiplied by."""
+    scale = scale.reshape(_aligned(scale, term.shape))
+    last = term.steps[-1] if term.steps else None
+    if term.scale is None and isinstance(last, Kernel | Matrix):
+        factors = _factors(scale, term.shape, node)
+        weight = last.weight * factors.reshape(-1, *(1,) * (last.weight.ndim - 1))
+        return replace(term, steps=(*term.steps[:-1], replace(last, weight=weight, bias=last.bias * factors)))
+    return replace(term, scale=scale if term.scale is None else term.scale * scale)
+
+
+def _shifted(term: Term, shift: Tensor, node: Node) -> Term:
+    term = _weighted(term, None, node)
+    last = term.steps[-1]
+    assert isinstance(last, Kernel | Matrix)
+    moved = replace(last, bias=last.bias + _factors(shift, term.shape, node))
+    return replace(term, steps=(*term.steps[:-1], moved))
+
+
+def _weighted(term: Term, scale: Tensor | None, node: Node) -> Term:
+    """Return a term that ends in weights of its own, with all its scales in them."""
+    if scale is not None:
+        term = _scaled(term, scale, node)
+    if term.scale is not None or not term.steps or not isinstance(term.steps[-1], Kernel | Matrix):
+        term = _routed(term, torch.eye(term.shape[0]).double(), node)
+    return term
+
+
+def _factors(constant: Tensor, shape: tuple[int, ...], node: Node) -> Tensor:
+    """Return a constant as one number per channel; raises ModelError where it differs within a channel."""
+    flat = constant.expand(shape).reshape(shape[0], -1)
+    if not bool((flat == flat[:, :1]).all()):
+        hint = "one number per channel: calibrate again with per: channel or per: layer"
+        raise _refused(node, "NIR has no scales or constants that differ from place to place", hint)
+    return flat[:, 0]

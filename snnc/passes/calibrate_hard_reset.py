@@ -1,0 +1,110 @@
+"""Choose what neurons with hard reset fire at, and what their spikes stand for.
+
+A hard reset loses what is above the threshold: a spike stands for more than it, and thresholds that are best for a soft
+reset are too high. In topological order, each layer being fed by the layers before as they are by then, every channel
+takes the firing threshold f = φ·θ and the value θ of a spike that minimize
+
+    E[(θ·n(f)/T − a)²],   n(f) the spikes within T steps at the firing threshold f, a the trained activation
+
+over the images: of the f on a grid of shares of the threshold that was there, each with its best value
+θ = E[a·n/T] / E[(n/T)²]. As defined here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.errors import PreconditionError
+from snnc.ir import Graph
+from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
+from snnc.ops import Activation, ClippedRelu, QuantizedRelu
+from snnc.passes.base import Pass, check_stage, passes
+from snnc.run import chunk_size, run
+from snnc.run.simulation import channels_last, rechunk
+from snnc.schedule import Schedule
+
+# Shares of the threshold that was there: six an octave, from a quarter to twice as much.
+_SHARES = 2.0 ** (torch.arange(-12, 7, dtype=torch.float64) / 6)
+
+
+@final
+@passes.register("calibrate-hard-reset")
+@dataclass(frozen=True)
+class CalibrateHardReset(Pass):
+    """Give every channel of ``if-zero`` neurons the firing threshold, and its spikes the value, that suit its trains.
+
+    At most ``images``, spread evenly over all, are looked at. Without images nothing is changed.
+    """
+
+    images: int = 256
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError("images start at 1")
+
+    def requires(self, graph: Graph) -> None:
+        check_stage(graph, (ClippedRelu, QuantizedRelu), ())
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        layers = list(graph.ops(IntegrateAndFireToZero))
+        if calibration.samples is None or not layers:
+            return graph
+        trained = calibration.reference.map_tensors(channels_last)
+        for name in layers:
+            node = trained.nodes.get(name)
+            if node is None or not isinstance(node.op, Activation) or trained.shapes[name] != graph.shapes[name]:
+                hint = "put the passes that change the network's form before calibrate-thresholds in the recipe"
+                place = graph.nodes[name].source or name
+                raise PreconditionError("the trained network has no such activation", place=place, hint=hint)
+        samples = Thinned(calibration.samples, self.images)
+        chunks = list(rechunk(samples.batches(), chunk_size(graph, calibration.schedule)))
+        for done, name in enumerate(layers):
+            calibration.progress(done, len(layers))
+            graph = graph.with_ops({name: _calibrated(graph, trained, name, chunks, calibration.schedule)})
+        return graph
+
+
+@torch.no_grad()
+def _calibrated(
+    graph: Graph, trained: Graph, name: str, chunks: Iterable[Tensor], schedule: Schedule
+) -> IntegrateAndFireToZero:
+    neuron = graph.ops(IntegrateAndFireToZero)[name]
+    shape, axis = graph.shapes[name], channel_axis(graph, name)
+    (image,), (current,) = graph.inputs, graph.nodes[name].inputs
+    fast = graph.map_tensors(channels_last)
+    channels = shape[axis - 1] if axis else 1
+    # For every share, as sums: E[a·n/T] and E[(n/T)²].
+    cross, square = (torch.zeros(len(_SHARES), channels, dtype=torch.float64) for _ in range(2))
+    for chunk in chunks:
+        feeds = {image: channels_last(chunk).unsqueeze(0)}
+        train = run(fast, feeds, [current], schedule, step_by_step=True)[current]
+        goal = _by_channel(run(trained, feeds, [name])[name][0], axis)
+        for index, share in enumerate(_SHARES.tolist()):
+            tried = replace(neuron, threshold=share * neuron.threshold)
+            response = tried.respond(train, schedule)[schedule.rehearsal :].sum(0) / schedule.timesteps
+            rate = _by_channel(response / tried.threshold, axis)
+            cross[index] += (goal * rate).sum(1)
+            square[index] += rate.square().sum(1)
+    old = neuron.threshold.double().expand(shape).movedim(axis - 1 if axis else 0, 0).reshape(channels, -1).mean(1)
+    # The error up to the constant E[a²]; of equals the one nearest to what was there.
+    values = cross / square.clamp(min=1e-30)
+    order = _SHARES.log2().abs().argsort()
+    best = order[(values.square() * square - 2 * values * cross)[order].argmin(0)].unsqueeze(0)
+    value, share = values.gather(0, best)[0], _SHARES[best[0]]
+    # Who never fires, or never ought to, stays as it is.
+    useful = value > 0
+    share, value = torch.where(useful, share, 1.0), torch.where(useful, value, old)
+    threshold, firing = (
+        (per_channel(v, shape, axis) if axis else v).to(neuron.threshold) for v in (value, share * old / value)
+    )
+    return replace(neuron, threshold=threshold, firing=neuron.firing * firing)
+
+
+def _by_channel(values: Tensor, axis: int | None) -> Tensor:
+    """Return values ``[N, ...]`` as ``[C, all others]`` in double precision."""
+    grouped = values.movedim(axis, 0).flatten(1) if axis else values.reshape(1, -1)
+    return grouped.double()
