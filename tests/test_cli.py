@@ -346,7 +346,7 @@ def test_the_report_gathers_what_was_measured(run: Run, artifact: Path, folder: 
 def test_a_report_that_does_not_belong_is_refused(run: Run, artifact: Path, folder: Path):
     run("convert", DIGITS / "model.onnx", "-o", "other.snn", "--timesteps", "2", "-q")
     result = run("report", "model.snn", "--report", "other.report.json")
-    assert_error(result, 5, "a report on another network @ other.report.json", "--report FILE")
+    assert_error(result, 5, "a report on another network @ other.report.json", "calibrate or evaluate again")
     report = folder / "model.report.json"
     data = json.loads((folder / "other.report.json").read_text())
     for change, message in (
