@@ -1,4 +1,4 @@
-"""Ask which layers the loss of cifar10_resnet20 comes from, twice, and once of a network with a known culprit.
+"""Ask which layers the loss of cifar10_resnet20 comes from, on two draws of images, and of networks with a known culprit.
 
 python tests/benchmarks/blame.py [--quick]
 
@@ -64,7 +64,7 @@ def main() -> None:
     layers = len(rows[0].blame)
     figures |= {"layers": float(layers), "runs_per_image": float(layers + 1), "subsets": 2.0**layers}
     figures["charged"] = sum(blame.points for blame in rows[0].blame)
-    # Two draws of orders, on the same images: of 100 such pairs of intervals most have to overlap.
+    # Two draws of images and of orders: of such pairs of intervals most have to overlap.
     pairs = zip(rows[0].blame, rows[1].blame, strict=True)
     spans = [(one.interval, other.interval) for one, other in pairs if one.interval and other.interval]
     figures["overlapping_intervals"] = 100 * sum(a[0] <= b[1] and b[0] <= a[1] for a, b in spans) / len(spans)
