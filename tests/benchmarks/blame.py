@@ -1,4 +1,4 @@
-"""Ask which layers the loss of cifar10_resnet20 comes from, on two draws of images, and of networks with a known culprit.
+"""Ask which layers the loss of cifar10_resnet20 comes from, on two draws of images, and on planted culprits.
 
 python tests/benchmarks/blame.py [--quick]
 
