@@ -154,7 +154,8 @@ def test_the_parts_of_an_error_add_up_to_it(kind):
         assert layer.error <= sum(parts) + 1e-9
         # The largest part minus all the others is what cannot cancel.
         assert layer.error >= 2 * max(parts) - sum(parts) - 1e-9
-        assert layer.cosine is not None and 0.5 < layer.cosine <= 1
+        # Least of all with neurons that are reset to zero, on thresholds for those that are not.
+        assert layer.cosine is not None and 0.4 < layer.cosine <= 1
         if kind == "two-phase":
             # Float32 sums in another order cross a grid point now and then.
             assert layer.unevenness < 1e-2
