@@ -122,8 +122,8 @@ def test_the_probe_shuffles_causal_neurons_only_and_says_what_that_changes() -> 
     assert probed.accuracy == plain.accuracy
     assert plain.misalignment is None
     assert probed.misalignment is not None
-    if probed.drop and probed.drop > 0:
-        assert probed.misalignment_share == pytest.approx(probed.misalignment / probed.drop)
+    assert probed.drop is not None and probed.drop > 0
+    assert probed.misalignment_share == pytest.approx(probed.misalignment / probed.drop)
     with pytest.raises(UsageError, match="order of spikes"):
         evaluated(converted(timesteps=2), probe="permutation")
 

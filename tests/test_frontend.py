@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from snnc import ops
 from snnc.errors import DataError, ModelError, VerificationError
-from snnc.frontend import read_model, survey
+from snnc.frontend import open_model, read_model
 from snnc.frontend.check import run
 from snnc.ir import Graph
 from tests.frontend_files import array, integers, one, parity, save
@@ -247,7 +247,7 @@ def test_transformer_is_refused_with_its_list() -> None:
         read_model(path)
     kinds = sorted(re.search(r"\((\w+)\):", detail).group(1) for detail in caught.value.details)
     assert kinds == ["MatMul"] * 4 + ["Softmax"] * 2
-    assert [verdict.operation for verdict in survey(path).problems].count("Softmax") == 2
+    assert [verdict.operation for verdict in open_model(path).survey.problems].count("Softmax") == 2
 
 
 CLASSIFIER = [one("Gemm", ["x", "w"], ["g"]), one("Relu", ["g"], ["r"])]
@@ -265,7 +265,7 @@ def test_a_closing_softmax_is_left_out(ending: str, tmp_path: Path) -> None:
     read = read_model(path)
     assert [(finding.code, finding.severity) for finding in read.findings] == [("output-softmax-removed", "info")]
     assert isinstance(read.graph.op(read.graph.outputs[0]), ops.Relu)
-    assert [(verdict.operation, verdict.becomes) for verdict in survey(path).verdicts] == [
+    assert [(verdict.operation, verdict.becomes) for verdict in open_model(path).survey.verdicts] == [
         ("Gemm", "Linear"),
         ("Relu", "Relu"),
         (ending, "left out"),
@@ -327,7 +327,7 @@ def test_tensors_are_single_precision_and_own_their_memory(tmp_path: Path) -> No
 def test_survey_of_a_fine_network(tmp_path: Path) -> None:
     path = tmp_path / "model"
     exported(randomized(Views()), (3, 8, 8), path, "legacy")
-    seen = survey(path)
+    seen = open_model(path).survey
     assert (seen.input_shape, seen.output_shapes) == ((3, 8, 8), ((5,),))
     assert seen.producer.startswith("pytorch")
     assert seen.opset >= 11
@@ -350,7 +350,7 @@ def test_survey_lists_what_was_folded_away(tmp_path: Path) -> None:
         one("Reshape", ["r", "t"]),
     ]
     path = save(tmp_path / "m.onnx", nodes, (4, 2), {"zero": integers(0), "rest": integers(-1)})
-    seen = [(verdict.operation, verdict.becomes) for verdict in survey(path).verdicts]
+    seen = [(verdict.operation, verdict.becomes) for verdict in open_model(path).survey.verdicts]
     assert [kind for kind, _ in seen] == ["Shape", "Gather", "Concat", "Relu", "Reshape"]
     assert [becomes for _, becomes in seen] == ["folded away"] * 3 + ["Relu", "Reshape"]
     parity(path, (4, 2))
@@ -367,7 +367,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
         one("Relu", ["f"], ["g"]),
     ]
     path = save(tmp_path / "m.onnx", nodes, (3, 8, 8), {"w": array(3, 3, 3, 3)}, ["e", "g"])
-    seen = survey(path)
+    seen = open_model(path).survey
     problems = {verdict.name: verdict for verdict in seen.problems}
     assert list(problems) == ["the/Sigmoid/b", "the/Mul/c", "the/fancy", "the/Conv/e", "the/Tanh/f"]
     assert all(verdict.problem and verdict.hint and not verdict.becomes for verdict in seen.problems)
@@ -443,7 +443,7 @@ def bad_files() -> dict[str, Callable[[Path], object]]:
 def test_bad_file(message: str, tmp_path: Path) -> None:
     path = tmp_path / "model"
     bad_files()[message](path)
-    for read in (read_model, survey):
+    for read in (read_model, open_model):
         with pytest.raises(ModelError, match=message) as caught:
             read(path)
         assert caught.value.hint

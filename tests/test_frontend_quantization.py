@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from snnc import ops
 from snnc.errors import ModelError
-from snnc.frontend import read_model, survey
+from snnc.frontend import open_model, read_model
 from tests.frontend_files import array, integers, one, parity, save
 
 SHAPE = (3, 9, 9)
@@ -225,7 +225,7 @@ def test_what_changes_nothing_behind_joins_it(tmp_path: Path) -> None:
 
 
 def test_the_survey_says_what_the_chain_becomes(tmp_path: Path) -> None:
-    verdicts = survey(network(tmp_path / "m.onnx", SPELLINGS["textbook"])).verdicts
+    verdicts = open_model(network(tmp_path / "m.onnx", SPELLINGS["textbook"])).survey.verdicts
     assert [verdict.operation for verdict in verdicts] == ["Div", "Clip", "Mul", "Round", "Div", "Mul"]
     assert {verdict.becomes for verdict in verdicts} == {"QuantizedRelu"}
 

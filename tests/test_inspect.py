@@ -13,7 +13,7 @@ from onnx import helper
 
 from snnc import cli
 from snnc.data import images
-from snnc.frontend import Verdict, annotate, open_model, survey
+from snnc.frontend import Verdict, annotate, open_model
 from snnc.planning import plan
 from snnc.recipe import load
 from tests.frontend_files import array, integers, one, save
@@ -147,7 +147,7 @@ def test_a_plan_is_of_its_recipe(tmp_path: Path) -> None:
 
 
 def test_verdicts_of_the_import_are_those_of_its_operations(tmp_path: Path) -> None:
-    found = survey(fine(tmp_path / "m.onnx"))
+    found = open_model(fine(tmp_path / "m.onnx")).survey
     assert texts(found.verdicts) == FINE | {"norm": "BatchNorm", "d": "Relu"}
     assert [verdict.position for verdict in found.verdicts] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
 
@@ -155,7 +155,7 @@ def test_verdicts_of_the_import_are_those_of_its_operations(tmp_path: Path) -> N
 def test_what_is_merged_by_onnxruntime_is_folded_into_what_computes_its_value(tmp_path: Path) -> None:
     nodes = [one("Conv", ["x", "w"], ["a"]), one("Add", ["a", "shift"], ["b"]), one("Relu", ["b"])]
     path = save(tmp_path / "m.onnx", nodes, (2, 4, 4), {"w": array(3, 2, 1, 1), "shift": array(1, 3, 1, 1)})
-    assert texts(survey(path).verdicts)["the/Add/b"] == "folded into the/Conv/a"
+    assert texts(open_model(path).survey.verdicts)["the/Add/b"] == "folded into the/Conv/a"
 
 
 def test_what_a_pass_takes_out_is_folded_into_what_reads_it(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_what_a_pass_takes_out_is_folded_into_what_reads_it(tmp_path: Path) -> N
 
 def test_what_nothing_reads_is_folded_nowhere(tmp_path: Path) -> None:
     nodes = [one("Relu", ["x"]), one("Shape", ["x"], ["s"]), one("Neg", ["s"], ["t"])]
-    assert texts(survey(save(tmp_path / "m.onnx", nodes, (4,), {})).verdicts) == {
+    assert texts(open_model(save(tmp_path / "m.onnx", nodes, (4,), {})).survey.verdicts) == {
         "the/Relu/y": "Relu",
         "the/Shape/s": "folded away",
         "the/Neg/t": "folded away",
@@ -195,7 +195,7 @@ def test_a_function_that_onnxruntime_writes_out_is_refused_as_one_operation(tmp_
         one("HardSwish", ["a"], ["c"]),
     ]
     path = save(tmp_path / "m.onnx", nodes, (4, 3, 3), {"s": np.ones(4, np.float32)}, ["b", "c"], opset=21)
-    seen = survey(path)
+    seen = open_model(path).survey
     assert [(v.operation, v.problem, v.position) for v in seen.verdicts] == [
         ("Relu", "", 0),
         ("GroupNormalization", "statistics of the sample at hand divide it", 1),

@@ -1,7 +1,7 @@
 """The front door: a trained network's file in, one graph of our operations out."""
 
 from snnc.frontend.annotation import annotate
-from snnc.frontend.model import Model, Opened, Survey, open_model, read_model, survey, unsupported
+from snnc.frontend.model import Model, Opened, Survey, open_model, read_model, unsupported
 from snnc.frontend.walk import FOLDED, LEFT_OUT, Verdict
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "annotate",
     "open_model",
     "read_model",
-    "survey",
     "unsupported",
 ]

@@ -120,11 +120,6 @@ def read_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Model:
     return open_model(path, input_shape).model()
 
 
-def survey(path: Path, input_shape: tuple[int, ...] | None = None) -> Survey:
-    """Look at an ONNX or TorchScript file: one verdict per operation; raises what ``open_model`` raises."""
-    return open_model(path, input_shape).survey
-
-
 def unsupported(seen: Survey, place: str) -> ModelError:
     """Return the error that lists all that cannot become spiking."""
     details = tuple(
