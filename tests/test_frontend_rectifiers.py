@@ -9,7 +9,7 @@ import torch
 
 from snnc import ops
 from snnc.errors import ModelError
-from snnc.frontend import read_model, survey
+from snnc.frontend import open_model, read_model
 from tests.frontend_files import one, parity, save
 
 SHAPE = (3, 9, 9)
@@ -56,7 +56,7 @@ def test_several_nodes_are_one_clipped_rectifier(spelling: str, tmp_path: Path) 
     assert torch.equal(op.ceiling, torch.from_numpy(np.asarray(ceiling)))
     assert (op.slope is None) == (slope is None)
     assert op.slope is None or torch.equal(op.slope, torch.from_numpy(np.asarray(slope)))
-    assert {verdict.becomes for verdict in survey(path).verdicts} == {"ClippedRelu"}
+    assert {verdict.becomes for verdict in open_model(path).survey.verdicts} == {"ClippedRelu"}
 
 
 OTHERS: dict[str, list[Step]] = {
