@@ -35,12 +35,15 @@ def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None
         # A temporary file is private to its owner; what is written for others to read is not.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as failure:
+        # What is stopped by hand leaves nothing behind either.
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+        if not isinstance(failure, OSError):
+            raise
         hint = f"choose another place with {flag}, or free some space"
-        raise DataError(f"cannot write: {error.strerror}", place=str(path), hint=hint) from None
+        raise DataError(f"cannot write: {failure.strerror}", place=str(path), hint=hint) from None
 
 
 def _umask() -> int:

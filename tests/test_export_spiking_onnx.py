@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,14 +17,18 @@ from torch import Generator, Tensor
 
 from snnc import cli, ops
 from snnc.artifact import load_conversion, save_conversion
+from snnc.cli.convert import SUFFIXES
+from snnc.cli.options import Format
 from snnc.conversion import Conversion
 from snnc.errors import ModelError, VerificationError
 from snnc.export.onnx import SpikingFile, match, spiking_file
 from snnc.export.onnx.train import train_model
+from snnc.exporting.exported import exports
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.neurons.two_phase_probabilistic import draws
+from snnc.report.data import read
 from snnc.run import run
 from snnc.run.probe import permuted
 from snnc.schedule import Schedule
@@ -410,7 +416,15 @@ def test_the_example_is_exported_and_verified(
     code, out, err = call(capsys, *arguments, "-o", "m.onnx", "--timesteps", "2,4", "--json")
     assert (code, err) == (0, "")
     plain = json.loads(out)
-    assert plain["files"] == ["m.onnx"]
+    assert plain["files"] == ["m.onnx", str(converted[network].with_name(f"{network}.report.json"))]
+    report = read(Path(plain["files"][1]))
+    assert [(found.verdict, found.timesteps, found.images) for found in report.verifications[-2:]] == [
+        ("passed", 2, 64),
+        ("passed", 4, 64),
+    ]
+    assert {found.variant for found in report.verifications[-2:]} == {"one step" if flags else "whole trains"}
+    assert all(found.worst_equal > 99.99 and found.accuracy_there > 90 for found in report.verifications[-2:])
+    assert report.summary.images == 64
     assert [found["timesteps"] for found in plain["verified"]] == [2, 4]
     for found in plain["verified"]:
         assert (found["images"], found["agreement"]) == (64, 100)
@@ -429,7 +443,7 @@ def test_the_example_is_exported_and_verified(
     code, out, err = call(capsys, *arguments[:-2], "-o", "n.onnx", "--limit", 5)
     assert (code, err) == (0, "")
     assert "T=4, 5 images" in out
-    assert "written: n.onnx" in out
+    assert "written: n.onnx, " in out
     assert Path("n.onnx").read_bytes() == data
 
 
@@ -465,6 +479,8 @@ def test_a_mismatch_exits_with_6_and_writes_nothing(
     code, out, err = call(capsys, "export", converted["causal"], "-o", "m.onnx", "--verify")
     assert code == 6
     assert "Relu_1" in out
+    (found,) = read(converted["causal"].with_name("causal.report.json")).verifications[-1:]
+    assert found.verdict == "failed" and "Relu_1" in found.remark
     assert err.startswith("error: another engine differs: layer 'Relu_1'")
     assert "T=4" in err
     assert not list(Path.cwd().iterdir())
@@ -475,3 +491,71 @@ def test_a_stripped_network_is_exported_too(converted: dict[str, Path], capsys: 
     code, out, _ = call(capsys, "export", "-o", "bare.onnx")
     assert code == 0
     assert out.startswith("written: bare.onnx")
+
+
+def test_what_was_never_calibrated_is_exported_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "convert", DIGITS / "model.onnx", "-o", "bare.snn", "--recipe", "quick")[0] == 0
+    code, out, _ = call(capsys, "export", "bare.snn", "-o", "m.onnx")
+    assert code == 0 and "warning: " in out and "snnc calibrate" in out
+    code, out, _ = call(capsys, "export", "bare.snn", "-o", "m.onnx", "--json")
+    assert [finding["code"] for finding in json.loads(out)["findings"]] == ["uncalibrated"]
+    code, _, err = call(capsys, "export", "bare.snn", "-o", "m.onnx", "--strict")
+    assert code == 4 and "uncalibrated" in err
+
+
+@pytest.mark.parametrize(("failure", "code"), [(OSError(28, "No space left on device"), 5), (KeyboardInterrupt(), 130)])
+def test_an_export_that_is_interrupted_leaves_no_file(
+    failure: BaseException,
+    code: int,
+    converted: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise failure
+
+    Path("m.onnx").write_bytes(b"the last one")
+    monkeypatch.setattr("os.fsync", fail)
+    found, _, err = call(capsys, "export", converted["causal"], "-o", "m.onnx")
+    assert found == code and err.count("\n") == (code == 5)
+    assert [path.name for path in Path.cwd().iterdir()] == ["m.onnx"]
+    assert Path("m.onnx").read_bytes() == b"the last one"
+
+
+def test_a_folder_that_cannot_be_written_to_and_an_unknown_format_are_refused_at_once(
+    converted: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    code, _, err = call(capsys, "export", converted["causal"], "-o", "m.onnx")
+    assert code == 5 and "no permission" in err and "m.onnx" in err
+    code, _, err = call(capsys, "export", converted["causal"], "-o", "m.h5", "--format", "hdf5")
+    assert code == 2 and "'onnx'" in err and "hint: " in err
+    code, _, err = call(capsys, "convert", DIGITS / "model.onnx", "--export", "hdf5")
+    assert code == 2 and "'onnx'" in err
+
+
+def test_formats_are_those_that_commands_know() -> None:
+    assert set(typing.get_args(Format)) == set(exports) == set(SUFFIXES)
+
+
+def test_converting_and_exporting_in_one_go_is_both(
+    converted: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", DIGITS / "calibration", "--limit", "64", "--timesteps", "4", "--recipe", "quick", *PREPROCESSING]
+    code, out, _ = call(capsys, "convert", DIGITS / "model.onnx", *data, "--export", "onnx")
+    assert code == 0 and "written: model.spiking.onnx, model.snn, model.report.json" in out
+    assert Path("model.snn").read_bytes() == converted["gathering"].read_bytes()
+    (found,) = read(Path("model.report.json")).verifications
+    assert (found.format, found.verdict, found.images) == ("onnx", "passed", 64)
+    assert call(capsys, "export", converted["gathering"], "-o", "m.onnx")[0] == 0
+    assert Path("m.onnx").read_bytes() == Path("model.spiking.onnx").read_bytes()
+
+
+def test_what_a_format_cannot_say_is_refused_before_images_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nir", reason="needs the extra snnc[nir]")
+    Path("broken").mkdir()
+    Path("broken/image.png").write_bytes(b"no image")
+    data = ["--data", "broken", "--recipe", "quick", *PREPROCESSING]
+    code, _, err = call(capsys, "convert", DIGITS / "model.onnx", *data, "--export", "nir")
+    assert code == 3 and "--recipe nir" in err
+    assert [path.name for path in Path.cwd().iterdir()] == ["broken"]

@@ -18,7 +18,7 @@ from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.pipeline import Reading
 from snnc.report import Report, build, completed, stored
-from snnc.report.data import Blame, Evaluation, plain, read, schema, to_json, write
+from snnc.report.data import Blame, Evaluation, Verification, plain, read, schema, to_json, write
 from snnc.report.layers import measure
 from snnc.report.sentence import sentence
 from snnc.run import run
@@ -118,8 +118,21 @@ def test_a_report_follows_its_network(reports: dict[str, Report], tmp_path: Path
         stored(other, path)
     measured = reports["evaluated"].evaluation
     assert measured is not None
-    assert completed(made, path, measured).layers == stored(made, path).layers
-    assert completed(other, path, measured).summary.images == 0
+    assert completed(made, path, evaluation=measured).layers == stored(made, path).layers
+    assert completed(other, path, evaluation=measured).summary.images == 0
+
+
+def test_a_verification_takes_the_place_of_the_last_one_of_its_kind(tmp_path: Path):
+    made, report = converted()
+    first = Verification("onnx", "one step", "engine", 2, 8, "failed", 50.0)
+    kept = Verification("nir", "profile if", "engine", 2, 8, "passed", 100.0)
+    path = tmp_path / "r.json"
+    write(dataclasses.replace(report, verifications=(first, kept)), path)
+    again = [dataclasses.replace(first, timesteps=t, verdict="passed", equal=100.0) for t in (2, 4)]
+    found = completed(made, path, verifications=again)
+    assert found.verifications == (kept, *again)
+    write(found, path)
+    assert to_json(stored(made, path)) == to_json(dataclasses.replace(report, verifications=(kept, *again)))
 
 
 def test_distributions_count_every_value_once(reports: dict[str, Report]):

@@ -19,7 +19,7 @@ from snnc import evaluation, pipeline, recipe
 from snnc.data.preprocessing import Preprocessing
 from snnc.gates import Limits
 from snnc.report import Report
-from snnc.report.data import plain, read, write
+from snnc.report.data import Verification, plain, read, write
 from snnc.report.faces import faces
 from snnc.report.sentence import sentence
 
@@ -33,6 +33,11 @@ HOSTILE = (
     "<script>alert(1)</script>|\"'`&``\n\\|\\\\| x='y' onload=alert(1) </style></title></svg> {{ 7 * 7 }} $x^2$ "
     "#0a0a04 [a](javascript:alert(1)) ![i](https://evil.example/i.png) <https://evil.example> www.evil.example "
     "a@evil.example @someone someone/else#1 GH-1 javascript:alert(1)\0\x1b\u202e\ud800"
+)
+VERIFICATIONS = (
+    Verification("onnx", "whole trains", "onnxruntime 1.0", 2, 24, "passed", 99.9991, "Relu", 99.99, 1e-7, 100.0),
+    Verification("onnx", "one step", "onnxruntime 1.0", 2, 24, "failed", 12.25, "Relu", 3.5, 0.5, remark="fires 12 %"),
+    Verification("nir", "profile if", "other 2.0", 2, 0, "noted", remark="does not read it: why should it"),
 )
 KINDS = ("bare", "calibrated", "evaluated", "stripped", "unlabelled", "hostile")
 VOID = {"meta", "br"}
@@ -49,7 +54,7 @@ def reports() -> dict[str, Report]:
     )
     stripped = evaluation.evaluate(replace(conversion, reference=None), data=DIGITS / "test", reading=few)
     unlabelled = evaluation.evaluate(conversion, data=DIGITS / "calibration", reading=few)
-    evaluated = replace(calibrated, evaluation=whole)
+    evaluated = replace(calibrated, evaluation=whole, verifications=VERIFICATIONS)
     # Drawing takes the time: two layers show what four do.
     calibrated = replace(calibrated, layers=calibrated.layers[:2])
     data = spoiled(plain(replace(evaluated, layers=evaluated.layers[:2])))
@@ -241,6 +246,14 @@ def test_the_figures_are_those_of_the_report(
     assert {row[0].strip(): number(row[place]) for row in layers[1:]} == pytest.approx(errors, abs=0.0501)
     verdicts = {gate.verdict for gate in whole.evaluation.gates}
     assert {row["verdict"].split()[1] for row in page.table("verdict")} == verdicts
+    exports = next(rows for rows in page.tables if "equal spikes, %" in rows[0])
+    titles = [title.strip() for title in exports[0]]
+    for row, known in zip(exports[1:], VERIFICATIONS, strict=True):
+        cells = {title: cell.strip() for title, cell in zip(titles, row, strict=True)}
+        assert cells["verdict"].split()[1] == known.verdict
+        assert cells["run by"] == known.engine and cells["remark"] == (known.remark or "-")
+        equal = cells["equal spikes, %"]
+        assert equal == "-" if known.equal is None else number(equal) == pytest.approx(known.equal, abs=0.000051)
     for finding in whole.all_findings:
         assert finding.hint in page.text
 

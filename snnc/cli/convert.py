@@ -1,7 +1,7 @@
 """snnc convert."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     FaceFlags,
+    Format,
     InputShape,
     Output,
     PartFlag,
@@ -22,8 +23,11 @@ from snnc.cli.options import (
     check_outputs,
     shape,
 )
-from snnc.cli.outcome import deliver, report_beside
+from snnc.cli.outcome import Beside, deliver, report_beside
 from snnc.cli.preview import refuse, show_plan
+
+# A trained network in ONNX often stands beside the .snn file under its name.
+SUFFIXES = {"onnx": ".spiking.onnx", "nir": ".nir"}
 
 
 @commands.register("convert")
@@ -48,6 +52,12 @@ def convert(
         bool,
         typer.Option("--dry-run", help="Tell what would be done, and the recipe in full; write and measure nothing."),
     ] = False,
+    export: Annotated[
+        Format | None,
+        typer.Option(
+            help="Write it for other programs too, beside the .snn file, verified as snnc export --verify does."
+        ),
+    ] = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -63,32 +73,36 @@ def convert(
     model = settings.trained(model)
     output = output or Path(f"{model.stem}.snn")
     report_file = report_file or report_beside(output)
-    files = [output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values()]
+    exported_to = [output.with_name(f"{output.stem}{SUFFIXES[export]}")] if export else []
+    files = [output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values(), *exported_to]
     faces.summary_file()
     check_outputs(files, model)
-    sample_shape = shape(input_shape, settings)
-    how_images = preprocessing.resolve(settings)
 
     from snnc import pipeline, planning
+    from snnc.exporting.converted import convert_and_export
     from snnc.files import write_atomically
 
     how = recipe.resolve(settings)
     reads = reading.resolve(part)
+    arguments: dict[str, Any] = {
+        "data": data,
+        "preprocessing": preprocessing.resolve(settings),
+        "input_shape": shape(input_shape, settings),
+        "reading": reads,
+    }
     if dry_run:
-        plan = planning.plan(model, how, data=data, preprocessing=how_images, input_shape=sample_shape, reading=reads)
+        plan = planning.plan(model, how, **arguments)
         show_plan(terminal, plan, data, files)
         refuse(terminal, plan)
         return
     with terminal.progress() as progress:
-        conversion, report = pipeline.convert(
-            model,
-            how,
-            data=data,
-            preprocessing=how_images,
-            input_shape=sample_shape,
-            reading=reads,
-            progress=progress,
-        )
+        if export is None:
+            conversion, report = pipeline.convert(model, how, progress=progress, **arguments)
+        else:
+            conversion, report, exported = convert_and_export(model, how, export, progress=progress, **arguments)
+            (exported_file,) = exported_to
+            write_atomically(exported_file, exported.data)
     if save_recipe is not None:
         write_atomically(save_recipe, how.to_yaml().encode())
-    deliver(terminal, conversion, report, output, report_file, strip=strip, wanted=faces, strict=strict)
+    beside = Beside(files=[str(path) for path in exported_to])
+    deliver(terminal, conversion, report, output, report_file, strip=strip, beside=beside, wanted=faces, strict=strict)

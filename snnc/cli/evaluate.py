@@ -117,7 +117,7 @@ def evaluate(
             reading=reading.resolve(part),
             progress=progress,
         )
-    report = completed(conversion, report_file, measured)
+    report = completed(conversion, report_file, evaluation=measured)
     write(report, report_file)
     files = [str(report_file), *write_faces(report, faces)]
 

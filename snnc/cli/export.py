@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
-from snnc.cli.options import Artifact, ReadingFlags, check_outputs, parsed
-from snnc.errors import UsageError, VerificationError
+from snnc.cli.options import Artifact, Format, ReadingFlags, ReportFile, Strict, check_outputs, parsed
+from snnc.cli.outcome import check_warnings, report_beside
+from snnc.errors import UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
     from snnc.export.nir.verification import Match as NirMatch
     from snnc.export.onnx import Match
+    from snnc.exporting.exported import Exported
     from snnc.exporting.nir import ExportedNir
     from snnc.exporting.onnx import ExportedOnnx
+    from snnc.findings import Finding
 
 _RESETS = {"subtract": "their threshold", "zero": "setting them to zero"}
 
@@ -33,7 +37,7 @@ def export(
         Path, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Where to write the file.")
     ] = ...,  # type: ignore[assignment]
     format: Annotated[  # noqa: A002 - the name of the flag
-        Literal["onnx", "nir"],
+        Format,
         typer.Option(
             help="onnx: standard operations only, which plain onnxruntime runs. nir: the neuromorphic interchange "
             "format, for networks that it can say (recipe nir); needs snnc[nir]."
@@ -67,14 +71,16 @@ def export(
         str | None,
         typer.Option(metavar="T,T,...", help="With --verify: time steps. Default: what it was converted for."),
     ] = None,
+    report_file: ReportFile = None,
+    strict: Strict = False,
     *,
     reading: ReadingFlags,
     terminal: Terminal,
 ) -> None:
     """Write a converted network for other programs to run.
 
-    One ONNX file serves every number of time steps, its input timesteps. Exits with 6, and writes nothing, where
-    --verify finds that another engine does not fire the same spikes.
+    One ONNX file serves every number of time steps, its input timesteps. What --verify finds goes into the report.
+    Exits with 6, and writes no export, where another engine does not fire the same spikes.
     """
     settings = project.read(Path())
     model = settings.converted(model, Path())
@@ -84,57 +90,61 @@ def export(
         ("--timesteps", timesteps is not None, "--format onnx" if format != "onnx" else ""),
         ("--step", step, "--format onnx" if format != "onnx" else ""),
         ("--profile", profile is not None, "--format nir" if format != "nir" else ""),
+        ("--report", report_file is not None, "--verify" if not verify else ""),
         ("--data", data is not None, "--verify" if not verify and format == "onnx" else ""),
     ):
         if given and needs:
             raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
-    check_outputs([output], model)
+    report_file = report_file or report_beside(model)
+    check_outputs([output, *([report_file] if verify else [])], model)
 
     from snnc.artifact import load_conversion
-    from snnc.exporting.nir import export_nir
-    from snnc.exporting.onnx import export_onnx
+    from snnc.exporting.converted import check
+    from snnc.exporting.exported import exports
     from snnc.files import write_atomically
+    from snnc.report import completed
+    from snnc.report.data import write
 
     conversion = load_conversion(model)
-    images = data or settings.evaluation.data
-    exported: ExportedOnnx | ExportedNir
+    options: dict[str, Any] = {"profile": profile or "portable"} if format == "nir" else {}
+    options |= {"step": step, "timesteps": steps} if format == "onnx" else {}
     with terminal.progress() as progress:
-        if format == "nir":
-            exported = export_nir(
-                conversion,
-                profile=profile or "portable",
-                verify=verify,
-                data=images,
-                reading=reading.resolve(),
-                progress=progress,
-            )
-        else:
-            exported = export_onnx(
-                conversion,
-                step=step,
-                verify=verify,
-                data=images,
-                timesteps=steps,
-                reading=reading.resolve(),
-                progress=progress,
-            )
+        exported = exports[format](
+            conversion,
+            verify=verify,
+            data=data or settings.evaluation.data,
+            reading=reading.resolve(),
+            progress=progress,
+            **options,
+        )
     files = []
     if not exported.mismatch:
         write_atomically(output, exported.data)
         files.append(str(output))
-    terminal.show({**exported.plain(), "files": files}, lambda: _render(exported, files))
-    if exported.mismatch:
-        hint = "nothing was written; please report it with the model"
-        raise VerificationError(f"another engine differs: {exported.mismatch}", place=str(model), hint=hint)
+    if verify:
+        write(completed(conversion, report_file, verifications=exported.verifications()), report_file)
+        files.append(str(report_file))
+    warnings = [finding for finding in conversion.findings if finding.severity == "warning"]
+    plain = {**exported.plain(), "files": files, "findings": [asdict(finding) for finding in warnings]}
+    terminal.show(plain, lambda: _render(exported, warnings, files))
+    check(exported, str(model))
+    if strict:
+        check_warnings(warnings, str(model))
 
 
-def _render(exported: ExportedOnnx | ExportedNir, files: list[str]) -> RenderableType:
+def _render(exported: Exported, warnings: Sequence[Finding], files: Sequence[str]) -> RenderableType:
     from rich.console import Group
 
     from snnc.exporting.nir import ExportedNir
+    from snnc.exporting.onnx import ExportedOnnx
+    from snnc.report.terminal import findings
 
-    shown = _read_elsewhere(exported) if isinstance(exported, ExportedNir) else _run_elsewhere(exported)
-    return Group(*shown, *([f"written: {', '.join(files)} ({len(exported.data):,} bytes)"] if files else []))
+    shown: list[RenderableType] = []
+    if isinstance(exported, ExportedNir):
+        shown += _read_elsewhere(exported)
+    elif isinstance(exported, ExportedOnnx):
+        shown += _run_elsewhere(exported)
+    return Group(*shown, *findings(warnings), f"written: {', '.join(files)}" if files else "nothing was written")
 
 
 def _run_elsewhere(exported: ExportedOnnx) -> Iterator[RenderableType]:

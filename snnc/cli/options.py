@@ -59,6 +59,8 @@ PartFlag = Annotated[
 
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
+Format = Literal["onnx", "nir"]
+
 _BY_LATENCY = {"synchronous": "synchronous", "pipelined": "default"}
 
 

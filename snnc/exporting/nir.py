@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -14,8 +14,11 @@ from snnc.export.nir import NirFile, nir_file
 from snnc.export.nir.frameworks import Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Interpreter
 from snnc.export.nir.verification import OUTPUT_TOLERANCE, TOLERANCE, Match, Network, match
+from snnc.exporting.exported import Exported, exports
 from snnc.exporting.samples import samples
 from snnc.pipeline import Progress, Reading, silent
+from snnc.report.data import Verification
+from snnc.report.escaping import printable
 
 
 @final
@@ -35,14 +38,13 @@ class Foreign:
 
 @final
 @dataclass(frozen=True)
-class ExportedNir:
-    """A file as it is to be written, and how it compares.
+class ExportedNir(Exported):
+    """A NIR file, and how others read it.
 
     ``reference`` runs it with the reset that it states; ``hard_reset`` with a reset to zero, which is what a file costs
     whose neurons are reset by their threshold, where a reader knows no other (None where they are reset to zero).
     """
 
-    data: bytes
     profile: str
     reset: str
     timesteps: int
@@ -51,19 +53,65 @@ class ExportedNir:
     foreign: tuple[Foreign, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        """Return the comparison as plain data."""
         found = asdict(replace(self, data=b""))
-        del found["data"]
+        del found["data"], found["values"]
         tolerance = {"equal_percent": TOLERANCE, "output_error": OUTPUT_TOLERANCE}
         return {**found, "bytes": len(self.data), "tolerance": tolerance, "mismatch": self.mismatch}
 
     @property
     def mismatch(self) -> str:
-        """What is beyond tolerance; "" where nothing is, or nothing was compared."""
         pairs = [("the reference", self.reference), *((f.framework, f.reference) for f in self.foreign)]
         return next((f"{who}: {found.mismatch}" for who, found in pairs if found is not None and found.mismatch), "")
 
+    def verifications(self) -> tuple[Verification, ...]:
+        return tuple(self._verifications())
 
+    def _verifications(self) -> Iterator[Verification]:
+        if self.reference is None:
+            return
+        yield self._verification("reference interpreter", self.reference, self.reference.mismatch)
+        if self.hard_reset is not None:
+            verification = self._verification("the same, with a reset to zero", self.hard_reset, "")
+            yield replace(verification, verdict="noted", remark="as NIR defines it, and not as this file says")
+        for found in self.foreign:
+            name = f"{found.framework} {found.version}"
+            if found.network is None or found.reference is None:
+                remark = f"does not read it: {printable(found.refusal)}"
+                yield Verification("nir", self._variant, name, self.timesteps, 0, "noted", remark=remark)
+                continue
+            verification = self._verification(name, found.network, found.reference.mismatch)
+            if verification.verdict == "passed" and found.network.mismatch:
+                # It does what it always does, which is not what the file says.
+                verification = replace(
+                    verification, verdict="noted", remark="takes neurons otherwise than the file says"
+                )
+            yield verification
+
+    @property
+    def _variant(self) -> str:
+        return f"profile {self.profile}"
+
+    def _verification(self, engine: str, found: Match, mismatch: str) -> Verification:
+        worst = min(found.layers, key=lambda layer: layer.equal, default=None)
+        return Verification(
+            format="nir",
+            variant=self._variant,
+            engine=engine,
+            timesteps=found.timesteps,
+            images=found.images,
+            verdict="failed" if mismatch else "passed",
+            equal=found.equal,
+            worst_layer="" if worst is None else worst.name,
+            worst_equal=None if worst is None else worst.equal,
+            output_error=found.output_error,
+            agreement=found.agreement,
+            accuracy=found.accuracy,
+            accuracy_there=found.accuracy_there,
+            remark=mismatch,
+        )
+
+
+@exports.register("nir")
 def export_nir(
     conversion: Conversion,
     *,
@@ -82,7 +130,7 @@ def export_nir(
     broken data.
     """
     file = nir_file(conversion, profile=profile)
-    exported = ExportedNir(file.data(), profile, "zero" if file.zero else "subtract", file.timesteps)
+    exported = ExportedNir(file.data(), file.layers, profile, "zero" if file.zero else "subtract", file.timesteps)
     batches, labels = samples(conversion, data, reading, "running the file", progress)
     here = Network(conversion.snn, file.layers)
     if not file.zero:

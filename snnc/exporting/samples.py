@@ -11,7 +11,7 @@ from snnc.evaluation import check_labels
 from snnc.pipeline import Loaded, Progress, Reading, opened, preprocessing_of
 
 # So many images are run through every engine unless it is said how many.
-_IMAGES = 64
+IMAGES = 64
 
 
 def samples(
@@ -22,12 +22,12 @@ def samples(
     Raises DataError where the data is broken or a label is none of the network's outputs.
     """
     reading = reading or Reading()
-    reading = replace(reading, limit=reading.limit or _IMAGES)
+    reading = replace(reading, limit=reading.limit or IMAGES)
     shape = conversion.snn.shapes[conversion.snn.inputs[0]]
     if data is None:
         generator = Generator().manual_seed(reading.seed)
-        progress(label, 0, reading.limit or _IMAGES)
-        return [torch.randn(reading.limit or _IMAGES, *shape, generator=generator)], None
+        progress(label, 0, reading.limit or IMAGES)
+        return [torch.randn(reading.limit or IMAGES, *shape, generator=generator)], None
     dataset = opened(data, preprocessing_of(conversion), shape, reading)
     check_labels(dataset, conversion.snn)
     return list(Loaded(dataset, reading, label, progress).batches()), dataset.labels

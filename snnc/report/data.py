@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -158,8 +158,38 @@ class EnergyModel:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """How an exported file, run by another engine, compares with the network: what ``snnc export --verify`` found.
+
+    ``variant`` is what of the format was written. ``equal`` are the spikes that are the same, in percent, and
+    ``worst_equal`` those of the layer with the fewest; ``output_error`` is the relative distance (L2) of the outputs,
+    ``agreement`` the percentage of predictions that are the same, and accuracies are in percent. What was not compared
+    is None. ``verdict`` is "noted" where the file is not to blame: a reader that takes neurons otherwise than the file
+    says, or does not read it, as ``remark`` tells.
+    """
+
+    format: str
+    variant: str
+    engine: str
+    timesteps: int
+    images: int
+    verdict: Literal["passed", "failed", "noted"]
+    equal: float | None = None
+    worst_layer: str = ""
+    worst_equal: float | None = None
+    output_error: float | None = None
+    agreement: float | None = None
+    accuracy: float | None = None
+    accuracy_there: float | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
-    """Everything the report's faces show. ``evaluation`` is None until ``snnc evaluate`` has run."""
+    """Everything the report's faces show.
+
+    ``evaluation`` is None until ``snnc evaluate`` has run; ``verifications`` are of the files exported last.
+    """
 
     summary: Summary
     layers: tuple[Layer, ...]
@@ -167,6 +197,7 @@ class Report:
     passes: tuple[AppliedPass, ...]
     evaluation: Evaluation | None
     provenance: dict[str, Any]
+    verifications: tuple[Verification, ...] = ()
     energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE)
     schema_version: int = SCHEMA_VERSION
 

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from snnc.findings import EXPLANATIONS, Explanation
 from snnc.gates import Gate
 from snnc.intervals import Interval
-from snnc.report.data import AppliedPass, Blame, Report, Row
+from snnc.report.data import AppliedPass, Blame, Report, Row, Verification
 from snnc.report.layers import Layer
 from snnc.run.cost import Energy
 
@@ -244,6 +244,24 @@ def constants(report: Report) -> str:
     return f"{values} ({report.energy_model.source})"
 
 
+def verifications_table(found: Sequence[Verification]) -> Table:
+    """Return how exported files compare, run elsewhere."""
+    columns: list[tuple[Column, Callable[[Verification], Cell | str | None]]] = [
+        (Column("verdict", "verdict"), lambda one: one.verdict),
+        (Column("format", "words"), lambda one: Cell(one.format, one.variant)),
+        (Column("run by", "words"), lambda one: one.engine),
+        (Column("T"), lambda one: str(one.timesteps)),
+        (Column("images"), lambda one: fixed(one.images, 0)),
+        (Column("equal spikes, %"), lambda one: _finely(one.equal)),
+        (Column("in the worst layer, %"), _worst_layer),
+        (Column("output error"), lambda one: None if one.output_error is None else number(one.output_error)),
+        (Column("same predictions, %"), lambda one: _measured(one.agreement, None)),
+        (Column("accuracy there, %"), lambda one: _measured(one.accuracy_there, None)),
+        (Column("remark", "words"), lambda one: one.remark or None),
+    ]
+    return _table("Exported files, run by other programs", columns, found)
+
+
 def passes_table(report: Report) -> Table:
     """Return the passes in the order in which they ran."""
     columns: list[tuple[Column, Callable[[AppliedPass], Cell | str | None]]] = [
@@ -383,6 +401,9 @@ def _missing(report: Report) -> Iterator[tuple[str, Missing]]:
         yield "outputs", Missing("The outputs were not compared on images.", command)
     if measured_energy(report) is None:
         yield "energy", Missing("Spikes were not counted on images.", _EVALUATE)
+    if not report.verifications:
+        what = "No exported file was run by another program and compared."
+        yield "verifications", Missing(what, "snnc export -o FILE.onnx --verify")
 
 
 def _interval(interval: Interval | None, written: Callable[[float], str] = fixed) -> str:
@@ -411,6 +432,15 @@ def _measured(
     if value is None:
         return None
     return Cell(written(value), "" if interval is None else _span(interval, written))
+
+
+def _finely(value: float | None) -> Cell | None:
+    return _measured(value, None, lambda shown: fixed(shown, 4))
+
+
+def _worst_layer(found: Verification) -> Cell | None:
+    worst = _finely(found.worst_equal)
+    return None if worst is None else replace(worst, detail=found.worst_layer)
 
 
 def _varying(row: Row) -> Cell | None:

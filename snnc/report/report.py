@@ -1,7 +1,7 @@
 """The report on a conversion, from what can be measured of it."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from snnc.artifact import fingerprint
 from snnc.conversion import Conversion, latency
 from snnc.errors import DataError
 from snnc.ir import Graph
-from snnc.report.data import AppliedPass, Evaluation, Report, Summary, read
+from snnc.report.data import AppliedPass, Evaluation, Report, Summary, Verification, read
 from snnc.report.findings import find, replaced
 from snnc.report.layers import describe, measure
 from snnc.run.cost import active_steps, cost, energy, synapses
@@ -74,17 +74,30 @@ def stored(conversion: Conversion, path: Path) -> Report:
     return report
 
 
-def completed(conversion: Conversion, path: Path, evaluation: Evaluation) -> Report:
-    """Return the report on a conversion with what was evaluated.
+def completed(
+    conversion: Conversion,
+    path: Path,
+    *,
+    evaluation: Evaluation | None = None,
+    verifications: Sequence[Verification] = (),
+) -> Report:
+    """Return the report on a conversion with what was evaluated, or how exported files compare.
 
-    A report in the file that is on another network, or cannot be read, is left aside, which is a finding.
+    A new verification takes the place of those of the same format and variant. A report in the file that is on another
+    network, or cannot be read, is left aside, which is a finding.
     """
     try:
         report = stored(conversion, path)
     except DataError as error:
         report = _unmeasured(conversion)
         report = dataclasses.replace(report, findings=(*report.findings, replaced(path.name, error.message)))
-    return dataclasses.replace(report, evaluation=evaluation)
+    again = {(found.format, found.variant) for found in verifications}
+    kept = [found for found in report.verifications if (found.format, found.variant) not in again]
+    return dataclasses.replace(
+        report,
+        evaluation=report.evaluation if evaluation is None else evaluation,
+        verifications=(*kept, *verifications),
+    )
 
 
 def _unmeasured(conversion: Conversion) -> Report:

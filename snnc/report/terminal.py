@@ -11,7 +11,7 @@ from snnc.findings import Finding
 from snnc.gates import Gate
 from snnc.intervals import Interval
 from snnc.report import Report, Summary
-from snnc.report.data import Blame, Evaluation, Row
+from snnc.report.data import Blame, Evaluation, Row, Verification
 from snnc.report.layers import Layer
 from snnc.report.sentence import sentence
 from snnc.run.cost import Energy
@@ -40,6 +40,8 @@ def render(report: Report) -> RenderableType:
     shown += ["", _summary(report.summary, report)]
     if report.evaluation is not None:
         shown += ["", render_evaluation(report.evaluation)]
+    if report.verifications:
+        shown += ["", verifications_table(report.verifications)]
     if report.summary.energy is not None:
         shown += ["", _energy_table(report.summary.energy, report), ""]
     return Group(*shown, sentence(report), *findings(report.all_findings))
@@ -61,7 +63,7 @@ def _energy_table(energy: Energy, report: Report) -> RenderableType:
         Column("spikes per neuron and step", lambda row: "never" if row[4] is None else f"{row[4]:.4g}"),
     ]
     constants = ", ".join(
-        f"{name.replace('_', ' ')} {cost:g} pJ" for name, cost in report.energy_model.picojoules.items()
+        f"{name.replace('_', ' ')} {cost:g} pJ" for name, cost in sorted(report.energy_model.picojoules.items())
     )
     told = (
         f"estimates per inference ({constants}; {report.energy_model.source}); in the last column the rate measured, "
@@ -99,6 +101,23 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
         *(part for row in evaluation.rows if row.blame for part in _blamed(row, row.blame)),
         *(f"gate {gate.verdict}: {gate.sentence}" for gate in _shown(evaluation.gates)),
     )
+
+
+def verifications_table(found: Sequence[Verification]) -> Table:
+    """Build the table of exported files, as others run them."""
+    columns: list[Column[Verification]] = [
+        Column("export", lambda one: f"{one.format}, {one.variant}", "left"),
+        Column("run by", lambda one: one.engine, "left"),
+        Column("T", lambda one: str(one.timesteps)),
+        Column("equal spikes %", lambda one: None if one.equal is None else f"{one.equal:.4f}"),
+        Column("worst layer", lambda one: None if one.worst_equal is None else f"{one.worst_equal:.4f}"),
+        Column("output error", lambda one: None if one.output_error is None else f"{one.output_error:.1e}"),
+        Column("same prediction %", lambda one: _measured(one.agreement)),
+        Column("accuracy there %", lambda one: _measured(one.accuracy_there)),
+        Column("verdict", lambda one: one.verdict, "left"),
+        Column("remark", lambda one: one.remark or None, "left"),
+    ]
+    return table(columns, found)
 
 
 def layer_table(layers: Sequence[Layer]) -> Table:

@@ -3,7 +3,7 @@
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from snnc.gates import Gate
-from snnc.report.data import Report
+from snnc.report.data import Report, Verification
 from snnc.report.escaping import printable
 from snnc.report.faces import faces
 from snnc.report.layers import Layer
@@ -11,7 +11,10 @@ from snnc.report.layers import Layer
 
 @faces.register("junit")
 def junit(report: Report) -> str:
-    """Return the gates, then the layers. A gate that is undecided is skipped, with the samples that would do."""
+    """Return the gates, the layers, and how exported files compare elsewhere.
+
+    A gate that is undecided is skipped, with the samples that would do; so is a program that reads a file otherwise.
+    """
     judged = () if report.evaluation is None else report.evaluation.gates
     whole = [gate for gate in judged if not gate.layer]
     suites = Element("testsuites", name="snnc")
@@ -22,6 +25,7 @@ def junit(report: Report) -> str:
         SubElement(case, "system-out").text = printable(_measured(layer))
         layers.append(case)
     _suite(suites, "layers", layers)
+    _suite(suites, "exports", [_exported(found) for found in report.verifications])
     indent(suites)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(suites, encoding="unicode")}\n'
 
@@ -47,6 +51,15 @@ def _case(name: str, group: str, gates: list[Gate]) -> Element:
         if sentences:
             SubElement(case, kind, message=printable("; ".join(sentences)))
             break
+    return case
+
+
+def _exported(found: Verification) -> Element:
+    name = f"{found.format}, {found.variant}, run by {found.engine} at T={found.timesteps}"
+    case = Element("testcase", name=printable(name), classname="snnc.exports")
+    for verdict, kind in (("failed", "failure"), ("noted", "skipped")):
+        if found.verdict == verdict:
+            SubElement(case, kind, message=printable(found.remark))
     return case
 
 

@@ -16,7 +16,7 @@ from snnc.report.sentence import sentence
 _WORST = 5
 _BROKEN = 10
 
-_MARKS = {"passed": "✅", "failed": "❌", "undecided": "❔"}
+_MARKS = {"passed": "✅", "failed": "❌", "undecided": "❔", "noted": "💬"}
 
 
 @faces.register("markdown")
@@ -61,6 +61,10 @@ def _lines(report: Report) -> Iterator[str]:
         yield from (facts.break_even(energy), "")
         yield from _table(facts.energy_table(energy))
         yield from (f"Constants: {escaped(facts.constants(report))}.", "")
+    yield from ("## Exports", "")
+    yield from lacking("verifications")
+    if report.verifications:
+        yield from _table(facts.verifications_table(report.verifications))
     yield from ("## Findings", "")
     yield from _findings(report)
     yield from ("## Provenance", "")
