@@ -21,7 +21,8 @@ from snnc.cli.convert import SUFFIXES
 from snnc.cli.options import Format
 from snnc.conversion import Conversion
 from snnc.errors import ModelError, VerificationError
-from snnc.export.onnx import SpikingFile, match, spiking_file
+from snnc.export.comparison import Match, match
+from snnc.export.onnx import Onnxruntime, SpikingFile, spiking_file
 from snnc.export.onnx.train import train_model
 from snnc.exporting.exported import exports
 from snnc.ir import Graph
@@ -66,6 +67,12 @@ def every(nodes: Iterable[NodeProto]) -> Iterable[NodeProto]:
         yield node
         for attribute in node.attribute:
             yield from every(attribute.g.node)
+
+
+def matched(
+    file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule, x: Tensor, labels: Tensor | None = None
+) -> Match:
+    return match(Onnxruntime(file, data, snn, schedule), snn, schedule, [x], labels)
 
 
 class Host:
@@ -210,7 +217,7 @@ def test_networks_fire_the_same_spikes(
     snn = random_network(len(kinds), activation(*kinds, seed=3))
     file = written(snn, schedule)
     x = normal(3, 3, 8, 8)
-    found = match(file, file.model.SerializeToString(), snn, schedule, [x], None)
+    found = matched(file, file.model.SerializeToString(), snn, schedule, x)
     assert found.mismatch == ""
     assert found.images == 3
     assert [layer.name for layer in found.layers] == list(snn.ops(Neuron))
@@ -270,7 +277,7 @@ def test_outputs_may_be_anywhere_and_names_may_look_like_ours(step: bool, schedu
     snn = net.graph("step", "timesteps", "timesteps/train", "y/mean")
     file = written(snn, schedule, step=step)
     assert [value.name for value in file.model.graph.output][:4] == list(snn.outputs)
-    found = match(file, file.model.SerializeToString(), snn, schedule, [normal(3, *IMAGE)], None)
+    found = matched(file, file.model.SerializeToString(), snn, schedule, normal(3, *IMAGE))
     assert (found.together, found.mismatch) == (100, "")
     if not step:
         x = normal(3, *IMAGE)
@@ -317,7 +324,7 @@ def test_steps_one_after_another_are_the_whole_train(name: str, schedule: Schedu
 def test_networks_fire_the_same_spikes_step_by_step(kind: str, schedule: Schedule) -> None:
     snn = random_network(5, sloped(kind, seed=1))
     file = written(snn, schedule, step=True)
-    found = match(file, file.model.SerializeToString(), snn, schedule, [normal(3, 3, 8, 8)], None)
+    found = matched(file, file.model.SerializeToString(), snn, schedule, normal(3, 3, 8, 8))
     assert found.mismatch == ""
     assert found.together > 99
 
@@ -352,13 +359,13 @@ def tampered(file: SpikingFile, constant: str, change: Callable[[np.ndarray], np
 def test_a_file_that_fires_otherwise_is_noticed(step: bool) -> None:
     snn = exact(neurons["cif"](torch.tensor([0.7])), order_asked=True)
     file = written(snn, Schedule(4), step=step)
-    x = [normal(4, *IMAGE)]
+    x = normal(4, *IMAGE)
     labels = torch.zeros(4, dtype=torch.long)
-    right = match(file, file.model.SerializeToString(), snn, Schedule(4), x, labels)
+    right = matched(file, file.model.SerializeToString(), snn, Schedule(4), x, labels)
     assert right.mismatch == ""
     assert right.accuracy == right.accuracy_there
     data = tampered(file, "asked/threshold", lambda threshold: threshold * np.float32(1.1))
-    wrong = match(file, data, snn, Schedule(4), x, None)
+    wrong = matched(file, data, snn, Schedule(4), x)
     assert "'asked'" in wrong.mismatch
     by_name = {layer.name: layer for layer in wrong.layers}
     # Only the layer that is wrong is blamed, but others suffer.
@@ -368,9 +375,9 @@ def test_a_file_that_fires_otherwise_is_noticed(step: bool) -> None:
     # All outputs are compared, not only the first.
     snn = dataclasses.replace(snn, outputs=("before", "y"))
     file = written(snn, Schedule(4), step=step)
-    assert match(file, file.model.SerializeToString(), snn, Schedule(4), x, None).mismatch == ""
+    assert matched(file, file.model.SerializeToString(), snn, Schedule(4), x).mismatch == ""
     data = tampered(file, "y/shift", lambda shift: shift + np.float32(0.01))
-    assert "outputs" in match(file, data, snn, Schedule(4), x, None).mismatch
+    assert "outputs" in matched(file, data, snn, Schedule(4), x).mismatch
 
 
 def test_a_file_that_does_not_run_is_refused() -> None:
@@ -378,7 +385,7 @@ def test_a_file_that_does_not_run_is_refused() -> None:
     file = written(snn, Schedule(4))
     data = tampered(file, "asked/threshold", lambda threshold: np.array(["text"]))
     with pytest.raises(VerificationError, match="refuses"):
-        match(file, data, snn, Schedule(4), [normal(1, *IMAGE)], None)
+        matched(file, data, snn, Schedule(4), normal(1, *IMAGE))
 
 
 # The command.

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from rich.console import RenderableType
 
+    from snnc.export.comparison import Match
     from snnc.export.nir.verification import Match as NirMatch
-    from snnc.export.onnx import Match
     from snnc.exporting.exported import Exported
     from snnc.exporting.nir import ExportedNir
-    from snnc.exporting.onnx import ExportedOnnx
+    from snnc.exporting.replica import Replica
     from snnc.findings import Finding
 
 _RESETS = {"subtract": "their threshold", "zero": "setting them to zero"}
@@ -136,23 +136,23 @@ def _render(exported: Exported, warnings: Sequence[Finding], files: Sequence[str
     from rich.console import Group
 
     from snnc.exporting.nir import ExportedNir
-    from snnc.exporting.onnx import ExportedOnnx
+    from snnc.exporting.replica import Replica
     from snnc.report.terminal import findings
 
     shown: list[RenderableType] = []
     if isinstance(exported, ExportedNir):
         shown += _read_elsewhere(exported)
-    elif isinstance(exported, ExportedOnnx):
+    elif isinstance(exported, Replica):
         shown += _run_elsewhere(exported)
     return Group(*shown, *findings(warnings), f"written: {', '.join(files)}" if files else "nothing was written")
 
 
-def _run_elsewhere(exported: ExportedOnnx) -> Iterator[RenderableType]:
-    """Show how onnxruntime compares, at every number of time steps."""
-    from snnc.export.onnx.verification import OUTPUT_TOLERANCE, TOLERANCE
+def _run_elsewhere(exported: Replica) -> Iterator[RenderableType]:
+    """Show how the other engine compares, at every number of time steps."""
+    from snnc.export.comparison import OUTPUT_TOLERANCE, TOLERANCE
 
     for found in exported.matches:
-        yield from _compared(found)
+        yield from _compared(exported.engine, found)
     if exported.matches:
         yield (
             "equal: spikes that are the same in both engines, where the layers before fired the same (at least "
@@ -191,9 +191,9 @@ def _read_elsewhere(exported: ExportedNir) -> Iterator[RenderableType]:
         )
 
 
-def _compared(found: Match) -> Iterator[RenderableType]:
+def _compared(engine: str, found: Match) -> Iterator[RenderableType]:
     """Show how both engines compare at one number of time steps."""
-    from snnc.export.onnx.verification import LayerMatch
+    from snnc.export.comparison import LayerMatch
     from snnc.report.terminal import Column, table
 
     columns: list[Column[LayerMatch]] = [
@@ -202,7 +202,7 @@ def _compared(found: Match) -> Iterator[RenderableType]:
         Column("equal %", lambda layer: f"{layer.alone:.4f}"),
         Column("together", lambda layer: f"{layer.together:.4f}"),
     ]
-    yield f"onnxruntime against snnc at T={found.timesteps}, {found.images:,} images"
+    yield f"{engine} against snnc at T={found.timesteps}, {found.images:,} images"
     yield table(columns, found.layers)
     labelled = ""
     if found.accuracy is not None:

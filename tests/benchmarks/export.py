@@ -21,7 +21,8 @@ from snnc import pipeline, recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.export.onnx import match, spiking_file
+from snnc.export.comparison import match
+from snnc.export.onnx import Onnxruntime, spiking_file
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
 from snnc.schedule import Schedule
@@ -78,7 +79,8 @@ def main() -> None:
                 conversion = with_neuron(made, kind, timesteps)
                 file = spiking_file(conversion)
                 data = file.model.SerializeToString(deterministic=True)
-                found = match(file, data, conversion.snn, conversion.schedule, [samples], None)
+                engine = Onnxruntime(file, data, conversion.snn, conversion.schedule)
+                found = match(engine, conversion.snn, conversion.schedule, [samples])
                 session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
                 few = samples[: min(count, TIMED)]
                 feeds = {session.get_inputs()[0].name: few.numpy()}

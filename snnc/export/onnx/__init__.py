@@ -5,6 +5,6 @@ from snnc.export.onnx.lowering import SpikingFile
 from snnc.export.onnx.network import OPSETS, onnx_model
 from snnc.export.onnx.operations import writers
 from snnc.export.onnx.spiking import spiking_file
-from snnc.export.onnx.verification import Match, match
+from snnc.export.onnx.verification import Onnxruntime
 
-__all__ = ["BATCH", "OPSETS", "Match", "SpikingFile", "match", "onnx_model", "spiking_file", "writers"]
+__all__ = ["BATCH", "OPSETS", "Onnxruntime", "SpikingFile", "onnx_model", "spiking_file", "writers"]

@@ -1,10 +1,9 @@
-"""The exported file, run by onnxruntime, against the network, run by snnc: spike for spike."""
+"""The exported file in onnxruntime."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from typing import final
 
 import numpy as np
 import onnxruntime
@@ -15,201 +14,31 @@ from torch import Generator, Tensor
 from snnc.errors import VerificationError
 from snnc.export.onnx.file import BATCH, Array
 from snnc.export.onnx.lowering import SpikingFile
-from snnc.ir import Graph, Input, Node, rewired
-from snnc.neurons import Neuron
-from snnc.neurons.base import mean_signal
+from snnc.ir import Graph
 from snnc.neurons.two_phase_probabilistic import draws
-from snnc.run import chunk_size, predicted, run
-from snnc.run.simulation import channels_last, rechunk
 from snnc.schedule import Schedule
 
-# Fewest equal spikes of a layer, in percent, and the largest relative error of the outputs, from equal input. Sums in
-# another order round differently, and a potential that comes so close to its threshold fires a step earlier or later.
-TOLERANCE = 99.99
-OUTPUT_TOLERANCE = 1e-4
 
-# Values that differ by less than this share of a spike hold the same spikes.
-_SAME = 1e-3
+@final
+class Onnxruntime:
+    """A file in onnxruntime, with the spikes as outputs and the random numbers as inputs besides.
 
-
-@dataclass(frozen=True)
-class LayerMatch:
-    """The spikes of a layer, at every step and of every image, that are the same in both engines, in percent.
-
-    ``alone`` compares what both fire where the layers before fired what they fire in onnxruntime; ``together``, what
-    they fire where every layer is fed by its own engine, so that one spike that comes a step later moves others behind
-    it. Of neurons that gather their input first the file may hold the mean, which says all: their steps are equal or
-    not together.
+    Raises VerificationError where onnxruntime refuses the file, which is given as the bytes that are written.
     """
 
-    name: str
-    neuron: str
-    alone: float
-    together: float
-
-
-@dataclass(frozen=True)
-class Match:
-    """What both engines answer to the same images for the same number of time steps.
-
-    ``alone`` and ``together`` are those of ``LayerMatch``, over the spikes of all layers. So are the relative
-    distances (L2) of the outputs, all of them together: ``readout_error`` from the same spikes, ``output_error`` from
-    the images. ``agreement`` is the percentage of predictions, by the first output, that are the same; accuracies are
-    in percent, and None without labels.
-    """
-
-    timesteps: int
-    images: int
-    layers: tuple[LayerMatch, ...]
-    alone: float
-    together: float
-    readout_error: float
-    output_error: float
-    agreement: float
-    accuracy: float | None
-    accuracy_there: float | None
-
-    @property
-    def mismatch(self) -> str:
-        """What is beyond tolerance: the first such layer, or the outputs; "" where nothing is."""
-        for layer in self.layers:
-            if layer.alone < TOLERANCE:
-                return f"layer {layer.name!r} fires {layer.alone:.3f} % of its spikes"
-        if not self.readout_error <= OUTPUT_TOLERANCE:
-            return f"the outputs differ by {self.readout_error:.1e}"
-        return ""
-
-
-def match(
-    file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule, batches: Iterable[Tensor], labels: Tensor | None
-) -> Match:
-    """Run a file, as the bytes that are written, and the network that it was made from over images ``[N, ...]``.
-
-    Random neurons are given the same random numbers in both. Raises VerificationError where onnxruntime refuses the
-    file.
-    """
-    engine = _Engine(file, data, schedule)
-    fast, relayed = (graph.map_tensors(channels_last) for graph in (snn, _relayed(snn)))
-    (image,) = snn.inputs
-    want = [*snn.outputs, *(name for name in snn.ops(Neuron) if name in engine.spikes)]
-    alone, together = _Comparison(snn, schedule), _Comparison(snn, schedule)
-    answers: list[tuple[_Answer, _Answer, _Answer]] = []
-    for seed, chunk in enumerate(rechunk(batches, chunk_size(snn, schedule))):
-        answer, spikes = engine.answer(chunk, _random_numbers(snn, file, chunk, schedule, seed))
-        images = {image: channels_last(chunk).unsqueeze(0)}
-        found = []
-        for graph, feeds, comparison in (
-            (relayed, {**images, **{_relay(name): train for name, train in spikes.items()}}, alone),
-            (fast, images, together),
-        ):
-            generator = Generator().manual_seed(seed)
-            observe = functools.partial(comparison.see, spikes)
-            signals = run(graph, feeds, want, schedule, observe=observe, generator=generator)
-            found.append(_Answer.of([signals[name][0] for name in snn.outputs]))
-        answers.append((_Answer.of(answer), found[0], found[1]))
-    there, read, here = (_Answer.joined(parts) for parts in zip(*answers, strict=True))
-    return Match(
-        timesteps=schedule.timesteps,
-        images=len(here.predictions),
-        layers=tuple(
-            LayerMatch(name, type(snn.op(name)).__name__, alone.share(name), together.share(name))
-            for name in alone.compared
-        ),
-        alone=alone.share(),
-        together=together.share(),
-        readout_error=_error(there.outputs, read.outputs),
-        output_error=_error(there.outputs, here.outputs),
-        agreement=_percent(here.predictions == there.predictions),
-        accuracy=None if labels is None else _percent(here.predictions == labels),
-        accuracy_there=None if labels is None else _percent(there.predictions == labels),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """All outputs in a row, ``[N, ...]``, and what is predicted by the first of them."""
-
-    outputs: Tensor
-    predictions: Tensor
-
-    @classmethod
-    def of(cls, outputs: Sequence[Tensor]) -> _Answer:
-        return cls(torch.cat([output.flatten(1) for output in outputs], 1), predicted(outputs[0]))
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Answer]) -> _Answer:
-        return cls(torch.cat([part.outputs for part in parts]), torch.cat([part.predictions for part in parts]))
-
-
-class _Comparison:
-    """Spikes counted, and those of them that are equal, by the names of the neurons."""
-
-    def __init__(self, snn: Graph, schedule: Schedule) -> None:
-        self.compared: dict[str, int] = {}
-        self._equal: dict[str, int] = {}
-        self._neurons = snn.ops(Neuron)
-        self._schedule = schedule
-
-    def see(self, spikes: Mapping[str, Tensor], name: str, response: Tensor) -> None:
-        there = spikes[name]
-        here = response if len(there) == len(response) else mean_signal(response, self._schedule)
-        there = there if len(there) == len(here) else mean_signal(there, self._schedule)
-        steps = 1 if len(here) == self._schedule.total else self._schedule.timesteps
-        same = (here - there).abs() <= _SAME * self._neurons[name].threshold / steps
-        self._equal[name] = self._equal.get(name, 0) + int(same.sum())
-        self.compared[name] = self.compared.get(name, 0) + same.numel()
-
-    def share(self, *names: str) -> float:
-        """Return the equal ones of some layers, or of all, in percent."""
-        chosen = names or tuple(self.compared)
-        total = sum(self.compared[name] for name in chosen)
-        return 100 * sum(self._equal[name] for name in chosen) / total if total else 100.0
-
-
-def _relayed(snn: Graph) -> Graph:
-    """Return the network with an input beside every neuron, which those behind it read instead."""
-    names = {name: _relay(name) for name in snn.ops(Neuron)}
-    inputs = [Node(relay, Input(snn.shapes[name]), ()) for name, relay in names.items()]
-    return Graph.of([*inputs, *(rewired(node, names) for node in snn.nodes.values())], snn.outputs)
-
-
-def _relay(name: str) -> str:
-    return f"{name} in onnxruntime"
-
-
-def _error(there: Tensor, here: Tensor) -> float:
-    return float((here - there).double().norm() / here.double().norm().clamp(min=1e-30))
-
-
-def _percent(hits: Tensor) -> float:
-    return 100 * float(hits.double().mean())
-
-
-def _random_numbers(snn: Graph, file: SpikingFile, images: Tensor, schedule: Schedule, seed: int) -> dict[str, Tensor]:
-    """Return what random neurons draw, by its names in the file, in the order in which ``run`` asks for it."""
-    generator = Generator().manual_seed(seed)
-    return {
-        file.draws[name]: torch.stack([*draws((len(images), *snn.shapes[name]), schedule.timesteps, generator)])
-        for name in snn.nodes
-        if name in file.draws
-    }
-
-
-class _Engine:
-    """The file in onnxruntime, with the spikes as outputs and the random numbers as inputs besides."""
-
-    def __init__(self, file: SpikingFile, data: bytes, schedule: Schedule) -> None:
-        self.spikes = {**file.trains, **file.means}
+    def __init__(self, file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule) -> None:
+        self.layers = {**file.trains, **file.means}
+        self._snn = snn
         self._file = file
         self._schedule = schedule
-        model = _opened(ModelProto.FromString(data), file, self.spikes.values())
+        model = _opened(ModelProto.FromString(data), file, self.layers.values())
         self._image = model.graph.input[0].name
         self._answers = [entry.name for entry in file.model.graph.output if entry.name not in file.states.values()]
         self._session = _session(model)
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
 
-    def answer(self, images: Tensor, random: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Return the outputs, means over time, and the spikes, ``[S, N, ...]`` or their mean ``[1, N, ...]``."""
+    def answer(self, images: Tensor, generator: Generator) -> tuple[list[Tensor], dict[str, Tensor]]:
+        random = self._random_numbers(len(images), generator)
         feeds = {name: numbers.numpy() for name, numbers in {self._image: images, **random}.items()}
         if self._file.timesteps:
             feeds[self._file.timesteps] = np.array(self._schedule.timesteps, np.int64)
@@ -222,9 +51,18 @@ class _Engine:
             outputs = [steps[0][name] for name in self._answers]
         spikes = {
             name: np.concatenate([found[value] for found in steps]).reshape(-1, len(images), *steps[0][value].shape[1:])
-            for name, value in self.spikes.items()
+            for name, value in self.layers.items()
         }
         return [*map(torch.from_numpy, outputs)], {name: torch.from_numpy(train) for name, train in spikes.items()}
+
+    def _random_numbers(self, images: int, generator: Generator) -> dict[str, Tensor]:
+        """Return what random neurons draw, by its names in the file, in the order in which ``run`` asks for it."""
+        names = self._file.draws
+        return {
+            names[name]: torch.stack([*draws((images, *self._snn.shapes[name]), self._schedule.timesteps, generator)])
+            for name in self._snn.nodes
+            if name in names
+        }
 
     def _loop(self, feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         """Keep the loop, as a host does, and yield what the file answers at every step, without the states."""

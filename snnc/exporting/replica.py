@@ -1,0 +1,51 @@
+"""Files that fire the very spikes of the network, and how they compare where other engines run them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from snnc.export.comparison import Match
+from snnc.exporting.exported import Exported
+from snnc.report.data import Verification
+
+
+@final
+@dataclass(frozen=True)
+class Replica(Exported):
+    """A file for an engine, and how it compares with the network, once for each number of time steps asked.
+
+    ``variant`` is what of the format was written.
+    """
+
+    format: str
+    variant: str
+    engine: str
+    matches: tuple[Match, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        return {"bytes": len(self.data), "verified": [asdict(found) for found in self.matches]}
+
+    @property
+    def mismatch(self) -> str:
+        return next((f"{m.mismatch} at T={m.timesteps}" for m in self.matches if m.mismatch), "")
+
+    def verifications(self) -> tuple[Verification, ...]:
+        return tuple(map(self._verification, self.matches))
+
+    def _verification(self, found: Match) -> Verification:
+        worst = min(found.layers, key=lambda layer: layer.alone, default=None)
+        return Verification(
+            format=self.format,
+            variant=self.variant,
+            engine=self.engine,
+            timesteps=found.timesteps,
+            images=found.images,
+            verdict="failed" if found.mismatch else "passed",
+            equal=found.alone,
+            worst_layer="" if worst is None else worst.name,
+            worst_equal=None if worst is None else worst.alone,
+            output_error=found.readout_error,
+            agreement=found.agreement,
+            accuracy=found.accuracy,
+            accuracy_there=found.accuracy_there,
+            remark=found.mismatch,
+        )
