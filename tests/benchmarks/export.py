@@ -1,12 +1,14 @@
 """Measure what the exported ONNX files fire in onnxruntime: equal spikes, equal predictions, and the speed.
 
-    python tests/benchmarks/export.py [--quick]
+    python tests/benchmarks/export.py [--quick] [NETWORK ...]
 
 Every network is exported for every neuron, and both engines are run on the same images at T=4 and T=16. ``equal`` is
 the percentage of spikes that are the same where the layers before fired the same, in the worst layer; ``together``
-that of all spikes where each engine runs the whole network; ``ratio`` the time of onnxruntime divided by that of snnc.
+that of all spikes where each engine runs the whole network, and ``same-prediction`` that of the images which are then
+predicted alike; ``ratio`` is the time of onnxruntime divided by that of snnc.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import torch
-from harness import PREPROCESSING, SHARED, arguments, event_frames, finish, model_files, outputs, say
+from harness import PREPROCESSING, SHARED, event_frames, finish, model_files, outputs, say
 from torch import Tensor
 
 from snnc import pipeline, recipe
@@ -49,7 +51,7 @@ def timed(work: Callable[[], object]) -> float:
 def images(name: str, shape: tuple[int, ...], count: int) -> Tensor:
     """Return images of the data that a network was trained for."""
     if not NETWORKS[name]:
-        return event_frames(count)
+        return event_frames()[0][:count]
     dataset = open_dataset(SHARED / NETWORKS[name], PREPROCESSING[name], shape, limit=count)
     return torch.cat(list(dataset.batches()))
 
@@ -62,13 +64,20 @@ def with_neuron(made: Conversion, kind: str, timesteps: int) -> Conversion:
 
 
 def main() -> None:
-    quick = arguments(__doc__ or "").quick
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two images at T=4, to see that it runs")
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
+    given = parser.parse_args()
+    unknown = set(given.networks) - set(NETWORKS)
+    if unknown:
+        parser.error(f"no network {sorted(unknown)[0]!r}; there are: {', '.join(NETWORKS)}")
+    quick = given.quick
     count = 2 if quick else IMAGES
     figures: dict[str, float] = {"images": float(count)}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    for name in NETWORKS:
+    for name in given.networks or NETWORKS:
         path = model_files(name)[0]
         preprocessing = PREPROCESSING.get(name, Preprocessing())
         made, _ = pipeline.convert(path, recipe.load("quick"), preprocessing=preprocessing)
@@ -91,10 +100,15 @@ def main() -> None:
                 key = f"{name}/{kind}/T={timesteps}"
                 figures[f"{key}/equal"] = min(layer.alone for layer in found.layers)
                 figures[f"{key}/together"] = found.together
-                figures[f"{key}/same_predictions"] = found.agreement
-                figures[f"{key}/output_error"] = found.output_error
+                figures[f"{key}/same-prediction"] = found.agreement
+                figures[f"{key}/output-error"] = found.output_error
                 figures[f"{key}/ratio"] = there / here
-                say(f"{key}: {found.alone:.4f} % equal, {found.together:.4f} % together, {there / here:.2f} x snnc")
+                say(
+                    f"{key}: {figures[f'{key}/equal']:.4f} % equal in the worst layer, {found.together:.4f} % together, "
+                    f"{found.agreement:.2f} % of predictions, {there / here:.2f} x snnc"
+                )
+    for total, part in (("worst-equal-spikes", "equal"), ("worst-same-prediction", "same-prediction")):
+        figures[f"onnx/{total}"] = min(value for key, value in figures.items() if key.endswith(f"/{part}"))
     finish(figures)
 
 

@@ -1,6 +1,6 @@
 """Fine-tune on labels, convert, and count what is right on test images.
 
-python tests/benchmarks/finetune.py [--quick] [--steps T] [--epochs N] [SECTION ...]
+python tests/benchmarks/finetune.py [--quick] [--steps T] [--epochs N] [--images N] [SECTION ...]
 
 Sections: tuned, noise, resnet18; the first two where none is named. resnet18 trains the CIFAR variant of that network
 from scratch and wants a GPU: --epochs 1 --quick shows that it runs. The training images are 16,384 of CIFAR-10's
@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the images, or fewer")
     parser.add_argument("--steps", type=int, help="one T only")
     parser.add_argument("--epochs", type=int, help="other than the recipe's")
+    parser.add_argument("--images", type=int, help="so many training images only")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     given = parser.parse_args()
     unknown = set(given.sections) - set(SECTIONS)
@@ -211,6 +212,8 @@ def main() -> None:
     EPOCHS, STEPS = given.epochs, given.steps
     if given.quick:
         READING, JUDGED = Reading(limit=1638), Reading(limit=200)
+    if given.images:
+        READING = Reading(limit=given.images)
     figures: Figures = {}
     for name in given.sections or ("tuned", "noise"):
         figures |= SECTIONS[name]()
