@@ -104,8 +104,9 @@ def main() -> None:
                 figures[f"{key}/output-error"] = found.output_error
                 figures[f"{key}/ratio"] = there / here
                 say(
-                    f"{key}: {figures[f'{key}/equal']:.4f} % equal in the worst layer, {found.together:.4f} % together, "
-                    f"{found.agreement:.2f} % of predictions, {there / here:.2f} x snnc"
+                    f"{key}: {figures[f'{key}/equal']:.4f} % equal in the worst layer, "
+                    f"{found.together:.4f} % together, {found.agreement:.2f} % of predictions, "
+                    f"{there / here:.2f} x snnc"
                 )
     for total, part in (("worst-equal-spikes", "equal"), ("worst-same-prediction", "same-prediction")):
         figures[f"onnx/{total}"] = min(value for key, value in figures.items() if key.endswith(f"/{part}"))
