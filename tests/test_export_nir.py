@@ -468,6 +468,7 @@ def test_the_command_writes_a_file_and_says_how_it_is_read(
     assert cli.main(["export", "--format", "nir", "-o", "m.nir", "--data", str(DIGITS / "test"), "--limit", "8"]) == 0
     shown = capsys.readouterr().out
     assert "with a reset to zero" in shown and "written: m.nir" in shown
+    assert all(name in shown for name in ("Relu ", "Relu_1 ", "Relu_3 "))
     assert (tmp_path / "m.nir").stat().st_size > 1000
     assert cli.main(["export", "--format", "nir", "--step", "-o", "n.nir"]) == 2
     assert cli.main(["export", "--profile", "if", "-o", "n.onnx"]) == 2

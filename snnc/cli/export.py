@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -178,17 +178,39 @@ def _read_elsewhere(exported: ExportedNir) -> Iterator[RenderableType]:
         ),
         Column("output error", lambda row: None if row[1] is None else f"{row[1].output_error:.1e}"),
         Column("same prediction %", lambda row: None if row[1] is None else f"{row[1].agreement:.2f}"),
+        Column("accuracy there %", lambda row: _labelled(row[1] and row[1].accuracy_there)),
+        Column("here", lambda row: _labelled(row[1] and row[1].accuracy)),
     ]
     yield f"NIR, profile {exported.profile}, T={exported.timesteps}; neurons are reset by {_RESETS[exported.reset]}"
     yield table(columns, [row for row in rows if row[1] is not None])
+    read = {name: found for name, found in rows if found is not None}
+    if read:
+        yield _layers(read)
     for found in exported.foreign:
         if found.refusal:
             yield f"{found.framework} {found.version} does not read it: {found.refusal}"
     if exported.hard_reset is not None:
         yield (
             "NIR defines a reset to zero, and this file says that its neurons are reset by their threshold; a reader "
-            "that does not heed that gets the last line of the table (snnc calibrate --reset zero converts for these)"
+            "that does not heed that gets what stands under reset to zero (snnc calibrate --reset zero converts for it)"
         )
+
+
+def _labelled(accuracy: float | None) -> str | None:
+    return None if accuracy is None else f"{accuracy:.2f}"
+
+
+def _layers(read: Mapping[str, NirMatch]) -> RenderableType:
+    """Show the equal spikes of every layer, by reader."""
+    from snnc.report.terminal import Column, table
+
+    def shown(found: NirMatch) -> Callable[[str], str]:
+        equal = {layer.name: layer.equal for layer in found.layers}
+        return lambda name: f"{equal[name]:.4f}"
+
+    columns: list[Column[str]] = [Column("equal spikes %", lambda name: name, "left")]
+    columns += [Column(reader, shown(found)) for reader, found in read.items()]
+    return table(columns, [layer.name for layer in next(iter(read.values())).layers])
 
 
 def _compared(engine: str, found: Match) -> Iterator[RenderableType]:
