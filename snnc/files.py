@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,14 +10,23 @@ from pathlib import Path
 from snnc.errors import DataError
 
 
+# A disk, or a share of it, that is full, and a file that has grown too large for it.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Make a folder that is removed on exit; raises DataError where none can be made or its disk is full."""
     hint = "free some space, or set TMPDIR to a folder on a larger disk"
+    made = ""
     try:
-        with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="snnc-") as made:
+            yield Path(made)
     except OSError as error:
+        # What fails while the folder is there need not be about it.
+        about_it = not made or error.errno in _FULL or str(error.filename or "").startswith(made)
+        if not about_it:
+            raise
         raise DataError(f"cannot keep temporary files: {error.strerror or error}", hint=hint) from None
 
 
