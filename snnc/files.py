@@ -9,7 +9,6 @@ from pathlib import Path
 
 from snnc.errors import DataError
 
-
 # A disk, or a share of it, that is full, and a file that has grown too large for it.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
