@@ -1,3 +1,82 @@
-"""A compiler from trained neural networks to spiking ones."""
+"""A compiler from trained neural networks to spiking ones.
+
+``convert`` and ``calibrate`` make a ``Conversion`` of a trained network, ``evaluate`` measures it, ``save`` writes it
+and ``load`` reads it as a ``SpikingNetwork``, a ``torch.nn.Module``. The commands call these very functions. Whatever
+goes wrong on purpose is an ``SnncError`` with a message, a place and a hint.
+
+    conversion, report = snnc.convert("model.onnx", snnc.recipe.load("synchronous", timesteps=4), data="images")
+    snnc.save(conversion, "model.snn")
+    answer = snnc.load("model.snn")(images)
+
+What they work on are ``Graph``s: immutable, of typed operations. ``snnc.recipe`` reads and makes recipes, the packages
+``snnc.passes`` and ``snnc.neurons`` list what recipes are put together from. All of it is loaded when it is used.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Conversion",
+    "Graph",
+    "Limits",
+    "Preprocessing",
+    "Reading",
+    "SnncError",
+    "SpikingNetwork",
+    "calibrate",
+    "convert",
+    "evaluate",
+    "load",
+    "neurons",
+    "open_dataset",
+    "passes",
+    "recipe",
+    "save",
+]
+
+if TYPE_CHECKING:
+    from snnc import neurons, passes, recipe
+    from snnc.artifact import save_conversion as save
+    from snnc.conversion import Conversion
+    from snnc.data.dataset import open_dataset
+    from snnc.data.preprocessing import Preprocessing
+    from snnc.errors import SnncError
+    from snnc.evaluation import evaluate
+    from snnc.gates import Limits
+    from snnc.ir import Graph
+    from snnc.module import SpikingNetwork, load
+    from snnc.pipeline import Reading, calibrate, convert
+else:
+    from importlib import import_module
+
+    # Where each stands; what is no attribute of another module is a module itself.
+    _PLACES = {
+        "Conversion": ("snnc.conversion", "Conversion"),
+        "Graph": ("snnc.ir", "Graph"),
+        "Limits": ("snnc.gates", "Limits"),
+        "Preprocessing": ("snnc.data.preprocessing", "Preprocessing"),
+        "Reading": ("snnc.pipeline", "Reading"),
+        "SnncError": ("snnc.errors", "SnncError"),
+        "SpikingNetwork": ("snnc.module", "SpikingNetwork"),
+        "calibrate": ("snnc.pipeline", "calibrate"),
+        "convert": ("snnc.pipeline", "convert"),
+        "evaluate": ("snnc.evaluation", "evaluate"),
+        "load": ("snnc.module", "load"),
+        "neurons": ("snnc.neurons", None),
+        "open_dataset": ("snnc.data.dataset", "open_dataset"),
+        "passes": ("snnc.passes", None),
+        "recipe": ("snnc.recipe", None),
+        "save": ("snnc.artifact", "save_conversion"),
+    }
+
+    def __getattr__(name):
+        # Importing snnc loads nothing: most of it needs torch, and `snnc --help` does without.
+        if name not in _PLACES:
+            raise AttributeError(f"module 'snnc' has no attribute {name!r}")
+        module, attribute = _PLACES[name]
+        found = import_module(module)
+        return found if attribute is None else getattr(found, attribute)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

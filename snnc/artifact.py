@@ -55,8 +55,11 @@ class _Provenance:
     versions: dict[str, str]
 
 
-def save_conversion(conversion: Conversion, path: Path) -> None:
-    """Write a conversion; raises DataError where the file cannot be written, and then leaves none behind."""
+def save_conversion(conversion: Conversion, path: str | Path) -> None:
+    """Write a conversion as ``model.snn``; the same conversion makes the same bytes.
+
+    Raises DataError where the file cannot be written, and then leaves none behind.
+    """
     tensors: dict[str, Tensor] = {}
     by_content: dict[tuple[str, torch.dtype, torch.Size], str] = {}
 
@@ -81,7 +84,7 @@ def save_conversion(conversion: Conversion, path: Path) -> None:
         "provenance": dict(conversion.provenance),
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    write_atomically(path, save(tensors, {_HEADER: text}))
+    write_atomically(Path(path), save(tensors, {_HEADER: text}))
 
 
 def fingerprint(conversion: Conversion) -> str:
@@ -97,8 +100,12 @@ def fingerprint(conversion: Conversion) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def load_conversion(path: Path) -> Conversion:
-    """Read a conversion, checking everything; raises ModelError that names what is wrong with the file."""
+def load_conversion(path: str | Path) -> Conversion:
+    """Read a conversion, checking everything.
+
+    Raises DataError where there is no such file, ModelError that names what is wrong with it.
+    """
+    path = Path(path)
     if not path.is_file():
         raise DataError("no such file", place=str(path), hint="make one with: snnc convert model.onnx")
     try:

@@ -38,7 +38,7 @@ _IMAGES = 256
 def evaluate(
     conversion: Conversion,
     *,
-    data: Path,
+    data: str | Path,
     timesteps: Sequence[int] = (),
     sleep: int | None = None,
     repeats: int = 1,
@@ -51,12 +51,17 @@ def evaluate(
 ) -> Evaluation:
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
 
-    Of several outputs the first is judged. ``timesteps``, ``sleep`` and ``preprocessing`` are the conversion's own
-    unless given. What is random (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. On up to
-    ``blamed`` images every layer is charged with its part of the loss, at the conversion's own T or the first. Raises
-    DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these data or
-    this file cannot tell, UsageError on a number of steps that cannot be run, and PreconditionError where the trained
-    network cannot stand in for a layer.
+    The result has a row for each of them (``result.rows``): accuracy where the data has labels, agreement with the
+    trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. ``data`` is a folder of
+    images, with a sub-folder for each class where there are labels, or an array file. Of several outputs the first is
+    judged. ``timesteps``, ``sleep`` and ``preprocessing`` are the conversion's own unless given. What is random
+    (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. On up to ``blamed`` images every layer
+    is charged with its part of the loss, at the conversion's own T or the first. ``result.gates`` says which of the
+    ``limits`` are met.
+
+    Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
+    data or this file cannot tell, UsageError on a number of steps that cannot be run, and PreconditionError where the
+    trained network cannot stand in for a layer.
     """
     schedules = _schedules(conversion, timesteps, sleep)
     if repeats < 1:

@@ -31,8 +31,11 @@ class Op(ABC):
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Return this operation with ``function`` applied to every tensor field."""
-        changed = {name: function(tensor) for name, tensor in self.tensors().items()}
-        return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]
+        return self.with_tensors({name: function(tensor) for name, tensor in self.tensors().items()})
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Return this operation with other tensors in some of its fields."""
+        return dataclasses.replace(self, **tensors) if tensors else self  # type: ignore[type-var]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields that are tensors, by name."""
@@ -65,7 +68,11 @@ class Node:
 @final
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in topological order. ``inputs`` name ``Input`` nodes, ``outputs`` any nodes.
+    """A network: nodes in topological order. ``inputs`` name ``Input`` nodes, ``outputs`` any nodes.
+
+    Nothing in it changes: ``with_ops``, ``without`` and ``map_tensors`` return other graphs, which share what stays.
+    ``graph.ops(kind)`` are the operations of one kind by the name of their node (``snnc.ops.Conv``, ``Neuron``),
+    ``graph.shapes`` the shapes of all values, and ``snnc.run.run`` computes them.
 
     Raises ValueError when a name is missing, used twice or used before it is computed: an invalid graph
     cannot be built.
@@ -89,6 +96,10 @@ class Graph:
             if name not in seen:
                 raise ValueError(f"output {name!r} is not computed")
         object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
+
+    def __reduce__(self) -> tuple[type[Graph], tuple[dict[str, Node], tuple[str, ...]]]:
+        # The view of the nodes that forbids changes can be neither copied nor pickled.
+        return Graph, (dict(self.nodes), self.outputs)
 
     @classmethod
     def of(cls, nodes: Iterable[Node], outputs: Iterable[str]) -> Graph:

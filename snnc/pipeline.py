@@ -26,7 +26,7 @@ from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
 from snnc.ops import QuantizedRelu
 from snnc.passes import Pass
-from snnc.recipe import Recipe, from_plain, options, pass_name
+from snnc.recipe import Recipe, from_plain, load, options, pass_name
 from snnc.report import Report, build
 from snnc.run import run
 from snnc.schedule import Schedule
@@ -65,7 +65,7 @@ class Reading:
     part: Part | None = None
 
 
-def opened(data: Path, preprocessing: Preprocessing, shape: tuple[int, ...], reading: Reading) -> Dataset:
+def opened(data: str | Path, preprocessing: Preprocessing, shape: tuple[int, ...], reading: Reading) -> Dataset:
     """Open data for a network that takes ``shape``, as far as it is to be read."""
     dataset = open_dataset(data, preprocessing, shape, limit=reading.limit, seed=reading.seed)
     return dataset if reading.part is None else dataset.part(reading.part, reading.seed)
@@ -196,21 +196,30 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
 
 
 def convert(
-    model: Path,
-    recipe: Recipe,
+    model: str | Path,
+    recipe: Recipe | None = None,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
     input_shape: tuple[int, ...] | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
 ) -> tuple[Conversion, Report]:
-    """Turn a trained network into a spiking one, calibrated where ``data`` (images or arrays, no labels) is given.
+    """Turn a trained network (ONNX or TorchScript) into a spiking one, and report what that costs layer by layer.
 
-    Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken.
+    The time steps, and what is done in which order, are those of ``recipe``: ``snnc.recipe.load`` reads one that is
+    shipped, or a file; without one it is the default. ``data`` is a folder of images or an array file, labels not
+    needed; without it, thresholds come from what batch normalization states, and ``calibrate`` can follow.
+    ``preprocessing`` is what the network was trained with, and is kept in the conversion. ``input_shape``, of one
+    sample, is only for files that do not say it; ``reading`` says how many images are read, and how; ``progress`` is
+    told what is being done.
+
+    Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken or
+    does not fit, PreconditionError where a pass of the recipe cannot run on this network or without data.
     """
+    trained = read_trained(Path(model), input_shape)
     how = preprocessing or Preprocessing()
-    return _converted(read_trained(model, input_shape), recipe, data, how, reading or Reading(), progress)
+    return _converted(trained, recipe or load("default"), data, how, reading or Reading(), progress)
 
 
 def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Trained:
@@ -221,23 +230,26 @@ def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Tra
 
 def calibrate(
     conversion: Conversion,
-    recipe: Recipe,
+    recipe: Recipe | None = None,
     *,
-    data: Path,
+    data: str | Path,
     preprocessing: Preprocessing | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
 ) -> tuple[Conversion, Report]:
-    """Work out thresholds and corrections again from images, starting at the reference kept in the conversion.
+    """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
 
-    ``preprocessing`` is the conversion's own unless given. Raises ModelError where the reference was stripped.
+    ``data`` is a folder of images or an array file, labels not needed. ``recipe`` and ``preprocessing`` are the
+    conversion's own unless given; ``reading`` and ``progress`` are as for ``convert``.
+
+    Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit.
     """
     if conversion.reference is None:
         hint = "convert the model again without --strip"
         raise ModelError("the file holds no reference network to calibrate against", hint=hint)
     trained = Trained(conversion.reference, conversion.provenance["model"], conversion.imported)
     how = preprocessing or preprocessing_of(conversion)
-    return _converted(trained, recipe, data, how, reading or Reading(), progress)
+    return _converted(trained, recipe or recipe_of(conversion), data, how, reading or Reading(), progress)
 
 
 def recipe_of(conversion: Conversion) -> Recipe:
@@ -264,7 +276,7 @@ def _damaged() -> Iterator[None]:
 def _converted(
     trained: Trained,
     recipe: Recipe,
-    data: Path | None,
+    data: str | Path | None,
     preprocessing: Preprocessing,
     reading: Reading,
     progress: Progress,

@@ -1,4 +1,8 @@
-"""Recipes: YAML -> passes, strictly."""
+"""Recipes: YAML -> passes, strictly.
+
+``load`` reads one that is shipped (``shipped()`` lists them) or a file, and applies what is set on top; a ``Recipe``
+can also be made of passes (see ``snnc.passes``), and ``to_yaml`` writes any of them with all its options spelled out.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

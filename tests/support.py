@@ -13,6 +13,7 @@ from snnc.calibration import Calibration
 from snnc.calibration.gaussian import stated_moments
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, neurons
+from snnc.neurons.temporal_bias import TemporalBias
 from snnc.report.data import Row
 from snnc.run import run
 from snnc.run.cost import Energy
@@ -155,6 +156,44 @@ def spiking(*kinds: str, seed: int = 0) -> Callable[[Network, str], str]:
     return add
 
 
+IMAGE = (4, 7, 6)
+POOL = ops.MaxPool((3, 3), (2, 2), (1, 1, 1, 1), (1, 1))
+
+
+def exact(neuron: Neuron, *, order_asked: bool = False) -> Graph:
+    """A network in which all is done number by number, so that no sum is made in an order of its own.
+
+    The neuron reads spikes that come unevenly; where the order of its own is asked for, others read them.
+    """
+    net = Network(IMAGE)
+    first = net.add(neurons["if"](uniform(0.3, 1, 4, 1, 1, seed=1)), "x", name="before")
+    scaled = net.add(ops.Affine(normal(4, 1, 1, seed=2) * 2, normal(4, 1, 1, seed=3) * 0.3), first)
+    biased = net.add(TemporalBias(normal(3, 4, 1, 1, seed=4) * 0.2), scaled)
+    net.add(neuron, biased, name="asked")
+    net.add(POOL, "asked")
+    if order_asked:
+        net.add(neurons["if"](torch.tensor(0.8)), name="after")
+    net.add(ops.Affine(normal(4, 1, 1, seed=5), normal(4, 1, 1, seed=6)), name="y")
+    return net.graph()
+
+
+def sloped(*kinds: str, seed: int) -> Callable[[Network, str], str]:
+    """Neurons in the place of LeakyReLUs, each behind a bias that changes from step to step."""
+    plain = spiking(*kinds, seed=seed)
+
+    def add(net: Network, value: str) -> str:
+        shape = (net.shapes[value][0], *(1 for _ in net.shapes[value][1:]))
+        value = net.add(TemporalBias(net.random(3, *shape) * 0.1), value)
+        name = plain(net, value)
+        neuron = net.nodes[-1].op
+        assert isinstance(neuron, Neuron)
+        slope = uniform(0.05, 0.4, *shape) if neuron.signed else None
+        net.nodes[-1] = dataclasses.replace(net.nodes[-1], op=dataclasses.replace(neuron, slope=slope))
+        return name
+
+    return add
+
+
 def stepped(neuron: CausalNeuron, currents: Tensor, schedule: Schedule) -> Tensor:
     """The response, by ``step`` alone, to a current for every step of the schedule."""
     state = neuron.initial(currents[0])
@@ -180,7 +219,7 @@ def outputs(graph: Graph, x: Tensor, timesteps: int = 1) -> list[Tensor]:
 
 def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     """One instance of every stateless operation that takes inputs, with the shapes of one sample of its inputs."""
-    image, line = (4, 7, 6), (4, 9)
+    image, line = IMAGE, (4, 9)
     kernel = normal(6, 2, 3, 2, seed=1)
     slope = uniform(0.05, 0.4, 4, 1, 1)
     table: Mapping[str, tuple[Op, tuple[tuple[int, ...], ...]]] = {

@@ -1,6 +1,10 @@
 """The files of examples/digits are what its README says: accurate, small, and free of leaks between their parts."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -103,3 +107,20 @@ def test_the_models_do_not_say_where_they_were_made():
         contents = b"".join(archive.read(name) for name in archive.namelist())
     for data in (contents, (DIGITS / "model.onnx").read_bytes()):
         assert not re.search(rb"site-packages|train\.py|/home/|/Users/", data)
+
+
+def test_the_notebook_plots_the_spikes(tmp_path: Path):
+    folder = shutil.copytree(DIGITS, tmp_path / "digits")
+    own = {"PYTHONPATH": str(DIGITS.parent.parent), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    command = [sys.executable, "-W", "error", "spikes.py"]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **own}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "16 of 16 images are recognized" in done.stdout
+    assert "step by step, the same answer: True" in done.stdout
+    with Image.open(folder / "spikes.png") as picture:
+        drawn = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    # Spikes of both signs, in their colors.
+    for color in ((0x2A, 0x5B, 0xD7), (0xE4, 0x57, 0x2E)):
+        assert (drawn == color).all(1).sum() > 1000

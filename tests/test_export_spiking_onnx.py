@@ -27,20 +27,26 @@ from snnc.export.onnx.train import train_model
 from snnc.exporting.exported import exports
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
-from snnc.neurons.temporal_bias import TemporalBias
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.report.data import read
 from snnc.run import run
 from snnc.run.probe import permuted
 from snnc.schedule import Schedule
-from tests.support import Network, neuron_instances, normal, random_network, spiking, uniform
+from tests.support import (
+    IMAGE,
+    Network,
+    exact,
+    neuron_instances,
+    normal,
+    random_network,
+    sloped,
+    spiking,
+)
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PREPROCESSING = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
-IMAGE = (4, 7, 6)
 TIMESTEPS = (1, 2, 4, 7)
 SCHEDULES = (Schedule(4), Schedule(4, 2, 3))
-POOL = ops.MaxPool((3, 3), (2, 2), (1, 1, 1, 1), (1, 1))
 
 
 def identifier(schedule: Schedule) -> str:
@@ -147,40 +153,6 @@ def assert_equal(found: dict[str, Tensor], wanted: dict[str, Tensor], schedule: 
         else:
             mean = response[schedule.rehearsal :].sum(0, keepdim=True) / schedule.timesteps
             torch.testing.assert_close(found[name], mean, rtol=1e-6, atol=1e-6)
-
-
-def exact(neuron: Neuron, *, order_asked: bool = False) -> Graph:
-    """A network in which all is done number by number, so that no sum is made in an order of its own.
-
-    The neuron reads spikes that come unevenly; where the order of its own is asked for, others read them.
-    """
-    net = Network(IMAGE)
-    first = net.add(neurons["if"](uniform(0.3, 1, 4, 1, 1, seed=1)), "x", name="before")
-    scaled = net.add(ops.Affine(normal(4, 1, 1, seed=2) * 2, normal(4, 1, 1, seed=3) * 0.3), first)
-    biased = net.add(TemporalBias(normal(3, 4, 1, 1, seed=4) * 0.2), scaled)
-    net.add(neuron, biased, name="asked")
-    net.add(POOL, "asked")
-    if order_asked:
-        net.add(neurons["if"](torch.tensor(0.8)), name="after")
-    net.add(ops.Affine(normal(4, 1, 1, seed=5), normal(4, 1, 1, seed=6)), name="y")
-    return net.graph()
-
-
-def sloped(*kinds: str, seed: int) -> Callable[[Network, str], str]:
-    """Neurons in the place of LeakyReLUs, each behind a bias that changes from step to step."""
-    plain = spiking(*kinds, seed=seed)
-
-    def add(net: Network, value: str) -> str:
-        shape = (net.shapes[value][0], *(1 for _ in net.shapes[value][1:]))
-        value = net.add(TemporalBias(net.random(3, *shape) * 0.1), value)
-        name = plain(net, value)
-        neuron = net.nodes[-1].op
-        assert isinstance(neuron, Neuron)
-        slope = uniform(0.05, 0.4, *shape) if neuron.signed else None
-        net.nodes[-1] = dataclasses.replace(net.nodes[-1], op=dataclasses.replace(neuron, slope=slope))
-        return name
-
-    return add
 
 
 # Whole trains.

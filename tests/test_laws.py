@@ -1,5 +1,6 @@
 """The laws of spiking neurons and of their execution, over every registered member."""
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -620,6 +621,54 @@ def test_a_burst_answers_beyond_its_threshold(per: str, burst: int, timesteps: i
 def test_a_burst_has_a_spike(burst: int) -> None:
     with pytest.raises(ValueError, match="from 1 to"):
         Burst(torch.tensor([1.0]), burst=burst)
+
+
+# What a response says about spikes.
+
+
+def slopes(neuron: Neuron) -> list[Neuron]:
+    """The neuron with slopes of all kinds in its channels: none, gentle, steep, falling and mirroring."""
+    per_channel = torch.tensor([0.0, 0.3, 2.0, -0.5]).view(4, 1, 1), torch.tensor([-1.0])
+    return [dataclasses.replace(neuron, slope=slope) for slope in per_channel] if neuron.signed else []
+
+
+@pytest.mark.parametrize("schedule", [Schedule(1), Schedule(7), Schedule(5, 3), Schedule(4, 3, 2)], ids=str)
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", neuron_instances())
+def test_signed_numbers_of_spikes_tell_the_response(name: str, precision: torch.dtype, schedule: Schedule) -> None:
+    given = neuron_instances()[name]
+    for neuron in (given, *slopes(given)):
+        neuron = neuron.map_tensors(lambda tensor: tensor.to(precision))
+        currents = (normal(schedule.total, 16, 4, 7, 6) * 1.5 + 0.2).to(precision)
+        response = neuron.respond(currents, schedule)
+        numbers = neuron.fired(response, schedule)
+        assert torch.equal(numbers, numbers.round())
+        assert numbers.abs().max() == (neuron.burst if isinstance(neuron, Burst) else 1)
+        # None is lost, none is made up, and both signs are told apart.
+        assert torch.equal(numbers != 0, response != 0)
+        assert torch.equal(numbers.abs().sum(0), neuron.spikes(response, schedule))
+        count = numbers[schedule.rehearsal :].sum(0)
+        mean = mean_signal(response, schedule)[0]
+        torch.testing.assert_close(neuron.value(count, schedule.timesteps), mean)
+        if neuron.slope is None:
+            torch.testing.assert_close(numbers * neuron.threshold, response)
+
+
+@pytest.mark.parametrize("sloped", [False, True])
+@pytest.mark.parametrize("name", [name for name in CAUSAL if neurons[name].signed])
+def test_signed_numbers_of_spikes_are_those_that_a_neuron_counts(name: str, sloped: bool) -> None:
+    neuron = neurons[name](uniform(0.3, 2, 4, 1, 1))
+    if sloped:
+        neuron = dataclasses.replace(neuron, slope=torch.tensor([0.3, 0.01, 2.0, -0.5]).view(4, 1, 1))
+    assert isinstance(neuron, CausalNeuron)
+    currents, state = normal(60, 16, 4, 7, 6) + 0.1, neuron.initial(normal(16, 4, 7, 6))
+    response = neuron.respond(currents, Schedule(60))
+    numbers = neuron.fired(response, Schedule(60))
+    for t, x in enumerate(currents, 1):
+        state, _ = neuron.step(state, x)
+        assert torch.equal(numbers[:t].sum(0), state.spikes)
+    assert state.spikes.max() > 10
+    assert state.spikes.min() < -5 or not sloped
 
 
 # Stateless operations over time.

@@ -149,7 +149,7 @@ class Dataset:
 
 
 def open_dataset(
-    path: Path,
+    path: str | Path,
     preprocessing: Preprocessing,
     sample_shape: tuple[int, ...],
     *,
@@ -158,12 +158,14 @@ def open_dataset(
 ) -> Dataset:
     """Open a folder of images or an array file (.npy, .npz) for a network that takes ``sample_shape``.
 
+    ``batches(size)`` of the result are float tensors ``[N, *sample_shape]``, preprocessed, and ``labels`` is ``[len]``.
     ``limit`` keeps so many samples, spread evenly: the data is cut into ``limit`` equal stretches, and ``seed`` draws
     one sample from each, because a fixed step would pick a single class from data that cycles through its classes.
     Raises DataError where the data is missing, broken or does not fit, UsageError where ``limit`` is below 1.
     """
     if limit is not None:
         _require_positive("limit", limit)
+    path = Path(path)
     if not path.exists():
         raise DataError("no such file or folder", place=str(path), hint="check --data")
     transform = Transform(preprocessing, sample_shape)

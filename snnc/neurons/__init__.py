@@ -1,4 +1,22 @@
-"""Spiking neurons, one file each."""
+"""Spiking neurons, one file each, which opens with its recurrence and its paper.
+
+``neurons`` maps the names that recipes use to the classes. A neuron is a whole layer of them: an operation of a graph,
+without hidden state.
+
+    from snnc.neurons import neurons
+    from snnc.schedule import Schedule
+
+    sorted(neurons)                                            # the names of all there are
+    layer = neurons["cif"](threshold=torch.tensor(0.5))
+    response = layer.respond(currents, Schedule(4, sleep=1))   # currents [5, N, ...] to spikes times their values
+    numbers = layer.fired(response, Schedule(4, sleep=1))      # signed numbers of spikes
+    state = layer.initial(current)                             # a CausalNeuron can also be run step by step
+    state, values = layer.step(state, current)
+
+An ``OrderFreeNeuron`` gathers its whole input before it fires, and has no step. The layers of a converted network are
+``conversion.snn.ops(Neuron)``. To add one, put a file in this package with a class that is registered
+(``@neurons.register("name")``) and has one of the two as its base: see ``snnc.neurons.base``.
+"""
 
 from snnc.neurons.base import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 

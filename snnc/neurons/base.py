@@ -80,6 +80,33 @@ class Neuron(Timed):
             return response.count_nonzero(0).to(response.dtype)
         return (response[0] * schedule.timesteps / self.threshold).round_()
 
+    def fired(self, response: Tensor, schedule: Schedule) -> Tensor:
+        """Return how many spikes were fired at every step, ``[schedule.total, N, ...]``, as signed numbers.
+
+        ``response`` is that of all steps. ``value`` of the sum since the end of the rehearsal is the mean output.
+        Spikes that weigh nothing (with a slope of 0) cannot be seen, and do not count.
+        """
+        numbers = torch.empty_like(response)
+        count = torch.zeros_like(response[0])
+        for t, values in enumerate(response):
+            if t == schedule.rehearsal:
+                count = torch.zeros_like(count)
+            numbers[t] = self.fired_next(count, values)
+            count = count + numbers[t]
+        return numbers
+
+    def fired_next(self, count: Tensor, response: Tensor) -> Tensor:
+        """Return the signed numbers of spikes at one step, from its response and the count since the last start.
+
+        With a slope, where a spike carries what it changes of the value of the count, that is one spike at most.
+        """
+        if self.slope is None:
+            return (response / self.threshold).round_()
+        value = self.value(count)
+        up, down = (self.value(count + one) - value for one in (1, -1))
+        sign = torch.where((response - up).abs() <= (response - down).abs(), 1.0, -1.0)
+        return sign.to(response.dtype).mul_(response != 0)
+
     def value(self, count: Tensor, timesteps: int = 1) -> Tensor:
         """Return the mean of ``count`` spikes over the steps: the threshold each, negative ones times the slope."""
         if self.slope is not None:

@@ -35,7 +35,7 @@ class TemporalBias(Timed):
             raise ValueError("a temporal bias must be finite")
 
     def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
-        steps = torch.cat([torch.arange(schedule.rehearsal), torch.arange(schedule.timesteps)])
+        steps = torch.cat([torch.arange(n, device=currents.device) for n in (schedule.rehearsal, schedule.timesteps)])
         shift = self.shift[steps.clamp(max=len(self.shift) - 1)]
         ones = (1,) * (currents.ndim - self.shift.ndim)
         lit = currents[: schedule.lit] + shift.reshape(len(steps), *ones, *shift.shape[1:])
@@ -45,3 +45,7 @@ class TemporalBias(Timed):
         if not len(asleep):
             asleep = torch.zeros_like(currents).expand(schedule.sleep, *currents.shape[1:])
         return torch.cat([lit, asleep])
+
+    def shift_at(self, step: int) -> Tensor:
+        """Return what is added at a step with the image on, counted from 0 and from the last start."""
+        return self.shift[min(step, len(self.shift) - 1)]

@@ -61,13 +61,16 @@ class TwoPhaseProbabilistic(OrderFreeNeuron):
         charge *= sign
         # Random numbers lie in [0, 1): clipping the probability would change nothing.
         for left, draw in zip(range(timesteps, 0, -1), draws(charge.shape, timesteps, generator), strict=True):
-            spikes = torch.lt(draw, charge / left, out=torch.empty_like(charge))
+            spikes = torch.lt(draw.to(charge.device), charge / left, out=torch.empty_like(charge))
             charge -= spikes
             yield spikes * sign
 
 
 def draws(shape: Sequence[int], timesteps: int, generator: Generator | None) -> Iterator[Tensor]:
-    """Yield the random numbers, in [0, 1), that decide on the spikes of a layer ``[N, ...]``, step by step."""
+    """Yield the random numbers, in [0, 1), that decide on the spikes of a layer ``[N, ...]``, step by step.
+
+    They are drawn on the CPU, so that they are the same on every device.
+    """
     generator = seeded(generator)
     for _ in range(timesteps):
         yield torch.rand(tuple(shape), generator=generator, dtype=torch.float32)

@@ -30,7 +30,7 @@ class _Permuted(Neuron):
         train = self.neuron.respond(currents, schedule, generator)
         awake = train[schedule.rehearsal : schedule.lit]
         order = torch.rand(awake.shape, generator=generator, dtype=torch.float32).argsort(0)
-        train[schedule.rehearsal : schedule.lit] = awake.gather(0, order)
+        train[schedule.rehearsal : schedule.lit] = awake.gather(0, order.to(awake.device))
         return train
 
     def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:

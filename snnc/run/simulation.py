@@ -165,7 +165,7 @@ def _lift(op: Op, inputs: list[Tensor], schedule: Schedule) -> Tensor:
         raise ValueError("the input of the network was not fed")
     if all(len(signal) == 1 for signal in inputs):
         return op(*(signal[0] for signal in inputs)).unsqueeze(0)
-    signals = [_stretched(signal, schedule) for signal in inputs]
+    signals = [stretched(signal, schedule) for signal in inputs]
     if not op.linear:
         parts = (slice(0, schedule.rehearsal), slice(schedule.rehearsal, None))
         awake = (schedule.rehearsal, schedule.timesteps)
@@ -205,7 +205,7 @@ def _temporal_difference(op: Op, inputs: list[Tensor], awake: int) -> Tensor:
     return torch.stack(outputs)
 
 
-def _stretched(signal: Tensor, schedule: Schedule) -> Tensor:
+def stretched(signal: Tensor, schedule: Schedule) -> Tensor:
     """Return a signal with all its steps: a constant one is on as long as the image is."""
     if len(signal) == schedule.total:
         return signal

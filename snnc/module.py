@@ -1,0 +1,232 @@
+"""A spiking network as a ``torch.nn.Module``: whole trains, or one time step at a time, on any device."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, final
+
+import torch
+from torch import Generator, Tensor
+
+from snnc.artifact import load_conversion
+from snnc.conversion import Conversion
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, UsageError
+from snnc.ir import Graph
+from snnc.neurons import Neuron
+from snnc.neurons.base import mean_signal
+from snnc.pipeline import preprocessing_of
+from snnc.run import Signals, run, steps
+from snnc.run.simulation import channels_last, stretched
+from snnc.schedule import Schedule, check_steps
+
+# One tensor, or one for each output of a network that has several.
+Answer = Tensor | tuple[Tensor, ...]
+
+
+def load(path: str | Path) -> "SpikingNetwork":
+    """Read ``model.snn`` as a module, on the CPU.
+
+    Raises DataError where there is no such file, ModelError that names what is wrong with it.
+    """
+    return SpikingNetwork(load_conversion(path))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What a network does over time for images ``[N, ...]``.
+
+    ``output`` is the mean of the output over time, ``[N, ...]``, which is the network's answer; ``signal`` is the
+    output at every step, ``[steps, N, ...]``; both are tuples where there are several outputs. ``spikes`` holds, by
+    the name of the layer, the signed number of spikes of every neuron at every step, ``[steps, N, ...]``. Steps are
+    those of rehearsal, then those awake, then those asleep; the first do not count in the mean.
+    """
+
+    output: Answer
+    signal: Answer
+    spikes: Mapping[str, Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NetworkState:
+    """A run that has come to some step. No step writes to it: the next one makes another.
+
+    ``spikes`` holds, by the name of the layer, the signed number of spikes of every neuron at the last step,
+    ``[N, ...]``, and ``counts`` the sums of these (a rehearsal is not counted in, once it has ended).
+    """
+
+    schedule: Schedule
+    images: int
+    memory: steps.State
+    spikes: Mapping[str, Tensor]
+    counts: Mapping[str, Tensor]
+
+    @property
+    def taken(self) -> int:
+        """How many steps have been taken, of ``schedule.total``."""
+        return self.memory.taken
+
+
+@final
+class SpikingNetwork(torch.nn.Module):
+    """A spiking network that was converted from a trained one; ``snnc.load`` reads one from its file.
+
+        network = snnc.load("model.snn").to("cuda")
+        answer = network(images)
+
+    Images are float tensors ``[N, *input_shape]``, preprocessed as ``preprocessing`` says (``snnc.open_dataset`` does
+    that), of the precision and on the device of the network. All of them run at once: memory is the limit.
+
+    ``layers`` are the names of the layers of neurons, ``schedule`` says how many steps the network was made for, and
+    ``conversion`` is what it came from: graphs, findings, provenance. The tensors of the graph are buffers, copies of
+    those in ``conversion``, named ``NODE:FIELD``, so that ``to``, ``double`` and ``state_dict`` work; there are no
+    parameters and no gradients. To train, see ``snnc finetune``.
+    """
+
+    def __init__(self, conversion: Conversion) -> None:
+        super().__init__()
+        snn = conversion.snn
+        self.conversion = conversion
+        self.schedule: Schedule = conversion.schedule
+        self.preprocessing: Preprocessing = preprocessing_of(conversion)
+        self.layers = tuple(snn.ops(Neuron))
+        (self._input,) = snn.inputs
+        self.input_shape = snn.shapes[self._input]
+        for name, node in snn.nodes.items():
+            for field, tensor in node.op.tensors().items():
+                self.register_buffer(f"{name}:{field}", channels_last(tensor).clone())
+        self._graph: Graph = snn
+        _bind(self)
+        self.register_load_state_dict_post_hook(_bind)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, timesteps: int | None = None, generator: Generator | None = None) -> Answer:
+        """Return the mean of the output over time, ``[N, ...]``; a tuple where the network has several outputs.
+
+        ``timesteps`` are the schedule's unless given. What neurons draw at random is drawn from ``generator``, on the
+        CPU; without one every call draws the same. Raises DataError where the images do not fit the network,
+        UsageError for steps that cannot be run.
+        """
+        outputs = self._graph.outputs
+        found = run(self._graph, self._feeds(images), outputs, self._schedule(timesteps), generator=_checked(generator))
+        return _answer([found[name][0] for name in outputs])
+
+    @torch.no_grad()
+    def respond(self, images: Tensor, timesteps: int | None = None, generator: Generator | None = None) -> Response:
+        """Return the output and the spikes of every neuron at every step; arguments and errors are those of a call.
+
+        The mean output is that of a call, up to rounding.
+        """
+        schedule, neurons = self._schedule(timesteps), self._graph.ops(Neuron)
+        spikes: dict[str, Tensor] = {}
+
+        def observe(name: str, response: Tensor) -> None:
+            spikes[name] = neurons[name].fired(response, schedule)
+
+        found = run(
+            self._graph,
+            self._feeds(images),
+            self._graph.outputs,
+            schedule,
+            step_by_step=True,
+            observe=observe,
+            generator=_checked(generator),
+        )
+        trains = [found[name] for name in self._graph.outputs]
+        means = [mean_signal(train, schedule)[0] for train in trains]
+        return Response(_answer(means), _answer([stretched(train, schedule) for train in trains]), spikes)
+
+    @torch.no_grad()
+    def start(self, images: Tensor, timesteps: int | None = None) -> NetworkState:
+        """Return the state before the first step, for as many images.
+
+        Raises ModelError where a neuron gathers its whole input before it fires (recipes that are not synchronous),
+        otherwise the errors of a call.
+        """
+        schedule = self._schedule(timesteps)
+        memory = steps.start(self._graph, self._fitting(images))
+        blank = {name: images.new_zeros(len(images), *self._graph.shapes[name]) for name in self.layers}
+        return NetworkState(schedule, len(images), memory, blank, blank)
+
+    @torch.no_grad()
+    def step(self, state: NetworkState, images: Tensor) -> tuple[NetworkState, Answer]:
+        """Take one time step: (state, images) to (next state, output of this step, ``[N, ...]``).
+
+        The images may be others at every step (frames of events); asleep, they are off. From the end of the rehearsal
+        on, the outputs add up to ``schedule.timesteps`` times the answer. Raises UsageError when all steps have been
+        taken, DataError where the images do not fit the network or the state.
+        """
+        schedule = state.schedule
+        if state.taken == schedule.total:
+            hint = "start again, for more steps with start(images, timesteps=...)"
+            raise UsageError(f"all {schedule.total} time steps have been taken", hint=hint)
+        if len(self._fitting(images)) != state.images:
+            hint = "start again for another number of images"
+            raise DataError(f"{len(images)} images for a run of {state.images}", hint=hint)
+        memory, signals = steps.step(self._graph, schedule, state.memory, channels_last(images))
+        spikes: Signals = {}
+        counts: Signals = {}
+        for name, neuron in self._graph.ops(Neuron).items():
+            before = torch.zeros_like(signals[name]) if state.taken == schedule.rehearsal else state.counts[name]
+            spikes[name] = neuron.fired_next(before, signals[name])
+            counts[name] = before + spikes[name]
+        output = _answer([signals[name] for name in self._graph.outputs])
+        return NetworkState(schedule, state.images, memory, spikes, counts), output
+
+    def extra_repr(self) -> str:
+        """Return what ``print`` says of the network."""
+        neurons = sum(torch.Size(self.conversion.snn.shapes[name]).numel() for name in self.layers)
+        kinds = sorted({type(neuron).__name__ for neuron in self.conversion.snn.ops(Neuron).values()})
+        return f"input_shape={self.input_shape}, {neurons} neurons ({', '.join(kinds)}), {self.schedule}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        _bind(self)
+        return self
+
+    def _schedule(self, timesteps: int | None) -> Schedule:
+        if timesteps is None:
+            return self.schedule
+        check_steps(timesteps, self.schedule.sleep, self.schedule.rehearsal)
+        return replace(self.schedule, timesteps=timesteps)
+
+    def _feeds(self, images: Tensor) -> Signals:
+        return {self._input: channels_last(self._fitting(images)).unsqueeze(0)}
+
+    def _fitting(self, images: Tensor) -> Tensor:
+        """Return the images, or raise DataError where they are not such as the network takes."""
+        if tuple(images.shape[1:]) != self.input_shape or not images.ndim:
+            wanted = ", ".join(["N", *map(str, self.input_shape)])
+            hint = "read them with snnc.open_dataset(path, network.preprocessing, network.input_shape)"
+            if tuple(images.shape) == self.input_shape:
+                hint = "of one image make a batch: image.unsqueeze(0)"
+            raise DataError(f"images {[*images.shape]} for a network that takes [{wanted}]", hint=hint)
+        like = next(self.buffers(), torch.empty(0))
+        if (images.dtype, images.device) != (like.dtype, like.device):
+            found, own = (f"{x.dtype} on {x.device}" for x in (images, like))
+            hint = f'images.to("{like.device}", {like.dtype}), once they are preprocessed'
+            raise DataError(f"the images are {found}, the network is {own}", hint=hint)
+        return images
+
+
+def _bind(network: SpikingNetwork, *_: Any) -> None:
+    """Make the graph that is run from the buffers as they are now."""
+    buffers = dict(network.named_buffers(remove_duplicate=False))
+    snn = network.conversion.snn
+    ops = {}
+    for name, node in snn.nodes.items():
+        ops[name] = node.op.with_tensors({field: buffers[f"{name}:{field}"] for field in node.op.tensors()})
+    network._graph = snn.with_ops(ops)
+
+
+def _checked(generator: Generator | None) -> Generator | None:
+    if generator is not None and generator.device.type != "cpu":
+        hint = "give torch.Generator(): what is drawn is then the same on every device"
+        raise UsageError(f"a generator on {generator.device}", place="generator", hint=hint)
+    return generator
+
+
+def _answer(outputs: list[Tensor]) -> Answer:
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -1,0 +1,110 @@
+"""Run a spiking network one time step at a time: state in, state out, no reset.
+
+Every step does what ``run`` (see ``snnc.run.simulation``) does at that step, from what the steps before have left: the
+memories of the neurons, and of the operations that are lifted by temporal differences. The input may be another at
+every step. The number of the step is known before anything is computed, and nothing depends on what is in a tensor but
+other tensors: a step can be traced.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from snnc.errors import ModelError
+from snnc.ir import Graph, Input, Op
+from snnc.neurons import CausalNeuron
+from snnc.neurons.base import Timed
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.run.simulation import Signals, channels_last
+from snnc.schedule import Schedule
+
+# What one node remembers: tensors, and counts of steps.
+Memory = tuple[Any, ...]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a network remembers after ``taken`` steps, by node, in tensors of its own that no step writes to."""
+
+    taken: int
+    memories: Mapping[str, Memory]
+
+
+class _Difference(NamedTuple):
+    """The sums of what came in since the last start, and what has been put out for it in all."""
+
+    sums: tuple[Tensor, ...]
+    answered: Tensor
+
+
+def start(graph: Graph, images: Tensor) -> State:
+    """Return the state before the first step, for as many images, of that precision and on that device.
+
+    Raises ModelError that names the node of a neuron that gathers its whole input before it fires.
+    """
+
+    def blank(name: str) -> Tensor:
+        return channels_last(images.new_zeros(len(images), *graph.shapes[name]))
+
+    memories: dict[str, Memory] = {}
+    for name, node in graph.nodes.items():
+        if isinstance(node.op, CausalNeuron):
+            memories[name] = node.op.initial(blank(name))
+        elif isinstance(node.op, Timed) and not isinstance(node.op, TemporalBias):
+            kind = type(node.op).__name__
+            hint = "convert with a causal neuron (recipe synchronous), or run whole trains"
+            raise ModelError(f"{kind} has no time step: it gathers its whole input first", place=name, hint=hint)
+        elif not node.op.linear:
+            memories[name] = _Difference(tuple(map(blank, node.inputs)), blank(name))
+    return State(0, memories)
+
+
+def step(graph: Graph, schedule: Schedule, state: State, images: Tensor) -> tuple[State, Signals]:
+    """Take one time step: (state, images ``[N, ...]``) to (next state, what every node puts out at this step).
+
+    Images are off in sleep, whatever is given. All steps from the end of the rehearsal on count: the sum of an output
+    over them, divided by ``schedule.timesteps``, is what the network answers.
+    """
+    rehearsing, lit = state.taken < schedule.rehearsal, state.taken < schedule.lit
+    since = state.taken if rehearsing else state.taken - schedule.rehearsal
+    awake = since + 1 if rehearsing else min(since + 1, schedule.timesteps)
+    again = state.taken == schedule.rehearsal > 0
+    memories: dict[str, Memory] = {}
+    signals: Signals = {}
+    for name, node in graph.nodes.items():
+        op, inputs, memory = node.op, [signals[value] for value in node.inputs], state.memories.get(name, ())
+        if isinstance(op, Input):
+            signals[name] = images if lit else torch.zeros_like(images)
+        elif isinstance(op, CausalNeuron):
+            before = op.rehearsed(memory, inputs[0]) if again else memory
+            memories[name], signals[name] = op.step(before, inputs[0], lit)
+        elif isinstance(op, TemporalBias):
+            signals[name] = inputs[0] + op.shift_at(since) if lit else inputs[0]
+        elif op.linear:
+            signals[name] = op(*inputs) if lit else op(*inputs) - _constant(op, inputs)
+        else:
+            before = _forgotten(memory) if again else memory
+            memories[name], signals[name] = _advanced(op, before, inputs, awake)
+    return State(state.taken + 1, memories), signals
+
+
+def _constant(op: Op, inputs: list[Tensor]) -> Tensor:
+    """Return what an affine operation answers to nothing, for one sample."""
+    return op(*(torch.zeros_like(x[:1]) for x in inputs))
+
+
+def _advanced(op: Op, memory: Memory, inputs: list[Tensor], awake: int) -> tuple[_Difference, Tensor]:
+    """Return what the temporal difference of an operation remembers after a step, and what it puts out."""
+    before, answered = memory
+    sums = tuple(total + x for total, x in zip(before, inputs, strict=True))
+    answer = op(*(total / awake for total in sums)) * awake
+    return _Difference(sums, answer), answer - answered
+
+
+def _forgotten(memory: Memory) -> _Difference:
+    sums, answered = memory
+    return _Difference(tuple(map(torch.zeros_like, sums)), torch.zeros_like(answered))

@@ -1,0 +1,351 @@
+"""A spiking network as a module of torch: on any device, in one go or step by step, what ``run`` does."""
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from snnc import ops
+from snnc.artifact import save_conversion
+from snnc.conversion import Conversion
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, ModelError, UsageError
+from snnc.ir import Graph
+from snnc.module import Answer, NetworkState, Response, SpikingNetwork, load
+from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
+from snnc.run import run
+from snnc.run.probe import permuted
+from snnc.run.simulation import channels_last
+from snnc.schedule import Schedule
+from tests.other_device import ELSEWHERE, MixedDevicesError, here, other_device
+from tests.support import IMAGE, Network, exact, neuron_instances, normal, operations, random_network, sloped, spiking
+
+CAUSAL = tuple(name for name, kind in neurons.items() if issubclass(kind, CausalNeuron))
+PREPROCESSING = {"mean": [0.31], "channels": "gray"}
+# Neurons that rehearse do so, and all sleep.
+SCHEDULE = Schedule(3, 2, 2)
+
+
+def conversion(snn: Graph, schedule: Schedule = SCHEDULE) -> Conversion:
+    provenance = {
+        "model": {"file": "m.onnx", "sha256": "0" * 64},
+        "recipe": {},
+        "calibration": None,
+        "versions": {"snnc": "0", "torch": "0"},
+    }
+    return Conversion(None, snn, schedule, (), (), (), PREPROCESSING, provenance)
+
+
+def network(*kinds: str, seed: int = 1, schedule: Schedule = SCHEDULE) -> SpikingNetwork:
+    return SpikingNetwork(conversion(random_network(seed, sloped(*kinds, seed=seed)), schedule))
+
+
+def only(answer: Answer) -> Tensor:
+    assert isinstance(answer, Tensor)
+    return answer
+
+
+def walked(module: SpikingNetwork, images: Tensor) -> list[tuple[NetworkState, Tensor]]:
+    """The state after every step, and the output of the step."""
+    state, found = module.start(images), []
+    for _ in range(state.schedule.total):
+        state, output = module.step(state, images)
+        found.append((state, only(output)))
+    return found
+
+
+# What it computes.
+
+
+@pytest.mark.parametrize("kinds", [tuple(neurons), *((kind,) for kind in neurons)], ids="+".join)
+def test_a_file_is_read_as_a_module_that_does_what_the_network_does(kinds: tuple[str, ...], tmp_path: Path) -> None:
+    snn = random_network(2, sloped(*kinds, seed=2))
+    save_conversion(conversion(snn), tmp_path / "model.snn")
+    module = load(str(tmp_path / "model.snn"))
+    assert module.layers == tuple(name for name, op in snn.nodes.items() if isinstance(op.op, tuple(neurons.values())))
+    assert module.schedule == module.conversion.schedule == SCHEDULE
+    assert module.preprocessing == Preprocessing(mean=(0.31,), channels="gray")
+    assert module.input_shape == (3, 8, 8)
+    assert str(SCHEDULE) in repr(module)
+    images = normal(4, 3, 8, 8)
+    for timesteps in (None, 1, 6):
+        schedule = Schedule(timesteps or SCHEDULE.timesteps, SCHEDULE.sleep, SCHEDULE.rehearsal)
+        fast = {"x": channels_last(images).unsqueeze(0)}
+        wanted = run(snn.map_tensors(channels_last), fast, snn.outputs, schedule)[snn.outputs[0]][0]
+        assert torch.equal(module(images, timesteps), wanted)
+        response = module.respond(images, timesteps)
+        torch.testing.assert_close(response.output, wanted)
+        train = only(response.signal)
+        assert train.shape == (schedule.total, *wanted.shape)
+        torch.testing.assert_close(train[schedule.rehearsal :].sum(0) / schedule.timesteps, wanted)
+        assert tuple(response.spikes) == module.layers
+        for name, spikes in response.spikes.items():
+            assert spikes.shape == (schedule.total, 4, *snn.shapes[name])
+            assert torch.equal(spikes, spikes.round())
+    assert any(spikes.any() for spikes in response.spikes.values())
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, Schedule(4), Schedule(4, 1)], ids=str)
+@pytest.mark.parametrize("kinds", [CAUSAL, *((kind,) for kind in CAUSAL)], ids="+".join)
+def test_step_by_step_it_fires_the_same_spikes(kinds: tuple[str, ...], schedule: Schedule) -> None:
+    module, images = network(*kinds, schedule=schedule).double(), normal(2, 3, 8, 8).double()
+    response = module.respond(images)
+    steps = walked(module, images)
+    assert steps[-1][0].taken == schedule.total
+    for name, spikes in response.spikes.items():
+        assert torch.equal(torch.stack([state.spikes[name] for state, _ in steps]), spikes)
+        assert torch.equal(steps[-1][0].counts[name], spikes[schedule.rehearsal :].sum(0))
+    train = torch.stack([output for _, output in steps])
+    torch.testing.assert_close(train, response.signal)
+    torch.testing.assert_close(train[schedule.rehearsal :].sum(0) / schedule.timesteps, module(images))
+
+
+def test_other_images_at_every_step_are_other_frames() -> None:
+    module = network("cif", schedule=Schedule(3))
+    first, second = normal(2, 3, 8, 8), normal(2, 3, 8, 8, seed=1)
+    state = module.start(first)
+    same, _ = module.step(module.step(state, first)[0], first)
+    other, _ = module.step(module.step(state, first)[0], second)
+    assert any(not torch.equal(same.spikes[name], other.spikes[name]) for name in module.layers)
+    # A state can be gone on from twice, and is the same afterwards.
+    assert state.taken == 0
+    assert not any(count.any() for count in state.counts.values())
+
+
+def test_several_outputs_are_a_tuple() -> None:
+    net = Network((3, 8, 8))
+    fired = net.add(neurons["if"](torch.tensor(0.5)), net.conv("x", 4))
+    net.add(ops.Mean((2, 3)), fired, name="y")
+    module, images = SpikingNetwork(conversion(net.graph("y", fired))), normal(2, 3, 8, 8)
+    means, response = module(images), module.respond(images)
+    _, output = module.step(module.start(images), images)
+    assert isinstance(means, tuple) and isinstance(response.output, tuple) and isinstance(output, tuple)
+    for found in (means, response.output, output):
+        assert [part.shape for part in found] == [(2, 4, 1, 1), (2, 4, 8, 8)]
+    assert [part.shape for part in response.signal] == [(7, 2, 4, 1, 1), (7, 2, 4, 8, 8)]
+
+
+def test_an_output_that_is_the_same_at_every_step_has_them_all() -> None:
+    net = Network((3, 8, 8))
+    net.conv("x", 4, name="y")
+    module, images = SpikingNetwork(conversion(net.graph())), normal(2, 3, 8, 8)
+    train = only(module.respond(images).signal)
+    assert torch.equal(train[: SCHEDULE.lit], module(images).expand(SCHEDULE.lit, -1, -1, -1, -1))
+    assert train.shape[0] == SCHEDULE.total
+    assert not train[SCHEDULE.lit :].any()
+
+
+def test_what_is_random_is_drawn_from_the_generator() -> None:
+    module = SpikingNetwork(conversion(random_network(3, spiking("two-phase-probabilistic")), Schedule(4)))
+    images, shared = normal(8, 3, 8, 8), torch.get_rng_state()
+    drawn = [module(images, generator=Generator().manual_seed(seed)) for seed in (0, 1, 1)]
+    assert torch.equal(drawn[0], module(images))
+    assert torch.equal(drawn[1], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(torch.get_rng_state(), shared)
+
+
+# What it is.
+
+
+def test_it_is_a_module_whose_tensors_are_its_own() -> None:
+    module, images = network(*neurons), normal(2, 3, 8, 8)
+    before = module(images)
+    given = [tensor.clone() for node in module.conversion.snn.nodes.values() for tensor in node.op.tensors().values()]
+    kept = module.state_dict()
+    assert len(kept) == len(given)
+    assert not list(module.parameters())
+    saved = {name: tensor.clone() for name, tensor in kept.items()}
+    for tensor in kept.values():
+        tensor.mul_(0.5)
+    assert not torch.equal(module(images), before), "its buffers are not what is run"
+    module.load_state_dict(saved)
+    assert torch.equal(module(images), before)
+    module.load_state_dict({name: tensor * 0.5 for name, tensor in saved.items()}, assign=True)
+    assert not torch.equal(module(images), before), "what was assigned is not run"
+    after = [tensor for node in module.conversion.snn.nodes.values() for tensor in node.op.tensors().values()]
+    assert all(map(torch.equal, given, after))
+
+
+def test_it_can_be_copied_and_sent() -> None:
+    module, images = network(*neurons), normal(2, 3, 8, 8)
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    for other in (copy.deepcopy(module), torch.load(file, weights_only=False)):
+        assert torch.equal(other(images), module(images))
+        for tensor in other.state_dict().values():
+            tensor.mul_(0.5)
+        assert not torch.equal(other(images), module(images))
+
+
+def test_it_takes_another_precision() -> None:
+    module, images = network(*CAUSAL), normal(2, 3, 8, 8)
+    single = module(images)
+    assert module.double() is module
+    assert module(images.double()).dtype == torch.float64
+    torch.testing.assert_close(module.float()(images), single, rtol=0, atol=0)
+    nested = torch.nn.Sequential(module, torch.nn.Flatten()).double()
+    assert nested(images.double()).dtype == torch.float64
+
+
+def test_there_are_no_gradients() -> None:
+    module, images = network(*CAUSAL), normal(2, 3, 8, 8).requires_grad_()
+    assert not module(images).requires_grad
+    assert not only(module.respond(images).output).requires_grad
+    state, output = module.step(module.start(images), images)
+    assert not only(output).requires_grad
+    assert not any(spikes.requires_grad for spikes in state.spikes.values())
+
+
+# What does not fit.
+
+
+@pytest.mark.parametrize(
+    ("images", "message", "hint"),
+    [
+        (normal(2, 3, 8, 9), r"images \[2, 3, 8, 9\] for a network that takes \[N, 3, 8, 8\]", "open_dataset"),
+        (normal(3, 8, 8), r"images \[3, 8, 8\] for", "unsqueeze"),
+        (torch.tensor(1.0), r"images \[\] for", "open_dataset"),
+        (normal(2, 3, 8, 8).double(), "the images are torch.float64 on cpu, the network is torch.float32", ".to("),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "the images are torch.uint8", "preprocessed"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(images: Tensor, message: str, hint: str) -> None:
+    module = network("if")
+    state = module.start(normal(2, 3, 8, 8))
+    for use in (module, module.respond, module.start, lambda images: module.step(state, images)):
+        with pytest.raises(DataError, match=message) as caught:
+            use(images)
+        assert hint in caught.value.hint
+
+
+def test_steps_that_cannot_be_taken_are_refused() -> None:
+    module, images = network("if", schedule=Schedule(2)), normal(2, 3, 8, 8)
+    for use in (module, module.respond, module.start):
+        with pytest.raises(UsageError, match="0 time steps @ timesteps"):
+            use(images, 0)
+    state = module.start(images, timesteps=1)
+    with pytest.raises(DataError, match="1 images for a run of 2"):
+        module.step(state, images[:1])
+    state, _ = module.step(state, images)
+    with pytest.raises(UsageError, match="all 1 time steps have been taken") as caught:
+        module.step(state, images)
+    assert "timesteps" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name, kind in neurons.items() if issubclass(kind, OrderFreeNeuron)])
+def test_a_network_that_gathers_first_runs_whole_trains_only(name: str) -> None:
+    module, images = SpikingNetwork(conversion(exact(neurons[name](torch.tensor(0.7))))), normal(2, *IMAGE)
+    assert len(module.respond(images).spikes) == 2
+    with pytest.raises(ModelError, match="asked") as caught:
+        module.start(images)
+    assert "whole trains" in caught.value.hint
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load(tmp_path / "model.snn")
+    (tmp_path / "model.snn").write_bytes(b"no")
+    with pytest.raises(ModelError, match="not a complete"):
+        load(str(tmp_path / "model.snn"))
+
+
+# On another device.
+
+
+def there(value: object) -> object:
+    """What came out on the other device, brought here."""
+    if isinstance(value, Response):
+        return [here(only(value.output)), here(only(value.signal)), *map(here, value.spikes.values())]
+    if isinstance(value, NetworkState):
+        return [here(part) for found in (value.spikes, value.counts) for part in found.values()]
+    return here(only(value))  # type: ignore[arg-type]
+
+
+def assert_the_same_elsewhere(snn: Graph, images: Tensor) -> None:
+    """Equal, number for number, because it is the CPU that computes on the other device as well."""
+    module = SpikingNetwork(conversion(snn))
+    causal = all(isinstance(op, CausalNeuron) for op in snn.ops(tuple(neurons.values())).values())
+    wanted = module(images), module.respond(images)
+    steps = walked(module, images) if causal else []
+    with other_device():
+        away = images.to(ELSEWHERE)
+        with pytest.raises(DataError, match=r"on meta, the network is torch\.float32 on cpu"):
+            module(away)
+        assert module.to(ELSEWHERE) is module
+        with pytest.raises(DataError, match=r"on cpu, the network is torch\.float32 on meta"):
+            module(images)
+        assert torch.equal(there(module(away)), wanted[0])
+        found = there(module.respond(away))
+        assert all(map(torch.equal, found, [wanted[1].output, wanted[1].signal, *wanted[1].spikes.values()]))
+        for (state, output), (kept, right) in zip(walked(module, away) if causal else [], steps, strict=True):
+            assert torch.equal(there(output), right)
+            assert all(map(torch.equal, there(state), [*kept.spikes.values(), *kept.counts.values()]))
+        assert torch.equal(module.to("cpu")(images), wanted[0])
+    assert any(spikes.any() for spikes in wanted[1].spikes.values())
+
+
+@pytest.mark.parametrize("name", neuron_instances())
+def test_every_neuron_does_the_same_on_another_device(name: str) -> None:
+    assert_the_same_elsewhere(exact(neuron_instances()[name], order_asked=True), normal(3, *IMAGE))
+    assert_the_same_elsewhere(exact(neuron_instances()[name]), normal(3, *IMAGE))
+
+
+@pytest.mark.parametrize("name", operations())
+def test_every_operation_does_the_same_on_another_device(name: str) -> None:
+    op, shapes = operations()[name]
+    net = Network(shapes[0])
+    net.add(neurons["cif"](torch.tensor(0.5)), "x", name="fired")
+    for number, shape in enumerate(shapes):
+        net.add(ops.Slice(1, 0, shape[0]), "fired", name=f"part_{number}")
+    net.add(op, *(f"part_{number}" for number in range(len(shapes))), name="asked")
+    net.add(neurons["if"](torch.tensor(0.5)), "asked")
+    net.add(ops.Affine(torch.tensor(2.0), torch.tensor(0.1)))
+    assert_the_same_elsewhere(net.graph(), normal(3, *shapes[0]) + 0.3)
+
+
+@pytest.mark.parametrize("kinds", [tuple(neurons), CAUSAL], ids="+".join)
+def test_random_networks_do_the_same_on_another_device(kinds: tuple[str, ...]) -> None:
+    for seed in range(2):
+        assert_the_same_elsewhere(random_network(seed, sloped(*kinds, seed=seed), norms=True), normal(2, 3, 8, 8))
+
+
+def test_the_permutation_probe_does_the_same_on_another_device() -> None:
+    snn = permuted(random_network(4, spiking(*CAUSAL, seed=4)))
+    x = normal(2, 3, 8, 8).unsqueeze(0)
+    wanted = run(snn, {"x": x}, snn.outputs, SCHEDULE)[snn.outputs[0]]
+    with other_device():
+        away = snn.map_tensors(lambda tensor: tensor.to(ELSEWHERE))
+        assert torch.equal(here(run(away, {"x": x.to(ELSEWHERE)}, snn.outputs, SCHEDULE)[snn.outputs[0]]), wanted)
+
+
+def test_another_device_is_one() -> None:
+    """That the laws above can fail: tensors of two devices do not mix, wherever they meet."""
+    near = torch.ones(2, 3)
+    with other_device():
+        far = near.to(ELSEWHERE)
+        assert far.device == ELSEWHERE
+        assert torch.zeros(2, device=far.device).device == ELSEWHERE
+        for mixed in (
+            lambda: far + near,
+            lambda: far * torch.tensor(2.0),
+            lambda: torch.lt(near, far, out=torch.empty_like(far)),
+            lambda: far[torch.tensor([0])],
+            lambda: far.gather(0, torch.zeros(1, 3, dtype=torch.int64)),
+            lambda: torch.cat([near, far]),
+        ):
+            with pytest.raises(MixedDevicesError):
+                mixed()
+        far[0].add_(2)
+        assert torch.equal(far.to("cpu"), torch.tensor([[3.0] * 3, [1.0] * 3]))
+        module = SpikingNetwork(conversion(exact(neurons["if"](torch.tensor(0.7)))))
+        with pytest.raises(UsageError, match="a generator on"):
+            module(normal(1, *IMAGE), generator=_ElsewhereGenerator())
+
+
+class _ElsewhereGenerator(Generator):
+    device = ELSEWHERE

@@ -1,0 +1,132 @@
+"""The public API: every name is there, says what it is, and is what the commands use."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import snnc
+from snnc import artifact, cli, evaluation, pipeline
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import UsageError
+from snnc.recipe import load
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "examples" / "digits"
+
+
+def test_what_is_asked_for_is_there() -> None:
+    wanted = {"convert", "calibrate", "evaluate", "load", "save", "Graph", "passes", "neurons", "recipe"}
+    assert wanted <= set(snnc.__all__) <= set(dir(snnc))
+    with pytest.raises(AttributeError, match="module 'snnc' has no attribute 'converted'"):
+        snnc.converted  # noqa: B018 - asking is the test
+
+
+@pytest.mark.parametrize("name", snnc.__all__)
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    found = getattr(snnc, name)
+    # A dataclass without a docstring gets its signature.
+    assert len(found.__doc__ or "") > 40 and not found.__doc__.startswith(f"{name}(")
+
+
+def test_names_mean_the_same_to_types_and_at_run_time() -> None:
+    tree = ast.parse((ROOT / "snnc" / "__init__.py").read_text(encoding="utf-8"))
+    typed: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("snnc"):
+            for alias in node.names:
+                if node.module == "snnc":
+                    typed[alias.name] = import_module(f"snnc.{alias.name}")
+                else:
+                    typed[alias.asname or alias.name] = getattr(import_module(node.module), alias.name)
+    assert sorted(typed) == snnc.__all__
+    assert all(getattr(snnc, name) is value for name, value in typed.items())
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    code = "import sys, snnc; dir(snnc); print([m for m in sys.modules if m == 'torch' or m.startswith('snnc.')])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("public") / "model.snn"
+    conversion, _ = snnc.convert(str(DIGITS / "model.onnx"), load("quick", timesteps=2))
+    snnc.save(conversion, str(path))
+    return path
+
+
+MODEL, DATA = str(DIGITS / "model.onnx"), ("--data", str(DIGITS / "calibration"))
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "attribute", "arguments"),
+    [
+        ("convert", pipeline, "convert", ("convert", MODEL)),
+        ("calibrate", pipeline, "calibrate", ("calibrate", "model.snn", *DATA)),
+        ("evaluate", evaluation, "evaluate", ("evaluate", "model.snn", *DATA)),
+        ("save", artifact, "save_conversion", ("convert", MODEL, "--recipe", "quick", "-o", "other.snn")),
+    ],
+)
+def test_commands_call_the_public_functions(
+    name: str,
+    module: Any,
+    attribute: str,
+    arguments: tuple[str, ...],
+    converted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert getattr(snnc, name) is getattr(module, attribute)
+
+    def called(*_: object, **__: object) -> None:
+        raise UsageError(f"{name} was called", hint="")
+
+    monkeypatch.setattr(module, attribute, called)
+    monkeypatch.chdir(converted.parent)
+    assert cli.main([*arguments, "-q"]) == UsageError.exit_code
+    assert f"{name} was called" in capsys.readouterr().err
+
+
+def test_recipe_and_preprocessing_have_defaults(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*given: Any) -> Any:
+        raise InterruptedError(given)
+
+    monkeypatch.setattr(pipeline, "_converted", stop)
+    with pytest.raises(InterruptedError) as caught:
+        snnc.convert(DIGITS / "model.onnx", data="images")
+    _, recipe, data, preprocessing, *_ = caught.value.args[0]
+    assert (recipe, data, preprocessing) == (load("default"), "images", Preprocessing())
+    with pytest.raises(InterruptedError) as caught:
+        snnc.calibrate(snnc.load(converted).conversion, data="images")
+    _, recipe, data, preprocessing, *_ = caught.value.args[0]
+    assert (recipe, data, preprocessing) == (load("quick", timesteps=2), "images", Preprocessing())
+
+
+def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From Python")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    monkeypatch.chdir(shutil.copytree(DIGITS, tmp_path / "digits"))
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["images"].shape == (64, 1, 8, 8)
+    assert names["answer"].shape == names["output"].shape == (64, 10)
+    assert (names["answer"].argmax(1) == names["test"].labels[:64]).float().mean() > 0.9
+    assert [row.timesteps for row in names["rows"]] == [2, 4, 8]
+    assert names["state"].taken == names["network"].schedule.total
+    for layer, spikes in names["response"].spikes.items():
+        assert spikes.shape[:2] == (names["network"].schedule.total, 64)
+        assert (names["state"].spikes[layer] == spikes[-1]).all()
+    printed = capsys.readouterr().out
+    assert all(layer in printed for layer in names["network"].layers)
+    for registry in (snnc.passes.passes, snnc.neurons.neurons):
+        assert all(name in printed for name in registry)
