@@ -46,7 +46,7 @@ RESERVED = {
     "matplotlib": ("report/plots.py",),
     "nir": ("export/nir/",),
     "nirtorch": ("export/nir/",),
-    "safetensors": ("artifact.py",),
+    "safetensors": ("artifact.py", "export/vectors.py"),
     "pydantic": ("validation.py", "artifact.py", "report/data.py"),
     "yaml": ("validation.py", "recipe.py", "cli/", "project.py"),
 }

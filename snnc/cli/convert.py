@@ -27,7 +27,7 @@ from snnc.cli.outcome import Beside, deliver, report_beside
 from snnc.cli.preview import refuse, show_plan
 
 # A trained network in ONNX often stands beside the .snn file under its name.
-SUFFIXES = {"onnx": ".spiking.onnx", "nir": ".nir"}
+SUFFIXES = {"onnx": ".spiking.onnx", "nir": ".nir", "torch": ".pt2"}
 
 
 @commands.register("convert")

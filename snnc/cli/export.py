@@ -40,7 +40,8 @@ def export(
         Format,
         typer.Option(
             help="onnx: standard operations only, which plain onnxruntime runs. nir: the neuromorphic interchange "
-            "format, for networks that it can say (recipe nir); needs snnc[nir]."
+            "format, for networks that it can say (recipe nir); needs snnc[nir]. torch: a program of torch.export "
+            "(.pt2), which torch alone runs for the time steps it was converted for."
         ),
     ] = "onnx",
     profile: Annotated[
@@ -56,20 +57,29 @@ def export(
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Run the file in onnxruntime, or in all NIR frameworks installed; compare spike for spike."
+            "--verify",
+            help="Run the file in onnxruntime, torch, or all NIR frameworks installed; compare spike for spike.",
         ),
     ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="With --verify: a folder of images or an array file, best with labels; 64 of them are used unless "
-            "--limit says otherwise. Default: evaluation: data: in snnc.yaml, else noise.",
+            help="For --verify and --vectors: a folder of images or an array file, best with labels; --verify uses 64 "
+            "of them unless --limit says otherwise. Default: evaluation: data: in snnc.yaml, else noise.",
         ),
     ] = None,
     timesteps: Annotated[
         str | None,
         typer.Option(metavar="T,T,...", help="With --verify: time steps. Default: what it was converted for."),
+    ] = None,
+    vectors: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Also write what goes in, what every layer fires and what comes out, of N images, to check others by: "
+            "FILE.vectors.safetensors.",
+        ),
     ] = None,
     report_file: ReportFile = None,
     strict: Strict = False,
@@ -91,16 +101,18 @@ def export(
         ("--step", step, "--format onnx" if format != "onnx" else ""),
         ("--profile", profile is not None, "--format nir" if format != "nir" else ""),
         ("--report", report_file is not None, "--verify" if not verify else ""),
-        ("--data", data is not None, "--verify" if not verify and format == "onnx" else ""),
+        ("--data", data is not None, "--verify" if not verify and vectors is None and format != "nir" else ""),
     ):
         if given and needs:
             raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
     report_file = report_file or report_beside(model)
-    check_outputs([output, *([report_file] if verify else [])], model)
+    vectors_file = output.with_name(f"{output.stem}.vectors.safetensors")
+    check_outputs([output, *([report_file] if verify else []), *([vectors_file] if vectors is not None else [])], model)
 
     from snnc.artifact import load_conversion
     from snnc.exporting.converted import check
     from snnc.exporting.exported import exports
+    from snnc.exporting.vectors import vectors as conformance_vectors
     from snnc.files import write_atomically
     from snnc.report import completed
     from snnc.report.data import write
@@ -108,19 +120,17 @@ def export(
     conversion = load_conversion(model)
     options: dict[str, Any] = {"profile": profile or "portable"} if format == "nir" else {}
     options |= {"step": step, "timesteps": steps} if format == "onnx" else {}
+    images: dict[str, Any] = {"data": data or settings.evaluation.data, "reading": reading.resolve()}
     with terminal.progress() as progress:
-        exported = exports[format](
-            conversion,
-            verify=verify,
-            data=data or settings.evaluation.data,
-            reading=reading.resolve(),
-            progress=progress,
-            **options,
-        )
+        exported = exports[format](conversion, verify=verify, progress=progress, **images, **options)
+        written = {output: exported.data}
+        if vectors is not None:
+            written[vectors_file] = conformance_vectors(conversion, exported, vectors, progress=progress, **images)
     files = []
     if not exported.mismatch:
-        write_atomically(output, exported.data)
-        files.append(str(output))
+        for path, content in written.items():
+            write_atomically(path, content)
+            files.append(str(path))
     if verify:
         write(completed(conversion, report_file, verifications=exported.verifications()), report_file)
         files.append(str(report_file))

@@ -59,7 +59,7 @@ PartFlag = Annotated[
 
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
-Format = Literal["onnx", "nir"]
+Format = Literal["onnx", "nir", "torch"]
 
 _BY_LATENCY = {"synchronous": "synchronous", "pipelined": "default"}
 

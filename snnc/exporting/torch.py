@@ -1,0 +1,39 @@
+"""Export a converted network as a program of torch, and see that it fires the same spikes."""
+
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+from snnc.conversion import Conversion
+from snnc.export.comparison import match
+from snnc.export.torch import TorchProgram, torch_file
+from snnc.exporting.exported import exports
+from snnc.exporting.replica import Replica
+from snnc.exporting.samples import samples
+from snnc.neurons import Neuron
+from snnc.pipeline import Progress, Reading, silent
+
+
+@exports.register("torch")
+def export_torch(
+    conversion: Conversion,
+    *,
+    verify: bool = False,
+    data: Path | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> Replica:
+    """Write a conversion as a program that torch alone runs, for the time steps of the conversion.
+
+    ``verify`` runs it in torch, on 64 images of ``data`` or as many as ``reading`` says, or on noise without data.
+    Raises ModelError for neurons that draw at random, and DataError for broken data.
+    """
+    snn, schedule = conversion.snn, conversion.schedule
+    layers = {name: name for name in snn.ops(Neuron)}
+    engine = f"torch {metadata.version('torch')}"
+    exported = Replica(torch_file(conversion), layers, "torch", "whole trains", engine)
+    if not verify:
+        return exported
+    batches, labels = samples(conversion, data, reading, f"verifying at T={schedule.timesteps}", progress)
+    program = TorchProgram(exported.data, snn, schedule)
+    return replace(exported, matches=(match(program, snn, schedule, batches, labels),))

@@ -1,0 +1,101 @@
+"""Spiking networks as programs of torch: what is loaded fires what was converted, for any number of images."""
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnc import cli
+from snnc.errors import ModelError
+from snnc.export.comparison import match
+from snnc.export.torch import METADATA, TorchProgram, torch_file
+from snnc.neurons import CausalNeuron, Neuron, neurons
+from snnc.report.data import read
+from snnc.run import run
+from snnc.schedule import Schedule
+from tests.support import IMAGE, exact, normal, random_network, spiking
+from tests.test_export_spiking_onnx import conversion
+
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+REPEATABLE = [name for name, kind in neurons.items() if not kind.random]
+
+
+def test_there_are_neurons_to_write() -> None:
+    assert any(issubclass(neurons[name], CausalNeuron) for name in REPEATABLE)
+    assert len(REPEATABLE) < len(neurons)
+
+
+@pytest.mark.parametrize("name", REPEATABLE)
+def test_a_program_fires_what_the_network_fires(name: str) -> None:
+    schedule = Schedule(2, 1, 1)
+    kind = neurons[name]
+    causal = issubclass(kind, CausalNeuron)
+    snn = exact(kind(torch.tensor([0.7])), order_asked=True) if causal else random_network(1, spiking(name, seed=3))
+    program = TorchProgram(torch_file(conversion(snn, schedule)), snn, schedule)
+    x = normal(5, *snn.shapes[snn.inputs[0]])
+    found = match(program, snn, schedule, [x])
+    assert found.mismatch == "" and found.together == 100
+    assert [layer.name for layer in found.layers] == list(snn.ops(Neuron))
+    # One image is no special case.
+    (image,), (output,) = snn.inputs, snn.outputs
+    (answer,) = program.answer(x[:1], torch.Generator())[0]
+    wanted = run(snn, {image: x[:1].unsqueeze(0)}, [output], schedule)[output][0]
+    assert torch.allclose(answer, wanted, atol=1e-5)
+
+
+def test_a_program_that_fires_otherwise_is_noticed() -> None:
+    snn, schedule = exact(neurons["if"](torch.tensor([0.7]))), Schedule(3)
+    (name, *_) = snn.ops(CausalNeuron)
+    other = snn.with_ops({name: neurons["if"](torch.tensor([0.9]))})
+    program = TorchProgram(torch_file(conversion(other, schedule)), other, schedule)
+    assert name in match(program, snn, schedule, [normal(5, *IMAGE)]).mismatch
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("two-phase-probabilistic", "random"), ("two-phase", "gathers its whole input")]
+)
+def test_what_cannot_be_written_is_refused_by_name(name: str, message: str) -> None:
+    snn = exact(neurons[name](torch.tensor([0.7])))
+    with pytest.raises(ModelError, match=message) as caught:
+        torch_file(conversion(snn, Schedule(3)))
+    assert caught.value.place == "asked" and "--format onnx" in caught.value.hint
+
+
+def test_equal_networks_give_equal_bytes_that_say_what_they_are() -> None:
+    made = conversion(exact(neurons["cif"](torch.tensor([0.7]))), Schedule(3, 1))
+    data = torch_file(made)
+    assert data == torch_file(dataclasses.replace(made, reference=None))
+    extra = {METADATA: ""}
+    torch.export.load(io.BytesIO(data), extra_files=extra)
+    about = json.loads(extra[METADATA])
+    assert (about["timesteps"], about["sleep"], about["rehearsal"]) == (3, 1, 0)
+    # Where it was made is nobody's business, and would change the bytes.
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert not any(b".py" in archive.read(name) for name in archive.namelist())
+
+
+def test_torch_alone_runs_what_the_command_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = ["--data", str(DIGITS / "calibration"), "--mean", "0.31", "--std", "0.38", "--channels", "gray"]
+    how = ["--recipe", "casc", "--sleep", "1", "--timesteps", "2", "--limit", "32", "-q", "--export", "torch"]
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), *how, *images]) == 0
+    (found,) = read(Path("model.report.json")).verifications
+    assert (found.format, found.verdict, found.images) == ("torch", "passed", 32)
+    program = (
+        "import sys, torch; found = torch.export.load('model.pt2').module()(torch.zeros(7, 1, 8, 8));"
+        "print(tuple(found.shape), any(name.split('.')[0] == 'snnc' for name in sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown.split("\n")[0] == "(7, 10) False"
+    capsys.readouterr()
+    assert cli.main(["export", "--format", "torch", "--step", "-o", "m.pt2"]) == 2
+    assert "--format onnx" in capsys.readouterr().err
+    assert not Path("m.pt2").exists()

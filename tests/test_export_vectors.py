@@ -1,0 +1,80 @@
+"""Conformance vectors: whoever feeds what is in them to the exported file gets out what is in them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from snnc import cli
+from snnc.artifact import load_conversion
+from snnc.export.onnx import spiking_file
+from snnc.export.vectors import METADATA, conformance_vectors
+from snnc.neurons import Neuron
+from snnc.run import predicted
+from snnc.schedule import Schedule
+from tests.support import IMAGE, exact, neuron_instances, normal
+from tests.test_export_spiking_onnx import Host, conversion
+
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+
+
+def opened(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[METADATA])  # noqa: SIM118
+
+
+@pytest.mark.parametrize("schedule", [Schedule(3), Schedule(3, 2, 2)], ids=["awake", "asleep"])
+@pytest.mark.parametrize("name", neuron_instances())
+def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, tmp_path: Path) -> None:
+    snn = exact(neuron_instances()[name], order_asked=True)
+    file = spiking_file(conversion(snn, schedule))
+    x = normal(4, *IMAGE)
+    data = conformance_vectors(conversion(snn, schedule), x, None, file.trains)
+    assert data == conformance_vectors(conversion(snn, schedule), x, None, file.trains)
+    path = tmp_path / "v.safetensors"
+    path.write_bytes(data)
+    tensors, about = opened(path)
+    assert torch.equal(tensors["input"], x)
+    (answer,), responses = Host(file).train(snn, tensors["input"], schedule.timesteps)
+    torch.testing.assert_close(answer, tensors[f"output.{snn.outputs[0]}"], rtol=1e-5, atol=1e-5)
+    assert [layer["name"] for layer in about["layers"]] == list(snn.ops(Neuron))
+    assert about["schedule"]["sleep"] == schedule.sleep
+    for layer in about["layers"]:
+        spikes, neuron = tensors[f"spikes.{layer['name']}"], snn.op(layer["name"])
+        assert isinstance(neuron, Neuron) and layer["neuron"] == type(neuron).__name__
+        assert layer["value"] == file.trains[layer["name"]]
+        assert spikes.shape == (schedule.total, 4, *snn.shapes[layer["name"]])
+        assert torch.equal(spikes, neuron.fired(responses[layer["name"]], schedule).to(torch.int8))
+        assert (f"draws.{layer['name']}" in tensors) == neuron.random
+    assert tensors["spikes.asked"].any()
+
+
+def test_the_command_writes_vectors_beside_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = ["--mean", "0.31", "--std", "0.38", "--channels", "gray", "--limit", "64", "-q"]
+    how = ["--recipe", "quick", "--neuron", "if", "--timesteps", "4"]
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), "--data", str(DIGITS / "calibration"), *how, *images]) == 0
+    export = ["export", "model.snn", "-o", "m.onnx", "--data", str(DIGITS / "test")]
+    capsys.readouterr()
+    assert cli.main([*export, "--vectors", "20"]) == 0
+    assert "written: m.onnx, m.vectors.safetensors" in capsys.readouterr().out
+    tensors, about = opened(Path("m.vectors.safetensors"))
+    assert len(tensors["labels"]) == len(tensors["input"]) == 20
+    (output,) = about["outputs"]
+    right = predicted(tensors[f"output.{output}"]) == tensors["labels"]
+    assert float(right.double().mean()) > 0.8
+    assert set(tensors) == {"input", "labels", f"output.{output}"} | {
+        f"spikes.{name}" for name in load_conversion(Path("model.snn")).snn.ops(Neuron)
+    }
+    Path("m.onnx").unlink()
+    assert cli.main([*export, "--vectors", "0"]) == 2
+    assert "--vectors" in capsys.readouterr().err
+    assert not Path("m.onnx").exists()
+    Path("m.vectors.safetensors").unlink()
+    Path("m.vectors.safetensors").mkdir()
+    assert cli.main([*export, "--vectors", "2"]) == 5
+    assert not Path("m.onnx").exists()
