@@ -48,7 +48,8 @@ def start(graph: Graph, images: Tensor) -> State:
     """
 
     def blank(name: str) -> Tensor:
-        return channels_last(images.new_zeros(len(images), *graph.shapes[name]))
+        # len() would fix the number of images where this is traced.
+        return channels_last(images.new_zeros(images.shape[0], *graph.shapes[name]))
 
     memories: dict[str, Memory] = {}
     for name, node in graph.nodes.items():
