@@ -11,7 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from snnc.frontend import Model, read_model
-from snnc.frontend.check import run
+from snnc.frontend.check import computed
+from snnc.ir import Graph
 
 RANDOM = np.random.default_rng(0)
 
@@ -46,6 +47,12 @@ def save(
     return path
 
 
+def run(graph: Graph, x: torch.Tensor) -> list[torch.Tensor]:
+    """The outputs of a graph, without the simulator."""
+    values = computed(graph, x)
+    return [values[name] for name in graph.outputs]
+
+
 def parity(path: Path, shape: Sequence[int], tolerance: float = 1e-5, pinned: bool = False) -> Model:
     """Read the file; compare with onnxruntime sample by sample, and for batches of 1 and 3."""
     model = read_model(path)
@@ -56,9 +63,9 @@ def parity(path: Path, shape: Sequence[int], tolerance: float = 1e-5, pinned: bo
         x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch)) * 2
         parts = x.split(1 if pinned else batch)
         expected = [np.concatenate(o) for o in zip(*(session.run(None, {"x": p.numpy()}) for p in parts), strict=True)]
-        computed = run(model.graph, x)
-        assert len(expected) == len(computed)
-        for ours, theirs in zip(computed, expected, strict=True):
+        found = run(model.graph, x)
+        assert len(expected) == len(found)
+        for ours, theirs in zip(found, expected, strict=True):
             assert tuple(ours.shape) == theirs.shape
             np.testing.assert_allclose(ours.numpy(), theirs, rtol=tolerance, atol=tolerance)
     return model

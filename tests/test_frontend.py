@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from snnc import ops
 from snnc.errors import DataError, ModelError, VerificationError
 from snnc.frontend import open_model, read_model
-from snnc.frontend.check import run
 from snnc.ir import Graph
-from tests.frontend_files import array, integers, one, parity, save
+from tests.frontend_files import array, integers, one, parity, run, save
 
 MODELS = Path(__file__).parents[1] / ".." / "shared" / "data" / "models"
 

@@ -16,9 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from snnc import ops
 from snnc.errors import ModelError
 from snnc.frontend import read_model
-from snnc.frontend.check import run
 from snnc.frontend.operators import operators
-from tests.frontend_files import array, integers, one, parity, save
+from tests.frontend_files import array, integers, one, parity, run, save
 
 OPSETS = (9, 11, 13, 17, 20, 22)
 W2 = {"w": array(6, 4, 3, 3), "b": array(6)}

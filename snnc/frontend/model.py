@@ -1,5 +1,6 @@
 """Read a model file, or look at what would become of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class Opened:
     survey: Survey
     _prepared: Prepared
     _graph: Graph | None
+    _values: Mapping[str, str]
 
     def model(self) -> Model:
         """Return the network, checked against onnxruntime on random samples.
@@ -82,7 +84,7 @@ class Opened:
         """
         if self._graph is None:
             raise unsupported(self.survey, str(self.path))
-        remarks = check(self._graph, self._prepared, str(self.path))
+        remarks = check(self._graph, self._values, self._prepared, str(self.path))
         return Model(self._graph, self.survey.findings + remarks, self.survey.sha256)
 
 
@@ -109,7 +111,7 @@ def open_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Opened
         sha256=file.sha256,
         findings=prepared.findings + (() if walked.graph is None else _findings(walked.graph)),
     )
-    return Opened(path, (path, *file.external), file.model, seen, prepared, walked.graph)
+    return Opened(path, (path, *file.external), file.model, seen, prepared, walked.graph, walked.values)
 
 
 def read_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Model:

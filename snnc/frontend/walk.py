@@ -1,8 +1,8 @@
 """The walk over a canonical file that every reading takes: one verdict per node, and the graph where all are fine."""
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from snnc import ops
 from snnc.frontend.canonical import OnnxGraph, OnnxNode
@@ -57,10 +57,14 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Walked:
-    """The result of a walk: one verdict per canonical node, and the graph where no verdict has a problem."""
+    """The result of a walk: one verdict per canonical node, and the graph where no verdict has a problem.
+
+    ``values`` has, by the nodes of the graph, what the file calls the value that a node computes, where it has it.
+    """
 
     verdicts: tuple[Verdict, ...]
     graph: Graph | None
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +103,7 @@ def walk(file: OnnxGraph, input_name: str, input_shape: Shape) -> Walked:
     ordered = tuple(verdicts[id(node)] for node in file.nodes)
     if any(verdict.problem for verdict in ordered):
         return Walked(ordered, None)
-    return Walked(ordered, builder.graph(file.outputs))
+    return Walked(ordered, builder.graph(file.outputs), builder.values())
 
 
 def _try(builder: "_Builder", file: OnnxGraph, layer: _Layer) -> tuple[str, str, str]:
@@ -211,6 +215,10 @@ class _Builder:
         """Return the graph of what the outputs need."""
         names = [self._values[value].node for value in outputs]
         return Graph.of(self._nodes.values(), names).without_dead()
+
+    def values(self) -> dict[str, str]:
+        """Return by our nodes the values of the file that they compute; the first of several that are the same."""
+        return {at.node: value for value, at in reversed(self._values.items())}
 
     def _emit(self, expression: Expression, layer: _Layer, label: str, used: list[Op]) -> str:
         """Make the nodes of an expression, the outermost called after ``label``; return that one's name."""
