@@ -24,7 +24,7 @@ from snnc.errors import ModelError, VerificationError
 from snnc.export.comparison import Match, match
 from snnc.export.onnx import Onnxruntime, SpikingFile, spiking_file
 from snnc.export.onnx.train import train_model
-from snnc.exporting.exported import exports
+from snnc.exporting.exported import formats
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.two_phase_probabilistic import draws
@@ -514,7 +514,7 @@ def test_a_folder_that_cannot_be_written_to_and_an_unknown_format_are_refused_at
 
 
 def test_formats_are_those_that_commands_know() -> None:
-    assert set(typing.get_args(Format)) == set(exports) == set(SUFFIXES)
+    assert set(typing.get_args(Format)) == set(formats) == set(SUFFIXES)
 
 
 def test_converting_and_exporting_in_one_go_is_both(
@@ -522,7 +522,7 @@ def test_converting_and_exporting_in_one_go_is_both(
 ) -> None:
     data = ["--data", DIGITS / "calibration", "--limit", "64", "--timesteps", "4", "--recipe", "quick", *PREPROCESSING]
     code, out, _ = call(capsys, "convert", DIGITS / "model.onnx", *data, "--export", "onnx")
-    assert code == 0 and "written: model.spiking.onnx, model.snn, model.report.json" in out
+    assert code == 0 and "written: model.snn, model.report.json, model.spiking.onnx" in out
     assert Path("model.snn").read_bytes() == converted["gathering"].read_bytes()
     (found,) = read(Path("model.report.json")).verifications
     assert (found.format, found.verdict, found.images) == ("onnx", "passed", 64)
@@ -530,11 +530,48 @@ def test_converting_and_exporting_in_one_go_is_both(
     assert Path("m.onnx").read_bytes() == Path("model.spiking.onnx").read_bytes()
 
 
+def test_a_conversion_is_kept_whose_export_differs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snnc.export.comparison.TOLERANCE", 101.0)
+    code, out, err = call(capsys, "convert", DIGITS / "model.onnx", "--recipe", "quick", "--export", "onnx")
+    assert code == 6 and "the export was not written" in err and "written: model.snn, model.report.json" in out
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["model.report.json", "model.snn"]
+    (found,) = read(Path("model.report.json")).verifications
+    assert found.verdict == "failed" and found.noise
+
+
+def test_an_engine_that_answers_no_numbers_is_a_mismatch(
+    converted: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Onnxruntime.answer
+
+    def broken(*arguments: typing.Any) -> typing.Any:
+        outputs, spikes = answer(*arguments)
+        return [output * torch.nan for output in outputs], spikes
+
+    monkeypatch.setattr(Onnxruntime, "answer", broken)
+    for flags in ([], ["--json"]):
+        code, _, err = call(capsys, "export", converted["causal"], "-o", "m.onnx", "--verify", *flags)
+        assert code == 6 and "outputs differ" in err
+    (found,) = read(converted["causal"].with_name("causal.report.json")).verifications[-1:]
+    assert found.output_error is None and found.verdict == "failed"
+
+
+@pytest.mark.parametrize("flags", [["--limit", "0"], ["--limit", "-3"], ["--seed", "-1"], ["--seed", "9" * 23]])
+def test_numbers_that_make_no_sense_are_refused(
+    flags: list[str], converted: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(capsys, "export", converted["causal"], "-o", "m.onnx", "--verify", *flags)
+    assert code == 2 and flags[0] in err
+
+
 def test_what_a_format_cannot_say_is_refused_before_images_are_read(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("nir", reason="needs the extra snnc[nir]")
     Path("broken").mkdir()
     Path("broken/image.png").write_bytes(b"no image")
     data = ["--data", "broken", "--recipe", "quick", *PREPROCESSING]
-    code, _, err = call(capsys, "convert", DIGITS / "model.onnx", *data, "--export", "nir")
-    assert code == 3 and "--recipe nir" in err
+    for flags in ([], ["--dry-run"]):
+        code, _, err = call(capsys, "convert", DIGITS / "model.onnx", *data, "--export", "nir", *flags)
+        assert code == 3 and "--recipe nir" in err
     assert [path.name for path in Path.cwd().iterdir()] == ["broken"]

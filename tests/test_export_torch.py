@@ -37,24 +37,42 @@ def test_a_program_fires_what_the_network_fires(name: str) -> None:
     kind = neurons[name]
     causal = issubclass(kind, CausalNeuron)
     snn = exact(kind(torch.tensor([0.7])), order_asked=True) if causal else random_network(1, spiking(name, seed=3))
-    program = TorchProgram(torch_file(conversion(snn, schedule)), snn, schedule)
+    program = TorchProgram(torch_file(conversion(snn, schedule)))
     x = normal(5, *snn.shapes[snn.inputs[0]])
     found = match(program, snn, schedule, [x])
     assert found.mismatch == "" and found.together == 100
     assert [layer.name for layer in found.layers] == list(snn.ops(Neuron))
     # One image is no special case.
     (image,), (output,) = snn.inputs, snn.outputs
-    (answer,) = program.answer(x[:1], torch.Generator())[0]
+    (answer,) = program.answer(x[:1])[0]
     wanted = run(snn, {image: x[:1].unsqueeze(0)}, [output], schedule)[output][0]
     assert torch.allclose(answer, wanted, atol=1e-5)
 
 
 def test_a_program_that_fires_otherwise_is_noticed() -> None:
     snn, schedule = exact(neurons["if"](torch.tensor([0.7]))), Schedule(3)
-    (name, *_) = snn.ops(CausalNeuron)
-    other = snn.with_ops({name: neurons["if"](torch.tensor([0.9]))})
-    program = TorchProgram(torch_file(conversion(other, schedule)), other, schedule)
-    assert name in match(program, snn, schedule, [normal(5, *IMAGE)]).mismatch
+    other = snn.with_ops({"asked": neurons["if"](torch.tensor([0.9]))})
+    program = TorchProgram(torch_file(conversion(other, schedule)))
+    found = match(program, snn, schedule, [normal(5, *IMAGE)])
+    assert "'asked'" in found.mismatch
+    assert {layer.name: layer.alone == 100 for layer in found.layers} == {"before": True, "asked": False}
+
+
+@pytest.mark.parametrize("name", ["cif", "two-phase"])
+def test_a_program_is_moved_as_a_whole(name: str) -> None:
+    snn = random_network(1, spiking(name, seed=3))
+    program = torch.export.load(io.BytesIO(torch_file(conversion(snn, Schedule(2)))))
+    assert not program.constants
+    buffers = program.graph_signature.inputs_to_buffers
+    assert buffers and all(node.users for node in program.graph.nodes if node.name in buffers)
+    assert all(node.kwargs.get("device") is None for node in program.graph.nodes)
+    x = normal(3, *snn.shapes[snn.inputs[0]]).double()
+    exactly = snn.map_tensors(torch.Tensor.double)
+    wanted = run(exactly, {snn.inputs[0]: x.unsqueeze(0)}, snn.outputs, Schedule(2))
+    with torch.no_grad():
+        outputs, _ = program.module().to(torch.float64)(x)
+    for name, output in zip(snn.outputs, outputs, strict=True):
+        torch.testing.assert_close(output, wanted[name][0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +108,7 @@ def test_torch_alone_runs_what_the_command_writes(
     (found,) = read(Path("model.report.json")).verifications
     assert (found.format, found.verdict, found.images) == ("torch", "passed", 32)
     program = (
-        "import sys, torch; found = torch.export.load('model.pt2').module()(torch.zeros(7, 1, 8, 8));"
+        "import sys, torch; (found,), spikes = torch.export.load('model.pt2').module()(torch.zeros(7, 1, 8, 8));"
         "print(tuple(found.shape), any(name.split('.')[0] == 'snnc' for name in sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

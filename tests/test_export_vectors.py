@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,10 +12,12 @@ from snnc import cli
 from snnc.artifact import load_conversion
 from snnc.export.onnx import spiking_file
 from snnc.export.vectors import METADATA, conformance_vectors
-from snnc.neurons import Neuron
+from snnc.exporting.onnx import export_onnx
+from snnc.exporting.vectors import vectors
+from snnc.neurons import Neuron, neurons
 from snnc.run import predicted
 from snnc.schedule import Schedule
-from tests.support import IMAGE, exact, neuron_instances, normal
+from tests.support import IMAGE, exact, neuron_instances, normal, random_network, spiking
 from tests.test_export_spiking_onnx import Host, conversion
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -31,8 +34,8 @@ def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, t
     snn = exact(neuron_instances()[name], order_asked=True)
     file = spiking_file(conversion(snn, schedule))
     x = normal(4, *IMAGE)
-    data = conformance_vectors(conversion(snn, schedule), x, None, file.trains)
-    assert data == conformance_vectors(conversion(snn, schedule), x, None, file.trains)
+    data = conformance_vectors(conversion(snn, schedule), [x], trains=file.trains)
+    assert data == conformance_vectors(conversion(snn, schedule), [x], trains=file.trains)
     path = tmp_path / "v.safetensors"
     path.write_bytes(data)
     tensors, about = opened(path)
@@ -44,11 +47,40 @@ def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, t
     for layer in about["layers"]:
         spikes, neuron = tensors[f"spikes.{layer['name']}"], snn.op(layer["name"])
         assert isinstance(neuron, Neuron) and layer["neuron"] == type(neuron).__name__
-        assert layer["value"] == file.trains[layer["name"]]
+        assert (layer["train"], layer["mean"]) == (file.trains[layer["name"]], "")
+        assert torch.equal(tensors[f"threshold.{layer['name']}"], neuron.threshold)
+        assert (f"slope.{layer['name']}" in tensors) == (neuron.slope is not None)
         assert spikes.shape == (schedule.total, 4, *snn.shapes[layer["name"]])
         assert torch.equal(spikes, neuron.fired(responses[layer["name"]], schedule).to(torch.int8))
         assert (f"draws.{layer['name']}" in tensors) == neuron.random
     assert tensors["spikes.asked"].any()
+
+
+def test_layers_of_which_the_file_has_the_mean_only_say_so(tmp_path: Path) -> None:
+    made = conversion(random_network(1, spiking("two-phase", seed=3)), Schedule(3))
+    exported = export_onnx(made)
+    path = tmp_path / "v.safetensors"
+    path.write_bytes(vectors(made, exported, 2))
+    tensors, about = opened(path)
+    assert any(layer["mean"] for layer in about["layers"])
+    for layer in about["layers"]:
+        assert bool(layer["train"]) != bool(layer["mean"])
+        assert len(tensors[f"spikes.{layer['name']}"]) == 3
+
+
+def test_more_spikes_in_a_step_than_a_byte_holds_are_kept(tmp_path: Path) -> None:
+    snn = exact(neurons["burst"](torch.tensor([0.001]), burst=300))
+    path = tmp_path / "v.safetensors"
+    path.write_bytes(conformance_vectors(conversion(snn, Schedule(3)), [normal(4, *IMAGE)]))
+    tensors, _ = opened(path)
+    assert int(tensors["spikes.asked"].max()) == 300 and int(tensors["spikes.asked"].min()) == 0
+    assert tensors["spikes.before"].dtype == torch.int8
+
+
+def test_vectors_do_not_depend_on_how_images_are_batched() -> None:
+    made = conversion(exact(neurons["two-phase-probabilistic"](torch.tensor([0.7]))), Schedule(3))
+    x = normal(5, *IMAGE)
+    assert conformance_vectors(made, [x]) == conformance_vectors(made, x.split(2))
 
 
 def test_the_command_writes_vectors_beside_the_export(
@@ -61,20 +93,26 @@ def test_the_command_writes_vectors_beside_the_export(
     export = ["export", "model.snn", "-o", "m.onnx", "--data", str(DIGITS / "test")]
     capsys.readouterr()
     assert cli.main([*export, "--vectors", "20"]) == 0
-    assert "written: m.onnx, m.vectors.safetensors" in capsys.readouterr().out
-    tensors, about = opened(Path("m.vectors.safetensors"))
+    assert "written: m.onnx, m.onnx.vectors.safetensors" in capsys.readouterr().out
+    tensors, about = opened(Path("m.onnx.vectors.safetensors"))
     assert len(tensors["labels"]) == len(tensors["input"]) == 20
     (output,) = about["outputs"]
     right = predicted(tensors[f"output.{output}"]) == tensors["labels"]
     assert float(right.double().mean()) > 0.8
     assert set(tensors) == {"input", "labels", f"output.{output}"} | {
-        f"spikes.{name}" for name in load_conversion(Path("model.snn")).snn.ops(Neuron)
+        f"{what}.{name}"
+        for name in load_conversion(Path("model.snn")).snn.ops(Neuron)
+        for what in ("spikes", "threshold")
     }
+    values = {entry.name for entry in onnx.load("m.onnx").graph.value_info}
+    assert about["layers"] and all(layer["train"] in values and not layer["mean"] for layer in about["layers"])
     Path("m.onnx").unlink()
     assert cli.main([*export, "--vectors", "0"]) == 2
     assert "--vectors" in capsys.readouterr().err
+    assert cli.main([*export, "--vectors", "401"]) == 5
+    assert "400 images" in capsys.readouterr().err
     assert not Path("m.onnx").exists()
-    Path("m.vectors.safetensors").unlink()
-    Path("m.vectors.safetensors").mkdir()
+    Path("m.onnx.vectors.safetensors").unlink()
+    Path("m.onnx.vectors.safetensors").mkdir()
     assert cli.main([*export, "--vectors", "2"]) == 5
     assert not Path("m.onnx").exists()

@@ -124,8 +124,8 @@ def test_a_report_follows_its_network(reports: dict[str, Report], tmp_path: Path
 
 def test_a_verification_takes_the_place_of_the_last_one_of_its_kind(tmp_path: Path):
     made, report = converted()
-    first = Verification("onnx", "one step", "engine", 2, 8, "failed", 50.0)
-    kept = Verification("nir", "profile if", "engine", 2, 8, "passed", 100.0)
+    first = Verification("onnx", "one step", "engine", 2, 8, "failed", equal=50.0)
+    kept = Verification("nir", "profile if", "engine", 2, 8, "passed", equal=100.0)
     path = tmp_path / "r.json"
     write(dataclasses.replace(report, verifications=(first, kept)), path)
     again = [dataclasses.replace(first, timesteps=t, verdict="passed", equal=100.0) for t in (2, 4)]

@@ -35,8 +35,10 @@ HOSTILE = (
     "a@evil.example @someone someone/else#1 GH-1 javascript:alert(1)\0\x1b\u202e\ud800"
 )
 VERIFICATIONS = (
-    Verification("onnx", "whole trains", "onnxruntime 1.0", 2, 24, "passed", 99.9991, "Relu", 99.99, 1e-7, 100.0),
-    Verification("onnx", "one step", "onnxruntime 1.0", 2, 24, "failed", 12.25, "Relu", 3.5, 0.5, remark="fires 12 %"),
+    Verification("onnx", "whole trains", "onnxruntime 1.0", 2, 24, "passed", True, 99.9991, "Relu", 99.99, 1e-7, 100.0),
+    Verification(
+        "onnx", "one step", "onnxruntime 1.0", 2, 24, "failed", False, 12.25, "Relu", 3.5, 0.5, remark="fires 12 %"
+    ),
     Verification("nir", "profile if", "other 2.0", 2, 0, "noted", remark="does not read it: why should it"),
 )
 KINDS = ("bare", "calibrated", "evaluated", "stripped", "unlabelled", "hostile")

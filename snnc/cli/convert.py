@@ -79,7 +79,8 @@ def convert(
     check_outputs(files, model)
 
     from snnc import pipeline, planning
-    from snnc.exporting.converted import convert_and_export
+    from snnc.exporting.converted import check, check_format, convert_and_export
+    from snnc.exporting.exported import Exported
     from snnc.files import write_atomically
 
     how = recipe.resolve(settings)
@@ -92,17 +93,21 @@ def convert(
     }
     if dry_run:
         plan = planning.plan(model, how, **arguments)
+        if export is not None and not plan.survey.problems:
+            check_format(model, how, export, input_shape=arguments["input_shape"])
         show_plan(terminal, plan, data, files)
         refuse(terminal, plan)
         return
+    exported: Exported | None = None
     with terminal.progress() as progress:
         if export is None:
             conversion, report = pipeline.convert(model, how, progress=progress, **arguments)
         else:
             conversion, report, exported = convert_and_export(model, how, export, progress=progress, **arguments)
-            (exported_file,) = exported_to
-            write_atomically(exported_file, exported.data)
     if save_recipe is not None:
         write_atomically(save_recipe, how.to_yaml().encode())
-    beside = Beside(files=[str(path) for path in exported_to])
+    right = exported is not None and not exported.mismatch
+    beside = Beside(content=dict.fromkeys(exported_to, exported.data) if exported and right else {})
     deliver(terminal, conversion, report, output, report_file, strip=strip, beside=beside, wanted=faces, strict=strict)
+    if exported is not None:
+        check(exported, str(model))

@@ -101,28 +101,34 @@ def export(
         ("--step", step, "--format onnx" if format != "onnx" else ""),
         ("--profile", profile is not None, "--format nir" if format != "nir" else ""),
         ("--report", report_file is not None, "--verify" if not verify else ""),
-        ("--data", data is not None, "--verify" if not verify and vectors is None and format != "nir" else ""),
+        (
+            "--data",
+            data is not None,
+            "--verify or --vectors" if not verify and vectors is None and format != "nir" else "",
+        ),
     ):
         if given and needs:
             raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
     report_file = report_file or report_beside(model)
-    vectors_file = output.with_name(f"{output.stem}.vectors.safetensors")
+    vectors_file = output.with_name(f"{output.name}.vectors.safetensors")
     check_outputs([output, *([report_file] if verify else []), *([vectors_file] if vectors is not None else [])], model)
 
     from snnc.artifact import load_conversion
     from snnc.exporting.converted import check
-    from snnc.exporting.exported import exports
+    from snnc.exporting.exported import formats
+    from snnc.exporting.vectors import check_count
     from snnc.exporting.vectors import vectors as conformance_vectors
     from snnc.files import write_atomically
     from snnc.report import completed
     from snnc.report.data import write
 
+    check_count(vectors)
     conversion = load_conversion(model)
     options: dict[str, Any] = {"profile": profile or "portable"} if format == "nir" else {}
     options |= {"step": step, "timesteps": steps} if format == "onnx" else {}
     images: dict[str, Any] = {"data": data or settings.evaluation.data, "reading": reading.resolve()}
     with terminal.progress() as progress:
-        exported = exports[format](conversion, verify=verify, progress=progress, **images, **options)
+        exported = formats[format].export(conversion, verify=verify, progress=progress, **images, **options)
         written = {output: exported.data}
         if vectors is not None:
             written[vectors_file] = conformance_vectors(conversion, exported, vectors, progress=progress, **images)

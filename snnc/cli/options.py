@@ -174,9 +174,14 @@ class ReadingFlags:
     seed: Annotated[int, typer.Option(metavar="N", help="Which images --limit takes, and what is drawn at random.")] = 0
 
     def resolve(self, part: Part | None = None) -> Reading:
-        """Return the flags as the library takes them."""
+        """Return the flags as the library takes them; raises UsageError for numbers that make no sense."""
         from snnc.pipeline import Reading
 
+        for flag, value in (("--batch-size", self.batch_size), ("--workers", self.workers), ("--limit", self.limit)):
+            if value is not None and value < 1:
+                raise UsageError(f"invalid value {value}", place=flag, hint="give a whole number from 1")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"invalid value {self.seed}", place="--seed", hint="give a whole number from 0 to 2^63-1")
         return Reading(self.batch_size, self.workers, self.limit, self.seed, part)
 
 

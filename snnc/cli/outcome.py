@@ -50,11 +50,15 @@ def read_report(path: Path, report_file: Path | None = None) -> Report:
 
 @dataclass(frozen=True)
 class Beside:
-    """What a command did besides: in the machine form, as files already written, and in words."""
+    """What a command did besides: in the machine form, as files already written, and in words.
+
+    ``content`` is of files that are still to be written.
+    """
 
     plain: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[str] = ()
     text: str = ""
+    content: Mapping[Path, bytes] = field(default_factory=dict)
 
 
 def deliver(
@@ -74,6 +78,7 @@ def deliver(
     Raises GateError, after all that, where ``strict`` forbids a finding.
     """
     from snnc.artifact import save_conversion
+    from snnc.files import write_atomically
     from snnc.report import to_json
     from snnc.report.data import write
 
@@ -82,7 +87,9 @@ def deliver(
     text = to_json(report)
     save_conversion(replace(conversion, reference=None) if strip else conversion, output)
     write(report, report_file)
-    also = write_faces(report, wanted) if wanted else []
+    for path, content in beside.content.items():
+        write_atomically(path, content)
+    also = [*map(str, beside.content), *(write_faces(report, wanted) if wanted else [])]
 
     def human() -> RenderableType:
         from rich.console import Group

@@ -4,10 +4,11 @@ Causal neurons are written step by step, as many steps as the schedule has, so t
 steps. Nothing in it depends on what is in a tensor, and the number of images is free.
 """
 
+import copy
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Generator, Tensor, nn
@@ -32,12 +33,15 @@ _TRACED = 2
 
 
 def torch_file(conversion: Conversion) -> bytes:
-    """Return the spiking network as torch.export keeps it (.pt2): images ``[N, ...]`` to mean outputs over time.
+    """Return the spiking network as torch.export keeps it (.pt2).
 
-    The same conversion gives the same bytes with the same version of torch. Raises ModelError that names the node for
-    neurons that draw at random, whose draws a program cannot repeat, and for those that gather their whole input before
-    they fire, beside others that do not.
+    The program takes images ``[N, ...]``. It returns a tuple of the mean outputs over time, and by layer of neurons
+    what it fires: spikes times threshold ``[steps, N, ...]``, or ``[1, N, ...]``, their mean, of neurons that gather
+    their input first. The same conversion gives the same bytes with the same version of torch. Raises ModelError that
+    names the node for neurons that draw at random, whose draws a program cannot repeat, and for those that gather their
+    whole input before they fire, beside others that do not.
     """
+    check_writable(conversion)
     buffer = io.BytesIO()
     calibration = conversion.provenance.get("calibration")
     about = {
@@ -55,80 +59,90 @@ def torch_file(conversion: Conversion) -> bytes:
     return buffer.getvalue()
 
 
+def check_writable(conversion: Conversion) -> None:
+    """Raise what ``torch_file`` raises, without the work."""
+    graph = conversion.snn
+    for name, op in graph.ops(OrderFreeNeuron).items():
+        if op.random:
+            hint = "export with --format onnx, or convert with --neuron two-phase"
+            raise ModelError("a program of torch cannot repeat random draws", place=name, hint=hint)
+        if graph.ops(CausalNeuron):
+            hint = "export with --format onnx, or convert with one kind of neuron"
+            message = "gathers its whole input first, which others in the network do not"
+            raise ModelError(f"{type(op).__name__} {message}", place=name, hint=hint)
+
+
 @final
 class TorchProgram:
-    """The file in torch, and beside it the same network traced with the spikes as outputs."""
+    """The file in torch."""
 
-    def __init__(self, data: bytes, snn: Graph, schedule: Schedule) -> None:
-        self.layers = tuple(snn.ops(Neuron))
-        self._written = torch.export.load(io.BytesIO(data)).module()
-        self._shown = _traced(_Network(snn, schedule, watched=True)).module()
+    def __init__(self, data: bytes) -> None:
+        self._module = torch.export.load(io.BytesIO(data)).module()
+        self.layers = frozenset(self.answer(torch.zeros(self._shape))[1])
 
-    def answer(self, images: Tensor, generator: Generator) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        (images,) = (node for node in self._module.graph.nodes if node.op == "placeholder")
+        return 1, *(int(side) for side in images.meta["val"].shape[1:])
+
+    def answer(
+        self, images: Tensor, generator: Generator | None = None
+    ) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
         with torch.no_grad():
-            outputs = self._written(images)
-            _, spikes = self._shown(images)
-        return (outputs,) if isinstance(outputs, Tensor) else outputs, spikes
+            outputs, spikes = self._module(images)
+        return outputs, spikes
 
 
 @final
 class _Network(nn.Module):
     """A network over its whole schedule, with its tensors as buffers."""
 
-    def __init__(self, graph: Graph, schedule: Schedule, *, watched: bool = False) -> None:
+    def __init__(self, graph: Graph, schedule: Schedule) -> None:
         super().__init__()
-        for name, op in graph.ops(OrderFreeNeuron).items():
-            if op.random:
-                hint = "export with --format onnx, or convert with --neuron two-phase"
-                raise ModelError("a program of torch cannot repeat random draws", place=name, hint=hint)
-            if graph.ops(CausalNeuron):
-                hint = "export with --format onnx, or convert with one kind of neuron"
-                message = "gathers its whole input first, which others in the network do not"
-                raise ModelError(f"{type(op).__name__} {message}", place=name, hint=hint)
-        self._graph = graph.without_dead().map_tensors(self._kept)
+        self.graph = graph.without_dead()
         self._schedule = schedule
-        self._watched = watched
-        # Worked out here: to trace it would be to write it into the program.
-        _ = self._graph.shapes
+        for name, node in self.graph.nodes.items():
+            for field, tensor in node.op.tensors().items():
+                self.register_buffer(f"{name}:{field}", tensor.detach().cpu().float().clone())
 
-    def forward(self, images: Tensor) -> Any:
-        outputs, spikes = (self._stepped if self._graph.ops(CausalNeuron) else self._gathered)(images)
-        if self._watched:
-            return outputs, spikes
-        return outputs[0] if len(outputs) == 1 else outputs
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        graph = self._bound()
+        return (self._stepped if graph.ops(CausalNeuron) else self._gathered)(graph, images)
 
-    def _stepped(self, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        state = start(self._graph, images)
+    def _bound(self) -> Graph:
+        """Return the graph of the buffers as they are, which while they are traced hold nothing to be checked."""
+        ops = {}
+        for name, node in self.graph.nodes.items():
+            ops[name] = copy.copy(node.op)
+            for field in node.op.tensors():
+                object.__setattr__(ops[name], field, self.get_buffer(f"{name}:{field}"))
+        bound = self.graph.with_ops(ops)
+        # Worked out before: to trace it would be to write it into the program.
+        object.__setattr__(bound, "shapes", self.graph.shapes)
+        return bound
+
+    def _stepped(self, graph: Graph, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        state = start(graph, images)
         steps = []
         for _ in range(self._schedule.total):
-            state, signals = step(self._graph, self._schedule, state, images)
+            state, signals = step(graph, self._schedule, state, images)
             steps.append(signals)
         counting = steps[self._schedule.rehearsal :]
-        totals = (torch.stack([found[name] for found in counting]).sum(0) for name in self._graph.outputs)
+        totals = (torch.stack([found[name] for found in counting]).sum(0) for name in graph.outputs)
         means = tuple(total / self._schedule.timesteps for total in totals)
-        return means, {name: torch.stack([f[name] for f in steps]) for name in self._graph.ops(Neuron)}
+        return means, {name: torch.stack([found[name] for found in steps]) for name in graph.ops(Neuron)}
 
-    def _gathered(self, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        (image,) = self._graph.inputs
+    def _gathered(self, graph: Graph, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        (image,) = graph.inputs
         spikes: dict[str, Tensor] = {}
-        found = run(
-            self._graph,
-            {image: images.unsqueeze(0)},
-            self._graph.outputs,
-            self._schedule,
-            observe=spikes.__setitem__,
-        )
-        return tuple(found[name][0] for name in self._graph.outputs), spikes
-
-    def _kept(self, tensor: Tensor) -> Tensor:
-        name = f"tensor{len(self._buffers)}"
-        self.register_buffer(name, tensor.detach().cpu().float().clone())
-        return self.get_buffer(name)
+        feeds = {image: images.unsqueeze(0)}
+        found = run(graph, feeds, graph.outputs, self._schedule, observe=spikes.__setitem__)
+        return tuple(found[name][0] for name in graph.outputs), spikes
 
 
 def _traced(network: _Network) -> ExportedProgram:
-    (image,) = network._graph.inputs
-    images = torch.zeros(_TRACED, *network._graph.shapes[image])
+    (image,) = network.graph.inputs
+    images = torch.zeros(_TRACED, *network.graph.shapes[image])
     with torch.no_grad():
         program = torch.export.export(network, (images,), dynamic_shapes=({0: Dim("images", min=1)},))
     for node in program.graph.nodes:

@@ -1,7 +1,7 @@
 """Conformance vectors: what goes in, what every layer of neurons fires, and what comes out, to check hardware by."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import torch
@@ -13,7 +13,8 @@ from snnc.conversion import Conversion
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
 from snnc.neurons.two_phase_probabilistic import draws
-from snnc.run import run
+from snnc.run import chunk_size, run
+from snnc.run.simulation import rechunk
 
 FORMAT_VERSION = 1
 
@@ -22,43 +23,55 @@ METADATA = "snnc.vectors"
 
 
 def conformance_vectors(
-    conversion: Conversion, images: Tensor, labels: Tensor | None, values: Mapping[str, str], *, seed: int = 0
+    conversion: Conversion,
+    batches: Iterable[Tensor],
+    labels: Tensor | None = None,
+    *,
+    trains: Mapping[str, str] = {},
+    means: Mapping[str, str] = {},
+    seed: int = 0,
 ) -> bytes:
-    """Return a safetensors file of what the spiking network does for images ``[N, ...]``.
+    """Return a safetensors file of what the spiking network does for batches of images ``[N, ...]``.
 
     It holds ``input``, as the network takes it; by layer ``spikes.LAYER``, the signed numbers of spikes of every neuron
-    at every step, ``[steps, N, ...]``, steps of rehearsal first and those asleep last; ``output.NAME``, the mean over
-    time ``[N, ...]``; ``draws.LAYER``, the random numbers ``[timesteps, N, ...]`` of neurons that draw; and ``labels``
-    where there are any. The metadata has the schedule, and of every layer its neuron, its name in the trained network
-    and, in ``values``, what its spikes are called in the exported file. The same network and images give the same
-    bytes.
+    at every step, ``[steps, N, ...]`` (steps of rehearsal first, those asleep last), and ``threshold.LAYER`` and
+    ``slope.LAYER``, what a spike weighs; ``output.NAME``, the mean over time ``[N, ...]``; ``draws.LAYER``, the random
+    numbers ``[timesteps, N, ...]`` of neurons that draw; and ``labels`` where there are any. The metadata has the
+    schedule, and of every layer its neuron, its name in the trained network, and what the exported file calls its
+    spikes times their weight: at every step (``train``; in ONNX steps and images are one axis, steps outside), or
+    their mean over time (``mean``). The same network and images give the same bytes.
     """
     snn, schedule = conversion.snn, conversion.schedule
     neurons = snn.ops(Neuron)
-    tensors: dict[str, Tensor] = {"input": images}
-    if labels is not None:
-        tensors["labels"] = labels
+    generator, same = Generator().manual_seed(seed), Generator().manual_seed(seed)
+    parts: dict[str, list[Tensor]] = {}
+
+    def keep(name: str, tensor: Tensor) -> None:
+        parts.setdefault(name, []).append(tensor)
 
     def observe(name: str, response: Tensor) -> None:
-        tensors[f"spikes.{name}"] = neurons[name].fired(response, schedule).to(torch.int8)
+        keep(f"spikes.{name}", neurons[name].fired(response, schedule).to(torch.int32))
 
     (image,) = snn.inputs
-    generator = Generator().manual_seed(seed)
-    found = run(
-        snn,
-        {image: images.unsqueeze(0)},
-        snn.outputs,
-        schedule,
-        step_by_step=True,
-        observe=observe,
-        generator=generator,
-    )
-    tensors |= {f"output.{name}": mean_signal(found[name], schedule)[0] for name in snn.outputs}
-    generator = Generator().manual_seed(seed)
+    for images in rechunk(batches, chunk_size(snn, schedule)):
+        keep("input", images)
+        feeds = {image: images.unsqueeze(0)}
+        found = run(snn, feeds, snn.outputs, schedule, step_by_step=True, observe=observe, generator=generator)
+        for name in snn.outputs:
+            keep(f"output.{name}", mean_signal(found[name], schedule)[0])
+        for name, neuron in neurons.items():
+            if neuron.random:
+                numbers = draws((len(images), *snn.shapes[name]), schedule.timesteps, same)
+                keep(f"draws.{name}", torch.stack([*numbers]))
+    # Images are the first axis of what has no steps, and the second of what has.
+    stepped = ("spikes.", "draws.")
+    tensors = {name: torch.cat(held, 1 if name.startswith(stepped) else 0) for name, held in parts.items()}
     for name, neuron in neurons.items():
-        if neuron.random:
-            numbers = draws((len(images), *snn.shapes[name]), schedule.timesteps, generator)
-            tensors[f"draws.{name}"] = torch.stack([*numbers])
+        tensors[f"spikes.{name}"] = _narrowed(tensors[f"spikes.{name}"])
+        weighed = {"threshold": neuron.threshold, "slope": neuron.slope}
+        tensors |= {f"{what}.{name}": tensor.clone() for what, tensor in weighed.items() if tensor is not None}
+    if labels is not None:
+        tensors["labels"] = labels
     about = {
         "format": FORMAT_VERSION,
         "network": fingerprint(conversion),
@@ -68,7 +81,8 @@ def conformance_vectors(
                 "name": name,
                 "neuron": type(neuron).__name__,
                 "source": snn.nodes[name].source,
-                "value": values.get(name, ""),
+                "train": trains.get(name, ""),
+                "mean": means.get(name, ""),
             }
             for name, neuron in neurons.items()
         ],
@@ -76,3 +90,9 @@ def conformance_vectors(
     }
     text = json.dumps(about, sort_keys=True)
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {METADATA: text})
+
+
+def _narrowed(spikes: Tensor) -> Tensor:
+    """Return numbers of spikes in one byte each, unless a neuron fires more than that holds in one step."""
+    fits = not spikes.numel() or int(spikes.abs().max()) <= torch.iinfo(torch.int8).max
+    return spikes.to(torch.int8) if fits else spikes

@@ -7,7 +7,7 @@ from snnc import pipeline
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import VerificationError
-from snnc.exporting.exported import Exported, exports
+from snnc.exporting.exported import Exported, formats
 from snnc.exporting.samples import IMAGES
 from snnc.pipeline import Progress, Reading, silent
 from snnc.recipe import Recipe
@@ -27,29 +27,42 @@ def convert_and_export(
 ) -> tuple[Conversion, Report, Exported]:
     """Turn a trained network into a spiking one, and that into a file of a format, verified on some of the images.
 
-    Raises what ``snnc.pipeline.convert`` and the export raise, before any image is read where the format cannot say
-    what the recipe makes; and VerificationError where another engine does not fire the same spikes.
+    What the verification finds, a mismatch too, is in the report. Raises what ``snnc.pipeline.convert`` and the export
+    raise, before any image is read where the format cannot say what the recipe makes.
     """
     reading = reading or Reading()
-    bare, _ = pipeline.convert(model, recipe, preprocessing=preprocessing, input_shape=input_shape)
-    exports[format](bare, reading=Reading(limit=1))
-    conversion, report = pipeline.convert(
-        model,
-        recipe,
-        data=data,
-        preprocessing=preprocessing,
-        input_shape=input_shape,
-        reading=reading,
-        progress=progress,
-    )
-    few = replace(reading, limit=min(reading.limit or IMAGES, IMAGES))
-    exported = exports[format](conversion, verify=True, data=data, reading=few, progress=progress)
-    check(exported, str(model))
+    conversion, report = check_format(model, recipe, format, preprocessing=preprocessing, input_shape=input_shape)
+    if data is not None:
+        conversion, report = pipeline.convert(
+            model,
+            recipe,
+            data=data,
+            preprocessing=preprocessing,
+            input_shape=input_shape,
+            reading=reading,
+            progress=progress,
+        )
+    few = replace(reading, limit=min(IMAGES if reading.limit is None else reading.limit, IMAGES))
+    exported = formats[format].export(conversion, verify=True, data=data, reading=few, progress=progress)
     return conversion, replace(report, verifications=exported.verifications()), exported
+
+
+def check_format(
+    model: Path,
+    recipe: Recipe,
+    format: str,  # noqa: A002 - the name of the flag
+    *,
+    preprocessing: Preprocessing | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> tuple[Conversion, Report]:
+    """Convert without images, and raise what the format raises for what it cannot say."""
+    conversion, report = pipeline.convert(model, recipe, preprocessing=preprocessing, input_shape=input_shape)
+    formats[format].check(conversion)
+    return conversion, report
 
 
 def check(exported: Exported, place: str) -> None:
     """Raise VerificationError where another engine does not fire the same spikes."""
     if exported.mismatch:
-        hint = "nothing was written; please report it with the model"
+        hint = "the export was not written; please report it with the model"
         raise VerificationError(f"another engine differs: {exported.mismatch}", place=place, hint=hint)

@@ -1,10 +1,12 @@
 """What exporting comes to, whatever the format."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, final
 
+from snnc.conversion import Conversion
 from snnc.registry import Registry
 from snnc.report.data import Verification
 
@@ -13,11 +15,14 @@ from snnc.report.data import Verification
 class Exported(ABC):
     """A file as it is to be written, and how others run it, where that was asked for.
 
-    ``values`` says what the spikes of every layer of neurons are called in the file.
+    ``trains`` says, by layer of neurons, what the spikes at every step are called in the file, and ``means`` what their
+    mean over time is, of layers for which the file has no more. ``noise`` says that it was run on noise.
     """
 
     data: bytes
-    values: Mapping[str, str]
+    trains: Mapping[str, str]
+    means: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    noise: bool = field(default=False, kw_only=True)
 
     @abstractmethod
     def plain(self) -> dict[str, Any]:
@@ -33,5 +38,26 @@ class Exported(ABC):
         """Return how the file compares, as the report has it; nothing where it was not compared."""
 
 
-# Each takes a conversion and the keywords verify, data, reading and progress, besides options of its own.
-exports: Registry[Callable[..., Exported]] = Registry("format", __name__.rpartition(".")[0])
+@final
+@dataclass(frozen=True)
+class Format:
+    """A way to export a conversion.
+
+    ``export`` takes it and the keywords verify, data, reading and progress, besides options of its own. ``check``
+    raises, without the work, what ``export`` raises for what the format cannot say.
+    """
+
+    export: Callable[..., Exported]
+    check: Callable[[Conversion], object]
+
+
+formats: Registry[Format] = Registry("format", __name__.rpartition(".")[0])
+
+
+def finite(value: Any) -> Any:
+    """Return plain data with None for what is no finite number: an engine may answer anything."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -14,7 +14,7 @@ from snnc.export.nir import NirFile, nir_file
 from snnc.export.nir.frameworks import Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Interpreter
 from snnc.export.nir.verification import OUTPUT_TOLERANCE, TOLERANCE, Match, Network, match
-from snnc.exporting.exported import Exported, exports
+from snnc.exporting.exported import Exported, Format, finite, formats
 from snnc.exporting.samples import samples
 from snnc.pipeline import Progress, Reading, silent
 from snnc.report.data import Verification
@@ -53,8 +53,8 @@ class ExportedNir(Exported):
     foreign: tuple[Foreign, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        found = asdict(replace(self, data=b""))
-        del found["data"], found["values"]
+        found = finite(asdict(replace(self, data=b"")))
+        del found["data"], found["trains"], found["means"]
         tolerance = {"equal_percent": TOLERANCE, "output_error": OUTPUT_TOLERANCE}
         return {**found, "bytes": len(self.data), "tolerance": tolerance, "mismatch": self.mismatch}
 
@@ -99,11 +99,12 @@ class ExportedNir(Exported):
             engine=engine,
             timesteps=found.timesteps,
             images=found.images,
+            noise=self.noise,
             verdict="failed" if mismatch else "passed",
             equal=found.equal,
             worst_layer="" if worst is None else worst.name,
             worst_equal=None if worst is None else worst.equal,
-            output_error=found.output_error,
+            output_error=finite(found.output_error),
             agreement=found.agreement,
             accuracy=found.accuracy,
             accuracy_there=found.accuracy_there,
@@ -111,7 +112,6 @@ class ExportedNir(Exported):
         )
 
 
-@exports.register("nir")
 def export_nir(
     conversion: Conversion,
     *,
@@ -131,7 +131,9 @@ def export_nir(
     """
     file = nir_file(conversion, profile=profile)
     exported = ExportedNir(file.data(), file.layers, profile, "zero" if file.zero else "subtract", file.timesteps)
-    batches, labels = samples(conversion, data, reading, "running the file", progress)
+    found = samples(conversion, data, reading, "running the file", progress)
+    batches, labels = found.batches, found.labels
+    exported = replace(exported, noise=found.noise)
     here = Network(conversion.snn, file.layers)
     if not file.zero:
         exported = replace(exported, hard_reset=match(file, here, Interpreter(HARD), batches, labels))
@@ -162,3 +164,6 @@ def read_by(
         said = (str(refusal).splitlines() or [""])[0]
         return Foreign(framework.name, framework.version, said or type(refusal).__name__)
     return Foreign(framework.name, framework.version, "", network, reference)
+
+
+formats.register("nir")(Format(export_nir, nir_file))

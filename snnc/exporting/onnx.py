@@ -8,14 +8,13 @@ from pathlib import Path
 from snnc.conversion import Conversion
 from snnc.export.comparison import match
 from snnc.export.onnx import Onnxruntime, spiking_file
-from snnc.exporting.exported import exports
+from snnc.exporting.exported import Format, formats
 from snnc.exporting.replica import Replica
 from snnc.exporting.samples import samples
 from snnc.pipeline import Progress, Reading, silent
 from snnc.schedule import check_steps
 
 
-@exports.register("onnx")
 def export_onnx(
     conversion: Conversion,
     *,
@@ -37,15 +36,17 @@ def export_onnx(
         check_steps(steps, own.sleep, own.rehearsal, prefix="--")
     file = spiking_file(conversion, step=step)
     written = file.model.SerializeToString(deterministic=True)
-    values = {**file.trains, **file.means}
     engine = f"onnxruntime {metadata.version('onnxruntime')}"
-    exported = Replica(written, values, "onnx", "one step" if step else "whole trains", engine)
+    exported = Replica(written, file.trains, "onnx", "one step" if step else "whole trains", engine, means=file.means)
     if not verify:
         return exported
     matches = []
     for steps in timesteps or (own.timesteps,):
         label = f"verifying at T={steps}"
-        batches, labels = samples(conversion, data, reading, label, progress)
+        found = samples(conversion, data, reading, label, progress)
         schedule = replace(own, timesteps=steps)
-        matches.append(match(Onnxruntime(file, written, snn, schedule), snn, schedule, batches, labels))
-    return replace(exported, matches=tuple(matches))
+        matches.append(match(Onnxruntime(file, written, snn, schedule), snn, schedule, found.batches, found.labels))
+    return replace(exported, matches=tuple(matches), noise=found.noise)
+
+
+formats.register("onnx")(Format(export_onnx, spiking_file))

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from snnc.export.comparison import Match
-from snnc.exporting.exported import Exported
+from snnc.exporting.exported import Exported, finite
 from snnc.report.data import Verification
 
 
@@ -22,7 +22,7 @@ class Replica(Exported):
     matches: tuple[Match, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        return {"bytes": len(self.data), "verified": [asdict(found) for found in self.matches]}
+        return {"bytes": len(self.data), "verified": [finite(asdict(found)) for found in self.matches]}
 
     @property
     def mismatch(self) -> str:
@@ -39,11 +39,12 @@ class Replica(Exported):
             engine=self.engine,
             timesteps=found.timesteps,
             images=found.images,
+            noise=self.noise,
             verdict="failed" if found.mismatch else "passed",
             equal=found.alone,
             worst_layer="" if worst is None else worst.name,
             worst_equal=None if worst is None else worst.alone,
-            output_error=found.readout_error,
+            output_error=finite(found.readout_error),
             agreement=found.agreement,
             accuracy=found.accuracy,
             accuracy_there=found.accuracy_there,

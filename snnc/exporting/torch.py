@@ -6,15 +6,14 @@ from pathlib import Path
 
 from snnc.conversion import Conversion
 from snnc.export.comparison import match
-from snnc.export.torch import TorchProgram, torch_file
-from snnc.exporting.exported import exports
+from snnc.export.torch import TorchProgram, check_writable, torch_file
+from snnc.exporting.exported import Format, formats
 from snnc.exporting.replica import Replica
 from snnc.exporting.samples import samples
-from snnc.neurons import Neuron
+from snnc.neurons import CausalNeuron, OrderFreeNeuron
 from snnc.pipeline import Progress, Reading, silent
 
 
-@exports.register("torch")
 def export_torch(
     conversion: Conversion,
     *,
@@ -29,11 +28,14 @@ def export_torch(
     Raises ModelError for neurons that draw at random, and DataError for broken data.
     """
     snn, schedule = conversion.snn, conversion.schedule
-    layers = {name: name for name in snn.ops(Neuron)}
+    trains, means = ({name: name for name in snn.ops(kind)} for kind in (CausalNeuron, OrderFreeNeuron))
     engine = f"torch {metadata.version('torch')}"
-    exported = Replica(torch_file(conversion), layers, "torch", "whole trains", engine)
+    exported = Replica(torch_file(conversion), trains, "torch", "whole trains", engine, means=means)
     if not verify:
         return exported
-    batches, labels = samples(conversion, data, reading, f"verifying at T={schedule.timesteps}", progress)
-    program = TorchProgram(exported.data, snn, schedule)
-    return replace(exported, matches=(match(program, snn, schedule, batches, labels),))
+    found = samples(conversion, data, reading, f"verifying at T={schedule.timesteps}", progress)
+    compared = match(TorchProgram(exported.data), snn, schedule, found.batches, found.labels)
+    return replace(exported, matches=(compared,), noise=found.noise)
+
+
+formats.register("torch")(Format(export_torch, check_writable))

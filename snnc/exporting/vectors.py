@@ -3,14 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from snnc.conversion import Conversion
 from snnc.errors import UsageError
 from snnc.export.vectors import conformance_vectors
 from snnc.exporting.exported import Exported
 from snnc.exporting.samples import samples
 from snnc.pipeline import Progress, Reading, silent
+
+
+def check_count(count: int | None) -> None:
+    """Raise UsageError for less than one image; None is none asked for."""
+    if count is not None and count < 1:
+        raise UsageError(f"{count} images", place="--vectors", hint="give a whole number from 1")
 
 
 def vectors(
@@ -24,10 +28,11 @@ def vectors(
 ) -> bytes:
     """Return conformance vectors for ``count`` images of ``data``, or of noise without data, as safetensors.
 
-    Raises UsageError for less than one image and DataError for broken data.
+    Raises UsageError for less than one image and DataError for broken data, or where it has fewer images.
     """
-    if count < 1:
-        raise UsageError(f"{count} images", place="--vectors", hint="give a whole number from 1")
+    check_count(count)
     reading = replace(reading or Reading(), limit=count)
-    batches, labels = samples(conversion, data, reading, "conformance vectors", progress)
-    return conformance_vectors(conversion, torch.cat(batches), labels, exported.values, seed=reading.seed)
+    found = samples(conversion, data, reading, "conformance vectors", progress, at_least=count)
+    return conformance_vectors(
+        conversion, found.batches, found.labels, trains=exported.trains, means=exported.means, seed=reading.seed
+    )

@@ -161,11 +161,13 @@ class EnergyModel:
 class Verification:
     """How an exported file, run by another engine, compares with the network: what ``snnc export --verify`` found.
 
-    ``variant`` is what of the format was written. ``equal`` are the spikes that are the same, in percent, and
-    ``worst_equal`` those of the layer with the fewest; ``output_error`` is the relative distance (L2) of the outputs,
-    ``agreement`` the percentage of predictions that are the same, and accuracies are in percent. What was not compared
-    is None. ``verdict`` is "noted" where the file is not to blame: a reader that takes neurons otherwise than the file
-    says, or does not read it, as ``remark`` tells.
+    ``variant`` is what of the format was written; ``noise`` says that there were no images. ``equal`` are the spikes
+    that are the same, in percent, and ``worst_equal`` those of the layer with the fewest; ``output_error`` is the
+    relative distance (L2) of the outputs. Of ONNX and torch these are from the same spikes in the layers before, of NIR
+    from the images on. ``agreement`` is the percentage of predictions that are the same, each engine running the whole
+    network, and accuracies are in percent. What was not compared, or is no number, is None. ``verdict`` is "noted"
+    where the file is not to blame: a reader that takes neurons otherwise than the file says, or does not read it, as
+    ``remark`` tells.
     """
 
     format: str
@@ -174,6 +176,7 @@ class Verification:
     timesteps: int
     images: int
     verdict: Literal["passed", "failed", "noted"]
+    noise: bool = False
     equal: float | None = None
     worst_layer: str = ""
     worst_equal: float | None = None

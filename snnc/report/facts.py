@@ -251,7 +251,7 @@ def verifications_table(found: Sequence[Verification]) -> Table:
         (Column("format", "words"), lambda one: Cell(one.format, one.variant)),
         (Column("run by", "words"), lambda one: one.engine),
         (Column("T"), lambda one: str(one.timesteps)),
-        (Column("images"), lambda one: fixed(one.images, 0)),
+        (Column("images"), lambda one: Cell(fixed(one.images, 0), "noise" if one.noise else "")),
         (Column("equal spikes, %"), lambda one: _finely(one.equal)),
         (Column("in the worst layer, %"), _worst_layer),
         (Column("output error"), lambda one: None if one.output_error is None else number(one.output_error)),

@@ -109,6 +109,7 @@ def verifications_table(found: Sequence[Verification]) -> Table:
         Column("export", lambda one: f"{one.format}, {one.variant}", "left"),
         Column("run by", lambda one: one.engine, "left"),
         Column("T", lambda one: str(one.timesteps)),
+        Column("images", lambda one: f"{one.images:,}{' of noise' if one.noise else ''}"),
         Column("equal spikes %", lambda one: None if one.equal is None else f"{one.equal:.4f}"),
         Column("worst layer", lambda one: None if one.worst_equal is None else f"{one.worst_equal:.4f}"),
         Column("output error", lambda one: None if one.output_error is None else f"{one.output_error:.1e}"),
