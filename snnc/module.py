@@ -8,14 +8,13 @@ from typing import Any, Self, final
 import torch
 from torch import Generator, Tensor
 
-from snnc.artifact import load_conversion
+from snnc.artifact import load_conversion, preprocessing_of
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
-from snnc.pipeline import preprocessing_of
 from snnc.run import Signals, run, steps
 from snnc.run.simulation import channels_last, stretched
 from snnc.schedule import Schedule, check_steps

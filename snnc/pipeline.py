@@ -5,7 +5,6 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,14 @@ import torch
 from torch import Tensor
 
 import snnc
+from snnc.artifact import damaged
+from snnc.artifact import preprocessing_of as preprocessing_of
 from snnc.calibration import Calibration, Samples
 from snnc.calibration.gaussian import stated_moments
 from snnc.conversion import Applied, Conversion
 from snnc.data.dataset import Dataset, Part, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import ModelError, UsageError, VerificationError
+from snnc.errors import ModelError, VerificationError
 from snnc.findings import Finding
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input
@@ -30,7 +31,6 @@ from snnc.recipe import Recipe, from_plain, load, options, pass_name
 from snnc.report import Report, build
 from snnc.run import run
 from snnc.schedule import Schedule
-from snnc.validation import parse
 
 # The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
 _MEASURED_IMAGES = 128
@@ -254,23 +254,8 @@ def calibrate(
 
 def recipe_of(conversion: Conversion) -> Recipe:
     """Return the recipe that a conversion was made by."""
-    with _damaged():
+    with damaged():
         return from_plain(conversion.provenance["recipe"], place="recipe in the .snn file")
-
-
-def preprocessing_of(conversion: Conversion) -> Preprocessing:
-    """Return the preprocessing that a conversion was made with."""
-    with _damaged():
-        return parse(Preprocessing, conversion.preprocessing, place="preprocessing in the .snn file")
-
-
-@contextmanager
-def _damaged() -> Iterator[None]:
-    """Blame the file, not the user, for what is wrong in it."""
-    try:
-        yield
-    except UsageError as error:
-        raise ModelError(f"damaged .snn file: {error.message}", place=error.place, hint="convert again") from None
 
 
 def _converted(
