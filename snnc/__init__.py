@@ -1,12 +1,17 @@
 """A compiler from trained neural networks to spiking ones.
 
 ``convert`` and ``calibrate`` make a ``Conversion`` of a trained network, ``evaluate`` measures it, ``save`` writes it
-and ``load`` reads it as a ``SpikingNetwork``, a ``torch.nn.Module``. The commands call these very functions. Whatever
-goes wrong on purpose is an ``SnncError`` with a message, a place and a hint.
+and ``load`` reads it as a ``SpikingNetwork``, a ``torch.nn.Module``. The commands call these very functions, with what
+``snnc.yaml`` says; called from Python, they do not read it. Whatever goes wrong on purpose is an ``SnncError`` with a
+message, a place and a hint.
 
-    conversion, report = snnc.convert("model.onnx", snnc.recipe.load("synchronous", timesteps=4), data="images")
+    import snnc
+
+    conversion, report = snnc.convert("model.onnx", "quick", data="calibration")
     snnc.save(conversion, "model.snn")
-    answer = snnc.load("model.snn")(images)
+    network = snnc.load("model.snn")
+    dataset = snnc.open_dataset("test", network.preprocessing, network.input_shape)
+    answer = network(next(dataset.batches(64)))  # [64, classes]
 
 What they work on are ``Graph``s: immutable, of typed operations. ``snnc.recipe`` reads and makes recipes, the packages
 ``snnc.passes`` and ``snnc.neurons`` list what recipes are put together from. All of it is loaded when it is used.
@@ -20,8 +25,11 @@ __all__ = [
     "Conversion",
     "Graph",
     "Limits",
+    "NetworkState",
     "Preprocessing",
     "Reading",
+    "Response",
+    "Schedule",
     "SnncError",
     "SpikingNetwork",
     "calibrate",
@@ -45,8 +53,9 @@ if TYPE_CHECKING:
     from snnc.evaluation import evaluate
     from snnc.gates import Limits
     from snnc.ir import Graph
-    from snnc.module import SpikingNetwork, load
+    from snnc.module import NetworkState, Response, SpikingNetwork, load
     from snnc.pipeline import Reading, calibrate, convert
+    from snnc.schedule import Schedule
 else:
     from importlib import import_module
 
@@ -55,8 +64,11 @@ else:
         "Conversion": ("snnc.conversion", "Conversion"),
         "Graph": ("snnc.ir", "Graph"),
         "Limits": ("snnc.gates", "Limits"),
+        "NetworkState": ("snnc.module", "NetworkState"),
         "Preprocessing": ("snnc.data.preprocessing", "Preprocessing"),
         "Reading": ("snnc.pipeline", "Reading"),
+        "Response": ("snnc.module", "Response"),
+        "Schedule": ("snnc.schedule", "Schedule"),
         "SnncError": ("snnc.errors", "SnncError"),
         "SpikingNetwork": ("snnc.module", "SpikingNetwork"),
         "calibrate": ("snnc.pipeline", "calibrate"),

@@ -6,7 +6,8 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from torch import Tensor
 
 from snnc import ops
 from snnc.conversion import Applied, Conversion
-from snnc.errors import DataError, ModelError
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, ModelError, UsageError
 from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.ir import Graph, Node, Op
 from snnc.neurons import neurons
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
+from snnc.validation import parse
 
 FORMAT_VERSION = 2
 _HEADER = "snnc"
@@ -119,6 +122,21 @@ def load_conversion(path: str | Path) -> Conversion:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         detail = f"missing {error}" if isinstance(error, KeyError) else _first_line(error)
         raise ModelError(f"damaged .snn file: {detail}", place=str(path), hint=_HINT) from None
+
+
+def preprocessing_of(conversion: Conversion) -> Preprocessing:
+    """Return the preprocessing that a conversion was made with; raises ModelError where the file is damaged."""
+    with damaged():
+        return parse(Preprocessing, conversion.preprocessing, place="preprocessing in the .snn file")
+
+
+@contextmanager
+def damaged() -> Iterator[None]:
+    """Blame the file, not the user, for what is wrong in it."""
+    try:
+        yield
+    except UsageError as error:
+        raise ModelError(f"damaged .snn file: {error.message}", place=error.place, hint="convert again") from None
 
 
 def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) -> dict[str, Any]:

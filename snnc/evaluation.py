@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snnc import intervals
+from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion, latency
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
@@ -20,7 +21,7 @@ from snnc.gates import ANYTHING, Gate, Limits, judge
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, preprocessing_of, silent
+from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, silent
 from snnc.report.data import Blame, Evaluation, LayerError, Row
 from snnc.report.findings import nothing_random, other_timesteps, undecided, unsettled
 from snnc.report.layers import LayerErrors, check_comparable

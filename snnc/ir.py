@@ -71,8 +71,8 @@ class Graph:
     """A network: nodes in topological order. ``inputs`` name ``Input`` nodes, ``outputs`` any nodes.
 
     Nothing in it changes: ``with_ops``, ``without`` and ``map_tensors`` return other graphs, which share what stays.
-    ``graph.ops(kind)`` are the operations of one kind by the name of their node (``snnc.ops.Conv``, ``Neuron``),
-    ``graph.shapes`` the shapes of all values, and ``snnc.run.run`` computes them.
+    ``graph.ops(kind)`` are the operations of one kind by the name of their node (``from snnc.ops import Conv``),
+    ``graph.shapes`` the shapes of all values, and ``run`` computes them (``from snnc.run import run``).
 
     Raises ValueError when a name is missing, used twice or used before it is computed: an invalid graph
     cannot be built.

@@ -1,21 +1,20 @@
 """A spiking network as a ``torch.nn.Module``: whole trains, or one time step at a time, on any device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, final
+from typing import final
 
 import torch
 from torch import Generator, Tensor
 
-from snnc.artifact import load_conversion
+from snnc.artifact import load_conversion, preprocessing_of
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import DataError, UsageError
+from snnc.errors import DataError, ModelError, UsageError
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
-from snnc.pipeline import preprocessing_of
 from snnc.run import Signals, run, steps
 from snnc.run.simulation import channels_last, stretched
 from snnc.schedule import Schedule, check_steps
@@ -39,8 +38,10 @@ class Response:
 
     ``output`` is the mean of the output over time, ``[N, ...]``, which is the network's answer; ``signal`` is the
     output at every step, ``[steps, N, ...]``; both are tuples where there are several outputs. ``spikes`` holds, by
-    the name of the layer, the signed number of spikes of every neuron at every step, ``[steps, N, ...]``. Steps are
-    those of rehearsal, then those awake, then those asleep; the first do not count in the mean.
+    the name of the layer, the signed number of spikes of every neuron at every step, ``[steps, N, ...]``, as far as
+    its output tells (not with a slope of 0 or -1: see ``snnc.neurons.Neuron.fired``). Steps are those of rehearsal,
+    then those awake, then those asleep; the first do not count in the mean. Where neurons gather their input first,
+    the steps of a layer begin when the layer before has ended.
     """
 
     output: Answer
@@ -51,14 +52,16 @@ class Response:
 @final
 @dataclass(frozen=True, eq=False)
 class NetworkState:
-    """A run that has come to some step. No step writes to it: the next one makes another.
+    """A run of some samples that has come to some step. No step writes to it: the next one makes another.
 
     ``spikes`` holds, by the name of the layer, the signed number of spikes of every neuron at the last step,
-    ``[N, ...]``, and ``counts`` the sums of these (a rehearsal is not counted in, once it has ended).
+    ``[N, ...]``, as far as its output tells (see ``Response``), and ``counts`` the sums of these (a rehearsal is not
+    counted in, once it has ended). ``graph`` is what the run was begun with, and goes on with.
     """
 
+    graph: Graph
     schedule: Schedule
-    images: int
+    samples: int
     memory: steps.State
     spikes: Mapping[str, Tensor]
     counts: Mapping[str, Tensor]
@@ -77,12 +80,17 @@ class SpikingNetwork(torch.nn.Module):
         answer = network(images)
 
     Images are float tensors ``[N, *input_shape]``, preprocessed as ``preprocessing`` says (``snnc.open_dataset`` does
-    that), of the precision and on the device of the network. All of them run at once: memory is the limit.
+    that), of the precision and on the device of the network. All of them run at once: memory is the limit. A GPU was
+    not measured; that it fires the spikes of the CPU takes ``torch.backends.cudnn.allow_tf32 = False``, because
+    torch rounds the inputs of convolutions there unless told otherwise.
 
     ``layers`` are the names of the layers of neurons, ``schedule`` says how many steps the network was made for, and
     ``conversion`` is what it came from: graphs, findings, provenance. The tensors of the graph are buffers, copies of
-    those in ``conversion``, named ``NODE:FIELD``, so that ``to``, ``double`` and ``state_dict`` work; there are no
-    parameters and no gradients. To train, see ``snnc finetune``.
+    those in ``conversion``, named ``NODE:FIELD``, so that ``to``, ``double`` and ``state_dict`` work; what they are
+    changed to does not reach ``conversion``. Where they hold what no network can run with (thresholds that half
+    precision rounds to 0), every use raises ModelError until they hold something better. There are no parameters and
+    no gradients: to train, see ``snnc finetune``. To send a network, send ``model.snn``: what ``torch.save`` makes of
+    the module holds the whole conversion, and is read with ``weights_only=False`` only.
     """
 
     def __init__(self, conversion: Conversion) -> None:
@@ -97,9 +105,7 @@ class SpikingNetwork(torch.nn.Module):
         for name, node in snn.nodes.items():
             for field, tensor in node.op.tensors().items():
                 self.register_buffer(f"{name}:{field}", channels_last(tensor).clone())
-        self._graph: Graph = snn
-        _bind(self)
-        self.register_load_state_dict_post_hook(_bind)  # type: ignore[no-untyped-call]
+        self._built: tuple[dict[str, Tensor], dict[str, int], Graph] = ({}, {}, snn)
 
     @torch.no_grad()
     def forward(self, images: Tensor, timesteps: int | None = None, generator: Generator | None = None) -> Answer:
@@ -109,34 +115,37 @@ class SpikingNetwork(torch.nn.Module):
         CPU; without one every call draws the same. Raises DataError where the images do not fit the network,
         UsageError for steps that cannot be run.
         """
-        outputs = self._graph.outputs
-        found = run(self._graph, self._feeds(images), outputs, self._schedule(timesteps), generator=_checked(generator))
-        return _answer([found[name][0] for name in outputs])
+        graph = self._graph
+        schedule, feeds = self._schedule(timesteps), self._feeds(images)
+        found = run(graph, feeds, graph.outputs, schedule, generator=_checked(generator))
+        return _answer([found[name][0] for name in graph.outputs])
 
     @torch.no_grad()
     def respond(self, images: Tensor, timesteps: int | None = None, generator: Generator | None = None) -> Response:
         """Return the output and the spikes of every neuron at every step; arguments and errors are those of a call.
 
-        The mean output is that of a call, up to rounding.
+        The mean output is that of a call up to rounding, which can tip a spike (in double precision, hardly ever).
         """
-        schedule, neurons = self._schedule(timesteps), self._graph.ops(Neuron)
+        graph, schedule = self._graph, self._schedule(timesteps)
+        neurons = graph.ops(Neuron)
         spikes: dict[str, Tensor] = {}
 
         def observe(name: str, response: Tensor) -> None:
             spikes[name] = neurons[name].fired(response, schedule)
 
         found = run(
-            self._graph,
+            graph,
             self._feeds(images),
-            self._graph.outputs,
+            graph.outputs,
             schedule,
             step_by_step=True,
             observe=observe,
             generator=_checked(generator),
         )
-        trains = [found[name] for name in self._graph.outputs]
+        trains = [found[name] for name in graph.outputs]
         means = [mean_signal(train, schedule)[0] for train in trains]
-        return Response(_answer(means), _answer([stretched(train, schedule) for train in trains]), spikes)
+        # A constant signal is one step that is shown many times, and the mean of one step is that step.
+        return Response(_answer(means), _answer([stretched(train, schedule).clone() for train in trains]), spikes)
 
     @torch.no_grad()
     def start(self, images: Tensor, timesteps: int | None = None) -> NetworkState:
@@ -145,35 +154,40 @@ class SpikingNetwork(torch.nn.Module):
         Raises ModelError where a neuron gathers its whole input before it fires (recipes that are not synchronous),
         otherwise the errors of a call.
         """
-        schedule = self._schedule(timesteps)
-        memory = steps.start(self._graph, self._fitting(images))
-        blank = {name: images.new_zeros(len(images), *self._graph.shapes[name]) for name in self.layers}
-        return NetworkState(schedule, len(images), memory, blank, blank)
+        graph, schedule = self._graph, self._schedule(timesteps)
+        memory = steps.start(graph, self._fitting(images))
+        shapes = {name: (len(images), *graph.shapes[name]) for name in self.layers}
+        spikes, counts = ({name: images.new_zeros(shape) for name, shape in shapes.items()} for _ in range(2))
+        return NetworkState(graph, schedule, len(images), memory, spikes, counts)
 
     @torch.no_grad()
     def step(self, state: NetworkState, images: Tensor) -> tuple[NetworkState, Answer]:
         """Take one time step: (state, images) to (next state, output of this step, ``[N, ...]``).
 
         The images may be others at every step (frames of events); asleep, they are off. From the end of the rehearsal
-        on, the outputs add up to ``schedule.timesteps`` times the answer. Raises UsageError when all steps have been
-        taken, DataError where the images do not fit the network or the state.
+        on, the outputs add up to ``schedule.timesteps`` times the answer, up to rounding as in ``respond``. Raises
+        UsageError when all steps have been taken, DataError where the images do not fit the network or the state, or
+        the state is of another network or from before this one was changed (to another precision, say).
         """
-        schedule = state.schedule
+        graph, schedule = state.graph, state.schedule
+        if graph is not self._graph:
+            hint = "start again: state = network.start(images)"
+            raise DataError("the state is of another network, or from before this one was changed", hint=hint)
         if state.taken == schedule.total:
             hint = "start again, for more steps with start(images, timesteps=...)"
             raise UsageError(f"all {schedule.total} time steps have been taken", hint=hint)
-        if len(self._fitting(images)) != state.images:
+        if len(self._fitting(images)) != state.samples:
             hint = "start again for another number of images"
-            raise DataError(f"{len(images)} images for a run of {state.images}", hint=hint)
-        memory, signals = steps.step(self._graph, schedule, state.memory, channels_last(images))
+            raise DataError(f"{len(images)} images for a run of {state.samples}", hint=hint)
+        memory, signals = steps.step(graph, schedule, state.memory, channels_last(images))
         spikes: Signals = {}
         counts: Signals = {}
-        for name, neuron in self._graph.ops(Neuron).items():
+        for name, neuron in graph.ops(Neuron).items():
             before = torch.zeros_like(signals[name]) if state.taken == schedule.rehearsal else state.counts[name]
             spikes[name] = neuron.fired_next(before, signals[name])
             counts[name] = before + spikes[name]
-        output = _answer([signals[name] for name in self._graph.outputs])
-        return NetworkState(schedule, state.images, memory, spikes, counts), output
+        output = _answer([signals[name] for name in graph.outputs])
+        return NetworkState(graph, schedule, state.samples, memory, spikes, counts), output
 
     def extra_repr(self) -> str:
         """Return what ``print`` says of the network."""
@@ -181,10 +195,17 @@ class SpikingNetwork(torch.nn.Module):
         kinds = sorted({type(neuron).__name__ for neuron in self.conversion.snn.ops(Neuron).values()})
         return f"input_shape={self.input_shape}, {neurons} neurons ({', '.join(kinds)}), {self.schedule}"
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        _bind(self)
-        return self
+    @property
+    def _graph(self) -> Graph:
+        """The network with the buffers as they are now; built anew where one was replaced or written to."""
+        buffers = dict(self.named_buffers(remove_duplicate=False))
+        # Tensors made in inference mode keep no version: what is written to them is seen, but not checked.
+        versions = {name: 0 if buffer.is_inference() else buffer._version for name, buffer in buffers.items()}
+        bound, then, graph = self._built
+        if versions != then or any(buffer is not bound[name] for name, buffer in buffers.items()):
+            graph = _with_buffers(self.conversion.snn, buffers)
+            self._built = buffers, versions, graph
+        return graph
 
     def _schedule(self, timesteps: int | None) -> Schedule:
         if timesteps is None:
@@ -197,6 +218,9 @@ class SpikingNetwork(torch.nn.Module):
 
     def _fitting(self, images: Tensor) -> Tensor:
         """Return the images, or raise DataError where they are not such as the network takes."""
+        if not isinstance(images, Tensor):
+            hint = "make a tensor of an array: torch.from_numpy(images)"
+            raise DataError(f"the images are a {type(images).__name__}, not a tensor", hint=hint)
         if tuple(images.shape[1:]) != self.input_shape or not images.ndim:
             wanted = ", ".join(["N", *map(str, self.input_shape)])
             hint = "read them with snnc.open_dataset(path, network.preprocessing, network.input_shape)"
@@ -211,14 +235,21 @@ class SpikingNetwork(torch.nn.Module):
         return images
 
 
-def _bind(network: SpikingNetwork, *_: Any) -> None:
-    """Make the graph that is run from the buffers as they are now."""
-    buffers = dict(network.named_buffers(remove_duplicate=False))
-    snn = network.conversion.snn
+def _with_buffers(snn: Graph, buffers: Mapping[str, Tensor]) -> Graph:
+    """Return the network with other tensors; raises ModelError that names the first it cannot run with."""
     ops = {}
     for name, node in snn.nodes.items():
-        ops[name] = node.op.with_tensors({field: buffers[f"{name}:{field}"] for field in node.op.tensors()})
-    network._graph = snn.with_ops(ops)
+        op = node.op
+        for field in op.tensors():
+            place = f"{name}:{field}"
+            try:
+                op = op.with_tensors({field: buffers[place]})
+            except (ValueError, RuntimeError, KeyError) as error:
+                reason = "the buffer is gone" if isinstance(error, KeyError) else str(error).splitlines()[0]
+                hint = "load good values (load_state_dict), in a precision that holds them"
+                raise ModelError(f"cannot run with these tensors: {reason}", place=place, hint=hint) from error
+        ops[name] = op
+    return snn.with_ops(ops)
 
 
 def _checked(generator: Generator | None) -> Generator | None:

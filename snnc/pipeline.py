@@ -5,7 +5,6 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,14 @@ import torch
 from torch import Tensor
 
 import snnc
+from snnc.artifact import damaged
+from snnc.artifact import preprocessing_of as preprocessing_of
 from snnc.calibration import Calibration, Samples
 from snnc.calibration.gaussian import stated_moments
 from snnc.conversion import Applied, Conversion
 from snnc.data.dataset import Dataset, Part, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import ModelError, UsageError, VerificationError
+from snnc.errors import ModelError, VerificationError
 from snnc.findings import Finding
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input
@@ -30,7 +31,6 @@ from snnc.recipe import Recipe, from_plain, load, options, pass_name
 from snnc.report import Report, build
 from snnc.run import run
 from snnc.schedule import Schedule
-from snnc.validation import parse
 
 # The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
 _MEASURED_IMAGES = 128
@@ -55,7 +55,7 @@ class Trained:
 class Reading:
     """How data is read: images at once, threads (None: one per core, at most 8), and how many images (None: all).
 
-    ``part`` keeps only one of the two parts that ``snnc.advisor`` splits data into, out of what ``limit`` leaves.
+    ``part`` keeps only one of the two parts that ``snnc tune`` splits data into, out of what ``limit`` leaves.
     """
 
     batch_size: int = 64
@@ -197,7 +197,7 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
 
 def convert(
     model: str | Path,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     *,
     data: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
@@ -207,19 +207,21 @@ def convert(
 ) -> tuple[Conversion, Report]:
     """Turn a trained network (ONNX or TorchScript) into a spiking one, and report what that costs layer by layer.
 
-    The time steps, and what is done in which order, are those of ``recipe``: ``snnc.recipe.load`` reads one that is
-    shipped, or a file; without one it is the default. ``data`` is a folder of images or an array file, labels not
-    needed; without it, thresholds come from what batch normalization states, and ``calibrate`` can follow.
-    ``preprocessing`` is what the network was trained with, and is kept in the conversion. ``input_shape``, of one
-    sample, is only for files that do not say it; ``reading`` says how many images are read, and how; ``progress`` is
-    told what is being done.
+    The time steps, and what is done in which order, are those of ``recipe``: one that is shipped, by name, or a file,
+    as ``snnc.recipe.load`` reads them, or what that returned; without one it is the default. ``data`` is a folder of
+    images or an array file, labels not needed; without it, thresholds come from what batch normalization states, and
+    ``calibrate`` can follow. ``preprocessing`` is what the network was trained with, and is kept in the conversion;
+    without it pixels are divided by 255, and that is all: ``snnc.yaml`` is read by the commands only.
+    ``input_shape``, of one sample, is only for files that do not say it; ``reading`` says how many images are read,
+    and how; ``progress`` is told what is being done.
 
     Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken or
-    does not fit, PreconditionError where a pass of the recipe cannot run on this network or without data.
+    does not fit, PreconditionError where a pass of the recipe cannot run on this network or without data, UsageError
+    where there is no such recipe.
     """
+    steps = _read("default" if recipe is None else recipe)
     trained = read_trained(Path(model), input_shape)
-    how = preprocessing or Preprocessing()
-    return _converted(trained, recipe or load("default"), data, how, reading or Reading(), progress)
+    return _converted(trained, steps, data, preprocessing or Preprocessing(), reading or Reading(), progress)
 
 
 def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Trained:
@@ -230,7 +232,7 @@ def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Tra
 
 def calibrate(
     conversion: Conversion,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     *,
     data: str | Path,
     preprocessing: Preprocessing | None = None,
@@ -240,37 +242,28 @@ def calibrate(
     """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
 
     ``data`` is a folder of images or an array file, labels not needed. ``recipe`` and ``preprocessing`` are the
-    conversion's own unless given; ``reading`` and ``progress`` are as for ``convert``.
+    conversion's own unless given; they, ``reading`` and ``progress`` are as for ``convert``.
 
-    Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit.
+    Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit,
+    UsageError where there is no such recipe.
     """
     if conversion.reference is None:
         hint = "convert the model again without --strip"
         raise ModelError("the file holds no reference network to calibrate against", hint=hint)
     trained = Trained(conversion.reference, conversion.provenance["model"], conversion.imported)
+    steps = recipe_of(conversion) if recipe is None else _read(recipe)
     how = preprocessing or preprocessing_of(conversion)
-    return _converted(trained, recipe or recipe_of(conversion), data, how, reading or Reading(), progress)
+    return _converted(trained, steps, data, how, reading or Reading(), progress)
 
 
 def recipe_of(conversion: Conversion) -> Recipe:
     """Return the recipe that a conversion was made by."""
-    with _damaged():
+    with damaged():
         return from_plain(conversion.provenance["recipe"], place="recipe in the .snn file")
 
 
-def preprocessing_of(conversion: Conversion) -> Preprocessing:
-    """Return the preprocessing that a conversion was made with."""
-    with _damaged():
-        return parse(Preprocessing, conversion.preprocessing, place="preprocessing in the .snn file")
-
-
-@contextmanager
-def _damaged() -> Iterator[None]:
-    """Blame the file, not the user, for what is wrong in it."""
-    try:
-        yield
-    except UsageError as error:
-        raise ModelError(f"damaged .snn file: {error.message}", place=error.place, hint="convert again") from None
+def _read(recipe: Recipe | str) -> Recipe:
+    return load(recipe) if isinstance(recipe, str) else recipe
 
 
 def _converted(

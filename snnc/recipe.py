@@ -40,6 +40,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_steps(self.timesteps, self.sleep, self.rehearsal)
+        for index, step in enumerate(self.passes):
+            if not isinstance(step, Pass):
+                hint = 'make one: snnc.passes.passes["fold-batch-norm"]()'
+                raise UsageError(f"expected a pass, found {step!r}", place=f"passes[{index}]", hint=hint)
 
     @property
     def schedule(self) -> Schedule:
@@ -134,9 +138,6 @@ def from_plain(data: object, *, place: str = "") -> Recipe:
     if not isinstance(listed, list) or not listed:
         raise UsageError("a recipe needs passes", place=f"{prefix}passes", hint=f"known: {', '.join(passes)}")
     steps = {name: fields.get(name, default) for name, default in _STEPS.items()}
-    for name, number in steps.items():
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise UsageError(f"invalid value {number!r}", place=f"{prefix}{name}", hint="give a whole number")
     check_steps(**steps, prefix=prefix)
     built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
     training = parse(Training, fields["training"], place=f"{prefix}training") if "training" in fields else None

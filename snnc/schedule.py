@@ -42,8 +42,10 @@ class Schedule:
 def check_steps(timesteps: int, sleep: int = 0, rehearsal: int = 0, *, prefix: str = "") -> None:
     """Raise UsageError where that many steps cannot be run; the place is ``prefix`` and the name of the number."""
     for name, steps, least in (("timesteps", timesteps, 1), ("sleep", sleep, 0), ("rehearsal", rehearsal, 0)):
+        hint = f"give a whole number from {least} to {MAXIMUM_TIMESTEPS}"
+        if not isinstance(steps, int) or isinstance(steps, bool):
+            raise UsageError(f"invalid value {steps!r}", place=f"{prefix}{name}", hint=hint)
         if not least <= steps <= MAXIMUM_TIMESTEPS:
-            hint = f"give a whole number from {least} to {MAXIMUM_TIMESTEPS}"
             what = "time steps" if name == "timesteps" else f"steps of {name}"
             raise UsageError(f"{steps} {what}", place=f"{prefix}{name}", hint=hint)
     total = timesteps + sleep + rehearsal

@@ -95,6 +95,21 @@ def test_wrong_preprocessing_is_one_usage_error(written: dict[str, object], reas
     assert caught.value.place.startswith("data")
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"channels": "grey"}, "channels must be one of rgb, bgr, gray"),
+        ({"layout": "nhcw"}, "layout must be one of nchw, nhwc"),
+        ({"array_layout": "any"}, "array_layout must be one of auto, nchw, nhwc"),
+        ({"mean": 0.31}, "mean must be a tuple"),
+        ({"std": [0.38]}, "std must be a tuple"),
+    ],
+)
+def test_wrong_preprocessing_cannot_be_built(given: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Preprocessing(**given)
+
+
 def test_preprocessing_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "preprocessing.yaml"
     path.write_text("mean: [0.5]\nchannels: bgr\n")
@@ -262,7 +277,7 @@ def test_a_color_image_becomes_gray_for_one_channel(tmp_path: Path) -> None:
 def test_a_missing_path(tmp_path: Path) -> None:
     error = fails(tmp_path / "none")
     assert str(error) == f"no such file or folder @ {tmp_path / 'none'}"
-    assert "--data" in error.hint
+    assert error.hint == "check the path"
 
 
 def test_a_file_that_is_neither_folder_nor_array(tmp_path: Path) -> None:

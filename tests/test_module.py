@@ -2,11 +2,15 @@
 
 import copy
 import io
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
+from torch.func import functional_call
 
 from snnc import ops
 from snnc.artifact import save_conversion
@@ -71,16 +75,19 @@ def test_a_file_is_read_as_a_module_that_does_what_the_network_does(kinds: tuple
     assert module.input_shape == (3, 8, 8)
     assert str(SCHEDULE) in repr(module)
     images = normal(4, 3, 8, 8)
+    # In double precision, where rounding tips no spike.
+    precise = load(tmp_path / "model.snn").double()
     for timesteps in (None, 1, 6):
         schedule = Schedule(timesteps or SCHEDULE.timesteps, SCHEDULE.sleep, SCHEDULE.rehearsal)
         fast = {"x": channels_last(images).unsqueeze(0)}
         wanted = run(snn.map_tensors(channels_last), fast, snn.outputs, schedule)[snn.outputs[0]][0]
         assert torch.equal(module(images, timesteps), wanted)
-        response = module.respond(images, timesteps)
-        torch.testing.assert_close(response.output, wanted)
+        response = precise.respond(images.double(), timesteps)
+        answer = only(precise(images.double(), timesteps))
+        torch.testing.assert_close(response.output, answer)
         train = only(response.signal)
         assert train.shape == (schedule.total, *wanted.shape)
-        torch.testing.assert_close(train[schedule.rehearsal :].sum(0) / schedule.timesteps, wanted)
+        torch.testing.assert_close(train[schedule.rehearsal :].sum(0) / schedule.timesteps, answer)
         assert tuple(response.spikes) == module.layers
         for name, spikes in response.spikes.items():
             assert spikes.shape == (schedule.total, 4, *snn.shapes[name])
@@ -110,9 +117,40 @@ def test_other_images_at_every_step_are_other_frames() -> None:
     same, _ = module.step(module.step(state, first)[0], first)
     other, _ = module.step(module.step(state, first)[0], second)
     assert any(not torch.equal(same.spikes[name], other.spikes[name]) for name in module.layers)
-    # A state can be gone on from twice, and is the same afterwards.
-    assert state.taken == 0
-    assert not any(count.any() for count in state.counts.values())
+
+
+def test_a_state_can_be_gone_on_from_again() -> None:
+    module, images = network(*CAUSAL), normal(2, 3, 8, 8)
+    steps = walked(module, images)
+    for (state, _), (after, output) in pairwise(steps):
+        for _ in range(2):
+            again, repeated = module.step(state, images)
+            assert again.taken == state.taken + 1
+            assert torch.equal(only(repeated), output)
+            for layer in module.layers:
+                assert torch.equal(again.spikes[layer], after.spikes[layer])
+                assert torch.equal(again.counts[layer], after.counts[layer])
+            # What came out shares no memory with what stays.
+            for tensor in (only(repeated), *again.spikes.values(), *again.counts.values()):
+                tensor.fill_(-7)
+    assert any(count.any() for count in steps[2][0].counts.values())
+
+
+def test_what_comes_out_shares_no_memory() -> None:
+    net = Network((3, 8, 8))
+    net.add(neurons["if"](torch.tensor(0.5)), net.conv("x", 4, name="constant"), name="fired")
+    net.add(ops.Reshape((256,)), "fired", name="y")
+    module, images = SpikingNetwork(conversion(net.graph("y", "constant"), Schedule(1))), normal(2, 3, 8, 8)
+    wanted, found = module.respond(images), module.respond(images)
+    for train in found.signal:
+        train.fill_(-7)
+    assert all(map(torch.equal, found.output, wanted.output))
+    longer = module.respond(images, 2).signal[1]
+    longer[0] = -7
+    assert torch.equal(longer[1], wanted.output[1])
+    state = module.start(images)
+    state.spikes["fired"].fill_(-7)
+    assert not state.counts["fired"].any()
 
 
 def test_several_outputs_are_a_tuple() -> None:
@@ -170,6 +208,63 @@ def test_it_is_a_module_whose_tensors_are_its_own() -> None:
     assert all(map(torch.equal, given, after))
 
 
+def test_the_buffers_are_what_is_run_wherever_they_come_from() -> None:
+    module, images = network(*neurons), normal(2, 3, 8, 8)
+    halves = {name: tensor * 0.5 for name, tensor in module.state_dict().items()}
+    before = module(images)
+    other = copy.deepcopy(module)
+    other.load_state_dict(halves)
+    wanted = only(other(images))
+    assert not torch.equal(wanted, before)
+
+    assert torch.equal(functional_call(module, halves, (images,)), wanted)
+    assert torch.equal(module(images), before)
+
+    replica = module._replicate_for_data_parallel()
+    replica._buffers.update(halves)
+    assert torch.equal(replica(images), wanted)
+    assert torch.equal(module(images), before)
+
+    for name, tensor in halves.items():
+        setattr(module, name, tensor)
+    assert torch.equal(module(images), wanted)
+    graph = module._graph
+    module(images)
+    assert module._graph is graph, "built anew without need"
+    with torch.inference_mode():
+        module.double()
+        single = module.float()(images)
+    torch.testing.assert_close(single, wanted)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda module: module.half(),
+        lambda module: module.to("meta"),
+        lambda module: module.load_state_dict({n: -tensor for n, tensor in module.state_dict().items()}),
+        lambda module: module.get_buffer("layer:threshold").neg_(),
+        lambda module: setattr(module, "layer:threshold", torch.tensor(torch.nan)),
+        lambda module: delattr(module, "layer:threshold"),
+    ],
+    ids=["half", "meta", "load_state_dict", "in place", "setattr", "delattr"],
+)
+def test_what_cannot_be_run_is_refused_by_name_until_it_is_mended(spoil: Callable[[SpikingNetwork], object]) -> None:
+    net = Network((3, 8, 8))
+    net.add(neurons["if"](torch.tensor(1e-9)), net.add(ops.Affine(torch.tensor(1e-9), None)), name="layer")
+    module, images = SpikingNetwork(conversion(net.graph("layer"))), normal(2, 3, 8, 8)
+    before, state = module(images), module.start(images)
+    saved = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    spoil(module)
+    for use in (module, module.respond, module.start, lambda images: module.step(state, images)):
+        with pytest.raises(ModelError, match=r"cannot run with these tensors: .*:threshold$") as caught:
+            use(images)
+        assert "load good values" in caught.value.hint
+    module.register_buffer("layer:threshold", torch.tensor(1.0))
+    module.load_state_dict(saved, assign=True)
+    assert torch.equal(module(images), before)
+
+
 def test_it_can_be_copied_and_sent() -> None:
     module, images = network(*neurons), normal(2, 3, 8, 8)
     file = io.BytesIO()
@@ -212,6 +307,8 @@ def test_there_are_no_gradients() -> None:
         (torch.tensor(1.0), r"images \[\] for", "open_dataset"),
         (normal(2, 3, 8, 8).double(), "the images are torch.float64 on cpu, the network is torch.float32", ".to("),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "the images are torch.uint8", "preprocessed"),
+        (np.zeros((2, 3, 8, 8), np.float32), "the images are a ndarray, not a tensor", "torch.from_numpy"),
+        ([0.0], "the images are a list, not a tensor", "torch.from_numpy"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(images: Tensor, message: str, hint: str) -> None:
@@ -223,11 +320,37 @@ def test_images_that_do_not_fit_are_refused(images: Tensor, message: str, hint: 
         assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: network("if"),
+        lambda module: copy.deepcopy(module),
+        lambda module: module.double(),
+        lambda module: module.half(),
+        lambda module: module.load_state_dict(module.state_dict()) and module,
+    ],
+    ids=["another", "copy", "double", "half", "load_state_dict"],
+)
+def test_a_state_of_another_network_is_refused(change: Callable[[SpikingNetwork], SpikingNetwork]) -> None:
+    module, images = network("if"), normal(2, 3, 8, 8)
+    state = module.start(images)
+    assert module.float() is module
+    state, _ = module.step(state, images)
+    changed = change(module)
+    images = images.to(next(changed.buffers()))
+    with pytest.raises(DataError, match="the state is of another network, or from before") as caught:
+        changed.step(state, images)
+    assert "start again" in caught.value.hint
+    changed.step(changed.start(images), images)
+
+
 def test_steps_that_cannot_be_taken_are_refused() -> None:
     module, images = network("if", schedule=Schedule(2)), normal(2, 3, 8, 8)
     for use in (module, module.respond, module.start):
         with pytest.raises(UsageError, match="0 time steps @ timesteps"):
             use(images, 0)
+        with pytest.raises(UsageError, match=r"invalid value 2\.5 @ timesteps"):
+            use(images, 2.5)
     state = module.start(images, timesteps=1)
     with pytest.raises(DataError, match="1 images for a run of 2"):
         module.step(state, images[:1])

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,8 @@ ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits"
 
 
-def test_what_is_asked_for_is_there() -> None:
-    wanted = {"convert", "calibrate", "evaluate", "load", "save", "Graph", "passes", "neurons", "recipe"}
-    assert wanted <= set(snnc.__all__) <= set(dir(snnc))
+def test_what_is_public_is_listed_and_nothing_else_is_there() -> None:
+    assert set(snnc.__all__) <= set(dir(snnc))
     with pytest.raises(AttributeError, match="module 'snnc' has no attribute 'converted'"):
         snnc.converted  # noqa: B018 - asking is the test
 
@@ -32,8 +32,16 @@ def test_what_is_asked_for_is_there() -> None:
 @pytest.mark.parametrize("name", snnc.__all__)
 def test_every_public_name_says_what_it_is(name: str) -> None:
     found = getattr(snnc, name)
+    text = found.__doc__ or ""
     # A dataclass without a docstring gets its signature.
-    assert len(found.__doc__ or "") > 40 and not found.__doc__.startswith(f"{name}(")
+    assert text.split("\n\n")[0].strip().endswith(".") and not text.startswith(f"{name}(")
+    # What it refers to is there after `import snnc` alone.
+    for path in re.findall(r"``snnc\.(?!yaml)([\w.]+)", text):
+        first, *rest = path.split(".")
+        assert first in snnc.__all__, f"snnc.{path}"
+        reached = getattr(snnc, first)
+        for part in rest:
+            reached = getattr(reached, part)
 
 
 def test_names_mean_the_same_to_types_and_at_run_time() -> None:
@@ -55,6 +63,15 @@ def test_importing_the_package_loads_nothing() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_reading_a_file_loads_no_importer(converted: Path) -> None:
+    code = (
+        f"import sys, snnc; snnc.load({str(converted)!r}); print({{'onnx', 'onnxruntime', 'typer'}} & {{*sys.modules}})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +119,8 @@ def test_recipe_and_preprocessing_have_defaults(converted: Path, monkeypatch: py
         raise InterruptedError(given)
 
     monkeypatch.setattr(pipeline, "_converted", stop)
+    # The snnc.yaml that lies here is for the commands.
+    monkeypatch.chdir(DIGITS)
     with pytest.raises(InterruptedError) as caught:
         snnc.convert(DIGITS / "model.onnx", data="images")
     _, recipe, data, preprocessing, *_ = caught.value.args[0]
@@ -110,6 +129,45 @@ def test_recipe_and_preprocessing_have_defaults(converted: Path, monkeypatch: py
         snnc.calibrate(snnc.load(converted).conversion, data="images")
     _, recipe, data, preprocessing, *_ = caught.value.args[0]
     assert (recipe, data, preprocessing) == (load("quick", timesteps=2), "images", Preprocessing())
+
+
+def test_a_recipe_may_be_given_by_name_or_file(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: Any) -> Any:
+        raise InterruptedError(given)
+
+    monkeypatch.setattr(pipeline, "_converted", stop)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(load("casc", timesteps=3).to_yaml(), encoding="utf-8")
+    conversion = snnc.load(converted).conversion
+    for given, wanted in (("casc", load("casc")), (str(mine), load("casc", timesteps=3)), (load("tpp"), load("tpp"))):
+        for use in (
+            lambda given: snnc.convert(DIGITS / "model.onnx", given),
+            lambda given: snnc.calibrate(conversion, given, data="images"),
+        ):
+            with pytest.raises(InterruptedError) as caught:
+                use(given)
+            assert caught.value.args[0][1] == wanted
+    for wrong in ("cask", ""):
+        with pytest.raises(UsageError, match="unknown recipe"):
+            snnc.convert(DIGITS / "model.onnx", wrong)
+
+
+@pytest.mark.parametrize("package", [snnc, snnc.passes, snnc.neurons], ids=lambda package: package.__name__)
+def test_the_examples_of_packages_run(package: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"\n\n((?:    .*\n|\n)+)", package.__doc__)
+    monkeypatch.chdir(shutil.copytree(DIGITS, tmp_path / "digits"))
+    names: dict[str, Any] = {}
+    exec(compile(textwrap.dedent(code), package.__name__, "exec"), names)
+    shown = {
+        snnc: lambda: names["answer"].shape == (64, 10) and names["network"].layers,
+        snnc.passes: lambda: (
+            snnc.recipe.options(names["steps"][2])["kind"] == "percentile" and names["conversion"].applied[2].changed
+        ),
+        snnc.neurons: lambda: names["response"].shape == (5, 2, 3) and names["numbers"].any(),
+    }
+    assert shown[package]()
 
 
 def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -122,6 +180,8 @@ def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names["answer"].shape == names["output"].shape == (64, 10)
     assert (names["answer"].argmax(1) == names["test"].labels[:64]).float().mean() > 0.9
     assert [row.timesteps for row in names["rows"]] == [2, 4, 8]
+    again = snnc.evaluate(names["network"].conversion, data="test")
+    assert again.rows[0] == next(row for row in names["rows"] if row.timesteps == again.rows[0].timesteps)
     assert names["state"].taken == names["network"].schedule.total
     for layer, spikes in names["response"].spikes.items():
         assert spikes.shape[:2] == (names["network"].schedule.total, 64)

@@ -238,6 +238,20 @@ def test_a_recipe_needs_a_time_step() -> None:
         Recipe("none", 0, ())
 
 
+@pytest.mark.parametrize("steps", [2.5, 2.0, True, "4"])
+@pytest.mark.parametrize("name", ["timesteps", "sleep", "rehearsal"])
+def test_a_recipe_is_made_of_whole_steps(name: str, steps: object) -> None:
+    with pytest.raises(UsageError, match=f"invalid value {steps!r} @ {name}"):
+        Recipe("odd", **{"timesteps": 2, "passes": (), name: steps})
+
+
+@pytest.mark.parametrize("step", [..., "fold-batch-norm", CalibrateThresholds], ids=str)
+def test_a_recipe_is_made_of_passes(step: object) -> None:
+    with pytest.raises(UsageError, match=r"expected a pass, found .* @ passes\[1\]") as caught:
+        Recipe("odd", 2, (CalibrateThresholds(), step))
+    assert "make one" in caught.value.hint
+
+
 # Registries and errors.
 
 

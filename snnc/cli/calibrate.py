@@ -67,7 +67,7 @@ def calibrate(
     check_outputs([output, report_file, *faces.files().values()], None if output == model else model)
 
     from snnc import pipeline
-    from snnc.artifact import load_conversion
+    from snnc.artifact import load_conversion, preprocessing_of
     from snnc.recipe import reset_to_zero
 
     conversion = load_conversion(model)
@@ -79,7 +79,7 @@ def calibrate(
             conversion,
             how,
             data=images,
-            preprocessing=preprocessing.resolve(settings, pipeline.preprocessing_of(conversion)),
+            preprocessing=preprocessing.resolve(settings, preprocessing_of(conversion)),
             reading=reading.resolve(part),
             progress=progress,
         )

@@ -96,8 +96,8 @@ def evaluate(
     faces.summary_file()
     check_outputs([report_file, *faces.files().values()], model)
 
-    from snnc import evaluation, pipeline
-    from snnc.artifact import load_conversion
+    from snnc import evaluation
+    from snnc.artifact import load_conversion, preprocessing_of
     from snnc.report import completed
     from snnc.report.data import write
     from snnc.report.sentence import sentence
@@ -113,7 +113,7 @@ def evaluate(
             probe=probe,
             blamed=blame_images if blame else 0,
             limits=limits,
-            preprocessing=preprocessing.resolve(settings, pipeline.preprocessing_of(conversion)),
+            preprocessing=preprocessing.resolve(settings, preprocessing_of(conversion)),
             reading=reading.resolve(part),
             progress=progress,
         )

@@ -167,7 +167,7 @@ def open_dataset(
         _require_positive("limit", limit)
     path = Path(path)
     if not path.exists():
-        raise DataError("no such file or folder", place=str(path), hint="check --data")
+        raise DataError("no such file or folder", place=str(path), hint="check the path")
     transform = Transform(preprocessing, sample_shape)
     source: Source
     if path.is_dir():

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 from snnc.validation import parse, read_yaml
 
@@ -46,6 +46,13 @@ class Preprocessing:
     """Added to every label: 1 for a network whose output 0 is a background class."""
 
     def __post_init__(self) -> None:
+        for name in ("channels", "layout", "array_layout"):
+            known = get_args(get_type_hints(Preprocessing)[name])
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not isinstance(values, tuple):
+                raise ValueError(f"{name} must be a tuple, such as (0.5,): one value, or one per channel")
         for name, values in (("mean", self.mean), ("std", self.std), ("scale", (self.scale,))):
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"{name} must be finite")

@@ -84,7 +84,8 @@ class Neuron(Timed):
         """Return how many spikes were fired at every step, ``[schedule.total, N, ...]``, as signed numbers.
 
         ``response`` is that of all steps. ``value`` of the sum since the end of the rehearsal is the mean output.
-        Spikes that weigh nothing (with a slope of 0) cannot be seen, and do not count.
+        Spikes that weigh nothing (with a slope of 0) cannot be seen, and do not count; with a slope of -1 a count
+        weighs the same whatever its sign, and is taken for a positive one.
         """
         numbers = torch.empty_like(response)
         count = torch.zeros_like(response[0])

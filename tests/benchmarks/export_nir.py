@@ -20,6 +20,7 @@ from harness import arguments, event_frames, event_rasters, finish, model_files,
 from torch import Tensor
 
 from snnc import evaluation, pipeline, recipe
+from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.export.nir import nir_file
@@ -63,7 +64,7 @@ def converted(name: str, folder: Path, *, zero: bool, limit: int | None) -> tupl
 def images(made: Conversion, judged: Path, limit: int | None) -> tuple[list[Tensor], Tensor | None]:
     """Return the images that a network is judged on, and their labels."""
     shape = made.snn.shapes[made.snn.inputs[0]]
-    dataset = pipeline.opened(judged, pipeline.preprocessing_of(made), shape, pipeline.Reading(limit=limit))
+    dataset = pipeline.opened(judged, preprocessing_of(made), shape, pipeline.Reading(limit=limit))
     return list(dataset.batches()), dataset.labels
 
 
