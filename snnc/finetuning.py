@@ -252,16 +252,17 @@ def _trainer(
 
 
 def _residuals(data: Labelled, settings: Training, device: torch.device) -> Callable[[Graph], dict[str, float]]:
-    """Return the function that measures how far IF neurons are from the activations they stand for.
+    """Return the function that measures how far neurons are from the activations they stand for.
 
     For every layer the square root of the mean, over batches of the images held out, of the variance of what separates
-    the two (Huang et al., TNNLS 2025). Where a slope needs negative spikes, dual-threshold neurons stand in.
+    the two (Huang et al., TNNLS 2025, for IF neurons). Where a slope needs negative spikes, dual-threshold neurons stand
+    in.
     """
     schedule = Schedule(settings.noise_steps)
 
     def measured(graph: Graph) -> dict[str, float]:
         names = list(graph.ops(QuantizedRelu))
-        spiking = SubstituteNeurons("if")(graph, Calibration(graph, None, schedule, {}))
+        spiking = SubstituteNeurons(settings.noise_neuron)(graph, Calibration(graph, None, schedule, {}))
         (image,) = graph.inputs
         variances: dict[str, list[float]] = {name: [] for name in names}
         for part in torch.split(data.held_out, chunk_size(spiking, schedule)):

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 import snnc
-from snnc.artifact import damaged
-from snnc.artifact import preprocessing_of as preprocessing_of
+from snnc.artifact import damaged, preprocessing_of
 from snnc.calibration import Calibration, Samples
 from snnc.calibration.gaussian import stated_moments
 from snnc.conversion import Applied, Conversion

@@ -191,6 +191,8 @@ def test_the_noise_is_the_residual_of_spiking_layers(monkeypatch: pytest.MonkeyP
     exact = tuned(dataclasses.replace(settings, noise_steps=2)).history
     longer = tuned(dataclasses.replace(settings, noise_steps=8)).history
     assert 0 < exact[-1]["noise"] != longer[-1]["noise"] > 0
+    other = tuned(dataclasses.replace(settings, noise_steps=8, noise_neuron="dual-threshold")).history
+    assert 0 < other[-1]["noise"] != longer[-1]["noise"]
 
 
 # Images.
@@ -468,6 +470,7 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch
     [
         ({"epochs": 0}, "starts at 1"),
         ({"levels": 0}, "starts at 1"),
+        ({"noise_neuron": "dual"}, "dual-threshold"),
         ({"learning_rate": 0.0}, "positive"),
         ({"learning_rate": 1e60}, "positive and finite"),
         ({"weight_decay": -1.0}, "not negative"),

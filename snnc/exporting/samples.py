@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
+from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.evaluation import check_labels
-from snnc.pipeline import Loaded, Progress, Reading, opened, preprocessing_of
+from snnc.pipeline import Loaded, Progress, Reading, opened
 
 # So many images are run through every engine unless it is said how many.
 IMAGES = 64

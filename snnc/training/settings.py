@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from snnc.neurons import neurons
+from snnc.registry import suggest
+
 # The largest number of single precision.
 _LARGEST = 3.4e38
 
@@ -67,6 +70,9 @@ class Training:
     noise_steps: int = 4
     """Time steps at which the residual of spiking layers is measured for noisy-qcfs."""
 
+    noise_neuron: str = "if"
+    """The neuron whose residual that is: best the one that the tuned network is converted to."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The precision of convolutions; auto is bfloat16 on a GPU that has it, else float32."""
 
@@ -82,6 +88,8 @@ class Training:
         for name, number in {**counts, "noise-steps": self.noise_steps}.items():
             if number < 1:
                 raise ValueError(f"{name} starts at 1")
+        if self.noise_neuron not in neurons:
+            raise ValueError(f"no neuron is called {self.noise_neuron!r}; {suggest(self.noise_neuron, neurons)}")
         for name, value in (("learning-rate", self.learning_rate), ("temperature", self.temperature)):
             if not 0 < value < _LARGEST:
                 raise ValueError(f"{name} must be positive and finite")

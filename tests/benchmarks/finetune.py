@@ -139,7 +139,7 @@ def noise() -> Figures:
         for total in (STEPS,) if STEPS else (2, 4, 8):
             for activation in ("qcfs", "noisy-qcfs"):
                 how = (*equal, f"training.activation={activation}", f"training.levels={total}")
-                how += (f"training.noise-steps={total}",)
+                how += (f"training.noise-steps={total}", "training.noise-neuron=dual-threshold")
                 file, seconds = tune(model_files(NAME)[0], "residual-noise", total, Path(folder), *how)
                 key = f"{NAME}/synchronous/steps={total}/{activation}"
                 made = converted(file, "error-compensation", total)
