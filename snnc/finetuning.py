@@ -255,8 +255,8 @@ def _residuals(data: Labelled, settings: Training, device: torch.device) -> Call
     """Return the function that measures how far neurons are from the activations they stand for.
 
     For every layer the square root of the mean, over batches of the images held out, of the variance of what separates
-    the two (Huang et al., TNNLS 2025, for IF neurons). Where a slope needs negative spikes, dual-threshold neurons stand
-    in.
+    the two (Huang et al., TNNLS 2025, for IF neurons). Where a slope needs negative spikes, dual-threshold neurons
+    stand in.
     """
     schedule = Schedule(settings.noise_steps)
 
