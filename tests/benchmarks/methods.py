@@ -42,6 +42,9 @@ SEEDS = 3
 # The T of the first two sections, and the totals of the third.
 TIMESTEPS = (2, 4, 8)
 TOTALS = (4, 8, 16)
+# The T of the other networks, and of random neurons.
+OTHERS = (8, 16)
+RANDOM = (2, 4, 8, 16)
 
 
 def convert(
@@ -183,7 +186,7 @@ def casc() -> Figures:
 def tpp() -> Figures:
     """Compare probabilistic two-phase neurons, IF, and IF with its spikes shuffled, at equal thresholds."""
     figures: Figures = {}
-    for timesteps in (2, 4, 8, 16):
+    for timesteps in RANDOM:
         made, _ = convert(RESNET, recipe.load("tpp", timesteps=timesteps))
         key = f"{RESNET}/tpp/T={timesteps}"
         figures |= judge(RESNET, key, made, repeats=SEEDS)
@@ -221,7 +224,7 @@ def others() -> Figures:
     """Convert other networks without and with training."""
     figures: Figures = {}
     for name in (NIN, MOBILENET):
-        for timesteps in (8, 16):
+        for timesteps in OTHERS:
             for how in ("quick", "default"):
                 made, seconds = convert(name, recipe.load(how, timesteps=timesteps))
                 key = f"{name}/{how}/T={timesteps}"
@@ -280,14 +283,14 @@ SECTIONS: dict[str, Callable[[], Figures]] = {
 
 
 def main() -> None:
-    global CALIBRATED, JUDGED, TIMESTEPS, TOTALS
+    global CALIBRATED, JUDGED, TIMESTEPS, TOTALS, OTHERS, RANDOM
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--steps", type=int, help="one T, or total, of pipelined, large, synchronous and casc")
+    parser.add_argument("--steps", type=int, help="one T, or total, of all sections but recipes and passes")
     given = parser.parse_args()
     if given.steps:
-        TIMESTEPS = TOTALS = (given.steps,)
+        TIMESTEPS = TOTALS = OTHERS = RANDOM = (given.steps,)
     unknown = set(given.sections) - set(SECTIONS)
     if unknown:
         parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
