@@ -1,6 +1,7 @@
 """The self-check at the door: our graph computes what onnxruntime computes from the file."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,88 +17,92 @@ from snnc.frontend.canonical import refusal, session_options, start_session
 from snnc.frontend.preparation import Prepared
 from snnc.ir import Graph
 
+# Relative errors that sums in another order explain: of values, and of what is behind steps that may have been crossed.
 _TOLERANCE = 1e-3
-# Sums in another order cross steps of a quantized rectifier, and one crossing is a large difference.
 _QUANTIZED_TOLERANCE = 5e-2
+# Constants of a file are rounded to float32 and may have been multiplied by one another.
+_LEVEL_TOLERANCE = 1e-4
 _SAMPLES = 2
 
 
 def check(graph: Graph, values: Mapping[str, str], prepared: Prepared, place: str) -> tuple[Finding, ...]:
     """Compare the graph with the file on random samples; return what is remarkable about a difference.
 
-    ``values`` names the values of the file that nodes compute. What is behind a quantized rectifier is computed from
-    what the file has there: in a deep network one step crossed would be followed by others, and end anywhere. Raises
-    VerificationError where they differ by more than sums in another order explain, and ModelError where the file cannot
-    be run or computes infinities.
+    ``values`` names the values of the file that nodes compute. A quantized rectifier has to be at a level that it would
+    be at for nearly the same input, and what is behind it is computed from what the file has there: in a deep network
+    one step crossed would be followed by others, and end anywhere. Raises VerificationError where they differ by more
+    than sums in another order explain, and ModelError where the file cannot be run or computes infinities.
     """
-    count = max(prepared.batch, _SAMPLES)
-    samples = torch.randn(count, *prepared.shape, generator=torch.Generator().manual_seed(0))
-    known = {value for node in prepared.original.graph.node for value in node.output}
-    between = {name: values[name] for name in graph.ops(ops.QuantizedRelu) if values.get(name) in known}
-    expected = _run_file(prepared.original, between, prepared, samples, place)
-    if not all(output.isfinite().all() for output in expected.outputs):
-        hint = "look for infinities in its weights and for variances below zero"
-        raise ModelError("the network computes infinities or NaN from normal samples", place=place, hint=hint)
-    found = _differences(graph, samples, expected, place)
-    if found.tolerable:
+    quantized = graph.ops(ops.QuantizedRelu)
+    # One sample at a time, what is between has the batch nowhere else than in front.
+    file, batch = (prepared.pinned, 1) if quantized else (prepared.original, prepared.batch)
+    samples = torch.randn(max(batch, _SAMPLES), *prepared.shape, generator=torch.Generator().manual_seed(0))
+    known = {value for node in file.graph.node for value in node.output}
+    between = {name: values[name] for name in quantized if values.get(name) in known}
+
+    def compared(model: ModelProto) -> _Compared:
+        outputs, found = _run_file(model, between, batch, prepared.input, samples, place)
+        if not all(output.isfinite().all() for output in outputs):
+            hint = "look for infinities in its weights and for variances below zero"
+            raise ModelError("the network computes infinities or NaN from normal samples", place=place, hint=hint)
+        return _compared(graph, samples, outputs, found, place)
+
+    first = compared(file)
+    if not first.problem and first.crossed <= _QUANTIZED_TOLERANCE:
         return ()
-    if graph.ops(ops.QuantizedRelu):
-        upward = _run_file(_halves_upward(prepared.original), between, prepared, samples, place)
-        if _differences(graph, samples, upward, place).tolerable:
-            return (_halves_differ(found.largest),)
-    raise _mismatch(f"relative error {found.largest:.2g}, allowed is {found.allowed:g}", place)
-
-
-@dataclass(frozen=True, eq=False)
-class _Computed:
-    """What the file computes: its outputs, and by our nodes the quantized values between, all ``[N, ...]``."""
-
-    outputs: list[Tensor]
-    between: dict[str, Tensor]
+    if quantized:
+        upward = compared(_halves_upward(file))
+        if not upward.problem and upward.crossed <= _QUANTIZED_TOLERANCE:
+            return (_halves_differ(first.crossed),)
+    if first.problem:
+        raise _mismatch(first.problem, place)
+    return ()
 
 
 @dataclass(frozen=True)
-class _Differences:
-    """The largest relative errors: of the outputs, and of quantized values, from the same values before."""
+class _Compared:
+    """What is wrong ("" where nothing is), and how far steps that were crossed have moved values, relatively."""
 
-    outputs: float
-    quantized: float
-    # Whether all quantized values were taken from the file, so that nothing is behind a step crossed.
-    relayed: bool
-
-    @property
-    def allowed(self) -> float:
-        """The largest error of the outputs that sums in another order explain."""
-        return _TOLERANCE if self.relayed else _QUANTIZED_TOLERANCE
-
-    @property
-    def tolerable(self) -> bool:
-        """Whether sums in another order explain it all."""
-        return self.outputs <= self.allowed and self.quantized <= _QUANTIZED_TOLERANCE
-
-    @property
-    def largest(self) -> float:
-        """The largest error."""
-        return max(self.outputs, self.quantized)
+    problem: str
+    crossed: float
 
 
-def _differences(graph: Graph, samples: Tensor, expected: _Computed, place: str) -> _Differences:
-    quantized = list(graph.ops(ops.QuantizedRelu))
-    relays = {
-        name: values.reshape(len(samples), *graph.shapes[name])
-        for name, values in expected.between.items()
-        if values.numel() == samples.new_empty(len(samples), *graph.shapes[name], device="meta").numel()
-    }
+def _compared(
+    graph: Graph, samples: Tensor, outputs: Sequence[Tensor], between: Mapping[str, Tensor], place: str
+) -> _Compared:
+    quantized = graph.ops(ops.QuantizedRelu)
+    for name, found in between.items():
+        if found.numel() != len(samples) * math.prod(graph.shapes[name]):
+            return _Compared(f"{graph.nodes[name].source!r} has another size", math.inf)
+    relays = {name: found.reshape(len(samples), *graph.shapes[name]) for name, found in between.items()}
     try:
         values = computed(graph, samples, relays)
     except (RuntimeError, IndexError) as failure:
         raise _mismatch(f"it does not run: {str(failure).splitlines()[0]}", place) from failure
-    pairs = zip((values[name] for name in graph.outputs), expected.outputs, strict=True)
-    return _Differences(
-        outputs=max(_relative_error(ours, theirs) for ours, theirs in pairs),
-        quantized=max((_relative_error(values[name], relays[name]) for name in relays), default=0.0),
-        relayed=set(relays) == set(quantized),
-    )
+    crossed = 0.0
+    for name, relayed in relays.items():
+        (before,) = graph.nodes[name].inputs
+        if not _at_its_level(quantized[name], relays.get(before, values[before]), relayed):
+            return _Compared(f"{graph.nodes[name].source!r} is at levels that its input does not explain", math.inf)
+        crossed = max(crossed, _relative_error(values[name], relayed))
+    behind_crossings = set(relays) != set(quantized)
+    for name, output in zip(graph.outputs, outputs, strict=True):
+        error = _relative_error(values[name], output)
+        if name in relays:
+            continue
+        allowed = _QUANTIZED_TOLERANCE if behind_crossings else _TOLERANCE
+        if not error <= allowed:
+            return _Compared(f"relative error {error:.2g}, allowed is {allowed:g}", max(crossed, error))
+    return _Compared("", crossed)
+
+
+def _at_its_level(rectifier: ops.QuantizedRelu, x: Tensor, found: Tensor) -> bool:
+    """Return whether every value is at a level that rounding of the input could have led to."""
+    reach = _TOLERANCE * x.square().mean().sqrt()
+    nearby = torch.stack([rectifier(x - reach), rectifier(x), rectifier(x + reach)])
+    slack = _LEVEL_TOLERANCE * rectifier.ceiling
+    # Said so that what is no number is at no level.
+    return bool(((found >= nearby.amin(0) - slack) & (found <= nearby.amax(0) + slack)).all())
 
 
 def _halves_upward(model: ModelProto) -> ModelProto:
@@ -141,9 +146,12 @@ def computed(graph: Graph, samples: Tensor, relays: Mapping[str, Tensor] = {}) -
 
 
 def _run_file(
-    model: ModelProto, between: Mapping[str, str], prepared: Prepared, samples: Tensor, place: str
-) -> _Computed:
-    """Return what onnxruntime computes from a form of the file, in batches of the size that it asks for."""
+    model: ModelProto, between: Mapping[str, str], batch: int, network_input: str, samples: Tensor, place: str
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Return what onnxruntime computes from a form of the file that takes batches of this size.
+
+    Its outputs, and the values ``between``, by our nodes; each stacked over the batches.
+    """
     options = session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
     shown = ModelProto()
     shown.CopyFrom(model)
@@ -152,23 +160,24 @@ def _run_file(
     shown.graph.output.extend(ValueInfoProto(name=value) for value in asked if value not in outputs)
     names = [*outputs, *asked]
     session = start_session(shown, options, place)
-    starts = range(0, len(samples), prepared.batch)
+    starts = range(0, len(samples), batch)
     try:
-        parts = [samples[start : start + prepared.batch].numpy() for start in starts]
-        batches = [session.run(names, {prepared.input: part}) for part in parts]
+        parts = [samples[start : start + batch].numpy() for start in starts]
+        batches = [session.run(names, {network_input: part}) for part in parts]
     except Exception as failure:
         raise refusal(failure, place) from failure
     stacked = [torch.from_numpy(np.stack(parts)) for parts in zip(*batches, strict=True)]
     found = dict(zip(names, stacked, strict=True))
-    return _Computed(stacked[: len(outputs)], {node: found[value] for node, value in between.items()})
+    return stacked[: len(outputs)], {node: found[value] for node, value in between.items()}
 
 
 def _relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """Return the relative error in the L2 norm; infinite where the numbers of values differ."""
+    """Return the relative error in the L2 norm; infinite where the numbers of values differ, or one is no number."""
     if ours.numel() != theirs.numel():
-        return float("inf")
+        return math.inf
     difference = (ours.flatten().double() - theirs.flatten().double()).norm()
-    return float(difference / theirs.double().norm().clamp_min(1e-12))
+    error = float(difference / theirs.double().norm().clamp_min(1e-12))
+    return error if math.isfinite(error) else math.inf
 
 
 def _mismatch(what: str, place: str) -> VerificationError:
