@@ -240,9 +240,11 @@ def _with_buffers(snn: Graph, buffers: Mapping[str, Tensor]) -> Graph:
     ops = {}
     for name, node in snn.nodes.items():
         op = node.op
-        for field in op.tensors():
+        for field, own in op.tensors().items():
             place = f"{name}:{field}"
             try:
+                if buffers[place].shape != own.shape:
+                    raise ValueError(f"{[*buffers[place].shape]} in the place of {[*own.shape]}")
                 op = op.with_tensors({field: buffers[place]})
             except (ValueError, RuntimeError, KeyError) as error:
                 reason = "the buffer is gone" if isinstance(error, KeyError) else str(error).splitlines()[0]

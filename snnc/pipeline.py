@@ -196,7 +196,7 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
 
 def convert(
     model: str | Path,
-    recipe: Recipe | str | None = None,
+    recipe: Recipe | str | Path | None = None,
     *,
     data: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
@@ -231,7 +231,7 @@ def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Tra
 
 def calibrate(
     conversion: Conversion,
-    recipe: Recipe | str | None = None,
+    recipe: Recipe | str | Path | None = None,
     *,
     data: str | Path,
     preprocessing: Preprocessing | None = None,
@@ -261,8 +261,8 @@ def recipe_of(conversion: Conversion) -> Recipe:
         return from_plain(conversion.provenance["recipe"], place="recipe in the .snn file")
 
 
-def _read(recipe: Recipe | str) -> Recipe:
-    return load(recipe) if isinstance(recipe, str) else recipe
+def _read(recipe: Recipe | str | Path) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else load(str(recipe))
 
 
 def _converted(

@@ -246,8 +246,9 @@ def test_the_buffers_are_what_is_run_wherever_they_come_from() -> None:
         lambda module: module.get_buffer("layer:threshold").neg_(),
         lambda module: setattr(module, "layer:threshold", torch.tensor(torch.nan)),
         lambda module: delattr(module, "layer:threshold"),
+        lambda module: setattr(module, "layer:threshold", torch.ones(7)),
     ],
-    ids=["half", "meta", "load_state_dict", "in place", "setattr", "delattr"],
+    ids=["half", "meta", "load_state_dict", "in place", "setattr", "delattr", "shape"],
 )
 def test_what_cannot_be_run_is_refused_by_name_until_it_is_mended(spoil: Callable[[SpikingNetwork], object]) -> None:
     net = Network((3, 8, 8))

@@ -36,7 +36,7 @@ def torch_file(conversion: Conversion) -> bytes:
     """Return the spiking network as torch.export keeps it (.pt2).
 
     The program takes images ``[N, ...]``. It returns a tuple of the mean outputs over time, and by layer of neurons
-    what it fires: spikes times threshold ``[steps, N, ...]``, or ``[1, N, ...]``, their mean, of neurons that gather
+    what it fires: spikes times their weight ``[steps, N, ...]``, or ``[1, N, ...]``, their mean, of neurons that gather
     their input first. The same conversion gives the same bytes with the same version of torch. Raises ModelError that
     names the node for neurons that draw at random, whose draws a program cannot repeat, and for those that gather their
     whole input before they fire, beside others that do not.

@@ -25,7 +25,8 @@ def export_torch(
     """Write a conversion as a program that torch alone runs, for the time steps of the conversion.
 
     ``verify`` runs it in torch, on 64 images of ``data`` or as many as ``reading`` says, or on noise without data.
-    Raises ModelError for neurons that draw at random, and DataError for broken data.
+    Raises ModelError for neurons that draw at random, and for those that gather their whole input first beside others,
+    and DataError for broken data.
     """
     snn, schedule = conversion.snn, conversion.schedule
     trains, means = ({name: name for name in snn.ops(kind)} for kind in (CausalNeuron, OrderFreeNeuron))

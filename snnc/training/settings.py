@@ -71,7 +71,8 @@ class Training:
     """Time steps at which the residual of spiking layers is measured for noisy-qcfs."""
 
     noise_neuron: str = "if"
-    """The neuron whose residual that is: best the one that the tuned network is converted to."""
+    """The neuron whose residual that is: best the one that the tuned network is converted to. Two-phase neurons leave
+    none over as many steps as there are levels, and the noise is then nothing."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The precision of convolutions; auto is bfloat16 on a GPU that has it, else float32."""
