@@ -126,11 +126,11 @@ def match(
         ),
         alone=alone.share(),
         together=together.share(),
-        readout_error=_error(there.outputs, read.outputs),
-        output_error=_error(there.outputs, here.outputs),
-        agreement=_percent(here.predictions == there.predictions),
-        accuracy=None if labels is None else _percent(here.predictions == labels),
-        accuracy_there=None if labels is None else _percent(there.predictions == labels),
+        readout_error=relative_error(there.outputs, read.outputs),
+        output_error=relative_error(there.outputs, here.outputs),
+        agreement=percent(here.predictions == there.predictions),
+        accuracy=None if labels is None else percent(here.predictions == labels),
+        accuracy_there=None if labels is None else percent(there.predictions == labels),
     )
 
 
@@ -186,9 +186,11 @@ def _relay(name: str) -> str:
     return f"{name} elsewhere"
 
 
-def _error(there: Tensor, here: Tensor) -> float:
+def relative_error(there: Tensor, here: Tensor) -> float:
+    """Return the distance (L2) of both, as a share of what is here."""
     return float((here - there).double().norm() / here.double().norm().clamp(min=1e-30))
 
 
-def _percent(hits: Tensor) -> float:
+def percent(hits: Tensor) -> float:
+    """Return how many are true, in percent."""
     return 100 * float(hits.double().mean())

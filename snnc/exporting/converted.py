@@ -42,7 +42,7 @@ def convert_and_export(
             reading=reading,
             progress=progress,
         )
-    few = replace(reading, limit=min(IMAGES if reading.limit is None else reading.limit, IMAGES))
+    few = replace(reading, limit=min(reading.limit or IMAGES, IMAGES))
     exported = formats[format].export(conversion, verify=True, data=data, reading=few, progress=progress)
     return conversion, replace(report, verifications=exported.verifications()), exported
 

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from snnc.conversion import Conversion
 from snnc.registry import Registry
@@ -52,6 +52,68 @@ class Format:
 
 
 formats: Registry[Format] = Registry("format", __name__.rpartition(".")[0])
+
+
+class Measured(Protocol):
+    """What every comparison of two engines has, whatever the format."""
+
+    @property
+    def timesteps(self) -> int:
+        """For how many steps both ran."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """How many images both ran."""
+        ...
+
+    @property
+    def agreement(self) -> float:
+        """The percentage of predictions that are the same."""
+        ...
+
+    @property
+    def accuracy(self) -> float | None:
+        """Ours, in percent; None without labels."""
+        ...
+
+    @property
+    def accuracy_there(self) -> float | None:
+        """The other engine's."""
+        ...
+
+
+def verification(
+    found: Measured,
+    layers: Mapping[str, float],
+    *,
+    format: str,  # noqa: A002 - the name of the field
+    variant: str,
+    engine: str,
+    equal: float,
+    output_error: float,
+    mismatch: str,
+    noise: bool,
+) -> Verification:
+    """Return a comparison as the report has it; ``layers`` are the equal spikes of each, in percent."""
+    worst = min(layers, key=lambda name: layers[name], default="")
+    return Verification(
+        format=format,
+        variant=variant,
+        engine=engine,
+        timesteps=found.timesteps,
+        images=found.images,
+        noise=noise,
+        verdict="failed" if mismatch else "passed",
+        equal=equal,
+        worst_layer=worst,
+        worst_equal=layers.get(worst),
+        output_error=finite(output_error),
+        agreement=found.agreement,
+        accuracy=found.accuracy,
+        accuracy_there=found.accuracy_there,
+        remark=mismatch,
+    )
 
 
 def finite(value: Any) -> Any:

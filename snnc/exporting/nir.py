@@ -14,7 +14,7 @@ from snnc.export.nir import NirFile, nir_file
 from snnc.export.nir.frameworks import Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Interpreter
 from snnc.export.nir.verification import OUTPUT_TOLERANCE, TOLERANCE, Match, Network, match
-from snnc.exporting.exported import Exported, Format, finite, formats
+from snnc.exporting.exported import Exported, Format, finite, formats, verification
 from snnc.exporting.samples import samples
 from snnc.pipeline import Progress, Reading, silent
 from snnc.report.data import Verification
@@ -71,44 +71,35 @@ class ExportedNir(Exported):
             return
         yield self._verification("reference interpreter", self.reference, self.reference.mismatch)
         if self.hard_reset is not None:
-            verification = self._verification("the same, with a reset to zero", self.hard_reset, "")
-            yield replace(verification, verdict="noted", remark="as NIR defines it, and not as this file says")
+            read = self._verification("the same, with a reset to zero", self.hard_reset, "")
+            yield replace(read, verdict="noted", remark="as NIR defines it, and not as this file says")
         for found in self.foreign:
             name = f"{found.framework} {found.version}"
             if found.network is None or found.reference is None:
                 remark = f"does not read it: {printable(found.refusal)}"
                 yield Verification("nir", self._variant, name, self.timesteps, 0, "noted", remark=remark)
                 continue
-            verification = self._verification(name, found.network, found.reference.mismatch)
-            if verification.verdict == "passed" and found.network.mismatch:
+            read = self._verification(name, found.network, found.reference.mismatch)
+            if read.verdict == "passed" and found.network.mismatch:
                 # It does what it always does, which is not what the file says.
-                verification = replace(
-                    verification, verdict="noted", remark="takes neurons otherwise than the file says"
-                )
-            yield verification
+                read = replace(read, verdict="noted", remark="takes neurons otherwise than the file says")
+            yield read
 
     @property
     def _variant(self) -> str:
         return f"profile {self.profile}"
 
     def _verification(self, engine: str, found: Match, mismatch: str) -> Verification:
-        worst = min(found.layers, key=lambda layer: layer.equal, default=None)
-        return Verification(
+        return verification(
+            found,
+            {layer.name: layer.equal for layer in found.layers},
             format="nir",
             variant=self._variant,
             engine=engine,
-            timesteps=found.timesteps,
-            images=found.images,
-            noise=self.noise,
-            verdict="failed" if mismatch else "passed",
             equal=found.equal,
-            worst_layer="" if worst is None else worst.name,
-            worst_equal=None if worst is None else worst.equal,
-            output_error=finite(found.output_error),
-            agreement=found.agreement,
-            accuracy=found.accuracy,
-            accuracy_there=found.accuracy_there,
-            remark=mismatch,
+            output_error=found.output_error,
+            mismatch=mismatch,
+            noise=self.noise,
         )
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from snnc.export.comparison import Match
-from snnc.exporting.exported import Exported, finite
+from snnc.exporting.exported import Exported, finite, verification
 from snnc.report.data import Verification
 
 
@@ -29,24 +29,17 @@ class Replica(Exported):
         return next((f"{m.mismatch} at T={m.timesteps}" for m in self.matches if m.mismatch), "")
 
     def verifications(self) -> tuple[Verification, ...]:
-        return tuple(map(self._verification, self.matches))
-
-    def _verification(self, found: Match) -> Verification:
-        worst = min(found.layers, key=lambda layer: layer.alone, default=None)
-        return Verification(
-            format=self.format,
-            variant=self.variant,
-            engine=self.engine,
-            timesteps=found.timesteps,
-            images=found.images,
-            noise=self.noise,
-            verdict="failed" if found.mismatch else "passed",
-            equal=found.alone,
-            worst_layer="" if worst is None else worst.name,
-            worst_equal=None if worst is None else worst.alone,
-            output_error=finite(found.readout_error),
-            agreement=found.agreement,
-            accuracy=found.accuracy,
-            accuracy_there=found.accuracy_there,
-            remark=found.mismatch,
+        return tuple(
+            verification(
+                found,
+                {layer.name: layer.alone for layer in found.layers},
+                format=self.format,
+                variant=self.variant,
+                engine=self.engine,
+                equal=found.alone,
+                output_error=found.readout_error,
+                mismatch=found.mismatch,
+                noise=self.noise,
+            )
+            for found in self.matches
         )

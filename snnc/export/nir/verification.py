@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from snnc.export.comparison import percent, relative_error
 from snnc.export.nir.file import NirFile
 from snnc.export.nir.interpreter import Answer, Engine
 from snnc.ir import Graph
@@ -124,10 +125,10 @@ def match(
             for name, c in counts.items()
         ),
         equal=100 * float(total[0] / total[3]) if counts else 100.0,
-        output_error=float((ours - theirs).double().norm() / ours.double().norm().clamp(min=1e-30)),
-        agreement=_percent(predicted(ours) == predicted(theirs)),
-        accuracy=None if labels is None else _percent(predicted(ours) == labels),
-        accuracy_there=None if labels is None else _percent(predicted(theirs) == labels),
+        output_error=relative_error(theirs, ours),
+        agreement=percent(predicted(ours) == predicted(theirs)),
+        accuracy=None if labels is None else percent(predicted(ours) == labels),
+        accuracy_there=None if labels is None else percent(predicted(theirs) == labels),
     )
 
 
@@ -135,7 +136,3 @@ def _chunk(file: NirFile) -> int:
     """Return how many samples to run at once: few enough for the trains of all layers to be held."""
     largest = max(int(node.output_type["output"].prod()) for node in file.graph.nodes.values())
     return max(1, min(64, (1 << 22) // max(1, largest * file.timesteps)))
-
-
-def _percent(hits: Tensor) -> float:
-    return 100 * float(hits.double().mean())
