@@ -164,7 +164,7 @@ def casc() -> Figures:
     dataset = open_dataset(SHARED / TEST[RESNET], PREPROCESSING[RESNET], (3, 32, 32), limit=JUDGED.limit)
     images = torch.cat(list(dataset.batches()))
     for timesteps in TIMESTEPS:
-        made, _ = convert(RESNET, recipe.load("casc", timesteps=timesteps, sleep=64))
+        made, _ = convert(RESNET, recipe.load("casc", timesteps=timesteps))
         result = evaluation.evaluate(made, data=SHARED / TEST[RESNET], reading=JUDGED)
         key = f"{RESNET}/casc/T={timesteps}"
         figures |= {f"{key}/top1": result.rows[0].accuracy or 0.0, f"{key}/sleep": float(result.rows[0].sleep_used)}
