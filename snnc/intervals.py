@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 Interval = tuple[float, float]
 
@@ -50,6 +51,16 @@ def difference(old: float, old_interval: Interval, new: float, new_interval: Int
     (old_low, old_high), (new_low, new_high) = old_interval, new_interval
     center = new - old
     return center - math.hypot(new - new_low, old_high - old), center + math.hypot(new_high - new, old - old_low)
+
+
+def largest(value: float, interval: Interval, count: int) -> Interval:
+    """Return the interval of a value that was chosen as the largest of ``count``, from its own (Bonferroni).
+
+    Of many values of which none is more than chance, the largest looks like more: its own interval is too narrow.
+    """
+    wider = NormalDist().inv_cdf(1 - 0.025 / count) / NORMAL_95
+    low, high = interval
+    return value - (value - low) * wider, value + (high - value) * wider
 
 
 def mean(count: int, total: float, squares: float) -> Interval | None:

@@ -13,6 +13,8 @@ from snnc.errors import DataError, UsageError
 from snnc.evaluation import gates
 from snnc.gates import Gate, Limits, judge, merged, stated
 from snnc.report.data import Evaluation, LayerError
+from snnc.report.facts import gates_table
+from snnc.report.findings import undecided
 from tests.support import energy, row
 
 NUMBERS = st.floats(-1e3, 1e3, allow_nan=False)
@@ -57,6 +59,15 @@ def test_intervals_hold_the_truth_in_95_of_100(draw: Callable[[random.Random], t
     assert 0.92 <= coverage(draw) <= 0.98
 
 
+def test_the_largest_of_many_that_are_nothing_seldom_looks_like_something():
+    generator = random.Random(0)
+    draws = [max(generator.gauss(0, 1) for _ in range(20)) for _ in range(600)]
+    own = [(value, (value - intervals.NORMAL_95, value + intervals.NORMAL_95)) for value in draws]
+    assert sum(interval[0] > 0 for _, interval in own) > 200
+    assert sum(intervals.largest(value, interval, 20)[0] > 0 for value, interval in own) < 30
+    assert intervals.largest(1.0, (0.5, 2.0), 1) == pytest.approx((0.5, 2.0), abs=1e-6)
+
+
 def test_the_relative_interval_agrees_with_the_paired_one_where_nearly_all_is_right():
     paired, relative = intervals.paired(30, 10, 1000), intervals.relative(960, 30, 10, 1000)
     # The trained network has 99 %: percent of that are nearly points.
@@ -70,6 +81,9 @@ def test_one_sample_says_nothing_of_how_much_samples_vary():
     gate = judge("max-spikes", 5, 3, None, samples=1, timesteps=4)
     assert (gate.verdict, gate.samples_needed) == ("undecided", None)
     assert gate.sentence.endswith("1 sample is not enough to decide, and does not say how much samples vary")
+    # Nothing is said of the limit, which is not to blame.
+    assert undecided(gate).hint.startswith("evaluate on two samples or more")
+    assert "2 or more" in {cell.text for cell in gates_table([gate]).rows[0]}
 
 
 @given(NUMBERS, NUMBERS, st.floats(0, 100), st.floats(0, 100), st.sampled_from(["max-drop", "min-agreement"]))

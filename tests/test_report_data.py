@@ -18,7 +18,7 @@ from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.pipeline import Reading
 from snnc.report import Report, build, completed, stored
-from snnc.report.data import Blame, Evaluation, Verification, plain, read, schema, to_json, write
+from snnc.report.data import Blame, Evaluation, Row, Verification, plain, read, schema, to_json, write
 from snnc.report.layers import measure
 from snnc.report.sentence import sentence
 from snnc.run import run
@@ -211,11 +211,11 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
     sleep = reports["calibrated"].summary.sleep
     measured = row(2, sleep=sleep, drop=1.0, drop_interval=(0.5, 1.5), blame=blamed)
 
-    def said(**changes: float) -> str:
+    def said(shown: Row = measured, **changes: float) -> str:
         calm = {"clipping": 0.0, "quantization": 0.0, "unevenness": 0.0, "clipping_channels": 3}
         changed = dataclasses.replace(layer, **{**calm, **changes})
         report = dataclasses.replace(
-            reports["calibrated"], layers=(changed,), evaluation=Evaluation(100, True, 90.0, (measured,), ())
+            reports["calibrated"], layers=(changed,), evaluation=Evaluation(100, True, 90.0, (shown,), ())
         )
         return sentence(report)
 
@@ -224,6 +224,11 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
     assert said(clipping=0.5) == f"{start}, where 3 of {layer.channels} channels clip."
     assert said(quantization=0.5) == f"{start}, where values are rounded to 2 levels."
     assert said(unevenness=0.5).startswith(f"{start}, where spikes come unevenly (")
+    # Of many layers, one is far from 0 by chance.
+    many = tuple(Blame(f"Relu_{index}", 0.01, (-0.5, 0.5), 0.01) for index in range(20))
+    barely = dataclasses.replace(measured, blame=(Blame(layer.name, 0.8, (0.1, 1.5), 0.8), *many))
+    assert said(barely).endswith("; no single layer stands out beyond chance.")
+    assert said(dataclasses.replace(barely, blame=barely.blame[:1])) == f"{start}."
 
 
 def test_a_finding_of_no_known_kind_cannot_be_built():

@@ -469,6 +469,8 @@ def _allowed(gate: Gate) -> str:
 def _deciding(gate: Gate) -> Cell | None:
     if gate.verdict != "undecided":
         return None
+    if gate.interval is None:
+        return Cell("2 or more", "one does not say how much samples vary")
     if gate.samples_needed is None:
         return Cell("none", "the measured value is the limit")
     return Cell(f"{gate.samples_needed:,}", f"{gate.samples:,} were measured")

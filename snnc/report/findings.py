@@ -78,7 +78,9 @@ def replaced(name: str, reason: str) -> Finding:
 
 def undecided(gate: Gate) -> Finding:
     """Return the finding on a gate whose samples are too few."""
-    if gate.samples_needed is None:
+    if gate.interval is None:
+        hint = "evaluate on two samples or more: the interval comes from how much they differ"
+    elif gate.samples_needed is None:
         hint = "the measured value is the limit itself: set another limit"
     else:
         hint = f"evaluate on {gate.samples_needed:,} samples or more; --strict fails until then"

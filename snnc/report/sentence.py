@@ -1,5 +1,6 @@
 """The report in one sentence, in plain words: what is lost, and where."""
 
+from snnc import intervals
 from snnc.report.data import Blame, Report, Row
 from snnc.report.layers import Layer
 
@@ -27,7 +28,8 @@ def sentence(report: Report) -> str:
     worst = max(row.blame or (), key=lambda blame: blame.points, default=None)
     # Without a loss that is more than chance there is nothing to be blamed for.
     if worst is not None and worst.share is not None and worst.interval is not None and _is_certain(row):
-        said += f"; {_blamed(worst)}{_cause(worst.name, report, row)}" if worst.interval[0] > 0 else _SPREAD
+        certain = intervals.largest(worst.points, worst.interval, len(row.blame or ()))[0] > 0
+        said += f"; {_blamed(worst)}{_cause(worst.name, report, row)}" if certain else _SPREAD
     return f"{said}."
 
 
