@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from io import StringIO
 from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
+from rich.console import Console
 
 import snnc.report
 from snnc import evaluation, pipeline, recipe
@@ -19,8 +21,10 @@ from snnc.ops import Activation, Relu
 from snnc.pipeline import Reading
 from snnc.report import Report, build, completed, stored
 from snnc.report.data import Blame, Evaluation, Row, Verification, plain, read, schema, to_json, write
+from snnc.report.facts import measured_energy
 from snnc.report.layers import measure
 from snnc.report.sentence import sentence
+from snnc.report.terminal import render
 from snnc.run import run
 from snnc.run.cost import Cost, cost, energy, synapses
 from snnc.schedule import Schedule
@@ -95,6 +99,26 @@ def test_what_is_missing_is_noticed(change: str, reports: dict[str, Report], tmp
     (tmp_path / "r.json").write_text(json.dumps(data))
     with pytest.raises(DataError, match=r"report|schema"):
         read(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("value", ["NaN", "0.5", "inf"])
+def test_a_text_is_no_number(value: str, reports: dict[str, Report], tmp_path: Path):
+    data = plain(reports["calibrated"])
+    data["layers"][0]["error"] = value
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"damaged report: layers\.0\.error"):
+        read(tmp_path / "r.json")
+
+
+def test_the_terminal_tells_the_energy_wherever_the_page_does(reports: dict[str, Report]):
+    # Evaluated, but never calibrated: nothing but the evaluation has counted spikes.
+    found = dataclasses.replace(reports["plain"], evaluation=reports["evaluated"].evaluation)
+    console = Console(width=200, file=StringIO())
+    for report, steps in ((reports["plain"], None), (found, 2), (reports["calibrated"], 2)):
+        with console.capture() as captured:
+            console.print(render(report))
+        assert ("energy, µJ" in captured.get()) == (steps is not None) == (measured_energy(report) is not None)
+        assert steps is None or f"spiking, T={steps}" in captured.get()
 
 
 def test_what_a_terminal_would_obey_is_refused(reports: dict[str, Report], tmp_path: Path):

@@ -263,7 +263,8 @@ def write(report: Report, path: Path, *, flag: str = "--report") -> None:
 def read(path: Path) -> Report:
     """Read a report; raises DataError where there is none, it is broken, or of another version of the schema."""
     try:
-        data = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
+        content = path.read_bytes()
+        data = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except OSError as error:
         hint = "make one with snnc convert or snnc evaluate"
         raise DataError(f"cannot read the report: {error.strerror}", place=str(path), hint=hint) from None
@@ -281,7 +282,8 @@ def read(path: Path) -> Report:
         raise DataError("damaged report: control characters in a text", place=str(path), hint=hint)
     try:
         _PROVENANCE.validate_python(data.get("provenance"))
-        return _ADAPTER.validate_python(data)
+        # Strictly: a text is no number, whatever it looks like.
+        return _ADAPTER.validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         message = f"damaged report: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"

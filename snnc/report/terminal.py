@@ -12,6 +12,7 @@ from snnc.gates import Gate
 from snnc.intervals import Interval
 from snnc.report import Report, Summary
 from snnc.report.data import Blame, Evaluation, Row, Verification
+from snnc.report.facts import measured_energy
 from snnc.report.layers import Layer
 from snnc.report.sentence import sentence
 from snnc.run.cost import Energy
@@ -42,14 +43,15 @@ def render(report: Report) -> RenderableType:
         shown += ["", render_evaluation(report.evaluation)]
     if report.verifications:
         shown += ["", verifications_table(report.verifications)]
-    if report.summary.energy is not None:
-        shown += ["", _energy_table(report.summary.energy, report), ""]
+    energy = measured_energy(report)
+    if energy is not None:
+        shown += ["", _energy_table(energy, report), ""]
     return Group(*shown, sentence(report), *findings(report.all_findings))
 
 
 def _energy_table(energy: Energy, report: Report) -> RenderableType:
     """Show what one inference costs, beside the trained network and a narrow one."""
-    steps = report.summary.timesteps
+    steps = (report.headline or report.summary).timesteps
     rows = [
         (f"spiking, T={steps}", energy.accumulations, energy.multiplications, energy.memory, energy.firing_rate),
         ("trained network", 0.0, energy.reference, energy.reference_memory, energy.break_even),
