@@ -1,5 +1,6 @@
 """The faces of a report, on one that has everything, on those that lack something, and on a hostile one."""
 
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.gates import Limits
 from snnc.report import Report
 from snnc.report.data import Verification, plain, read, write
+from snnc.report.escaping import printable
 from snnc.report.faces import faces
 from snnc.report.sentence import sentence
 
@@ -308,6 +310,25 @@ def test_what_comes_from_outside_is_shown_and_does_nothing(
         # Outside of code, GitHub would make links of these.
         words = " ".join(data for inside, data in page.words if "code" not in inside)
         assert not re.search(r"@someone|@evil|#1|GH-1|://|www\.", words)
+
+
+def test_messages_for_code_scanning_are_text_in_a_place_that_is_shown(
+    reports: dict[str, Report], rendered: Callable[[str, str], str]
+) -> None:
+    (scan,) = json.loads(rendered("sarif", "hostile"))["runs"]
+    findings = reports["hostile"].all_findings
+    assert len(scan["results"]) == len(findings) > 0
+    for result, finding in zip(scan["results"], findings, strict=True):
+        text = result["message"]["text"]
+        # No link, no placeholder; what undoes both escapes gives the message back.
+        assert not re.search(r"(?<!\\)\]\(", text)
+        assert "{" not in text.replace("{{", "")
+        assert "}" not in text.replace("}}", "")
+        said = text.replace("{{", "{").replace("}}", "}").replace("\\](", "](")
+        assert said == printable(f"{finding.message}. {finding.hint}")
+        (location,) = result["locations"]
+        # GitHub's rules for what it takes in ask for a line.
+        assert location["physicalLocation"]["region"] == {"startLine": 1}
 
 
 def test_only_the_page_draws() -> None:

@@ -1,6 +1,7 @@
 """SARIF 2.1.0: the findings, as code scanning shows them."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -43,13 +44,20 @@ def _rule(code: str) -> dict[str, Any]:
 
 
 def _result(finding: Finding, codes: list[str], model: str) -> dict[str, Any]:
-    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": quote(printable(model))}}}
+    # A model has no lines, but GitHub shows nothing without one.
+    place = {"artifactLocation": {"uri": quote(printable(model))}, "region": {"startLine": 1}}
+    location: dict[str, Any] = {"physicalLocation": place}
     if finding.node:
         location["logicalLocations"] = [{"name": finding.node, "kind": "member"}]
     return {
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),
         "level": _LEVELS[finding.severity],
-        "message": {"text": f"{finding.message}. {finding.hint}"},
+        "message": {"text": _message(f"{finding.message}. {finding.hint}")},
         "locations": [location],
     }
+
+
+def _message(text: str) -> str:
+    """Keep braces from being placeholders, and brackets from being links (SARIF 2.1.0, 3.11.5 and 3.11.6)."""
+    return re.sub(r"\](?=\()", r"\\]", re.sub(r"[{}]", r"\g<0>\g<0>", printable(text)))
