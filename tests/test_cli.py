@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import TensorProto, helper, load, numpy_helper, save
 
 import snnc
 from snnc import cli
@@ -498,6 +498,29 @@ def test_inspecting_a_model(run: Run):
     assert "/inner/inner.0/Conv" in result.out
     assert_error(run("inspect", DIGITS / "model.pt"), 3, "--input-shape")
     assert "1x8x8" in run("inspect", DIGITS / "model.pt", "--input-shape", "1,8,8").out
+
+
+def test_names_in_a_file_do_no_harm_to_a_terminal_or_a_runner(run: Run, folder: Path):
+    model = load(DIGITS / "model.onnx")
+    hostile = "\n::error::x\x1b[2J\u202e"
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{index}{hostile}"
+    model.producer_name = hostile
+    save(model, folder / "model.onnx")
+    for arguments in (
+        ("inspect", "model.onnx"),
+        ("convert", "model.onnx", "--dry-run"),
+        ("convert", "model.onnx", *PREPROCESSING),
+        ("inspect", "model.snn"),
+        # Its own report can be read again.
+        ("report", "model.snn"),
+        ("evaluate", "model.snn", "--data", DIGITS / "test", "--limit", "10", "--timesteps", "1"),
+    ):
+        result = run(*arguments)
+        assert result.code == 0, result.err
+        assert all(character.isprintable() or character == "\n" for character in result.out)
+        assert not [line for line in result.out.splitlines() if line.strip().startswith("::")]
+    assert "report-replaced" not in (folder / "model.report.json").read_text()
 
 
 def test_inspecting_a_model_lists_all_that_cannot_spike(run: Run, folder: Path):

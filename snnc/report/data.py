@@ -17,7 +17,7 @@ from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.gates import Gate
 from snnc.intervals import Interval
-from snnc.report.escaping import harmless
+from snnc.report.escaping import harmless, printable
 from snnc.report.layers import Layer
 from snnc.run.cost import PICOJOULES, SOURCE, Energy
 
@@ -235,9 +235,9 @@ _ADAPTER, _PROVENANCE = TypeAdapter(Report), TypeAdapter(_Provenance)
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """Return the report as plain data."""
-    rounded: dict[str, Any] = _rounded(dataclasses.asdict(report))
-    return rounded
+    """Return the report as plain data, as ``read`` takes it."""
+    found: dict[str, Any] = _plain(dataclasses.asdict(report))
+    return found
 
 
 def to_json(report: Report) -> str:
@@ -306,10 +306,12 @@ def _finite(text: str) -> float:
     return value
 
 
-def _rounded(data: Any) -> Any:
-    """Round numbers to nine digits: the rest depends on the order in which threads add up."""
+def _plain(data: Any) -> Any:
+    """Round numbers to nine digits, the rest depending on the order in which threads add up; make texts harmless."""
     if isinstance(data, float):
         return float(f"{data:.9g}")
+    if isinstance(data, str):
+        return data if harmless(data) else printable(data)
     if isinstance(data, dict):
-        return {key: _rounded(value) for key, value in data.items()}
-    return [_rounded(value) for value in data] if isinstance(data, list | tuple) else data
+        return {key: _plain(value) for key, value in data.items()}
+    return [_plain(value) for value in data] if isinstance(data, list | tuple) else data

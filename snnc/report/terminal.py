@@ -12,6 +12,7 @@ from snnc.gates import Gate
 from snnc.intervals import Interval
 from snnc.report import Report, Summary
 from snnc.report.data import Blame, Evaluation, Row, Verification
+from snnc.report.escaping import printable
 from snnc.report.facts import measured_energy
 from snnc.report.layers import Layer
 from snnc.report.sentence import sentence
@@ -142,7 +143,7 @@ def layer_table(layers: Sequence[Layer]) -> Table:
 def render_facts(facts: Mapping[str, str]) -> RenderableType:
     """Show names and values."""
     width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in facts.items())
+    return "\n".join(f"{name:<{width}}  {printable(value)}".rstrip() for name, value in facts.items())
 
 
 def findings(found: Iterable[Finding]) -> list[str]:
@@ -150,7 +151,8 @@ def findings(found: Iterable[Finding]) -> list[str]:
     lines = []
     for finding in found:
         place = f" @ {finding.node}" if finding.node else ""
-        lines.append(f"{finding.severity}: {finding.message}{place}      hint: {finding.hint}")
+        said = printable(f"{finding.severity}: {finding.message}{place}")
+        lines.append(f"{said}      hint: {printable(finding.hint)}")
     return lines
 
 
@@ -164,7 +166,8 @@ def table(columns: Sequence[Column[Entry]], entries: Sequence[Entry]) -> Table:
             grid.add_column(column.title, justify=column.justify, overflow="fold")
             texts.append(cells)
     for row in zip(*texts, strict=True):
-        grid.add_row(*("-" if cell is None else cell for cell in row))
+        # Names are those of a file, which may hold what a terminal, or a CI system, would obey.
+        grid.add_row(*("-" if cell is None else printable(cell) for cell in row))
     return grid
 
 
