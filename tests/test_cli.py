@@ -375,6 +375,30 @@ def test_the_summary_of_a_github_step(run: Run, artifact: Path, folder: Path, mo
     assert_error(run("report", "--github-summary", "-q"), 5, "cannot write")
 
 
+def test_code_scanning_finds_the_model_by_its_path_in_the_repository(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def place() -> str:
+        assert run("report", converted, "--sarif", "findings.sarif", "-q").code == 0
+        (scan,) = json.loads(Path("findings.sarif").read_text())["runs"]
+        (found,) = {json.dumps(result["locations"][0]["physicalLocation"]) for result in scan["results"]}
+        return str(json.loads(found)["artifactLocation"]["uri"])
+
+    (folder / "net" / "my models").mkdir(parents=True)
+    shutil.copy(DIGITS / "model.onnx", folder / "net" / "my models")
+    monkeypatch.chdir(folder / "net")
+    converted = folder / "net" / "model.snn"
+    assert run("convert", "my models/model.onnx", "-q").code == 0
+    # In no repository, then in one but not found, then found in it by snnc.yaml.
+    assert place() == "model.onnx"
+    (folder / ".git").mkdir()
+    assert place() == "model.onnx"
+    Path("snnc.yaml").write_text("model: my models/model.onnx\n")
+    assert place() == "net/my%20models/model.onnx"
+    monkeypatch.chdir(folder / "net" / "my models")
+    assert place() == "net/my%20models/model.onnx"
+
+
 def test_every_finding_is_explained(run: Run):
     everything = run("explain", "--json").data()
     assert set(everything) == set(EXPLANATIONS)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snnc import project
 from snnc.cli.console import Terminal
 from snnc.cli.options import FaceFlags
 from snnc.errors import DataError, GateError, UsageError
-from snnc.project import Project
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -42,7 +42,7 @@ def read_report(path: Path, report_file: Path | None = None) -> Report:
             hint = "leave one of them out, or name the .snn file"
             raise UsageError("a report alone has no other report", place="--report", hint=hint)
         return read(path)
-    conversion = load_conversion(Project().converted(path, path.parent))
+    conversion = load_conversion(project.Project().converted(path, path.parent))
     if report_file is not None:
         read(report_file)
     return stored(conversion, report_file or report_beside(path))
@@ -112,7 +112,8 @@ def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
 
     files = wanted.files()
     for name, path in files.items():
-        write_atomically(path, faces[name](report).encode(), flag=f"--{name}")
+        shown = _as_in_repository(report) if name == "sarif" else report
+        write_atomically(path, faces[name](shown).encode(), flag=f"--{name}")
     summary = wanted.summary_file()
     if summary is not None:
         try:
@@ -123,6 +124,23 @@ def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
             hint = "GITHUB_STEP_SUMMARY has to name a file that can be written"
             raise DataError(f"cannot write: {error.strerror}", place=str(summary), hint=hint) from None
     return [str(path) for path in files.values()]
+
+
+def _as_in_repository(report: Report) -> Report:
+    """Return the report with its model called by its path in the repository around: code scanning looks for it there.
+
+    Its name stays where the model is neither that of snnc.yaml nor in the working folder, or in no repository.
+    """
+    model = report.provenance["model"]
+    for path in (project.read(Path()).model, Path(model["file"])):
+        if path is None or path.name != model["file"] or not path.is_file():
+            continue
+        place = path.resolve()
+        root = next((folder for folder in place.parents if (folder / ".git").exists()), None)
+        if root is not None:
+            named = {**model, "file": place.relative_to(root).as_posix()}
+            return replace(report, provenance={**report.provenance, "model": named})
+    return report
 
 
 def check_warnings(findings: Sequence[Finding], place: str) -> None:
