@@ -1,8 +1,9 @@
 """Blame: who is charged with what."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from snnc.errors import ModelError, PreconditionError
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.pipeline import Reading
+from snnc.run import Signals, predicted, run
 from snnc.run import blame as blaming
-from snnc.run import predicted, run
 from snnc.run.blame import blame, check_alike, hybrid, layers_of
 from snnc.run.simulation import ONCE
 from snnc.schedule import Schedule
@@ -112,6 +113,29 @@ def test_it_takes_as_many_runs_as_layers_not_as_subsets(digits, monkeypatch: pyt
     monkeypatch.setattr(blaming, "run", counting)
     blame(canonical, snn, [images], labels, len(images), schedule)
     assert seen == len(images) * (len(layers_of(snn)) + 1)
+
+
+# Neurons that count, neurons that fire while they gather, and neurons that draw.
+@pytest.mark.parametrize(("name", "overrides"), [RECIPES[0], RECIPES[1], RECIPES[4]])
+def test_what_lies_before_a_layer_is_not_computed_again_where_its_mean_says_all(
+    name, overrides, digits, monkeypatch: pytest.MonkeyPatch
+):
+    canonical, snn, schedule = converted(name, 2, *overrides)
+    images, labels = digits[0][:48], digits[1][:48]
+    computed = 0
+
+    def counting(graph: Graph, feeds: Signals, want: Iterable[str], *rest: Any, **options: Any) -> Signals:
+        nonlocal computed
+        computed += len(graph.ancestors(want, stop=feeds) - set(feeds))
+        return run(graph, feeds, want, *rest, **options)
+
+    monkeypatch.setattr(blaming, "run", counting)
+    charged = blame(canonical, snn, [images], labels, len(images), schedule)
+    once, computed = computed, 0
+    monkeypatch.setattr(blaming, "_can_be_kept", lambda _: False)
+    assert blame(canonical, snn, [images], labels, len(images), schedule) == charged
+    counts = (name, overrides) == ("quick", ())
+    assert (once < 0.7 * computed) if counts else (once == computed)
 
 
 def test_two_images_are_too_few_for_an_interval_but_not_for_blame(digits):

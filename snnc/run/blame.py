@@ -5,12 +5,13 @@ network to the spiking one, one after the other in random order, and each is cha
 wrong in that moment, less those that turn right. The mean over orders is the layer's Shapley value (Shapley, 1953;
 estimated by sampling orders, Castro et al., 2009): the values add up to the whole loss, and layers that make up
 for one another's errors, or add to them, share the blame. Every small group of images has an order of its own, so that
-N layers cost N runs of each image instead of 2^N, and the groups say how uncertain a value is.
+N layers cost N runs of each image instead of 2^N, and the groups say how uncertain a value is. Where neurons only
+count, a run starts at the layer that was switched: what lies before it is as it was.
 """
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,9 @@ from torch import Generator, Tensor
 from snnc.errors import PreconditionError
 from snnc.intervals import NORMAL_95, Interval
 from snnc.ir import Graph
-from snnc.neurons import Neuron
-from snnc.run.simulation import channels_last, chunk_size, predicted, rechunk, run
+from snnc.neurons import Neuron, OrderFreeNeuron
+from snnc.neurons.base import Timed
+from snnc.run.simulation import Signals, channels_last, chunk_size, predicted, rechunk, run
 from snnc.schedule import Schedule
 
 # Small groups see many orders; larger ones would run faster.
@@ -73,17 +75,21 @@ def blame(
     trained, spiking = canonical.map_tensors(channels_last), snn.map_tensors(channels_last)
     generator = Generator().manual_seed(seed)
     charges: dict[str, list[int]] = {name: [] for name in layers}
-    seen, chunk = 0, chunk_size(snn, schedule)
+    seen, chunk, keep = 0, chunk_size(snn, schedule), _can_be_kept(snn)
     for group in rechunk(batches, max(1, min(_GROUP, images // _LEAST_GROUPS))):
         # What is random is drawn alike for all networks on a group, and otherwise for the next one.
         draws = int(torch.randint(2**62, (1,), generator=generator))
-        before = _predictions(hybrid(trained, spiking, layers, ()), group, schedule, chunk, draws)
+        known: list[Signals] = [{snn.inputs[0]: channels_last(part).unsqueeze(0)} for part in rechunk([group], chunk)]
+        before, known = _predictions(hybrid(trained, spiking, layers, ()), known, schedule, draws, keep=keep)
         truth = before if labels is None else labels[seen : seen + len(group)]
         right = int((before == truth).sum())
         order = [list(layers)[place] for place in torch.randperm(len(layers), generator=generator).tolist()]
         for done, name in enumerate(order, 1):
             network = hybrid(trained, spiking, layers, order[:done])
-            now = int((_predictions(network, group, schedule, chunk, draws) == truth).sum())
+            changed = _behind(network, layers[name])
+            known = [{node: signal for node, signal in part.items() if node not in changed} for part in known]
+            found, known = _predictions(network, known, schedule, draws, keep=keep)
+            now = int((found == truth).sum())
             charges[name].append(right - now)
             right = now
         seen += len(group)
@@ -120,16 +126,34 @@ def hybrid(canonical: Graph, snn: Graph, layers: dict[str, tuple[str, ...]], spi
     return graph
 
 
-def _predictions(graph: Graph, images: Tensor, schedule: Schedule, chunk: int, seed: int) -> Tensor:
+def _can_be_kept(snn: Graph) -> bool:
+    """Return whether the mean of a signal is all there is to it, and is the same whatever is run after it.
+
+    Trains would fill the memory, and what is drawn at random depends on what was drawn before.
+    """
+    return all(isinstance(op, OrderFreeNeuron) and not type(op).random for op in snn.ops(Timed).values())
+
+
+def _behind(graph: Graph, members: Iterable[str]) -> set[str]:
+    """Return some nodes and all that are computed from them, but not the image."""
+    found = set(members) - set(graph.inputs)
+    for name, node in graph.nodes.items():
+        if not found.isdisjoint(node.inputs):
+            found.add(name)
+    return found
+
+
+def _predictions(
+    graph: Graph, known: Iterable[Signals], schedule: Schedule, seed: int, *, keep: bool
+) -> tuple[Tensor, list[Signals]]:
+    """Return the predictions from signals that are known, chunk by chunk, and what is known then.
+
+    That is the image and, where signals are kept, all that the prediction was computed from.
+    """
     (image,), output = graph.inputs, graph.outputs[0]
-
-    def found() -> Iterator[Tensor]:
-        for part in rechunk([images], chunk):
-            feeds = {image: channels_last(part).unsqueeze(0)}
-            draws = Generator().manual_seed(seed)
-            yield predicted(run(graph, feeds, [output], schedule, generator=draws)[output][0])
-
-    return torch.cat(list(found()))
+    want = graph.ancestors([output]) if keep else {image, output}
+    reached = [run(graph, part, want, schedule, generator=Generator().manual_seed(seed)) for part in known]
+    return torch.cat([predicted(part[output][0]) for part in reached]), reached
 
 
 def _charged(name: str, lost: list[int], images: int) -> Charged:
