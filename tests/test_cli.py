@@ -343,6 +343,19 @@ def test_the_report_gathers_what_was_measured(run: Run, artifact: Path, folder: 
     assert again["layers"] == layers and again["evaluation"]["samples"] == 20
 
 
+def test_the_page_is_opened_where_it_was_written(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert run("convert", DIGITS / "model.onnx", "-q").code == 0
+    assert run("report", "--open", "-q") == (0, "", "")
+    assert run("report", "model.report.json", "--open", "--html", "page.html", "-q") == (0, "", "")
+    pages = [folder / "model.report.html", folder / "page.html"]
+    assert opened == [page.resolve().as_uri() for page in pages]
+    assert pages[0].read_text() == pages[1].read_text()
+    # What was read is not overwritten, and the hint names flags that there are.
+    assert_error(run("report", "model.snn", "--html", "model.snn"), 2, "choose another place with the flag")
+
+
 def test_a_report_that_does_not_belong_is_refused(run: Run, artifact: Path, folder: Path):
     run("convert", DIGITS / "model.onnx", "-o", "other.snn", "--timesteps", "2", "-q")
     result = run("report", "model.snn", "--report", "other.report.json")

@@ -105,7 +105,7 @@ def diff(
     """
     allowed = tolerances.resolve()
     for source in (old, new, report_beside(old), report_beside(new)):
-        check_outputs([markdown] if markdown is not None else [], source)
+        check_outputs([markdown] if markdown is not None else [], source, "--markdown")
 
     from snnc.files import write_atomically
     from snnc.report.comment import comment

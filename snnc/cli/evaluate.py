@@ -94,7 +94,7 @@ def evaluate(
         raise UsageError(f"{blame_images} images", place="--blame-images", hint="give a whole number from 1")
     report_file = report_file or report_beside(model)
     faces.summary_file()
-    check_outputs([report_file, *faces.files().values()], model)
+    check_outputs([report_file, *faces.files().values()], model, "the flag that names it")
 
     from snnc import evaluation
     from snnc.artifact import load_conversion, preprocessing_of

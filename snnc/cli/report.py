@@ -63,7 +63,7 @@ def report(
         faces = dataclasses.replace(faces, html=path.with_name(f"{stem}.report.html"))
     faces.summary_file()
     machine = [json_file] if json_file is not None and str(json_file) != "-" else []
-    check_outputs([*machine, *faces.files().values()], path)
+    check_outputs([*machine, *faces.files().values()], path, "the flag that names it")
     found = read_report(path, report_file)
     files = write_faces(found, faces)
 
