@@ -825,6 +825,21 @@ def test_latency_chooses_between_two_recipes(run: Run, folder: Path):
     assert_error(refused, 2, "@ --latency", "--neuron")
 
 
+def test_a_latency_and_a_neuron_that_has_another_are_refused(run: Run, folder: Path):
+    convert = ("convert", DIGITS / "model.onnx", *PREPROCESSING)
+    for latency, other, *changes in (
+        ("pipelined", "synchronous", "--neuron", "if"),
+        ("synchronous", "pipelined", "--neuron", "two-phase"),
+        ("synchronous", "pipelined", "--set", "passes.substitute-neurons.layers={Relu_1: two-phase-probabilistic}"),
+    ):
+        refused = run(*convert, "--latency", latency, *changes)
+        assert_error(refused, 2, f"make a {other} network @ --latency", f"give --latency {other}")
+        assert not list(folder.iterdir())
+        # As the hint says.
+        assert run(*convert, "--latency", other, *changes, "--dry-run").code == 0 or changes[0] == "--set"
+    assert run(*convert, "--latency", "synchronous", "--neuron", "dual-threshold", "--dry-run").code == 0
+
+
 def test_sleep_is_set_at_conversion_and_changed_at_evaluation(run: Run, folder: Path):
     data = ("--data", DIGITS / "calibration", "--limit", "64")
     assert run("convert", DIGITS / "model.onnx", *PREPROCESSING, *data, "--recipe", "casc", "--sleep", "4").code == 0

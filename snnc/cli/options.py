@@ -112,9 +112,12 @@ class RecipeFlags:
         # The steps asleep belong to the recipe: those of the project mean nothing for another one.
         asleep = None if name != project.recipe else project.sleep
         sleep = asleep if self.sleep is None else self.sleep
-        return override(
+        recipe = override(
             base, timesteps=timesteps, sleep=sleep, neuron=neuron, weight_bits=self.weight_bits, overrides=overrides
         )
+        if self.latency is not None:
+            _check_latency(recipe, self.latency)
+        return recipe
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,19 @@ class FaceFlags:
             hint = "use it in a step of GitHub Actions, or write the same text with --markdown FILE"
             raise UsageError("GITHUB_STEP_SUMMARY is not set", place="--github-summary", hint=hint)
         return Path(path)
+
+
+def _check_latency(recipe: Recipe, latency: Literal["synchronous", "pipelined"]) -> None:
+    """Raise UsageError where the recipe puts in neurons that make layers fire otherwise than asked for."""
+    from snnc.neurons import OrderFreeNeuron, neurons
+    from snnc.passes.substitute_neurons import SubstituteNeurons
+
+    named = [name for step in recipe.passes if isinstance(step, SubstituteNeurons) for name in step.placed]
+    for name in named:
+        other = "pipelined" if issubclass(neurons[name], OrderFreeNeuron) else "synchronous"
+        if other != latency:
+            hint = f"give --latency {other}, or another neuron"
+            raise UsageError(f"{name!r} neurons make a {other} network", place="--latency", hint=hint)
 
 
 def typed(flags: PreprocessingFlags | ReadingFlags, *names: str) -> list[str]:

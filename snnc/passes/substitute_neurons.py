@@ -27,11 +27,16 @@ class SubstituteNeurons(Pass):
     layers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (self.neuron, self.signed_neuron, *self.layers.values()):
+        for name in (*self.placed, self.signed_neuron):
             if name not in neurons:
                 raise ValueError(f"unknown neuron {name!r}; known: {', '.join(neurons)}")
         if not neurons[self.signed_neuron].signed:
             raise ValueError(f"signed-neuron: {self.signed_neuron!r} has no negative spikes")
+
+    @property
+    def placed(self) -> tuple[str, ...]:
+        """The neurons that are put in, but for the one that stands in where a slope needs negative spikes."""
+        return (self.neuron, *self.layers.values())
 
     def requires(self, graph: Graph) -> None:
         for name in graph.ops(ClippedRelu):
