@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 import snnc
 from snnc import cli
 from snnc.artifact import load_conversion
+from snnc.files import temporary_folder
 from snnc.findings import EXPLANATIONS
 from snnc.ops import QuantizedRelu
 
@@ -748,6 +749,29 @@ def test_an_interrupt_is_quiet(run: Run, artifact: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("snnc.artifact.load_conversion", interrupt)
     assert run("inspect") == (130, "", "")
+
+
+def test_a_request_to_end_leaves_nothing_behind(run: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Path] = []
+
+    def work(path: Path) -> None:
+        with temporary_folder() as temporary:
+            made.append(temporary)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        monkeypatch.setattr("snnc.artifact.load_conversion", work)
+        assert run("inspect") == (130, "", "")
+        assert made and not made[0].exists()
+        assert not asked
+        # Who called the command line is asked again.
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # Fine-tuning.

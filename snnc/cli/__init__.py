@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Names in a model can be in any script; a terminal that cannot show them shall not end the program.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
-        sys.stdout.flush()
+        with process.interruptible():
+            code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
+            sys.stdout.flush()
     except SnncError as error:
         print_error("error", str(error), error.hint, error.details)
         return error.exit_code
