@@ -68,7 +68,7 @@ def evaluate(
     if repeats < 1:
         raise UsageError(f"{repeats} repeats", place="--repeats", hint="give a whole number from 1")
     if probe is not None and not conversion.snn.ops(CausalNeuron):
-        hint = "use it with --neuron if, dual-threshold or another that fires while it gathers"
+        hint = "convert with --neuron if, dual-threshold or another that fires while it gathers"
         raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)
     reading = reading or Reading()
     shape = conversion.snn.shapes[conversion.snn.inputs[0]]

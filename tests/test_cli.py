@@ -453,7 +453,10 @@ def test_tuning_in_a_project_folder(run: Run, folder: Path):
     assert " ".join(lines[1].split()) == "rank candidate T latency drop agree % spikes energy seconds frontier limits"
     assert lines[2].endswith("*  kept, chosen")
     (chosen,) = (line for line in lines if line.startswith("chosen: "))
-    assert "% of the predictions (at most 45 allowed), answers after 1 step and needs an estimated 0." in chosen
+    assert "% of the predictions (a drop of 45 is allowed), answers after 1 step and needs an estimated 0." in chosen
+    # What snnc convert warns of, when the chosen one is made again.
+    (warning,) = (line for line in lines if line.startswith("warning: "))
+    assert warning == "warning: calibrated on 40 images only      hint: give 64 or more"
     assert "written: model.snn, model.report.json, f.json, r.yaml" in lines
     (command,) = (line.partition(": ")[2] for line in lines if line.startswith("made again by: "))
     made = (folder / "model.snn").read_bytes(), (folder / "model.report.json").read_bytes()
@@ -885,7 +888,7 @@ def test_repeats_and_the_probe_are_shown(run: Run, folder: Path):
     flags = ("--recipe", "quick", "--neuron", "if", "-o", "if.snn")
     assert run("convert", DIGITS / "model.onnx", *PREPROCESSING, *data, *flags).code == 0
     assert "misaligned" in run("evaluate", "if.snn", *evaluate, "--probe", "permutation").out
-    assert_error(run("evaluate", "tpp.snn", *evaluate, "--probe", "permutation"), 2, "@ --probe", "--neuron")
+    assert_error(run("evaluate", "tpp.snn", *evaluate, "--probe", "permutation"), 2, "@ --probe", "convert with")
     assert_error(run("evaluate", "tpp.snn", *evaluate, "--repeats", "0"), 2, "@ --repeats")
 
 

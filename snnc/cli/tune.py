@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from snnc.advisor import Advice, Chosen, Trial
+    from snnc.findings import Finding
 
 _MAX_DROP = 1.0
 
@@ -178,7 +179,7 @@ def _render(advice: Advice, command: str, files: list[str]) -> RenderableType:
         "is better in drop, latency or energy without being worse in another",
         "",
         *_conclusion(advice, command, files),
-        *findings(advice.findings),
+        *findings([*advice.findings, *_warnings(advice)]),
     )
 
 
@@ -190,6 +191,12 @@ def _conclusion(advice: Advice, command: str, files: list[str]) -> Iterator[str]
         yield f"written: {', '.join(files)}"
 
 
+def _warnings(advice: Advice) -> list[Finding]:
+    """Return what is to be distrusted in the chosen network, as snnc convert tells it."""
+    found = () if advice.chosen is None else advice.chosen.report.all_findings
+    return [finding for finding in found if finding.severity == "warning"]
+
+
 def _sentence(advice: Advice, trial: Trial) -> str:
     """Say in plain words what was chosen."""
     if advice.labelled:
@@ -197,7 +204,7 @@ def _sentence(advice: Advice, trial: Trial) -> str:
     else:
         lost = f"changes {trial.drop:.2f} % of the predictions"
     return (
-        f"chosen: {trial.candidate.title}: {lost} (at most {advice.limits.max_drop:g} allowed), answers after "
+        f"chosen: {trial.candidate.title}: {lost} (a drop of {advice.limits.max_drop:g} is allowed), answers after "
         f"{_counted(trial.steps, 'step')} and needs an estimated {trial.energy_ratio:.2f} times the trained network's "
         f"energy: the {'least energy' if advice.prefer == 'energy' else 'fewest steps'} of all that keep to the limits"
     )
