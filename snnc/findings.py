@@ -64,7 +64,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "idle-steps": Explanation(
         "The schedule has steps of sleep or rehearsal, but no neuron of this network works in them.",
-        "The answer comes later, and is the same.",
+        "None: the answer is the same, and comes after as many steps as without them.",
         "Leave them out, or use neurons that fire while they gather: --latency synchronous.",
     ),
     "lateral-inhibition-pool": Explanation(
@@ -173,7 +173,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "unsettled": Explanation(
         "Something still fired in the last step of sleep, for at least one image.",
-        "Neurons were woken before their counts had settled: the answer is not yet that of the closed form.",
-        "Give more steps of sleep: --sleep N.",
+        "Counts may not have settled: the answer may not be that of the closed form yet.",
+        "Give more steps of sleep, --sleep N: where nothing fires in the last of them, all has settled.",
     ),
 }
