@@ -1,7 +1,9 @@
 """Evaluation with sleep, repeats and the permutation probe, and the recipes of the papers, on the digits example."""
 
 import dataclasses
+import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +66,11 @@ def test_sleep_brings_consistent_neurons_to_the_quantized_network_and_is_counted
     assert rows[32].accuracy == wanted.accuracy
     assert rows[32].agreement == wanted.agreement
     # It stops when nothing fires any more, long before all is slept.
-    assert 0 < rows[32].sleep_used < 16
+    used = rows[32].sleep_used
+    assert 1 < used < 16
+    shorter, enough = (evaluated(made, sleep=asleep)[0] for asleep in (used - 1, used))
+    assert shorter.spikes < enough.spikes == rows[32].spikes
+    assert (shorter.sleep_used, enough.sleep_used) == (used - 1, used)
     assert [row.total_steps for row in rows.values()] == [3, 4, 35]
     assert rows[0].sleep_used == 0
     assert (rows[0].spikes, rows[1].spikes) < (rows[1].spikes, rows[32].spikes)
@@ -77,17 +83,24 @@ def test_the_conversion_s_own_sleep_is_taken_unless_told_otherwise() -> None:
     assert evaluated(made, sleep=1)[0].sleep == 1
 
 
+def drawn_alone(made: Conversion, seeds: range, **options: Any) -> list[Row]:
+    """What every seed gives by itself on the same images."""
+    dataset = pipeline.opened(DIGITS / "test", PREPROCESSING, made.snn.shapes[made.snn.inputs[0]], FEW)
+    loaded = pipeline.Loaded(dataset, FEW, "", pipeline.silent)
+    return [evaluation.measure(made, loaded, seed=seed, **options).rows[0] for seed in seeds]
+
+
 def test_repeats_draw_anew_and_are_reproducible() -> None:
     made = converted("tpp", timesteps=1)
     first, again = (evaluated(made, repeats=3)[0] for _ in range(2))
     assert first == again
     assert first.repeats == 3
-    assert first.accuracy_deviation is not None
-    alone = [
-        evaluation.evaluate(made, data=DIGITS / "test", reading=dataclasses.replace(FEW, seed=seed)).rows[0]
-        for seed in range(3)
-    ]
-    # Another seed also takes other images: only the one they share must be the same.
+    alone = drawn_alone(made, range(3))
+    accuracies = [row.accuracy for row in alone if row.accuracy is not None]
+    assert len(set(accuracies)) > 1, "the same was drawn again"
+    assert first.accuracy == pytest.approx(statistics.fmean(accuracies))
+    assert first.accuracy_deviation == pytest.approx(statistics.stdev(accuracies))
+    assert first.spikes == pytest.approx(statistics.fmean(row.spikes for row in alone))
     assert alone[0].accuracy == evaluated(made)[0].accuracy
     assert evaluated(made)[0].accuracy_deviation is None
 
@@ -118,12 +131,15 @@ def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
 def test_the_probe_shuffles_causal_neurons_only_and_says_what_that_changes() -> None:
     made = converted(timesteps=2, neuron="if")
     (plain,) = evaluated(made)
-    (probed,) = evaluated(made, probe="permutation", repeats=2)
+    (probed,) = evaluated(made, probe="permutation", repeats=4)
     assert probed.accuracy == plain.accuracy
     assert plain.misalignment is None
     assert probed.misalignment is not None
     assert probed.drop is not None and probed.drop > 0
     assert probed.misalignment_share == pytest.approx(probed.misalignment / probed.drop)
+    alone = [row.misalignment for row in drawn_alone(made, range(4), probe="permutation")]
+    assert len(set(alone)) > 1, "the same order was drawn again"
+    assert probed.misalignment == pytest.approx(statistics.fmean(gain for gain in alone if gain is not None))
     with pytest.raises(UsageError, match="order of spikes"):
         evaluated(converted(timesteps=2), probe="permutation")
 
