@@ -21,6 +21,7 @@ from snnc.gates import ANYTHING, Gate, Limits, judge
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons.base import is_silent
 from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, silent
 from snnc.report.data import Blame, Evaluation, LayerError, Row
 from snnc.report.findings import nothing_random, other_timesteps, undecided, unsettled
@@ -385,7 +386,7 @@ class _Trial:
         operations = torch.zeros(len(flat)) if reach is None else flat @ reach.flatten()
         self._now = self._now + torch.stack([flat.sum(1), operations])
         asleep = response[self._schedule.lit :]
-        while self.sleep_used < len(asleep) and asleep[self.sleep_used :].any():
+        while self.sleep_used < len(asleep) and not is_silent(asleep[self.sleep_used :]):
             self.sleep_used += 1
 
 

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, OrderFreeNeuron
-from snnc.neurons.base import Timed, mean_signal, seeded
+from snnc.neurons.base import Timed, is_silent, mean_signal, seeded
 from snnc.schedule import Schedule
 
 Signals = dict[str, Tensor]
@@ -187,7 +187,7 @@ def _lift(op: Op, inputs: list[Tensor], schedule: Schedule) -> Tensor:
 def _stirring(signals: list[Tensor], schedule: Schedule) -> int:
     """Return after how many steps nothing more comes: asleep, where all is silent, there is nothing to compute."""
     steps = schedule.total
-    while steps > schedule.lit and not any(signal[steps - 1].any() for signal in signals):
+    while steps > schedule.lit and all(is_silent(signal[steps - 1]) for signal in signals):
         steps -= 1
     return steps
 
