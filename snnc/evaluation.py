@@ -24,7 +24,7 @@ from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
 from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, silent
 from snnc.report.data import Blame, Evaluation, LayerError, Row
-from snnc.report.findings import nothing_random, other_timesteps, undecided, unsettled
+from snnc.report.findings import idle_steps, nothing_random, other_timesteps, undecided, unsettled
 from snnc.report.layers import LayerErrors, check_comparable
 from snnc.run import predicted, stream
 from snnc.run.blame import blame, check_alike
@@ -211,6 +211,9 @@ def measure(
     found = [other_timesteps(made_for, s.timesteps) for s in schedules if s.timesteps != made_for]
     woken = {row.timesteps for row in rows if row.sleep and row.sleep_used == row.sleep}
     found += [unsettled(schedule) for schedule in schedules if schedule.timesteps in woken]
+    asleep = conversion.schedule.sleep
+    if not snn.ops(CausalNeuron):
+        found += [idle_steps(schedule) for schedule in schedules[:1] if schedule.sleep not in (0, asleep)]
     if repeats > 1 and not random and probe is None:
         found.append(nothing_random(repeats))
     return Evaluation(
@@ -405,8 +408,9 @@ def _averaged(trials: list[dict[str, Any]]) -> dict[str, Any]:
             found[name] = tuple(statistics.fmean(ends) for ends in zip(*values, strict=True))
         else:
             found[name] = None if first is None else statistics.fmean(values)
-    accuracies = [trial["accuracy"] for trial in trials if trial["accuracy"] is not None]
-    found["accuracy_deviation"] = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    for name in ("accuracy", "agreement"):
+        drawn = [trial[name] for trial in trials if trial[name] is not None]
+        found[f"{name}_deviation"] = statistics.stdev(drawn) if len(drawn) > 1 else None
     return found
 
 

@@ -59,6 +59,7 @@ def row(timesteps: int = 4, hits: int = 380, **changes: Any) -> Row:
         "relative_drop": None,
         "relative_drop_interval": None,
         "agreement": share,
+        "agreement_deviation": None,
         "agreement_interval": intervals.proportion(hits, SAMPLES),
         "spikes": 250.0 * timesteps,
         "spikes_interval": (249.0 * timesteps, 251.0 * timesteps),

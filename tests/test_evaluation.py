@@ -2,11 +2,13 @@
 
 import dataclasses
 import statistics
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from snnc import evaluation, ops, pipeline, recipe
 from snnc.conversion import Conversion, latency
@@ -18,6 +20,7 @@ from snnc.neurons import Neuron, neurons
 from snnc.passes.distill import _takes_images
 from snnc.pipeline import Reading
 from snnc.recipe import shipped
+from snnc.report.terminal import render_evaluation
 from snnc.schedule import Schedule
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -100,6 +103,12 @@ def test_repeats_draw_anew_and_are_reproducible() -> None:
     assert len(set(accuracies)) > 1, "the same was drawn again"
     assert first.accuracy == pytest.approx(statistics.fmean(accuracies))
     assert first.accuracy_deviation == pytest.approx(statistics.stdev(accuracies))
+    agreements = [row.agreement for row in alone if row.agreement is not None]
+    assert first.agreement_deviation == pytest.approx(statistics.stdev(agreements))
+    console = Console(width=200, file=StringIO())
+    with console.capture() as captured:
+        console.print(render_evaluation(evaluation.evaluate(made, data=DIGITS / "test", reading=FEW, repeats=3)))
+    assert f"{first.agreement:.2f} ± {first.agreement_deviation:.2f}" in captured.get()
     assert first.spikes == pytest.approx(statistics.fmean(row.spikes for row in alone))
     assert alone[0].accuracy == evaluated(made)[0].accuracy
     assert evaluated(made)[0].accuracy_deviation is None
@@ -126,6 +135,8 @@ def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
     woken = evaluation.evaluate(asleep, data=DIGITS / "test", reading=FEW, sleep=1)
     assert [finding.code for finding in woken.findings] == ["unsettled"]
     assert not evaluation.evaluate(asleep, data=DIGITS / "test", reading=FEW).findings
+    idle = evaluation.evaluate(converted(timesteps=2), data=DIGITS / "test", reading=FEW, sleep=3)
+    assert [finding.code for finding in idle.findings] == ["idle-steps"]
 
 
 def test_the_probe_shuffles_causal_neurons_only_and_says_what_that_changes() -> None:

@@ -227,13 +227,13 @@ def test_energies_by_hand_and_at_break_even():
 
 def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]):
     assert sentence(reports["plain"]).startswith("Nothing was measured yet: calibrate on images")
-    assert "of 40 predictions at 2 steps, on images it was calibrated on" in sentence(reports["calibrated"])
+    assert "of 40 predictions at T=2, 3 steps in all, on images it was" in sentence(reports["calibrated"])
     assert "the trained network was stripped" not in sentence(reports["evaluated"])
     assert "no loss is known" in sentence(reports["stripped"])
     layer = reports["calibrated"].layers[1]
     blamed = (Blame("Relu", 0.2, (0.1, 0.3), 0.2), Blame(layer.name, 0.8, (0.5, 1.1), 0.8))
     sleep = reports["calibrated"].summary.sleep
-    measured = row(2, sleep=sleep, drop=1.0, drop_interval=(0.5, 1.5), blame=blamed)
+    measured = row(2, total_steps=2, sleep=sleep, drop=1.0, drop_interval=(0.5, 1.5), blame=blamed)
 
     def said(shown: Row = measured, **changes: float) -> str:
         calm = {"clipping": 0.0, "quantization": 0.0, "unevenness": 0.0, "clipping_channels": 3}
@@ -243,10 +243,12 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
         )
         return sentence(report)
 
+    longer = dataclasses.replace(measured, total_steps=8, drop_interval=(-0.5, 2.5))
+    assert said(longer).startswith("No loss of accuracy can be told from chance at T=2, 8 steps in all (1.00 points")
     start = f"Loses 1.00 points of accuracy at 2 steps (95 % interval 0.5 to 1.5); 80 % of it enters at {layer.name}"
     assert said() == f"{start}."
     assert said(clipping=0.5) == f"{start}, where 3 of {layer.channels} channels clip."
-    assert said(quantization=0.5) == f"{start}, where values are rounded to 2 levels."
+    assert said(quantization=0.5) == f"{start}, where values are rounded to 3 levels."
     assert said(unevenness=0.5).startswith(f"{start}, where spikes come unevenly (")
     # Of many layers, one is far from 0 by chance.
     many = tuple(Blame(f"Relu_{index}", 0.01, (-0.5, 0.5), 0.01) for index in range(20))

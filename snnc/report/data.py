@@ -83,9 +83,10 @@ class Row:
     ``lost`` and ``won`` are the images that only the ANN, or only the SNN, gets right; ``drop`` is their difference in
     points, with a paired interval; ``relative_drop`` in percent of the ANN's accuracy.
     Spikes, operations and energy are per inference; the interval of the energy is that of ``energy.ratio``. Of several
-    repeats everything is the mean, and ``accuracy_deviation`` the standard deviation. ``sleep_used`` is how
-    many of the steps asleep something still fired in, for any image. ``misalignment`` is what the permutation probe
-    gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of the whole loss.
+    repeats everything is the mean, with standard deviations in ``accuracy_deviation`` and ``agreement_deviation``.
+    ``sleep_used`` is how many of the steps asleep something still fired in, for any image. ``misalignment`` is what the
+    permutation probe gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of
+    the whole loss.
     ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says.
     """
 
@@ -104,6 +105,7 @@ class Row:
     relative_drop: float | None
     relative_drop_interval: Interval | None
     agreement: float | None
+    agreement_deviation: float | None
     agreement_interval: Interval | None
     spikes: float
     spikes_interval: Interval | None

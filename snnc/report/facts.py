@@ -121,10 +121,16 @@ def by_timesteps(rows: Sequence[Row]) -> Table:
         (Column("T"), lambda row: str(row.timesteps)),
         (Column("steps to the answer"), lambda row: str(row.total_steps)),
         (Column("steps asleep used"), lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
-        (Column("accuracy, %"), _varying),
+        (
+            Column("accuracy, %"),
+            lambda row: _varying(row.accuracy, row.accuracy_deviation, row.accuracy_interval, row.repeats),
+        ),
         (Column("drop, points"), lambda row: _measured(row.drop, row.drop_interval)),
         (Column("drop, % of the trained"), lambda row: _measured(row.relative_drop, row.relative_drop_interval)),
-        (Column("agreement, %"), lambda row: _measured(row.agreement, row.agreement_interval)),
+        (
+            Column("agreement, %"),
+            lambda row: _varying(row.agreement, row.agreement_deviation, row.agreement_interval, row.repeats),
+        ),
         (Column("lost to timing, points"), _misaligned),
         (Column("spikes"), lambda row: fixed(row.spikes, 0)),
         (Column("additions"), lambda row: fixed(row.synaptic_operations, 0)),
@@ -443,10 +449,10 @@ def _worst_layer(found: Verification) -> Cell | None:
     return None if worst is None else replace(worst, detail=found.worst_layer)
 
 
-def _varying(row: Row) -> Cell | None:
-    if row.accuracy is None or row.accuracy_deviation is None:
-        return _measured(row.accuracy, row.accuracy_interval)
-    return Cell(f"{_precise(row.accuracy)} ± {_precise(row.accuracy_deviation)}", f"{row.repeats} draws")
+def _varying(value: float | None, deviation: float | None, interval: Interval | None, draws: int) -> Cell | None:
+    if value is None or deviation is None:
+        return _measured(value, interval)
+    return Cell(f"{_precise(value)} ± {_precise(deviation)}", f"{draws} draws")
 
 
 def _misaligned(row: Row) -> Cell | None:

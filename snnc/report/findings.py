@@ -50,7 +50,18 @@ def unsettled(schedule: Schedule) -> Finding:
         "info",
         "",
         f"at T={schedule.timesteps} something still fired in the last of {schedule.sleep} steps asleep",
-        f"more sleep changes the answer: --sleep {2 * schedule.sleep}",
+        f"more sleep may change the answer: --sleep {2 * schedule.sleep}",
+    )
+
+
+def idle_steps(schedule: Schedule) -> Finding:
+    """Return the finding on steps that neurons which gather first make nothing of."""
+    return Finding(
+        "idle-steps",
+        "warning",
+        "",
+        f"{schedule.total - schedule.timesteps} steps of sleep or rehearsal, in which no neuron here does anything",
+        "leave them out, or use neurons that fire while they gather: --latency synchronous",
     )
 
 
@@ -134,13 +145,7 @@ def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:
 def _on_schedule(conversion: Conversion) -> Iterator[Finding]:
     schedule, causal = conversion.schedule, conversion.snn.ops(CausalNeuron)
     if schedule.total > schedule.timesteps and not causal:
-        yield Finding(
-            "idle-steps",
-            "warning",
-            "",
-            f"{schedule.total - schedule.timesteps} steps of sleep or rehearsal, in which no neuron here does anything",
-            "leave them out, or use neurons that fire while they gather: --latency synchronous",
-        )
+        yield idle_steps(schedule)
     for name, neuron in causal.items():
         if not schedule.rehearsal and type(neuron).rehearsed is not CausalNeuron.rehearsed:
             yield Finding(

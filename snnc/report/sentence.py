@@ -1,7 +1,7 @@
 """The report in one sentence, in plain words: what is lost, and where."""
 
 from snnc import intervals
-from snnc.report.data import Blame, Report, Row
+from snnc.report.data import Blame, Report, Row, Summary
 from snnc.report.layers import Layer
 
 _SPREAD = "; no single layer stands out beyond chance"
@@ -21,7 +21,7 @@ def sentence(report: Report) -> str:
             )
         share = f"{report.summary.agreement:.1f} % of {report.summary.images} predictions"
         return (
-            f"Predicts as the trained network does for {share} at {_steps(report.summary.timesteps)}, on images it was "
+            f"Predicts as the trained network does for {share} at {_steps(report.summary)}, on images it was "
             "calibrated on; accuracy was not measured (snnc evaluate --data FOLDER)."
         )
     said = _loss(row)
@@ -34,7 +34,7 @@ def sentence(report: Report) -> str:
 
 
 def _loss(row: Row) -> str:
-    steps = _steps(row.timesteps)
+    steps = _steps(row)
     if row.drop is not None and row.drop_interval is not None:
         span = f"95 % interval {row.drop_interval[0]:.1f} to {row.drop_interval[1]:.1f}"
         if _is_certain(row):
@@ -70,7 +70,7 @@ def _cause(name: str, report: Report, row: Row) -> str:
         return ""
     causes = {
         _clipping(layer): layer.clipping,
-        f"where values are rounded to {report.summary.timesteps} levels": layer.quantization,
+        f"where values are rounded to {report.summary.timesteps + 1} levels": layer.quantization,
         f"where spikes come unevenly ({100 * (layer.over_firing or 0):.0f} % of neurons fire too often, "
         f"{100 * (layer.under_firing or 0):.0f} % too seldom)": layer.unevenness,
     }
@@ -82,5 +82,8 @@ def _clipping(layer: Layer) -> str:
     return f"where {layer.clipping_channels} of {layer.channels} channels clip"
 
 
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
+def _steps(measured: Row | Summary) -> str:
+    """Return how long the network ran, and how long the answer takes where that is longer."""
+    if measured.total_steps != measured.timesteps:
+        return f"T={measured.timesteps}, {measured.total_steps} steps in all"
+    return "1 step" if measured.timesteps == 1 else f"{measured.timesteps} steps"

@@ -84,8 +84,7 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
         Column("asleep", lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
         Column("accuracy %", lambda row: _varying(row.accuracy, row.accuracy_deviation)),
         Column("drop", lambda row: _measured(row.drop, row.drop_interval)),
-        # Beside a drop, which says more, the interval of the agreement would only make the table wide.
-        Column("agree %", lambda row: _measured(row.agreement, row.agreement_interval if row.drop is None else None)),
+        Column("agree %", _agreeing),
         Column("misaligned", lambda row: _misaligned(row)),
         Column("spikes", lambda row: f"{row.spikes:,.0f}"),
         Column("operations", lambda row: f"{row.synaptic_operations:,.0f}"),
@@ -97,9 +96,7 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
     return Group(
         f"{evaluation.samples:,} samples; {trained}",
         table(columns, evaluation.rows),
-        "latency: steps from image to answer; drop: points of accuracy lost; agree: predictions as the "
-        "trained network's; brackets: 95 % interval; spikes, operations: per image; "
-        "energy: estimated, the trained network's being 1",
+        _legend(evaluation.rows),
         *_remarks(evaluation.rows),
         *(part for row in evaluation.rows if row.blame for part in _blamed(row, row.blame)),
         *(f"gate {gate.verdict}: {gate.sentence}" for gate in _shown(evaluation.gates)),
@@ -230,8 +227,26 @@ def _measured(value: float | None, interval: Interval | None = None) -> str | No
     return f"{value:.2f}" if interval is None else f"{value:.2f} [{interval[0]:.1f}, {interval[1]:.1f}]"
 
 
-def _varying(value: float | None, deviation: float | None) -> str | None:
-    return _measured(value) if value is None or deviation is None else f"{value:.2f} ± {deviation:.2f}"
+def _legend(rows: Sequence[Row]) -> str:
+    """Say what the columns hold, of those that are there."""
+    said = ["latency: steps from image to answer"]
+    if any(row.drop is not None for row in rows):
+        said.append("drop: points of accuracy lost")
+    if any(row.agreement is not None for row in rows):
+        said.append("agree: predictions as the trained network's")
+    said += ["brackets: 95 % interval", "spikes, operations: per image"]
+    return "; ".join([*said, "energy: estimated, the trained network's being 1"])
+
+
+def _varying(value: float | None, deviation: float | None, interval: Interval | None = None) -> str | None:
+    if value is None or deviation is None:
+        return _measured(value, interval)
+    return f"{value:.2f} ± {deviation:.2f}"
+
+
+def _agreeing(row: Row) -> str | None:
+    # Beside a drop, which says more, the interval of the agreement would only make the table wide.
+    return _varying(row.agreement, row.agreement_deviation, row.agreement_interval if row.drop is None else None)
 
 
 def _misaligned(row: Row) -> str | None:
