@@ -127,11 +127,11 @@ def large() -> Figures:
     return figures
 
 
-# How a number of steps in all is divided: a step of sleep for the consistent neuron, whose best share of sleep
+# How a number of steps in all is divided: a step of sleep for neurons that take spikes back, whose best share of sleep
 # tests/benchmarks/splits.py looks for on training images, and a quarter for those that rehearse.
 SPLITS: dict[str, Callable[[int], Schedule]] = {
     "if": Schedule,
-    "dual-threshold": Schedule,
+    "dual-threshold": lambda total: Schedule(total - 1, 1),
     "burst": Schedule,
     "cif": lambda total: Schedule(total - 1, 1),
     "srp": lambda total: Schedule(total - total // 4, 0, total // 4),

@@ -1,6 +1,6 @@
 """Find how a number of steps is best divided between waking and sleep, and by which neuron, on training images.
 
-python tests/benchmarks/splits.py [--quick]
+python tests/benchmarks/splits.py [--quick] [--steps N]
 
 Thresholds and weights are those of the quick recipe on the calibration images; what is printed is the agreement with
 the trained network, in %, on training images that the calibration has not seen.
@@ -10,10 +10,11 @@ from snnc import process
 
 process.prepare()
 
+import argparse
 import dataclasses
 
 import torch
-from harness import PREPROCESSING, SHARED, arguments, finish, model_files, say
+from harness import PREPROCESSING, SHARED, finish, model_files, say
 
 from snnc import evaluation, pipeline, recipe
 from snnc.conversion import Conversion
@@ -29,10 +30,14 @@ TOTALS = {4: (0, 1, 2), 8: (0, 1, 2, 3), 16: (0, 1, 2, 4)}
 
 
 def main() -> None:
-    few = arguments(__doc__ or "").quick
-    calibrated, judged = (Reading(limit=64), Reading(limit=100)) if few else (Reading(), Reading(limit=1000))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
+    parser.add_argument("--steps", type=int, choices=TOTALS, help="one number of steps in all")
+    given = parser.parse_args()
+    calibrated, judged = (Reading(limit=64), Reading(limit=100)) if given.quick else (Reading(), Reading(limit=1000))
     figures: dict[str, float] = {}
-    for total, sleeps in TOTALS.items():
+    totals = {given.steps: TOTALS[given.steps]} if given.steps else TOTALS
+    for total, sleeps in totals.items():
         best: dict[str, tuple[float, int]] = {}
         made = {}
         for sleep in sleeps:
