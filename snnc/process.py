@@ -29,8 +29,9 @@ def prepare() -> None:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Let a request to end (SIGTERM) do what Ctrl-C does, as long as this lasts: temporary files are removed."""
-    # Only the main thread may handle signals.
-    if threading.current_thread() is not threading.main_thread():
+    # Only the main thread may handle signals, and who started the process may have asked to ignore this one.
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -411,6 +411,13 @@ def test_code_scanning_finds_the_model_by_its_path_in_the_repository(
     assert place() == "net/my%20models/model.onnx"
     monkeypatch.chdir(folder / "net" / "my models")
     assert place() == "net/my%20models/model.onnx"
+    # Another one of that name is not meant, nor what a link leads to.
+    Path("model.onnx").rename(folder / "cached")
+    Path("model.onnx").symlink_to(folder / "cached")
+    assert place() == "net/my%20models/model.onnx"
+    Path("model.onnx").unlink()
+    Path("model.onnx").write_bytes(b"other")
+    assert place() == "model.onnx"
 
 
 def test_every_finding_is_explained(run: Run):
@@ -773,6 +780,10 @@ def test_a_request_to_end_leaves_nothing_behind(run: Run, artifact: Path, monkey
         # Who called the command line is asked again.
         os.kill(os.getpid(), signal.SIGTERM)
         assert asked == [signal.SIGTERM]
+        # Ignored on purpose, it stays so.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        monkeypatch.setattr("snnc.artifact.load_conversion", lambda path: os.kill(os.getpid(), signal.SIGTERM))
+        assert run("inspect").code != 130
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -854,16 +865,15 @@ def test_latency_chooses_between_two_recipes(run: Run, folder: Path):
 
 def test_a_latency_and_a_neuron_that_has_another_are_refused(run: Run, folder: Path):
     convert = ("convert", DIGITS / "model.onnx", *PREPROCESSING)
-    for latency, other, *changes in (
-        ("pipelined", "synchronous", "--neuron", "if"),
-        ("synchronous", "pipelined", "--neuron", "two-phase"),
-        ("synchronous", "pipelined", "--set", "passes.substitute-neurons.layers={Relu_1: two-phase-probabilistic}"),
-    ):
-        refused = run(*convert, "--latency", latency, *changes)
+    for latency, other, neuron in (("pipelined", "synchronous", "if"), ("synchronous", "pipelined", "two-phase")):
+        refused = run(*convert, "--latency", latency, "--neuron", neuron)
         assert_error(refused, 2, f"make a {other} network @ --latency", f"give --latency {other}")
         assert not list(folder.iterdir())
         # As the hint says.
-        assert run(*convert, "--latency", other, *changes, "--dry-run").code == 0 or changes[0] == "--set"
+        assert run(*convert, "--latency", other, "--neuron", neuron, "--dry-run").code == 0
+    mixed = ("--set", "passes.substitute-neurons.layers={Relu_1: two-phase-probabilistic}")
+    refused = run(*convert, "--latency", "synchronous", *mixed)
+    assert_error(refused, 2, "make a pipelined network @ --latency", "name neurons of one latency")
     assert run(*convert, "--latency", "synchronous", "--neuron", "dual-threshold", "--dry-run").code == 0
 
 

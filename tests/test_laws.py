@@ -133,6 +133,15 @@ def test_spikes_are_whole_multiples_of_the_threshold(name: str) -> None:
     assert (count.cumsum(0).round() >= 0).all()
 
 
+@pytest.mark.parametrize("name", neurons)
+def test_no_samples_are_answered_with_none(name: str) -> None:
+    neuron = neurons[name](torch.tensor(1.0))
+    schedule = Schedule(2, 0 if isinstance(neuron, OrderFreeNeuron) else 3)
+    response = neuron.respond(torch.zeros(schedule.total, 0, 3), schedule)
+    assert response.shape == (schedule.total, 0, 3)
+    assert neuron.spikes(response, schedule).shape == (0, 3)
+
+
 @pytest.mark.parametrize("name", ORDER_FREE)
 def test_order_of_the_input_does_not_matter_to_order_free_neurons(name: str) -> None:
     timesteps = 8

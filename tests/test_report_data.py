@@ -101,6 +101,21 @@ def test_what_is_missing_is_noticed(change: str, reports: dict[str, Report], tmp
         read(tmp_path / "r.json")
 
 
+def test_no_number_is_beyond_what_floats_hold(reports: dict[str, Report], tmp_path: Path):
+    text = to_json(reports["plain"]).replace('"timesteps": 2', f'"timesteps": 1{"0" * 400}', 1)
+    assert "0" * 400 in text
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(DataError, match="no valid JSON"):
+        read(tmp_path / "r.json")
+
+
+def test_what_is_no_text_in_a_file_name_can_be_written_and_read(reports: dict[str, Report], tmp_path: Path):
+    model = {**reports["plain"].provenance["model"], "file": "m\udcff.onnx"}
+    named = dataclasses.replace(reports["plain"], provenance={**reports["plain"].provenance, "model": model})
+    write(named, tmp_path / "r.json")
+    assert read(tmp_path / "r.json").provenance["model"]["file"] == "m .onnx"
+
+
 @pytest.mark.parametrize("value", ["NaN", "0.5", "inf"])
 def test_a_text_is_no_number(value: str, reports: dict[str, Report], tmp_path: Path):
     data = plain(reports["calibrated"])

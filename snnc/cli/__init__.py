@@ -17,7 +17,7 @@ _INTERNAL_ERROR = 1
 _USAGE = 2
 _DATA = 5
 # What a shell reports for a program that nobody listened to any more (SIGPIPE).
-_BROKEN_PIPE = 141
+_STOPPED, _BROKEN_PIPE = 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         print_error("error", f"{message[:1].lower()}{message[1:]} @ {command}", f"see {command} --help")
         return _USAGE
+    except KeyboardInterrupt:
+        return _STOPPED
     except (BrokenPipeError, SystemExit):
         # typer and rich exit when nobody reads on. Python flushes once more at its end: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -253,7 +253,8 @@ def _check_latency(recipe: Recipe, latency: Literal["synchronous", "pipelined"])
     for name in named:
         other = "pipelined" if issubclass(neurons[name], OrderFreeNeuron) else "synchronous"
         if other != latency:
-            hint = f"give --latency {other}, or another neuron"
+            alike = {issubclass(neurons[one], OrderFreeNeuron) for one in named}
+            hint = f"give --latency {other}, or another neuron" if len(alike) == 1 else "name neurons of one latency"
             raise UsageError(f"{name!r} neurons make a {other} network", place="--latency", hint=hint)
 
 

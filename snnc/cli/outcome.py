@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -129,18 +130,27 @@ def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
 def _as_in_repository(report: Report) -> Report:
     """Return the report with its model called by its path in the repository around: code scanning looks for it there.
 
-    Its name stays where the model is neither that of snnc.yaml nor in the working folder, or in no repository.
+    Its name stays where the model is neither that of snnc.yaml nor in the working folder, in no repository, or not one
+    file.
     """
     model = report.provenance["model"]
     for path in (project.read(Path()).model, Path(model["file"])):
-        if path is None or path.name != model["file"] or not path.is_file():
+        if path is None or path.name != model["file"] or not _has_digest(path, model["sha256"]):
             continue
-        place = path.resolve()
+        # Not where a link leads: that may be a cache.
+        place = path.parent.resolve() / path.name
         root = next((folder for folder in place.parents if (folder / ".git").exists()), None)
         if root is not None:
             named = {**model, "file": place.relative_to(root).as_posix()}
             return replace(report, provenance={**report.provenance, "model": named})
     return report
+
+
+def _has_digest(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def check_warnings(findings: Sequence[Finding], place: str) -> None:

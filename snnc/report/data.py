@@ -265,8 +265,7 @@ def write(report: Report, path: Path, *, flag: str = "--report") -> None:
 def read(path: Path) -> Report:
     """Read a report; raises DataError where there is none, it is broken, or of another version of the schema."""
     try:
-        content = path.read_bytes()
-        data = json.loads(content, parse_float=_finite, parse_constant=_finite)
+        data = json.loads(path.read_bytes(), parse_float=_finite, parse_int=_whole, parse_constant=_finite)
     except OSError as error:
         hint = "make one with snnc convert or snnc evaluate"
         raise DataError(f"cannot read the report: {error.strerror}", place=str(path), hint=hint) from None
@@ -284,8 +283,8 @@ def read(path: Path) -> Report:
         raise DataError("damaged report: control characters in a text", place=str(path), hint=hint)
     try:
         _PROVENANCE.validate_python(data.get("provenance"))
-        # Strictly: a text is no number, whatever it looks like.
-        return _ADAPTER.validate_json(content, strict=True)
+        # Strictly: a text is no number, whatever it looks like. From JSON, where a list may stand for a tuple.
+        return _ADAPTER.validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         message = f"damaged report: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
@@ -306,6 +305,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is no number")
     return value
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def _plain(data: Any) -> Any:

@@ -11,8 +11,11 @@ _AT_THE_START = re.compile(r"^(\d+(?=[.)](\s|$))|(?=[-+#=]))")
 
 
 def harmless(text: str) -> bool:
-    """Return whether a terminal only shows the text: no control characters, none that turn its direction around."""
-    return not any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} or c in _TURNING for c in text)
+    """Return whether a terminal only shows the text: no control characters, none that turn its direction around.
+
+    Halves of a character (surrogates), which stand for bytes of a file name that are no text, cannot be written at all.
+    """
+    return not any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} or c in _TURNING for c in text)
 
 
 def printable(text: str) -> str:

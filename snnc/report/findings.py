@@ -61,7 +61,7 @@ def idle_steps(schedule: Schedule) -> Finding:
         "warning",
         "",
         f"{schedule.total - schedule.timesteps} steps of sleep or rehearsal, in which no neuron here does anything",
-        "leave them out, or use neurons that fire while they gather: --latency synchronous",
+        "leave them out, or convert with --latency synchronous: those neurons fire while they gather",
     )
 
 

@@ -234,8 +234,9 @@ def _legend(rows: Sequence[Row]) -> str:
         said.append("drop: points of accuracy lost")
     if any(row.agreement is not None for row in rows):
         said.append("agree: predictions as the trained network's")
-    said += ["brackets: 95 % interval", "spikes, operations: per image"]
-    return "; ".join([*said, "energy: estimated, the trained network's being 1"])
+    if any(row.drop_interval or (row.drop is None and row.repeats == 1 and row.agreement_interval) for row in rows):
+        said.append("brackets: 95 % interval")
+    return "; ".join([*said, "spikes, operations: per image", "energy: estimated, the trained network's being 1"])
 
 
 def _varying(value: float | None, deviation: float | None, interval: Interval | None = None) -> str | None:

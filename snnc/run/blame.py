@@ -27,6 +27,8 @@ from snnc.schedule import Schedule
 
 # Small groups see many orders; larger ones would run faster.
 _GROUP, _LEAST_GROUPS = 16, 16
+# The most numbers of a group that are kept from one run to the next: a gigabyte.
+_MOST_KEPT = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,13 @@ def hybrid(canonical: Graph, snn: Graph, layers: dict[str, tuple[str, ...]], spi
 
 
 def _can_be_kept(snn: Graph) -> bool:
-    """Return whether the mean of a signal is all there is to it, and is the same whatever is run after it.
+    """Return whether the mean of a signal is all there is to it, is the same whatever is run after it, and has room.
 
     Trains would fill the memory, and what is drawn at random depends on what was drawn before.
     """
-    return all(isinstance(op, OrderFreeNeuron) and not type(op).random for op in snn.ops(Timed).values())
+    numbers = _GROUP * sum(torch.Size(shape).numel() for shape in snn.shapes.values())
+    means = all(isinstance(op, OrderFreeNeuron) and not type(op).random for op in snn.ops(Timed).values())
+    return means and numbers <= _MOST_KEPT
 
 
 def _behind(graph: Graph, members: Iterable[str]) -> set[str]:
