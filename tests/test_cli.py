@@ -456,7 +456,7 @@ def test_tuning_in_a_project_folder(run: Run, folder: Path):
     assert result.err == ""
     lines = result.out.splitlines()
     # The images to calibrate on have no labels.
-    assert lines[0] == "4 candidates, calibrated on 40 images and judged on 20 others; no labels"
+    assert lines[0] == "2 candidates, calibrated on 40 images and judged on 20 others; no labels"
     assert " ".join(lines[1].split()) == "rank candidate T latency drop agree % spikes energy seconds frontier limits"
     assert lines[2].endswith("*  kept, chosen")
     (chosen,) = (line for line in lines if line.startswith("chosen: "))
@@ -502,7 +502,7 @@ def test_the_machine_form_of_tuning(run: Run, folder: Path):
     assert advice["drop_measures"] == "accuracy"
     assert advice["chosen"] == 1
     assert [advice["images"][part]["images"] for part in ("calibration", "judging")] == [40, 20]
-    assert [candidate["rank"] for candidate in advice["candidates"]] == [1, 2, 3, 4]
+    assert [candidate["rank"] for candidate in advice["candidates"]] == [1, 2]
     best = advice["candidates"][0]
     assert best["kept"] and best["frontier"] and best["total_steps"] == 1
     assert {"recipe", "changes", "timesteps", "sleep", "drop", "drop_interval", "accuracy", "agreement"} <= set(best)
