@@ -19,7 +19,9 @@ What they work on are ``Graph``s: immutable, of typed operations. ``snnc.recipe`
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from snnc.version import VERSION
+
+__version__ = VERSION
 
 __all__ = [
     "Conversion",

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import snnc
 from snnc.artifact import damaged, preprocessing_of
 from snnc.calibration import Calibration, Samples
 from snnc.calibration.gaussian import stated_moments
@@ -30,6 +29,7 @@ from snnc.recipe import Recipe, from_plain, load, options, pass_name
 from snnc.report import Report, build
 from snnc.run import run
 from snnc.schedule import Schedule
+from snnc.version import VERSION
 
 # The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
 _MEASURED_IMAGES = 128
@@ -307,7 +307,7 @@ def make(
             "model": dict(trained.file),
             "recipe": recipe.plain(),
             "calibration": calibration,
-            "versions": {"snnc": snnc.__version__, "torch": torch.__version__},
+            "versions": {"snnc": VERSION, "torch": torch.__version__},
         },
     )
     return conversion, canonical

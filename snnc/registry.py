@@ -20,12 +20,16 @@ class Registry(Mapping[str, T]):
         self._package = package
         self._members: dict[str, T] = {}
         self._loaded = False
+        # A module of the package may look its siblings up while it is imported.
+        self._loading = False
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Return a decorator that enters what it decorates under ``name``."""
+        """Return a decorator that enters what it decorates under ``name``; raises ValueError where it is taken."""
 
         def enter(member: Registered) -> Registered:
-            if name in self._members:
+            held = self._members.get(name)
+            # A module that failed to import is imported again at the next look-up, and registers the same again.
+            if held is not None and _place(held) != _place(member):
                 raise ValueError(f"two {self.kind}s are called {name!r}")
             self._members[name] = member  # type: ignore[assignment]
             return member
@@ -52,11 +56,22 @@ class Registry(Mapping[str, T]):
         return name in self._members
 
     def _load(self) -> None:
-        if not self._loaded:
-            self._loaded = True
+        """Import all modules of the package; raises what one of them raises, at every look-up."""
+        if self._loaded or self._loading:
+            return
+        self._loading = True
+        try:
             package = importlib.import_module(self._package)
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self._package}.{module.name}")
+            self._loaded = True
+        finally:
+            self._loading = False
+
+
+def _place(member: object) -> tuple[object, object]:
+    """Return where a class or a function is defined."""
+    return getattr(member, "__module__", None), getattr(member, "__qualname__", id(member))
 
 
 def suggest(name: str, known: Iterator[str] | Mapping[str, object] | list[str]) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-import snnc
 from snnc.registry import Registry
+from snnc.version import VERSION
 
 commands: Registry[Callable[..., None]] = Registry("command", "snnc.cli")
 
@@ -41,7 +41,7 @@ def application() -> Any:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"snnc {snnc.__version__}")
+        typer.echo(f"snnc {VERSION}")
         raise typer.Exit
 
 

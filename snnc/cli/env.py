@@ -7,9 +7,9 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import snnc
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
+from snnc.version import VERSION
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +23,7 @@ def env(terminal: Terminal) -> None:
     import torch
 
     facts = {
-        "snnc": snnc.__version__,
+        "snnc": VERSION,
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
         "platform": platform.platform(),

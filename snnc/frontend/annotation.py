@@ -5,11 +5,11 @@ from pathlib import Path
 from onnx import ModelProto, NodeProto
 from onnx.onnx_ml_pb2 import StringStringEntryProto
 
-import snnc
 from snnc.errors import UsageError
 from snnc.files import write_atomically
 from snnc.frontend.model import Opened, Survey
 from snnc.frontend.walk import Verdict
+from snnc.version import VERSION
 
 _PREFIX = "snnc."
 _MARK = "snnc: "
@@ -61,7 +61,7 @@ def _summary(seen: Survey) -> dict[str, str]:
         **({"recipe": seen.recipe} if seen.recipe else {}),
         "macs": str(seen.macs),
         "model-sha256": seen.sha256,
-        "version": snnc.__version__,
+        "version": VERSION,
     }
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-import snnc
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import UsageError
@@ -24,6 +23,7 @@ from snnc.export.nir.profiles import PROFILES, STEP, Profile
 from snnc.export.nir.steps import Flattening, Kernel, Matrix, Step, SumPool, shape_behind, squared
 from snnc.ir import Graph
 from snnc.registry import suggest
+from snnc.version import VERSION
 
 if TYPE_CHECKING:
     from nir import NIRGraph, NIRNode
@@ -161,7 +161,7 @@ def _metadata(conversion: Conversion, profile: Profile, *, zero: bool) -> dict[s
     provenance = conversion.provenance
     calibration = provenance.get("calibration")
     return {
-        "generator": f"snnc {snnc.__version__}",
+        "generator": f"snnc {VERSION}",
         "snnc_format": FORMAT_VERSION,
         "profile": profile.name,
         "reset": "zero" if zero else "subtract",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, parser
 
-import snnc
+from snnc.version import VERSION
 
 Array = NDArray[Any]
 Axis = int | str
@@ -151,7 +151,7 @@ class File:
             # The oldest that has this opset, so that the oldest runtimes read it, too.
             ir_version=helper.find_min_ir_version_for(opsets),
             producer_name="snnc",
-            producer_version=snnc.__version__,
+            producer_version=VERSION,
         )
         helper.set_model_props(model, dict(properties or {}))
         return model

@@ -5,11 +5,11 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-import snnc
 from snnc.findings import EXPLANATIONS, Finding
 from snnc.report.data import Report
 from snnc.report.escaping import printable
 from snnc.report.faces import faces
+from snnc.version import VERSION
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {"warning": "warning", "info": "note"}
@@ -24,7 +24,7 @@ def sarif(report: Report) -> str:
         "tool": {
             "driver": {
                 "name": "snnc",
-                "version": snnc.__version__,
+                "version": VERSION,
                 "rules": [_rule(code) for code in codes],
             }
         },

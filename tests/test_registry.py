@@ -1,0 +1,56 @@
+"""Registries: filled whole, or they raise again."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from snnc.errors import UsageError
+from snnc.registry import Registry
+
+
+def package(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -> Registry[object]:
+    (folder / "members").mkdir()
+    (folder / "members" / "__init__.py").write_text(
+        'from snnc.registry import Registry\nmembers: Registry[object] = Registry("member", __name__)\n'
+    )
+    for name, text in modules.items():
+        (folder / "members" / f"{name}.py").write_text(f"from members import members\n{text}\n")
+    monkeypatch.syspath_prepend(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "members"]:
+        monkeypatch.delitem(sys.modules, name)
+    return __import__("members").members  # type: ignore[no-any-return]
+
+
+def test_a_module_that_fails_fails_every_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = '@members.register("a")\nclass A: ...'
+    registry = package(tmp_path, monkeypatch, a=good, b="raise RuntimeError('broken')")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="broken"):
+            registry["a"]
+    (tmp_path / "members" / "b.py").write_text("# mended, and longer than before so that it is compiled anew\n")
+    assert list(registry) == ["a"]
+
+
+def test_a_module_that_registers_and_then_fails_may_be_imported_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '@members.register("a")\nclass A: ...\nraise RuntimeError("late")'
+    registry = package(tmp_path, monkeypatch, a=text)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="late"):
+            len(registry)
+
+
+def test_names_are_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '@members.register("a")\nclass {}: ...'
+    registry = package(tmp_path, monkeypatch, a=text.format("A"), b=text.format("B"))
+    with pytest.raises(ValueError, match="two members"):
+        len(registry)
+
+
+def test_an_unknown_name_is_an_error_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = package(tmp_path, monkeypatch, a='@members.register("right")\nclass A: ...')
+    with pytest.raises(UsageError, match="unknown member 'rihgt'") as caught:
+        registry["rihgt"]
+    assert "right" in caught.value.hint
