@@ -4,24 +4,30 @@ from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NoReturn, TypeVar
 
-from snnc.errors import SnncError
+from snnc.errors import ModelError
 
 Kind = TypeVar("Kind")
 Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class RefusedError(SnncError):
+class RefusedError(ModelError):
     """A table of rules refuses a kind of operation; the message says why, the hint what to do instead."""
 
-    exit_code = 3
+    def at(self, place: str) -> "RefusedError":
+        """Return the same refusal with its place."""
+        return RefusedError(self.message, hint=self.hint, place=place)
+
+
+class MissingRuleError(ModelError, LookupError):
+    """A table of rules has forgotten a kind of operation, which only one that is not snnc's own can be."""
 
 
 class Rules(Generic[Kind, Answer]):
     """A table of functions by the kind of object that they are for; a rule for a family serves its members.
 
     ``table(op, *context)`` calls the rule of the nearest family of ``type(op)``. There is no default: a kind without
-    a rule is a defect (LookupError), and a kind that is refused on purpose raises RefusedError.
+    a rule is a defect (MissingRuleError), and a kind that is refused on purpose raises RefusedError.
     """
 
     def __init__(self, question: str) -> None:
@@ -58,10 +64,11 @@ class Rules(Generic[Kind, Answer]):
         self.register(*kinds)(refusal)
 
     def __call__(self, op: Kind, *context: Any) -> Answer:
-        """Answer for one operation; raises RefusedError where it is refused, LookupError where it has no rule."""
+        """Answer for one operation; raises RefusedError or, without a rule, MissingRuleError."""
         rule = self._nearest(type(op))
         if rule is None:
-            raise LookupError(f"no rule of {self.question!r} for {type(op).__name__}")
+            hint = f"register one, or a refusal, beside {type(op).__name__}"
+            raise MissingRuleError(f"no rule of {self.question!r} for {type(op).__name__}", hint=hint)
         answer: Answer = rule(op, *context)
         return answer
 

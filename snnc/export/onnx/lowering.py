@@ -11,7 +11,7 @@ import torch
 from onnx import ModelProto
 
 from snnc.export.onnx.file import BATCH, Array, Axis, File, Operation, Operations
-from snnc.export.onnx.neurons import Form, form
+from snnc.export.onnx.neurons import Form, forms
 from snnc.export.onnx.operations import floated, written
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
@@ -64,7 +64,7 @@ class Lowering(ABC):
             if isinstance(node.op, Input):
                 self.held[node.name] = node.name
             elif isinstance(node.op, Neuron):
-                self.write_neuron(node, form(node))
+                self.write_neuron(node, forms(node.op))
             elif isinstance(node.op, TemporalBias):
                 self.write_moving(node, [self.moved(node.inputs[0])], [self.temporal_bias(node.op, node)])
             else:
@@ -125,7 +125,7 @@ class Lowering(ABC):
     @final
     def forms(self) -> list[Form]:
         """Return what the neurons are written as."""
-        return [form(node) for node in self.graph.nodes.values() if isinstance(node.op, Neuron)]
+        return [forms(op) for op in self.graph.ops(Neuron).values()]
 
     @final
     def shaped(self, value: str, name: str, *, held: bool = False) -> None:

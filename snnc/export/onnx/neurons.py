@@ -6,15 +6,12 @@ Bodies compute what the neuron's torch code computes, operation by operation, so
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from snnc.errors import ModelError
-from snnc.ir import Node
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
 from snnc.neurons.burst import Burst
 from snnc.neurons.consistent import ConsistentIntegrateAndFire
@@ -25,8 +22,7 @@ from snnc.neurons.offset_spikes import MARGIN, OffsetSpikes
 from snnc.neurons.residual_potential import LEAST, ResidualPotential
 from snnc.neurons.two_phase import TwoPhase
 from snnc.neurons.two_phase_probabilistic import TwoPhaseProbabilistic
-
-NeuronKind = TypeVar("NeuronKind", bound=Neuron)
+from snnc.rules import Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,31 +62,10 @@ class Gathering:
 
 Form = Recurrence | Gathering
 
-_forms: dict[type[Neuron], Callable[[Any], Form]] = {}
+forms = Rules[Neuron, Form]("what recurrence of ONNX writes a neuron")
 
 
-def form(node: Node) -> Form:
-    """Return what a neuron is written as; raises ModelError that names it where nobody has said how."""
-    kind = type(node.op)
-    for known, written in _forms.items():
-        if known is kind:
-            return written(node.op)
-    raise ModelError(
-        f"nobody has written {kind.__name__} for ONNX", place=node.name, hint="convert with another neuron"
-    )
-
-
-def _is(kind: type[NeuronKind]) -> Callable[[Callable[[NeuronKind], Form]], Callable[[NeuronKind], Form]]:
-    """Return a decorator that enters the form of one kind of neuron."""
-
-    def enter(written: Callable[[NeuronKind], Form]) -> Callable[[NeuronKind], Form]:
-        _forms[kind] = written
-        return written
-
-    return enter
-
-
-@_is(IntegrateAndFire)
+@forms.register(IntegrateAndFire)
 def _integrate_and_fire(op: IntegrateAndFire) -> Recurrence:
     return Recurrence(
         "IF",
@@ -107,7 +82,7 @@ def _integrate_and_fire(op: IntegrateAndFire) -> Recurrence:
     )
 
 
-@_is(IntegrateAndFireToZero)
+@forms.register(IntegrateAndFireToZero)
 def _integrate_and_fire_to_zero(op: IntegrateAndFireToZero) -> Recurrence:
     return Recurrence(
         "IFZero",
@@ -126,7 +101,7 @@ def _integrate_and_fire_to_zero(op: IntegrateAndFireToZero) -> Recurrence:
     )
 
 
-@_is(ResidualPotential)
+@forms.register(ResidualPotential)
 def _residual_potential(op: ResidualPotential) -> Recurrence:
     return Recurrence(
         "SRP",
@@ -152,7 +127,7 @@ def _residual_potential(op: ResidualPotential) -> Recurrence:
     )
 
 
-@_is(OffsetSpikes)
+@forms.register(OffsetSpikes)
 def _offset_spikes(op: OffsetSpikes) -> Recurrence:
     return Recurrence(
         "COS",
@@ -195,7 +170,7 @@ def _offset_spikes(op: OffsetSpikes) -> Recurrence:
     )
 
 
-@_is(Burst)
+@forms.register(Burst)
 def _burst(op: Burst) -> Recurrence:
     return Recurrence(
         "Burst",
@@ -240,7 +215,7 @@ _COUNTED_WITH_SLOPE = """
 """
 
 
-@_is(ConsistentIntegrateAndFire)
+@forms.register(ConsistentIntegrateAndFire)
 def _consistent(op: ConsistentIntegrateAndFire) -> Recurrence:
     lowest = "Neg(awake)" if op.slope is not None else "Constant<value_float = 0.0>()"
     return _sloped(
@@ -266,7 +241,7 @@ def _consistent(op: ConsistentIntegrateAndFire) -> Recurrence:
     )
 
 
-@_is(DualThreshold)
+@forms.register(DualThreshold)
 def _dual_threshold(op: DualThreshold) -> Recurrence:
     undone = "undone = CastLike(below, x)"
     if op.slope is None:
@@ -303,7 +278,7 @@ def _sloped(
     return Recurrence(f"Leaky{name}", about, constants, starts, f"{firing}{_COUNTED_WITH_SLOPE}", counting)
 
 
-@_is(TwoPhase)
+@forms.register(TwoPhase)
 def _two_phase(op: TwoPhase) -> Gathering:
     signed = op.slope is not None
     count = f"""
@@ -337,7 +312,7 @@ def _two_phase(op: TwoPhase) -> Gathering:
     return _leaky(plain, op)
 
 
-@_is(TwoPhaseProbabilistic)
+@forms.register(TwoPhaseProbabilistic)
 def _two_phase_probabilistic(op: TwoPhaseProbabilistic) -> Gathering:
     signed = op.slope is not None
     fired = f"""

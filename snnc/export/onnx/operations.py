@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from snnc import ops
-from snnc.errors import ModelError
 from snnc.export.onnx.file import Array, Operation, Operations, Place
-from snnc.ir import Graph, Node, Op
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons.base import Timed
+from snnc.rules import RefusedError, Rules
 
-Writer = Callable[[Any, Place], Operations]
-OpKind = TypeVar("OpKind", bound=Op)
+# rule(op, place): steps one after another, the first of which reads the operation's inputs.
+writers = Rules[Op, Operations]("what standard operations of ONNX write an operation")
 
-# What every operation is written as: steps one after another, the first of which reads the operation's inputs.
-writers: dict[type[Op], Writer] = {}
+writers.refuse(
+    Input,
+    why="an input of a network is an input of the file, and no operation in it",
+    hint="feed it under its name",
+)
+writers.refuse(
+    Timed,
+    why="ONNX has no operation for what works over time",
+    hint="snnc export --format onnx writes a network with neurons, each of them as a function",
+)
 
 
 def written(graph: Graph, node: Node, opset: int) -> Operations:
     """Return what a node of a network is written as; raises ModelError that names it where that is nothing."""
-    if type(node.op) not in writers:
-        hint = "export the network without it"
-        raise ModelError(f"ONNX has no operation for {type(node.op).__name__}", place=node.name, hint=hint)
     place = Place(len(node.inputs), 1 + len(graph.shapes[node.inputs[0]]), opset)
-    return writers[type(node.op)](node.op, place)
+    try:
+        return writers(node.op, place)
+    except RefusedError as refusal:
+        raise refusal.at(node.name) from None
 
 
-def _writes(
-    kind: type[OpKind],
-) -> Callable[[Callable[[OpKind, Place], Operations]], Callable[[OpKind, Place], Operations]]:
-    """Return a decorator that enters the writer of one kind of operation."""
-
-    def enter(writer: Callable[[OpKind, Place], Operations]) -> Callable[[OpKind, Place], Operations]:
-        writers[kind] = writer
-        return writer
-
-    return enter
-
-
-@_writes(ops.Conv)
+@writers.register(ops.Conv)
 def _conv(op: ops.Conv, place: Place) -> Operations:
     windows = {"strides": op.stride, "pads": op.padding, "dilations": op.dilation}
     return [Operation("Conv", _weights(op), {"kernel_shape": op.weight.shape[2:], "group": op.groups, **windows})]
 
 
-@_writes(ops.ConvTranspose)
+@writers.register(ops.ConvTranspose)
 def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Operations:
     windows = {"strides": op.stride, "pads": op.padding, "dilations": op.dilation, "output_padding": op.output_padding}
     return [
@@ -56,7 +52,7 @@ def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Operations:
     ]
 
 
-@_writes(ops.Linear)
+@writers.register(ops.Linear)
 def _linear(op: ops.Linear, place: Place) -> Operations:
     if place.rank == 2:
         return [Operation("Gemm", _weights(op), {"transB": 1})]
@@ -64,57 +60,57 @@ def _linear(op: ops.Linear, place: Place) -> Operations:
     return [product] if op.bias is None else [product, _added("bias", op.bias)]
 
 
-@_writes(ops.BatchNorm)
+@writers.register(ops.BatchNorm)
 def _batch_norm(op: ops.BatchNorm, place: Place) -> Operations:
     statistics = {"scale": op.scale, "shift": op.shift, "mean": op.mean, "variance": op.variance}
     constants = {name: floated(tensor) for name, tensor in statistics.items()}
     return [Operation("BatchNormalization", constants, {"epsilon": op.epsilon})]
 
 
-@_writes(ops.Affine)
+@writers.register(ops.Affine)
 def _affine(op: ops.Affine, place: Place) -> Operations:
     scaled = [] if op.scale is None else [_multiplied("scale", op.scale)]
     shifted = [] if op.shift is None else [_added("shift", op.shift)]
     return scaled + shifted or [Operation("Identity")]
 
 
-@_writes(ops.Add)
+@writers.register(ops.Add)
 def _add(op: ops.Add, place: Place) -> Operations:
     return [Operation("Add" if place.inputs == 2 else "Sum")]
 
 
-@_writes(ops.Concat)
+@writers.register(ops.Concat)
 def _concat(op: ops.Concat, place: Place) -> Operations:
     return [Operation("Concat", attributes={"axis": op.axis})]
 
 
-@_writes(ops.Slice)
+@writers.register(ops.Slice)
 def _slice(op: ops.Slice, place: Place) -> Operations:
     bounds = {"start": op.start, "stop": op.stop, "axis": op.axis, "step": op.step}
     return [Operation("Slice", {name: _integers(bound) for name, bound in bounds.items()})]
 
 
-@_writes(ops.Take)
+@writers.register(ops.Take)
 def _take(op: ops.Take, place: Place) -> Operations:
     return [Operation("Gather", {"indices": _integers(*op.indices)}, {"axis": op.axis})]
 
 
-@_writes(ops.Pad)
+@writers.register(ops.Pad)
 def _pad(op: ops.Pad, place: Place) -> Operations:
     return [_padded(op.padding, op.value, place)]
 
 
-@_writes(ops.Reshape)
+@writers.register(ops.Reshape)
 def _reshape(op: ops.Reshape, place: Place) -> Operations:
     return [Operation("Reshape", {"shape": _integers(-1, *op.shape)})]
 
 
-@_writes(ops.Transpose)
+@writers.register(ops.Transpose)
 def _transpose(op: ops.Transpose, place: Place) -> Operations:
     return [Operation("Transpose", attributes={"perm": op.order})]
 
 
-@_writes(ops.Mean)
+@writers.register(ops.Mean)
 def _mean(op: ops.Mean, place: Place) -> Operations:
     keep = {"keepdims": int(op.keep)}
     if place.opset < 18:
@@ -122,7 +118,7 @@ def _mean(op: ops.Mean, place: Place) -> Operations:
     return [Operation("ReduceMean", {"axes": _integers(*op.axes)}, keep)]
 
 
-@_writes(ops.AveragePool)
+@writers.register(ops.AveragePool)
 def _average_pool(op: ops.AveragePool, place: Place) -> Operations:
     windows = {"kernel_shape": op.kernel, "strides": op.stride}
     if not any(op.excess):
@@ -132,7 +128,7 @@ def _average_pool(op: ops.AveragePool, place: Place) -> Operations:
     return [*counted, Operation("AveragePool", attributes={"pads": op.excess, **windows})]
 
 
-@_writes(ops.MaxPool)
+@writers.register(ops.MaxPool)
 def _max_pool(op: ops.MaxPool, place: Place) -> Operations:
     windows = {"kernel_shape": op.kernel, "strides": op.stride, "dilations": op.dilation}
     # Runtimes demand that a pool's padding be smaller than its kernel, dilated or not.
@@ -141,17 +137,17 @@ def _max_pool(op: ops.MaxPool, place: Place) -> Operations:
     return [_padded(op.padding, float("-inf"), place), Operation("MaxPool", attributes=windows)]
 
 
-@_writes(ops.Relu)
+@writers.register(ops.Relu)
 def _relu(op: ops.Relu, place: Place) -> Operations:
     return [Operation("Relu")]
 
 
-@_writes(ops.LeakyRelu)
+@writers.register(ops.LeakyRelu)
 def _leaky_relu(op: ops.LeakyRelu, place: Place) -> Operations:
     return [_bent(op.slope)]
 
 
-@_writes(ops.ClippedRelu)
+@writers.register(ops.ClippedRelu)
 def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Operations:
     bent = [] if op.slope is None else [_bent(op.slope)]
     if op.ceiling.isposinf().all():
@@ -163,7 +159,7 @@ def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Operations:
     return [Operation("Max", {"floor": floated(floor)}), Operation("Min", {"ceiling": floated(op.ceiling)}), *bent]
 
 
-@_writes(ops.QuantizedRelu)
+@writers.register(ops.QuantizedRelu)
 def _quantized_relu(op: ops.QuantizedRelu, place: Place) -> Operations:
     highest = torch.tensor(op.levels)
     return [
