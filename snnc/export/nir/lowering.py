@@ -9,9 +9,9 @@ wanders along a chain into the next weights. All of that is exact, in double pre
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, final
+from typing import NoReturn, final
 
 import torch
 from torch import Tensor
@@ -32,14 +32,15 @@ from snnc.export.nir.steps import (
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, OrderFreeNeuron
 from snnc.neurons.burst import Burst
+from snnc.neurons.consistent import ConsistentIntegrateAndFire
+from snnc.neurons.dual_threshold import DualThreshold
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import OffsetSpikes
 from snnc.neurons.residual_potential import ResidualPotential
 from snnc.neurons.temporal_bias import TemporalBias
+from snnc.rules import RefusedError, Rules
 from snnc.schedule import Schedule
-
-OpKind = TypeVar("OpKind", bound=Op)
 
 _RECIPE = "use the recipe nir: snnc calibrate --recipe nir"
 _SHAPES = "NIR passes on images [C, H, W] through convolutions and pools, and flat values behind Flatten"
@@ -89,29 +90,25 @@ def lowered(graph: Graph, schedule: Schedule, *, unit_thresholds: bool) -> Lower
         hint = "export a network with one input and one output"
         raise ModelError(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs", hint=hint)
     graph = graph.without_dead()
-    _check_neurons(graph)
+    firing = _firing(graph)
     values: dict[str, tuple[Term, ...]] = {}
     layers = []
     for node in graph.nodes.values():
-        shape = graph.shapes[node.name]
-        if isinstance(node.op, Neuron):
-            threshold = _firing_threshold(node.op)
+        if node.name in firing:
+            shape, threshold = graph.shapes[node.name], firing[node.name].threshold
             threshold = threshold.reshape(_aligned(threshold, shape))
             scale = 1 / threshold if unit_thresholds else torch.ones_like(threshold)
             terms = tuple(_weighted(term, scale, node) for term in values[node.inputs[0]])
             own = torch.ones(()).double() if unit_thresholds else threshold
             layers.append(SpikingLayer(node.name, node.source, shape, terms, own.expand(shape)))
-            value = node.op.threshold.double()
-            values[node.name] = (Term(node.name, shape, (), value.reshape(_aligned(value, shape))),)
-        else:
-            values[node.name] = _terms(graph, node, values)
+        values[node.name] = _terms(graph, node, values)
     (output,) = graph.outputs
     read_out = values[output]
     if len(read_out) > 1:
         hint = "put a layer with weights behind it"
         message = "the output is a sum, and sums are read at neurons only"
         raise _refused(graph.nodes[output], message, hint)
-    zero = any(isinstance(neuron, IntegrateAndFireToZero) for neuron in graph.ops(Neuron).values())
+    zero = any(found.zero for found in firing.values())
     last = _weighted(read_out[0], None, graph.nodes[output])
     return Lowered(graph.inputs[0], graph.shapes[graph.inputs[0]], tuple(layers), last, zero)
 
@@ -120,33 +117,61 @@ def _refused(node: Node, message: str, hint: str = _RECIPE) -> ModelError:
     return ModelError(message, place=node.source or node.name, hint=hint)
 
 
-def _check_neurons(graph: Graph) -> None:
-    resets = set()
+@final
+@dataclass(frozen=True, eq=False)
+class Firing:
+    """What NIR has to know of a neuron: what its membrane fires at, float64, and whether it is ``zero`` afterwards."""
+
+    threshold: Tensor
+    zero: bool
+
+
+# rule(op, node); raises ModelError that names the node.
+firings = Rules[Neuron, Firing]("how NIR says what a neuron does")
+
+
+@firings.register(IntegrateAndFire, OffsetSpikes, ResidualPotential)
+def _by_subtraction(op: Neuron, node: Node) -> Firing:
+    """Without rehearsal, all of these are integrate and fire."""
+    return Firing(op.threshold.double(), zero=False)
+
+
+@firings.register(IntegrateAndFireToZero)
+def _to_zero(op: IntegrateAndFireToZero, node: Node) -> Firing:
+    return Firing(op.threshold.double() * op.firing.double(), zero=True)
+
+
+@firings.register(Burst)
+def _burst(op: Burst, node: Node) -> Firing:
+    if op.burst > 1:
+        raise _refused(node, "NIR has no bursts: one spike a step")
+    return _by_subtraction(op, node)
+
+
+@firings.register(ConsistentIntegrateAndFire, DualThreshold)
+def _signed(op: Neuron, node: Node) -> NoReturn:
+    hint = _RECIPE if op.slope is None else f"{_RECIPE} on a network with ReLU only"
+    raise _refused(node, f"NIR has no spikes with a sign, which {type(op).__name__} emits", hint)
+
+
+@firings.register(OrderFreeNeuron)
+def _gathering(op: OrderFreeNeuron, node: Node) -> NoReturn:
+    raise _refused(node, f"NIR has no neuron that gathers its input before it fires, as {type(op).__name__}")
+
+
+def _firing(graph: Graph) -> dict[str, Firing]:
+    """Return how all neurons fire; raises ModelError where NIR has no such neurons, or not in one file."""
+    found: dict[str, Firing] = {}
     for node in graph.nodes.values():
-        op = node.op
-        if not isinstance(op, Neuron):
+        if not isinstance(node.op, Neuron):
             continue
-        if isinstance(op, OrderFreeNeuron):
-            raise _refused(node, f"NIR has no neuron that gathers its input before it fires, as {type(op).__name__}")
-        if op.slope is not None or op.signed:
-            hint = f"{_RECIPE} on a network with ReLU only" if op.slope is not None else _RECIPE
-            raise _refused(node, f"NIR has no spikes with a sign, which {type(op).__name__} emits", hint)
-        if isinstance(op, Burst) and op.burst > 1:
-            raise _refused(node, "NIR has no bursts: one spike a step")
-        # Without rehearsal, and a burst of one spike, all of these are integrate and fire.
-        if not isinstance(op, IntegrateAndFire | IntegrateAndFireToZero | Burst | OffsetSpikes | ResidualPotential):
-            raise _refused(node, f"NIR has no neuron that does what {type(op).__name__} does")
-        if op.potential.any():
+        found[node.name] = firings(node.op, node)
+        if node.op.potential.any():
             hint = f"let them start at zero: {_RECIPE}, or the pass start-at-rest behind substitute-neurons"
             raise _refused(node, "NIR has no initial potentials, and these neurons have", hint)
-        resets.add(isinstance(op, IntegrateAndFireToZero))
-        if len(resets) > 1:
+        if len({firing.zero for firing in found.values()}) > 1:
             raise _refused(node, "a file has one kind of reset, and this network has two")
-
-
-def _firing_threshold(op: Neuron) -> Tensor:
-    threshold = op.threshold.double()
-    return threshold * op.firing.double() if isinstance(op, IntegrateAndFireToZero) else threshold
+    return found
 
 
 def _aligned(tensor: Tensor, shape: Sequence[int]) -> tuple[int, ...]:
@@ -156,48 +181,53 @@ def _aligned(tensor: Tensor, shape: Sequence[int]) -> tuple[int, ...]:
     return (1,) * (len(shape) - tensor.ndim) + tuple(tensor.shape)
 
 
-# What operations make of the terms of their inputs.
-Lower = Callable[[Any, Graph, Node, Sequence[tuple[Term, ...]]], tuple[Term, ...]]
-lowerings: dict[type[Op], Lower] = {}
+# rule(op, graph, node, inputs): what an operation makes of the terms of its inputs.
+lowerings = Rules[Op, tuple[Term, ...]]("how NIR says what an operation does")
 
-
-def _lowers(kind: type[OpKind]) -> Callable[[Lower], Lower]:
-    def enter(lower: Lower) -> Lower:
-        lowerings[kind] = lower
-        return lower
-
-    return enter
+lowerings.refuse(
+    ops.MaxPool,
+    why="NIR has no max-pooling",
+    hint=f"average instead, and train again if that costs too much: {_RECIPE}, "
+    "or --set passes.treat-max-pool.method=average",
+)
+lowerings.refuse(ops.ConvTranspose, why="NIR has no transposed convolution", hint="upsample outside, or not at all")
+lowerings.refuse(
+    ops.Transpose,
+    why="NIR has no other order of axes",
+    hint="keep channels first, or put Flatten behind images only",
+)
+lowerings.refuse(
+    TemporalBias,
+    why="NIR has no bias that changes from step to step",
+    hint="calibrate again with --set passes.correct-spiking-residual.temporal=false",
+)
+lowerings.refuse(
+    ops.Activation,
+    why="NIR has no activation that does not spike",
+    hint="set passes.normalize-activations.beside-quantized=spike",
+)
 
 
 def _terms(graph: Graph, node: Node, values: Mapping[str, tuple[Term, ...]]) -> tuple[Term, ...]:
-    if isinstance(node.op, Input):
-        return (Term(node.name, node.op.shape),)
-    if type(node.op) not in lowerings:
-        message, hint = _UNKNOWN.get(type(node.op), (f"NIR has no operation for {type(node.op).__name__}", _RECIPE))
-        raise _refused(node, message, hint)
-    return lowerings[type(node.op)](node.op, graph, node, [values[value] for value in node.inputs])
+    try:
+        return lowerings(node.op, graph, node, [values[value] for value in node.inputs])
+    except RefusedError as refusal:
+        raise refusal.at(node.source or node.name) from None
 
 
-_UNKNOWN: Mapping[type[Op], tuple[str, str]] = {
-    ops.MaxPool: (
-        "NIR has no max-pooling",
-        f"average instead, and train again if that costs too much: {_RECIPE}, "
-        "or --set passes.treat-max-pool.method=average",
-    ),
-    ops.ConvTranspose: ("NIR has no transposed convolution", "upsample outside, or not at all"),
-    ops.Transpose: ("NIR has no other order of axes", "keep channels first, or put Flatten behind images only"),
-    TemporalBias: (
-        "NIR has no bias that changes from step to step",
-        "calibrate again with --set passes.correct-spiking-residual.temporal=false",
-    ),
-    **dict.fromkeys(
-        (ops.Relu, ops.LeakyRelu, ops.ClippedRelu, ops.QuantizedRelu),
-        ("NIR has no activation that does not spike", "set passes.normalize-activations.beside-quantized=spike"),
-    ),
-}
+@lowerings.register(Input)
+def _input(op: Input, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    return (Term(node.name, op.shape),)
 
 
-@_lowers(ops.Conv)
+@lowerings.register(Neuron)
+def _neuron(op: Neuron, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
+    """Its spikes, each worth its threshold."""
+    shape, value = graph.shapes[node.name], op.threshold.double()
+    return (Term(node.name, shape, (), value.reshape(_aligned(value, shape))),)
+
+
+@lowerings.register(ops.Conv)
 def _conv(op: ops.Conv, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     axes = op.weight.ndim - 2
     weight = undilated(ungrouped(op.weight.double(), op.groups), op.dilation)
@@ -206,7 +236,7 @@ def _conv(op: ops.Conv, graph: Graph, node: Node, inputs: Sequence[tuple[Term, .
     return _applied(kernel, node, inputs[0])
 
 
-@_lowers(ops.Linear)
+@lowerings.register(ops.Linear)
 def _linear(op: ops.Linear, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     if len(graph.shapes[node.name]) != 1:
         raise _refused(node, "NIR has no product with the last of several axes", _SHAPES)
@@ -214,14 +244,14 @@ def _linear(op: ops.Linear, graph: Graph, node: Node, inputs: Sequence[tuple[Ter
     return _applied(Matrix(op.weight.double(), bias), node, inputs[0])
 
 
-@_lowers(ops.BatchNorm)
+@lowerings.register(ops.BatchNorm)
 def _batch_norm(op: ops.BatchNorm, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     ones = (1,) * (len(graph.shapes[node.name]) - 1)
     scale, shift = (factor.reshape(-1, *ones) for factor in op.factors())
     return _affine(ops.Affine(scale, shift), graph, node, inputs)
 
 
-@_lowers(ops.Affine)
+@lowerings.register(ops.Affine)
 def _affine(op: ops.Affine, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     shape = graph.shapes[node.name]
     if graph.shapes[node.inputs[0]] != shape:
@@ -233,14 +263,14 @@ def _affine(op: ops.Affine, graph: Graph, node: Node, inputs: Sequence[tuple[Ter
     return (_shifted(terms[0], shift, node), *terms[1:])
 
 
-@_lowers(ops.Add)
+@lowerings.register(ops.Add)
 def _add(op: ops.Add, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     if any(graph.shapes[value] != graph.shapes[node.name] for value in node.inputs):
         raise _refused(node, "NIR has nothing that broadcasts", _SHAPES)
     return tuple(term for terms in inputs for term in terms)
 
 
-@_lowers(ops.Concat)
+@lowerings.register(ops.Concat)
 def _concat(op: ops.Concat, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     _check_channels(op.axis, node, "concatenation")
     channels = graph.shapes[node.name][0]
@@ -255,7 +285,7 @@ def _concat(op: ops.Concat, graph: Graph, node: Node, inputs: Sequence[tuple[Ter
     return tuple(found)
 
 
-@_lowers(ops.Slice)
+@lowerings.register(ops.Slice)
 def _slice(op: ops.Slice, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     size = graph.shapes[node.inputs[0]][op.axis - 1]
     kept = range(size)[op.start : op.stop : op.step]
@@ -276,14 +306,14 @@ def _slice(op: ops.Slice, graph: Graph, node: Node, inputs: Sequence[tuple[Term,
     return _applied(kernel, node, inputs[0])
 
 
-@_lowers(ops.Take)
+@lowerings.register(ops.Take)
 def _take(op: ops.Take, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     _check_channels(op.axis, node, "gathering")
     route = torch.eye(graph.shapes[node.inputs[0]][0]).double()[list(op.indices)]
     return tuple(_routed(term, route, node) for term in inputs[0])
 
 
-@_lowers(ops.Pad)
+@lowerings.register(ops.Pad)
 def _pad(op: ops.Pad, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     if op.value and any(op.padding):
         raise _refused(node, f"NIR pads with zeros, not with {op.value:g}", "pad with zeros")
@@ -303,7 +333,7 @@ def _pad(op: ops.Pad, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...
     return _applied(kernel, node, terms)
 
 
-@_lowers(ops.Reshape)
+@lowerings.register(ops.Reshape)
 def _reshape(op: ops.Reshape, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     before = graph.shapes[node.inputs[0]]
     if op.shape == before:
@@ -313,7 +343,7 @@ def _reshape(op: ops.Reshape, graph: Graph, node: Node, inputs: Sequence[tuple[T
     return tuple(_flattened(term) for term in inputs[0])
 
 
-@_lowers(ops.Mean)
+@lowerings.register(ops.Mean)
 def _mean(op: ops.Mean, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     shape = graph.shapes[node.inputs[0]]
     if tuple(sorted(op.axes)) != tuple(range(2, len(shape) + 1)):
@@ -323,7 +353,7 @@ def _mean(op: ops.Mean, graph: Graph, node: Node, inputs: Sequence[tuple[Term, .
     return terms if op.keep else tuple(_flattened(term) for term in terms)
 
 
-@_lowers(ops.AveragePool)
+@lowerings.register(ops.AveragePool)
 def _average_pool(
     op: ops.AveragePool, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]
 ) -> tuple[Term, ...]:
