@@ -1,7 +1,6 @@
 """model.snn: one safetensors file, tensors plus a JSON header. No pickle, no code; same inputs, same bytes."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import types
@@ -18,15 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from snnc import ops
 from snnc.conversion import Applied, Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.files import write_atomically
 from snnc.findings import Finding
-from snnc.ir import Graph, Node, Op
-from snnc.neurons import neurons
-from snnc.neurons.temporal_bias import TemporalBias
+from snnc.ir import Graph, Node, Op, operations
 from snnc.schedule import Schedule
 from snnc.validation import parse
 
@@ -202,10 +198,9 @@ def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[s
 
 
 def _op(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Op:
-    known = _kinds()
-    if name not in known:
+    if name not in operations:
         raise ValueError(f"unknown operation {name!r}")
-    kind = known[name]
+    kind = operations[name]
     hints = typing.get_type_hints(kind)
     wanted = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if set(fields) != wanted:
@@ -243,13 +238,6 @@ def _checked(field: str, hint: Any, value: Any) -> Any:
         first = error.errors()[0]
         place = ".".join([field, *map(str, first["loc"])])
         raise ValueError(f"field {place!r}: {first['msg'].lower()}") from None
-
-
-@functools.cache
-def _kinds() -> Mapping[str, type[Op]]:
-    stateless = [getattr(ops, name) for name in ops.__all__]
-    kinds = [kind for kind in stateless if isinstance(kind, type) and getattr(kind, "__final__", False)]
-    return {kind.__name__: kind for kind in [*kinds, *neurons.values(), TemporalBias]}
 
 
 def _first_line(error: Exception) -> str:

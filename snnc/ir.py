@@ -13,7 +13,10 @@ from typing import ClassVar, Self, TypeVar, final
 import torch
 from torch import Tensor
 
+from snnc.registry import Registry
+
 OpKind = TypeVar("OpKind", bound="Op")
+Kind = TypeVar("Kind", bound="type[Op]")
 
 
 class Op(ABC):
@@ -43,7 +46,17 @@ class Op(ABC):
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
+# Every operation that a network may be of, neurons too, by the name of its class, which files use.
+operations: Registry[type[Op]] = Registry("operation", "snnc.ops", "snnc.neurons")
+
+
+def operation(kind: Kind) -> Kind:
+    """Enter a class of operations, which files will name; raises ValueError where the name is taken."""
+    return operations.register(kind.__name__)(kind)
+
+
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Input(Op):
     """Where a network's input enters: ``shape`` is that of one sample. Called with nothing, one blank sample."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnc.ir import Input, Op
+from snnc.ir import Input, Op, operation
 
 __all__ = [
     "Activation",
@@ -55,6 +55,7 @@ class Weighted(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Conv(Weighted):
     """Convolution over 1 or 2 spatial axes; weight ``[C_out, C_in / groups, *kernel]``."""
@@ -75,6 +76,7 @@ class Conv(Weighted):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class ConvTranspose(Weighted):
     """Transposed convolution over 1 or 2 spatial axes; weight ``[C_in, C_out / groups, *kernel]``.
@@ -100,6 +102,7 @@ class ConvTranspose(Weighted):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Linear(Weighted):
     """Matrix product with the last axis; weight ``[out, in]``."""
@@ -109,6 +112,7 @@ class Linear(Weighted):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class BatchNorm(Op):
     """Batch normalization with stored statistics, all ``[C]``, over axis 1."""
@@ -131,6 +135,7 @@ class BatchNorm(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Affine(Op):
     """Multiplication by, then addition of constants that broadcast against one sample (None: leave out)."""
@@ -146,6 +151,7 @@ class Affine(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Add(Op):
     """Sum of two or more inputs."""
@@ -158,6 +164,7 @@ class Add(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
     """Concatenation along one axis (the batch is axis 0)."""
@@ -169,6 +176,7 @@ class Concat(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Slice(Op):
     """``start:stop:step`` of one axis, with ``0 <= start < stop`` and ``step > 0``."""
@@ -184,6 +192,7 @@ class Slice(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Take(Op):
     """The entries of one axis at ``indices``, repeats allowed: gathers, flips, nearest resizing, mirrored pads."""
@@ -197,6 +206,7 @@ class Take(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Pad(Op):
     """A constant border around the sample's axes: all the beginnings, then all the ends."""
@@ -209,6 +219,7 @@ class Pad(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Reshape(Op):
     """Another shape of one sample: flatten, squeeze, unsqueeze and view."""
@@ -220,6 +231,7 @@ class Reshape(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Transpose(Op):
     """Another order of the axes; ``order[0]`` is 0, the batch."""
@@ -231,6 +243,7 @@ class Transpose(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Mean(Op):
     """Mean over some axes (the batch is axis 0); global average pooling keeps them with length 1."""
@@ -243,6 +256,7 @@ class Mean(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class AveragePool(Op):
     """Average pooling over 1 or 2 spatial axes.
@@ -267,6 +281,7 @@ class AveragePool(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class MaxPool(Op):
     """Max-pooling over 1 or 2 spatial axes."""
@@ -292,6 +307,7 @@ class Activation(Op):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class Relu(Activation):
     """``max(z, 0)``."""
@@ -301,6 +317,7 @@ class Relu(Activation):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class LeakyRelu(Activation):
     """``z`` where positive, ``slope · z`` elsewhere; ``slope`` broadcasts against one sample (also PReLU)."""
@@ -313,6 +330,7 @@ class LeakyRelu(Activation):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class ClippedRelu(Activation):
     """``clip(z, 0, ceiling)``, or ``clip(z, -ceiling, ceiling)`` with negative values times ``slope``.
@@ -332,6 +350,7 @@ class ClippedRelu(Activation):
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class QuantizedRelu(Activation):
     """A clipped ReLU on L ``levels``: ``ceiling / L · clip(floor(L · z / ceiling + potential), 0, L)``.

@@ -13,11 +13,11 @@ Registered = TypeVar("Registered")
 
 
 class Registry(Mapping[str, T]):
-    """The members of one kind, found by importing every module of one package on first use."""
+    """The members of one kind, found by importing every module of their packages on first use."""
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, *packages: str) -> None:
         self.kind = kind
-        self._package = package
+        self._packages = packages
         self._members: dict[str, T] = {}
         self._loaded = False
         # A module of the package may look its siblings up while it is imported.
@@ -56,14 +56,15 @@ class Registry(Mapping[str, T]):
         return name in self._members
 
     def _load(self) -> None:
-        """Import all modules of the package; raises what one of them raises, at every look-up."""
+        """Import all modules of the packages; raises what one of them raises, at every look-up."""
         if self._loaded or self._loading:
             return
         self._loading = True
         try:
-            package = importlib.import_module(self._package)
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{self._package}.{module.name}")
+            for name in self._packages:
+                package = importlib.import_module(name)
+                for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
+                    importlib.import_module(f"{name}.{module.name}")
             self._loaded = True
         finally:
             self._loading = False

@@ -1,11 +1,15 @@
 """Registries: filled whole, or they raise again."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
 
+from snnc import ops
 from snnc.errors import UsageError
+from snnc.ir import operation, operations
+from snnc.neurons import Neuron, neurons
 from snnc.registry import Registry
 
 
@@ -54,3 +58,31 @@ def test_an_unknown_name_is_an_error_with_a_hint(tmp_path: Path, monkeypatch: py
     with pytest.raises(UsageError, match="unknown member 'rihgt'") as caught:
         registry["rihgt"]
     assert "right" in caught.value.hint
+
+
+def test_a_registry_may_be_filled_by_several_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch, a='@members.register("a")\nclass A: ...')
+    module = 'from members import several\n@several.register("b")\nclass B: ...\n'
+    (tmp_path / "others.py").write_text(module)
+    several: Registry[object] = Registry("member", "members", "others")
+    monkeypatch.setattr(__import__("members"), "several", several, raising=False)
+    monkeypatch.delitem(sys.modules, "others", raising=False)
+    assert list(several) == ["b"]
+
+
+def test_operations_are_known_by_the_name_of_their_class() -> None:
+    assert {"Input", "Conv", "IntegrateAndFire", "TemporalBias"} <= set(operations)
+    for name, kind in operations.items():
+        assert kind.__name__ == name
+        assert getattr(kind, "__final__", False), f"{name} is neither abstract nor final"
+        assert not getattr(kind, "__abstractmethods__", None), name
+        # Registered for what it is, and not for what it was before a decorator made it a dataclass.
+        assert dataclasses.is_dataclass(kind), name
+    assert set(neurons.values()) == {kind for kind in operations.values() if issubclass(kind, Neuron)}
+
+
+def test_two_operations_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two operations are called 'Conv'"):
+
+        @operation
+        class Conv(ops.Op): ...

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Generator, Tensor
 
-from snnc.ir import Op
+from snnc.ir import Op, operations
 from snnc.ops import HALF, QuantizedRelu
-from snnc.registry import Registry
+from snnc.registry import Registered, Registry
 from snnc.schedule import Schedule
 
 
@@ -217,4 +218,17 @@ def silent_train(schedule: Schedule, like: Tensor) -> Tensor:
     return train
 
 
-neurons: Registry[type[Neuron]] = Registry("neuron", __name__.rpartition(".")[0])
+class _Neurons(Registry[type[Neuron]]):
+    """The neurons by the names that recipes use; each is an operation too, by the name of its class."""
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        enter = super().register(name)
+
+        def enter_both(kind: Registered) -> Registered:
+            operations.register(kind.__name__)(kind)  # type: ignore[attr-defined]
+            return enter(kind)
+
+        return enter_both
+
+
+neurons: Registry[type[Neuron]] = _Neurons("neuron", __name__.rpartition(".")[0])

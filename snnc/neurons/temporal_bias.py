@@ -11,11 +11,13 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
+from snnc.ir import operation
 from snnc.neurons.base import Timed
 from snnc.schedule import Schedule
 
 
 @final
+@operation
 @dataclass(frozen=True, eq=False)
 class TemporalBias(Timed):
     """The addition of ``shift[t]`` at step t: ``[steps, ...]``, each of them broadcasting against one sample.

@@ -197,15 +197,18 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> list[
             key = re.sub(pattern, replacement, key)
         renamed[key] = value
     found = []
-    for key in [*renamed, *(key for key in new if key not in renamed)]:
-        whole = f"{place}/{key}"
-        if key not in new:
-            found.append(Difference("gone", whole, _shown(renamed[key])))
-        elif key not in renamed:
-            found.append(Difference("new", whole, _shown(new[key])))
-        elif not _equal(renamed[key], new[key]):
-            values = f"{_shown(renamed[key])} -> {_shown(new[key])}"
-            found.append(Difference(_kind(renamed[key]), whole, values))
+    for key, value in renamed.items():
+        if key in new and not _equal(value, new[key]):
+            found.append(Difference(_kind(value), f"{place}/{key}", f"{_shown(value)} -> {_shown(new[key])}"))
+    for kind, some, others in (("gone", renamed, new), ("new", new, renamed)):
+        # The entries of a list are one line.
+        alike: dict[str, list[Any]] = {}
+        for key, value in some.items():
+            if key not in others:
+                alike.setdefault(re.sub(r"\.\d+(?=\.|$)", ".*", key), []).append(value)
+        for key, values in alike.items():
+            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+            found.append(Difference(kind, f"{place}/{key}", _shown(values[0]) + more))
     return found
 
 
