@@ -27,6 +27,7 @@ from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
 from snnc.evaluation import check_labels, measure
+from snnc.figure import Row
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
@@ -47,7 +48,7 @@ from snnc.pipeline import (
 )
 from snnc.recipe import Recipe, load
 from snnc.report import Report
-from snnc.report.data import Evaluation, Row
+from snnc.report.data import Evaluation
 from snnc.report.layers import Layer
 from snnc.schedule import Schedule
 

@@ -17,18 +17,19 @@ from snnc.conversion import Conversion, latency
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
+from snnc.figure import Blame, Energy, LayerError, Row
 from snnc.gates import ANYTHING, Gate, Limits, judge
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
 from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, silent
-from snnc.report.data import Blame, Evaluation, LayerError, Row
+from snnc.report.data import Evaluation
 from snnc.report.findings import idle_steps, nothing_random, other_timesteps, undecided, unsettled
 from snnc.report.layers import LayerErrors, check_comparable
 from snnc.run import predicted, stream
 from snnc.run.blame import blame, check_alike
-from snnc.run.cost import Cost, Energy, cost, energy, synapses, targets
+from snnc.run.cost import Cost, cost, energy, synapses, targets
 from snnc.run.probe import permuted
 from snnc.run.simulation import ONCE, rechunk
 from snnc.schedule import Schedule, check_steps

@@ -8,6 +8,7 @@ from typing import Literal
 
 from snnc.errors import UsageError
 from snnc.intervals import Interval
+from snnc.text import brackets, exact, written
 
 # Sums carry rounding: what is exactly at the limit is within it.
 _ROUNDING = 1e-9
@@ -111,10 +112,10 @@ class Gate:
     def sentence(self) -> str:
         """What was found, in words."""
         where = f" @ {self.layer}" if self.layer else ""
-        text = f"{self.name} at T={self.timesteps}{where}: measured {number(self.measured)}{self.unit}"
+        text = f"{self.name} at T={self.timesteps}{where}: measured {written(self.measured, self.unit)}{self.unit}"
         if self.interval is not None:
-            text += f" [{number(self.interval[0])}, {number(self.interval[1])}]"
-        text += f", allowed {number(self.limit)}{self.unit}"
+            text += f" {brackets(self.interval, self.unit)}"
+        text += f", allowed {exact(self.limit)}{self.unit}"
         if self.verdict == "undecided":
             text += f"; {self.samples:,} sample{'s are' if self.samples > 1 else ' is'} not enough to decide, "
             if self.interval is None:
@@ -124,11 +125,6 @@ class Gate:
             else:
                 text += f"{self.samples_needed:,} would"
         return text
-
-
-def number(value: float) -> str:
-    """Return a figure as people read it."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def merged(limits: Limits, given: Limits) -> Limits:

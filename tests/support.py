@@ -11,14 +11,13 @@ from torch import Tensor
 from snnc import ops
 from snnc.calibration import Calibration
 from snnc.calibration.gaussian import stated_moments
+from snnc.figure import Energy, Row
 from snnc.ir import Graph, Input, Node, Op
 from snnc.ir import operations as registered
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import Timed
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.report.data import Row
 from snnc.run import run
-from snnc.run.cost import Energy
 from snnc.schedule import Schedule
 
 # On networks this small, threads that wait for one another cost more than they bring.

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from snnc import cli, intervals
+from snnc.figure import Energy, LayerError, Row
 from snnc.findings import Finding
 from snnc.gates import Tolerances
 from snnc.report.comment import comment
 from snnc.report.comparison import Change, Comparison, compare
-from snnc.report.data import Evaluation, LayerError, Report, Row, Summary, read, write
+from snnc.report.data import Evaluation, Report, Summary, read, write
 from snnc.report.escaping import escaped, printable
 from snnc.report.layers import Layer
-from snnc.run.cost import Energy
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PREPROCESSING = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")

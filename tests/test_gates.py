@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from snnc import intervals
 from snnc.errors import DataError, UsageError
 from snnc.evaluation import gates
+from snnc.figure import LayerError
 from snnc.gates import Gate, Limits, judge, merged, stated
-from snnc.report.data import Evaluation, LayerError
+from snnc.report.data import Evaluation
 from snnc.report.facts import gates_table
 from snnc.report.findings import undecided
 from tests.support import energy, row

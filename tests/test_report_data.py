@@ -14,13 +14,14 @@ import snnc.report
 from snnc import evaluation, pipeline, recipe
 from snnc.conversion import Conversion
 from snnc.errors import DataError
+from snnc.figure import Blame, Row
 from snnc.findings import EXPLANATIONS, Finding
 from snnc.gates import Limits
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.pipeline import Reading
 from snnc.report import Report, build, completed, stored
-from snnc.report.data import Blame, Evaluation, Row, Verification, plain, read, schema, to_json, write
+from snnc.report.data import Evaluation, Verification, plain, read, schema, to_json, write
 from snnc.report.facts import measured_energy
 from snnc.report.layers import measure
 from snnc.report.sentence import sentence
@@ -260,7 +261,8 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
 
     longer = dataclasses.replace(measured, total_steps=8, drop_interval=(-0.5, 2.5))
     assert said(longer).startswith("No loss of accuracy can be told from chance at T=2, 8 steps in all (1.00 points")
-    start = f"Loses 1.00 points of accuracy at 2 steps (95 % interval 0.5 to 1.5); 80 % of it enters at {layer.name}"
+    start = "Loses 1.00 points of accuracy at 2 steps (95 % interval 0.50 to 1.50)"
+    start = f"{start}; 80.0 % of it enters at {layer.name}"
     assert said() == f"{start}."
     assert said(clipping=0.5) == f"{start}, where 3 of {layer.channels} channels clip."
     assert said(quantization=0.5) == f"{start}, where values are rounded to 3 levels."

@@ -24,6 +24,7 @@ from snnc.report.data import Verification, plain, read, write
 from snnc.report.escaping import printable
 from snnc.report.faces import faces
 from snnc.report.sentence import sentence
+from snnc.text import span, written
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -260,6 +261,26 @@ def test_the_figures_are_those_of_the_report(
         assert equal == "-" if known.equal is None else number(equal) == pytest.approx(known.equal, abs=0.000051)
     for finding in whole.all_findings:
         assert finding.hint in page.text
+
+
+@pytest.mark.parametrize("face", ["html", "markdown"])
+def test_one_page_rounds_one_figure_once(
+    face: str, reports: dict[str, Report], rendered: Callable[[str, str], str]
+) -> None:
+    text = rendered(face, "evaluated")
+    page = Page(text) if face == "html" else from_markdown(text)
+    row = reports["evaluated"].headline
+    assert row is not None and row.drop is not None and row.drop_interval is not None
+    drop, accuracy = written(row.drop, "points"), written(row.accuracy or 0.0, "%")
+    within = span(row.drop_interval, "points")
+    (cells,) = (cells for cells in page.table("T") if cells["T"] == str(row.timesteps))
+    assert (cells["drop, points"].split(" (")[0], cells["accuracy, %"].split(" (")[0]) == (drop, accuracy)
+    # The sentence, the key figure and the table.
+    assert f"{drop} points" in sentence(reports["evaluated"]) and within in sentence(reports["evaluated"])
+    assert page.text.count(within) >= 3
+    assert page.text.count(f"{drop} points") >= 2
+    assert not re.search(r"(?<![.\d])\d+(\.\d|\.\d{3,})? points", page.text.split("Gates")[0])
+    assert f"{accuracy} %" in page.text
 
 
 @pytest.mark.parametrize("face", ["html", "markdown"])

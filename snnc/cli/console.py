@@ -40,7 +40,7 @@ class Terminal:
             console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
             with console.capture() as captured:
                 console.print(human())
-            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in _typed(captured.get()).splitlines()))
         # An error that follows on the other stream comes after it.
         sys.stdout.flush()
 
@@ -86,4 +86,9 @@ def print_error(kind: str, message: str, hint: str, details: Sequence[str] = ())
 
 
 def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    return "".join(c if c.isprintable() else " " for c in " ".join(_typed(text).split()))
+
+
+def _typed(text: str) -> str:
+    """Return the text with a minus that can be typed, searched for, and read as a number by other programs."""
+    return text.replace("−", "-")

@@ -141,8 +141,8 @@ def _render(comparison: Comparison, files: list[str]) -> RenderableType:
     columns: list[Column[Change]] = [
         Column("where", lambda change: printable(change.place) or "as converted", "left"),
         Column("figure", lambda change: f"{change.name} {change.unit}".rstrip(), "left"),
-        Column("before", lambda change: shown(change.old)),
-        Column("now", lambda change: shown(change.new)),
+        Column("before", lambda change: shown(change.old, change.unit)),
+        Column("now", lambda change: shown(change.new, change.unit)),
         Column("difference", lambda change: change.difference_text),
         Column("allowed", lambda change: change.tolerance_text),
         Column("verdict", lambda change: _judged(change), "left"),

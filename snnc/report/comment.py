@@ -43,8 +43,8 @@ def _row(change: Change) -> str:
     cells = [
         _text(change.place) or "as converted",
         f"{change.name} ({change.unit})" if change.unit else change.name,
-        shown(change.old),
-        shown(change.new),
+        shown(change.old, change.unit),
+        shown(change.new, change.unit),
         change.difference_text or "-",
         change.tolerance_text or "-",
         f"{verdict}, within chance" if change.within_chance else verdict,

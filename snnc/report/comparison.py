@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from snnc import intervals
+from snnc.figure import Row
 from snnc.findings import Finding
-from snnc.gates import Tolerances, number
+from snnc.gates import Tolerances
 from snnc.intervals import Interval
-from snnc.report.data import Evaluation, Report, Row, Summary
+from snnc.report.data import Evaluation, Report, Summary
 from snnc.report.layers import Layer
+from snnc.text import exact, signed, written
 
 Verdict = Literal["same", "better", "changed", "allowed", "worse", "unknown"]
 
@@ -63,22 +65,22 @@ class Change:
         if self.difference is None:
             return None
         if self.relative and self.old:
-            return f"{100 * self.difference / abs(self.old):+.3g} %"
-        return f"{self.difference:+.4g}"
+            return f"{signed(100 * self.difference / abs(self.old), '%')} %"
+        return signed(self.difference, self.unit)
 
     @property
     def tolerance_text(self) -> str | None:
         """The tolerance, None where there is none or an infinite one."""
         if not self.limit or math.isinf(self.tolerance):
             return None
-        return f"{self.tolerance:g}{' %' if self.relative else ''}"
+        return f"{exact(self.tolerance)}{' %' if self.relative else ''}"
 
     @property
     def sentence(self) -> str:
         """What has changed, in words."""
         where = f" at {self.place}" if self.place else ""
         unit = f" {self.unit}" if self.unit else ""
-        text = f"{self.name}{where}: {shown(self.old)}{unit} before, {shown(self.new)}{unit} now"
+        text = f"{self.name}{where}: {shown(self.old, self.unit)}{unit} before, {shown(self.new, self.unit)}{unit} now"
         if self.difference_text is not None:
             text += f" ({self.difference_text})"
         if self.tolerance_text is not None:
@@ -180,9 +182,9 @@ def compare(old: Report, new: Report, tolerances: Tolerances) -> Comparison:
     )
 
 
-def shown(value: float | None) -> str:
+def shown(value: float | None, unit: str) -> str:
     """Return a figure as people read it, "-" where it is not known."""
-    return "-" if value is None else number(value)
+    return "-" if value is None else written(value, unit)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from snnc.errors import DataError
+from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.gates import Gate
-from snnc.intervals import Interval
 from snnc.report.escaping import harmless, printable
 from snnc.report.layers import Layer
-from snnc.run.cost import PICOJOULES, SOURCE, Energy
+from snnc.run.cost import PICOJOULES, SOURCE
 
 SCHEMA_VERSION = 2
 
@@ -49,74 +49,6 @@ class Summary:
     analog_macs: float | None = None
     energy: Energy | None = None
     outputs: tuple[tuple[float, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """The relative error (L2) of one layer's output, all layers converted, over the images evaluated.
-
-    Where the layer is silent in the trained network, it is 1 if it is not in the spiking one.
-    """
-
-    name: str
-    error: float
-    interval: Interval | None
-
-
-@dataclass(frozen=True)
-class Blame:
-    """What one layer adds to the loss, in points: of accuracy, or, without labels, of agreement.
-
-    ``share`` is that of the whole loss, None where nothing is lost.
-    """
-
-    name: str
-    points: float
-    interval: Interval | None
-    share: float | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
-
-    ``lost`` and ``won`` are the images that only the ANN, or only the SNN, gets right; ``drop`` is their difference in
-    points, with a paired interval; ``relative_drop`` in percent of the ANN's accuracy.
-    Spikes, operations and energy are per inference; the interval of the energy is that of ``energy.ratio``. Of several
-    repeats everything is the mean, with standard deviations in ``accuracy_deviation`` and ``agreement_deviation``.
-    ``sleep_used`` is how many of the steps asleep something still fired in, for any image. ``misalignment`` is what the
-    permutation probe gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of
-    the whole loss.
-    ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says.
-    """
-
-    timesteps: int
-    sleep: int
-    sleep_used: int
-    total_steps: int
-    repeats: int
-    accuracy: float | None
-    accuracy_deviation: float | None
-    accuracy_interval: Interval | None
-    lost: float | None
-    won: float | None
-    drop: float | None
-    drop_interval: Interval | None
-    relative_drop: float | None
-    relative_drop_interval: Interval | None
-    agreement: float | None
-    agreement_deviation: float | None
-    agreement_interval: Interval | None
-    spikes: float
-    spikes_interval: Interval | None
-    synaptic_operations: float
-    energy: Energy
-    energy_ratio_interval: Interval | None
-    misalignment: float | None = None
-    misalignment_share: float | None = None
-    layers: tuple[LayerError, ...] | None = None
-    blame: tuple[Blame, ...] | None = None
-    blame_images: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
+from snnc.figure import Blame, Energy, Row
 from snnc.findings import EXPLANATIONS, Explanation
 from snnc.gates import Gate
 from snnc.intervals import Interval
-from snnc.report.data import AppliedPass, Blame, Report, Row, Verification
+from snnc.report.data import AppliedPass, Report, Verification
 from snnc.report.layers import Layer
-from snnc.run.cost import Energy
+from snnc.text import exact, fixed, number, span, written
 
 Entry = TypeVar("Entry")
 
@@ -82,23 +83,6 @@ class Group:
     remarks: tuple[Remark, ...]
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, and all of those before the point."""
-    text = f"{value:,.0f}" if not value or abs(value) >= 10 ** (digits - 1) else f"{value:#.{digits}g}"
-    return text.replace("-", "−")
-
-
-def fixed(value: float, decimals: int = 1) -> str:
-    """Write a number with so many decimals; what rounds to zero has no sign."""
-    text = f"{value:,.{decimals}f}"
-    return (text if text.strip("-0.") else text.lstrip("-")).replace("-", "−")
-
-
-def percent(share: float) -> str:
-    """Write a share of one in percent."""
-    return f"{fixed(100 * share)} %"
-
-
 def model_file(report: Report) -> str:
     """Return the name of the file that the network was made from."""
     return str(report.provenance["model"]["file"])
@@ -125,16 +109,16 @@ def by_timesteps(rows: Sequence[Row]) -> Table:
             Column("accuracy, %"),
             lambda row: _varying(row.accuracy, row.accuracy_deviation, row.accuracy_interval, row.repeats),
         ),
-        (Column("drop, points"), lambda row: _measured(row.drop, row.drop_interval)),
-        (Column("drop, % of the trained"), lambda row: _measured(row.relative_drop, row.relative_drop_interval)),
+        (Column("drop, points"), lambda row: _measured(row.drop, row.drop_interval, "points")),
+        (Column("drop, % of the trained"), lambda row: _measured(row.relative_drop, row.relative_drop_interval, "%")),
         (
             Column("agreement, %"),
             lambda row: _varying(row.agreement, row.agreement_deviation, row.agreement_interval, row.repeats),
         ),
         (Column("lost to timing, points"), _misaligned),
-        (Column("spikes"), lambda row: fixed(row.spikes, 0)),
-        (Column("additions"), lambda row: fixed(row.synaptic_operations, 0)),
-        (Column("energy ratio"), lambda row: _measured(row.energy.ratio, row.energy_ratio_interval, number)),
+        (Column("spikes"), lambda row: number(row.spikes)),
+        (Column("additions"), lambda row: number(row.synaptic_operations)),
+        (Column("energy ratio"), lambda row: _measured(row.energy.ratio, row.energy_ratio_interval, "")),
     ]
     return _table("What was measured at every number of time steps", columns, rows)
 
@@ -168,7 +152,7 @@ def blame_table(row: Row) -> Table:
     """Return what every layer adds to the loss, the worst first."""
     columns: list[tuple[Column, Callable[[Blame], Cell | str | None]]] = [
         (Column("layer", "layer"), lambda blame: blame.name),
-        (Column("points"), lambda blame: _measured(blame.points, blame.interval)),
+        (Column("points"), lambda blame: _measured(blame.points, blame.interval, "points")),
         (Column("share of the loss, %"), lambda blame: _share(blame.share)),
     ]
     return _table(f"Points of the loss that enter at every layer, T={row.timesteps}", columns, worst_first(row))
@@ -261,8 +245,8 @@ def verifications_table(found: Sequence[Verification]) -> Table:
         (Column("equal spikes, %"), lambda one: _finely(one.equal)),
         (Column("in the worst layer, %"), _worst_layer),
         (Column("output error"), lambda one: None if one.output_error is None else number(one.output_error)),
-        (Column("same predictions, %"), lambda one: _measured(one.agreement, None)),
-        (Column("accuracy there, %"), lambda one: _measured(one.accuracy_there, None)),
+        (Column("same predictions, %"), lambda one: _measured(one.agreement, None, "%")),
+        (Column("accuracy there, %"), lambda one: _measured(one.accuracy_there, None, "%")),
         (Column("remark", "words"), lambda one: one.remark or None),
     ]
     return _table("Exported files, run by other programs", columns, found)
@@ -321,25 +305,25 @@ def _accuracy(report: Report) -> Fact:
     if row is None or evaluation is None or row.accuracy is None:
         return Fact("Accuracy", _UNMEASURED)
     trained = evaluation.reference_accuracy
-    known = "trained network stripped" if trained is None else f"trained network {fixed(trained)} %"
-    return Fact("Accuracy", f"{fixed(row.accuracy)} %", _joined(known, _interval(row.accuracy_interval)))
+    known = "trained network stripped" if trained is None else f"trained network {written(trained, '%')} %"
+    return Fact("Accuracy", f"{written(row.accuracy, '%')} %", _joined(known, _interval(row.accuracy_interval, "%")))
 
 
 def _drop(report: Report) -> Fact:
     row = report.headline
     if row is None or row.drop is None:
         return Fact("Drop in accuracy", _UNMEASURED)
-    relative = "" if row.relative_drop is None else f"{fixed(row.relative_drop)} % of the trained network's"
-    detail = _joined(_interval(row.drop_interval), relative)
-    return Fact("Drop in accuracy", f"{fixed(row.drop)} points", detail)
+    relative = "" if row.relative_drop is None else f"{written(row.relative_drop, '%')} % of the trained network's"
+    detail = _joined(_interval(row.drop_interval, "points"), relative)
+    return Fact("Drop in accuracy", f"{written(row.drop, 'points')} points", detail)
 
 
 def _agreement(report: Report) -> Fact:
     row, summary = report.headline, report.summary
     if row is not None and row.agreement is not None:
-        return Fact("Agreement", f"{fixed(row.agreement)} %", _interval(row.agreement_interval))
+        return Fact("Agreement", f"{written(row.agreement, '%')} %", _interval(row.agreement_interval, "%"))
     if row is None and summary.agreement is not None:
-        return Fact("Agreement", f"{fixed(summary.agreement)} %", "on images it was calibrated on")
+        return Fact("Agreement", f"{written(summary.agreement, '%')} %", "on images it was calibrated on")
     return Fact("Agreement", _UNMEASURED)
 
 
@@ -356,14 +340,14 @@ def _spikes(report: Report) -> Fact:
     energy = measured_energy(report)
     if spikes is None or energy is None:
         return Fact("Spikes per image", _UNMEASURED)
-    return Fact("Spikes per image", fixed(spikes, 0), f"{number(energy.firing_rate)} per neuron and step")
+    return Fact("Spikes per image", number(spikes), f"{number(energy.firing_rate)} per neuron and step")
 
 
 def _energy_ratio(report: Report) -> Fact:
     energy, row = measured_energy(report), report.headline
     if energy is None or energy.ratio is None:
         return Fact("Energy ratio", _UNMEASURED)
-    interval = "" if row is None else _interval(row.energy_ratio_interval, number)
+    interval = "" if row is None else _interval(row.energy_ratio_interval)
     detail = _joined("arithmetic, the trained network's being 1, estimated", interval)
     return Fact("Energy ratio", number(energy.ratio), detail)
 
@@ -412,16 +396,8 @@ def _missing(report: Report) -> Iterator[tuple[str, Missing]]:
         yield "verifications", Missing(what, "snnc export -o FILE.onnx --verify")
 
 
-def _interval(interval: Interval | None, written: Callable[[float], str] = fixed) -> str:
-    return "" if interval is None else f"95 % interval {_span(interval, written)}"
-
-
-def _span(interval: Interval, written: Callable[[float], str]) -> str:
-    return f"{written(interval[0])} to {written(interval[1])}"
-
-
-def _precise(value: float) -> str:
-    return fixed(value, 2)
+def _interval(interval: Interval | None, unit: str = "") -> str:
+    return "" if interval is None else f"95 % interval {span(interval, unit)}"
 
 
 def _joined(*parts: str) -> str:
@@ -432,16 +408,14 @@ def _share(value: float | None) -> str | None:
     return None if value is None else fixed(100 * value)
 
 
-def _measured(
-    value: float | None, interval: Interval | None, written: Callable[[float], str] = _precise
-) -> Cell | None:
+def _measured(value: float | None, interval: Interval | None, unit: str) -> Cell | None:
     if value is None:
         return None
-    return Cell(written(value), "" if interval is None else _span(interval, written))
+    return Cell(written(value, unit), "" if interval is None else span(interval, unit))
 
 
 def _finely(value: float | None) -> Cell | None:
-    return _measured(value, None, lambda shown: fixed(shown, 4))
+    return None if value is None else Cell(fixed(value, 4))
 
 
 def _worst_layer(found: Verification) -> Cell | None:
@@ -451,25 +425,24 @@ def _worst_layer(found: Verification) -> Cell | None:
 
 def _varying(value: float | None, deviation: float | None, interval: Interval | None, draws: int) -> Cell | None:
     if value is None or deviation is None:
-        return _measured(value, interval)
-    return Cell(f"{_precise(value)} ± {_precise(deviation)}", f"{draws} draws")
+        return _measured(value, interval, "%")
+    return Cell(f"{written(value, '%')} ± {written(deviation, '%')}", f"{draws} draws")
 
 
 def _misaligned(row: Row) -> Cell | None:
     if row.misalignment is None:
         return None
     share = row.misalignment_share
-    return Cell(_precise(row.misalignment), "" if share is None else f"{fixed(100 * share, 0)} % of the loss")
+    return Cell(written(row.misalignment, "points"), "" if share is None else f"{fixed(100 * share, 0)} % of the loss")
 
 
 def _judged(gate: Gate) -> Cell:
-    written = _precise if gate.unit else number
-    span = "" if gate.interval is None else _span(gate.interval, written)
-    return Cell(f"{written(gate.measured)}{gate.unit}", span)
+    within = "" if gate.interval is None else span(gate.interval, gate.unit)
+    return Cell(f"{written(gate.measured, gate.unit)}{gate.unit}", within)
 
 
 def _allowed(gate: Gate) -> str:
-    return f"{'at least' if gate.name.startswith('min-') else 'at most'} {gate.limit:,.10g}{gate.unit}"
+    return f"{'at least' if gate.name.startswith('min-') else 'at most'} {exact(gate.limit)}{gate.unit}"
 
 
 def _deciding(gate: Gate) -> Cell | None:

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from snnc.figure import Blame, Row
 from snnc.gates import Gate
 from snnc.intervals import Interval
 from snnc.report import plots
-from snnc.report.data import Blame, Report, Row
+from snnc.report.data import Report
 from snnc.report.escaping import printable
-from snnc.report.facts import energy_bars, fixed, measured_energy, number, percent, worst_first
+from snnc.report.facts import energy_bars, measured_energy, worst_first
 from snnc.report.layers import Distribution, Layer
 from snnc.report.plots import LIMIT, SPIKING, TRAINED, Bar, Curve
+from snnc.text import fixed, number, percent, span, written
 
 # What every plot says by its colors, in the same words.
 _NETWORKS = (SPIKING, "spiking network"), (TRAINED, "trained network")
@@ -43,17 +45,18 @@ class _Quantity:
     gate: str
     value: Callable[[Row], float | None]
     interval: Callable[[Row], Interval | None]
-    written: Callable[[float], str] = fixed
+    unit: str = ""
 
 
 _QUANTITIES = (
-    _Quantity("accuracy", "Accuracy, %", "max-drop", lambda row: row.accuracy, lambda row: row.accuracy_interval),
+    _Quantity("accuracy", "Accuracy, %", "max-drop", lambda row: row.accuracy, lambda row: row.accuracy_interval, "%"),
     _Quantity(
         "agreement",
         "Agreement with the trained network, %",
         "min-agreement",
         lambda row: row.agreement,
         lambda row: row.agreement_interval,
+        "%",
     ),
     _Quantity(
         "energy",
@@ -61,11 +64,8 @@ _QUANTITIES = (
         "max-energy-ratio",
         lambda row: row.energy.ratio,
         lambda row: row.energy_ratio_interval,
-        number,
     ),
-    _Quantity(
-        "spikes", "Spikes per image", "max-spikes", lambda row: row.spikes, lambda row: row.spikes_interval, number
-    ),
+    _Quantity("spikes", "Spikes per image", "max-spikes", lambda row: row.spikes, lambda row: row.spikes_interval),
 )
 
 
@@ -205,7 +205,7 @@ def _over(
     values, intervals = [quantity.value(row) for row in rows], [quantity.interval(row) for row in rows]
     known = zip(rows, values, intervals, strict=True)
     words = "; ".join(
-        f"T={row.timesteps}: {_written(value, interval, quantity.written)}"
+        f"T={row.timesteps}: {_written(value, interval, quantity.unit)}"
         for row, value, interval in known
         if value is not None
     )
@@ -218,7 +218,7 @@ def _over(
         [Curve(values, intervals)],
         levels,
         "T",
-        from_zero=quantity.written is number,
+        from_zero=not quantity.unit,
     )
     shown = [_NETWORKS[0], *([_NETWORKS[1]] if reference is not None else []), *([_LIMIT] if limits else [])]
     return Plot(quantity.title, svg, _keys(shown))
@@ -255,14 +255,12 @@ def _keys(shown: Sequence[tuple[str, str]]) -> tuple[Key, ...]:
     return tuple(Key(_NAMES[color], meaning) for color, meaning in shown)
 
 
-def _written(value: float, interval: Interval | None, written: Callable[[float], str]) -> str:
-    return (
-        written(value) if interval is None else f"{written(value)} ({written(interval[0])} to {written(interval[1])})"
-    )
+def _written(value: float, interval: Interval | None, unit: str) -> str:
+    return written(value, unit) if interval is None else f"{written(value, unit)} ({span(interval, unit)})"
 
 
 def _blamed(blame: Blame) -> str:
-    return f"{printable(blame.name)} {fixed(blame.points, 2)}"
+    return f"{printable(blame.name)} {written(blame.points, 'points')}"
 
 
 def _extent(distribution: Distribution, whose: str, unit: str = "") -> str:

@@ -1,8 +1,10 @@
 """The report in one sentence, in plain words: what is lost, and where."""
 
 from snnc import intervals
-from snnc.report.data import Blame, Report, Row, Summary
+from snnc.figure import Blame, Row
+from snnc.report.data import Report, Summary
 from snnc.report.layers import Layer
+from snnc.text import number, percent, span, written
 
 _SPREAD = "; no single layer stands out beyond chance"
 
@@ -19,7 +21,7 @@ def sentence(report: Report) -> str:
                 "Nothing was measured yet: calibrate on images (snnc calibrate --data FOLDER), then measure "
                 "accuracy on others (snnc evaluate --data FOLDER)."
             )
-        share = f"{report.summary.agreement:.1f} % of {report.summary.images} predictions"
+        share = f"{written(report.summary.agreement, '%')} % of {report.summary.images} predictions"
         return (
             f"Predicts as the trained network does for {share} at {_steps(report.summary)}, on images it was "
             "calibrated on; accuracy was not measured (snnc evaluate --data FOLDER)."
@@ -36,18 +38,18 @@ def sentence(report: Report) -> str:
 def _loss(row: Row) -> str:
     steps = _steps(row)
     if row.drop is not None and row.drop_interval is not None:
-        span = f"95 % interval {row.drop_interval[0]:.1f} to {row.drop_interval[1]:.1f}"
+        certainty = f"95 % interval {span(row.drop_interval, 'points')}"
+        drop = written(row.drop, "points")
         if _is_certain(row):
-            return f"Loses {row.drop:.2f} points of accuracy at {steps} ({span})"
-        return f"No loss of accuracy can be told from chance at {steps} ({row.drop:.2f} points, {span})"
+            return f"Loses {drop} points of accuracy at {steps} ({certainty})"
+        return f"No loss of accuracy can be told from chance at {steps} ({drop} points, {certainty})"
     if row.agreement is not None:
-        return f"Changes {100 - row.agreement:.1f} % of the trained network's predictions at {steps}"
+        return f"Changes {written(100 - row.agreement, '%')} % of the trained network's predictions at {steps}"
     if row.accuracy is not None:
-        return (
-            f"Reaches {row.accuracy:.1f} % accuracy at {steps}; the trained network was stripped, so what was lost "
-            "is unknown"
-        )
-    return f"Fires {row.spikes:,.0f} spikes per image at {steps}; without labels and trained network no loss is known"
+        reached = f"Reaches {written(row.accuracy, '%')} % accuracy at {steps}"
+        return f"{reached}; the trained network was stripped, so what was lost is unknown"
+    spikes = number(row.spikes)
+    return f"Fires {spikes} spikes per image at {steps}; without labels and trained network no loss is known"
 
 
 def _is_certain(row: Row) -> bool:
@@ -58,7 +60,7 @@ def _is_certain(row: Row) -> bool:
 
 def _blamed(blame: Blame) -> str:
     assert blame.share is not None
-    return f"{100 * blame.share:.0f} % of it enters at {blame.name}"
+    return f"{percent(blame.share)} of it enters at {blame.name}"
 
 
 def _cause(name: str, report: Report, row: Row) -> str:
@@ -71,8 +73,8 @@ def _cause(name: str, report: Report, row: Row) -> str:
     causes = {
         _clipping(layer): layer.clipping,
         f"where values are rounded to {report.summary.timesteps + 1} levels": layer.quantization,
-        f"where spikes come unevenly ({100 * (layer.over_firing or 0):.0f} % of neurons fire too often, "
-        f"{100 * (layer.under_firing or 0):.0f} % too seldom)": layer.unevenness,
+        f"where spikes come unevenly ({percent(layer.over_firing or 0)} of neurons fire too often, "
+        f"{percent(layer.under_firing or 0)} too seldom)": layer.unevenness,
     }
     largest = max(causes, key=lambda cause: causes[cause])
     return f", {largest}" if causes[largest] > 0 else ""

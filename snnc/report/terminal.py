@@ -7,16 +7,17 @@ from typing import Generic, Literal, TypeVar
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from snnc.figure import Blame, Energy, Row
 from snnc.findings import Finding
 from snnc.gates import Gate
 from snnc.intervals import Interval
 from snnc.report import Report, Summary
-from snnc.report.data import Blame, Evaluation, Row, Verification
+from snnc.report.data import Evaluation, Verification
 from snnc.report.escaping import printable
 from snnc.report.facts import measured_energy
 from snnc.report.layers import Layer
 from snnc.report.sentence import sentence
-from snnc.run.cost import Energy
+from snnc.text import brackets, fixed, number, signed, written
 
 Entry = TypeVar("Entry")
 
@@ -60,10 +61,10 @@ def _energy_table(energy: Energy, report: Report) -> RenderableType:
     ]
     columns: list[Column[tuple[str, float, float, float, float | None]]] = [
         Column("energy, µJ", lambda row: row[0], "left"),
-        Column("additions", lambda row: f"{row[1]:.4g}"),
-        Column("multiplications", lambda row: f"{row[2]:.4g}"),
-        Column("memory", lambda row: f"{row[3]:.4g}"),
-        Column("spikes per neuron and step", lambda row: "never" if row[4] is None else f"{row[4]:.4g}"),
+        Column("additions", lambda row: number(row[1])),
+        Column("multiplications", lambda row: number(row[2])),
+        Column("memory", lambda row: number(row[3])),
+        Column("spikes per neuron and step", lambda row: "never" if row[4] is None else number(row[4])),
     ]
     constants = ", ".join(
         f"{name.replace('_', ' ')} {cost:g} pJ" for name, cost in sorted(report.energy_model.picojoules.items())
@@ -83,16 +84,16 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
         Column("latency", lambda row: str(row.total_steps)),
         Column("asleep", lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
         Column("accuracy %", lambda row: _varying(row.accuracy, row.accuracy_deviation)),
-        Column("drop", lambda row: _measured(row.drop, row.drop_interval)),
+        Column("drop", lambda row: _measured(row.drop, row.drop_interval, "points")),
         Column("agree %", _agreeing),
         Column("misaligned", lambda row: _misaligned(row)),
-        Column("spikes", lambda row: f"{row.spikes:,.0f}"),
-        Column("operations", lambda row: f"{row.synaptic_operations:,.0f}"),
-        Column("energy", lambda row: _measured(row.energy.ratio)),
+        Column("spikes", lambda row: number(row.spikes)),
+        Column("operations", lambda row: number(row.synaptic_operations)),
+        Column("energy", lambda row: None if row.energy.ratio is None else number(row.energy.ratio)),
     ]
     reference = evaluation.reference_accuracy
     known = "no labels" if not evaluation.labelled else "stripped of the trained network"
-    trained = known if reference is None else f"the trained network has {reference:.2f} % accuracy"
+    trained = known if reference is None else f"the trained network has {written(reference, '%')} % accuracy"
     return Group(
         f"{evaluation.samples:,} samples; {trained}",
         table(columns, evaluation.rows),
@@ -110,9 +111,9 @@ def verifications_table(found: Sequence[Verification]) -> Table:
         Column("run by", lambda one: one.engine, "left"),
         Column("T", lambda one: str(one.timesteps)),
         Column("images", lambda one: f"{one.images:,}{' of noise' if one.noise else ''}"),
-        Column("equal spikes %", lambda one: None if one.equal is None else f"{one.equal:.4f}"),
-        Column("worst layer", lambda one: None if one.worst_equal is None else f"{one.worst_equal:.4f}"),
-        Column("output error", lambda one: None if one.output_error is None else f"{one.output_error:.1e}"),
+        Column("equal spikes %", lambda one: None if one.equal is None else fixed(one.equal, 4)),
+        Column("worst layer", lambda one: None if one.worst_equal is None else fixed(one.worst_equal, 4)),
+        Column("output error", lambda one: None if one.output_error is None else number(one.output_error)),
         Column("same prediction %", lambda one: _measured(one.agreement)),
         Column("accuracy there %", lambda one: _measured(one.accuracy_there)),
         Column("verdict", lambda one: one.verdict, "left"),
@@ -177,22 +178,22 @@ def _summary(summary: Summary, report: Report) -> str:
         f"calibrated on {calibration['images']:,} images" if calibration else "uncalibrated",
     ]
     if summary.agreement is not None:
-        parts.append(f"{summary.agreement:.1f} % of predictions as the trained network's")
+        parts.append(f"{written(summary.agreement, '%')} % of predictions as the trained network's")
     if summary.energy is not None and summary.energy.ratio is not None:
-        parts.append(f"{summary.energy.ratio:.2f} times its energy (estimated)")
+        parts.append(f"{number(summary.energy.ratio)} times its energy (estimated)")
     return ", ".join(parts)
 
 
 def _range(low: float, high: float) -> str:
-    return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
+    return number(low) if low == high else f"{number(low)}..{number(high)}"
 
 
 def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f}"
+    return None if share is None else fixed(100 * share)
 
 
 def _figure(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"
+    return None if value is None else number(value)
 
 
 def _blamed(row: Row, blamed: Sequence[Blame]) -> Iterator[RenderableType]:
@@ -200,8 +201,8 @@ def _blamed(row: Row, blamed: Sequence[Blame]) -> Iterator[RenderableType]:
     worst = sorted(blamed, key=lambda blame: -blame.points)
     columns: list[Column[Blame]] = [
         Column(f"blame at T={row.timesteps}", lambda blame: blame.name, "left"),
-        Column("points", lambda blame: _measured(blame.points, blame.interval)),
-        Column("share %", lambda blame: None if blame.share is None else f"{100 * blame.share:.0f}"),
+        Column("points", lambda blame: _measured(blame.points, blame.interval, "points")),
+        Column("share %", lambda blame: _percent(blame.share)),
     ]
     yield ""
     yield table(columns, worst)
@@ -221,10 +222,10 @@ def _remarks(rows: Sequence[Row]) -> Iterator[str]:
         yield f"means of {max(row.repeats for row in rows)} draws, ± their standard deviation"
 
 
-def _measured(value: float | None, interval: Interval | None = None) -> str | None:
+def _measured(value: float | None, interval: Interval | None = None, unit: str = "%") -> str | None:
     if value is None:
         return None
-    return f"{value:.2f}" if interval is None else f"{value:.2f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+    return written(value, unit) if interval is None else f"{written(value, unit)} {brackets(interval, unit)}"
 
 
 def _legend(rows: Sequence[Row]) -> str:
@@ -242,7 +243,7 @@ def _legend(rows: Sequence[Row]) -> str:
 def _varying(value: float | None, deviation: float | None, interval: Interval | None = None) -> str | None:
     if value is None or deviation is None:
         return _measured(value, interval)
-    return f"{value:.2f} ± {deviation:.2f}"
+    return f"{written(value, '%')} ± {written(deviation, '%')}"
 
 
 def _agreeing(row: Row) -> str | None:
@@ -253,5 +254,5 @@ def _agreeing(row: Row) -> str | None:
 def _misaligned(row: Row) -> str | None:
     if row.misalignment is None:
         return None
-    share = "" if row.misalignment_share is None else f" ({100 * row.misalignment_share:.0f} %)"
-    return f"{row.misalignment:+.2f}{share}"
+    share = "" if row.misalignment_share is None else f" ({fixed(100 * row.misalignment_share, 0)} %)"
+    return f"{signed(row.misalignment, 'points')}{share}"

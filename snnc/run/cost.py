@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from snnc.figure import Energy
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.ops import (
@@ -98,35 +99,6 @@ class Cost:
         share = self.bits / WORD
         words = 3 * self.synaptic_operations + (1 + share) * self.analog_macs + share * self.neuron_words
         return words * PICOJOULES["memory_word"] * 1e-6
-
-
-@dataclass(frozen=True)
-class Energy:
-    """What one inference costs, estimated, in µJ, beside the trained network and one with activations of ``bits`` bits.
-
-    ``accumulations`` (by spikes) and ``multiplications`` (of analog values) are arithmetic, ``ratio`` is that of the
-    arithmetic of the trained network; memory is apart. ``break_even`` is the firing rate, in spikes per neuron and
-    step, below which the arithmetic of this network costs less than that of the trained one, ``quantized_break_even``
-    that of the narrow one; None where it costs more without any spike, or nothing is driven by spikes.
-    """
-
-    accumulations: float
-    multiplications: float
-    memory: float
-    reference: float
-    reference_memory: float
-    bits: int
-    quantized: float
-    quantized_memory: float
-    ratio: float | None
-    firing_rate: float
-    break_even: float | None
-    quantized_break_even: float | None
-
-    @property
-    def microjoules(self) -> float:
-        """Return the energy of all arithmetic."""
-        return self.accumulations + self.multiplications
 
 
 def energy(snn: Graph, connections: Mapping[str, Synapses], spikes: Mapping[str, Tensor], schedule: Schedule) -> Energy:

@@ -13,10 +13,11 @@ from snnc.report import facts, figures
 from snnc.report.data import Report
 from snnc.report.escaping import printable
 from snnc.report.faces import faces
-from snnc.report.facts import Fact, fixed, number, percent
+from snnc.report.facts import Fact
 from snnc.report.figures import Plot
 from snnc.report.layers import Layer
 from snnc.report.sentence import sentence
+from snnc.text import fixed, number, percent
 
 Figure = TypeVar("Figure", int, float)
 

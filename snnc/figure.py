@@ -1,0 +1,180 @@
+"""What is measured of a conversion, as plain data, and what is known of each figure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from snnc.intervals import Interval
+
+# What a figure is of: a network as converted, a network evaluated at one number of time steps, or a layer of either.
+Subject = Literal["network", "row", "layer"]
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What one inference costs, estimated, in µJ, beside the trained network and one with activations of ``bits`` bits.
+
+    ``accumulations`` (by spikes) and ``multiplications`` (of analog values) are arithmetic, ``ratio`` is that of the
+    arithmetic of the trained network; memory is apart. ``break_even`` is the firing rate, in spikes per neuron and
+    step, below which the arithmetic of this network costs less than that of the trained one, ``quantized_break_even``
+    that of the narrow one; None where it costs more without any spike, or nothing is driven by spikes.
+    """
+
+    accumulations: float
+    multiplications: float
+    memory: float
+    reference: float
+    reference_memory: float
+    bits: int
+    quantized: float
+    quantized_memory: float
+    ratio: float | None
+    firing_rate: float
+    break_even: float | None
+    quantized_break_even: float | None
+
+    @property
+    def microjoules(self) -> float:
+        """Return the energy of all arithmetic."""
+        return self.accumulations + self.multiplications
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """The relative error (L2) of one layer's output, all layers converted, over the images evaluated.
+
+    Where the layer is silent in the trained network, it is 1 if it is not in the spiking one.
+    """
+
+    name: str
+    error: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Blame:
+    """What one layer adds to the loss, in points: of accuracy, or, without labels, of agreement.
+
+    ``share`` is that of the whole loss, None where nothing is lost.
+    """
+
+    name: str
+    points: float
+    interval: Interval | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
+
+    ``lost`` and ``won`` are the images that only the ANN, or only the SNN, gets right; ``drop`` is their difference in
+    points, with a paired interval; ``relative_drop`` in percent of the ANN's accuracy.
+    Spikes, operations and energy are per inference; the interval of the energy is that of ``energy.ratio``. Of several
+    repeats everything is the mean, with standard deviations in ``accuracy_deviation`` and ``agreement_deviation``.
+    ``sleep_used`` is how many of the steps asleep something still fired in, for any image. ``misalignment`` is what the
+    permutation probe gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of
+    the whole loss.
+    ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says.
+    """
+
+    timesteps: int
+    sleep: int
+    sleep_used: int
+    total_steps: int
+    repeats: int
+    accuracy: float | None
+    accuracy_deviation: float | None
+    accuracy_interval: Interval | None
+    lost: float | None
+    won: float | None
+    drop: float | None
+    drop_interval: Interval | None
+    relative_drop: float | None
+    relative_drop_interval: Interval | None
+    agreement: float | None
+    agreement_deviation: float | None
+    agreement_interval: Interval | None
+    spikes: float
+    spikes_interval: Interval | None
+    synaptic_operations: float
+    energy: Energy
+    energy_ratio_interval: Interval | None
+    misalignment: float | None = None
+    misalignment_share: float | None = None
+    layers: tuple[LayerError, ...] | None = None
+    blame: tuple[Blame, ...] | None = None
+    blame_images: int = 0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What an evaluation may be held to: the gate ``name``, its flag, and its key under ``gates:`` in snnc.yaml.
+
+    A name that starts with ``min-`` is a limit from below, one with ``max-`` from above. A limit ``with_percent`` is
+    that is written as ``2%``: one name may have two limits, of which that tells which is meant. ``expected`` says what
+    is accepted, ``accepts`` which numbers are, ``example`` is what a project file may say, and ``lacking`` why there
+    may be nothing to judge. ``needs_labels`` and ``needs_reference`` are told before anything is run.
+    """
+
+    name: str
+    help: str
+    metavar: str
+    example: str
+    lacking: str
+    accepts: Callable[[float], bool] = lambda value: value >= 0
+    expected: str = "a number from 0"
+    with_percent: bool = False
+    needs_labels: bool = False
+    needs_reference: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.startswith(("min-", "max-")):
+            raise ValueError(f"{self.name!r} says neither min- nor max-")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much worse a figure may become from one conversion to another; ``snnc diff`` has the flag ``--max-NAME``.
+
+    In percent of the old figure where it is ``relative``, else added to it; infinite where anything will do.
+    """
+
+    name: str
+    help: str
+    metavar: str
+    default: float
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a figure is drawn over time steps: the title, and where the trained network stands (None: nowhere)."""
+
+    title: str
+    trained: Callable[[float | None], float | None] = lambda accuracy: None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: what it is called, how it is read, which direction is better (1: more, -1: less), and its limits.
+
+    ``value`` reads it of a subject, None where that was not measured; so does ``interval`` (95 %). ``expected`` is the
+    interval that so many samples would have if they were in proportion to those of the row; without it, intervals
+    shrink with the root of the number of samples. ``title`` is the column's in a table of rows, "" for none. Where both
+    reports have the figure ``judged_by``, that is judged by the tolerance in place of this one. ``on_curve`` says in
+    the plot of which figure a limit is drawn, and at what height, from the limit and the trained network's accuracy.
+    """
+
+    name: str
+    of: frozenset[Subject]
+    value: Callable[[Any], float | None]
+    better: Literal[1, 0, -1] = 0
+    unit: str = ""
+    interval: Callable[[Any], Interval | None] = lambda subject: None
+    expected: Callable[[Row, float], Interval] | None = None
+    limit: Limit | None = None
+    tolerance: Tolerance | None = None
+    judged_by: str = ""
+    title: str = ""
+    curve: Curve | None = None
