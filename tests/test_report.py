@@ -13,7 +13,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import neurons
-from snnc.ops import Add, AveragePool, Conv, Linear, MaxPool, Reshape
+from snnc.ops import Add, AveragePool, BatchNorm, Conv, Linear, MaxPool, Reshape
 from snnc.report.findings import _on_operations
 from snnc.run import predicted, run
 from snnc.run.cost import Cost, cost, synapses
@@ -122,6 +122,14 @@ def test_negative_spikes_are_announced_where_there_are_any(kind, slope):
     graph = Graph.of([Node("x", Input((8,)), ()), Node("spikes", layer, ("x",))], ["spikes"])
     codes = [finding.code for finding in _on_operations(graph, synapses(graph))]
     assert ("signed-spikes" in codes) == bool((layer.respond(currents, Schedule(8)) < 0).any())
+
+
+def test_a_normalization_that_was_not_folded_is_remarked_on_as_what_it_is():
+    norm = BatchNorm(*(torch.ones(4) for _ in range(4)), 1e-5)
+    nodes = [Node("x", Input((4,)), ()), Node("spikes", neuron("if"), ("x",)), Node("norm", norm, ("spikes",))]
+    graph = Graph.of(nodes, ["norm"])
+    found = [(finding.code, finding.node) for finding in _on_operations(graph, synapses(graph))]
+    assert found == [("unfolded-affine", "norm")]
 
 
 @pytest.mark.parametrize("kind", neurons)

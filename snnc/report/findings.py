@@ -1,16 +1,34 @@
 """What a conversion left alone, approximated or distrusts: told from the networks themselves, not by the passes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from snnc.conversion import Conversion
 from snnc.findings import Finding
 from snnc.gates import Gate
 from snnc.integers import widths
-from snnc.ir import Graph
+from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.ops import Activation, Affine, MaxPool, QuantizedRelu
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    Concat,
+    Input,
+    MaxPool,
+    Mean,
+    Pad,
+    QuantizedRelu,
+    Reshape,
+    Slice,
+    Take,
+    Transpose,
+    Weighted,
+)
 from snnc.report.layers import Layer
+from snnc.rules import Rules
 from snnc.run.cost import Synapses, fed_by_image
 from snnc.schedule import Schedule
 
@@ -158,57 +176,8 @@ def _on_schedule(conversion: Conversion) -> Iterator[Finding]:
 
 
 def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
-    causal = bool(snn.ops(CausalNeuron))
     for name, node in snn.nodes.items():
-        if isinstance(node.op, Activation):
-            yield Finding(
-                "analog-activation",
-                "info",
-                name,
-                "an activation does not spike: it works on mean values",
-                "set passes.normalize-activations.beside-quantized=spike to make it spike, at some loss",
-            )
-        elif isinstance(node.op, Affine):
-            yield Finding(
-                "unfolded-affine",
-                "info",
-                name,
-                "a per-channel scale and shift could not be folded into weights before it",
-                "no loss; the target has to add a constant current here",
-            )
-        elif isinstance(node.op, TemporalBias):
-            yield Finding(
-                "temporal-bias",
-                "info",
-                name,
-                "a bias that changes from step to step is added here",
-                "no loss; the target has to add another constant current at every step",
-            )
-        elif isinstance(node.op, MaxPool) and causal:
-            yield Finding(
-                "lateral-inhibition-pool",
-                "info",
-                name,
-                "max-pooling works on accumulated currents, by lateral inhibition between the steps",
-                "no loss; use two-phase neurons or average pooling where the target cannot do that",
-            )
-        elif isinstance(node.op, Neuron) and (node.op.slope is not None or _takes_back(node.op)):
-            yield Finding(
-                "signed-spikes",
-                "info",
-                name,
-                "these neurons also emit negative spikes",
-                "the target needs signed events; where it has none, use ReLU networks and --neuron if or two-phase",
-            )
-    for name, layer in connections.items():
-        if layer.fan_out is None and not fed_by_image(snn, name):
-            yield Finding(
-                "analog-layer",
-                "info",
-                name,
-                "this layer is fed by analog values, not by spikes: it costs multiplications at every step",
-                "expected behind linear layers without a spiking activation between",
-            )
+        yield from remarks(node.op, name, snn, connections)
     if not snn.ops(Neuron):
         yield Finding(
             "nothing-spikes",
@@ -216,6 +185,86 @@ def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Fin
             "",
             "the network has no activation that could spike: nothing was converted",
             "check that the model is the one you meant",
+        )
+
+
+# rule(op, name, snn, connections): what a user should know of an operation in a spiking network.
+remarks = Rules[Op, Iterable[Finding]]("what is remarked on an operation")
+
+
+@remarks.register(Input, Add, Concat, Slice, Take, Pad, Reshape, Transpose, Mean, AveragePool)
+def _nothing(op: Op, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterable[Finding]:
+    """Spikes pass, and are added."""
+    return ()
+
+
+@remarks.register(Activation)
+def _on_activation(op: Activation, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+    yield Finding(
+        "analog-activation",
+        "info",
+        name,
+        "an activation does not spike: it works on mean values",
+        "set passes.normalize-activations.beside-quantized=spike to make it spike, at some loss",
+    )
+
+
+@remarks.register(Affine, BatchNorm)
+def _on_affine(op: Op, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+    yield Finding(
+        "unfolded-affine",
+        "info",
+        name,
+        "a per-channel scale and shift could not be folded into weights before it",
+        "no loss; the target has to add a constant current here",
+    )
+
+
+@remarks.register(TemporalBias)
+def _on_temporal_bias(op: TemporalBias, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+    yield Finding(
+        "temporal-bias",
+        "info",
+        name,
+        "a bias that changes from step to step is added here",
+        "no loss; the target has to add another constant current at every step",
+    )
+
+
+@remarks.register(MaxPool)
+def _on_max_pool(op: MaxPool, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+    if snn.ops(CausalNeuron):
+        yield Finding(
+            "lateral-inhibition-pool",
+            "info",
+            name,
+            "max-pooling works on accumulated currents, by lateral inhibition between the steps",
+            "no loss; use two-phase neurons or average pooling where the target cannot do that",
+        )
+
+
+@remarks.register(Neuron)
+def _on_neuron(op: Neuron, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+    takes_back = isinstance(op, CausalNeuron) and op.signed
+    if op.slope is not None or takes_back:
+        yield Finding(
+            "signed-spikes",
+            "info",
+            name,
+            "these neurons also emit negative spikes",
+            "the target needs signed events; where it has none, use ReLU networks and --neuron if or two-phase",
+        )
+
+
+@remarks.register(Weighted)
+def _on_weights(op: Weighted, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+    if connections[name].fan_out is None and not fed_by_image(snn, name):
+        yield Finding(
+            "analog-layer",
+            "info",
+            name,
+            "this layer is fed by analog values, not by spikes: it costs multiplications at every step",
+            "expected behind linear layers without a spiking activation between",
         )
 
 
@@ -244,10 +293,6 @@ def _on_widths(conversion: Conversion) -> Iterator[Finding]:
             f"rounding adds about {100 * whole[worst].rounding:.1f} % to the weights of {worst}, and less elsewhere",
             "evaluate with and without --weight-bits to see what that costs",
         )
-
-
-def _takes_back(neuron: Neuron) -> bool:
-    return isinstance(neuron, CausalNeuron) and neuron.signed
 
 
 def _on_layers(layers: tuple[Layer, ...]) -> Iterator[Finding]:
