@@ -21,6 +21,7 @@ from snnc.passes.distill import Distill
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.reconstruct_units import ReconstructUnits
 from snnc.passes.substitute_neurons import SubstituteNeurons
+from snnc.rules import RefusedError
 from snnc.run import run
 from snnc.schedule import Schedule
 from snnc.training.activations import clipped as clipped_activation
@@ -230,6 +231,14 @@ def test_values_in_training_are_those_of_the_run(name: str, seed: int, monkeypat
         for node, value in found.items():
             torch.testing.assert_close(value.detach(), wanted[node][0], msg=lambda text, node=node: f"{node}: {text}")
     assert wanted[graph.outputs[0]].abs().max() > 0
+
+
+def test_what_cannot_be_trained_is_refused_and_so_is_a_missing_input() -> None:
+    graph = random_network(0, NETWORKS["quantized"][0])
+    with pytest.raises(RefusedError, match="nothing in it to train"):
+        TrainableNetwork(graph, Schedule(4), ["x"])
+    with pytest.raises(RefusedError, match="not given"):
+        TrainableNetwork(graph, Schedule(4), [])({}, graph.outputs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

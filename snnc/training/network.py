@@ -10,8 +10,30 @@ from torch import Tensor, nn
 
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
-from snnc.neurons.base import Timed, mean_signal
-from snnc.ops import BatchNorm, ClippedRelu, Linear, QuantizedRelu, Weighted
+from snnc.neurons.base import mean_signal
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.ops import (
+    Add,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    ClippedRelu,
+    Concat,
+    Input,
+    LeakyRelu,
+    Linear,
+    MaxPool,
+    Mean,
+    Pad,
+    QuantizedRelu,
+    Relu,
+    Reshape,
+    Slice,
+    Take,
+    Transpose,
+    Weighted,
+)
+from snnc.rules import Rules
 from snnc.run import chunk_size, run
 from snnc.run.simulation import channels_last
 from snnc.schedule import Schedule
@@ -72,21 +94,13 @@ class TrainableNetwork(nn.Module):
         self._disturbed = disturbed
         self._processes = processes
         self._chunk = chunk_size(graph, schedule)
+        # Which field of its operation a threshold is.
+        self._fields: dict[str, str] = {}
         self.thresholds: dict[str, Tensor] = {}
         self.layers: dict[str, Weighted] = {}
         self.norms: dict[str, BatchNorm] = {}
         for name in trained:
-            op = fast.op(name)
-            if isinstance(op, Weighted):
-                bias = op.weight.new_zeros(graph.shapes[name][_channels(op)]) if op.bias is None else op.bias
-                weight, bias = self._parameter(name, "weight", op.weight), self._parameter(name, "bias", bias)
-                self.layers[name] = replace(op, weight=weight, bias=bias)
-            elif isinstance(op, BatchNorm):
-                scale, shift = self._parameter(name, "scale", op.scale), self._parameter(name, "shift", op.shift)
-                mean, variance = self._buffer(name, "mean", op.mean), self._buffer(name, "variance", op.variance)
-                self.norms[name] = replace(op, scale=scale, shift=shift, mean=mean, variance=variance)
-            elif isinstance(op, QuantizedRelu | ClippedRelu | Neuron):
-                self.thresholds[name] = self._parameter(name, "threshold", _threshold(op).log())
+            parameters(fast.op(name), self, name)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -103,17 +117,7 @@ class TrainableNetwork(nn.Module):
             if name not in needed:
                 continue
             inputs = [values[value] for value in node.inputs]
-            op = node.op
-            if isinstance(op, QuantizedRelu | ClippedRelu | Neuron):
-                answered = self._answered(name, op, inputs[0], answers.get(name))
-                values[name] = self._disturbed(name, answered) if self._disturbed and self.training else answered
-            elif isinstance(op, Timed):
-                response = op.respond(inputs[0].unsqueeze(0), self._schedule)
-                values[name] = mean_signal(response, self._schedule)[0]
-            elif name in self.norms and self.training:
-                values[name] = self._normalized(self.norms[name], inputs[0])
-            else:
-                values[name] = (self.layers.get(name) or self.norms.get(name) or op)(*inputs)
+            values[name] = stand_ins(node.op, self, name, answers.get(name), *inputs)
         return {name: values[name] for name in want}
 
     def graph(self) -> Graph:
@@ -124,25 +128,15 @@ class TrainableNetwork(nn.Module):
         """Return the operations in training as they are now."""
         ops: dict[str, Op] = {n: op.map_tensors(_frozen) for n, op in (self.layers | self.norms).items()}
         for name, log in self.thresholds.items():
-            op, threshold = self._graph.op(name), _exp(_frozen(log))
-            if isinstance(op, Neuron):
-                ops[name] = replace(op, threshold=threshold)
-            elif isinstance(op, QuantizedRelu | ClippedRelu):
-                ops[name] = replace(op, ceiling=threshold)
+            ops[name] = self._graph.op(name).with_tensors({self._fields[name]: _exp(_frozen(log))})
         return ops
 
-    def _answered(
-        self, name: str, op: QuantizedRelu | ClippedRelu | Neuron, z: Tensor, answer: Tensor | None
-    ) -> Tensor:
-        """Return the mean answer of an activation or of neurons, with the gradients of what stands in for it."""
+    def _threshold(self, name: str, given: Tensor) -> Tensor:
         log = self.thresholds.get(name)
-        threshold = _threshold(op) if log is None else _exp(log)
-        if isinstance(op, ClippedRelu):
-            return clipped(z, threshold, op.slope)
-        if isinstance(op, Neuron):
-            form = replace(op, threshold=threshold).closed_form(self._schedule.timesteps)
-            return self._stand_in(z, form.ceiling, form.levels, form.potential, form.slope, answer)
-        return self._stand_in(z, threshold, op.levels, op.potential, op.slope)
+        return given if log is None else _exp(log)
+
+    def _after_noise(self, name: str, answer: Tensor) -> Tensor:
+        return self._disturbed(name, answer) if self._disturbed and self.training else answer
 
     def _normalized(self, norm: BatchNorm, x: Tensor) -> Tensor:
         """Normalize by the statistics of ``x`` over all processes, and count them into the running ones."""
@@ -186,10 +180,6 @@ class TrainableNetwork(nn.Module):
         return buffer
 
 
-def _threshold(op: QuantizedRelu | ClippedRelu | Neuron) -> Tensor:
-    return op.threshold if isinstance(op, Neuron) else op.ceiling
-
-
 def _exp(log: Tensor) -> Tensor:
     return log.clamp(-_FURTHEST, _FURTHEST).exp()
 
@@ -201,3 +191,94 @@ def _frozen(tensor: Tensor) -> Tensor:
 def _channels(layer: Weighted) -> int:
     """Return which axis of one sample of a layer's output counts its channels."""
     return -1 if isinstance(layer, Linear) else 0
+
+
+# rule(op, network, name): turns what is trained of an operation into parameters.
+parameters = Rules[Op, None]("what of an operation is trained")
+
+parameters.refuse(
+    Input, Add, Concat, Slice, Take, Pad, Reshape, Transpose, Mean, AveragePool, MaxPool, Relu,
+    why="there is nothing in it to train",
+    hint="train weights, normalizations and thresholds",
+)  # fmt: skip
+parameters.refuse(
+    Affine, LeakyRelu, TemporalBias,
+    why="its constants stay what they are",
+    hint="train the weights before it",
+)  # fmt: skip
+
+
+@parameters.register(Weighted)
+def _train_weights(op: Weighted, network: TrainableNetwork, name: str) -> None:
+    bias = op.weight.new_zeros(network._given.shapes[name][_channels(op)]) if op.bias is None else op.bias
+    weight, bias = network._parameter(name, "weight", op.weight), network._parameter(name, "bias", bias)
+    network.layers[name] = replace(op, weight=weight, bias=bias)
+
+
+@parameters.register(BatchNorm)
+def _train_norm(op: BatchNorm, network: TrainableNetwork, name: str) -> None:
+    scale, shift = network._parameter(name, "scale", op.scale), network._parameter(name, "shift", op.shift)
+    mean, variance = network._buffer(name, "mean", op.mean), network._buffer(name, "variance", op.variance)
+    network.norms[name] = replace(op, scale=scale, shift=shift, mean=mean, variance=variance)
+
+
+@parameters.register(ClippedRelu, QuantizedRelu)
+def _train_ceiling(op: ClippedRelu | QuantizedRelu, network: TrainableNetwork, name: str) -> None:
+    network._fields[name] = "ceiling"
+    network.thresholds[name] = network._parameter(name, "threshold", op.ceiling.log())
+
+
+@parameters.register(Neuron)
+def _train_threshold(op: Neuron, network: TrainableNetwork, name: str) -> None:
+    network._fields[name] = "threshold"
+    network.thresholds[name] = network._parameter(name, "threshold", op.threshold.log())
+
+
+# rule(op, network, name, answer, *inputs): the mean value ``[N, ...]``, with gradients; ``answer`` is that of neurons.
+stand_ins = Rules[Op, Tensor]("what stands in for an operation in training")
+
+stand_ins.refuse(Input, why="an input of the network was not given", hint="feed it, or a value behind it")
+
+
+@stand_ins.register(
+    Affine, Add, Concat, Slice, Take, Pad, Reshape, Transpose, Mean, AveragePool, MaxPool, Relu, LeakyRelu
+)  # fmt: skip
+def _itself(op: Op, network: TrainableNetwork, name: str, answer: Tensor | None, *inputs: Tensor) -> Tensor:
+    """Torch knows its gradient."""
+    return op(*inputs)
+
+
+@stand_ins.register(Weighted)
+def _weighted(op: Weighted, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+    return network.layers.get(name, op)(z)
+
+
+@stand_ins.register(BatchNorm)
+def _norm(op: BatchNorm, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+    trained = network.norms.get(name)
+    return network._normalized(trained, z) if trained and network.training else (trained or op)(z)
+
+
+@stand_ins.register(ClippedRelu)
+def _clipped(op: ClippedRelu, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+    return network._after_noise(name, clipped(z, network._threshold(name, op.ceiling), op.slope))
+
+
+@stand_ins.register(QuantizedRelu)
+def _quantized(op: QuantizedRelu, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+    ceiling = network._threshold(name, op.ceiling)
+    return network._after_noise(name, network._stand_in(z, ceiling, op.levels, op.potential, op.slope))
+
+
+@stand_ins.register(Neuron)
+def _neuron(op: Neuron, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+    """The answer of the neurons, with the gradients of what they stand for."""
+    now = replace(op, threshold=network._threshold(name, op.threshold))
+    form = now.closed_form(network._schedule.timesteps)
+    answered = network._stand_in(z, form.ceiling, form.levels, form.potential, form.slope, answer)
+    return network._after_noise(name, answered)
+
+
+@stand_ins.register(TemporalBias)
+def _temporal_bias(op: TemporalBias, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+    return mean_signal(op.respond(z.unsqueeze(0), network._schedule), network._schedule)[0]
