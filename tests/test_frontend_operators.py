@@ -17,6 +17,7 @@ from snnc import ops
 from snnc.errors import ModelError
 from snnc.frontend import read_model
 from snnc.frontend.operators import operators
+from snnc.frontend.reasons import reason
 from tests.frontend_files import array, integers, one, parity, run, save
 
 OPSETS = (9, 11, 13, 17, 20, 22)
@@ -386,6 +387,16 @@ def test_unsupported_operation_is_named_with_a_reason(kind: str, tmp_path: Path)
     (detail,) = caught.value.details
     assert f"the/{kind}/y" in detail
     assert caught.value.hint
+
+
+def test_every_operation_of_onnx_has_a_converter_or_a_reason() -> None:
+    known = {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
+    assert len(known) > 200
+    silent = ("", "")
+    reasons = {kind: reason(kind, silent) for kind in known}
+    assert {kind for kind in known if kind not in operators and not all(reasons[kind])} == set()
+    assert {kind for kind in operators if reasons.get(kind, silent) != silent} == set()
+    assert reason("Unheard") not in reasons.values()
 
 
 def test_the_registry_is_filled() -> None:

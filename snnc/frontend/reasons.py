@@ -1,64 +1,141 @@
-"""Why operations that have no converter cannot become spiking, and what to do instead."""
+"""Why operations that have no converter cannot become spiking, and what to do instead.
+
+Every operation of ONNX has a converter (``snnc.frontend.operators``) or a reason here, and so have some of onnxruntime.
+"""
 
 _SMOOTH = "train with ReLU in its place; it is what a spiking neuron approximates"
 _NORM = "normalize with BatchNorm, which folds into the weights"
 _STEPS = "outside a quantized rectifier, c/L * round(L * clip(x/c, 0, 1)), it has no spiking form"
 _LOOPS = "trace the network instead of scripting it, so that loops and branches are unrolled"
+_RAW = "export the network up to its raw outputs"
+_OUTSIDE = "do it before the network: export the network from where its numbers enter"
+_STATIC = "export the network with static shapes, so that this becomes a constant"
+_UNQUANTIZED = "export the network unquantized"
+_FORWARD = "only feed-forward networks are supported"
+_POOL = "pool by the maximum or by the average"
+_FIXED = "choose and order values by constants"
+_TREES = "train a neural network in its place"
 
-_REASONS: dict[str, tuple[str, str]] = {
-    "Softmax": ("a softmax inside the network compares all values", "only a softmax at the very end can be left out"),
-    "LogSoftmax": ("a softmax inside the network compares all values", "only one at the very end can be left out"),
-    "Sigmoid": ("a smooth activation", _SMOOTH),
-    "Tanh": ("a smooth activation", _SMOOTH),
-    "Erf": ("a smooth activation, part of GELU", _SMOOTH),
-    "Gelu": ("a smooth activation", _SMOOTH),
-    "FastGelu": ("a smooth activation", _SMOOTH),
-    "BiasGelu": ("a smooth activation", _SMOOTH),
-    "QuickGelu": ("a smooth activation", _SMOOTH),
-    "Swish": ("a smooth activation", _SMOOTH),
-    "HardSwish": ("an activation that multiplies its input by itself", _SMOOTH),
-    "Mish": ("a smooth activation", _SMOOTH),
-    "Elu": ("a smooth activation", _SMOOTH),
-    "Celu": ("a smooth activation", _SMOOTH),
-    "Selu": ("a smooth activation", _SMOOTH),
-    "Softplus": ("a smooth activation", _SMOOTH),
-    "Softsign": ("a smooth activation", _SMOOTH),
-    "ThresholdedRelu": ("a rectifier with a jump", _SMOOTH),
-    "Exp": ("an exponential", _SMOOTH),
-    "Pow": ("a power of an activation", "often a part of LayerNorm or GELU: use BatchNorm and ReLU"),
-    "Sqrt": ("a root of an activation", _NORM),
-    "Reciprocal": ("it divides by an activation", _NORM),
-    "LayerNormalization": ("statistics of the sample at hand divide it", _NORM),
-    "SimplifiedLayerNormalization": ("statistics of the sample at hand divide it", _NORM),
-    "SkipLayerNormalization": ("statistics of the sample at hand divide it", _NORM),
-    "GroupNormalization": ("statistics of the sample at hand divide it", _NORM),
-    "InstanceNormalization": ("statistics of the sample at hand divide it", _NORM),
-    "LpNormalization": ("statistics of the sample at hand divide it", _NORM),
-    "RMSNormalization": ("statistics of the sample at hand divide it", _NORM),
-    "LRN": ("statistics of the sample at hand divide it", _NORM),
-    "Round": ("it rounds activations", _STEPS),
-    "Floor": ("it rounds activations", _STEPS),
-    "Ceil": ("it rounds activations", _STEPS),
-    "QuantizeLinear": ("it quantizes values that are not the output of a rectifier", "export the network unquantized"),
-    "DequantizeLinear": ("it continues a quantization that is not supported", "export the network unquantized"),
-    "Attention": ("attention multiplies activations", "train a network without attention"),
-    "MultiHeadAttention": ("attention multiplies activations", "train a network without attention"),
-    "Einsum": ("a contraction of general tensors", "write it as a matrix product with a constant matrix"),
-    "LSTM": ("a recurrent layer", "only feed-forward networks are supported"),
-    "GRU": ("a recurrent layer", "only feed-forward networks are supported"),
-    "RNN": ("a recurrent layer", "only feed-forward networks are supported"),
-    "If": ("a branch that data decides", _LOOPS),
-    "Loop": ("a loop", _LOOPS),
-    "Scan": ("a loop", _LOOPS),
-    "NonMaxSuppression": ("a part of the post-processing", "export the network up to its raw outputs"),
-    "TopK": ("a part of the post-processing", "export the network up to its raw outputs"),
-    "ArgMax": ("a choice inside the network", "export the network up to its raw outputs"),
-}
+# Operations, why they cannot become spiking, and what to do instead.
+_REFUSED: tuple[tuple[str, str, str], ...] = (
+    ("Softmax", "a softmax inside the network compares all values", "only a softmax at the very end can be left out"),
+    ("LogSoftmax", "a softmax inside the network compares all values", "only one at the very end can be left out"),
+    ("Hardmax OneHot", "a choice inside the network", _RAW),
+    (
+        "Sigmoid Tanh Gelu FastGelu BiasGelu QuickGelu Swish SwiGLU Mish Elu Celu Selu Softplus Softsign",
+        "a smooth activation",
+        _SMOOTH,
+    ),
+    ("Erf", "a smooth activation, part of GELU", _SMOOTH),
+    ("HardSwish", "an activation that multiplies its input by itself", _SMOOTH),
+    ("ThresholdedRelu Shrink", "a rectifier with a jump", _SMOOTH),
+    ("Abs", "it makes negative values positive", _SMOOTH),
+    ("Sign", "it keeps nothing of a value but its sign", _SMOOTH),
+    ("Exp", "an exponential", _SMOOTH),
+    ("Log", "a logarithm", _SMOOTH),
+    ("Acos Acosh Asin Asinh Atan Atanh Cos Cosh Sin Sinh Tan", "a trigonometric function", _SMOOTH),
+    ("Pow", "a power of an activation", "often a part of LayerNorm or GELU: use BatchNorm and ReLU"),
+    ("Sqrt", "a root of an activation", _NORM),
+    ("Reciprocal", "it divides by an activation", _NORM),
+    ("Mod", "a remainder jumps", _SMOOTH),
+    (
+        "LayerNormalization SimplifiedLayerNormalization SkipLayerNormalization GroupNormalization "
+        "InstanceNormalization LpNormalization MeanVarianceNormalization RMSNormalization LRN",
+        "statistics of the sample at hand divide it",
+        _NORM,
+    ),
+    ("Round Floor Ceil", "it rounds activations", _STEPS),
+    ("QuantizeLinear", "it quantizes values that are not the output of a rectifier", _UNQUANTIZED),
+    ("DequantizeLinear", "it continues a quantization that is not supported", _UNQUANTIZED),
+    ("DynamicQuantizeLinear", "it quantizes by the range of the sample at hand", _UNQUANTIZED),
+    ("ConvInteger MatMulInteger QLinearConv QLinearMatMul", "it works on integers", _UNQUANTIZED),
+    (
+        "Attention MultiHeadAttention FlexAttention LinearAttention RotaryEmbedding",
+        "attention multiplies activations",
+        "train a network without attention",
+    ),
+    ("Einsum", "a contraction of general tensors", "write it as a matrix product with a constant matrix"),
+    ("Det", "it multiplies activations", "write it as a matrix product with a constant matrix"),
+    ("LSTM GRU RNN CausalConvWithState", "a recurrent layer", _FORWARD),
+    ("TensorScatter", "a memory of earlier samples", _FORWARD),
+    ("If", "a branch that data decides", _LOOPS),
+    ("Loop Scan SequenceMap", "a loop", _LOOPS),
+    (
+        "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt SequenceConstruct SequenceEmpty "
+        "SequenceErase SequenceInsert SequenceLength SplitToSequence",
+        "a list of tensors that may have any length",
+        _LOOPS,
+    ),
+    ("NonMaxSuppression TopK", "a part of the post-processing", _RAW),
+    ("ArgMax ArgMin", "a choice inside the network", _RAW),
+    ("NonZero Unique Compress", "how many values it gives depends on the data", _RAW),
+    (
+        "And Or Xor Not Equal Greater GreaterOrEqual Less LessOrEqual IsInf IsNaN Where",
+        "a decision about every value by itself",
+        "decide by constants, or train with ReLU in its place",
+    ),
+    ("BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor", "it works on the bits of numbers", _UNQUANTIZED),
+    ("CastLike", "it turns values into numbers of another kind", "export the network in single precision"),
+    ("ReduceL1 ReduceL2 ReduceSumSquare", "a norm of activations", _NORM),
+    ("ReduceLogSum ReduceLogSumExp", "a logarithm", _SMOOTH),
+    ("ReduceProd CumProd", "it multiplies activations", "add them"),
+    ("ReduceMin", "the minimum of activations", "take the maximum of their negatives"),
+    ("CumSum", "a running sum over an axis", "write it as a matrix product with a constant matrix"),
+    ("GlobalLpPool LpPool", "pooling by a norm", _POOL),
+    ("MaxUnpool", "it puts values where a maximum was found", "upsample by repetition or transposed convolution"),
+    ("MaxRoiPool RoiAlign", "it pools over regions that data choose", _RAW),
+    ("AffineGrid GridSample DeformConv", "it reads at places that data choose", "read at constant places"),
+    (
+        "GatherElements GatherND Scatter ScatterElements ScatterND ReverseSequence",
+        "it moves values to places that indices choose",
+        _FIXED,
+    ),
+    ("Trilu", "a triangle of a matrix", "multiply by a constant of ones and zeros"),
+    ("CenterCropPad", "it crops and pads at once", "write it as a slice and a pad"),
+    ("Col2Im", "it adds up overlapping windows", "write it as a transposed convolution"),
+    ("Shape Size Range ConstantOfShape EyeLike", "it makes values out of the size of its input", _STATIC),
+    ("Constant", "a constant that is no plain tensor of numbers", "export its numbers as a float tensor"),
+    (
+        "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
+        "it draws at random",
+        "export the network for inference, behind model.eval()",
+    ),
+    (
+        "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss Gradient Adagrad Adam Momentum",
+        "a part of training",
+        "export the network for inference, behind model.eval()",
+    ),
+    (
+        "BlackmanWindow HammingWindow HannWindow MelWeightMatrix DFT STFT ImageDecoder",
+        "a part of the preprocessing of sound or images",
+        _OUTSIDE,
+    ),
+    (
+        "RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer",
+        "it works on text",
+        _OUTSIDE,
+    ),
+    (
+        "ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer LabelEncoder "
+        "Normalizer OneHotEncoder Scaler ZipMap",
+        "a part of the preparation of tables",
+        _OUTSIDE,
+    ),
+    (
+        "LinearClassifier LinearRegressor",
+        "a linear model of classical machine learning",
+        "write it as a matrix product with a constant matrix",
+    ),
+    ("SVMClassifier SVMRegressor", "a support vector machine", _TREES),
+    ("TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor", "decision trees", _TREES),
+)
+
+_REASONS = {kind: (why, hint) for kinds, why, hint in _REFUSED for kind in kinds.split()}
+
+# Of what only some runtimes know.
+_FOREIGN = ("no spiking form of this operation is known", "replace it by a supported one and retrain")
 
 
-_UNKNOWN = ("no spiking form of this operation is known", "replace it by a supported one and retrain")
-
-
-def reason(kind: str, otherwise: tuple[str, str] = _UNKNOWN) -> tuple[str, str]:
+def reason(kind: str, otherwise: tuple[str, str] = _FOREIGN) -> tuple[str, str]:
     """Return why an operation without a converter is unsupported, and a hint; ``otherwise`` where that is not known."""
     return _REASONS.get(kind, otherwise)
