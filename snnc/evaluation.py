@@ -17,6 +17,7 @@ from snnc.conversion import Conversion, latency
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
+from snnc.feeds import Feeds, rechunk
 from snnc.figure import Blame, Energy, LayerError, Row
 from snnc.gates import ANYTHING, Gate, Limits, judge
 from snnc.intervals import Interval
@@ -27,11 +28,10 @@ from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened
 from snnc.report.data import Evaluation
 from snnc.report.findings import idle_steps, nothing_random, other_timesteps, undecided, unsettled
 from snnc.report.layers import LayerErrors, check_comparable
-from snnc.run import predicted, stream
+from snnc.run import Program, predicted
 from snnc.run.blame import blame, check_alike
 from snnc.run.cost import Cost, cost, energy, synapses, targets
 from snnc.run.probe import permuted
-from snnc.run.simulation import ONCE, rechunk
 from snnc.schedule import Schedule, check_steps
 
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
@@ -112,7 +112,9 @@ def _blamed(
     conversion: Conversion, canonical: Graph, loaded: Loaded, schedule: Schedule, seed: int
 ) -> tuple[Blame, ...]:
     labels = loaded.dataset.labels
-    charged = blame(canonical, conversion.snn, loaded.batches(), labels, len(loaded), schedule, seed=seed)
+    (image,) = conversion.snn.inputs
+    fed = (Feeds({image: batch}) for batch in loaded.batches())
+    charged = blame(canonical, conversion.snn, fed, labels, len(loaded), schedule, seed=seed)
     whole = sum(charge.images for charge in charged)
     return tuple(
         Blame(charge.name, charge.points, charge.interval, charge.images / whole if whole > 0 else None)
@@ -173,11 +175,13 @@ def measure(
     if canonical is not None:
         drawn = seeds if random else seeds[:1]
         errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
+    expecting = None if reference is None else Program(reference, want=reference.outputs[:1])
     trained: list[Tensor] = []
-    for images in rechunk(loaded.batches(), _IMAGES):
-        if reference is not None:
-            output = reference.outputs[0]
-            trained += [predicted(signals[output][0]) for signals in stream(reference, [images], [output], ONCE)]
+    (image,) = snn.inputs
+    for images in rechunk((Feeds({image: batch}) for batch in loaded.batches()), _IMAGES):
+        if expecting is not None:
+            (output,) = expecting.want
+            trained += [predicted(signals[output][0]) for signals in expecting.stream([images])]
         for trial in trials:
             trial.see(images)
         for observer in (draw for draws in errors.values() for draw in draws):
@@ -350,7 +354,7 @@ class _Trial:
     """
 
     def __init__(self, snn: Graph, schedule: Schedule, reach: Mapping[str, Tensor | None], seed: int) -> None:
-        self._snn = snn
+        self._program = Program(snn, schedule, want=snn.outputs[:1])
         self._reach = reach
         self._schedule = schedule
         self._generator = torch.Generator().manual_seed(seed)
@@ -362,10 +366,9 @@ class _Trial:
         self._now = torch.zeros(2, 1, dtype=torch.float64)
         self._by_image: list[Tensor] = []
 
-    def see(self, images: Tensor) -> None:
-        output = self._snn.outputs[0]
-        chunks = stream(self._snn, [images], [output], self._schedule, observe=self._count, generator=self._generator)
-        for signals in chunks:
+    def see(self, images: Feeds) -> None:
+        (output,) = self._program.want
+        for signals in self._program.stream([images], observe=self._count, generator=self._generator):
             self._predictions.append(predicted(signals[output][0]))
             self._by_image.append(self._now.expand(2, len(signals[output][0])))
             self._now = torch.zeros(2, 1, dtype=torch.float64)

@@ -16,6 +16,7 @@ from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, PreconditionError, UsageError
 from snnc.evaluation import check_labels
+from snnc.feeds import Feeds
 from snnc.files import temporary_folder
 from snnc.findings import Finding
 from snnc.ir import Graph
@@ -26,8 +27,7 @@ from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import Loaded, Progress, Reading, apply_recipe, opened, read_trained, silent
 from snnc.recipe import Recipe
-from snnc.run import chunk_size, predicted, run, stream
-from snnc.run.simulation import channels_last
+from snnc.run import Program, predicted
 from snnc.schedule import Schedule
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
@@ -264,10 +264,11 @@ def _residuals(data: Labelled, settings: Training, device: torch.device) -> Call
         names = list(graph.ops(QuantizedRelu))
         spiking = SubstituteNeurons(settings.noise_neuron)(graph, Calibration(graph, None, schedule, {}))
         (image,) = graph.inputs
+        trained, fired_by = Program(graph, want=names), Program(spiking, schedule, want=names)
         variances: dict[str, list[float]] = {name: [] for name in names}
-        for part in torch.split(data.held_out, chunk_size(spiking, schedule)):
-            feeds = {image: channels_last(data.images[part].to(device)).unsqueeze(0)}
-            clean, fired = run(graph, feeds, names), run(spiking, feeds, names, schedule)
+        for part in torch.split(data.held_out, fired_by.chunk):
+            feeds = Feeds({image: data.images[part].to(device)})
+            clean, fired = trained(feeds), fired_by(feeds)
             for name in names:
                 variances[name].append(float((clean[name] - fired[name]).var(correction=0)))
         return {name: (sum(found) / len(found)) ** 0.5 for name, found in variances.items()}
@@ -281,9 +282,9 @@ def _digest(dataset: Dataset, chosen: Tensor) -> str:
 
 
 def _accuracy(graph: Graph, data: Labelled) -> float:
-    batches = (data.images[part] for part in torch.split(data.held_out, 256))
-    (output, *_) = graph.outputs
-    found = torch.cat([predicted(signal[output][0]) for signal in stream(graph, batches, [output])])
+    (image,), (output, *_) = graph.inputs, graph.outputs
+    batches = (Feeds({image: data.images[part]}) for part in torch.split(data.held_out, 256))
+    found = torch.cat([predicted(signal[output][0]) for signal in Program(graph, want=[output]).stream(batches)])
     return 100 * float((found == data.labels[data.held_out]).double().mean())
 
 

@@ -85,7 +85,7 @@ class Graph:
 
     Nothing in it changes: ``with_ops``, ``without`` and ``map_tensors`` return other graphs, which share what stays.
     ``graph.ops(kind)`` are the operations of one kind by the name of their node (``from snnc.ops import Conv``),
-    ``graph.shapes`` the shapes of all values, and ``run`` computes them (``from snnc.run import run``).
+    ``graph.shapes`` the shapes of all values, and ``Program`` computes them (``from snnc.run import Program``).
 
     Raises ValueError when a name is missing, used twice or used before it is computed: an invalid graph
     cannot be built.

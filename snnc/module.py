@@ -12,15 +12,18 @@ from snnc.artifact import load_conversion, preprocessing_of
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
+from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
-from snnc.run import Signals, run, steps
-from snnc.run.simulation import channels_last, stretched
+from snnc.run import Program, steps
+from snnc.run.program import stretched
 from snnc.schedule import Schedule, check_steps
 
 # One tensor, or one for each output of a network that has several.
 Answer = Tensor | tuple[Tensor, ...]
+# One tensor, or one for each input of a network that has several, by name.
+Samples = Tensor | Mapping[str, Tensor]
 
 
 def load(path: str | Path) -> "SpikingNetwork":
@@ -100,15 +103,14 @@ class SpikingNetwork(torch.nn.Module):
         self.schedule: Schedule = conversion.schedule
         self.preprocessing: Preprocessing = preprocessing_of(conversion)
         self.layers = tuple(snn.ops(Neuron))
-        (self._input,) = snn.inputs
-        self.input_shape = snn.shapes[self._input]
+        self.input_shapes = {name: snn.shapes[name] for name in snn.inputs}
         for name, node in snn.nodes.items():
             for field, tensor in node.op.tensors().items():
-                self.register_buffer(f"{name}:{field}", channels_last(tensor).clone())
+                self.register_buffer(f"{name}:{field}", laid_out(tensor).clone())
         self._built: tuple[dict[str, Tensor], dict[str, int], Graph] = ({}, {}, snn)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, timesteps: int | None = None, generator: Generator | None = None) -> Answer:
+    def forward(self, images: Samples, timesteps: int | None = None, generator: Generator | None = None) -> Answer:
         """Return the mean of the output over time, ``[N, ...]``; a tuple where the network has several outputs.
 
         ``timesteps`` are the schedule's unless given. What neurons draw at random is drawn from ``generator``, on the
@@ -116,12 +118,12 @@ class SpikingNetwork(torch.nn.Module):
         UsageError for steps that cannot be run.
         """
         graph = self._graph
-        schedule, feeds = self._schedule(timesteps), self._feeds(images)
-        found = run(graph, feeds, graph.outputs, schedule, generator=_checked(generator))
+        program = Program(graph, self._schedule(timesteps))
+        found = program(self._feeds(images), generator=_checked(generator))
         return _answer([found[name][0] for name in graph.outputs])
 
     @torch.no_grad()
-    def respond(self, images: Tensor, timesteps: int | None = None, generator: Generator | None = None) -> Response:
+    def respond(self, images: Samples, timesteps: int | None = None, generator: Generator | None = None) -> Response:
         """Return the output and the spikes of every neuron at every step; arguments and errors are those of a call.
 
         The mean output is that of a call up to rounding, which can tip a spike (in double precision, hardly ever).
@@ -133,35 +135,30 @@ class SpikingNetwork(torch.nn.Module):
         def observe(name: str, response: Tensor) -> None:
             spikes[name] = neurons[name].fired(response, schedule)
 
-        found = run(
-            graph,
-            self._feeds(images),
-            graph.outputs,
-            schedule,
-            step_by_step=True,
-            observe=observe,
-            generator=_checked(generator),
-        )
+        program = Program(graph, schedule, trains=True)
+        found = program(self._feeds(images), observe=observe, generator=_checked(generator))
         trains = [found[name] for name in graph.outputs]
         means = [mean_signal(train, schedule)[0] for train in trains]
         # A constant signal is one step that is shown many times, and the mean of one step is that step.
         return Response(_answer(means), _answer([stretched(train, schedule).clone() for train in trains]), spikes)
 
     @torch.no_grad()
-    def start(self, images: Tensor, timesteps: int | None = None) -> NetworkState:
+    def start(self, images: Samples, timesteps: int | None = None) -> NetworkState:
         """Return the state before the first step, for as many images.
 
         Raises ModelError where a neuron gathers its whole input before it fires (recipes that are not synchronous),
         otherwise the errors of a call.
         """
         graph, schedule = self._graph, self._schedule(timesteps)
-        memory = steps.start(graph, self._fitting(images))
-        shapes = {name: (len(images), *graph.shapes[name]) for name in self.layers}
-        spikes, counts = ({name: images.new_zeros(shape) for name, shape in shapes.items()} for _ in range(2))
-        return NetworkState(graph, schedule, len(images), memory, spikes, counts)
+        feeds = self._frame(images)
+        memory = steps.start(graph, feeds)
+        like = next(iter(feeds.values()))
+        shapes = {name: (feeds.samples, *graph.shapes[name]) for name in self.layers}
+        spikes, counts = ({name: like.new_zeros(shape) for name, shape in shapes.items()} for _ in range(2))
+        return NetworkState(graph, schedule, feeds.samples, memory, spikes, counts)
 
     @torch.no_grad()
-    def step(self, state: NetworkState, images: Tensor) -> tuple[NetworkState, Answer]:
+    def step(self, state: NetworkState, images: Samples) -> tuple[NetworkState, Answer]:
         """Take one time step: (state, images) to (next state, output of this step, ``[N, ...]``).
 
         The images may be others at every step (frames of events); asleep, they are off. From the end of the rehearsal
@@ -176,10 +173,11 @@ class SpikingNetwork(torch.nn.Module):
         if state.taken == schedule.total:
             hint = "start again, for more steps with start(images, timesteps=...)"
             raise UsageError(f"all {schedule.total} time steps have been taken", hint=hint)
-        if len(self._fitting(images)) != state.samples:
+        feeds = self._frame(images)
+        if feeds.samples != state.samples:
             hint = "start again for another number of images"
-            raise DataError(f"{len(images)} images for a run of {state.samples}", hint=hint)
-        memory, signals = steps.step(graph, schedule, state.memory, channels_last(images))
+            raise DataError(f"{feeds.samples} images for a run of {state.samples}", hint=hint)
+        memory, signals = steps.step(graph, schedule, state.memory, feeds)
         spikes: Signals = {}
         counts: Signals = {}
         for name, neuron in graph.ops(Neuron).items():
@@ -213,18 +211,45 @@ class SpikingNetwork(torch.nn.Module):
         check_steps(timesteps, self.schedule.sleep, self.schedule.rehearsal)
         return replace(self.schedule, timesteps=timesteps)
 
-    def _feeds(self, images: Tensor) -> Signals:
-        return {self._input: channels_last(self._fitting(images)).unsqueeze(0)}
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample; raises ValueError where the network has several inputs (see ``input_shapes``)."""
+        (shape,) = self.input_shapes.values()
+        return shape
 
-    def _fitting(self, images: Tensor) -> Tensor:
-        """Return the images, or raise DataError where they are not such as the network takes."""
+    def _feeds(self, images: Samples) -> Feeds:
+        """Return the samples by input, or raise DataError where they are not such as the network takes."""
+        given = images if isinstance(images, Mapping) else dict.fromkeys(self.input_shapes, images)
+        over_time = images.over_time if isinstance(images, Feeds) else frozenset[str]()
+        if set(given) != set(self.input_shapes):
+            hint = f"give a tensor for each of: {', '.join(self.input_shapes)}"
+            raise DataError(f"tensors for the inputs {', '.join(given) or 'none'}", hint=hint)
+        for name, tensor in given.items():
+            self._check_fits(name, tensor, name in over_time)
+        try:
+            return Feeds(given, over_time)
+        except ValueError as error:
+            raise DataError(str(error), hint="give as many samples to every input") from None
+
+    def _frame(self, images: Samples) -> Feeds:
+        """Return the samples of one step by input."""
+        feeds = self._feeds(images)
+        if feeds.over_time:
+            hint = "give the frames one by one, or all of them in a call: network(feeds)"
+            raise DataError("frames over time for a single step", hint=hint)
+        return feeds
+
+    def _check_fits(self, name: str, images: Tensor, over_time: bool) -> None:
+        """Raise DataError where the images are not such as an input takes."""
+        shape = self.input_shapes[name]
         if not isinstance(images, Tensor):
             hint = "make a tensor of an array: torch.from_numpy(images)"
             raise DataError(f"the images are a {type(images).__name__}, not a tensor", hint=hint)
-        if tuple(images.shape[1:]) != self.input_shape or not images.ndim:
-            wanted = ", ".join(["N", *map(str, self.input_shape)])
+        leading = 1 + over_time
+        if tuple(images.shape[leading:]) != shape or images.ndim < leading:
+            wanted = ", ".join([*("SN" if over_time else "N"), *map(str, shape)])
             hint = "read them with snnc.open_dataset(path, network.preprocessing, network.input_shape)"
-            if tuple(images.shape) == self.input_shape:
+            if tuple(images.shape) == shape:
                 hint = "of one image make a batch: image.unsqueeze(0)"
             raise DataError(f"images {[*images.shape]} for a network that takes [{wanted}]", hint=hint)
         like = next(self.buffers(), torch.empty(0))
@@ -232,7 +257,6 @@ class SpikingNetwork(torch.nn.Module):
             found, own = (f"{x.dtype} on {x.device}" for x in (images, like))
             hint = f'images.to("{like.device}", {like.dtype}), once they are preprocessed'
             raise DataError(f"the images are {found}, the network is {own}", hint=hint)
-        return images
 
 
 def _with_buffers(snn: Graph, buffers: Mapping[str, Tensor]) -> Graph:

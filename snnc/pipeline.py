@@ -19,6 +19,7 @@ from snnc.conversion import Applied, Conversion
 from snnc.data.dataset import Dataset, Part, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ModelError, VerificationError
+from snnc.feeds import Feeds
 from snnc.findings import Finding
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input
@@ -27,7 +28,7 @@ from snnc.ops import QuantizedRelu
 from snnc.passes import Pass
 from snnc.recipe import Recipe, from_plain, load, options, pass_name
 from snnc.report import Report, build
-from snnc.run import run
+from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.version import VERSION
 
@@ -181,13 +182,13 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
     if not step.exact or after is before:
         return
     generator = torch.Generator().manual_seed(0)
-    feeds = {
-        n: torch.randn(1, 2, *op.shape, generator=generator, dtype=torch.float64) for n, op in before.ops(Input).items()
-    }
+    feeds = Feeds(
+        {n: torch.randn(2, *op.shape, generator=generator, dtype=torch.float64) for n, op in before.ops(Input).items()}
+    )
     results = []
     for graph in (before, after):
         exactly = graph.map_tensors(lambda tensor: tensor.double())
-        results.append(torch.cat([out.flatten() for out in run(exactly, feeds, graph.outputs).values()]))
+        results.append(torch.cat([out.flatten() for out in Program(exactly)(feeds).values()]))
     error = float((results[0] - results[1]).norm() / results[0].norm().clamp(min=1e-30))
     # Weights are rounded to single precision, which can move a quantized value to its neighboring level.
     if not error < (5e-2 if before.ops(QuantizedRelu) else 1e-4):

@@ -16,13 +16,15 @@ class Schedule:
 
     The image is a constant current (direct coding); it and the biases are on while the network rehearses and is
     awake, off while it sleeps. After the rehearsal every neuron starts again, with what it has learned; only what
-    arrives from then on counts. A mean over time is a sum divided by ``timesteps``.
+    arrives from then on counts. A mean over time is a sum divided by ``timesteps``. An input that is frames shows one
+    at every step; where there are fewer frames than steps, they are repeated, spread evenly, or the last is held.
     """
 
     timesteps: int
     sleep: int = 0
     rehearsal: int = 0
     coding: Literal["direct"] = "direct"
+    frames: Literal["repeat", "spread", "hold"] = "repeat"
 
     def __post_init__(self) -> None:
         if self.timesteps < 1 or min(self.sleep, self.rehearsal) < 0 or self.total > MAXIMUM_TIMESTEPS:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +12,53 @@ from torch import Tensor
 from snnc import ops
 from snnc.calibration import Calibration
 from snnc.calibration.gaussian import stated_moments
+from snnc.feeds import Feeds, Signals
 from snnc.figure import Energy, Row
 from snnc.ir import Graph, Input, Node, Op
 from snnc.ir import operations as registered
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import Timed
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.run import run
+from snnc.run import ONCE, Observer, Program
 from snnc.schedule import Schedule
 
 # On networks this small, threads that wait for one another cost more than they bring.
 torch.set_num_threads(1)
+
+
+def run(
+    graph: Graph,
+    given: Mapping[str, Tensor],
+    want: Iterable[str] = (),
+    schedule: Schedule = ONCE,
+    *,
+    trains: bool = False,
+    observe: Observer | None = None,
+    generator: torch.Generator | None = None,
+) -> Signals:
+    """Signals of some nodes, given those of others."""
+    still = Feeds({name: given[name][0] for name in graph.inputs if name in given and len(given[name]) == 1})
+    others = {name: signal for name, signal in given.items() if name not in still}
+    program = Program(graph, schedule, want=want, given=others, trains=trains)
+    return program(still, given=others, observe=observe, generator=generator)
+
+
+def stream(
+    graph: Graph, batches: Iterable[Tensor], want: Iterable[str] = (), schedule: Schedule = ONCE, **options: Any
+) -> Iterator[Signals]:
+    """Signals of some nodes for batches of images."""
+    return Program(graph, schedule, want=want).stream(fed(graph, batches), **options)
+
+
+def fed(graph: Graph, batches: Iterable[Tensor]) -> Iterator[Feeds]:
+    """Batches of images for the one input of a network."""
+    return (feeding(graph, batch) for batch in batches)
+
+
+def feeding(graph: Graph, images: Tensor) -> Feeds:
+    """Images for the one input of a network."""
+    (image,) = graph.inputs
+    return Feeds({image: images})
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -18,9 +18,8 @@ from snnc.errors import DataError, ModelError, SnncError
 from snnc.findings import Finding
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import OrderFreeNeuron, neurons
-from snnc.run import run
 from snnc.schedule import Schedule
-from tests.support import Network, neuron_instances, normal, operations, random_network, relu, spiking
+from tests.support import Network, neuron_instances, normal, operations, random_network, relu, run, spiking
 
 
 def conversion(snn: Graph, reference: Graph | None = None) -> Conversion:
@@ -95,7 +94,7 @@ def test_a_loaded_network_simulates_equally(kind: str, seed: int, tmp_path: Path
     graph = random_network(seed, spiking(kind))
     found = saved(conversion(graph), tmp_path / "model.snn").snn
     feeds = {"x": normal(1, 3, 3, 8, 8)}
-    before, after = (run(g, feeds, g.nodes, Schedule(6), step_by_step=True) for g in (graph, found))
+    before, after = (run(g, feeds, g.nodes, Schedule(6), trains=True) for g in (graph, found))
     for name, signal in before.items():
         assert torch.equal(signal, after[name])
 

@@ -1,7 +1,7 @@
 """Blame: who is charged with what."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from snnc import evaluation, pipeline, recipe
 from snnc.errors import ModelError, PreconditionError
+from snnc.feeds import Feeds, Signals
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.pipeline import Reading
-from snnc.run import Signals, predicted, run
+from snnc.run import ONCE, Program, predicted
 from snnc.run import blame as blaming
 from snnc.run.blame import blame, check_alike, hybrid, layers_of
-from snnc.run.simulation import ONCE
 from snnc.schedule import Schedule
+from tests.support import fed, run
 from tests.test_report import DIGITS, PREPROCESSING
 
 
@@ -77,10 +78,10 @@ def test_the_charges_add_up_to_the_whole_loss(name, overrides, labelled, digits)
     )
     truth = labels if labelled else trained
     lost = 100 * float(((trained == truth).double() - (spiking == truth).double()).mean())
-    charged = blame(canonical, snn, images.split(7), labels if labelled else None, len(images), schedule)
+    charged = blame(canonical, snn, fed(snn, images.split(7)), labels if labelled else None, len(images), schedule)
     assert math.fsum(charge.points for charge in charged) == pytest.approx(lost, abs=1e-9)
     assert sum(charge.images for charge in charged) == round(lost * len(images) / 100)
-    again = blame(canonical, snn, images.split(40), labels if labelled else None, len(images), schedule)
+    again = blame(canonical, snn, fed(snn, images.split(40)), labels if labelled else None, len(images), schedule)
     assert again == charged
 
 
@@ -91,7 +92,8 @@ def test_who_did_it_is_found(culprit: int, digits):
     neuron = snn.ops(Neuron)[name]
     broken = snn.with_ops({name: type(neuron)(neuron.threshold * 1000)})
     images, labels = digits
-    charged = {charge.name: charge for charge in blame(canonical, broken, [images], labels, len(images), schedule)}
+    found = blame(canonical, broken, fed(broken, [images]), labels, len(images), schedule)
+    charged = {charge.name: charge for charge in found}
     worst = max(charged.values(), key=lambda charge: charge.points)
     assert worst.name == name
     assert worst.interval is not None and worst.interval[0] > 30
@@ -103,15 +105,14 @@ def test_it_takes_as_many_runs_as_layers_not_as_subsets(digits, monkeypatch: pyt
     images, labels = digits
     seen = 0
 
-    def counting(*arguments: object, **options: object) -> object:
-        nonlocal seen
-        feeds = arguments[1]
-        assert isinstance(feeds, dict)
-        seen += next(iter(feeds.values())).shape[1]
-        return run(*arguments, **options)  # type: ignore[arg-type]
+    class Counting(Program):  # type: ignore[misc]
+        def __call__(self, feeds: Feeds, *, given: Signals, **options: Any) -> Signals:
+            nonlocal seen
+            seen += next(iter(given.values())).shape[1]
+            return super().__call__(feeds, given=given, **options)
 
-    monkeypatch.setattr(blaming, "run", counting)
-    blame(canonical, snn, [images], labels, len(images), schedule)
+    monkeypatch.setattr(blaming, "Program", Counting)
+    blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule)
     assert seen == len(images) * (len(layers_of(snn)) + 1)
 
 
@@ -124,16 +125,17 @@ def test_what_lies_before_a_layer_is_not_computed_again_where_its_mean_says_all(
     images, labels = digits[0][:48], digits[1][:48]
     computed = 0
 
-    def counting(graph: Graph, feeds: Signals, want: Iterable[str], *rest: Any, **options: Any) -> Signals:
-        nonlocal computed
-        computed += len(graph.ancestors(want, stop=feeds) - set(feeds))
-        return run(graph, feeds, want, *rest, **options)
+    class Counting(Program):  # type: ignore[misc]
+        def __call__(self, feeds: Feeds, *, given: Signals, **options: Any) -> Signals:
+            nonlocal computed
+            computed += len(self.graph.ancestors(self.want, stop=given) - set(given))
+            return super().__call__(feeds, given=given, **options)
 
-    monkeypatch.setattr(blaming, "run", counting)
-    charged = blame(canonical, snn, [images], labels, len(images), schedule)
+    monkeypatch.setattr(blaming, "Program", Counting)
+    charged = blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule)
     once, computed = computed, 0
     monkeypatch.setattr(blaming, "_can_be_kept", lambda _: False)
-    assert blame(canonical, snn, [images], labels, len(images), schedule) == charged
+    assert blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule) == charged
     counts = (name, overrides) == ("quick", ())
     assert (once < 0.7 * computed) if counts else (once == computed)
 
@@ -144,7 +146,7 @@ def test_two_images_are_too_few_for_an_interval_but_not_for_blame(digits):
     def batches() -> Iterator[Tensor]:
         yield digits[0][:1]
 
-    charged = blame(canonical, snn, batches(), None, 1, schedule)
+    charged = blame(canonical, snn, fed(snn, batches()), None, 1, schedule)
     assert all(charge.interval is None for charge in charged)
 
 

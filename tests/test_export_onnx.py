@@ -26,8 +26,7 @@ from snnc.passes import Pass
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.normalize_activations import NormalizeActivations
-from snnc.run import run
-from tests.support import Network, calibration, double, normal, operations, outputs, random_network, relu, uniform
+from tests.support import Network, calibration, double, normal, operations, outputs, random_network, relu, run, uniform
 
 MODELS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "models"
 IMAGE, LINE = (4, 7, 6), (4, 9)

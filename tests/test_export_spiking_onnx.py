@@ -29,7 +29,6 @@ from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.report.data import read
-from snnc.run import run
 from snnc.run.probe import permuted
 from snnc.schedule import Schedule
 from tests.support import (
@@ -39,6 +38,7 @@ from tests.support import (
     neuron_instances,
     normal,
     random_network,
+    run,
     sloped,
     spiking,
 )

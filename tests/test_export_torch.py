@@ -17,9 +17,8 @@ from snnc.export.comparison import match
 from snnc.export.torch import METADATA, TorchProgram, torch_file
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.report.data import read
-from snnc.run import run
 from snnc.schedule import Schedule
-from tests.support import IMAGE, exact, normal, random_network, spiking
+from tests.support import IMAGE, exact, normal, random_network, run, spiking
 from tests.test_export_spiking_onnx import conversion
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snnc import ops
+from snnc.feeds import laid_out
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.base import mean_signal
@@ -22,10 +23,8 @@ from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import OffsetSpikes
 from snnc.neurons.residual_potential import ResidualPotential
 from snnc.neurons.two_phase_probabilistic import TwoPhaseProbabilistic
-from snnc.run import run
-from snnc.run.simulation import channels_last
 from snnc.schedule import Schedule
-from tests.support import double, neuron_instances, normal, operations, random_network, spiking, stepped, uniform
+from tests.support import double, neuron_instances, normal, operations, random_network, run, spiking, stepped, uniform
 
 CAUSAL = [name for name, kind in neurons.items() if issubclass(kind, CausalNeuron)]
 ORDER_FREE = [name for name, kind in neurons.items() if issubclass(kind, OrderFreeNeuron)]
@@ -694,7 +693,7 @@ def cumulative(op: Op, signals: list[Tensor]) -> list[Tensor]:
     nodes = [Node(name, Input(tuple(s.shape[2:])), ()) for name, s in zip(names, signals, strict=True)]
     graph = Graph.of([*nodes, Node("y", op, tuple(names))], ["y"])
     feeds = dict(zip(names, signals, strict=True))
-    return list(run(graph, feeds, ["y"], Schedule(len(signals[0])), step_by_step=True)["y"].cumsum(0))
+    return list(run(graph, feeds, ["y"], Schedule(len(signals[0])), trains=True)["y"].cumsum(0))
 
 
 POOLS = {
@@ -810,13 +809,13 @@ def test_memory_layout_changes_no_spike(name: str) -> None:
     current = normal(3, 4, 7, 6)
     schedule = Schedule(3, 1, 2)
     plain = neuron.respond(current.unsqueeze(0), schedule)
-    fast = neuron.respond(channels_last(current).unsqueeze(0), schedule)
+    fast = neuron.respond(laid_out(current).unsqueeze(0), schedule)
     assert torch.equal(plain, fast)
     # And the layout is kept, because what works on two at once is many times slower.
     assert fast[0].is_contiguous(memory_format=torch.channels_last)
     if isinstance(neuron, CausalNeuron):
-        state = neuron.initial(channels_last(current))
-        for part in (*state, *neuron.rehearsed(state, channels_last(current))):
+        state = neuron.initial(laid_out(current))
+        for part in (*state, *neuron.rehearsed(state, laid_out(current))):
             assert not isinstance(part, Tensor) or part.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -17,15 +17,25 @@ from snnc.artifact import save_conversion
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
+from snnc.feeds import laid_out
 from snnc.ir import Graph
 from snnc.module import Answer, NetworkState, Response, SpikingNetwork, load
 from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
-from snnc.run import run
 from snnc.run.probe import permuted
-from snnc.run.simulation import channels_last
 from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, MixedDevicesError, here, other_device
-from tests.support import IMAGE, Network, exact, neuron_instances, normal, operations, random_network, sloped, spiking
+from tests.support import (
+    IMAGE,
+    Network,
+    exact,
+    neuron_instances,
+    normal,
+    operations,
+    random_network,
+    run,
+    sloped,
+    spiking,
+)
 
 CAUSAL = tuple(name for name, kind in neurons.items() if issubclass(kind, CausalNeuron))
 PREPROCESSING = {"mean": [0.31], "channels": "gray"}
@@ -79,8 +89,8 @@ def test_a_file_is_read_as_a_module_that_does_what_the_network_does(kinds: tuple
     precise = load(tmp_path / "model.snn").double()
     for timesteps in (None, 1, 6):
         schedule = Schedule(timesteps or SCHEDULE.timesteps, SCHEDULE.sleep, SCHEDULE.rehearsal)
-        fast = {"x": channels_last(images).unsqueeze(0)}
-        wanted = run(snn.map_tensors(channels_last), fast, snn.outputs, schedule)[snn.outputs[0]][0]
+        fast = {"x": laid_out(images).unsqueeze(0)}
+        wanted = run(snn.map_tensors(laid_out), fast, snn.outputs, schedule)[snn.outputs[0]][0]
         assert torch.equal(module(images, timesteps), wanted)
         response = precise.respond(images.double(), timesteps)
         answer = only(precise(images.double(), timesteps))

@@ -10,9 +10,9 @@ from snnc.data.dataset import open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.neurons import neurons
 from snnc.pipeline import Reading
-from snnc.run import run, stream
-from snnc.run.simulation import ONCE
+from snnc.run import ONCE
 from snnc.schedule import Schedule
+from tests.support import run, stream
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 CIFAR = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -82,7 +82,7 @@ def test_sums_of_spikes_give_what_steps_give():
     snn = made.snn.map_tensors(lambda t: t.double())
     layers = list(snn.ops(neurons["two-phase"]))
     fast = run(snn, {snn.inputs[0]: images}, layers, Schedule(4))
-    slow = run(snn, {snn.inputs[0]: images}, layers, Schedule(4), step_by_step=True)
+    slow = run(snn, {snn.inputs[0]: images}, layers, Schedule(4), trains=True)
     for name in layers:
         steps = slow[name].mean(0) / snn.op(name).threshold * 4
         assert torch.equal((fast[name][0] / snn.op(name).threshold * 4).round(), steps.round()), name

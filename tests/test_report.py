@@ -15,9 +15,10 @@ from snnc.ir import Graph, Input, Node
 from snnc.neurons import neurons
 from snnc.ops import Add, AveragePool, BatchNorm, Conv, Linear, MaxPool, Reshape
 from snnc.report.findings import _on_operations
-from snnc.run import predicted, run
+from snnc.run import predicted
 from snnc.run.cost import Cost, cost, synapses
 from snnc.schedule import Schedule
+from tests.support import run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -139,7 +140,7 @@ def test_spikes_are_counted_alike_from_trains_and_from_means(kind):
     seen: dict[bool, torch.Tensor] = {}
     for step_by_step in (False, True):
         found = {}
-        run(graph, {"x": x}, ["out"], Schedule(5), step_by_step=step_by_step, observe=found.__setitem__)
+        run(graph, {"x": x}, ["out"], Schedule(5), trains=step_by_step, observe=found.__setitem__)
         seen[step_by_step] = graph.op("spikes").spikes(found["spikes"], Schedule(5))
     assert torch.equal(seen[False], seen[True])
     assert seen[True].sum() > 0

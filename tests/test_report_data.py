@@ -26,10 +26,9 @@ from snnc.report.facts import measured_energy
 from snnc.report.layers import measure
 from snnc.report.sentence import sentence
 from snnc.report.terminal import render
-from snnc.run import run
 from snnc.run.cost import Cost, cost, energy, synapses
 from snnc.schedule import Schedule
-from tests.support import row
+from tests.support import row, run
 from tests.test_report import DIGITS, PREPROCESSING, spiking
 
 PUBLISHED = Path(snnc.report.__file__).parent / "report.schema.json"

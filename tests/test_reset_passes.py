@@ -17,9 +17,8 @@ from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.passes.calibrate_hard_reset import CalibrateHardReset
 from snnc.passes.start_at_rest import StartAtRest
 from snnc.recipe import pass_name
-from snnc.run import run
 from snnc.schedule import Schedule
-from tests.support import Network, calibration, double, normal, random_network, relu, spiking, uniform
+from tests.support import Network, calibration, double, normal, random_network, relu, run, spiking, uniform
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")

@@ -28,10 +28,10 @@ from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.passes.treat_max_pool import TreatMaxPool
 from snnc.report.layers import measure
-from snnc.run import run, simulation
+from snnc.run import program
 from snnc.run.cost import synapses
 from snnc.schedule import Schedule
-from tests.support import Images, Network, calibration, double, normal, random_network, relu
+from tests.support import Images, Network, calibration, double, normal, random_network, relu, run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 UNBOUNDED = ops.ClippedRelu(torch.tensor(torch.inf))
@@ -215,7 +215,7 @@ def test_balancing_depends_on_the_images_alone(seed: int, monkeypatch: pytest.Mo
     assert not first.ops(ops.ClippedRelu)
     assert all(same(first, other) for other in others)
     # Batches that do not fit the caches are seen in parts.
-    monkeypatch.setattr(simulation, "_CHUNK_ELEMENTS", 1 << 12)
+    monkeypatch.setattr(program, "_CHUNK_ELEMENTS", 1 << 12)
     apart = apply(BalanceThresholds(), graph, calibration(graph, images))
     for name, op in first.ops(ops.QuantizedRelu).items():
         torch.testing.assert_close(apart.ops(ops.QuantizedRelu)[name].ceiling, op.ceiling)
@@ -287,7 +287,7 @@ def test_a_temporal_bias_runs_before_neurons(kind: str, schedule: Schedule) -> N
     torch.testing.assert_close(trains["spikes"], wanted)
     shift = bias.shift[torch.arange(schedule.timesteps).clamp(max=3)].mean(0)
     torch.testing.assert_close(found["bias"], z + shift)
-    slow = run(graph, {"x": x.unsqueeze(0)}, graph.outputs, schedule, step_by_step=True)[graph.outputs[0]]
+    slow = run(graph, {"x": x.unsqueeze(0)}, graph.outputs, schedule, trains=True)[graph.outputs[0]]
     torch.testing.assert_close(found[graph.outputs[0]][0], slow[schedule.rehearsal :].sum(0) / schedule.timesteps)
 
 
@@ -498,7 +498,7 @@ def test_correction_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -
     _, snn, look = converted(1, "if", count=40)
     step = CorrectSpikingResidual(rounds=1, temporal=True)
     whole = apply(step, snn, look)
-    monkeypatch.setattr(simulation, "_CHUNK_ELEMENTS", 1 << 13)
+    monkeypatch.setattr(program, "_CHUNK_ELEMENTS", 1 << 13)
     apart = apply(step, snn, look)
     for name, op in whole.ops(TemporalBias).items():
         torch.testing.assert_close(apart.ops(TemporalBias)[name].shift, op.shift, rtol=0, atol=2e-3)

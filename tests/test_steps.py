@@ -9,10 +9,22 @@ from snnc import ops
 from snnc.errors import ModelError
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
-from snnc.run import run, steps
+from snnc.run import steps
 from snnc.run.probe import permuted
 from snnc.schedule import Schedule
-from tests.support import IMAGE, Network, double, exact, neuron_instances, normal, random_network, sloped, spiking
+from tests.support import (
+    IMAGE,
+    Network,
+    double,
+    exact,
+    feeding,
+    neuron_instances,
+    normal,
+    random_network,
+    run,
+    sloped,
+    spiking,
+)
 
 CAUSAL = tuple(name for name, kind in neurons.items() if issubclass(kind, CausalNeuron))
 INSTANCES = {name: neuron for name, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)}
@@ -25,10 +37,10 @@ def identifier(schedule: Schedule) -> str:
 
 def taken(snn: Graph, frames: Tensor, schedule: Schedule) -> dict[str, Tensor]:
     """What every node puts out, ``[steps, N, ...]``, for images that may be others at every step."""
-    state = steps.start(snn, frames[0])
+    state = steps.start(snn, feeding(snn, frames[0]))
     trains: dict[str, list[Tensor]] = {name: [] for name in snn.nodes}
     for images in frames:
-        state, signals = steps.step(snn, schedule, state, images)
+        state, signals = steps.step(snn, schedule, state, feeding(snn, images))
         for name, signal in signals.items():
             trains[name].append(signal)
     assert state.taken == schedule.total
@@ -43,7 +55,7 @@ def assert_the_same(snn: Graph, x: Tensor, schedule: Schedule, *, frames: bool) 
         images = feed = x[: schedule.total].clone()
         feed[schedule.lit :] = 0
     responses: dict[str, Tensor] = {}
-    wanted = run(snn, {"x": feed}, snn.outputs, schedule, step_by_step=True, observe=responses.__setitem__)
+    wanted = run(snn, {"x": feed}, snn.outputs, schedule, trains=True, observe=responses.__setitem__)
     means = run(snn, {"x": feed}, snn.outputs, schedule)
     # Whatever is given in sleep is not seen.
     found = taken(snn, torch.cat([images[: schedule.lit], x[: schedule.sleep]]), schedule)
@@ -92,14 +104,14 @@ def test_a_step_writes_to_nothing_that_it_was_given() -> None:
     assert snn.ops(ops.MaxPool)
     x = normal(2, 3, 8, 8)
     constants = [t.clone() for node in snn.nodes.values() for t in node.op.tensors().values()]
-    state = steps.start(snn, x)
+    state = steps.start(snn, feeding(snn, x))
     history = []
     for _ in range(schedule.total):
         flat = tree_leaves(dict(state.memories))
         history.append((flat, [part.clone() if isinstance(part, Tensor) else part for part in flat]))
         images = x.clone()
-        after, signals = steps.step(snn, schedule, state, images)
-        again, repeated = steps.step(snn, schedule, state, images)
+        after, signals = steps.step(snn, schedule, state, feeding(snn, images))
+        again, repeated = steps.step(snn, schedule, state, feeding(snn, images))
         assert all(torch.equal(signals[name], repeated[name]) for name in signals)
         assert torch.equal(images, x)
         # What was given, what came out and what stays share no memory.
@@ -118,10 +130,11 @@ def test_a_step_writes_to_nothing_that_it_was_given() -> None:
 def test_neurons_that_gather_first_have_no_step(name: str) -> None:
     snn = exact(neurons[name](torch.tensor(0.7)))
     with pytest.raises(ModelError, match="has no time step: it gathers its whole input first @ asked") as caught:
-        steps.start(snn, normal(1, *IMAGE))
+        steps.start(snn, feeding(snn, normal(1, *IMAGE)))
     assert "synchronous" in caught.value.hint
+    probed = permuted(exact(neurons["if"](torch.tensor(0.7))))
     with pytest.raises(ModelError, match="has no time step"):
-        steps.start(permuted(exact(neurons["if"](torch.tensor(0.7)))), normal(1, *IMAGE))
+        steps.start(probed, feeding(probed, normal(1, *IMAGE)))
 
 
 class _Train(torch.nn.Module):
@@ -134,7 +147,7 @@ class _Train(torch.nn.Module):
     def forward(self, images: Tensor, memories: dict[str, steps.Memory]) -> Tensor:
         state, total = steps.State(0, memories), torch.zeros(())
         for t in range(self.schedule.total):
-            state, signals = steps.step(self.snn, self.schedule, state, images)
+            state, signals = steps.step(self.snn, self.schedule, state, feeding(self.snn, images))
             total = total + (signals["y"] if t >= self.schedule.rehearsal else 0)
         return total / self.schedule.timesteps
 
@@ -146,9 +159,9 @@ def test_steps_can_be_traced(name: str) -> None:
     snn, schedule = exact(neurons[name](torch.tensor(0.7)), order_asked=False), Schedule(2, 1, 1)
     train = _Train(snn, schedule)
     x = normal(2, *IMAGE)
-    traced = torch.export.export(train, (x, dict(steps.start(snn, x).memories))).module()
+    traced = torch.export.export(train, (x, dict(steps.start(snn, feeding(snn, x)).memories))).module()
     for seed in range(1, 4):
         x = normal(2, *IMAGE, seed=seed) * seed
-        found = traced(x, dict(steps.start(snn, x).memories))
+        found = traced(x, dict(steps.start(snn, feeding(snn, x)).memories))
         wanted = run(snn, {"x": x.unsqueeze(0)}, ["y"], schedule)["y"][0]
         torch.testing.assert_close(found, wanted)

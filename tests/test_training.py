@@ -22,7 +22,6 @@ from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.reconstruct_units import ReconstructUnits
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.rules import RefusedError
-from snnc.run import run
 from snnc.schedule import Schedule
 from snnc.training.activations import clipped as clipped_activation
 from snnc.training.activations import consistent, quantized
@@ -30,7 +29,7 @@ from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
 from snnc.training.store import Store
 from snnc.training.units import Unit, units
-from tests.support import Images, Network, double, normal, random_network, relu, spiking, uniform
+from tests.support import Images, Network, double, normal, random_network, relu, run, spiking, uniform
 
 # Gradients of quantized activations (METHODS, law 7).
 
@@ -219,7 +218,7 @@ def trained_kinds(graph: Graph) -> list[str]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_values_in_training_are_those_of_the_run(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Several chunks, so that they have to be put together again.
-    monkeypatch.setattr("snnc.run.simulation._CHUNK_ELEMENTS", 1 << 13)
+    monkeypatch.setattr("snnc.run.program._CHUNK_ELEMENTS", 1 << 13)
     activation, schedule = NETWORKS[name]
     graph = double(random_network(seed, activation))
     x = normal(9, 3, 8, 8, seed=seed).double()

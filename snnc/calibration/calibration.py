@@ -10,8 +10,9 @@ from torch import Tensor
 from snnc.calibration.channels import channel_axis
 from snnc.calibration.gaussian import Moments, propagate
 from snnc.calibration.histogram import Histogram
+from snnc.feeds import Feeds
 from snnc.ir import Graph
-from snnc.run import stream
+from snnc.run import Program
 from snnc.schedule import Schedule
 
 
@@ -75,7 +76,9 @@ class Calibration:
             return {name: Histogram.gaussian(moments[name].mean, moments[name].variance.sqrt()) for name in names}
         axes = {name: channel_axis(graph, name) for name in names}
         found: dict[str, Histogram] = {}
-        for signals in stream(graph, self.samples.batches(), names):
+        (image,) = graph.inputs
+        fed = (Feeds({image: batch}) for batch in self.samples.batches())
+        for signals in Program(graph, want=names).stream(fed):
             for name in names:
                 axis = axes[name]
                 values = signals[name][0]

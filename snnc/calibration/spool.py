@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnc.run.simulation import channels_last
+from snnc.feeds import laid_out
 
 
 class Spool:
@@ -26,7 +26,7 @@ class Spool:
             for chunk in chunks:
                 shapes.append(chunk.shape)
                 # Written through the file, not by numpy: that does not notice when the disk fills up.
-                file.write(_innermost(channels_last(chunk.float())).numpy().data)
+                file.write(_innermost(laid_out(chunk.float())).numpy().data)
         self._files[name] = path
         self._shapes[name] = shapes
 

@@ -10,11 +10,11 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Input, Node, rewired
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
-from snnc.run import chunk_size, predicted, run
-from snnc.run.simulation import channels_last, rechunk
+from snnc.run import Program, predicted
 from snnc.schedule import Schedule
 
 # Fewest equal spikes of a layer, in percent, and the largest relative error of the outputs, from equal input. Sums in
@@ -98,22 +98,20 @@ def match(
 
     Random neurons are given the same random numbers in both.
     """
-    fast, relayed = (graph.map_tensors(channels_last) for graph in (snn, _relayed(snn)))
     (image,) = snn.inputs
     want = [*snn.outputs, *(name for name in snn.ops(Neuron) if name in engine.layers)]
+    own = Program(snn, schedule, want=want)
+    relayed = Program(_relayed(own.graph), schedule, want=want, given=[_relay(name) for name in engine.layers])
     alone, together = _Comparison(snn, schedule), _Comparison(snn, schedule)
     answers: list[tuple[_Answer, _Answer, _Answer]] = []
-    for seed, chunk in enumerate(rechunk(batches, chunk_size(snn, schedule))):
-        answer, spikes = engine.answer(chunk, Generator().manual_seed(seed))
-        images = {image: channels_last(chunk).unsqueeze(0)}
+    for seed, feeds in enumerate(rechunk((Feeds({image: batch}) for batch in batches), own.chunk)):
+        answer, spikes = engine.answer(feeds[image].contiguous(), Generator().manual_seed(seed))
+        relays = {_relay(name): train for name, train in spikes.items()}
         found = []
-        for graph, feeds, comparison in (
-            (relayed, {**images, **{_relay(name): train for name, train in spikes.items()}}, alone),
-            (fast, images, together),
-        ):
+        for program, given, comparison in ((relayed, relays, alone), (own, {}, together)):
             generator = Generator().manual_seed(seed)
             observe = functools.partial(comparison.see, spikes)
-            signals = run(graph, feeds, want, schedule, observe=observe, generator=generator)
+            signals = program(feeds, given=given, observe=observe, generator=generator)
             found.append(_Answer.of([signals[name][0] for name in snn.outputs]))
         answers.append((_Answer.of(answer), found[0], found[1]))
     there, read, here = (_Answer.joined(parts) for parts in zip(*answers, strict=True))

@@ -17,9 +17,10 @@ from torch.export import Dim, ExportedProgram
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
+from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
-from snnc.run import run
+from snnc.run import Program
 from snnc.run.steps import start, step
 from snnc.schedule import Schedule
 
@@ -122,10 +123,11 @@ class _Network(nn.Module):
         return bound
 
     def _stepped(self, graph: Graph, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        state = start(graph, images)
+        feeds = Feeds(dict.fromkeys(graph.inputs, images))
+        state = start(graph, feeds)
         steps = []
         for _ in range(self._schedule.total):
-            state, signals = step(graph, self._schedule, state, images)
+            state, signals = step(graph, self._schedule, state, feeds)
             steps.append(signals)
         counting = steps[self._schedule.rehearsal :]
         totals = (torch.stack([found[name] for found in counting]).sum(0) for name in graph.outputs)
@@ -135,8 +137,7 @@ class _Network(nn.Module):
     def _gathered(self, graph: Graph, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         (image,) = graph.inputs
         spikes: dict[str, Tensor] = {}
-        feeds = {image: images.unsqueeze(0)}
-        found = run(graph, feeds, graph.outputs, self._schedule, observe=spikes.__setitem__)
+        found = Program(graph, self._schedule)(Feeds({image: images}), observe=spikes.__setitem__)
         return tuple(found[name][0] for name in graph.outputs), spikes
 
 

@@ -10,11 +10,11 @@ from torch import Generator, Tensor
 
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
+from snnc.feeds import Feeds, rechunk
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
 from snnc.neurons.two_phase_probabilistic import draws
-from snnc.run import chunk_size, run
-from snnc.run.simulation import rechunk
+from snnc.run import Program
 
 FORMAT_VERSION = 1
 
@@ -53,15 +53,15 @@ def conformance_vectors(
         keep(f"spikes.{name}", neurons[name].fired(response, schedule).to(torch.int32))
 
     (image,) = snn.inputs
-    for images in rechunk(batches, chunk_size(snn, schedule)):
-        keep("input", images)
-        feeds = {image: images.unsqueeze(0)}
-        found = run(snn, feeds, snn.outputs, schedule, step_by_step=True, observe=observe, generator=generator)
+    program = Program(snn, schedule, trains=True)
+    for feeds in rechunk((Feeds({image: batch}) for batch in batches), program.chunk):
+        keep("input", feeds[image].contiguous())
+        found = program(feeds, observe=observe, generator=generator)
         for name in snn.outputs:
             keep(f"output.{name}", mean_signal(found[name], schedule)[0])
         for name, neuron in neurons.items():
             if neuron.random:
-                numbers = draws((len(images), *snn.shapes[name]), schedule.timesteps, same)
+                numbers = draws((feeds.samples, *snn.shapes[name]), schedule.timesteps, same)
                 keep(f"draws.{name}", torch.stack([*numbers]))
     # Images are the first axis of what has no steps, and the second of what has.
     stepped = ("spikes.", "draws.")

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.thresholds import quantized, releveled
-from snnc.run import chunk_size, run
-from snnc.run.simulation import channels_last, rechunk
+from snnc.run import Program
 
 Thresholds = Mapping[str, Tensor]
 
@@ -68,18 +68,21 @@ class BalanceThresholds(Pass):
         layers = {name: _Layer(graph, name, self.per) for name in graph.ops(ClippedRelu)}
         if not layers:
             return graph
-        fast, size = graph.map_tensors(channels_last), chunk_size(graph)
+        program = Program(graph)
+        fast, size = program.graph, program.chunk
+        (image,) = graph.inputs
         samples = Thinned(calibration.samples, self.images)
         done, total = 0, self.rounds * len(samples)
         thresholds: Thresholds = {}
         for _ in range(self.rounds):
-            for batch in rechunk(samples.batches(), self.batch_size):
-                chunks = torch.split(batch, size)
+            fed = (Feeds({image: batch}) for batch in samples.batches())
+            for batch in rechunk(fed, self.batch_size):
+                chunks = [*batch.split(size)]
                 if not thresholds:
                     thresholds = {name: values.mean for name, values in _observed(fast, layers, {}, chunks).items()}
                 seen = _observed(fast, layers, thresholds, chunks)
                 thresholds = {name: self._raised(old, seen[name]) for name, old in thresholds.items()}
-                done += len(batch)
+                done += batch.samples
                 calibration.progress(done, total)
         return graph.with_ops({n: quantized(graph, n, threshold, timesteps) for n, threshold in thresholds.items()})
 
@@ -137,15 +140,14 @@ class _Layer:
 
 
 def _observed(
-    graph: Graph, layers: Mapping[str, _Layer], thresholds: Thresholds, chunks: Iterable[Tensor]
+    graph: Graph, layers: Mapping[str, _Layer], thresholds: Thresholds, chunks: Iterable[Feeds]
 ) -> dict[str, _Seen]:
     """Return what lies above the thresholds, of a batch on its way through activations clipped at them."""
     clipped = graph.with_ops({name: layer.clipped(thresholds.get(name)) for name, layer in layers.items()})
     found = {name: _Seen(layer.groups) for name, layer in layers.items()}
-    (image,) = graph.inputs
-    want = dict.fromkeys(layer.before for layer in layers.values())
+    program = Program(clipped, want=[layer.before for layer in layers.values()])
     for chunk in chunks:
-        values = run(clipped, {image: channels_last(chunk).unsqueeze(0)}, want)
+        values = program(chunk)
         for name, layer in layers.items():
             found[name].add(layer.grouped(values[layer.before][0]), thresholds.get(name))
     return found

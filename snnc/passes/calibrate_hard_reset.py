@@ -19,12 +19,12 @@ from torch import Tensor
 
 from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
 from snnc.errors import PreconditionError
+from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.ops import Activation, ClippedRelu, QuantizedRelu
 from snnc.passes.base import Pass, check_stage, passes
-from snnc.run import chunk_size, run
-from snnc.run.simulation import channels_last, rechunk
+from snnc.run import Program
 from snnc.schedule import Schedule
 
 # Shares of the threshold that was there: six an octave, from a quarter to twice as much.
@@ -53,7 +53,7 @@ class CalibrateHardReset(Pass):
         layers = list(graph.ops(IntegrateAndFireToZero))
         if calibration.samples is None or not layers:
             return graph
-        trained = calibration.reference.map_tensors(channels_last)
+        trained = calibration.reference
         for name in layers:
             node = trained.nodes.get(name)
             if node is None or not isinstance(node.op, Activation) or trained.shapes[name] != graph.shapes[name]:
@@ -61,7 +61,9 @@ class CalibrateHardReset(Pass):
                 place = graph.nodes[name].source or name
                 raise PreconditionError("the trained network has no such activation", place=place, hint=hint)
         samples = Thinned(calibration.samples, self.images)
-        chunks = list(rechunk(samples.batches(), chunk_size(graph, calibration.schedule)))
+        (image,) = graph.inputs
+        fed = (Feeds({image: batch}) for batch in samples.batches())
+        chunks = list(rechunk(fed, Program(graph, calibration.schedule).chunk))
         for done, name in enumerate(layers):
             calibration.progress(done, len(layers))
             graph = graph.with_ops({name: _calibrated(graph, trained, name, chunks, calibration.schedule)})
@@ -70,19 +72,18 @@ class CalibrateHardReset(Pass):
 
 @torch.no_grad()
 def _calibrated(
-    graph: Graph, trained: Graph, name: str, chunks: Iterable[Tensor], schedule: Schedule
+    graph: Graph, trained: Graph, name: str, chunks: Iterable[Feeds], schedule: Schedule
 ) -> IntegrateAndFireToZero:
     neuron = graph.ops(IntegrateAndFireToZero)[name]
     shape, axis = graph.shapes[name], channel_axis(graph, name)
-    (image,), (current,) = graph.inputs, graph.nodes[name].inputs
-    fast = graph.map_tensors(channels_last)
+    (current,) = graph.nodes[name].inputs
+    spiking, goals = Program(graph, schedule, want=[current], trains=True), Program(trained, want=[name])
     channels = shape[axis - 1] if axis else 1
     # For every share, as sums: E[a·n/T] and E[(n/T)²].
     cross, square = (torch.zeros(len(_SHARES), channels, dtype=torch.float64) for _ in range(2))
-    for chunk in chunks:
-        feeds = {image: channels_last(chunk).unsqueeze(0)}
-        train = run(fast, feeds, [current], schedule, step_by_step=True)[current]
-        goal = _by_channel(run(trained, feeds, [name])[name][0], axis)
+    for feeds in chunks:
+        train = spiking(feeds)[current]
+        goal = _by_channel(goals(feeds)[name][0], axis)
         for index, share in enumerate(_SHARES.tolist()):
             tried = replace(neuron, threshold=share * neuron.threshold)
             response = tried.respond(train, schedule)[schedule.rehearsal :].sum(0) / schedule.timesteps

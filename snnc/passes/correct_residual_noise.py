@@ -21,13 +21,14 @@ from torch import Tensor
 
 from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
 from snnc.calibration.spool import Spool
+from snnc.feeds import Feeds, laid_out, rechunk
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
 from snnc.ops import Add, Affine, ClippedRelu, Conv, Linear, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, check_form, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
-from snnc.run.simulation import channels_last, chunk_size, rechunk
+from snnc.run import Program
 
 # Positions of one layer's output, over all samples, that the least squares look at.
 _POSITIONS = 1 << 18
@@ -65,10 +66,11 @@ class CorrectResidualNoise(Pass):
         with temporary_folder() as folder:
             samples = Thinned(calibration.samples, self.images)
             walk = _Walk(calibration.reference, graph, Spool(folder), self, len(samples))
-            size = chunk_size(graph)
+            size = Program(graph).chunk
             for node in graph.nodes.values():
                 if isinstance(node.op, Input):
-                    walk.enter(node.name, map(channels_last, rechunk(samples.batches(), size)))
+                    batches = rechunk((Feeds({node.name: batch}) for batch in samples.batches()), size)
+                    walk.enter(node.name, (feeds[node.name] for feeds in batches))
                 else:
                     walk.visit(node)
             return walk.corrected()
@@ -125,7 +127,7 @@ class _Walk:
         return self._spool.read(kept)
 
     def _apply(self, op: Op, node: Node, *, reference: bool = False) -> Iterator[Tensor]:
-        fast = op.map_tensors(channels_last)
+        fast = op.map_tensors(laid_out)
         for inputs in zip(*(self._read(value, reference=reference) for value in node.inputs), strict=True):
             yield fast(*inputs)
 

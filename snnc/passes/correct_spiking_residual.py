@@ -23,14 +23,14 @@ from torch import Generator, Tensor
 
 from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
 from snnc.errors import PreconditionError
+from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Activation, Affine, ClippedRelu, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
-from snnc.run import chunk_size, run
-from snnc.run.simulation import channels_last, rechunk
+from snnc.run import Program
 from snnc.schedule import Schedule
 
 
@@ -70,21 +70,24 @@ class CorrectSpikingResidual(Pass):
         schedule = calibration.schedule
         graph = self._prepared(graph, schedule.timesteps)
         layers = [_Layer(graph, name, schedule.timesteps, self) for name in graph.ops(Neuron)]
-        trained, spiking = (network.map_tensors(channels_last) for network in (calibration.reference, graph))
-        samples, size = Thinned(calibration.samples, self.images), chunk_size(graph, schedule)
+        program = Program(graph, schedule)
+        trained, spiking, size = Program(calibration.reference).graph, program.graph, program.chunk
+        samples = Thinned(calibration.samples, self.images)
+        (image,) = graph.inputs
         # The trained network stays as it is: its means of every batch are kept from the first round on.
         goals: list[dict[str, _Means]] = []
         done, total = 0, self.rounds * len(samples)
         for _ in range(self.rounds):
-            for index, batch in enumerate(rechunk(samples.batches(), self.batch_size)):
-                chunks = torch.split(batch, size)
+            fed = (Feeds({image: batch}) for batch in samples.batches())
+            for index, batch in enumerate(rechunk(fed, self.batch_size)):
+                chunks = [*batch.split(size)]
                 if index == len(goals):
                     goals.append(_trained_means(trained, layers, chunks))
                 reached = _spiking_means(_changed(spiking, layers), layers, chunks, schedule)
                 rate = self.rate * (1 - done / total)
                 for layer in layers:
                     layer.correct(goals[index][layer.name], reached[layer.name], rate)
-                done += len(batch)
+                done += batch.samples
                 calibration.progress(done, total)
         return _changed(graph, layers)
 
@@ -202,12 +205,12 @@ def _changed(graph: Graph, layers: Iterable[_Layer]) -> Graph:
     return graph.with_ops({name: op for layer in layers for name, op in layer.ops(graph)})
 
 
-def _trained_means(trained: Graph, layers: Iterable[_Layer], chunks: Iterable[Tensor]) -> dict[str, _Means]:
+def _trained_means(trained: Graph, layers: Iterable[_Layer], chunks: Iterable[Feeds]) -> dict[str, _Means]:
     inputs = {layer.name: trained.nodes[layer.name].inputs[0] for layer in layers}
     sums = {layer.name: _Sums(layer) for layer in layers}
-    (image,) = trained.inputs
-    for chunk in chunks:
-        values = run(trained, {image: channels_last(chunk).unsqueeze(0)}, {*inputs, *inputs.values()})
+    program = Program(trained, want=[*inputs, *inputs.values()])
+    for feeds in chunks:
+        values = program(feeds)
         for name, total in sums.items():
             total.add("current", values[inputs[name]])
             total.add("output", values[name])
@@ -215,7 +218,7 @@ def _trained_means(trained: Graph, layers: Iterable[_Layer], chunks: Iterable[Te
 
 
 def _spiking_means(
-    spiking: Graph, layers: Iterable[_Layer], chunks: Iterable[Tensor], schedule: Schedule
+    spiking: Graph, layers: Iterable[_Layer], chunks: Iterable[Feeds], schedule: Schedule
 ) -> dict[str, _Means]:
     inputs = {layer.name: layer.current for layer in layers}
     sums = {layer.name: _Sums(layer) for layer in layers}
@@ -225,12 +228,11 @@ def _spiking_means(
         if name in stepwise:
             sums[name].add("steps", response[schedule.rehearsal : schedule.lit])
 
-    (image,) = spiking.inputs
-    for index, chunk in enumerate(chunks):
-        feeds = {image: channels_last(chunk).unsqueeze(0)}
+    program = Program(spiking, schedule, want=[*inputs, *inputs.values()])
+    for index, feeds in enumerate(chunks):
         # What is random comes out differently for every chunk of a batch, and alike in every batch and round.
         draws = Generator().manual_seed(index)
-        values = run(spiking, feeds, {*inputs, *inputs.values()}, schedule, observe=observe, generator=draws)
+        values = program(feeds, observe=observe, generator=draws)
         for name, total in sums.items():
             total.add("current", values[inputs[name]])
             total.add("output", values[name])

@@ -14,13 +14,13 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.calibration import Calibration
+from snnc.feeds import Feeds
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.ops import Affine, ClippedRelu, Conv, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, check_stage, passes
-from snnc.run import run
-from snnc.run.simulation import channels_last, rechunk
+from snnc.run import Program
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import minimize, relative_distance, shuffled
@@ -67,7 +67,7 @@ class Distill(Pass):
         if calibration.samples is None or not graph.ops((QuantizedRelu, Neuron)):
             return graph
         with temporary_folder() as folder:
-            images = Store(folder / "images", rechunk(calibration.samples.batches(), self.batch_size))
+            images = Store(folder / "images", calibration.samples.batches())
             return self._trained(graph, calibration, images)
 
     def _trained(self, graph: Graph, calibration: Calibration, images: Store) -> Graph:
@@ -119,15 +119,16 @@ class _Comparison:
     """How far a network in training is from the trained one."""
 
     def __init__(self, reference: Graph, graph: Graph, *, features: bool) -> None:
-        self._reference = reference.map_tensors(channels_last)
         (self._image,) = graph.inputs
         self._outputs = graph.outputs
         crossings = [unit.activation for unit in units(graph) if features]
         self._features = [name for name in crossings if name is not None and name in reference.nodes]
+        self._outputs_alone = Program(reference, want=self._outputs)
+        self._everything = Program(self._outputs_alone.graph, want=[*self._features, *self._outputs])
 
     def __call__(self, network: TrainableNetwork, images: Tensor) -> Tensor:
         """Return the relative squared distance of the outputs plus the mean of those of the features."""
-        wanted, reached = self._both(network, images, [*self._features, *self._outputs])
+        wanted, reached = self._both(network, images, self._everything)
         outputs = [relative_distance(reached[name], wanted[name]) for name in self._outputs]
         loss = torch.stack(outputs).mean()
         if self._features:
@@ -141,15 +142,14 @@ class _Comparison:
         """Return the relative squared distance of the outputs on some images, as they are."""
         distance = norm = 0.0
         for chosen in torch.split(indices, batch):
-            wanted, reached = self._both(network, images[chosen], self._outputs)
+            wanted, reached = self._both(network, images[chosen], self._outputs_alone)
             for name in self._outputs:
                 distance += float((reached[name] - wanted[name]).double().square().sum())
                 norm += float(wanted[name].double().square().sum())
         return distance / norm if norm else distance
 
     def _both(
-        self, network: TrainableNetwork, images: Tensor, names: list[str] | tuple[str, ...]
+        self, network: TrainableNetwork, images: Tensor, trained: Program
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        feed = channels_last(images)
-        wanted = run(self._reference, {self._image: feed.unsqueeze(0)}, names)
-        return {name: signal[0] for name, signal in wanted.items()}, network({self._image: feed}, names)
+        feeds = Feeds({self._image: images})
+        return {name: signal[0] for name, signal in trained(feeds).items()}, network(feeds, trained.want)

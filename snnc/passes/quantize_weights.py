@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.feeds import Feeds
 from snnc.integers import (
     MAXIMUM_BITS,
     Membrane,
@@ -36,7 +37,7 @@ from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import shifted
-from snnc.run import stream
+from snnc.run import Program
 
 # Shares of the largest weight that are tried as the largest one that is kept.
 _SHARES = torch.linspace(1, 0.4, 25, dtype=torch.float64)
@@ -95,7 +96,9 @@ class QuantizeWeights(Pass):
         samples = Thinned(calibration.samples, self.images)
         totals: dict[str, Tensor] = {}
         done = 0
-        for signals in stream(graph, samples.batches(), taken, calibration.schedule):
+        (image,) = graph.inputs
+        fed = (Feeds({image: batch}) for batch in samples.batches())
+        for signals in Program(graph, calibration.schedule, want=taken).stream(fed):
             for name in taken:
                 seen = signals[name][0]
                 totals[name] = totals.get(name, 0) + seen.sum(0, dtype=torch.float64)

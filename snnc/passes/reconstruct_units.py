@@ -16,13 +16,13 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.calibration import Calibration
+from snnc.feeds import Feeds, laid_out, rechunk
 from snnc.files import temporary_folder
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, check_form, check_stage, passes
-from snnc.run import chunk_size, run
-from snnc.run.simulation import channels_last, rechunk
+from snnc.run import Program
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import minimize, relative_distance, shuffled
 from snnc.training.store import Store
@@ -67,17 +67,18 @@ class _Walk:
 
     def __init__(self, calibration: Calibration, graph: Graph, options: ReconstructUnits, folder: Path) -> None:
         assert calibration.samples is not None
-        self._reference = calibration.reference.map_tensors(channels_last)
+        self._reference = Program(calibration.reference).graph
         self._graph = graph
         self._schedule = calibration.schedule
         self._progress = calibration.progress
         self._options = options
         self._folder = folder
         self._stores = 0
-        self._chunk = chunk_size(graph)
+        self._chunk = Program(graph).chunk
         self._generator = Generator().manual_seed(options.seed)
         (self._image,) = graph.inputs
-        self._images = self._store(rechunk(calibration.samples.batches(), self._chunk))
+        batches = (Feeds({self._image: batch}) for batch in calibration.samples.batches())
+        self._images = self._store(feeds[self._image] for feeds in rechunk(batches, self._chunk))
 
     def reconstructed(self) -> Graph:
         found = units(self._graph)
@@ -104,8 +105,8 @@ class _Walk:
         activation = self._reference.op(unit.exit) if unit.activation else None
 
         def loss(chosen: Tensor) -> Tensor:
-            goal = channels_last(target[chosen])
-            values = network({unit.entry: channels_last(reached[chosen])}, [before, unit.exit])
+            goal = laid_out(target[chosen])
+            values = network({unit.entry: laid_out(reached[chosen])}, [before, unit.exit])
             distance = relative_distance(values[before], goal)
             return distance + relative_distance(values[unit.exit], activation(goal)) if activation else distance
 
@@ -123,8 +124,9 @@ class _Walk:
 
     def _advanced(self, graph: Graph, entry: str, values: Store, end: str) -> Store:
         """Return the values of ``end`` for those of ``entry``."""
+        program = Program(graph, want=[end], given=[entry])
         return self._store(
-            run(graph, {entry: channels_last(chunk).unsqueeze(0)}, [end])[end][0]
+            program(Feeds({}), given={entry: laid_out(chunk).unsqueeze(0)})[end][0]
             for chunk in values.chunks(self._chunk)
         )
 

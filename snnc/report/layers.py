@@ -24,12 +24,12 @@ from torch import Generator, Tensor
 
 from snnc.calibration import channel_axis
 from snnc.errors import PreconditionError
+from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.ops import Activation, ClippedRelu
-from snnc.run import chunk_size, predicted, run
+from snnc.run import Program, predicted
 from snnc.run.cost import Synapses, active_steps, driven_by
-from snnc.run.simulation import channels_last, rechunk
 from snnc.schedule import Schedule
 
 # A channel is saturated when this share of its input currents is at the threshold or above, and clips from this one on.
@@ -141,33 +141,33 @@ def measure(
 
     ``canonical`` is the trained network in the form the spiking one was made from: equal names, equal values.
     """
-    fast, trained = (graph.map_tensors(channels_last) for graph in (snn, canonical))
-    neurons = fast.ops(Neuron)
-    check_comparable(trained, snn)
-    sums = {name: _Sums(fast, name, neuron, schedule) for name, neuron in neurons.items()}
-    (image,), first = fast.inputs, fast.outputs[0]
-    inputs = {name: fast.nodes[name].inputs[0] for name in neurons}
+    check_comparable(canonical, snn)
+    neurons = snn.ops(Neuron)
+    inputs = {name: snn.nodes[name].inputs[0] for name in neurons}
+    trained = Program(canonical, want=[*neurons, *snn.outputs])
+    spiking = Program(snn, schedule, want=[*neurons, *inputs.values(), *snn.outputs])
+    alone = {name: Program(spiking.graph, schedule, want=[name], given=set(neurons) - {name}) for name in neurons}
+    sums = {name: _Sums(snn, name, neuron, schedule) for name, neuron in neurons.items()}
+    (image,), first = snn.inputs, snn.outputs[0]
     agreed = images = 0
     difference = norm = 0.0
     pairs: list[Tensor] = []
-    for chunk in rechunk(batches, chunk_size(fast, schedule)):
-        feeds = {image: channels_last(chunk).unsqueeze(0)}
-        wanted = run(trained, feeds, [*neurons, *fast.outputs])
+    for feeds in rechunk((Feeds({image: batch}) for batch in batches), spiking.chunk):
+        wanted = trained(feeds)
         responses: dict[str, Tensor] = {}
-        want = [*neurons, *inputs.values(), *fast.outputs]
         # What is random comes out differently for every chunk, and alike where the same chunk is run again.
         draws = Generator().manual_seed(images)
-        reached = run(fast, feeds, want, schedule, observe=responses.__setitem__, generator=draws)
+        reached = spiking(feeds, observe=responses.__setitem__, generator=draws)
         for name, total in sums.items():
             others = {other: wanted[other] for other in neurons if other != name}
-            alone = run(fast, {**feeds, **others}, [name], schedule, generator=draws.manual_seed(images))[name][0]
-            activation = trained.op(name)
-            total.add(wanted[name][0], reached[name][0], reached[inputs[name]][0], responses[name], alone, activation)
+            apart = alone[name](feeds, given=others, generator=draws.manual_seed(images))[name][0]
+            activation = canonical.op(name)
+            total.add(wanted[name][0], reached[name][0], reached[inputs[name]][0], responses[name], apart, activation)
         agreed += int((predicted(wanted[first][0]) == predicted(reached[first][0])).sum())
-        goal, result = (torch.cat([o[name][0].flatten(1) for name in fast.outputs], 1) for o in (wanted, reached))
+        goal, result = (torch.cat([o[name][0].flatten(1) for name in snn.outputs], 1) for o in (wanted, reached))
         difference += float((goal - result).double().square().sum())
         norm += float(goal.double().square().sum())
-        images += len(chunk)
+        images += feeds.samples
         if sum(map(len, pairs)) < _PAIRS:
             pairs.append(torch.stack([goal.flatten(), result.flatten()], 1)[:_PAIRS])
     layers = tuple(total.layer(images, connections) for total in sums.values())
@@ -183,18 +183,15 @@ class LayerErrors:
     def __init__(self, canonical: Graph, snn: Graph, schedule: Schedule, seed: int) -> None:
         check_comparable(canonical, snn)
         self._generator = Generator().manual_seed(seed)
-        self._graphs = canonical.map_tensors(channels_last), snn.map_tensors(channels_last)
-        self._schedule = schedule
-        self._chunk = chunk_size(snn, schedule)
-        self.squares: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in snn.ops(Neuron)}
+        neurons = snn.ops(Neuron)
+        self._trained = Program(canonical, want=neurons)
+        self._spiking = Program(snn, schedule, want=neurons)
+        self.squares: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in neurons}
 
-    def see(self, images: Tensor) -> None:
-        """Run both networks on images ``[N, ...]``."""
-        trained, snn = self._graphs
-        for chunk in rechunk([images], self._chunk):
-            feeds = {snn.inputs[0]: channels_last(chunk).unsqueeze(0)}
-            wanted = run(trained, feeds, self.squares)
-            reached = run(snn, feeds, self.squares, self._schedule, generator=self._generator)
+    def see(self, images: Feeds) -> None:
+        """Run both networks on some samples."""
+        for feeds in images.split(self._spiking.chunk):
+            wanted, reached = self._trained(feeds), self._spiking(feeds, generator=self._generator)
             for name, (errors, norms) in self.squares.items():
                 pair = wanted[name][0].double().flatten(1), reached[name][0].double().flatten(1)
                 errors += (pair[1] - pair[0]).square().sum(1).tolist()

@@ -1,5 +1,5 @@
 """Execution of graphs, trained and spiking alike."""
 
-from snnc.run.simulation import Signals, chunk_size, predicted, run, stream
+from snnc.run.program import ONCE, Observer, Program, predicted
 
-__all__ = ["Signals", "chunk_size", "predicted", "run", "stream"]
+__all__ = ["ONCE", "Observer", "Program", "predicted"]

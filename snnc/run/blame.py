@@ -18,11 +18,12 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.errors import PreconditionError
+from snnc.feeds import Feeds, Signals, rechunk
 from snnc.intervals import NORMAL_95, Interval
 from snnc.ir import Graph
 from snnc.neurons import Neuron, OrderFreeNeuron
 from snnc.neurons.base import Timed
-from snnc.run.simulation import Signals, channels_last, chunk_size, predicted, rechunk, run
+from snnc.run.program import Program, predicted, with_layout
 from snnc.schedule import Schedule
 
 # Small groups see many orders; larger ones would run faster.
@@ -61,29 +62,29 @@ def layers_of(snn: Graph) -> dict[str, tuple[str, ...]]:
 def blame(
     canonical: Graph,
     snn: Graph,
-    batches: Iterable[Tensor],
+    batches: Iterable[Feeds],
     labels: Tensor | None,
     images: int,
     schedule: Schedule,
     *,
     seed: int = 0,
 ) -> tuple[Charged, ...]:
-    """Charge every layer with its part of the loss on ``images`` images ``[N, ...]`` and their ``labels`` ``[N]``.
+    """Charge every layer with its part of the loss on ``images`` samples and their ``labels`` ``[N]``.
 
     Without labels the loss is the share of predictions that are not the trained network's. ``canonical`` is the
     trained network in the form that the spiking one was made from: equal names, equal values.
     """
     layers = layers_of(snn)
-    trained, spiking = canonical.map_tensors(channels_last), snn.map_tensors(channels_last)
+    trained, spiking = with_layout(canonical), with_layout(snn)
     generator = Generator().manual_seed(seed)
     charges: dict[str, list[int]] = {name: [] for name in layers}
-    seen, chunk, keep = 0, chunk_size(snn, schedule), _can_be_kept(snn)
+    seen, chunk, keep = 0, Program(snn, schedule).chunk, _can_be_kept(snn)
     for group in rechunk(batches, max(1, min(_GROUP, images // _LEAST_GROUPS))):
         # What is random is drawn alike for all networks on a group, and otherwise for the next one.
         draws = int(torch.randint(2**62, (1,), generator=generator))
-        known: list[Signals] = [{snn.inputs[0]: channels_last(part).unsqueeze(0)} for part in rechunk([group], chunk)]
+        known = [part.signals(schedule) for part in group.split(chunk)]
         before, known = _predictions(hybrid(trained, spiking, layers, ()), known, schedule, draws, keep=keep)
-        truth = before if labels is None else labels[seen : seen + len(group)]
+        truth = before if labels is None else labels[seen : seen + group.samples]
         right = int((before == truth).sum())
         order = [list(layers)[place] for place in torch.randperm(len(layers), generator=generator).tolist()]
         for done, name in enumerate(order, 1):
@@ -94,7 +95,7 @@ def blame(
             now = int((found == truth).sum())
             charges[name].append(right - now)
             right = now
-        seen += len(group)
+        seen += group.samples
     return tuple(_charged(name, values, images) for name, values in charges.items())
 
 
@@ -139,7 +140,7 @@ def _can_be_kept(snn: Graph) -> bool:
 
 
 def _behind(graph: Graph, members: Iterable[str]) -> set[str]:
-    """Return some nodes and all that are computed from them, but not the image."""
+    """Return the members that are no inputs, and all nodes that are computed from them."""
     found = set(members) - set(graph.inputs)
     for name, node in graph.nodes.items():
         if not found.isdisjoint(node.inputs):
@@ -152,11 +153,14 @@ def _predictions(
 ) -> tuple[Tensor, list[Signals]]:
     """Return the predictions from signals that are known, chunk by chunk, and what is known then.
 
-    That is the image and, where signals are kept, all that the prediction was computed from.
+    Those are the inputs and, where signals are kept, all that the prediction was computed from.
     """
-    (image,), output = graph.inputs, graph.outputs[0]
-    want = graph.ancestors([output]) if keep else {image, output}
-    reached = [run(graph, part, want, schedule, generator=Generator().manual_seed(seed)) for part in known]
+    output = graph.outputs[0]
+    want = graph.ancestors([output]) if keep else {*graph.inputs, output}
+    reached = []
+    for part in known:
+        program = Program(graph, schedule, want=want, given=part)
+        reached.append(program(Feeds({}), given=part, generator=Generator().manual_seed(seed)))
     return torch.cat([predicted(part[output][0]) for part in reached]), reached
 
 

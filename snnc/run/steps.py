@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from snnc.errors import ModelError
+from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import Timed
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.run.simulation import Signals, channels_last
 from snnc.schedule import Schedule
 
 # What one node remembers: tensors, and counts of steps.
@@ -41,15 +41,16 @@ class _Difference(NamedTuple):
     answered: Tensor
 
 
-def start(graph: Graph, images: Tensor) -> State:
-    """Return the state before the first step, for as many images, of that precision and on that device.
+def start(graph: Graph, feeds: Feeds) -> State:
+    """Return the state before the first step, for as many samples, of that precision and on that device.
 
     Raises ModelError that names the node of a neuron that gathers its whole input before it fires.
     """
 
+    like = next(iter(feeds.values()))
+
     def blank(name: str) -> Tensor:
-        # len() would fix the number of images where this is traced.
-        return channels_last(images.new_zeros(images.shape[0], *graph.shapes[name]))
+        return laid_out(like.new_zeros(feeds.samples, *graph.shapes[name]))
 
     memories: dict[str, Memory] = {}
     for name, node in graph.nodes.items():
@@ -64,10 +65,10 @@ def start(graph: Graph, images: Tensor) -> State:
     return State(0, memories)
 
 
-def step(graph: Graph, schedule: Schedule, state: State, images: Tensor) -> tuple[State, Signals]:
-    """Take one time step: (state, images ``[N, ...]``) to (next state, what every node puts out at this step).
+def step(graph: Graph, schedule: Schedule, state: State, feeds: Feeds) -> tuple[State, Signals]:
+    """Take one time step: (state, samples ``[N, ...]``) to (next state, what every node puts out at this step).
 
-    Images are off in sleep, whatever is given. All steps from the end of the rehearsal on count: the sum of an output
+    Inputs are off in sleep, whatever is given. All steps from the end of the rehearsal on count: the sum of an output
     over them, divided by ``schedule.timesteps``, is what the network answers.
     """
     rehearsing, lit = state.taken < schedule.rehearsal, state.taken < schedule.lit
@@ -79,7 +80,7 @@ def step(graph: Graph, schedule: Schedule, state: State, images: Tensor) -> tupl
     for name, node in graph.nodes.items():
         op, inputs, memory = node.op, [signals[value] for value in node.inputs], state.memories.get(name, ())
         if isinstance(op, Input):
-            signals[name] = images if lit else torch.zeros_like(images)
+            signals[name] = feeds[name] if lit else torch.zeros_like(feeds[name])
         elif isinstance(op, CausalNeuron):
             before = op.rehearsed(memory, inputs[0]) if again else memory
             memories[name], signals[name] = op.step(before, inputs[0], lit)

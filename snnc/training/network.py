@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
@@ -34,8 +35,7 @@ from snnc.ops import (
     Weighted,
 )
 from snnc.rules import Rules
-from snnc.run import chunk_size, run
-from snnc.run.simulation import channels_last
+from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.training.activations import clipped, quantized
 from snnc.training.processes import ALONE, Processes
@@ -86,16 +86,17 @@ class TrainableNetwork(nn.Module):
         processes: Processes = ALONE,
     ) -> None:
         super().__init__()
-        fast = graph.map_tensors(channels_last)
+        program = Program(graph, schedule)
+        fast = program.graph
         self._given = graph
         self._graph = fast
         self._schedule = schedule
         self._stand_in = stand_in
         self._disturbed = disturbed
         self._processes = processes
-        self._chunk = chunk_size(graph, schedule)
         # Which field of its operation a threshold is.
         self._fields: dict[str, str] = {}
+        self._chunk = program.chunk
         self.thresholds: dict[str, Tensor] = {}
         self.layers: dict[str, Weighted] = {}
         self.norms: dict[str, BatchNorm] = {}
@@ -162,11 +163,8 @@ class TrainableNetwork(nn.Module):
         if not neurons:
             return {}
         now = self._graph.with_ops(self._ops())
-        samples = len(next(iter(feeds.values())))
-        chunks = [
-            run(now, {n: feed[i : i + self._chunk].unsqueeze(0) for n, feed in feeds.items()}, neurons, self._schedule)
-            for i in range(0, samples, self._chunk)
-        ]
+        program = Program(now, self._schedule, want=neurons, given=feeds)
+        chunks = [program(Feeds({}), given=part.signals(self._schedule)) for part in Feeds(feeds).split(self._chunk)]
         return {name: torch.cat([chunk[name][0] for chunk in chunks]) for name in neurons}
 
     def _parameter(self, name: str, field: str, tensor: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, UsageError
+from snnc.feeds import Feeds
 from snnc.ir import Graph
-from snnc.run import run
-from snnc.run.simulation import channels_last
+from snnc.run import Program
 from snnc.training.checkpoint import Checkpoint, save
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import rising_cosine
@@ -103,7 +103,6 @@ class Trainer:
         after_epoch: Callable[[Sequence[Mapping[str, float]]], None],
     ) -> None:
         self._network = network
-        self._reference = reference.map_tensors(channels_last)
         self._data = data
         self._settings = settings
         self._variation = variation
@@ -133,6 +132,7 @@ class Trainer:
         ends = [unit.activation for unit in units(reference) if settings.features]
         known = network.graph().nodes
         self._features = [name for name in ends if name is not None and name in known and name != self._output]
+        self._goals = Program(reference, want=[self._output, *self._features])
         self._losses = 0.0
         self._best: dict[str, Tensor] | None = None
         self._score = (-math.inf, -math.inf)
@@ -192,7 +192,7 @@ class Trainer:
         images = self._processes.share(self._variation(self._data.images[chosen].to(self._device), seed))
         labels = self._processes.share(self._data.labels[chosen]).to(self._device)
         self._network.train()
-        loss = self._loss(channels_last(images), labels)
+        loss = self._loss(Feeds({self._image: images}), labels)
         # All processes have to agree on what comes next.
         told = self._processes.mean(torch.stack([loss.detach(), loss.new_tensor(float(stopping))]))
         value, asked = float(told[0]), bool(told[1] > 0)
@@ -209,16 +209,16 @@ class Trainer:
         self._progress(f"{epoch}, loss {self._losses / done:.3f}, held out {shown}", step + 1, self._steps)
         return asked
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, feeds: Feeds, labels: Tensor) -> Tensor:
         share, temperature = self._settings.distillation, self._settings.temperature
         names = (self._output, *self._features)
         with self._autocast():
-            reached = self._module({self._image: images}, names)
+            reached = self._module(dict(feeds), names)
         outputs = _scores(reached[self._output])
         loss = F.cross_entropy(outputs, labels) * (1 - share)
         if not share and not self._features:
             return loss
-        wanted = run(self._reference, {self._image: images.unsqueeze(0)}, names)
+        wanted = self._goals(feeds)
         if share:
             goal = _scores(wanted[self._output][0])
             found, goal = (F.log_softmax(t / temperature, 1) for t in (outputs, goal))
@@ -238,9 +238,9 @@ class Trainer:
         self._network.eval()
         found = torch.zeros(2, device=self._device, dtype=torch.float64)
         for part in torch.split(self._data.held_out, _IMAGES):
-            images = channels_last(self._data.images[part].to(self._device))
+            images = self._data.images[part].to(self._device)
             labels = self._data.labels[part].to(self._device)
-            outputs = _scores(self._network({self._image: images}, (self._output,))[self._output])
+            outputs = _scores(self._network(Feeds({self._image: images}), (self._output,))[self._output])
             found[0] += (outputs.argmax(1) == labels).sum()
             found[1] += F.cross_entropy(outputs, labels, reduction="sum")
         # All processes look at the same images; that they round alike is not said.
@@ -320,7 +320,7 @@ class Trainer:
         broken = [key.partition(":")[0] for key, tensor in state.items() if not bool(tensor.isfinite().all())]
         if not broken:
             now = self._network.graph()
-            values = run(now, {self._image: channels_last(images).unsqueeze(0)}, now.nodes)
+            values = Program(now, want=now.nodes)(Feeds({self._image: images}))
             broken = [name for name in now.nodes if not bool(values[name].isfinite().all())]
         place = broken[0] if broken else self._output
         return PreconditionError("the loss is no longer a number", place=place, hint=hint)

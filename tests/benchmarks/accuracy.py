@@ -16,7 +16,7 @@ from snnc.data.dataset import open_dataset
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
 from snnc.pipeline import Reading
-from snnc.run.simulation import ONCE
+from snnc.run import ONCE
 
 SHAPES = {
     "cifar10_resnet20": (3, 32, 32),

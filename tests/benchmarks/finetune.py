@@ -26,7 +26,7 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import open_dataset
 from snnc.export.onnx import onnx_model
 from snnc.pipeline import Reading
-from snnc.run.simulation import ONCE
+from snnc.run import ONCE
 
 Figures = dict[str, float]
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from snnc.data.preprocessing import Preprocessing
+from snnc.feeds import Feeds
 from snnc.frontend import read_model
 from snnc.ir import Graph
-from snnc.run import stream
-from snnc.run.simulation import ONCE, rechunk
+from snnc.run import ONCE, Program
 from snnc.schedule import Schedule
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -63,8 +63,9 @@ def read(path: Path, shape: tuple[int, ...]) -> Graph:
 
 def outputs(graph: Graph, images: Tensor, schedule: Schedule = ONCE) -> Tensor:
     """Run images ``[N, ...]`` and return the network's output, ``[N, ...]``."""
-    (output,) = graph.outputs
-    runs = (stream(graph, [chunk], [output], schedule) for chunk in rechunk([images], 256))
+    (image,), (output,) = graph.inputs, graph.outputs
+    program = Program(graph, schedule)
+    runs = (program.stream([chunk]) for chunk in Feeds({image: images}).split(256))
     return torch.cat([signals[output][0] for chunks in runs for signals in chunks])
 
 
@@ -74,7 +75,7 @@ def oracle(path: Path, images: Tensor) -> Tensor:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    chunks = [session.run(None, {name: chunk.numpy()})[0] for chunk in rechunk([images], 64)]
+    chunks = [session.run(None, {name: chunk.numpy()})[0] for chunk in images.split(64)]
     return torch.from_numpy(np.concatenate(chunks))
 
 

@@ -28,7 +28,7 @@ from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.passes import passes
 from snnc.pipeline import Reading
 from snnc.recipe import Recipe, pass_name
-from snnc.run.simulation import ONCE
+from snnc.run import ONCE
 from snnc.schedule import Schedule
 
 Figures = dict[str, float]

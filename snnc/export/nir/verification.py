@@ -12,10 +12,10 @@ from torch import Tensor
 from snnc.export.comparison import percent, relative_error
 from snnc.export.nir.file import NirFile
 from snnc.export.nir.interpreter import Answer, Engine
+from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons import Neuron
-from snnc.run import predicted, run
-from snnc.run.simulation import channels_last, rechunk
+from snnc.run import Program, predicted
 from snnc.schedule import Schedule
 
 # Fewest equal spikes of a layer, in percent, and the largest relative error of the outputs. Weights are rounded once
@@ -86,10 +86,8 @@ class Network:
             spikes[self.layers[name]] = (response != 0).float()
 
         (image,), (output,) = self.snn.inputs, self.snn.outputs
-        fast = self.snn.map_tensors(channels_last)
-        feeds = {image: channels_last(images).unsqueeze(0)}
-        wanted = [output, *self.snn.ops(Neuron)]
-        found = run(fast, feeds, wanted, Schedule(timesteps), step_by_step=True, observe=observe)[output]
+        program = Program(self.snn, Schedule(timesteps), want=[output, *self.snn.ops(Neuron)], trains=True)
+        found = program(Feeds({image: images}), observe=observe)[output]
         mean = found.mean(0)
         return Answer(mean, spikes)
 
@@ -107,8 +105,9 @@ def match(
     counts = {name: torch.zeros(4, dtype=torch.float64) for name in file.layers}
     answers: list[tuple[Tensor, Tensor]] = []
     size = _chunk(file)
-    for chunk in rechunk(batches, size):
-        one, other = (engine.answer(file.graph, chunk, timesteps) for engine in (here, there))
+    for feeds in rechunk((Feeds({"input": batch}) for batch in batches), size):
+        images = feeds["input"].contiguous()
+        one, other = (engine.answer(file.graph, images, timesteps) for engine in (here, there))
         for name, node in file.layers.items():
             ours, theirs = one.spikes[node], other.spikes[node].reshape(one.spikes[node].shape)
             same = (ours == theirs).sum()

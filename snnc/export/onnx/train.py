@@ -19,7 +19,7 @@ from snnc.export.onnx.operations import floated
 from snnc.export.onnx.train_functions import neuron_functions, time_functions
 from snnc.ir import Graph, Node
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.run.simulation import order_matters
+from snnc.run import Program
 from snnc.schedule import Schedule
 
 # The first axis of a train, and of random numbers.
@@ -45,7 +45,7 @@ def train_model(graph: Graph, schedule: Schedule, properties: dict[str, str]) ->
 class _Trains(Lowering):
     def __init__(self, graph: Graph, schedule: Schedule) -> None:
         super().__init__(graph, schedule)
-        self._ordered = order_matters(list(self.graph.nodes.values()))
+        self._order_free = Program(self.graph, self.schedule).order_free
         self._averages: dict[str, str] = {}
         self._means: dict[str, str] = {}
         self._draws: dict[str, str] = {}
@@ -90,7 +90,7 @@ class _Trains(Lowering):
             return
         gathered = self._averaged_over_time(current)
         draws = [self._drawn(node, gathered)] if form.random else []
-        ordered = node.name in self._ordered
+        ordered = node.name not in self._order_free
         spikes = self._named(node, trains=ordered)
         operation = self._local(f"{form.name}{'Train' if ordered else ''}", constants)
         self.file.write([gathered, *draws], [operation], spikes, node.name)
@@ -131,14 +131,14 @@ class _Trains(Lowering):
 
     def _named(self, node: Node, *, trains: bool) -> str:
         """Return a name for what a node computes: its own, unless that is for the mean of it."""
-        averaged = trains and (node.name not in self._ordered or node.name in self.graph.outputs)
+        averaged = trains and (node.name in self._order_free or node.name in self.graph.outputs)
         return self.file.named(f"{node.name}/train") if averaged else node.name
 
     def _keep(self, node: Node, train: str) -> None:
         """File a train: as it is where the order of its steps matters, else as its mean."""
         self.shaped(train, node.name)
         self.moving[node.name] = train
-        if node.name not in self._ordered:
+        if node.name in self._order_free:
             self.held[node.name] = self._averaged_over_time(node.name)
             del self.moving[node.name]
 

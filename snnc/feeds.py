@@ -1,0 +1,127 @@
+"""What goes into a network: samples by the names of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import final
+
+import torch
+from torch import Tensor
+
+from snnc.schedule import Schedule
+
+# Values over time by node, ``[steps, N, ...]``, or ``[1, N, ...]`` where every step is the same.
+Signals = dict[str, Tensor]
+
+
+@final
+class Feeds(Mapping[str, Tensor]):
+    """Some samples by the names of the inputs that take them: ``[N, ...]``, or frames over time ``[S, N, ...]``.
+
+    ``over_time`` names the inputs that are frames, ``samples`` is N. Tensors keep their type, and are laid out in
+    memory as operations like them. Raises ValueError where inputs have other numbers of samples.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], over_time: Iterable[str] = ()) -> None:
+        self.over_time = frozenset(over_time)
+        self._tensors = {name: _laid_out(tensor, name in self.over_time) for name, tensor in tensors.items()}
+        if not self.over_time <= set(self._tensors):
+            raise ValueError(f"no input is called {sorted(self.over_time - set(self._tensors))[0]!r}")
+        # len() would fix the number of samples where this is traced.
+        counts = [tensor.shape[self._axis(name)] for name, tensor in self._tensors.items()]
+        self.samples = counts[0] if counts else 0
+        if any(count != self.samples for count in counts[1:]):
+            raise ValueError(f"inputs of different numbers of samples: {counts}")
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {[*tensor.shape]}" for name, tensor in self._tensors.items())
+        return f"Feeds({shapes})"
+
+    def part(self, start: int, stop: int) -> Feeds:
+        """Return the samples from ``start`` up to ``stop``."""
+        return Feeds({n: t.narrow(self._axis(n), start, stop - start) for n, t in self.items()}, self.over_time)
+
+    def split(self, size: int) -> Iterator[Feeds]:
+        """Yield the samples in order, ``size`` at once; the last are what is left."""
+        for start in range(0, self.samples, size):
+            yield self.part(start, min(start + size, self.samples))
+
+    def to(self, like: torch.device | torch.dtype) -> Feeds:
+        """Return the samples on another device, or those that are no integers in another precision."""
+        integers = isinstance(like, torch.dtype)
+        kept = {n for n, t in self.items() if integers and not t.is_floating_point()}
+        return Feeds({n: t if n in kept else t.to(like) for n, t in self.items()}, self.over_time)
+
+    def signals(self, schedule: Schedule) -> Signals:
+        """Return what enters at every step: a sample at all alike, ``[1, N, ...]``; of frames, ``[total, N, ...]``.
+
+        Frame t is shown at step t. Where there are more steps than frames, these are repeated, spread or held, as the
+        schedule says; where there are fewer, a step shows the mean of its share of the frames. A rehearsal shows
+        frames from the first one on, and asleep nothing is shown.
+        """
+        return {
+            name: _shown(tensor, schedule) if name in self.over_time else tensor.unsqueeze(0)
+            for name, tensor in self.items()
+        }
+
+    def _axis(self, name: str) -> int:
+        """Return the axis that counts samples."""
+        return 1 if name in self.over_time else 0
+
+
+def rechunk(batches: Iterable[Feeds], size: int) -> Iterator[Feeds]:
+    """Cut a stream of batches into chunks of ``size`` samples; the last one may be smaller."""
+    rest: list[Feeds] = []
+    held = 0
+    for batch in batches:
+        rest.append(batch)
+        held += batch.samples
+        if held >= size:
+            joined = _joined(rest)
+            whole = held - held % size
+            yield from joined.part(0, whole).split(size)
+            rest, held = [joined.part(whole, held)] if held > whole else [], held - whole
+    if held:
+        yield _joined(rest)
+
+
+def laid_out(tensor: Tensor) -> Tensor:
+    """Return a tensor of images or of kernels with the channels innermost, which convolutions on a CPU like."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _laid_out(tensor: Tensor, over_time: bool) -> Tensor:
+    return laid_out(tensor.flatten(0, 1)).view(tensor.shape) if over_time else laid_out(tensor)
+
+
+def _joined(parts: list[Feeds]) -> Feeds:
+    if len(parts) == 1:
+        return parts[0]
+    over_time = parts[0].over_time
+    return Feeds({n: torch.cat([part[n] for part in parts], 1 if n in over_time else 0) for n in parts[0]}, over_time)
+
+
+def _shown(frames: Tensor, schedule: Schedule) -> Tensor:
+    """Return frames ``[S, N, ...]`` as they are shown over all steps."""
+    shown = [_fitted(frames, steps, schedule.frames) for steps in (schedule.rehearsal, schedule.timesteps) if steps]
+    return torch.cat([*shown, torch.zeros_like(frames[:1]).expand(schedule.sleep, *frames.shape[1:])])
+
+
+def _fitted(frames: Tensor, steps: int, how: str) -> Tensor:
+    count = len(frames)
+    at = torch.arange(steps)
+    if steps < count:
+        edges = [step * count // steps for step in range(steps + 1)]
+        return torch.stack([frames[low:high].mean(0) for low, high in pairwise(edges)])
+    chosen = {"repeat": at % count, "spread": at * count // steps, "hold": at.clamp(max=count - 1)}[how]
+    return frames[chosen.to(frames.device)]

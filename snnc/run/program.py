@@ -1,0 +1,220 @@
+"""Run a graph, trained or spiking, over time.
+
+A value on an edge is a signal ``[S, N, ...]``: S is the number of steps of the schedule, or 1 where every step is the
+same (a still input, and all that is computed from it before the first neuron). S is also 1 where no neuron behind
+depends on the order of the steps: the signal is then its mean. In a trained network S is 1 everywhere.
+
+Affine operations are applied to every step, with time folded into the batch, and lose their constant part in sleep.
+Any other stateless operation f is lifted by temporal differences, y(t) = t·f(x̄_t) − (t−1)·f(x̄_{t−1}) with x̄_t the
+mean of the first t steps, so that the mean of its output is f of the mean of its input; in sleep t stays. For
+max-pooling this is lateral-inhibition pooling (CASC, Li et al. 2024): the cumulative output is the maximum of the
+cumulative inputs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import final
+
+import torch
+from torch import Generator, Tensor
+
+from snnc.feeds import Feeds, Signals, laid_out, rechunk
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import Neuron, OrderFreeNeuron
+from snnc.neurons.base import Timed, is_silent, mean_signal, seeded
+from snnc.schedule import Schedule
+
+# Told the name and the response of every layer of neurons.
+Observer = Callable[[str, Tensor], None]
+
+# Numbers in the largest signal of a chunk: about what the caches of one core hold, found by timing.
+_CHUNK_ELEMENTS = 1 << 20
+
+# A trained network is run for one step.
+ONCE = Schedule(1)
+
+
+@final
+class Program:
+    """A graph that is ready to be run over a schedule: its tensors laid out, its order worked out, once.
+
+    ``want`` are the nodes whose signals are returned (the outputs unless given), ``given`` those whose signals are
+    handed over at every call: what lies only behind them is not computed. A wanted signal is its mean over time,
+    ``[1, N, ...]``, unless ``trains`` keeps all steps of every signal, ``[S, N, ...]``. ``order_free`` are the nodes
+    whose steps no neuron behind asks the order of; ``chunk`` is how many samples to run at once, as many as keep the
+    largest signal within the caches.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        schedule: Schedule = ONCE,
+        *,
+        want: Iterable[str] = (),
+        given: Iterable[str] = (),
+        trains: bool = False,
+    ) -> None:
+        self._original = graph
+        self.graph = with_layout(graph)
+        self.schedule = schedule
+        self.want = tuple(dict.fromkeys(want)) or graph.outputs
+        self.trains = trains
+        given = frozenset(given)
+        needed = graph.ancestors(self.want, stop=given)
+        self._order = tuple(node for name, node in self.graph.nodes.items() if name in needed and name not in given)
+        ordered = needed if trains else _ordered(self._order)
+        self.order_free = frozenset(needed - ordered)
+        last_use = {value: node.name for node in self._order for value in node.inputs}
+        self._expiring: dict[str, list[str]] = {}
+        for value, reader in last_use.items():
+            if value not in self.want:
+                self._expiring.setdefault(reader, []).append(value)
+
+    @cached_property
+    def chunk(self) -> int:
+        """How many samples to run at once."""
+        largest = max(torch.Size(shape).numel() for shape in self._original.shapes.values())
+        ordered = any(not isinstance(neuron, OrderFreeNeuron) for neuron in self.graph.ops(Timed).values())
+        steps = self.schedule.total if ordered else 1
+        return max(1, min(256, _CHUNK_ELEMENTS // (largest * steps)))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        feeds: Feeds,
+        *,
+        given: Mapping[str, Tensor] | None = None,
+        observe: Observer | None = None,
+        generator: Generator | None = None,
+    ) -> Signals:
+        """Compute the wanted signals of some samples, all at once.
+
+        ``given`` are the signals of the nodes that the program was made to be given. ``observe`` is called with the
+        name and the response of every layer of neurons: ``[schedule.total, N, ...]``, or its mean ``[1, N, ...]``
+        where the order of its spikes is not asked for. What neurons draw at random is drawn from ``generator`` (None:
+        one with seed 0). Raises ValueError where an input is not fed.
+        """
+        generator = seeded(generator)
+        signals: Signals = {**feeds.signals(self.schedule), **(given or {})}
+        for name in feeds.over_time & self.order_free:
+            signals[name] = mean_signal(signals[name], self.schedule)
+        for node in self._order:
+            name = node.name
+            if isinstance(node.op, Input):
+                if name not in signals:
+                    raise ValueError(f"the input {name!r} of the network was not fed")
+                continue
+            inputs = [signals[value] for value in node.inputs]
+            if isinstance(node.op, Timed):
+                # Spikes of both signs can be counted in the train only.
+                counted = observe is not None and isinstance(node.op, Neuron) and node.op.slope is not None
+                ordered = name not in self.order_free or counted
+                signal = _respond(node.op, inputs[0], self.schedule, ordered, generator)
+                if observe is not None and isinstance(node.op, Neuron):
+                    observe(name, signal)
+            else:
+                signal = _lift(node.op, inputs, self.schedule)
+            signals[name] = mean_signal(signal, self.schedule) if name in self.order_free else signal
+            for value in self._expiring.get(name, ()):
+                del signals[value]
+        return {n: signals[n] if self.trains else mean_signal(signals[n], self.schedule) for n in self.want}
+
+    def stream(
+        self, batches: Iterable[Feeds], *, observe: Observer | None = None, generator: Generator | None = None
+    ) -> Iterator[Signals]:
+        """Compute the wanted signals of a stream of samples, in chunks that fit the caches.
+
+        The chunks are the same for the same samples in the same order, whatever the size of the batches that the
+        reader happens to deliver, so that nothing that is computed from them depends on it.
+        """
+        generator = seeded(generator)
+        for chunk in rechunk(batches, self.chunk):
+            yield self(chunk, observe=observe, generator=generator)
+
+
+def with_layout(graph: Graph) -> Graph:
+    """Return the graph with its tensors laid out for the operations that read them; what is so already is shared."""
+    changed = {
+        name: node.op.map_tensors(laid_out)
+        for name, node in graph.nodes.items()
+        if any(laid_out(tensor) is not tensor for tensor in node.op.tensors().values())
+    }
+    return graph.with_ops(changed) if changed else graph
+
+
+def predicted(output: Tensor) -> Tensor:
+    """Return the prediction ``[N]`` that an output ``[N, ...]`` stands for.
+
+    The place of the largest value; of a single value, which has no other, the sign (a decision between two).
+    """
+    flat = output.flatten(1)
+    return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).long()
+
+
+def _ordered(order: Sequence[Node]) -> set[str]:
+    """Return the nodes whose step order matters: a neuron that asks for it lies behind them, no other between."""
+    found: set[str] = set()
+    for node in reversed(order):
+        if isinstance(node.op, OrderFreeNeuron):
+            continue
+        if isinstance(node.op, Neuron) or node.name in found:
+            found.update(node.inputs)
+    return found
+
+
+def _respond(op: Timed, currents: Tensor, schedule: Schedule, ordered: bool, generator: Generator) -> Tensor:
+    if isinstance(op, OrderFreeNeuron) and not ordered:
+        return op.mean_response(mean_signal(currents, schedule)[0], schedule, generator).unsqueeze(0)
+    return op.respond(currents, schedule, generator)
+
+
+def _lift(op: Op, inputs: list[Tensor], schedule: Schedule) -> Tensor:
+    """Apply a stateless operation to signals."""
+    if all(len(signal) == 1 for signal in inputs):
+        return op(*(signal[0] for signal in inputs)).unsqueeze(0)
+    signals = [stretched(signal, schedule) for signal in inputs]
+    if not op.linear:
+        parts = (slice(0, schedule.rehearsal), slice(schedule.rehearsal, None))
+        awake = (schedule.rehearsal, schedule.timesteps)
+        pieces = [_temporal_difference(op, [s[p] for s in signals], a) for p, a in zip(parts, awake, strict=True) if a]
+        return torch.cat(pieces)
+    steps = _stirring(signals, schedule)
+    result = op(*(signal[:steps].flatten(0, 1) for signal in signals))
+    result = result.view(steps, signals[0].shape[1], *result.shape[1:])
+    if schedule.sleep:
+        constant = op(*(torch.zeros_like(signal[0, :1]) for signal in signals))
+        # Without a constant part the result may be a view of the input, which is not ours to write to.
+        if constant.any():
+            result[schedule.lit :] -= constant
+    if steps < schedule.total:
+        result = torch.cat([result, torch.zeros_like(result[:1]).expand(schedule.total - steps, *result.shape[1:])])
+    return result
+
+
+def _stirring(signals: list[Tensor], schedule: Schedule) -> int:
+    """Return after how many steps nothing more comes: asleep, where all is silent, there is nothing to compute."""
+    steps = schedule.total
+    while steps > schedule.lit and all(is_silent(signal[steps - 1]) for signal in signals):
+        steps -= 1
+    return steps
+
+
+def _temporal_difference(op: Op, inputs: list[Tensor], awake: int) -> Tensor:
+    sums = [torch.zeros_like(signal[0]) for signal in inputs]
+    outputs: list[Tensor] = []
+    before: Tensor | None = None
+    for t in range(len(inputs[0])):
+        sums = [total + signal[t] for total, signal in zip(sums, inputs, strict=True)]
+        steps = min(t + 1, awake)
+        after = op(*(total / steps for total in sums)) * steps
+        outputs.append(after if before is None else after - before)
+        before = after
+    return torch.stack(outputs)
+
+
+def stretched(signal: Tensor, schedule: Schedule) -> Tensor:
+    """Return a signal with all its steps: a constant one is on as long as the image is."""
+    if len(signal) == schedule.total:
+        return signal
+    on = signal.expand(schedule.lit, *signal.shape[1:])
+    return torch.cat([on, torch.zeros_like(signal).expand(schedule.sleep, *signal.shape[1:])]) if schedule.sleep else on
