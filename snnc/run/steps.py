@@ -1,6 +1,6 @@
 """Run a spiking network one time step at a time: state in, state out, no reset.
 
-Every step does what ``run`` (see ``snnc.run.simulation``) does at that step, from what the steps before have left: the
+Every step does what a ``Program`` does at that step, from what the steps before have left: the
 memories of the neurons, and of the operations that are lifted by temporal differences. The input may be another at
 every step. The number of the step is known before anything is computed, and nothing depends on what is in a tensor but
 other tensors: a step can be traced.
