@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import SnncError
     from snnc.evaluation import evaluate
-    from snnc.gates import Limits
     from snnc.ir import Graph
+    from snnc.measure.gates import Limits
     from snnc.module import NetworkState, Response, SpikingNetwork, load
     from snnc.pipeline import Reading, calibrate, convert
     from snnc.schedule import Schedule
@@ -65,7 +65,7 @@ else:
     _PLACES = {
         "Conversion": ("snnc.conversion", "Conversion"),
         "Graph": ("snnc.ir", "Graph"),
-        "Limits": ("snnc.gates", "Limits"),
+        "Limits": ("snnc.measure.gates", "Limits"),
         "NetworkState": ("snnc.module", "NetworkState"),
         "Preprocessing": ("snnc.data.preprocessing", "Preprocessing"),
         "Reading": ("snnc.pipeline", "Reading"),

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,13 @@ from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion, latency
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import DataError, UsageError
+from snnc.errors import UsageError
 from snnc.feeds import Feeds, rechunk
 from snnc.figure import Blame, Energy, LayerError, Row
-from snnc.gates import ANYTHING, Gate, Limits, judge
 from snnc.intervals import Interval
 from snnc.ir import Graph
+from snnc.measure import gates
+from snnc.measure.gates import ANYTHING, Limits
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
 from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, silent
@@ -77,17 +78,17 @@ def evaluate(
     how = preprocessing or preprocessing_of(conversion)
     dataset = opened(data, how, shape, reading)
     check_labels(dataset, conversion.snn)
-    _check_limits(limits, conversion, labelled=dataset.labels is not None)
+    gates.check(limits, labelled=dataset.labels is not None, stripped=conversion.reference is None)
     canonical = None
-    if blamed or limits.max_layer_error is not None:
+    if blamed or limits.on_layers:
         canonical = canonical_reference(conversion)
         check_comparable(canonical, conversion.snn)
         if blamed:
             check_alike(canonical, conversion.snn)
     loaded = Loaded(dataset, reading, "evaluating", progress)
-    compared = canonical if limits.max_layer_error is not None else None
+    compared = canonical if limits.on_layers else None
     result = measure(conversion, loaded, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared)
-    judged = gates(result, limits)
+    judged = gates.judged(result.rows, result.samples, limits)
     rows = result.rows
     if canonical is not None and blamed:
         # Of several numbers of steps, the one that the network was made for; blaming takes many runs.
@@ -120,22 +121,6 @@ def _blamed(
         Blame(charge.name, charge.points, charge.interval, charge.images / whole if whole > 0 else None)
         for charge in charged
     )
-
-
-def _check_limits(limits: Limits, conversion: Conversion, *, labelled: bool) -> None:
-    """Raise before anything is run what a gate would lack after it."""
-    if limits.max_drop is not None and not labelled:
-        hint = "use class sub-folders or labels.csv, or gate on --min-agreement"
-        raise DataError("--max-drop needs labels", hint=hint)
-    needing = {
-        "--max-drop": limits.max_drop,
-        "--min-agreement": limits.min_agreement,
-        "--max-layer-error": limits.max_layer_error,
-    }
-    for flag, limit in needing.items():
-        if limit is not None and conversion.reference is None:
-            hint = "convert again without --strip"
-            raise DataError(f"{flag} needs the trained network, which was stripped", hint=hint)
 
 
 def check_labels(dataset: Dataset, graph: Graph) -> None:
@@ -237,98 +222,6 @@ def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | No
     for steps in asked:
         check_steps(steps, asleep, own.rehearsal, prefix="--")
     return tuple(replace(own, timesteps=steps, sleep=asleep) for steps in asked)
-
-
-def gates(evaluation: Evaluation, limits: Limits) -> tuple[Gate, ...]:
-    """Judge an evaluation at every number of time steps, and every layer by itself.
-
-    Raises DataError where a limit was given for what could not be measured.
-    """
-    return tuple(gate for row in evaluation.rows for gate in _judged(row, evaluation, limits))
-
-
-def _judged(row: Row, evaluation: Evaluation, limits: Limits) -> Iterator[Gate]:
-    samples = evaluation.samples
-
-    def gate(
-        name: str,
-        limit: float | None,
-        measured: float | None,
-        interval: Interval | None,
-        *,
-        lacking: str,
-        unit: str = "",
-        layer: str = "",
-        larger: Callable[[float], Interval] | None = None,
-    ) -> Iterator[Gate]:
-        if limit is None:
-            return
-        if measured is None:
-            raise DataError(
-                f"--{name} cannot be judged: {lacking}", hint="check data and labels, or leave the gate out"
-            )
-        yield judge(
-            name,
-            limit,
-            measured,
-            interval,
-            samples=samples,
-            timesteps=row.timesteps,
-            larger=larger,
-            layer=layer,
-            unit=unit,
-        )
-
-    lost, won, right = ((share or 0.0) * samples / 100 for share in (row.lost, row.won, evaluation.reference_accuracy))
-    agreed = (row.agreement or 0.0) * samples / 100
-    yield from gate(
-        "max-drop",
-        limits.drop,
-        row.drop,
-        row.drop_interval,
-        lacking="it needs labels and the trained network",
-        unit=" points",
-        larger=lambda times: intervals.paired(lost * times, won * times, samples * times),
-    )
-    yield from gate(
-        "max-drop",
-        limits.relative_drop,
-        row.relative_drop,
-        row.relative_drop_interval,
-        lacking="the trained network is right on no image",
-        unit=" %",
-        larger=lambda times: intervals.relative((right - lost) * times, lost * times, won * times, samples * times),
-    )
-    yield from gate(
-        "min-agreement",
-        limits.min_agreement,
-        row.agreement,
-        row.agreement_interval,
-        lacking="it needs the trained network",
-        unit=" %",
-        larger=lambda times: intervals.proportion(agreed * times, samples * times),
-    )
-    yield from gate(
-        "max-energy-ratio",
-        limits.max_energy_ratio,
-        row.energy.ratio,
-        row.energy_ratio_interval,
-        lacking="the trained network has no layer that multiplies",
-    )
-    yield from gate("max-spikes", limits.max_spikes, row.spikes, row.spikes_interval, lacking="nothing was run")
-    for layer in row.layers or ():
-        yield from gate(
-            "max-layer-error",
-            limits.max_layer_error,
-            layer.error,
-            layer.interval,
-            lacking="nothing was run",
-            layer=layer.name,
-        )
-    if not row.layers:
-        yield from gate(
-            "max-layer-error", limits.max_layer_error, None, None, lacking="no layer of neurons was compared"
-        )
 
 
 def _layer_errors(draws: Sequence[LayerErrors]) -> tuple[LayerError, ...]:

@@ -111,10 +111,10 @@ class Row:
 class Limit:
     """What an evaluation may be held to: the gate ``name``, its flag, and its key under ``gates:`` in snnc.yaml.
 
-    A name that starts with ``min-`` is a limit from below, one with ``max-`` from above. A limit ``with_percent`` is
-    that is written as ``2%``: one name may have two limits, of which that tells which is meant. ``expected`` says what
-    is accepted, ``accepts`` which numbers are, ``example`` is what a project file may say, and ``lacking`` why there
-    may be nothing to judge. ``needs_labels`` and ``needs_reference`` are told before anything is run.
+    A name that starts with ``min-`` is a limit from below, one with ``max-`` from above. ``accepts`` says which numbers
+    are limits and ``expected`` so in words; ``example`` is what a project file may say, ``lacking`` why there may be
+    nothing to judge. A limit ``with_percent`` is one that is written as ``2%``: of two limits of one name, that tells
+    which is meant. ``needs_labels`` and ``needs_reference`` are told before anything is run.
     """
 
     name: str
@@ -148,22 +148,14 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """How a figure is drawn over time steps: the title, and where the trained network stands (None: nowhere)."""
-
-    title: str
-    trained: Callable[[float | None], float | None] = lambda accuracy: None
-
-
-@dataclass(frozen=True)
 class Figure:
-    """One figure: what it is called, how it is read, which direction is better (1: more, -1: less), and its limits.
+    """One figure: what it is called, how it is read of its subjects, which direction is better, and what it is held to.
 
-    ``value`` reads it of a subject, None where that was not measured; so does ``interval`` (95 %). ``expected`` is the
-    interval that so many samples would have if they were in proportion to those of the row; without it, intervals
-    shrink with the root of the number of samples. ``title`` is the column's in a table of rows, "" for none. Where both
-    reports have the figure ``judged_by``, that is judged by the tolerance in place of this one. ``on_curve`` says in
-    the plot of which figure a limit is drawn, and at what height, from the limit and the trained network's accuracy.
+    ``better`` is 1 where more is better, -1 where less is, 0 where neither. ``value`` and ``interval`` (95 %) give None
+    where nothing was measured. ``expected`` is the interval of a row as it would be on so many samples in the same
+    proportions; without it, intervals shrink with the root of the number of samples. Where two conversions both have
+    the figure called ``judged_by``, that one is held to the tolerance in place of this one. A figure that says in other
+    words what another one says is not ``compared``.
     """
 
     name: str
@@ -176,5 +168,4 @@ class Figure:
     limit: Limit | None = None
     tolerance: Tolerance | None = None
     judged_by: str = ""
-    title: str = ""
-    curve: Curve | None = None
+    compared: bool = True

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
-from snnc.gates import Limits
+from snnc.measure.figures import limits
+from snnc.measure.gates import Limits, limits_form
 from snnc.validation import keys, parse, read_yaml
 
 FILE = "snnc.yaml"
@@ -89,11 +90,12 @@ def read(folder: Path) -> Project:
     for name, kind in {
         "calibration": Data,
         "evaluation": Data,
-        "gates": Limits,
         "preprocessing": Preprocessing,
     }.items():
         if name in fields:
             fields[name] = _section(kind, fields[name], name)
+    if "gates" in fields:
+        fields["gates"] = Limits(**vars(_section(limits_form(), fields["gates"], "gates")))
     if isinstance(fields.get("set"), Mapping):
         # JSON is YAML, in which overrides write their values.
         fields["set"] = [f"{name}={json.dumps(value)}" for name, value in fields["set"].items()]
@@ -113,7 +115,10 @@ def read(folder: Path) -> Project:
 def template(model: str | None) -> str:
     """Return a commented project file for a model file; the line of the model is a comment, too, where it is None."""
     line = "# model: model.onnx" if model is None else f"model: {_quoted(model)}"
-    return _TEMPLATE.replace("MODEL", line)
+    gates = "".join(
+        f"#   {known[0].name}: {known[0].example}  # {_remark(known[0].help)}\n" for known in limits().values()
+    )
+    return _TEMPLATE.replace("MODEL", line).replace("GATES", gates)
 
 
 def only_model(folder: Path) -> str | None:
@@ -132,6 +137,10 @@ def _section(kind: type[T], data: object, name: str) -> T:
 
 def _below(folder: Path, path: Path | None) -> Path | None:
     return None if path is None else folder / path
+
+
+def _remark(sentence: str) -> str:
+    return f"{sentence[0].lower()}{sentence[1:].rstrip('.')}"
 
 
 def _quoted(name: str) -> str:
@@ -170,12 +179,6 @@ MODEL
 # set:
 #   passes.calibrate-thresholds.kind: mmse
 
-# snnc evaluate exits with 4 when accuracy drops by more points (as 2%: by more percent of the trained network's).
-# Also when fewer percent of the predictions stay the same, or energy, spikes per image or a layer's error are larger.
+# What snnc evaluate has to find; else it exits with 4.
 # gates:
-#   max-drop: 1.0
-#   min-agreement: 98
-#   max-energy-ratio: 0.5
-#   max-spikes: 100000
-#   max-layer-error: 0.3
-"""
+GATES"""

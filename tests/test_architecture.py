@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "version"},
     {"files", "process", "intervals", "text"},
-    {"registry", "rules", "findings", "schedule", "figure", "blocks", "gates"},
+    {"registry", "rules", "findings", "schedule", "figure", "blocks"},
     {"validation"},
     {"ir"},
     {"ops", "feeds"},

@@ -20,7 +20,8 @@ from markdown_it import MarkdownIt
 from snnc import cli, intervals
 from snnc.figure import Energy, LayerError, Row
 from snnc.findings import Finding
-from snnc.gates import Tolerances
+from snnc.measure.figures import tolerances
+from snnc.measure.gates import Tolerances
 from snnc.report.comment import comment
 from snnc.report.comparison import Change, Comparison, compare
 from snnc.report.data import Evaluation, Report, Summary, read, write
@@ -30,9 +31,9 @@ from snnc.report.layers import Layer
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PREPROCESSING = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
 SAMPLES = 400
-ZERO = Tolerances(0, 0, 0, 0, 0, 0)
+ZERO = Tolerances(**dict.fromkeys(tolerances(), 0.0))
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-UNLIMITED = Tolerances(*[math.inf] * 6)
+UNLIMITED = Tolerances(**dict.fromkeys(tolerances(), math.inf))
 HOSTILE = "</details>|`x`\n# @octocat #1 [y](http://evil) <img src=x onerror=y> ![z](www.evil.com) *b* \x1b[31m\u202e"
 
 
@@ -145,14 +146,14 @@ def test_nothing_differs_from_itself(old: Report) -> None:
     assert not any("loosely" in warning for warning in same.warnings)
 
 
-@pytest.mark.parametrize("tolerances", [ZERO, UNLIMITED])
-def test_the_other_way_round_everything_is_the_opposite(tolerances: Tolerances) -> None:
+@pytest.mark.parametrize("allowed", [ZERO, UNLIMITED])
+def test_the_other_way_round_everything_is_the_opposite(allowed: Tolerances) -> None:
     for old, new in itertools.product(many(), many()):
-        assert_opposite(old, new, tolerances)
+        assert_opposite(old, new, allowed)
 
 
-def assert_opposite(old: Report, new: Report, tolerances: Tolerances) -> None:
-    there, back = compare(old, new, tolerances), compare(new, old, tolerances)
+def assert_opposite(old: Report, new: Report, allowed: Tolerances) -> None:
+    there, back = compare(old, new, allowed), compare(new, old, allowed)
     names = {b: a for a, b in there.renamed}
     backward = {(c.name, c.timesteps, c.layer): c for c in back.changes}
     assert len(backward) == len(back.changes) == len(there.changes)
@@ -186,11 +187,11 @@ def test_whatever_is_missing_can_be_shown() -> None:
         assert comment(found, "old", "new").startswith("### snnc diff: ")
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Tolerances)])
+@pytest.mark.parametrize("field", tolerances())
 def test_who_tolerates_more_finds_less_wrong(field: str) -> None:
     steps = (0.0, 0.05, 1.0, 30.0, math.inf)
     for old, new in itertools.product(many(), many()):
-        compared = [compare(old, new, dataclasses.replace(ZERO, **{field: tolerance})) for tolerance in steps]
+        compared = [compare(old, new, Tolerances(**{**ZERO, field: tolerance})) for tolerance in steps]
         for less, more in itertools.pairwise(compared):
             assert places(more) <= places(less)
         assert all(c.limit != field for c in compared[-1].worse)
@@ -212,7 +213,7 @@ def test_without_limits_nothing_is_too_much() -> None:
 )
 def test_a_figure_fails_its_own_tolerance_and_only_beyond_it(new: Row, field: str, amount: float) -> None:
     for tolerance, fails in ((0.0, True), (0.99 * amount, True), (amount, False), (1.01 * amount, False)):
-        allowed = dataclasses.replace(UNLIMITED, **{field: tolerance})
+        allowed = Tolerances(**{**UNLIMITED, field: tolerance})
         worse = compare(report(row()), report(new), allowed).worse
         assert [c.limit for c in worse] == [field] * fails
         # What is better is never too much.
@@ -223,13 +224,13 @@ def test_a_figure_fails_its_own_tolerance_and_only_beyond_it(new: Row, field: st
 def test_a_layer_fails_its_own_tolerance(field: str, amount: float) -> None:
     new = report(layers=(layer("first"), layer("second", threshold=1.5, error=0.3)))
     for tolerance, fails in ((0.99 * amount, True), (amount, False)):
-        worse = compare(report(), new, dataclasses.replace(UNLIMITED, **{field: tolerance})).worse
+        worse = compare(report(), new, Tolerances(**{**UNLIMITED, field: tolerance})).worse
         assert {c.limit for c in worse} == ({field} if fails else set())
         assert {c.layer for c in worse} == ({"second"} if fails else set())
 
 
 def test_a_threshold_may_move_neither_way() -> None:
-    allowed = dataclasses.replace(UNLIMITED, threshold_change=10.0)
+    allowed = Tolerances(**{**UNLIMITED, "threshold_change": 10.0})
     for threshold in (0.8, 1.2):
         new = report(layers=(layer("first", threshold=threshold), layer("second")))
         assert {c.name for c in compare(report(), new, allowed).worse} == {"lowest threshold", "highest threshold"}
@@ -240,7 +241,7 @@ def test_rounding_is_no_difference() -> None:
     assert {c.verdict for c in compare(report(row()), new, ZERO).changes} == {"same"}
     # What is exactly at the limit is within it, however it is added up.
     few = report(row(accuracy=0.1 + 0.2)), report(row(accuracy=0.2))
-    assert not compare(*few, dataclasses.replace(ZERO, accuracy_loss=0.1)).worse
+    assert not compare(*few, Tolerances(**{**ZERO, "accuracy_loss": 0.1})).worse
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan])
@@ -317,7 +318,7 @@ def test_errors_of_layers_are_compared_at_the_same_t() -> None:
         errors = (LayerError(name, error, (error - 0.01, error + 0.01)),)
         return report(row(layers=errors), layers=(layer(name, "/source"),))
 
-    found = compare(at(0.3, "old"), at(0.4, "new"), dataclasses.replace(UNLIMITED, layer_error_increase=0.05))
+    found = compare(at(0.3, "old"), at(0.4, "new"), Tolerances(**{**UNLIMITED, "layer_error_increase": 0.05}))
     assert places(found) == {("error", 4, "new")}
     assert (
         change(compare(at(0.3, "a"), report(row(), layers=(layer("a"),)), ZERO), "error", 4, "a").verdict == "unknown"
@@ -550,9 +551,9 @@ def test_a_hostile_name_does_no_harm_to_a_terminal(run: Run, tmp_path: Path) -> 
 
 def test_help_states_the_defaults(run: Run) -> None:
     text = " ".join(run("--help").out.split())
-    for field in dataclasses.fields(Tolerances):
-        said = text.split(f"--max-{field.name.replace('_', '-')} ")[1].split("Default: ")[1]
-        assert said.startswith(f"{getattr(Tolerances, field.name):g}")
+    for name, usual in Tolerances().items():
+        said = text.split(f"--max-{name.replace('_', '-')} ")[1].split("Default: ")[1]
+        assert said.startswith(f"{usual:g}")
 
 
 def test_that_accuracy_could_not_be_judged_is_no_success(run: Run, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from snnc import intervals
 from snnc.errors import DataError, UsageError
-from snnc.evaluation import gates
 from snnc.figure import LayerError
-from snnc.gates import Gate, Limits, judge, merged, stated
-from snnc.report.data import Evaluation
+from snnc.measure import gates
+from snnc.measure.figures import DROP, RELATIVE_DROP
+from snnc.measure.gates import Gate, Limits, judge, merged, stated
 from snnc.report.facts import gates_table
 from snnc.report.findings import undecided
 from tests.support import energy, row
@@ -139,7 +139,7 @@ def test_a_value_at_its_limit_is_never_decided_by_more_samples():
 
 
 def judged(limits: Limits, **values: object) -> list[Gate]:
-    return list(gates(Evaluation(1000, True, 92.0, (row(**values),), ()), limits))  # type: ignore[arg-type]
+    return list(gates.judged([row(accuracy=91.0, **values)], 1000, limits))
 
 
 def test_every_limit_has_its_gate():
@@ -156,7 +156,7 @@ def test_every_limit_has_its_gate():
         "energy_ratio_interval": (0.49, 0.51),
         "layers": (LayerError("a", 0.2, (0.19, 0.21)), LayerError("b", 0.4, (0.39, 0.41))),
     }
-    kept = Limits("2%", 94, 0.6, 102, 0.3)
+    kept = Limits(max_drop="2%", min_agreement=94, max_energy_ratio=0.6, max_spikes=102, max_layer_error=0.3)
     found = {(gate.name, gate.layer): (gate.verdict, gate.measured) for gate in judged(kept, **measured)}
     assert found == {
         ("max-drop", ""): ("passed", 1.1),
@@ -166,19 +166,31 @@ def test_every_limit_has_its_gate():
         ("max-layer-error", "a"): ("passed", 0.2),
         ("max-layer-error", "b"): ("failed", 0.4),
     }
-    broken = judged(Limits(0.4, 96.5, 0.4, 98), **measured)
+    broken = judged(Limits(max_drop=0.4, min_agreement=96.5, max_energy_ratio=0.4, max_spikes=98), **measured)
     assert [gate.verdict for gate in broken] == ["failed"] * 4
-    assert [gate.verdict for gate in judged(Limits(1.2, 95.5), **measured)] == ["undecided"] * 2
+    assert [gate.verdict for gate in judged(Limits(max_drop=1.2, min_agreement=95.5), **measured)] == ["undecided"] * 2
     assert judged(Limits(), **measured) == []
     # What cannot be judged has not passed.
-    for limits in (Limits("50%"), Limits(50), Limits(min_agreement=90), Limits(max_layer_error=1)):
+    for limits in (
+        Limits(max_drop="50%"),
+        Limits(max_drop=50),
+        Limits(min_agreement=90),
+        Limits(max_layer_error=1),
+    ):
         with pytest.raises(DataError, match="cannot be judged"):
             judged(limits)
 
 
 def test_flags_win_over_the_project_one_by_one():
-    assert merged(Limits(1.0, 98.0), stated(max_drop="2%", max_spikes=None)) == Limits("2%", 98.0)
-    assert (Limits("2%").drop, Limits("2 %").relative_drop, Limits(2).drop) == (None, 2.0, 2.0)
+    project = Limits(max_drop=1.0, min_agreement=98.0)
+    assert merged(project, stated(max_drop="2%", max_spikes=None)) == Limits(max_drop="2%", min_agreement=98.0)
+    relative, absolute = Limits(max_drop="2 %"), Limits(max_drop=2)
+    assert [limits.on(figure) for limits in (relative, absolute) for figure in (DROP, RELATIVE_DROP)] == [
+        None,
+        2.0,
+        2.0,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("value", ["x", "nan", "inf%", "", "%"])

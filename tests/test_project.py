@@ -8,7 +8,7 @@ import yaml
 from snnc import project
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import SnncError, UsageError
-from snnc.gates import Limits
+from snnc.measure.gates import Limits
 from snnc.project import Data, Project
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -59,7 +59,7 @@ def test_everything_can_be_set(tmp_path: Path):
         timesteps=4,
         neuron="if",
         set=("passes.calibrate-thresholds.percentile=99.5", 'passes.calibrate-thresholds.kind="percentile"'),
-        gates=Limits(1.0, 98.5),
+        gates=Limits(max_drop=1.0, min_agreement=98.5),
     )
 
 
@@ -111,7 +111,9 @@ def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
     assert set(yaml.safe_load((tmp_path / "snnc.yaml").read_text())) == {
         name.replace("_", "-") for name in Project.__dataclass_fields__
     }
-    assert read.gates == Limits(1.0, 98.0, 0.5, 100_000, 0.3)
+    assert read.gates == Limits(
+        max_drop=1.0, min_agreement=98.0, max_energy_ratio=0.5, max_spikes=100_000, max_layer_error=0.3
+    )
     assert read.preprocessing is not None
     assert read.preprocessing.crop == 224
 

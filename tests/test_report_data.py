@@ -16,7 +16,7 @@ from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.figure import Blame, Row
 from snnc.findings import EXPLANATIONS, Finding
-from snnc.gates import Limits
+from snnc.measure.gates import Limits
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.pipeline import Reading
@@ -52,7 +52,7 @@ def reports() -> dict[str, Report]:
         data=DIGITS / "test",
         timesteps=[1, 2],
         blamed=60,
-        limits=Limits("2%", 90, 0.5, 1e4, 0.3),
+        limits=Limits(max_drop="2%", min_agreement=90, max_energy_ratio=0.5, max_spikes=1e4, max_layer_error=0.3),
         reading=Reading(limit=60),
     )
     stripped = dataclasses.replace(made, reference=None)

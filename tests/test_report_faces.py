@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from snnc import evaluation, pipeline, recipe
 from snnc.data.preprocessing import Preprocessing
-from snnc.gates import Limits
+from snnc.measure.gates import Limits
 from snnc.report import Report
 from snnc.report.data import Verification, plain, read, write
 from snnc.report.escaping import printable

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, get_type_hints
 
@@ -10,6 +11,22 @@ import typer
 
 from snnc.registry import Registry
 from snnc.version import VERSION
+
+
+class Flags(ABC):
+    """A group of flags that is made from what is registered when the commands are built, and holds what was ``given``.
+
+    A group whose flags are always the same is a dataclass instead.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        self.given = {name: value for name, value in given.items() if value is not None}
+
+    @classmethod
+    @abstractmethod
+    def options(cls) -> dict[str, Any]:
+        """Return what typer needs to know of each flag: its annotation, by the name of its parameter."""
+
 
 commands: Registry[Callable[..., None]] = Registry("command", "snnc.cli")
 
@@ -56,24 +73,17 @@ def _root(
 
 
 def _flattened(function: Callable[..., None]) -> Callable[..., None]:
-    """Let typer see the fields of a parameter that is a dataclass of flags as parameters of their own."""
+    """Let typer see each flag of a parameter that is a group of flags as a parameter of its own."""
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     flat: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
-        kind = parameter.annotation
-        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        flags = _flags(parameter.annotation)
+        if flags is None:
             flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
-        hints = get_type_hints(kind, include_extras=True)
-        fields = dataclasses.fields(kind)
-        groups[parameter.name] = kind, [field.name for field in fields]
-        flat += [
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-            )
-            for field in fields
-        ]
+        groups[parameter.name] = parameter.annotation, [flag.name for flag in flags]
+        flat += flags
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
@@ -83,3 +93,20 @@ def _flattened(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = signature.replace(parameters=flat)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return command
+
+
+def _flags(kind: Any) -> list[inspect.Parameter] | None:
+    """Return the flags of a group as parameters, None of what is no group."""
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, Flags):
+        known: dict[str, tuple[Any, Any]] = {name: (annotation, None) for name, annotation in kind.options().items()}
+    elif dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        known = {field.name: (hints[field.name], field.default) for field in dataclasses.fields(kind)}
+    else:
+        return None
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in known.items()
+    ]

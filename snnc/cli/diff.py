@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snnc.cli.application import commands
+from snnc.cli.application import Flags, commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import check_outputs
 from snnc.cli.outcome import read_report, report_beside
 from snnc.errors import DataError, GateError, UsageError
-from snnc.gates import Tolerances
+from snnc.measure.figures import tolerances
+from snnc.measure.gates import Tolerances
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -24,60 +23,28 @@ if TYPE_CHECKING:
     from snnc.report.comparison import Change, Comparison
 
 
-@dataclass(frozen=True)
-class ToleranceFlags:
-    """How much worse the new one may be."""
+class ToleranceFlags(Flags):
+    """How much worse the new one may be: a flag for each tolerance that there is."""
 
-    max_accuracy_loss: Annotated[
-        float | None,
-        typer.Option(
-            metavar="POINTS",
-            help="Most accuracy lost (without labels: agreement) at any T. "
-            f"Default: {Tolerances.accuracy_loss:g}; inf for any.",
-        ),
-    ] = None
-    max_more_spikes: Annotated[
-        float | None,
-        typer.Option(metavar="PERCENT", help=f"Most additional spikes. Default: {Tolerances.more_spikes:g}."),
-    ] = None
-    max_more_energy: Annotated[
-        float | None,
-        typer.Option(
-            metavar="PERCENT", help=f"Most additional energy (arithmetic). Default: {Tolerances.more_energy:g}."
-        ),
-    ] = None
-    max_more_steps: Annotated[
-        float | None,
-        typer.Option(
-            metavar="N", help=f"Most additional steps from image to answer. Default: {Tolerances.more_steps:g}."
-        ),
-    ] = None
-    max_layer_error_increase: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Most added to the relative error of a layer (0.1 of error 0.2: up to 0.3). "
-            f"Default: {Tolerances.layer_error_increase:g}.",
-        ),
-    ] = None
-    max_threshold_change: Annotated[
-        float | None,
-        typer.Option(
-            metavar="PERCENT",
-            help=f"Most that a threshold moves, up or down. Default: {Tolerances.threshold_change:g}.",
-        ),
-    ] = None
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """Return a number for each tolerance."""
+        return {
+            f"max_{name}": Annotated[
+                float | None, typer.Option(metavar=known.metavar, help=f"{known.help} Default: {known.default:g}.")
+            ]
+            for name, known in tolerances().items()
+        }
 
     @property
-    def given(self) -> dict[str, float]:
+    def named(self) -> dict[str, float]:
         """The tolerances that were stated, by their names."""
-        fields = dataclasses.asdict(self).items()
-        return {name.removeprefix("max_"): value for name, value in fields if value is not None}
+        return {name.removeprefix("max_"): value for name, value in self.given.items()}
 
     def resolve(self) -> Tolerances:
         """Return the tolerances stated, and the defaults of the others; raises UsageError where one is none."""
         try:
-            return Tolerances(**self.given)
+            return Tolerances(**self.named)
         except ValueError as error:
             message, _, hint = str(error).partition(": ")
             raise UsageError(message, place="snnc diff", hint=hint) from None
@@ -94,7 +61,7 @@ def diff(
     ] = None,
     no_fail: Annotated[bool, typer.Option("--no-fail", help="Report what is worse, but exit with 0.")] = False,
     *,
-    tolerances: ToleranceFlags,
+    flags: ToleranceFlags,
     terminal: Terminal,
 ) -> None:
     """Compare two conversions; exit with 4 where the new one is worse than allowed.
@@ -103,7 +70,7 @@ def diff(
     alone could make such a difference, that is said beside. What only one of the two has is told, and not judged; that
     neither accuracy nor agreement could be judged is an error.
     """
-    allowed = tolerances.resolve()
+    allowed = flags.resolve()
     for source in (old, new, report_beside(old), report_beside(new)):
         check_outputs([markdown] if markdown is not None else [], source, "--markdown")
 
@@ -124,8 +91,8 @@ def diff(
         hint = "allow more with the --max flags, or only report it with --no-fail"
         raise GateError(f"worse than allowed: {worse[0]}{others}", place=str(new), hint=hint, details=tuple(worse[1:]))
     # Accuracy is what a comparison is for: that it could not be judged is no success.
-    for name in dict.fromkeys(["accuracy_loss", *tolerances.given]):
-        if not comparison.judges(name) and math.isfinite(getattr(allowed, name)) and not no_fail:
+    for name in dict.fromkeys(["accuracy_loss", *flags.named]):
+        if not comparison.judges(name) and math.isfinite(allowed[name]) and not no_fail:
             hint = "measure both in the same way (snnc calibrate, snnc evaluate at the same T), or allow anything: inf"
             raise DataError(f"nothing to judge --max-{name.replace('_', '-')} by", place="snnc diff", hint=hint)
 

@@ -1,4 +1,4 @@
-"""The flags that several commands share, in groups; ``snnc.cli.application`` shows their fields to typer one by one."""
+"""The flags that several commands share, in groups; ``snnc.cli.application`` shows their flags to typer one by one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from snnc.cli.application import Flags
 from snnc.data.preprocessing import Preprocessing, from_file
 from snnc.errors import DataError, UsageError
-from snnc.gates import Limits, merged, stated
+from snnc.measure.figures import limits
+from snnc.measure.gates import Limits, merged, stated
 from snnc.project import Project
 
 if TYPE_CHECKING:
@@ -188,30 +190,22 @@ class ReadingFlags:
         return Reading(self.batch_size, self.workers, self.limit, self.seed, part)
 
 
-@dataclass(frozen=True)
-class GateFlags:
-    """What an evaluation has to find."""
+class GateFlags(Flags):
+    """What an evaluation has to find: a flag for each limit that there is."""
 
-    max_drop: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POINTS|N%", help="Most accuracy lost: in points, or in percent of the trained network's."
-        ),
-    ] = None
-    min_agreement: Annotated[
-        float | None, typer.Option(metavar="PERCENT", help="Fewest predictions that stay the same.")
-    ] = None
-    max_energy_ratio: Annotated[
-        float | None, typer.Option(metavar="N", help="Most energy (arithmetic), the trained network's being 1.")
-    ] = None
-    max_spikes: Annotated[float | None, typer.Option(metavar="N", help="Most spikes per image.")] = None
-    max_layer_error: Annotated[
-        float | None, typer.Option(metavar="N", help="Largest relative error of every layer's output.")
-    ] = None
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """Return a number for each limit, a text where it may have a percent sign."""
+        found = {}
+        for name, known in limits().items():
+            kind = str if any(limit.with_percent for limit in known) else float
+            option = typer.Option(metavar=known[0].metavar, help=known[0].help)
+            found[name.replace("-", "_")] = Annotated[kind | None, option]
+        return found
 
     def resolve(self, project: Project) -> Limits:
         """Return the limits of the flags, else of the project; raises UsageError where one is no number."""
-        return merged(project.gates, stated(**dataclasses.asdict(self)))
+        return merged(project.gates, stated(**self.given))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from snnc.cli.options import (
 )
 from snnc.cli.outcome import report_beside
 from snnc.errors import GateError, UsageError
+from snnc.measure.figures import DROP, RELATIVE_DROP
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -95,10 +96,11 @@ def tune(
     check_outputs([output, report_file, *(path for path in (save_recipe, frontier) if path)], model)
     sample_shape = shape(input_shape, settings)
     if max_drop is None:
-        if settings.gates.relative_drop is not None:
+        if settings.gates.on(RELATIVE_DROP) is not None:
             hint = "give --max-drop POINTS"
             raise UsageError("a relative limit, of which the search knows nothing", place="gates: max-drop", hint=hint)
-        max_drop = _MAX_DROP if settings.gates.drop is None else settings.gates.drop
+        own = settings.gates.on(DROP)
+        max_drop = _MAX_DROP if own is None else own
 
     from snnc import advisor
     from snnc.artifact import save_conversion

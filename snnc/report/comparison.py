@@ -6,20 +6,21 @@ network become worse little by little. What one report lacks is told, and judged
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from snnc import intervals
-from snnc.figure import Row
+from snnc.figure import Row, Subject
 from snnc.findings import Finding
-from snnc.gates import Tolerances
 from snnc.intervals import Interval
-from snnc.report.data import Evaluation, Report, Summary
+from snnc.measure.figures import figures
+from snnc.measure.gates import Tolerances
+from snnc.report.data import Evaluation, Report
 from snnc.report.layers import Layer
 from snnc.text import exact, signed, written
 
-Verdict = Literal["same", "better", "changed", "allowed", "worse", "unknown"]
+Outcome = Literal["same", "better", "changed", "allowed", "worse", "unknown"]
 
 # Figures this near are the same but for the order in which numbers were added up.
 _NOISE, _SMALLEST = 1e-6, 1e-9
@@ -51,7 +52,7 @@ class Change:
     limit: str
     tolerance: float
     relative: bool
-    verdict: Verdict
+    verdict: Outcome
 
     @property
     def place(self) -> str:
@@ -120,7 +121,7 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The outcome, in words."""
-        names: dict[Verdict, str] = {
+        names: dict[Outcome, str] = {
             "worse": "worse than allowed",
             "allowed": "worse but allowed",
             "changed": "changed",
@@ -157,13 +158,13 @@ def compare(old: Report, new: Report, tolerances: Tolerances) -> Comparison:
     pairs = _paired(old.layers, new.layers)
     old_rows, new_rows = _rows(old.evaluation), _rows(new.evaluation)
     changes = [
-        *_compared(_NETWORK, old.summary, new.summary, tolerances),
+        *_compared("network", old.summary, new.summary, tolerances),
         *(
             change
             for steps in sorted(old_rows.keys() & new_rows.keys())
             for change in _at_timesteps(old_rows[steps], new_rows[steps], pairs, tolerances)
         ),
-        *(change for a, b in pairs for change in _compared(_LAYER, a, b, tolerances, layer=b.name)),
+        *(change for a, b in pairs for change in _compared("layer", a, b, tolerances, layer=b.name)),
     ]
     old_findings, new_findings = old.all_findings, new.all_findings
     old_matched, new_matched = {a.name for a, _ in pairs}, {b.name for _, b in pairs}
@@ -187,70 +188,16 @@ def shown(value: float | None, unit: str) -> str:
     return "-" if value is None else written(value, unit)
 
 
-@dataclass(frozen=True)
-class _Figure:
-    """What is compared: how it is read, whether more of it is better (1), worse (-1) or neither (0), and its limit."""
-
-    name: str
-    value: Callable[[Any], float | None]
-    better: Literal[1, 0, -1] = 0
-    limit: str = ""
-    unit: str = ""
-    relative: bool = False
-    interval: Callable[[Any], Interval | None] = lambda _: None
-
-
-def _energy_ratio(measured: Row | Summary) -> float | None:
-    return None if measured.energy is None else measured.energy.ratio
-
-
-_NETWORK: Sequence[_Figure] = (
-    _Figure("time steps", lambda s: s.timesteps),
-    _Figure("steps to the answer", lambda s: s.total_steps, -1, "more_steps"),
-    _Figure("steps per answer", lambda s: s.steps_per_answer, -1),
-    _Figure("spiking layers", lambda s: s.layers),
-    _Figure("neurons", lambda s: s.neurons),
-    _Figure("MACs of the trained network", lambda s: s.reference_macs),
-    _Figure("agreement in calibration", lambda s: s.agreement, 1, unit="%"),
-    _Figure("spikes", lambda s: s.spikes, -1, "more_spikes", relative=True),
-    _Figure("energy ratio", _energy_ratio, -1, "more_energy", relative=True),
-)
-_ACCURACY = _Figure("accuracy", lambda r: r.accuracy, 1, "accuracy_loss", "%", interval=lambda r: r.accuracy_interval)
-_AGREEMENT = _Figure("agreement", lambda r: r.agreement, 1, unit="%", interval=lambda r: r.agreement_interval)
-_DROP = _Figure("drop", lambda r: r.drop, -1, unit="points", interval=lambda r: r.drop_interval)
-_WORK: Sequence[_Figure] = (
-    _Figure("steps to the answer", lambda r: r.total_steps, -1, "more_steps"),
-    _Figure("spikes", lambda r: r.spikes, -1, "more_spikes", relative=True, interval=lambda r: r.spikes_interval),
-    _Figure("energy ratio", _energy_ratio, -1, "more_energy", "", True, lambda r: r.energy_ratio_interval),
-)
-_LAYER: Sequence[_Figure] = (
-    _Figure("lowest threshold", lambda layer: layer.threshold_minimum, 0, "threshold_change", relative=True),
-    _Figure("highest threshold", lambda layer: layer.threshold_maximum, 0, "threshold_change", relative=True),
-    _Figure("neurons", lambda layer: layer.neurons),
-    _Figure("error", lambda layer: layer.error, -1, "layer_error_increase"),
-)
-_LAYER_ERROR = _Figure(
-    "error",
-    lambda e: None if e is None else e.error,
-    -1,
-    "layer_error_increase",
-    interval=lambda e: None if e is None else e.interval,
-)
-
-
 def _at_timesteps(old: Row, new: Row, pairs: Sequence[tuple[Layer, Layer]], tolerances: Tolerances) -> Iterator[Change]:
-    # Where accuracy cannot be compared, agreement takes its place, as it does where layers are blamed.
-    judged = old.accuracy is not None and new.accuracy is not None
-    agreement = _AGREEMENT if judged else dataclasses.replace(_AGREEMENT, limit="accuracy_loss")
-    yield from _compared((_ACCURACY, _DROP, agreement, *_WORK), old, new, tolerances, timesteps=new.timesteps)
+    yield from _compared("row", old, new, tolerances, timesteps=new.timesteps)
     before, after = ({error.name: error for error in row.layers or ()} for row in (old, new))
     for a, b in pairs:
         errors = before.get(a.name), after.get(b.name)
-        yield from _compared((_LAYER_ERROR,), *errors, tolerances, timesteps=new.timesteps, layer=b.name)
+        yield from _compared("layer", *errors, tolerances, timesteps=new.timesteps, layer=b.name)
 
 
 def _compared(
-    figures: Iterable[_Figure],
+    of: Subject,
     old: object,
     new: object,
     tolerances: Tolerances,
@@ -258,16 +205,21 @@ def _compared(
     timesteps: int | None = None,
     layer: str = "",
 ) -> Iterator[Change]:
-    for figure in figures:
-        before, after = figure.value(old), figure.value(new)
-        if before is None and after is None:
+    """Compare all figures of two subjects that at least one of them has."""
+    values = {figure.name: (figure.value(old), figure.value(new)) for figure in figures(of)}
+    for figure in figures(of):
+        before, after = values[figure.name]
+        if (before is None and after is None) or not figure.compared:
             continue
-        tolerance = getattr(tolerances, figure.limit) if figure.limit else math.inf
+        others = values.get(figure.judged_by, (None, None))
+        held = figure.tolerance if None in others else None
+        tolerance = math.inf if held is None else tolerances[held.name]
+        relative = figure.tolerance is not None and figure.tolerance.relative
         difference = interval = within_chance = None
-        verdict: Verdict = "unknown"
+        verdict: Outcome = "unknown"
         if before is not None and after is not None:
             difference = after - before
-            verdict = _verdict(figure, before, after, tolerance)
+            verdict = _verdict(figure.better, before, after, tolerance, relative)
             ends = figure.interval(old), figure.interval(new)
             if ends[0] is not None and ends[1] is not None:
                 interval = intervals.difference(before, ends[0], after, ends[1])
@@ -282,24 +234,24 @@ def _compared(
             difference=difference,
             interval=interval,
             within_chance=within_chance,
-            limit=figure.limit,
+            limit="" if held is None else held.name,
             tolerance=tolerance,
-            relative=figure.relative,
+            relative=relative,
             verdict=verdict,
         )
 
 
-def _verdict(figure: _Figure, old: float, new: float, tolerance: float) -> Verdict:
+def _verdict(better: int, old: float, new: float, tolerance: float, relative: bool) -> Outcome:
     if math.isclose(old, new, rel_tol=_NOISE, abs_tol=_SMALLEST):
         return "same"
-    lost = figure.better * (old - new) if figure.better else abs(new - old)
+    lost = better * (old - new) if better else abs(new - old)
     if lost < 0:
         return "better"
-    allowed = tolerance * abs(old) / 100 if figure.relative and math.isfinite(tolerance) else tolerance
+    allowed = tolerance * abs(old) / 100 if relative and math.isfinite(tolerance) else tolerance
     # What is exactly at the limit is within it.
     if lost > allowed and not math.isclose(lost, allowed, rel_tol=_SMALLEST):
         return "worse"
-    return "allowed" if figure.better else "changed"
+    return "allowed" if better else "changed"
 
 
 def _paired(old: Sequence[Layer], new: Sequence[Layer]) -> tuple[tuple[Layer, Layer], ...]:
@@ -419,6 +371,6 @@ def _known(value: Any) -> str:
 def _without_infinity(data: Any) -> Any:
     if isinstance(data, float):
         return data if math.isfinite(data) else None
-    if isinstance(data, dict):
+    if isinstance(data, Mapping):
         return {key: _without_infinity(value) for key, value in data.items()}
     return [_without_infinity(value) for value in data] if isinstance(data, list | tuple) else data

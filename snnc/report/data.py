@@ -16,7 +16,7 @@ from snnc.errors import DataError
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
-from snnc.gates import Gate
+from snnc.measure.gates import Gate
 from snnc.report.escaping import harmless, printable
 from snnc.report.layers import Layer
 from snnc.run.cost import PICOJOULES, SOURCE

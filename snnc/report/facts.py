@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeVar
 
 from snnc.figure import Blame, Energy, Row
 from snnc.findings import EXPLANATIONS, Explanation
-from snnc.gates import Gate
 from snnc.intervals import Interval
+from snnc.measure.gates import Gate
 from snnc.report.data import AppliedPass, Report, Verification
 from snnc.report.layers import Layer
 from snnc.text import exact, fixed, number, span, written

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from snnc.figure import Blame, Row
-from snnc.gates import Gate
 from snnc.intervals import Interval
+from snnc.measure.gates import Gate
 from snnc.report import plots
 from snnc.report.data import Report
 from snnc.report.escaping import printable

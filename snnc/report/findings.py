@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from snnc.conversion import Conversion
 from snnc.findings import Finding
-from snnc.gates import Gate
 from snnc.integers import widths
 from snnc.ir import Graph, Op
+from snnc.measure.gates import Gate
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from snnc.figure import Blame, Energy, Row
 from snnc.findings import Finding
-from snnc.gates import Gate
 from snnc.intervals import Interval
+from snnc.measure.gates import Gate
 from snnc.report import Report, Summary
 from snnc.report.data import Evaluation, Verification
 from snnc.report.escaping import printable

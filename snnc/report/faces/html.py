@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from snnc.gates import Gate
+from snnc.measure.gates import Gate
 from snnc.report import facts, figures
 from snnc.report.data import Report
 from snnc.report.escaping import printable

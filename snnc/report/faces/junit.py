@@ -2,7 +2,7 @@
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from snnc.gates import Gate
+from snnc.measure.gates import Gate
 from snnc.report.data import Report, Verification
 from snnc.report.escaping import printable
 from snnc.report.faces import faces

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from snnc.gates import Gate
+from snnc.measure.gates import Gate
 from snnc.report import facts
 from snnc.report.data import Report
 from snnc.report.escaping import escaped, printable

@@ -1,0 +1,1 @@
+"""What is measured of a conversion: which figures there are, and what they are held to."""

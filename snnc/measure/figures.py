@@ -1,0 +1,245 @@
+"""Which figures there are, each once: what gates, tolerances, flags, keys in snnc.yaml and diffs are made of."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from snnc import intervals
+from snnc.figure import Figure, Limit, Row, Subject, Tolerance
+from snnc.intervals import Interval
+
+_NETWORK: frozenset[Subject] = frozenset({"network"})
+_ROW: frozenset[Subject] = frozenset({"row"})
+_BOTH = _NETWORK | _ROW
+_LAYER: frozenset[Subject] = frozenset({"layer"})
+
+_figures: dict[str, Figure] = {}
+
+
+def register(figure: Figure) -> Figure:
+    """Enter a figure, behind those that are there; raises ValueError where its name is taken."""
+    if figure.name in _figures:
+        raise ValueError(f"two figures are called {figure.name!r}")
+    _figures[figure.name] = figure
+    return figure
+
+
+def figures(of: Subject | None = None) -> Iterator[Figure]:
+    """Yield the figures, or those of one kind of subject, in the order in which people read them."""
+    return (figure for figure in _figures.values() if of is None or of in figure.of)
+
+
+def limits() -> dict[str, list[Limit]]:
+    """Return the limits that there are by name; of one name, those with and without a percent sign."""
+    found: dict[str, list[Limit]] = {}
+    for figure in figures():
+        if figure.limit is not None and figure.limit not in found.setdefault(figure.limit.name, []):
+            found[figure.limit.name].append(figure.limit)
+    return found
+
+
+def tolerances() -> dict[str, Tolerance]:
+    """Return the tolerances that there are, by name."""
+    return {figure.tolerance.name: figure.tolerance for figure in figures() if figure.tolerance is not None}
+
+
+def _read(name: str) -> Callable[[Any], Any]:
+    """Return what reads a field; a subject without it has nothing of the kind measured."""
+    return lambda subject: getattr(subject, name, None)
+
+
+def _energy_ratio(subject: Any) -> float | None:
+    return None if subject.energy is None else subject.energy.ratio
+
+
+def _paired(row: Row, samples: float) -> Interval:
+    lost, won = ((share or 0.0) * samples / 100 for share in (row.lost, row.won))
+    return intervals.paired(lost, won, samples)
+
+
+def _relative(row: Row, samples: float) -> Interval:
+    right, lost, won = ((share or 0.0) * samples / 100 for share in (row.accuracy, row.lost, row.won))
+    return intervals.relative(right - won, lost, won, samples)
+
+
+def _agreed(row: Row, samples: float) -> Interval:
+    return intervals.proportion((row.agreement or 0.0) * samples / 100, samples)
+
+
+_ACCURACY_LOSS = Tolerance(
+    name="accuracy_loss",
+    help="Most accuracy lost (without labels: agreement) at any T; inf for any.",
+    metavar="POINTS",
+    default=0.5,
+)
+_THRESHOLD_CHANGE = Tolerance(
+    name="threshold_change",
+    help="Most that a threshold moves, up or down.",
+    metavar="PERCENT",
+    default=math.inf,
+    relative=True,
+)
+_MAX_DROP = Limit(
+    name="max-drop",
+    help="Most accuracy lost: in points, or in percent of the trained network's.",
+    metavar="POINTS|N%",
+    example="1.0",
+    lacking="it needs labels and the trained network",
+    accepts=math.isfinite,
+    expected="a number of points or a percentage as in 2%",
+    needs_labels=True,
+    needs_reference=True,
+)
+
+ACCURACY = register(
+    Figure(
+        name="accuracy",
+        of=_ROW,
+        value=_read("accuracy"),
+        interval=_read("accuracy_interval"),
+        better=1,
+        unit="%",
+        tolerance=_ACCURACY_LOSS,
+    )
+)
+DROP = register(
+    Figure(
+        name="drop",
+        of=_ROW,
+        value=_read("drop"),
+        interval=_read("drop_interval"),
+        expected=_paired,
+        better=-1,
+        unit="points",
+        limit=_MAX_DROP,
+    )
+)
+RELATIVE_DROP = register(
+    Figure(
+        name="relative drop",
+        of=_ROW,
+        value=_read("relative_drop"),
+        interval=_read("relative_drop_interval"),
+        expected=_relative,
+        better=-1,
+        unit="%",
+        limit=replace(_MAX_DROP, lacking="the trained network is right on no image", with_percent=True),
+        compared=False,
+    )
+)
+AGREEMENT = register(
+    Figure(
+        name="agreement",
+        of=_ROW,
+        value=_read("agreement"),
+        interval=_read("agreement_interval"),
+        expected=_agreed,
+        better=1,
+        unit="%",
+        limit=Limit(
+            name="min-agreement",
+            help="Fewest predictions that stay the same.",
+            metavar="PERCENT",
+            example="98",
+            lacking="it needs the trained network",
+            accepts=lambda value: 1 < value <= 100,
+            expected="percent, as in 95",
+            needs_reference=True,
+        ),
+        # Where accuracy cannot be compared, agreement takes its place, as it does where layers are blamed.
+        tolerance=_ACCURACY_LOSS,
+        judged_by=ACCURACY.name,
+    )
+)
+register(Figure(name="time steps", of=_NETWORK, value=_read("timesteps")))
+register(
+    Figure(
+        name="steps to the answer",
+        of=_BOTH,
+        value=_read("total_steps"),
+        better=-1,
+        tolerance=Tolerance(
+            name="more_steps",
+            help="Most additional steps from image to answer.",
+            metavar="N",
+            default=0.0,
+        ),
+    )
+)
+register(Figure(name="steps per answer", of=_NETWORK, value=_read("steps_per_answer"), better=-1))
+register(Figure(name="spiking layers", of=_NETWORK, value=_read("layers")))
+register(Figure(name="lowest threshold", of=_LAYER, value=_read("threshold_minimum"), tolerance=_THRESHOLD_CHANGE))
+register(Figure(name="highest threshold", of=_LAYER, value=_read("threshold_maximum"), tolerance=_THRESHOLD_CHANGE))
+register(Figure(name="neurons", of=_NETWORK | _LAYER, value=_read("neurons")))
+register(Figure(name="MACs of the trained network", of=_NETWORK, value=_read("reference_macs")))
+register(Figure(name="agreement in calibration", of=_NETWORK, value=_read("agreement"), better=1, unit="%"))
+ENERGY_RATIO = register(
+    Figure(
+        name="energy ratio",
+        of=_BOTH,
+        value=_energy_ratio,
+        interval=_read("energy_ratio_interval"),
+        better=-1,
+        limit=Limit(
+            name="max-energy-ratio",
+            help="Most energy (arithmetic), the trained network's being 1.",
+            metavar="N",
+            example="0.5",
+            lacking="the trained network has no layer that multiplies",
+        ),
+        tolerance=Tolerance(
+            name="more_energy",
+            help="Most additional energy (arithmetic).",
+            metavar="PERCENT",
+            default=10.0,
+            relative=True,
+        ),
+    )
+)
+SPIKES = register(
+    Figure(
+        name="spikes",
+        of=_BOTH,
+        value=_read("spikes"),
+        interval=_read("spikes_interval"),
+        better=-1,
+        limit=Limit(
+            name="max-spikes",
+            help="Most spikes per image.",
+            metavar="N",
+            example="100000",
+            lacking="nothing was run",
+        ),
+        tolerance=Tolerance(
+            name="more_spikes",
+            help="Most additional spikes.",
+            metavar="PERCENT",
+            default=10.0,
+            relative=True,
+        ),
+    )
+)
+register(
+    Figure(
+        name="error",
+        of=_LAYER,
+        value=_read("error"),
+        interval=_read("interval"),
+        better=-1,
+        limit=Limit(
+            name="max-layer-error",
+            help="Largest relative error of every layer's output.",
+            metavar="N",
+            example="0.3",
+            lacking="no layer of neurons was compared",
+            needs_reference=True,
+        ),
+        tolerance=Tolerance(
+            name="layer_error_increase",
+            help="Most added to the relative error of a layer (0.1 of error 0.2: up to 0.3).",
+            metavar="X",
+            default=math.inf,
+        ),
+    )
+)
