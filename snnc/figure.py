@@ -155,7 +155,7 @@ class Figure:
     where nothing was measured. ``expected`` is the interval of a row as it would be on so many samples in the same
     proportions; without it, intervals shrink with the root of the number of samples. Where two conversions both have
     the figure called ``judged_by``, that one is held to the tolerance in place of this one. A figure that says in other
-    words what another one says is not ``compared``.
+    words what another one says is not ``compared``. Raises ValueError where the limit is on the good side.
     """
 
     name: str
@@ -169,3 +169,7 @@ class Figure:
     tolerance: Tolerance | None = None
     judged_by: str = ""
     compared: bool = True
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit.name.startswith("min-") != (self.better > 0):
+            raise ValueError(f"{self.limit.name!r} limits what is good in {self.name!r}")

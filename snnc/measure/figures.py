@@ -1,7 +1,7 @@
 """Which figures there are, each once: what gates, tolerances, flags, keys in snnc.yaml and diffs are made of."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +25,9 @@ def register(figure: Figure) -> Figure:
     return figure
 
 
-def figures(of: Subject | None = None) -> Iterator[Figure]:
-    """Yield the figures, or those of one kind of subject, in the order in which people read them."""
-    return (figure for figure in _figures.values() if of is None or of in figure.of)
+def figures(of: Subject | None = None) -> tuple[Figure, ...]:
+    """Return the figures, or those of one kind of subject, in the order in which people read them."""
+    return tuple(figure for figure in _figures.values() if of is None or of in figure.of)
 
 
 def limits() -> dict[str, list[Limit]]:

@@ -112,6 +112,9 @@ class Tolerances(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self._allowed)
 
+    def __repr__(self) -> str:
+        return f"Tolerances({self._allowed})"
+
 
 @dataclass(frozen=True)
 class Gate:
