@@ -28,7 +28,7 @@ from snnc.training.processes import ALONE, Processes
 from snnc.training.settings import Training
 from snnc.training.trainer import Noise
 from snnc.training.variation import Variation
-from tests.support import Network, normal
+from tests.support import Network, normal, run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -148,8 +148,8 @@ def test_a_tuned_network_converts_without_further_loss(neuron: str, tmp_path: Pa
         assert graph is not None
         exactly = graph.map_tensors(lambda tensor: tensor.double())
         feeds = {graph.inputs[0]: images[None]}
-        run = finetuning.run(exactly, feeds, graph.outputs, *([schedule] if schedule else []))
-        answers.append(run[graph.outputs[0]][0].argmax(1))
+        found = run(exactly, feeds, graph.outputs, *([schedule] if schedule else []))
+        answers.append(found[graph.outputs[0]][0].argmax(1))
     assert torch.equal(*answers)
     assert made.snn.ops(Neuron)
 
