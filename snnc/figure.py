@@ -1,7 +1,7 @@
 """What is measured of a conversion, as plain data, and what is known of each figure."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from snnc.intervals import Interval
@@ -65,6 +65,14 @@ class Blame:
 
 
 @dataclass(frozen=True)
+class Score:
+    """One figure of a task, with its interval at 95 %; of several repeats the mean."""
+
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
 
@@ -75,7 +83,8 @@ class Row:
     ``sleep_used`` is how many of the steps asleep something still fired in, for any image. ``misalignment`` is what the
     permutation probe gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of
     the whole loss.
-    ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says.
+    ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says. ``scores`` are
+    the figures of a task that is no classification, by name.
     """
 
     timesteps: int
@@ -105,6 +114,7 @@ class Row:
     layers: tuple[LayerError, ...] | None = None
     blame: tuple[Blame, ...] | None = None
     blame_images: int = 0
+    scores: Mapping[str, Score] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,5 @@
+"""What an answer of a network is, and how good it is."""
+
+from snnc.tasks.task import Task, tasks
+
+__all__ = ["Task", "tasks"]

@@ -1,0 +1,72 @@
+"""Classification: the first output says how much speaks for each class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnc import intervals
+from snnc.tasks.task import Task, tasks
+
+
+@final
+@tasks.register("classification")
+@dataclass(frozen=True)
+class Classification(Task):
+    """The answer is a class: the place of the largest value of the first output; of a single value, its sign."""
+
+    labels: ClassVar[str] = "classes"
+    answer: ClassVar[str] = "predictions"
+
+    def answers(self, outputs: Sequence[Tensor]) -> Tensor:
+        flat = outputs[0].flatten(1)
+        return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).long()
+
+    def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
+        """Return whether an answer is right, is the trained network's, and whether that one's is right."""
+        unknown = torch.full((len(answers),), torch.nan, dtype=torch.float64)
+        right = unknown if truth is None else (answers == truth).double()
+        agrees = unknown if trained is None else (answers == trained).double()
+        once = unknown if trained is None or truth is None else (trained == truth).double()
+        return torch.stack([right, agrees, once], 1)
+
+    def measured(self, outcomes: Tensor) -> dict[str, Any]:
+        right, agrees, once = (None if column.isnan().any() else column.bool() for column in outcomes.unbind(1))
+        found: dict[str, Any] = {
+            "accuracy": None if right is None else _percent(right),
+            "accuracy_interval": None if right is None else intervals.proportion(int(right.sum()), len(right)),
+            "agreement": None if agrees is None else _percent(agrees),
+            "agreement_interval": None if agrees is None else intervals.proportion(int(agrees.sum()), len(agrees)),
+            **dict.fromkeys(("lost", "won", "drop", "drop_interval", "relative_drop", "relative_drop_interval")),
+        }
+        if right is not None and once is not None:
+            both, lost, won = (int(hits.sum()) for hits in (once & right, once & ~right, ~once & right))
+            found["lost"], found["won"] = 100 * lost / len(right), 100 * won / len(right)
+            found["drop"] = 100 * (lost - won) / len(right)
+            found["drop_interval"] = intervals.paired(lost, won, len(right))
+            if both + lost:
+                found["relative_drop"] = 100 * (lost - won) / (both + lost)
+                found["relative_drop_interval"] = intervals.relative(both, lost, won, len(right))
+        return found
+
+    def reference(self, outcomes: Tensor) -> Mapping[str, float]:
+        once = outcomes[:, 2]
+        return {} if once.isnan().any() else {"accuracy": _percent(once.bool())}
+
+    def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
+        return (answers != truth).double()
+
+    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
+        return F.cross_entropy(self.scores(outputs), truth)
+
+    def scores(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return a score for every class ``[N, classes]``: the output or, where it is one number, zero and that."""
+        scores = outputs[0].flatten(1).float()
+        return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
+
+
+def _percent(hits: Tensor) -> float:
+    return 100 * int(hits.sum()) / len(hits)

@@ -1,0 +1,66 @@
+"""What every task says of a network's outputs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from snnc.registry import Registry
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What an answer of a network is and how good it is; a frozen dataclass whose fields are its options.
+
+    The outputs of a network, ``[N, ...]`` each and in its order, become the answers of its samples. The truth of an
+    answer is its label or, without labels, the trained network's answer: the one says how good both networks are, the
+    other whether they agree. Everything that is measured of many samples is made from their ``outcomes``.
+    """
+
+    # The kind of labels that are the truth, of those that sources find (see ``snnc.data``).
+    labels: ClassVar[str]
+    # What is counted when a network differs, in a sentence: 3 % of its predictions.
+    answer: ClassVar[str]
+
+    @abstractmethod
+    def answers(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return the answers ``[N, ...]``."""
+
+    @abstractmethod
+    def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
+        """Return what is kept of each sample, ``[N, k]`` in double precision, NaN where it is not known.
+
+        ``answers`` are the spiking network's, ``trained`` the trained network's, None where there is none, ``truth``
+        the labels, None where there are none.
+        """
+
+    @abstractmethod
+    def measured(self, outcomes: Tensor) -> dict[str, Any]:
+        """Return the figures of a row (see ``snnc.figure.Row``) by name, from the outcomes of all samples."""
+
+    @abstractmethod
+    def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
+        """Return how wrong each answer is, ``[N]``: what blame charges layers with. 0 is right, 1 is wrong."""
+
+    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
+        """Return the mean loss of outputs, with gradients; raises NotImplementedError where nothing can be learned."""
+        raise NotImplementedError
+
+    def reference(self, outcomes: Tensor) -> Mapping[str, float]:
+        """Return what is known of the trained network itself, from the outcomes of all samples."""
+        return {}
+
+    def agreement(self, answers: Tensor, trained: Tensor) -> float:
+        """Return how many answers are the trained network's, in percent."""
+        return 100 * (1 - float(self.losses(answers, trained).double().mean()))
+
+
+tasks: Registry[type[Task]] = Registry("task", __name__.rpartition(".")[0])
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor | None:
+    """Return what was collected chunk by chunk, None where nothing was."""
+    return torch.cat([*parts]) if parts else None
