@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from snnc.calibration import channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, from_channels
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
@@ -169,9 +169,9 @@ def channel_constants(graph: Graph, name: str) -> Tensor | None:
 
 def with_constants(graph: Graph, name: str, rows: Tensor) -> Op:
     """Return a constant with other values ``[steps, C]``: the inverse of ``channel_constants``."""
-    op, axis, shape = graph.op(name), channel_axis(graph, name), graph.shapes[name]
-    assert isinstance(op, Affine | TemporalBias) and op.shift is not None and axis is not None
-    shaped = torch.stack([per_channel(row, shape, axis) for row in rows]).to(op.shift.dtype)
+    op = graph.op(name)
+    assert isinstance(op, Affine | TemporalBias) and op.shift is not None
+    shaped = torch.stack([from_channels(graph, name, row) for row in rows]).to(op.shift.dtype)
     return replace(op, shift=shaped if isinstance(op, TemporalBias) else shaped[0])
 
 

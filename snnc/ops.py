@@ -6,8 +6,9 @@ all the beginnings, then all the ends, as ONNX has them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, final
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, final
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +32,11 @@ __all__ = [
     "MaxPool",
     "Mean",
     "Pad",
+    "Pool",
     "QuantizedRelu",
     "Relu",
     "Reshape",
+    "Routing",
     "Slice",
     "Take",
     "Transpose",
@@ -52,6 +55,21 @@ class Weighted(Op):
 
     weight: Tensor
     bias: Tensor | None
+
+    @abstractmethod
+    def kernel(self) -> Tensor:
+        """Return the weights as ``[groups, out, in, *window]``, channels counted within their group."""
+
+    @abstractmethod
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        """Return this operation with other weights, as ``kernel`` gives them, and another bias ``[C]``.
+
+        Both are rounded to the precision of the weights that were there.
+        """
+
+    def _with(self, weight: Tensor, bias: Tensor | None) -> Self:
+        kind = self.weight.dtype
+        return replace(self, weight=weight.to(kind), bias=None if bias is None else bias.to(kind))
 
 
 @final
@@ -73,6 +91,12 @@ class Conv(Weighted):
             x, begin = _pad(x, self.padding, 0.0), (0,) * axes
         convolve = F.conv1d if axes == 1 else F.conv2d
         return convolve(x, self.weight, self.bias, self.stride, begin, self.dilation, self.groups)
+
+    def kernel(self) -> Tensor:
+        return self.weight.view(self.groups, -1, *self.weight.shape[1:])
+
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        return self._with(kernel.flatten(0, 1), bias)
 
 
 @final
@@ -100,6 +124,12 @@ class ConvTranspose(Weighted):
             y = y.narrow(2 + axis, self.padding[axis], length)
         return y
 
+    def kernel(self) -> Tensor:
+        return self.weight.view(self.groups, -1, *self.weight.shape[1:]).transpose(1, 2)
+
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        return self._with(kernel.transpose(1, 2).flatten(0, 1), bias)
+
 
 @final
 @operation
@@ -109,6 +139,12 @@ class Linear(Weighted):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return F.linear(inputs[0], self.weight, self.bias)
+
+    def kernel(self) -> Tensor:
+        return self.weight.unsqueeze(0)
+
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        return self._with(kernel.squeeze(0), bias)
 
 
 @final
@@ -163,10 +199,15 @@ class Add(Op):
         return total
 
 
+@dataclass(frozen=True, eq=False)
+class Routing(Op):
+    """An operation that moves values and computes none: each is one of an input's, or a constant border's."""
+
+
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Concat(Op):
+class Concat(Routing):
     """Concatenation along one axis (the batch is axis 0)."""
 
     axis: int
@@ -178,7 +219,7 @@ class Concat(Op):
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Slice(Op):
+class Slice(Routing):
     """``start:stop:step`` of one axis, with ``0 <= start < stop`` and ``step > 0``."""
 
     axis: int
@@ -194,7 +235,7 @@ class Slice(Op):
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Take(Op):
+class Take(Routing):
     """The entries of one axis at ``indices``, repeats allowed: gathers, flips, nearest resizing, mirrored pads."""
 
     axis: int
@@ -208,7 +249,7 @@ class Take(Op):
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Pad(Op):
+class Pad(Routing):
     """A constant border around the sample's axes: all the beginnings, then all the ends."""
 
     padding: tuple[int, ...]
@@ -221,7 +262,7 @@ class Pad(Op):
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Reshape(Op):
+class Reshape(Routing):
     """Another shape of one sample: flatten, squeeze, unsqueeze and view."""
 
     shape: tuple[int, ...]
@@ -233,7 +274,7 @@ class Reshape(Op):
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Transpose(Op):
+class Transpose(Routing):
     """Another order of the axes; ``order[0]`` is 0, the batch."""
 
     order: tuple[int, ...]
@@ -255,18 +296,24 @@ class Mean(Op):
         return inputs[0].mean(self.axes, keepdim=self.keep)
 
 
+@dataclass(frozen=True, eq=False)
+class Pool(Op):
+    """One value for every window over 1 or 2 spatial axes."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class AveragePool(Op):
+class AveragePool(Pool):
     """Average pooling over 1 or 2 spatial axes.
 
     ``padding`` counts as zeros in the average; ``excess``, around it, does not count at all.
     """
 
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
     excess: tuple[int, ...]
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -283,14 +330,11 @@ class AveragePool(Op):
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class MaxPool(Op):
+class MaxPool(Pool):
     """Max-pooling over 1 or 2 spatial axes."""
 
     linear: ClassVar[bool] = False
 
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
     dilation: tuple[int, ...]
 
     def __call__(self, *inputs: Tensor) -> Tensor:

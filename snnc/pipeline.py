@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnc.analysis.moments import stated_moments
 from snnc.artifact import damaged, preprocessing_of
 from snnc.calibration import Calibration, Samples
-from snnc.calibration.gaussian import stated_moments
 from snnc.conversion import Applied, Conversion
 from snnc.data.dataset import Dataset, Part, open_dataset
 from snnc.data.preprocessing import Preprocessing

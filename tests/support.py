@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from snnc import ops
+from snnc.analysis.moments import stated_moments
 from snnc.calibration import Calibration
-from snnc.calibration.gaussian import stated_moments
 from snnc.feeds import Feeds, Signals
 from snnc.figure import Energy, Row
 from snnc.ir import Graph, Input, Node, Op

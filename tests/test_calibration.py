@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from snnc import ops
-from snnc.calibration import Calibration, Histogram, channel_axis, per_channel
-from snnc.calibration.gaussian import propagate, stated_moments
+from snnc.analysis.channels import channel_axis, per_channel
+from snnc.analysis.moments import propagate, stated_moments
+from snnc.calibration import Calibration, Histogram
 from snnc.calibration.spool import Spool
 from snnc.ir import Graph
 from tests.support import Images, Network, calibration, normal, random_network, relu, uniform

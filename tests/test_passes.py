@@ -565,6 +565,9 @@ LAYERS: dict[str, Callable[[Network, str], str]] = {
     ),
     "tokens": lambda net, value: net.linear(net.add(ops.Transpose((0, 2, 3, 1)), value), 5),
     "line": lambda net, value: net.conv(net.add(ops.Reshape((4, 64)), value), 5),
+    "transposed": lambda net, value: net.add(
+        ops.ConvTranspose(net.random(4, 3, 3, 2) * 0.3, net.random(6), (2, 1), (1, 0, 0, 1), (1, 0), (1, 2), 2), value
+    ),
 }
 
 

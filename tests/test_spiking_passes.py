@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from snnc import evaluation, ops, pipeline, recipe, report
+from snnc.analysis.channels import channel_axis
 from snnc.artifact import load_conversion, save_conversion
-from snnc.calibration import Calibration, channel_axis
+from snnc.calibration import Calibration
 from snnc.conversion import Conversion, latency
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ModelError, PreconditionError

@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from snnc.calibration.channels import channel_axis
-from snnc.calibration.gaussian import Moments, propagate
+from snnc.analysis.channels import channel_axis
+from snnc.analysis.moments import Moments, propagate
 from snnc.calibration.histogram import Histogram
 from snnc.feeds import Feeds
 from snnc.ir import Graph

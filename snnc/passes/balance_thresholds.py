@@ -21,7 +21,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, channel_rows, per_channel
+from snnc.calibration import Calibration, Thinned
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons import Neuron
@@ -129,7 +130,7 @@ class _Layer:
         if self._op.slope is not None:
             values = values.abs()
         values = torch.minimum(values, self._op.ceiling)
-        return values.movedim(self._axis, 0).flatten(1) if self._axis else values.reshape(1, -1)
+        return channel_rows(values, self._axis)
 
     def clipped(self, threshold: Tensor | None) -> ClippedRelu:
         """Return the activation clipped at thresholds, never above the ceiling that it has."""

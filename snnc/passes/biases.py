@@ -5,29 +5,51 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from snnc.ir import Graph, Node, Op, rewired
-from snnc.ops import Add, MaxPool, Weighted
+from snnc.ir import Graph, Input, Node, Op, rewired
+from snnc.neurons.base import Timed
+from snnc.ops import Activation, Add, Affine, BatchNorm, MaxPool, Mean, Pool, Routing, Weighted
+from snnc.rules import Rules
+
+# rule(op, graph, node): the layer, or None where only a node of its own can shift a value.
+layer_behind = Rules[Op, str | None]("whose bias shifts a value and nothing else")
 
 
 def biased(graph: Graph, value: str) -> str | None:
     """Return the layer whose bias shifts ``value`` and nothing else, None where there is no such."""
-    if len(graph.consumers[value]) != 1 or value in graph.outputs:
+    if not _is_own(graph, value):
         return None
     node = graph.nodes[value]
-    if isinstance(node.op, Weighted):
-        return value
-    if isinstance(node.op, MaxPool):
-        # The maximum of shifted values is the shifted maximum.
-        return biased(graph, node.inputs[0])
+    return layer_behind(node.op, graph, node)
+
+
+@layer_behind.register(Weighted)
+def _itself(op: Weighted, graph: Graph, node: Node) -> str:
+    return node.name
+
+
+@layer_behind.register(MaxPool)
+def _before(op: MaxPool, graph: Graph, node: Node) -> str | None:
+    """The maximum of shifted values is the shifted maximum."""
+    return biased(graph, node.inputs[0])
+
+
+@layer_behind.register(Add)
+def _last_summand(op: Add, graph: Graph, node: Node) -> str | None:
+    weighted = graph.ops(Weighted)
     layers = [
         other
         for other in node.inputs
-        if isinstance(graph.op(other), Weighted)
-        and len(graph.consumers[other]) == node.inputs.count(other) == 1
-        and other not in graph.outputs
-        and graph.shapes[other] == graph.shapes[value]
+        if other in weighted
+        and _is_own(graph, other)
+        and node.inputs.count(other) == 1
+        and graph.shapes[other] == graph.shapes[node.name]
     ]
-    return layers[-1] if isinstance(node.op, Add) and layers else None
+    return layers[-1] if layers else None
+
+
+@layer_behind.register(Input, Routing, Pool, Mean, Affine, BatchNorm, Activation, Timed)
+def _nobody(op: Op, graph: Graph, node: Node) -> None:
+    """What is moved, scaled or averaged would take another constant before than behind."""
 
 
 def shifted(layer: Weighted, shift: Tensor) -> Weighted:
@@ -48,3 +70,8 @@ def inserted(graph: Graph, ops: Mapping[str, Op], suffix: str) -> Graph:
         else:
             nodes.append(node)
     return Graph.of(nodes, graph.outputs)
+
+
+def _is_own(graph: Graph, value: str) -> bool:
+    """Return whether a single node reads a value."""
+    return len(graph.consumers[value]) == 1 and value not in graph.outputs

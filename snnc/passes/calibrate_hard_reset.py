@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from torch import Tensor
 
-from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, channel_rows, per_channel
+from snnc.calibration import Calibration, Thinned
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
@@ -83,14 +83,14 @@ def _calibrated(
     cross, square = (torch.zeros(len(_SHARES), channels, dtype=torch.float64) for _ in range(2))
     for feeds in chunks:
         train = spiking(feeds)[current]
-        goal = _by_channel(goals(feeds)[name][0], axis)
+        goal = channel_rows(goals(feeds)[name][0], axis).double()
         for index, share in enumerate(_SHARES.tolist()):
             tried = replace(neuron, threshold=share * neuron.threshold)
             response = tried.respond(train, schedule)[schedule.rehearsal :].sum(0) / schedule.timesteps
-            rate = _by_channel(response / tried.threshold, axis)
+            rate = channel_rows(response / tried.threshold, axis).double()
             cross[index] += (goal * rate).sum(1)
             square[index] += rate.square().sum(1)
-    old = neuron.threshold.double().expand(shape).movedim(axis - 1 if axis else 0, 0).reshape(channels, -1).mean(1)
+    old = channel_rows(neuron.threshold.double().expand(1, *shape), axis).mean(1)
     # The error up to the constant E[a²]; of equals the one nearest to what was there.
     values = cross / square.clamp(min=1e-30)
     order = _SHARES.log2().abs().argsort()
@@ -103,9 +103,3 @@ def _calibrated(
         (per_channel(v, shape, axis) if axis else v).to(neuron.threshold) for v in (value, share * old / value)
     )
     return replace(neuron, threshold=threshold, firing=neuron.firing * firing)
-
-
-def _by_channel(values: Tensor, axis: int | None) -> Tensor:
-    """Return values ``[N, ...]`` as ``[C, all others]`` in double precision."""
-    grouped = values.movedim(axis, 0).flatten(1) if axis else values.reshape(1, -1)
-    return grouped.double()

@@ -6,7 +6,8 @@ from typing import Literal, final
 
 from torch import Tensor
 
-from snnc.calibration import Calibration, Histogram, channel_axis
+from snnc.analysis.channels import channel_axis
+from snnc.calibration import Calibration, Histogram
 from snnc.ir import Graph
 from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes.base import Pass, check_layers, passes

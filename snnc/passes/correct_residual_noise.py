@@ -12,22 +12,25 @@ layer, what reconstruction by gradient descent approximates.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, channel_count, channel_rows, from_channels
+from snnc.analysis.patches import patches, positions
+from snnc.calibration import Calibration, Thinned
 from snnc.calibration.spool import Spool
 from snnc.feeds import Feeds, laid_out, rechunk
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
-from snnc.ops import Add, Affine, ClippedRelu, Conv, Linear, QuantizedRelu, Weighted
+from snnc.neurons.base import Timed
+from snnc.ops import Activation, Add, Affine, BatchNorm, ClippedRelu, Mean, Pool, QuantizedRelu, Routing, Weighted
 from snnc.passes.base import Pass, check_form, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
+from snnc.rules import Rules
 from snnc.run import Program
 
 # Positions of one layer's output, over all samples, that the least squares look at.
@@ -68,7 +71,7 @@ class CorrectResidualNoise(Pass):
             walk = _Walk(calibration.reference, graph, Spool(folder), self, len(samples))
             size = Program(graph).chunk
             for node in graph.nodes.values():
-                if isinstance(node.op, Input):
+                if node.name in graph.inputs:
                     batches = rechunk((Feeds({node.name: batch}) for batch in samples.batches()), size)
                     walk.enter(node.name, (feeds[node.name] for feeds in batches))
                 else:
@@ -87,7 +90,7 @@ class _Walk:
         self._spool = spool
         self._options = options
         self._samples = samples
-        self._ops: dict[str, Op] = {}
+        self._ops: dict[str, Weighted] = {}
         self._shifts: dict[str, Tensor] = {}
         self._equal: set[str] = set()
         self._visited: set[str] = set()
@@ -101,15 +104,11 @@ class _Walk:
     @torch.no_grad()
     def visit(self, node: Node) -> None:
         old = self._reference.op(node.name)
-        self._spool.write(_reference(node.name), self._apply(old, node, reference=True))
+        self._spool.write(_reference(node.name), self.apply(old, node, reference=True))
         if old is node.op and all(value in self._equal for value in node.inputs):
             self._equal.add(node.name)
-        elif isinstance(node.op, Weighted):
-            self._correct_layer(node, node.op)
-        elif isinstance(node.op, QuantizedRelu):
-            self._correct_activation(node, node.op)
         else:
-            self._spool.write(_converted(node.name), self._apply(node.op, node))
+            self._spool.write(_converted(node.name), corrections(node.op, self, node))
         self._visited.add(node.name)
         for value in dict.fromkeys(node.inputs):
             self._waiting[value] -= 1
@@ -122,43 +121,43 @@ class _Walk:
         shifts = {name: Affine(None, shift) for name, shift in self._shifts.items()}
         return inserted(self._graph.with_ops(self._ops), shifts, "shift")
 
-    def _read(self, name: str, *, reference: bool = False) -> Iterator[Tensor]:
+    def read(self, name: str, *, reference: bool = False) -> Iterator[Tensor]:
+        """Yield the values of a node in one of the networks, chunk by chunk."""
         kept = _reference(name) if reference or name in self._equal else _converted(name)
         return self._spool.read(kept)
 
-    def _apply(self, op: Op, node: Node, *, reference: bool = False) -> Iterator[Tensor]:
+    def apply(self, op: Op, node: Node, *, reference: bool = False) -> Iterator[Tensor]:
+        """Yield what an operation makes of the values before a node, in one of the networks, chunk by chunk."""
         fast = op.map_tensors(laid_out)
-        for inputs in zip(*(self._read(value, reference=reference) for value in node.inputs), strict=True):
+        for inputs in zip(*(self.read(value, reference=reference) for value in node.inputs), strict=True):
             yield fast(*inputs)
 
-    def _correct_layer(self, node: Node, layer: Weighted) -> None:
+    def correct_layer(self, node: Node, layer: Weighted) -> Iterator[Tensor]:
+        """Correct weights and bias, and return what the layer then computes."""
         others = self._summed_with(node.name)
-        if self._options.weights and isinstance(layer, Conv | Linear):
+        if self._options.weights:
             layer = self._least_squares(node, layer, others)
         if self._options.bias:
-            axis = channel_axis(self._graph, node.name) or 1
-            residuals = self._residuals(node.name, self._apply(layer, node), others)
-            layer = shifted(layer, _channel_mean(residuals, axis))
-        self._spool.write(_converted(node.name), self._apply(layer, node))
+            residuals = self._residuals(node.name, self.apply(layer, node), others)
+            layer = shifted(layer, _channel_mean(residuals, channel_axis(self._graph, node.name)))
         self._ops[node.name] = layer
+        return self.apply(layer, node)
 
-    def _correct_activation(self, node: Node, activation: QuantizedRelu) -> None:
+    def correct_activation(self, node: Node, activation: QuantizedRelu) -> Iterator[Tensor]:
+        """Correct the bias before an activation, and return what that then computes."""
         (before,) = node.inputs
         shift: Tensor | float = 0.0
         if self._options.bias:
             axis = channel_axis(self._graph, before)
-            pairs = zip(self._read(node.name, reference=True), self._apply(activation, node), strict=True)
-            mean = _channel_mean((goal - reached for goal, reached in pairs), axis or 1)
-            shape = self._graph.shapes[before]
-            shift = per_channel(mean if axis else mean.mean().unsqueeze(0), shape, axis or 1).float()
+            pairs = zip(self.read(node.name, reference=True), self.apply(activation, node), strict=True)
+            mean = _channel_mean((goal - reached for goal, reached in pairs), axis)
+            shift = from_channels(self._graph, before, mean).float()
             layer = biased(self._graph, before)
             if layer is None or axis is None:
                 self._shifts[node.name] = shift
             else:
-                op = self._ops.get(layer, self._graph.op(layer))
-                assert isinstance(op, Weighted)
-                self._ops[layer] = shifted(op, mean)
-        self._spool.write(_converted(node.name), (activation(z + shift) for z in self._read(before)))
+                self._ops[layer] = shifted(self._ops.get(layer, self._graph.ops(Weighted)[layer]), mean)
+        return (activation(z + shift) for z in self.read(before))
 
     def _summed_with(self, name: str) -> tuple[str, ...]:
         """Return what a layer's output is only ever added to, if that is known already: its error can be mended too."""
@@ -169,36 +168,36 @@ class _Walk:
         others = tuple(value for value in reader.inputs if value != name)
         known = all(value in self._visited for value in others)
         alike = all(self._graph.shapes[value] == self._graph.shapes[name] for value in others)
-        return others if isinstance(reader.op, Add) and known and alike else ()
+        return others if reader.name in self._graph.ops(Add) and known and alike else ()
 
     def _residuals(self, name: str, reached: Iterator[Tensor], others: tuple[str, ...]) -> Iterator[Tensor]:
         """Yield what the sum of a layer and ``others`` lacks towards the reference, chunk by chunk."""
-        goals = self._read(name, reference=True)
-        beside = [(self._read(o, reference=True), self._read(o)) for o in others if o not in self._equal]
+        goals = self.read(name, reference=True)
+        beside = [(self.read(o, reference=True), self.read(o)) for o in others if o not in self._equal]
         for goal, value in zip(goals, reached, strict=True):
             residual = goal - value
             for wanted, found in beside:
                 residual = residual + next(wanted) - next(found)
             yield residual
 
-    def _least_squares(self, node: Node, layer: Conv | Linear, others: tuple[str, ...]) -> Weighted:
-        groups = layer.groups if isinstance(layer, Conv) else 1
-        outputs = len(layer.weight)
-        features = layer.weight[0].numel()
-        reached = self._apply(layer, node)
+    def _least_squares(self, node: Node, layer: Weighted, others: tuple[str, ...]) -> Weighted:
+        kernel, axis = layer.kernel(), channel_axis(self._graph, node.name) or 1
+        groups, outputs = kernel.shape[:2]
+        features = kernel[0, 0].numel()
+        reached = self.apply(layer, node)
         gram = torch.zeros(groups, features + 1, features + 1, dtype=torch.float64)
-        moment = torch.zeros(groups, features + 1, outputs // groups, dtype=torch.float64)
+        moment = torch.zeros(groups, features + 1, outputs, dtype=torch.float64)
         residuals = self._residuals(node.name, reached, others)
         seen = 0
         stride = self._stride(node.name)
-        for chunk, (x, residual) in enumerate(zip(self._read(node.inputs[0]), residuals, strict=True)):
-            patches = _patches(layer, x)[:, chunk % stride :: stride]
-            wanted = _positions(layer, residual)[chunk % stride :: stride]
+        for chunk, (x, residual) in enumerate(zip(self.read(node.inputs[0]), residuals, strict=True)):
+            seen_by = patches(layer, x)[:, chunk % stride :: stride]
+            wanted = positions(residual, axis)[chunk % stride :: stride]
             wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
-            extended = torch.cat([patches, torch.ones_like(patches[..., :1])], 2)
+            extended = torch.cat([seen_by, torch.ones_like(seen_by[..., :1])], 2)
             gram += (extended.transpose(1, 2) @ extended).double()
             moment += (extended.transpose(1, 2) @ wanted).double()
-            seen += patches.shape[1]
+            seen += seen_by.shape[1]
         energy = gram.diagonal(dim1=1, dim2=2).clone()
         energy[:, -1] = 0
         # A feature that is always zero must not make the system singular.
@@ -206,14 +205,13 @@ class _Walk:
         damped = gram + torch.diag_embed(energy * (self._options.damping + features / max(seen, 1)))
         damped[:, -1, -1] = damped[:, -1, -1].clamp(min=1)
         solution = torch.linalg.solve(damped, moment)
-        change = solution[:, :-1].transpose(1, 2).reshape(layer.weight.shape)
-        moved = replace(layer, weight=(layer.weight.double() + change).to(layer.weight.dtype))
-        return shifted(moved, solution[:, -1].flatten())
+        change = solution[:, :-1].transpose(1, 2).reshape(kernel.shape)
+        return shifted(layer.with_kernel(kernel.double() + change, layer.bias), solution[:, -1].flatten())
 
     def _stride(self, name: str) -> int:
         shape = self._graph.shapes[name]
-        positions = torch.Size(shape).numel() // shape[(channel_axis(self._graph, name) or 1) - 1]
-        return max(1, positions * self._samples // _POSITIONS)
+        each = torch.Size(shape).numel() // channel_count(self._graph, name)
+        return max(1, each * self._samples // _POSITIONS)
 
 
 def _reference(name: str) -> str:
@@ -224,34 +222,37 @@ def _converted(name: str) -> str:
     return f"converted {name}"
 
 
-def _channel_mean(chunks: Iterator[Tensor], axis: int) -> Tensor:
-    """Return the mean per channel, float64, over all chunks ``[N, ...]``."""
+def _channel_mean(chunks: Iterator[Tensor], axis: int | None) -> Tensor:
+    """Return the mean per channel, float64, over all chunks ``[N, ...]``: one where ``axis`` is None."""
     total: Tensor | float = 0.0
     count = 0
     for chunk in chunks:
-        flat = chunk.movedim(axis, 0).flatten(1)
+        flat = channel_rows(chunk, axis)
         total = total + flat.sum(1, dtype=torch.float64)
         count += flat.shape[1]
     assert isinstance(total, Tensor)
     return total / count
 
 
-def _patches(layer: Conv | Linear, x: Tensor) -> Tensor:
-    """Return what each output position sees, ``[groups, positions, features]``."""
-    if isinstance(layer, Linear):
-        return x.flatten(0, -2).unsqueeze(0)
-    axes = layer.weight.ndim - 2
-    begin, end = layer.padding[:axes], layer.padding[axes:]
-    sides = [side for pair in zip(reversed(begin), reversed(end), strict=True) for side in pair]
-    padded = F.pad(x, sides)
-    kernel, stride, dilation = tuple(layer.weight.shape[2:]), layer.stride, layer.dilation
-    if axes == 1:
-        padded, kernel, stride, dilation = padded.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
-    columns = F.unfold(padded, kernel, dilation, 0, stride)
-    grouped = columns.view(len(columns), layer.groups, -1, columns.shape[2])
-    return grouped.permute(1, 0, 3, 2).flatten(1, 2)
+# rule(op, walk, node): correct an operation, and yield what it then computes, chunk by chunk.
+corrections = Rules[Op, Iterator[Tensor]]("what does correct-residual-noise correct")
 
 
-def _positions(layer: Conv | Linear, values: Tensor) -> Tensor:
-    """Return a layer's output as ``[positions, channels]``, in the order of ``_patches``."""
-    return values.flatten(0, -2) if isinstance(layer, Linear) else values.flatten(2).transpose(1, 2).flatten(0, 1)
+@corrections.register(Weighted)
+def _layer(op: Weighted, walk: _Walk, node: Node) -> Iterator[Tensor]:
+    return walk.correct_layer(node, op)
+
+
+@corrections.register(QuantizedRelu)
+def _activation(op: QuantizedRelu, walk: _Walk, node: Node) -> Iterator[Tensor]:
+    return walk.correct_activation(node, op)
+
+
+@corrections.register(Activation, Add, Affine, BatchNorm, Mean, Pool, Routing, Timed)
+def _nothing(op: Op, walk: _Walk, node: Node) -> Iterator[Tensor]:
+    return walk.apply(op, node)
+
+
+@corrections.register(Input)
+def _images(op: Input, walk: _Walk, node: Node) -> Iterator[Tensor]:
+    return walk.read(node.name)

@@ -21,7 +21,8 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, channel_count, from_channels
+from snnc.calibration import Calibration, Thinned
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
@@ -93,7 +94,9 @@ class CorrectSpikingResidual(Pass):
 
     def _prepared(self, graph: Graph, timesteps: int) -> Graph:
         """Return the graph with a place for everything that is added."""
-        blank = {name: _shaped(graph, name, torch.zeros(_channels(graph, name))) for name in graph.ops(Neuron)}
+        blank = {
+            name: from_channels(graph, name, torch.zeros(channel_count(graph, name))) for name in graph.ops(Neuron)
+        }
         if self.bias:
             homeless = [name for name in blank if _bias_place(graph, name) is None]
             shifts = {_temporal_place(graph, name) or name: Affine(None, blank[name]) for name in homeless}
@@ -127,7 +130,7 @@ class _Layer:
         self._graph = graph
         self._neuron = graph.ops(Neuron)[name]
         self._timesteps = timesteps
-        channels = _channels(graph, name)
+        channels = channel_count(graph, name)
         self._shift = torch.zeros(channels, dtype=torch.float64)
         self._steps = torch.zeros(timesteps, channels, dtype=torch.float64)
         self._potential = self._neuron.potential.double() if options.potential else None
@@ -150,13 +153,13 @@ class _Layer:
             neuron = graph.ops(Neuron)[self.name]
             yield self.name, replace(neuron, potential=self._potential.to(neuron.threshold))
         if self.bias is not None:
-            op = graph.op(self.bias)
-            if isinstance(op, Weighted):
-                yield self.bias, shifted(op, self._shift)
-            elif isinstance(op, Affine):
-                shift = self._shaped(self._shift)
-                total = shift if op.shift is None else op.shift.double() + shift
-                yield self.bias, replace(op, shift=total.to(self._neuron.threshold))
+            layer = graph.ops(Weighted).get(self.bias)
+            if layer is not None:
+                yield self.bias, shifted(layer, self._shift)
+            else:
+                constant, shift = graph.ops(Affine)[self.bias], self._shaped(self._shift)
+                total = shift if constant.shift is None else constant.shift.double() + shift
+                yield self.bias, replace(constant, shift=total.to(self._neuron.threshold))
         if self.temporal is not None:
             old = graph.ops(TemporalBias)[self.temporal].shift
             # One that was made for fewer steps keeps its last bias, as it does when it runs.
@@ -165,7 +168,7 @@ class _Layer:
             yield self.temporal, TemporalBias((old.double() + steps).to(old))
 
     def _shaped(self, values: Tensor) -> Tensor:
-        return _shaped(self._graph, self.name, values)
+        return from_channels(self._graph, self.name, values)
 
 
 class _Sums:
@@ -191,8 +194,7 @@ class _Sums:
 def _check(reference: Graph, graph: Graph) -> None:
     """Raise PreconditionError where the trained network lacks an activation to compare a layer of neurons with."""
     for name in graph.ops(Neuron):
-        node = reference.nodes.get(name)
-        if node is None or not isinstance(node.op, Activation) or reference.shapes[name] != graph.shapes[name]:
+        if name not in reference.ops(Activation) or reference.shapes[name] != graph.shapes[name]:
             raise PreconditionError(
                 "the trained network has no such activation to compare with",
                 place=graph.nodes[name].source or name,
@@ -242,13 +244,13 @@ def _spiking_means(
 def _temporal_place(graph: Graph, name: str) -> str | None:
     """Return the temporal bias right before neurons."""
     (value,) = graph.nodes[name].inputs
-    return value if isinstance(graph.op(value), TemporalBias) and _is_own(graph, value) else None
+    return value if value in graph.ops(TemporalBias) and _is_own(graph, value) else None
 
 
 def _bias_place(graph: Graph, name: str) -> str | None:
     """Return the layer or the constant before neurons that shifts their current and nothing else."""
     (value,) = graph.nodes[_temporal_place(graph, name) or name].inputs
-    if isinstance(graph.op(value), Affine) and _is_own(graph, value):
+    if value in graph.ops(Affine) and _is_own(graph, value):
         return value
     return biased(graph, value) if channel_axis(graph, name) is not None else None
 
@@ -256,13 +258,3 @@ def _bias_place(graph: Graph, name: str) -> str | None:
 def _is_own(graph: Graph, value: str) -> bool:
     """Return whether a value is read once only."""
     return len(graph.consumers[value]) == 1 and value not in graph.outputs
-
-
-def _channels(graph: Graph, name: str) -> int:
-    axis = channel_axis(graph, name)
-    return graph.shapes[name][axis - 1] if axis else 1
-
-
-def _shaped(graph: Graph, name: str, values: Tensor) -> Tensor:
-    """Return one number per channel of a layer so that it broadcasts against one sample."""
-    return per_channel(values, graph.shapes[name], channel_axis(graph, name) or 1)

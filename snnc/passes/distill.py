@@ -16,10 +16,31 @@ from torch import Generator, Tensor
 from snnc.calibration import Calibration
 from snnc.feeds import Feeds
 from snnc.files import temporary_folder
-from snnc.ir import Graph, Op
+from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
-from snnc.ops import Affine, ClippedRelu, Conv, QuantizedRelu, Weighted
+from snnc.neurons.base import Timed
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    ClippedRelu,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Linear,
+    Mean,
+    Pad,
+    Pool,
+    QuantizedRelu,
+    Reshape,
+    Slice,
+    Take,
+    Transpose,
+    Weighted,
+)
 from snnc.passes.base import Pass, check_stage, passes
+from snnc.rules import Rules
 from snnc.run import Program
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
@@ -102,17 +123,37 @@ class Distill(Pass):
         return best if held else network.graph()
 
 
+# Whether an operation reads a value of three axes as an image; None where its readers have to be asked.
+reads_image = Rules[Op, bool | None]("is what comes in read as an image")
+
+
+@reads_image.register(Conv, ConvTranspose, Pool)
+def _yes(op: Op) -> bool:
+    return True
+
+
+@reads_image.register(Affine, BatchNorm, Pad)
+def _as_it_comes(op: Op) -> None:
+    """Another scale, or a border, leaves an image one."""
+
+
+@reads_image.register(Activation, Add, Concat, Input, Linear, Mean, Reshape, Slice, Take, Timed, Transpose)
+def _no(op: Op) -> bool:
+    return False
+
+
 def _takes_images(graph: Graph) -> bool:
-    """Return whether the input goes to convolutions as it is, scaled at most: only then is its last axis the width."""
+    """Return whether all that reads the input reads an image: only then is its last axis the width."""
     (image,) = graph.inputs
-    waiting, readers = [image], list[Op]()
+    waiting, answers = [image], list[bool]()
     while waiting:
         for reader in graph.consumers[waiting.pop()]:
-            if isinstance(graph.op(reader), Affine):
+            answer = reads_image(graph.op(reader))
+            if answer is None:
                 waiting.append(reader)
             else:
-                readers.append(graph.op(reader))
-    return len(graph.shapes[image]) == 3 and all(isinstance(op, Conv) for op in readers)
+                answers.append(answer)
+    return len(graph.shapes[image]) == 3 and all(answers)
 
 
 class _Comparison:

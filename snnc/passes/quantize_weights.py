@@ -18,7 +18,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from snnc.calibration import Calibration, Thinned, channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, channel_rows, from_channels
+from snnc.calibration import Calibration, Thinned
 from snnc.feeds import Feeds
 from snnc.integers import (
     MAXIMUM_BITS,
@@ -111,7 +112,8 @@ class QuantizeWeights(Pass):
     ) -> dict[str, Op]:
         """Return the operations of one membrane in whole numbers."""
         threshold = channel_thresholds(graph, membrane.neuron) if membrane.neuron else None
-        layers = {name: op for name in membrane.layers if isinstance(op := graph.op(name), Weighted)}
+        weighted = graph.ops(Weighted)
+        layers = {name: weighted[name] for name in membrane.layers}
         worth = {name: input_values(graph, name, values) for name in layers}
         added = {name: synapses(op, worth[name]) for name, op in layers.items()}
         rows = {name: channel_constants(graph, name) for name in membrane.constants}
@@ -180,17 +182,14 @@ def _largest(bits: int) -> int:
 
 def _fired(graph: Graph, name: str, counts: Tensor, unit: Tensor, *, moved: bool) -> Neuron:
     """Return the neurons with thresholds of ``counts`` units, that start at a whole number of units."""
-    neuron, shape, axis = graph.op(name), graph.shapes[name], channel_axis(graph, name)
-    assert isinstance(neuron, Neuron) and axis is not None
-    shaped = per_channel(counts, shape, axis)
+    neuron, shaped = graph.ops(Neuron)[name], from_channels(graph, name, counts)
     potential = (neuron.potential * shaped).round() / shaped
     # What need not move stays as it is, to the last bit.
-    threshold = per_channel(counts * unit, shape, axis).to(neuron.threshold.dtype) if moved else neuron.threshold
+    threshold = from_channels(graph, name, counts * unit).to(neuron.threshold.dtype) if moved else neuron.threshold
     return replace(neuron, threshold=threshold, potential=potential.to(neuron.potential.dtype))
 
 
 def _mean_change(graph: Graph, name: str, old: Weighted, new: Weighted, mean: Tensor) -> Tensor:
     """Return by how much other weights change the mean current of every channel, ``[C]``, for this mean input."""
     change = replace(old, weight=new.weight.double() - old.weight.double(), bias=None)
-    moved = change(mean.unsqueeze(0))[0].movedim((channel_axis(graph, name) or 1) - 1, 0)
-    return moved.reshape(len(moved), -1).mean(1)
+    return channel_rows(change(mean.unsqueeze(0)), channel_axis(graph, name)).mean(1)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from torch import Tensor
 
-from snnc.calibration import Calibration, channel_axis
+from snnc.analysis.channels import by_channel
+from snnc.calibration import Calibration
 from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron
 from snnc.ops import Affine, ClippedRelu, QuantizedRelu, Weighted
@@ -36,20 +36,10 @@ class StartAtRest(Pass):
         for name, neuron in charged.items():
             changed[name] = replace(neuron, potential=torch.zeros(()).to(neuron.threshold))
             current = neuron.potential.double() * neuron.threshold.double() / calibration.schedule.timesteps
-            layer, by_channel = biased(graph, graph.nodes[name].inputs[0]), _by_channel(graph, name, current)
+            layer, shift = biased(graph, graph.nodes[name].inputs[0]), by_channel(graph, name, current)
             op = None if layer is None else graph.op(layer)
-            if layer is not None and isinstance(op, Weighted) and by_channel is not None:
-                changed[layer] = shifted(op, by_channel)
+            if layer is not None and isinstance(op, Weighted) and shift is not None:
+                changed[layer] = shifted(op, shift)
             else:
                 currents[name] = Affine(None, current.to(neuron.threshold))
         return inserted(graph.with_ops(changed), currents, "start")
-
-
-def _by_channel(graph: Graph, name: str, current: Tensor) -> Tensor | None:
-    """Return a constant of a layer as ``[C]``, None where it differs within a channel or there are no channels."""
-    axis = channel_axis(graph, name)
-    if axis is None:
-        return None
-    shape = graph.shapes[name]
-    flat = current.expand(shape).movedim(axis - 1, 0).reshape(shape[axis - 1], -1)
-    return flat[:, 0] if bool((flat == flat[:, :1]).all()) else None

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from snnc.calibration import channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, per_channel
 from snnc.ir import Graph
 from snnc.ops import ClippedRelu, QuantizedRelu
 

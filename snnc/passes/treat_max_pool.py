@@ -8,7 +8,8 @@ max(ReLU(z)) = ReLU(max(z)) and then fewer neurons fire, and the next layer is f
 from dataclasses import dataclass
 from typing import Literal, final
 
-from snnc.calibration import Calibration, channel_axis
+from snnc.analysis.channels import channel_axis
+from snnc.calibration import Calibration
 from snnc.ir import Graph, Node
 from snnc.ops import Activation, AveragePool, Concat, MaxPool
 from snnc.passes.base import Pass, passes
@@ -47,21 +48,22 @@ def _average(pool: MaxPool) -> AveragePool:
 def _movable(graph: Graph) -> str | None:
     """Return a max-pool right behind an activation, or behind a concatenation of such along the channels."""
     for name in graph.ops(MaxPool):
-        before = graph.nodes[graph.nodes[name].inputs[0]]
-        if _movable_over(graph, before.name):
+        (before,) = graph.nodes[name].inputs
+        if _movable_over(graph, before):
             return name
-        if isinstance(before.op, Concat) and before.op.axis == channel_axis(graph, before.name) == 1:
-            over = {value for value in before.inputs if _movable_over(graph, value)}
-            others = [graph.op(value) for value in before.inputs if value not in over]
-            if over and all(isinstance(other, MaxPool | Concat) for other in others):
+        joined = graph.ops(Concat).get(before)
+        if joined is not None and joined.axis == channel_axis(graph, before) == 1:
+            parts = graph.nodes[before].inputs
+            over = {value for value in parts if _movable_over(graph, value)}
+            if over and set(parts) - over <= set(graph.ops((MaxPool, Concat))):
                 return name
     return None
 
 
 def _movable_over(graph: Graph, name: str) -> bool:
     """Return whether a value is that of an activation that rises and is the same at every position."""
-    op = graph.op(name)
-    if not isinstance(op, Activation):
+    op = graph.ops(Activation).get(name)
+    if op is None:
         return False
     axes = len(graph.shapes[name]) - 1
     alike = all(size == 1 for tensor in op.tensors().values() for size in tensor.shape[-axes:])

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from snnc.calibration import channel_axis
+from snnc.analysis.channels import channel_axis, channel_count
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
@@ -210,14 +210,12 @@ def check_comparable(trained: Graph, snn: Graph) -> None:
 
 
 def _plain(snn: Graph, name: str, neuron: Neuron) -> Layer:
-    shape = snn.shapes[name]
-    axis = channel_axis(snn, name)
     return Layer(
         name=name,
         source=snn.nodes[name].source,
         neuron=type(neuron).__name__,
-        neurons=math.prod(shape),
-        channels=shape[axis - 1] if axis else 1,
+        neurons=math.prod(snn.shapes[name]),
+        channels=channel_count(snn, name),
         threshold_minimum=float(neuron.threshold.min()),
         threshold_maximum=float(neuron.threshold.max()),
     )

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnc.analysis.channels import channel_count
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
@@ -22,7 +23,6 @@ from snnc.ops import (
     Concat,
     Input,
     LeakyRelu,
-    Linear,
     MaxPool,
     Mean,
     Pad,
@@ -186,11 +186,6 @@ def _frozen(tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
 
 
-def _channels(layer: Weighted) -> int:
-    """Return which axis of one sample of a layer's output counts its channels."""
-    return -1 if isinstance(layer, Linear) else 0
-
-
 # rule(op, network, name): turns what is trained of an operation into parameters.
 parameters = Rules[Op, None]("what of an operation is trained")
 
@@ -208,7 +203,7 @@ parameters.refuse(
 
 @parameters.register(Weighted)
 def _train_weights(op: Weighted, network: TrainableNetwork, name: str) -> None:
-    bias = op.weight.new_zeros(network._given.shapes[name][_channels(op)]) if op.bias is None else op.bias
+    bias = op.weight.new_zeros(channel_count(network._given, name)) if op.bias is None else op.bias
     weight, bias = network._parameter(name, "weight", op.weight), network._parameter(name, "bias", bias)
     network.layers[name] = replace(op, weight=weight, bias=bias)
 

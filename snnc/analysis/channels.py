@@ -1,0 +1,116 @@
+"""Which axis of a value counts its channels."""
+
+from torch import Tensor
+
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons.base import Timed
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Linear,
+    Mean,
+    Pad,
+    Pool,
+    Reshape,
+    Slice,
+    Take,
+    Transpose,
+)
+from snnc.rules import Rules
+
+# rule(op, graph, node): the axis, counted with the batch, or None.
+axes = Rules[Op, int | None]("which axis counts channels")
+
+
+def channel_axis(graph: Graph, name: str) -> int | None:
+    """Return the axis (the batch is 0) along which the value of ``name`` has channels, None where there is no such.
+
+    The last weighted operation before sets it, and it follows transpositions.
+    """
+    node = graph.nodes[name]
+    return axes(node.op, graph, node)
+
+
+def channel_count(graph: Graph, name: str) -> int:
+    """Return how many channels the value of ``name`` has: 1 where no axis counts them."""
+    axis = channel_axis(graph, name)
+    return graph.shapes[name][axis - 1] if axis and graph.shapes[name] else 1
+
+
+def channel_rows(values: Tensor, axis: int | None) -> Tensor:
+    """Return values ``[N, ...]`` as ``[C, all others]``: one row where ``axis`` is None."""
+    return values.movedim(axis, 0).flatten(1) if axis else values.reshape(1, -1)
+
+
+def by_channel(graph: Graph, name: str, constant: Tensor) -> Tensor | None:
+    """Return a constant that broadcasts against one sample of ``name`` as one number per channel, ``[C]``.
+
+    None where it differs within a channel, or where no axis counts channels.
+    """
+    axis = channel_axis(graph, name)
+    if axis is None:
+        return None
+    rows = channel_rows(constant.expand(graph.shapes[name]).unsqueeze(0), axis)
+    return rows[:, 0] if bool((rows == rows[:, :1]).all()) else None
+
+
+def from_channels(graph: Graph, name: str, values: Tensor) -> Tensor:
+    """Return one number per channel, ``[C]``, in the shape that broadcasts against one sample of ``name``.
+
+    The inverse of ``by_channel``. Where no axis counts channels, the single number is that of all values.
+    """
+    return per_channel(values, graph.shapes[name], channel_axis(graph, name) or 1)
+
+
+def per_channel(values: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
+    """Shape ``[C]`` so that it broadcasts against one sample of the given shape along ``axis`` (batch is 0)."""
+    return values.reshape([-1 if position == axis - 1 else 1 for position in range(len(shape))])
+
+
+@axes.register(Input, Conv, ConvTranspose, BatchNorm)
+def _first(op: Op, graph: Graph, node: Node) -> int:
+    return 1
+
+
+@axes.register(Linear)
+def _last(op: Linear, graph: Graph, node: Node) -> int:
+    return len(graph.shapes[node.name])
+
+
+@axes.register(Add, Affine, Concat, Slice, Take, Pad, Pool, Activation, Timed)
+def _kept(op: Op, graph: Graph, node: Node) -> int | None:
+    """Several inputs lie channel by channel beside each other: the first one tells."""
+    (before, *_) = node.inputs
+    # Broadcasting may have put axes in front.
+    return channel_axis(graph, before) if len(graph.shapes[before]) == len(graph.shapes[node.name]) else None
+
+
+@axes.register(Transpose)
+def _transposed(op: Transpose, graph: Graph, node: Node) -> int | None:
+    axis = channel_axis(graph, node.inputs[0])
+    return None if axis is None else op.order.index(axis)
+
+
+@axes.register(Mean)
+def _averaged(op: Mean, graph: Graph, node: Node) -> int | None:
+    axis = channel_axis(graph, node.inputs[0])
+    if axis is None or op.keep:
+        return axis
+    return None if axis in op.axes else axis - sum(other < axis for other in op.axes)
+
+
+@axes.register(Reshape)
+def _reshaped(op: Reshape, graph: Graph, node: Node) -> int | None:
+    """Kept at its place, or flattened, where every feature is its own channel."""
+    axis = channel_axis(graph, node.inputs[0])
+    if axis is None:
+        return None
+    before, after = graph.shapes[node.inputs[0]], graph.shapes[node.name]
+    if len(after) == 1:
+        return 1
+    return axis if after[:axis] == before[:axis] and len(after) >= axis else None
