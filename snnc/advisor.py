@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from snnc.conversion import Conversion, latency
+from snnc.analysis.latency import latency
+from snnc.conversion import Conversion
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError

@@ -6,7 +6,6 @@ from typing import Any
 
 from snnc.findings import Finding
 from snnc.ir import Graph
-from snnc.neurons import CausalNeuron, OrderFreeNeuron
 from snnc.schedule import Schedule
 
 
@@ -41,17 +40,3 @@ class Conversion:
     def calibrated(self) -> bool:
         """Whether images were used."""
         return self.provenance.get("calibration") is not None
-
-
-def latency(snn: Graph, schedule: Schedule) -> int:
-    """Return the steps from the image to the answer.
-
-    Neurons that gather their whole input first make the next layer wait: (N+1)·T for N of them in a row (and a new
-    answer every T steps when pipelined); causal ones do not. Only causal ones rehearse and sleep.
-    """
-    waits: dict[str, int] = {}
-    for name, node in snn.nodes.items():
-        before = max((waits[value] for value in node.inputs), default=0)
-        waits[name] = before + isinstance(node.op, OrderFreeNeuron)
-    around = schedule.rehearsal + schedule.sleep if snn.ops(CausalNeuron) else 0
-    return (max(waits[name] for name in snn.outputs) + 1) * schedule.timesteps + around

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from snnc import intervals
+from snnc.analysis.latency import latency
+from snnc.analysis.reach import connected, targets
 from snnc.artifact import preprocessing_of
-from snnc.conversion import Conversion, latency
+from snnc.conversion import Conversion
 from snnc.data.dataset import Dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
@@ -22,6 +24,7 @@ from snnc.figure import Blame, Energy, LayerError, Row
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure import gates
+from snnc.measure.energy import Cost, cost, energy
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
@@ -31,7 +34,6 @@ from snnc.report.findings import idle_steps, nothing_random, other_timesteps, un
 from snnc.report.layers import LayerErrors, check_comparable
 from snnc.run import Program, predicted
 from snnc.run.blame import blame, check_alike
-from snnc.run.cost import Cost, cost, energy, synapses, targets
 from snnc.run.probe import permuted
 from snnc.schedule import Schedule, check_steps
 
@@ -146,7 +148,7 @@ def measure(
     snn, reference = conversion.snn, conversion.reference
     random = any(type(neuron).random for neuron in snn.ops(Neuron).values())
     seeds = range(seed, seed + repeats)
-    connections = synapses(snn)
+    connections = connected(snn)
     reach = {name: targets(connections, name) for name in snn.ops(Neuron)}
     plain = {
         schedule: [_Trial(snn, schedule, reach, seed) for seed in (seeds if random else seeds[:1])]

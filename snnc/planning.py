@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snnc.conversion import latency
+from snnc.analysis.latency import latency
 from snnc.data.preprocessing import Preprocessing
 from snnc.frontend import FOLDED, LEFT_OUT, Opened, Survey, Verdict, open_model
 from snnc.ir import Graph, Input, Op

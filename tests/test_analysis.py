@@ -1,4 +1,4 @@
-"""What is known of a graph: channels, moments, what positions see. Values themselves are the oracle."""
+"""What is known of a graph: channels, moments, kinds of values, reach, work. Values themselves are the oracle."""
 
 import pytest
 import torch
@@ -7,13 +7,17 @@ from snnc import ops
 from snnc.analysis.channels import by_channel, channel_axis, channel_count, from_channels
 from snnc.analysis.moments import propagate
 from snnc.analysis.patches import patches, positions
-from snnc.ir import Graph, Input, Node
+from snnc.analysis.reach import connected, passage
+from snnc.analysis.values import Kind, value_kind, value_kinds
+from snnc.analysis.work import Work, work
+from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import neurons
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Weighted
 from tests.support import Network, normal, operations
 
-LAYERS = {name: (op, shapes) for name, (op, shapes) in operations().items() if isinstance(op, Weighted)}
+OPERATIONS = operations()
+LAYERS = {name: (op, shapes) for name, (op, shapes) in OPERATIONS.items() if isinstance(op, Weighted)}
 
 # Weights, whatever their layout.
 
@@ -125,3 +129,104 @@ def test_neurons_have_the_moments_of_the_rectifier_they_stand_for(kind: str) -> 
     moments = propagate(net.graph(relu, spikes), {})
     torch.testing.assert_close(moments[spikes].mean, moments[relu].mean)
     torch.testing.assert_close(moments[spikes].variance, moments[relu].variance)
+
+
+# Kinds of values.
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_is_affine_keeps_spikes_currents_and_the_rest_lifts_them(name: str) -> None:
+    op, shapes = OPERATIONS[name]
+    for kind in Kind:
+        found = value_kind(op, [kind for _ in shapes])
+        assert (found == Kind.CONSTANT) == (kind == Kind.CONSTANT)
+        assert (found == Kind.LIFTED) == (kind == Kind.LIFTED or (kind != Kind.CONSTANT and not op.linear))
+        assert found >= kind
+
+
+def test_every_value_of_a_network_has_its_kind() -> None:
+    net = Network((3, 4, 4), seed=0)
+    spikes = neurons["if"](torch.tensor(1.0))
+    expected = {"x": Kind.CONSTANT}
+
+    def add(kind: Kind, op: Op, *values: str) -> str:
+        name = net.add(op, *values)
+        expected[name] = kind
+        return name
+
+    def conv(kind: Kind, value: str) -> str:
+        expected[name := net.conv(value, 3)] = kind
+        return name
+
+    image = add(Kind.CONSTANT, ops.Relu(), conv(Kind.CONSTANT, "x"))
+    first = add(Kind.SPIKES, spikes, image)
+    pooled = add(Kind.SPIKES, ops.AveragePool((2, 2), (1, 1), (0, 0, 1, 1), (0, 0, 0, 0)), first)
+    current = conv(Kind.CURRENT, pooled)
+    add(Kind.CURRENT, ops.Add(), first, current)
+    add(Kind.SPIKES, ops.Add(), first, pooled)
+    add(Kind.CURRENT, ops.Concat(1), first, "x")
+    biased = add(Kind.CURRENT, TemporalBias(torch.ones(2, 3, 1, 1)), image)
+    lifted = add(Kind.LIFTED, ops.MaxPool((1, 1), (1, 1), (0, 0, 0, 0), (1, 1)), current)
+    conv(Kind.LIFTED, add(Kind.LIFTED, ops.Add(), lifted, biased))
+    add(Kind.SPIKES, spikes, lifted)
+    assert value_kinds(net.graph()) == expected
+
+
+# Reach and work.
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if passage(OPERATIONS[name][0]) is not None])
+def test_a_spike_reaches_all_that_depends_on_it(name: str) -> None:
+    op, shapes = OPERATIONS[name]
+    inputs = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
+    spikes = [Node(f"spikes{i}", neurons["if"](torch.tensor(1.0)), (node.name,)) for i, node in enumerate(inputs)]
+    between = Node("between", op, tuple(node.name for node in spikes))
+    size = op(*(torch.zeros(1, *shape) for shape in shapes)).numel()
+    flat, layer = Node("flat", ops.Reshape((size,)), ("between",)), ops.Linear(normal(2, size), None)
+    found = connected(Graph.of([*inputs, *spikes, between, flat, Node("layer", layer, ("flat",))], ["layer"]))["layer"]
+    assert found.reach is not None and found.macs == 2 * size
+    if isinstance(op, ops.MaxPool):
+        # One spike of a window passes, whichever it is; a border takes its share and lets nothing pass.
+        assert 0 < float(found.reach["spikes0"].sum()) <= 2 * size + 1e-3
+        return
+    blank = [torch.zeros(1, *shape) for shape in shapes]
+    for index, shape in enumerate(shapes):
+        impulses = torch.eye(torch.Size(shape).numel()).view(-1, *shape)
+        given = [impulses if other == index else zeros for other, zeros in enumerate(blank)]
+        given = [tensor.expand(len(impulses), *tensor.shape[1:]) for tensor in given]
+        moved = (op(*given) - op(*blank)).flatten(1) != 0
+        assert torch.equal(found.reach[f"spikes{index}"].flatten(), 2 * moved.sum(1).double())
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_without_borders_the_work_is_all_connections(transposed: bool, groups: int) -> None:
+    net = Network((4, 5, 6), seed=0)
+    spikes = net.add(neurons["if"](torch.tensor(1.0)), "x")
+    weight, ones, zeros = net.random(4, 4 // groups, 2, 3), (1, 1), (0, 0, 0, 0)
+    layer: ops.Weighted = ops.Conv(weight, None, (1, 2), zeros, ones, groups)
+    if transposed:
+        layer = ops.ConvTranspose(weight, None, (1, 2), zeros, (0, 0), ones, groups)
+    found = connected(net.graph(net.add(layer, spikes, name="layer")))["layer"]
+    assert found.reach is not None
+    assert found.macs == float(found.reach[spikes].sum())
+
+
+def test_what_normalizes_spikes_leaves_them_spikes() -> None:
+    net = Network((3, 4, 4), seed=0)
+    spikes = net.add(neurons["if"](torch.tensor(1.0)), "x")
+    plain, normalized = net.conv(spikes, 5), net.conv(net.norm(spikes), 5)
+    found = connected(net.graph(plain, normalized))
+    reach = [found[name].reach for name in (plain, normalized)]
+    assert reach[0] is not None and reach[1] is not None
+    assert torch.equal(reach[0][spikes], reach[1][spikes])
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_work_is_counted_for_all_that_computes(name: str) -> None:
+    op, shapes = OPERATIONS[name]
+    after = tuple(op(*(torch.zeros(1, *shape) for shape in shapes)).shape[1:])
+    found = work(op, shapes, after)
+    assert (found == Work()) == isinstance(op, ops.Routing)
+    if isinstance(op, ops.Add):
+        assert found == Work(additions=2 * torch.Size(after).numel())

@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from snnc import ops
+from snnc.analysis.latency import latency
 from snnc.artifact import load_conversion, save_conversion, write_atomically
-from snnc.conversion import Applied, Conversion, latency
+from snnc.conversion import Applied, Conversion
 from snnc.errors import DataError, ModelError, SnncError
 from snnc.findings import Finding
 from snnc.ir import Graph, Input, Node, Op

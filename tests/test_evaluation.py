@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 
 from snnc import evaluation, ops, pipeline, recipe
-from snnc.conversion import Conversion, latency
+from snnc.analysis.latency import latency
+from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import PreconditionError, UsageError
 from snnc.evaluation import Row

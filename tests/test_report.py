@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from snnc import evaluation, intervals, pipeline, recipe, report
-from snnc.conversion import latency
+from snnc.analysis.latency import latency
+from snnc.analysis.reach import connected
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.ir import Graph, Input, Node
+from snnc.measure.energy import Cost, cost
 from snnc.neurons import neurons
 from snnc.ops import Add, AveragePool, BatchNorm, Conv, Linear, MaxPool, Reshape
 from snnc.report.findings import _on_operations
 from snnc.run import predicted
-from snnc.run.cost import Cost, cost, synapses
 from snnc.schedule import Schedule
 from tests.support import run
 
@@ -44,10 +45,10 @@ def spiking(kind: str = "two-phase") -> Graph:
 
 def test_the_first_layer_multiplies_at_every_step_and_the_next_adds_once_per_spike_and_target():
     graph = spiking()
-    connections = synapses(graph)
-    assert connections["conv"].fan_out is None
+    connections = connected(graph)
+    assert connections["conv"].reach is None
     assert connections["conv"].macs == 2 * 4 * 4 * 9
-    fan_out = connections["out"].fan_out
+    fan_out = connections["out"].reach
     # Each neuron reaches the 3 outputs, through the one pooling window it belongs to.
     assert fan_out is not None
     assert torch.equal(fan_out["spikes"], torch.full((2, 4, 4), 3.0, dtype=torch.float64))
@@ -64,7 +65,7 @@ def test_the_fan_out_of_a_convolution_counts_real_targets_only():
         Node("spikes", neuron(), ("x",)),
         Node("conv", conv, ("spikes",)),
     ]
-    fan_out = synapses(Graph.of(nodes, ["conv"]))["conv"].fan_out
+    fan_out = connected(Graph.of(nodes, ["conv"]))["conv"].reach
     assert fan_out is not None
     counted = torch.zeros(2, 5, 5)
     for c in range(2):
@@ -85,9 +86,9 @@ def test_a_layer_fed_by_another_layer_without_neurons_between_is_analog():
         Node("sum", Add(), ("first", "spikes")),
         Node("second", linear, ("sum",)),
     ]
-    connections = synapses(Graph.of(nodes, ["second"]))
-    assert connections["first"].fan_out is not None
-    assert connections["second"].fan_out is None
+    connections = connected(Graph.of(nodes, ["second"]))
+    assert connections["first"].reach is not None
+    assert connections["second"].reach is None
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("two-phase", 16), ("if", 8), ("dual-threshold", 8)])
@@ -106,7 +107,7 @@ def test_in_sleep_what_the_image_alone_feeds_costs_nothing():
         Node("third", Linear(torch.ones(4, 4), None), ("second",)),
     ]
     graph = Graph.of(nodes, ["third"])
-    connections = synapses(graph)
+    connections = connected(graph)
     spikes = {"spikes": torch.full((4,), 5.0, dtype=torch.float64)}
     work = cost(graph, connections, spikes, Schedule(7, 3, 2))
     # The first layer works for 2 + 7 steps, the third, fed by what is neither image nor spike, for all 12.
@@ -121,7 +122,7 @@ def test_negative_spikes_are_announced_where_there_are_any(kind, slope):
     layer = neurons[kind](torch.tensor([1.0]), None if slope is None else torch.tensor([slope]))
     currents = torch.cat([torch.full((4, 1, 8), 1.5), torch.linspace(-4.0, -1.0, 8).expand(4, 1, -1)])
     graph = Graph.of([Node("x", Input((8,)), ()), Node("spikes", layer, ("x",))], ["spikes"])
-    codes = [finding.code for finding in _on_operations(graph, synapses(graph))]
+    codes = [finding.code for finding in _on_operations(graph, connected(graph))]
     assert ("signed-spikes" in codes) == bool((layer.respond(currents, Schedule(8)) < 0).any())
 
 
@@ -129,7 +130,7 @@ def test_a_normalization_that_was_not_folded_is_remarked_on_as_what_it_is():
     norm = BatchNorm(*(torch.ones(4) for _ in range(4)), 1e-5)
     nodes = [Node("x", Input((4,)), ()), Node("spikes", neuron("if"), ("x",)), Node("norm", norm, ("spikes",))]
     graph = Graph.of(nodes, ["norm"])
-    found = [(finding.code, finding.node) for finding in _on_operations(graph, synapses(graph))]
+    found = [(finding.code, finding.node) for finding in _on_operations(graph, connected(graph))]
     assert found == [("unfolded-affine", "norm")]
 
 
@@ -277,7 +278,7 @@ def test_the_fan_out_through_uneven_pooling_counts_every_neuron_once():
         Node("flat", Reshape((4,)), ("pool",)),
         Node("out", Linear(torch.ones(5, 4), None), ("flat",)),
     ]
-    fan_out = synapses(Graph.of(nodes, ["out"]))["out"].fan_out
+    fan_out = connected(Graph.of(nodes, ["out"]))["out"].reach
     assert fan_out is not None
     assert torch.equal(fan_out["spikes"], torch.full((1, 3, 3), 5.0, dtype=torch.float64))
 
@@ -290,7 +291,7 @@ def test_a_dilated_max_pool_has_a_fan_out():
         Node("flat", Reshape((16,)), ("pool",)),
         Node("out", Linear(torch.ones(3, 16), None), ("flat",)),
     ]
-    fan_out = synapses(Graph.of(nodes, ["out"]))["out"].fan_out
+    fan_out = connected(Graph.of(nodes, ["out"]))["out"].reach
     assert fan_out is not None
     # Each of 16 windows passes one spike of its four neurons, to 3 targets.
     assert fan_out["spikes"].sum() == pytest.approx(16 * 3)

@@ -12,10 +12,12 @@ from rich.console import Console
 
 import snnc.report
 from snnc import evaluation, pipeline, recipe
+from snnc.analysis.reach import connected
 from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.figure import Blame, Row
 from snnc.findings import EXPLANATIONS, Finding
+from snnc.measure.energy import Cost, cost, energy
 from snnc.measure.gates import Limits
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
@@ -26,7 +28,6 @@ from snnc.report.facts import measured_energy
 from snnc.report.layers import measure
 from snnc.report.sentence import sentence
 from snnc.report.terminal import render
-from snnc.run.cost import Cost, cost, energy, synapses
 from snnc.schedule import Schedule
 from tests.support import row, run
 from tests.test_report import DIGITS, PREPROCESSING, spiking
@@ -198,7 +199,7 @@ def test_what_is_not_emitted_is_what_came_in_less_what_went_out():
     trained = graph.with_ops({"spikes": Relu()})
     # Every pixel of the inner image sees nine neighbors with weights of 0.1.
     image = torch.full((1, 1, 4, 4), 0.3 * threshold / 0.9)
-    measured = measure(trained, graph, [image], Schedule(4), synapses(graph)).layers[0]
+    measured = measure(trained, graph, [image], Schedule(4), connected(graph)).layers[0]
     assert measured.distributions is not None
     potentials = measured.distributions.potentials
     width = (potentials.high - potentials.low) / len(potentials.counts)
@@ -210,7 +211,7 @@ def test_what_is_not_emitted_is_what_came_in_less_what_went_out():
 def test_steps_are_matched_by_bits(timesteps: int, bits: int):
     graph = spiking()
     spikes = {"spikes": torch.ones(2, 4, 4, dtype=torch.float64)}
-    found = energy(graph, synapses(graph), spikes, Schedule(timesteps))
+    found = energy(graph, connected(graph), spikes, Schedule(timesteps))
     assert found.bits == bits
     # The image has its full width there, too.
     first, second = 2 * 4 * 4 * 9, 3 * 8
@@ -219,7 +220,7 @@ def test_steps_are_matched_by_bits(timesteps: int, bits: int):
 
 def test_energies_by_hand_and_at_break_even():
     graph, schedule = spiking("if"), Schedule(4)
-    connections = synapses(graph)
+    connections = connected(graph)
     macs = 2 * 4 * 4 * 9 + 3 * 8
     spikes = {"spikes": torch.full((2, 4, 4), 2.0, dtype=torch.float64)}
     found = energy(graph, connections, spikes, schedule)

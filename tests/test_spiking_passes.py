@@ -12,9 +12,11 @@ from torch import Tensor
 
 from snnc import evaluation, ops, pipeline, recipe, report
 from snnc.analysis.channels import channel_axis
+from snnc.analysis.latency import latency
+from snnc.analysis.reach import connected
 from snnc.artifact import load_conversion, save_conversion
 from snnc.calibration import Calibration
-from snnc.conversion import Conversion, latency
+from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ModelError, PreconditionError
 from snnc.ir import Graph, Node
@@ -30,7 +32,6 @@ from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.passes.treat_max_pool import TreatMaxPool
 from snnc.report.layers import measure
 from snnc.run import program
-from snnc.run.cost import synapses
 from snnc.schedule import Schedule
 from tests.support import Images, Network, calibration, double, normal, random_network, relu, run
 
@@ -339,11 +340,11 @@ def test_a_temporal_bias_costs_and_delays_nothing() -> None:
     biased = Graph.of(nodes, plain.outputs)
     assert channel_axis(biased, "second") == 1
     assert latency(biased, Schedule(3)) == latency(plain, Schedule(3))
-    before, after = synapses(plain), synapses(biased)
+    before, after = connected(plain), connected(biased)
     assert list(before) == list(after)
     for layer, connections in before.items():
-        assert connections.macs == after[layer].macs and connections.constant == after[layer].constant
-        reach, same_reach = connections.fan_out, after[layer].fan_out
+        assert connections.macs == after[layer].macs and connections.kind == after[layer].kind
+        reach, same_reach = connections.reach, after[layer].reach
         assert (reach is None) == (same_reach is None)
         if reach is not None and same_reach is not None:
             assert all(torch.equal(count, same_reach[name]) for name, count in reach.items())
@@ -681,7 +682,7 @@ def test_options_out_of_range_are_refused(kind: type[Pass], options: dict[str, A
 @pytest.mark.parametrize("neuron", ["if", "two-phase"])
 def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
     trained, snn, look = converted(0, neuron, count=24)
-    measured = measure(trained, snn, images_of(look).split(7), look.schedule, synapses(snn))
+    measured = measure(trained, snn, images_of(look).split(7), look.schedule, connected(snn))
     wanted = Residuals(trained, snn, images_of(look), look.schedule)
     for layer in measured.layers:
         assert layer.channel_residuals is not None

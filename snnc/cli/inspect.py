@@ -100,8 +100,8 @@ def _render_trained(found: Plan, files: list[str]) -> RenderableType:
 
 
 def _show_converted(terminal: Terminal, path: Path) -> None:
+    from snnc.analysis.latency import latency
     from snnc.artifact import load_conversion
-    from snnc.conversion import latency
     from snnc.report.layers import describe
 
     conversion = load_conversion(path)

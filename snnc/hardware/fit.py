@@ -175,7 +175,7 @@ def _fans(network: Network, limits: Limits) -> Iterator[Misfit]:
             taken = math.prod(layer.before)
             yield from _over(layer.name, "dense-inputs", taken, limits.dense_inputs, partial(_fewer_inputs, layer))
     for name, reach in network.fan_out.items():
-        fed = [layer for layer in network.layers if name in (network.connections[layer.name].fan_out or {})]
+        fed = [layer for layer in network.layers if name in (network.connections[layer.name].reach or {})]
         yield from _over(name, "fan-out", reach, limits.fan_out, partial(_fewer_targets, fed, reach))
         yield from _over(name, "destinations", len(fed), limits.destinations, _fewer_readers)
 

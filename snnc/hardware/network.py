@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from snnc.analysis.reach import Connections, connected, fed_by_image, targets
 from snnc.integers import Widths, membranes, widths
 from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
 from snnc.ops import Conv, ConvTranspose, Linear, Mean, Reshape, Weighted
-from snnc.run.cost import Synapses, fed_by_image, synapses, targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,9 @@ class Network:
     snn: Graph
 
     @cached_property
-    def connections(self) -> Mapping[str, Synapses]:
+    def connections(self) -> Mapping[str, Connections]:
         """The connections into every weighted layer."""
-        return synapses(self.snn)
+        return connected(self.snn)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -128,8 +128,8 @@ class Network:
 
     def _layer(self, name: str, op: Weighted, found: Widths | None) -> Layer:
         before = self.snn.nodes[name].inputs[0]
-        fan_out = self.connections[name].fan_out
-        pairs = self.connections[name].macs if fan_out is None else int(sum(float(n.sum()) for n in fan_out.values()))
+        reach = self.connections[name].reach
+        pairs = self.connections[name].macs if reach is None else int(sum(float(n.sum()) for n in reach.values()))
         return Layer(
             name=name,
             op=op,
@@ -137,7 +137,7 @@ class Network:
             after=self.snn.shapes[name],
             connections=pairs,
             first=fed_by_image(self.snn, name),
-            analog=fan_out is None,
+            analog=reach is None,
             widths=found,
         )
 

@@ -16,10 +16,10 @@ from snnc.errors import DataError
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
+from snnc.measure.energy import PICOJOULES, SOURCE
 from snnc.measure.gates import Gate
 from snnc.report.escaping import harmless, printable
 from snnc.report.layers import Layer
-from snnc.run.cost import PICOJOULES, SOURCE
 
 SCHEMA_VERSION = 2
 

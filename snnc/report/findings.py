@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from snnc.analysis.reach import Connections, fed_by_image
 from snnc.conversion import Conversion
 from snnc.findings import Finding
 from snnc.integers import widths
@@ -29,14 +30,13 @@ from snnc.ops import (
 )
 from snnc.report.layers import Layer
 from snnc.rules import Rules
-from snnc.run.cost import Synapses, fed_by_image
 from snnc.schedule import Schedule
 
 # Below this many images, thresholds and corrections follow the sample more than the data.
 _FEW_IMAGES = 64
 
 
-def find(conversion: Conversion, layers: tuple[Layer, ...], connections: dict[str, Synapses]) -> tuple[Finding, ...]:
+def find(conversion: Conversion, layers: tuple[Layer, ...], connections: dict[str, Connections]) -> tuple[Finding, ...]:
     """Return the findings on a conversion, most severe first, each once."""
     found = [
         *_on_calibration(conversion),
@@ -175,7 +175,7 @@ def _on_schedule(conversion: Conversion) -> Iterator[Finding]:
             )
 
 
-def _on_operations(snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+def _on_operations(snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
     for name, node in snn.nodes.items():
         yield from remarks(node.op, name, snn, connections)
     if not snn.ops(Neuron):
@@ -193,13 +193,13 @@ remarks = Rules[Op, Iterable[Finding]]("what is remarked on an operation")
 
 
 @remarks.register(Input, Add, Concat, Slice, Take, Pad, Reshape, Transpose, Mean, AveragePool)
-def _nothing(op: Op, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterable[Finding]:
+def _nothing(op: Op, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterable[Finding]:
     """Spikes pass, and are added."""
     return ()
 
 
 @remarks.register(Activation)
-def _on_activation(op: Activation, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+def _on_activation(op: Activation, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
     yield Finding(
         "analog-activation",
         "info",
@@ -210,7 +210,7 @@ def _on_activation(op: Activation, name: str, snn: Graph, connections: dict[str,
 
 
 @remarks.register(Affine, BatchNorm)
-def _on_affine(op: Op, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+def _on_affine(op: Op, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
     yield Finding(
         "unfolded-affine",
         "info",
@@ -221,7 +221,9 @@ def _on_affine(op: Op, name: str, snn: Graph, connections: dict[str, Synapses]) 
 
 
 @remarks.register(TemporalBias)
-def _on_temporal_bias(op: TemporalBias, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+def _on_temporal_bias(
+    op: TemporalBias, name: str, snn: Graph, connections: dict[str, Connections]
+) -> Iterator[Finding]:
     yield Finding(
         "temporal-bias",
         "info",
@@ -232,7 +234,7 @@ def _on_temporal_bias(op: TemporalBias, name: str, snn: Graph, connections: dict
 
 
 @remarks.register(MaxPool)
-def _on_max_pool(op: MaxPool, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+def _on_max_pool(op: MaxPool, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
     if snn.ops(CausalNeuron):
         yield Finding(
             "lateral-inhibition-pool",
@@ -244,7 +246,7 @@ def _on_max_pool(op: MaxPool, name: str, snn: Graph, connections: dict[str, Syna
 
 
 @remarks.register(Neuron)
-def _on_neuron(op: Neuron, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
+def _on_neuron(op: Neuron, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
     takes_back = isinstance(op, CausalNeuron) and op.signed
     if op.slope is not None or takes_back:
         yield Finding(
@@ -257,8 +259,8 @@ def _on_neuron(op: Neuron, name: str, snn: Graph, connections: dict[str, Synapse
 
 
 @remarks.register(Weighted)
-def _on_weights(op: Weighted, name: str, snn: Graph, connections: dict[str, Synapses]) -> Iterator[Finding]:
-    if connections[name].fan_out is None and not fed_by_image(snn, name):
+def _on_weights(op: Weighted, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
+    if connections[name].reach is None and not fed_by_image(snn, name):
         yield Finding(
             "analog-layer",
             "info",

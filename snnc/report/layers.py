@@ -23,13 +23,14 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.analysis.channels import channel_axis, channel_count
+from snnc.analysis.latency import active_steps
+from snnc.analysis.reach import Connections, driven_by
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.ops import Activation, ClippedRelu
 from snnc.run import Program, predicted
-from snnc.run.cost import Synapses, active_steps, driven_by
 from snnc.schedule import Schedule
 
 # A channel is saturated when this share of its input currents is at the threshold or above, and clips from this one on.
@@ -135,7 +136,7 @@ def describe(snn: Graph) -> tuple[Layer, ...]:
 
 
 def measure(
-    canonical: Graph, snn: Graph, batches: Iterable[Tensor], schedule: Schedule, connections: dict[str, Synapses]
+    canonical: Graph, snn: Graph, batches: Iterable[Tensor], schedule: Schedule, connections: dict[str, Connections]
 ) -> Measured:
     """Run both networks on images ``[N, ...]`` and compare them layer by layer.
 
@@ -302,7 +303,7 @@ class _Sums:
         zeros = [self.count - sum(distribution.counts) for distribution in (reference, result)]
         return Distributions(reference, result, zeros[0], zeros[1], of("rates", _RATES), of("potentials", _POTENTIALS))
 
-    def layer(self, images: int, connections: dict[str, Synapses]) -> Layer:
+    def layer(self, images: int, connections: dict[str, Connections]) -> Layer:
         norm = math.sqrt(self.squares["reference"])
         relative = {part: math.sqrt(value) / norm if norm else 0.0 for part, value in self.squares.items()}
         spikes = self.spikes / images

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from snnc.analysis.latency import active_steps, latency
+from snnc.analysis.reach import connected
 from snnc.artifact import fingerprint
-from snnc.conversion import Conversion, latency
+from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.ir import Graph
+from snnc.measure.energy import cost, energy
 from snnc.report.data import AppliedPass, Evaluation, Report, Summary, Verification, read
 from snnc.report.findings import find, replaced
 from snnc.report.layers import describe, measure
-from snnc.run.cost import active_steps, cost, energy, synapses
 
 
 def build(conversion: Conversion, canonical: Graph | None = None, images: Iterable[Tensor] | None = None) -> Report:
@@ -22,7 +24,7 @@ def build(conversion: Conversion, canonical: Graph | None = None, images: Iterab
     ``canonical`` is the trained network in the form that the spiking one was made from, needed with images.
     """
     snn, schedule = conversion.snn, conversion.schedule
-    connections = synapses(snn)
+    connections = connected(snn)
     layers = describe(snn)
     summary = Summary(
         timesteps=schedule.timesteps,

@@ -1,0 +1,87 @@
+"""How much work one evaluation of an operation is, and how often it is evaluated."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from snnc.analysis.values import Kind
+from snnc.ir import Input, Op
+from snnc.neurons.base import Timed
+from snnc.ops import Activation, Add, Affine, BatchNorm, ConvTranspose, Mean, Pool, Routing, Weighted
+from snnc.rules import Rules
+from snnc.schedule import Schedule
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-accumulates, and additions or comparisons besides them, for one sample."""
+
+    macs: int = 0
+    additions: int = 0
+
+
+# rule(op, before, after): by the shapes of the inputs and of the output, those of one sample.
+work = Rules[Op, Work]("how much work is one evaluation")
+
+
+def evaluations(kind: Kind, schedule: Schedule) -> int:
+    """Return in how many steps there is something to compute from a value of a kind.
+
+    What is constant is there as long as the image is on; everything else may go on in sleep.
+    """
+    return schedule.lit if kind is Kind.CONSTANT else schedule.total
+
+
+@work.register(Weighted)
+def _weighted(op: Weighted, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(math.prod(after) * math.prod(op.weight.shape[1:]), _biases(op, after))
+
+
+@work.register(ConvTranspose)
+def _transposed(op: ConvTranspose, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(math.prod(before[0]) * math.prod(op.weight.shape[1:]), _biases(op, after))
+
+
+@work.register(BatchNorm)
+def _normalization(op: BatchNorm, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(math.prod(after))
+
+
+@work.register(Affine)
+def _affine(op: Affine, before: Sequence[Shape], after: Shape) -> Work:
+    """A shift behind a scale is the second half of a multiply-accumulate."""
+    size = math.prod(after)
+    return Work(additions=size if op.shift is not None else 0) if op.scale is None else Work(size)
+
+
+@work.register(Add)
+def _sum(op: Add, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(additions=(len(before) - 1) * math.prod(after))
+
+
+@work.register(Pool)
+def _pool(op: Pool, before: Sequence[Shape], after: Shape) -> Work:
+    """The division of an average is part of the weights behind it."""
+    return Work(additions=(math.prod(op.kernel) - 1) * math.prod(after))
+
+
+@work.register(Mean)
+def _mean(op: Mean, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(additions=math.prod(before[0]) - math.prod(after))
+
+
+@work.register(Activation, Timed)
+def _each(op: Op, before: Sequence[Shape], after: Shape) -> Work:
+    """One comparison, or one step of a membrane, for every element."""
+    return Work(additions=math.prod(after))
+
+
+@work.register(Input, Routing)
+def _nothing(op: Op, before: Sequence[Shape], after: Shape) -> Work:
+    return Work()
+
+
+def _biases(op: Weighted, after: Shape) -> int:
+    return 0 if op.bias is None else math.prod(after)

@@ -1,0 +1,118 @@
+"""What a spiking network costs: synaptic operations, memory traffic and energy.
+
+A layer fed by spikes adds a weight for every spike and target: Σ spikes · fan-out accumulations. A layer fed by analog
+values (the image, or what no neuron has made into spikes) multiplies at every step. All energies are estimates for
+45 nm and 32-bit floats (Horowitz, ISSCC 2014): 3.7 pJ a multiplication, 0.9 pJ an addition.
+
+Memory is a line of its own, because it depends on what the hardware reuses: here nothing, for all alike, and every word
+of 32 bits costs the 5 pJ of a small SRAM. A multiplication reads a weight and a value; an accumulation reads a weight,
+and reads and writes a membrane potential; a neuron reads and writes its potential at every step; an ANN writes every
+activation once.
+
+Beside the trained network stands one whose activations have as many bits as T steps can tell apart, log2(T + 1) rounded
+up: multipliers are taken to need energy, and memory to need words, in proportion to that width. What the image feeds
+has its full width there as here.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from snnc.analysis.latency import active_steps
+from snnc.analysis.reach import Connections, driven_by
+from snnc.analysis.values import Kind
+from snnc.analysis.work import evaluations
+from snnc.figure import Energy
+from snnc.ir import Graph
+from snnc.schedule import Schedule
+
+PICOJOULES = {"multiplication": 3.7, "addition": 0.9, "memory_word": 5.0}
+SOURCE = "45 nm, 32-bit float; memory: words of 32 bits from SRAM of 8 KB; Horowitz, ISSCC 2014"
+WORD = 32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The work of one inference.
+
+    Accumulations caused by spikes, multiplications of analog values, and words of membrane potential or activation
+    that neurons move. ``bits`` is the width of the analog values.
+    """
+
+    synaptic_operations: float
+    analog_macs: float
+    neuron_words: float = 0.0
+    bits: int = WORD
+
+    @property
+    def accumulations(self) -> float:
+        """Return the energy of what spikes cause, in µJ."""
+        return self.synaptic_operations * PICOJOULES["addition"] * 1e-6
+
+    @property
+    def multiplications(self) -> float:
+        """Return the energy of multiply-accumulates, in µJ."""
+        each = PICOJOULES["multiplication"] * self.bits / WORD + PICOJOULES["addition"]
+        return self.analog_macs * each * 1e-6
+
+    @property
+    def microjoules(self) -> float:
+        """Return the energy of all arithmetic, in µJ."""
+        return self.accumulations + self.multiplications
+
+    @property
+    def memory(self) -> float:
+        """Return the energy of memory traffic, in µJ."""
+        share = self.bits / WORD
+        words = 3 * self.synaptic_operations + (1 + share) * self.analog_macs + share * self.neuron_words
+        return words * PICOJOULES["memory_word"] * 1e-6
+
+
+def energy(
+    snn: Graph, connections: Mapping[str, Connections], spikes: Mapping[str, Tensor], schedule: Schedule
+) -> Energy:
+    """Compare what a spiking network needs for its mean numbers of spikes with what the trained one needs."""
+    neurons = sum(count.numel() for count in spikes.values())
+    fired = sum(float(count.sum()) for count in spikes.values())
+    firing_rate = fired / (neurons * active_steps(snn, schedule)) if neurons else 0.0
+    spent = cost(snn, connections, spikes, schedule)
+    by_image, others = (
+        float(sum(layer.macs for layer in connections.values() if (layer.kind is Kind.CONSTANT) == constant))
+        for constant in (True, False)
+    )
+    # The trained network moves every activation once, when it writes it.
+    dense = Cost(0.0, by_image + others, float(neurons))
+    wide = Cost(0.0, by_image)
+    narrow = Cost(0.0, others, float(neurons), bits=min(WORD, math.ceil(math.log2(schedule.timesteps + 1))))
+    quantized = wide.microjoules + narrow.microjoules
+
+    def break_even(other: float) -> float | None:
+        left = other - spent.multiplications
+        return firing_rate * left / spent.accumulations if spent.accumulations and left > 0 else None
+
+    return Energy(
+        accumulations=spent.accumulations,
+        multiplications=spent.multiplications,
+        memory=spent.memory,
+        reference=dense.microjoules,
+        reference_memory=dense.memory,
+        bits=narrow.bits,
+        quantized=quantized,
+        quantized_memory=wide.memory + narrow.memory,
+        ratio=spent.microjoules / dense.microjoules if dense.microjoules else None,
+        firing_rate=firing_rate,
+        break_even=break_even(dense.microjoules),
+        quantized_break_even=break_even(quantized),
+    )
+
+
+def cost(snn: Graph, connections: Mapping[str, Connections], spikes: Mapping[str, Tensor], schedule: Schedule) -> Cost:
+    """Return the cost of one inference from each neuron's mean number of spikes, by layer and shaped like it."""
+    operations = sum(driven_by(connections, name, count) for name, count in spikes.items())
+    analog = sum(
+        layer.macs * evaluations(layer.kind, schedule) for layer in connections.values() if layer.reach is None
+    )
+    neurons = sum(count.numel() for count in spikes.values())
+    return Cost(operations, float(analog), 2.0 * neurons * active_steps(snn, schedule))
