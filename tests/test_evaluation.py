@@ -21,7 +21,8 @@ from snnc.neurons import Neuron, neurons
 from snnc.passes.distill import _takes_images
 from snnc.pipeline import Reading
 from snnc.recipe import shipped
-from snnc.report.terminal import render_evaluation
+from snnc.report import build
+from snnc.report.faces.terminal import lines, shown
 from snnc.schedule import Schedule
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -106,9 +107,12 @@ def test_repeats_draw_anew_and_are_reproducible() -> None:
     assert first.accuracy_deviation == pytest.approx(statistics.stdev(accuracies))
     agreements = [row.agreement for row in alone if row.agreement is not None]
     assert first.agreement_deviation == pytest.approx(statistics.stdev(agreements))
+    report = dataclasses.replace(
+        build(made), evaluation=evaluation.evaluate(made, data=DIGITS / "test", reading=FEW, repeats=3)
+    )
     console = Console(width=200, file=StringIO())
     with console.capture() as captured:
-        console.print(render_evaluation(evaluation.evaluate(made, data=DIGITS / "test", reading=FEW, repeats=3)))
+        console.print(shown(lines(report, evaluated=True)))
     assert f"{first.agreement:.2f} ± {first.agreement_deviation:.2f}" in captured.get()
     assert first.spikes == pytest.approx(statistics.fmean(row.spikes for row in alone))
     assert alone[0].accuracy == evaluated(made)[0].accuracy

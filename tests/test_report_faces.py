@@ -65,7 +65,7 @@ def reports() -> dict[str, Report]:
     data = spoiled(plain(replace(evaluated, layers=evaluated.layers[:2])))
     data["provenance"][HOSTILE] = HOSTILE
     # A file with control characters is refused; faces have to bear them all the same.
-    hostile = TypeAdapter(Report).validate_python(data)
+    hostile = replace(TypeAdapter(Report).validate_python(data), sections=evaluated.sections)
     found = {
         "bare": bare,
         "calibrated": calibrated,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    # rich takes a while to import, and neither --help nor --json needs it.
-    from rich.console import RenderableType
-
+    from snnc.blocks import Block
     from snnc.pipeline import Progress
 
 
@@ -28,18 +26,21 @@ class Terminal:
         False
     )
 
-    def show(self, plain: dict[str, Any], human: Callable[[], RenderableType]) -> None:
+    def show(self, plain: dict[str, Any], human: Callable[[], Iterable[Block]]) -> None:
         """Print a result in its machine form or, not quiet, in its human one."""
         if self.as_json:
             sys.stdout.write(json.dumps(plain, sort_keys=True, indent=1, allow_nan=False) + "\n")
         elif not self.quiet:
+            # rich takes a while to import, and neither --help nor --json needs it.
             from rich.console import Console
+
+            from snnc.report.faces.terminal import shown
 
             # Nobody looks at a file or a pipe through 80 columns.
             width = None if sys.stdout.isatty() else 10_000
             console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
             with console.capture() as captured:
-                console.print(human())
+                console.print(shown(human()))
             sys.stdout.write("".join(f"{line.rstrip()}\n" for line in _typed(captured.get()).splitlines()))
         # An error that follows on the other stream comes after it.
         sys.stdout.flush()

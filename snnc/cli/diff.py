@@ -18,8 +18,9 @@ from snnc.measure.gates import Tolerances
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
+    from collections.abc import Iterator
 
+    from snnc.blocks import Block
     from snnc.report.comparison import Change, Comparison
 
 
@@ -84,7 +85,7 @@ def diff(
         write_atomically(markdown, comment(comparison, str(old), str(new)).encode(), flag="--markdown")
         files.append(str(markdown))
     plain = {"old": str(old), "new": str(new), **comparison.plain(), "files": files}
-    terminal.show(plain, lambda: _render(comparison, files))
+    terminal.show(plain, lambda: _shown(comparison, files))
     worse = [change.sentence for change in comparison.worse]
     if worse and not no_fail:
         others = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
@@ -97,37 +98,35 @@ def diff(
             raise DataError(f"nothing to judge --max-{name.replace('_', '-')} by", place="snnc diff", hint=hint)
 
 
-def _render(comparison: Comparison, files: list[str]) -> RenderableType:
-    """Show all figures of the networks, those of layers that changed, and what else is different."""
-    from rich.console import Group
-
+def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
+    """Tell all figures of the networks, those of layers that changed, and what else is different."""
+    from snnc.blocks import Column, Table, Text
     from snnc.report.comparison import shown
     from snnc.report.escaping import printable
-    from snnc.report.terminal import Column, table
 
-    columns: list[Column[Change]] = [
-        Column("where", lambda change: printable(change.place) or "as converted", "left"),
-        Column("figure", lambda change: f"{change.name} {change.unit}".rstrip(), "left"),
-        Column("before", lambda change: shown(change.old, change.unit)),
-        Column("now", lambda change: shown(change.new, change.unit)),
-        Column("difference", lambda change: change.difference_text),
-        Column("allowed", lambda change: change.tolerance_text),
-        Column("verdict", lambda change: _judged(change), "left"),
-    ]
     listed = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
-    lines = [
-        *(f"warning: {warning}" for warning in comparison.warnings),
-        *comparison.differences,
-        *comparison.notes,
-        *([f"written: {', '.join(files)}"] if files else []),
-    ]
-    return Group(
-        table(columns, listed),
-        "allowed: worse, but within the tolerance, if any; changed: neither better nor worse; unknown: in one report "
-        "only; within chance: two samples of one network could differ as much",
-        *map(printable, lines),
-        comparison.sentence,
+    yield Table.of(
+        "",
+        [
+            (Column("where", "words"), lambda change: printable(change.place) or "as converted"),
+            (Column("figure", "words"), lambda change: f"{change.name} {change.unit}".rstrip()),
+            (Column("before"), lambda change: shown(change.old, change.unit)),
+            (Column("now"), lambda change: shown(change.new, change.unit)),
+            (Column("difference"), lambda change: change.difference_text),
+            (Column("allowed"), lambda change: change.tolerance_text),
+            (Column("verdict", "words"), _judged),
+        ],
+        listed,
     )
+    yield Text(
+        "allowed: worse, but within the tolerance, if any; changed: neither better nor worse; unknown: in one report "
+        "only; within chance: two samples of one network could differ as much"
+    )
+    yield from (Text(f"warning: {warning}") for warning in comparison.warnings)
+    yield from map(Text, (*comparison.differences, *comparison.notes))
+    if files:
+        yield Text(f"written: {', '.join(files)}")
+    yield Text(comparison.sentence)
 
 
 def _judged(change: Change) -> str:

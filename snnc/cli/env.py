@@ -12,7 +12,7 @@ from snnc.cli.console import Terminal
 from snnc.version import VERSION
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from snnc.blocks import Block
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "safetensors")
 
@@ -32,9 +32,9 @@ def env(terminal: Terminal) -> None:
         "cuda": torch.cuda.is_available(),
     }
 
-    def human() -> RenderableType:
-        from snnc.report.terminal import render_facts
+    def human() -> list[Block]:
+        from snnc.blocks import Fact, Facts
 
-        return render_facts({name: str(value) for name, value in facts.items()})
+        return [Facts(tuple(Fact(name, str(value)) for name, value in facts.items()))]
 
     terminal.show(facts, human)

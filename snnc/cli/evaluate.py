@@ -28,7 +28,9 @@ from snnc.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
+    from collections.abc import Iterator
+
+    from snnc.blocks import Block
 
 
 @commands.register("evaluate")
@@ -100,7 +102,6 @@ def evaluate(
     from snnc.artifact import load_conversion, preprocessing_of
     from snnc.report import completed
     from snnc.report.data import write
-    from snnc.report.sentence import sentence
 
     conversion = load_conversion(model)
     with terminal.progress() as progress:
@@ -121,15 +122,16 @@ def evaluate(
     write(report, report_file)
     files = [str(report_file), *write_faces(report, faces)]
 
-    def human() -> RenderableType:
-        from rich.console import Group
+    def human() -> Iterator[Block]:
+        from snnc.blocks import Text
+        from snnc.report.faces.terminal import lines
+        from snnc.report.sections.findings import by_kind
 
-        from snnc.report.terminal import findings, render_evaluation
-
+        yield from lines(report, evaluated=True)
         # Those of the conversion are known; of them, warnings are what --strict fails on.
         shown = [f for f in report.all_findings if f in measured.findings or f.severity == "warning"]
-        lines = (*findings(shown), f"written: {', '.join(files)}")
-        return Group(render_evaluation(measured), sentence(report), *lines)
+        yield from by_kind(shown)
+        yield Text(f"written: {', '.join(files)}")
 
     terminal.show({**measured.plain(), "files": files}, human)
     failed = [gate for gate in measured.gates if gate.verdict == "failed"]

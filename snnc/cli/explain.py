@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from snnc.cli.console import Terminal
 from snnc.errors import UsageError
 from snnc.findings import EXPLANATIONS
 from snnc.registry import suggest
+
+if TYPE_CHECKING:
+    from snnc.blocks import Block
 
 
 @commands.register("explain")
@@ -27,7 +31,12 @@ def explain(
         raise UsageError(f"no finding is called {code!r}", hint=suggest(code, EXPLANATIONS))
     asked = [code] if code is not None else sorted(EXPLANATIONS)
     plain = {name: dataclasses.asdict(EXPLANATIONS[name]) for name in asked}
-    texts = [
-        "\n".join([name, *(f"  {part:<7} {text}" for part, text in fields.items())]) for name, fields in plain.items()
-    ]
-    terminal.show(plain, lambda: "\n\n".join(texts))
+    lines = [(name, *(f"  {part:<7} {text}" for part, text in fields.items())) for name, fields in plain.items()]
+    terminal.show(plain, lambda: _blocks(lines))
+
+
+def _blocks(lines: Sequence[tuple[str, ...]]) -> Iterator[Block]:
+    from snnc.blocks import Listing
+
+    for index, part in enumerate(lines):
+        yield Listing(("", *part) if index else part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,8 +18,7 @@ from snnc.errors import UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
-
+    from snnc.blocks import Block
     from snnc.export.comparison import Match
     from snnc.export.nir.verification import Match as NirMatch
     from snnc.exporting.exported import Exported
@@ -142,110 +141,111 @@ def export(
         files.append(str(report_file))
     warnings = [finding for finding in conversion.findings if finding.severity == "warning"]
     plain = {**exported.plain(), "files": files, "findings": [asdict(finding) for finding in warnings]}
-    terminal.show(plain, lambda: _render(exported, warnings, files))
+    terminal.show(plain, lambda: _shown(exported, warnings, files))
     check(exported, str(model))
     if strict:
         check_warnings(warnings, str(model))
 
 
-def _render(exported: Exported, warnings: Sequence[Finding], files: Sequence[str]) -> RenderableType:
-    from rich.console import Group
-
+def _shown(exported: Exported, warnings: Sequence[Finding], files: Sequence[str]) -> Iterator[Block]:
+    from snnc.blocks import Text
     from snnc.exporting.nir import ExportedNir
     from snnc.exporting.replica import Replica
-    from snnc.report.terminal import findings
+    from snnc.report.sections.findings import by_kind
 
-    shown: list[RenderableType] = []
     if isinstance(exported, ExportedNir):
-        shown += _read_elsewhere(exported)
+        yield from _read_elsewhere(exported)
     elif isinstance(exported, Replica):
-        shown += _run_elsewhere(exported)
-    return Group(*shown, *findings(warnings), f"written: {', '.join(files)}" if files else "nothing was written")
+        yield from _run_elsewhere(exported)
+    yield from by_kind(warnings)
+    yield Text(f"written: {', '.join(files)}" if files else "nothing was written")
 
 
-def _run_elsewhere(exported: Replica) -> Iterator[RenderableType]:
-    """Show how the other engine compares, at every number of time steps."""
+def _run_elsewhere(exported: Replica) -> Iterator[Block]:
+    """Tell how the other engine compares, at every number of time steps."""
+    from snnc.blocks import Text
     from snnc.export.comparison import OUTPUT_TOLERANCE, TOLERANCE
 
     for found in exported.matches:
         yield from _compared(exported.engine, found)
     if exported.matches:
-        yield (
+        yield Text(
             "equal: spikes that are the same in both engines, where the layers before fired the same (at least "
             f"{TOLERANCE:g} asked for, and outputs that differ by {OUTPUT_TOLERANCE:g} at most); "
             "together: where each runs the whole network, and one spike that rounding moves is followed by others"
         )
 
 
-def _read_elsewhere(exported: ExportedNir) -> Iterator[RenderableType]:
-    """Show how a NIR file is read: by the reference interpreter, by each framework, and with a reset to zero."""
-    from snnc.report.terminal import Column, table
+def _read_elsewhere(exported: ExportedNir) -> Iterator[Block]:
+    """Tell how a NIR file is read: by the reference interpreter, by each framework, and with a reset to zero."""
+    from snnc.blocks import Cell, Column, Table, Text
+    from snnc.text import fixed
 
-    rows = [
-        ("reference interpreter", exported.reference),
-        *((f"{found.framework} {found.version}", found.reference) for found in exported.foreign),
-        ("with a reset to zero", exported.hard_reset),
-    ]
-    columns: list[Column[tuple[str, NirMatch | None]]] = [
-        Column("read by", lambda row: row[0], "left"),
-        Column("equal spikes %", lambda row: None if row[1] is None else f"{row[1].equal:.4f}"),
-        Column(
-            "worst layer", lambda row: None if row[1] is None else f"{min(layer.equal for layer in row[1].layers):.4f}"
-        ),
-        Column("output error", lambda row: None if row[1] is None else f"{row[1].output_error:.1e}"),
-        Column("same prediction %", lambda row: None if row[1] is None else f"{row[1].agreement:.2f}"),
-        Column("accuracy there %", lambda row: _labelled(row[1] and row[1].accuracy_there)),
-        Column("here", lambda row: _labelled(row[1] and row[1].accuracy)),
-    ]
-    yield f"NIR, profile {exported.profile}, T={exported.timesteps}; neurons are reset by {_RESETS[exported.reset]}"
-    yield table(columns, [row for row in rows if row[1] is not None])
-    read = {name: found for name, found in rows if found is not None}
+    readers = {
+        "reference interpreter": exported.reference,
+        **{f"{found.framework} {found.version}": found.reference for found in exported.foreign},
+        "with a reset to zero": exported.hard_reset,
+    }
+    read = {name: found for name, found in readers.items() if found is not None}
+    yield Text(
+        f"NIR, profile {exported.profile}, T={exported.timesteps}; neurons are reset by {_RESETS[exported.reset]}"
+    )
+    yield Table.of(
+        "",
+        [
+            (Column("read by", "words"), lambda row: row[0]),
+            (Column("equal spikes %"), lambda row: fixed(row[1].equal, 4)),
+            (Column("worst layer"), lambda row: fixed(min(layer.equal for layer in row[1].layers), 4)),
+            (Column("output error"), lambda row: f"{row[1].output_error:.1e}"),
+            (Column("same prediction %"), lambda row: Cell.of(row[1].agreement, unit="%")),
+            (Column("accuracy there %"), lambda row: Cell.of(row[1].accuracy_there, unit="%")),
+            (Column("here"), lambda row: Cell.of(row[1].accuracy, unit="%")),
+        ],
+        [*read.items()],
+    )
     if read:
         yield _layers(read)
     for found in exported.foreign:
         if found.refusal:
-            yield f"{found.framework} {found.version} does not read it: {found.refusal}"
+            yield Text(f"{found.framework} {found.version} does not read it: {found.refusal}")
     if exported.hard_reset is not None:
-        yield (
+        yield Text(
             "NIR defines a reset to zero, and this file says that its neurons are reset by their threshold; a reader "
             "that does not heed that gets what stands under reset to zero (snnc calibrate --reset zero converts for it)"
         )
 
 
-def _labelled(accuracy: float | None) -> str | None:
-    return None if accuracy is None else f"{accuracy:.2f}"
+def _layers(read: Mapping[str, NirMatch]) -> Block:
+    """Tell the equal spikes of every layer, by reader."""
+    from snnc.blocks import Cell, Column, Table
+    from snnc.text import fixed
+
+    equal = [{layer.name: layer.equal for layer in found.layers} for found in read.values()]
+    columns = Column("equal spikes %", "layer"), *map(Column, read)
+    rows = tuple((Cell(name), *(Cell(fixed(found[name], 4)) for found in equal)) for name in equal[0])
+    return Table("", columns, rows)
 
 
-def _layers(read: Mapping[str, NirMatch]) -> RenderableType:
-    """Show the equal spikes of every layer, by reader."""
-    from snnc.report.terminal import Column, table
+def _compared(engine: str, found: Match) -> Iterator[Block]:
+    """Tell how both engines compare at one number of time steps."""
+    from snnc.blocks import Column, Table, Text
+    from snnc.text import fixed, written
 
-    def shown(found: NirMatch) -> Callable[[str], str]:
-        equal = {layer.name: layer.equal for layer in found.layers}
-        return lambda name: f"{equal[name]:.4f}"
-
-    columns: list[Column[str]] = [Column("equal spikes %", lambda name: name, "left")]
-    columns += [Column(reader, shown(found)) for reader, found in read.items()]
-    return table(columns, [layer.name for layer in next(iter(read.values())).layers])
-
-
-def _compared(engine: str, found: Match) -> Iterator[RenderableType]:
-    """Show how both engines compare at one number of time steps."""
-    from snnc.export.comparison import LayerMatch
-    from snnc.report.terminal import Column, table
-
-    columns: list[Column[LayerMatch]] = [
-        Column("layer", lambda layer: layer.name, "left"),
-        Column("neuron", lambda layer: layer.neuron, "left"),
-        Column("equal %", lambda layer: f"{layer.alone:.4f}"),
-        Column("together", lambda layer: f"{layer.together:.4f}"),
-    ]
-    yield f"{engine} against snnc at T={found.timesteps}, {found.images:,} images"
-    yield table(columns, found.layers)
+    yield Text(f"{engine} against snnc at T={found.timesteps}, {found.images:,} images")
+    yield Table.of(
+        "",
+        [
+            (Column("layer", "layer"), lambda layer: layer.name),
+            (Column("neuron", "words"), lambda layer: layer.neuron),
+            (Column("equal %"), lambda layer: fixed(layer.alone, 4)),
+            (Column("together"), lambda layer: fixed(layer.together, 4)),
+        ],
+        found.layers,
+    )
     labelled = ""
-    if found.accuracy is not None:
-        labelled = f"; accuracy {found.accuracy_there:.2f} % there and {found.accuracy:.2f} % here"
-    yield (
+    if found.accuracy is not None and found.accuracy_there is not None:
+        labelled = f"; accuracy {written(found.accuracy_there, '%')} % there and {written(found.accuracy, '%')} % here"
+    yield Text(
         f"outputs differ by {found.readout_error:.1e}, together by {found.output_error:.1e}; "
-        f"{found.agreement:.2f} % of predictions are the same{labelled}"
+        f"{written(found.agreement, '%')} % of predictions are the same{labelled}"
     )

@@ -29,8 +29,7 @@ from snnc.errors import UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
-
+    from snnc.blocks import Block
     from snnc.finetuning import Tuned
 
 
@@ -150,7 +149,7 @@ def finetune(
     checkpoint.unlink(missing_ok=True)
     if convert is None:
         files = [str(output), *([str(log)] if log else [])]
-        terminal.show({"files": files, "training": tuned.plain()}, lambda: _render(tuned, files, how.timesteps))
+        terminal.show({"files": files, "training": tuned.plain()}, lambda: _shown(tuned, files, how.timesteps))
         return
     with terminal.progress() as progress:
         conversion, report = pipeline.convert(
@@ -176,8 +175,8 @@ def _summary(tuned: Tuned) -> str:
     )
 
 
-def _render(tuned: Tuned, files: list[str], timesteps: int) -> RenderableType:
-    from rich.console import Group
+def _shown(tuned: Tuned, files: list[str], timesteps: int) -> list[Block]:
+    from snnc.blocks import Text
 
     following = f"next: snnc convert {files[0]} --timesteps {timesteps} --data FOLDER"
-    return Group(_summary(tuned), f"written: {', '.join(files)}", following)
+    return [Text(_summary(tuned)), Text(f"written: {', '.join(files)}"), Text(following)]

@@ -13,14 +13,15 @@ from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import InputShape, RecipeFlags, check_outputs, shape
-from snnc.cli.preview import as_typed, plain_survey, refuse, render_survey
+from snnc.cli.preview import as_typed, facts_of, plain_survey, refuse, survey_blocks
 from snnc.errors import GateError, UsageError
 from snnc.project import Project
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
+    from collections.abc import Iterator
 
+    from snnc.blocks import Block
     from snnc.conversion import Conversion
     from snnc.hardware import Misfit, Target
     from snnc.planning import Plan
@@ -89,14 +90,16 @@ def _show_trained(
     if annotated is not None:
         annotate(found.model, found.survey, annotated)
     files = [] if annotated is None else [str(annotated)]
-    terminal.show({**plain_survey(found.survey), "files": files}, lambda: _render_trained(found, files))
+    terminal.show({**plain_survey(found.survey), "files": files}, lambda: _trained(found, files))
     refuse(terminal, found)
 
 
-def _render_trained(found: Plan, files: list[str]) -> RenderableType:
-    from rich.console import Group
+def _trained(found: Plan, files: list[str]) -> Iterator[Block]:
+    from snnc.blocks import Text
 
-    return Group(render_survey(found.survey), *([f"written: {', '.join(files)}"] if files else []))
+    yield from survey_blocks(found.survey)
+    if files:
+        yield Text(f"written: {', '.join(files)}")
 
 
 def _show_converted(terminal: Terminal, path: Path) -> None:
@@ -129,14 +132,14 @@ def _show_converted(terminal: Terminal, path: Path) -> None:
         "preprocessing": dict(conversion.preprocessing),
         "provenance": dict(conversion.provenance),
     }
-    terminal.show(facts, lambda: _render_converted(conversion, facts))
+    terminal.show(facts, lambda: _converted(conversion, facts))
 
 
-def _render_converted(conversion: Conversion, facts: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
-
+def _converted(conversion: Conversion, facts: dict[str, Any]) -> Iterator[Block]:
+    from snnc.blocks import Text
     from snnc.report.layers import describe
-    from snnc.report.terminal import findings, layer_table, render_facts
+    from snnc.report.sections.findings import by_kind
+    from snnc.report.sections.network import layer_table
 
     provenance = conversion.provenance
     calibration = provenance.get("calibration")
@@ -151,8 +154,10 @@ def _render_converted(conversion: Conversion, facts: dict[str, Any]) -> Renderab
         f"recipe {provenance['recipe']['name']}": "",
         **{f"  {applied.name}": as_typed(applied.options) for applied in conversion.applied},
     }
-    layers = layer_table(describe(conversion.snn))
-    return Group(render_facts(shown), "", layers, *findings(conversion.findings))
+    yield facts_of(shown)
+    yield Text("")
+    yield layer_table(describe(conversion.snn))
+    yield from by_kind(conversion.findings)
 
 
 def _show_fit(terminal: Terminal, path: Path, name: str) -> None:
@@ -169,37 +174,36 @@ def _show_fit(terminal: Terminal, path: Path, name: str) -> None:
         "misfits": [{**dataclasses.asdict(misfit), "excess": misfit.excess} for misfit in misfits],
         "unknown": list(target.limits.unknown),
     }
-    terminal.show(facts, lambda: _render_fit(target, misfits))
+    terminal.show(facts, lambda: _fitting(target, misfits))
     if misfits:
         limits = len({misfit.limit for misfit in misfits})
         message = f"does not fit {target.title}: {limits} limit{'s are' if limits > 1 else ' is'} not kept"
         raise GateError(message, place=str(path), hint=misfits[0].edit)
 
 
-def _render_fit(target: Target, misfits: Sequence[Misfit]) -> RenderableType:
-    from rich.console import Group
+def _fitting(target: Target, misfits: Sequence[Misfit]) -> Iterator[Block]:
+    from snnc.blocks import Column, Table, Text
 
-    from snnc.report.terminal import Column, table
-
-    columns: list[Column[Misfit]] = [
-        Column("layer", lambda misfit: misfit.layer or "network", "left"),
-        Column("limit", lambda misfit: misfit.limit, "left"),
-        Column("needed", lambda misfit: _counted(misfit.needed)),
-        Column("allowed", lambda misfit: _counted(misfit.allowed)),
-        Column("too many", lambda misfit: None if misfit.excess is None else f"{misfit.excess:,}"),
-        Column("of", lambda misfit: misfit.unit, "left"),
-        Column("nearest change", lambda misfit: misfit.edit, "left"),
-    ]
-    sources = dict.fromkeys(source for misfit in misfits for source in misfit.sources)
-    verdict = "does not fit" if misfits else "fits, as far as is known"
-    unknown = target.limits.unknown
-    shown: list[RenderableType] = [table(columns, misfits), ""] if misfits else []
-    return Group(
-        *shown,
-        *(f"{source.text}: {source.url}" for source in sources),
-        f"{verdict}: {target.title}",
-        *([f"not checked, because no source states it: {', '.join(unknown)}"] if unknown else []),
-    )
+    if misfits:
+        yield Table.of(
+            "",
+            [
+                (Column("layer", "layer"), lambda misfit: misfit.layer or "network"),
+                (Column("limit", "words"), lambda misfit: misfit.limit),
+                (Column("needed"), lambda misfit: _counted(misfit.needed)),
+                (Column("allowed"), lambda misfit: _counted(misfit.allowed)),
+                (Column("too many"), lambda misfit: None if misfit.excess is None else f"{misfit.excess:,}"),
+                (Column("of", "words"), lambda misfit: misfit.unit),
+                (Column("nearest change", "words"), lambda misfit: misfit.edit),
+            ],
+            misfits,
+        )
+        yield Text("")
+    for source in dict.fromkeys(source for misfit in misfits for source in misfit.sources):
+        yield Text(f"{source.text}: {source.url}")
+    yield Text(f"{'does not fit' if misfits else 'fits, as far as is known'}: {target.title}")
+    if target.limits.unknown:
+        yield Text(f"not checked, because no source states it: {', '.join(target.limits.unknown)}")
 
 
 def _counted(value: int | str) -> str:

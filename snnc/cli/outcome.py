@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,7 @@ from snnc.errors import DataError, GateError, UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
-
+    from snnc.blocks import Block
     from snnc.conversion import Conversion
     from snnc.findings import Finding
     from snnc.report import Report
@@ -92,13 +91,14 @@ def deliver(
         write_atomically(path, content)
     also = [*map(str, beside.content), *(write_faces(report, wanted) if wanted else [])]
 
-    def human() -> RenderableType:
-        from rich.console import Group
+    def human() -> Iterator[Block]:
+        from snnc.blocks import Text
+        from snnc.report.faces.terminal import lines
 
-        from snnc.report.terminal import render
-
-        lines = [beside.text] if beside.text else []
-        return Group(*lines, render(report), f"written: {', '.join(files)}")
+        if beside.text:
+            yield Text(beside.text)
+        yield from lines(report)
+        yield Text(f"written: {', '.join(files)}")
 
     files = [*beside.files, str(output), str(report_file), *also]
     terminal.show({"files": files, "report": json.loads(text), **beside.plain}, human)

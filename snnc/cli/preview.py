@@ -11,9 +11,10 @@ from snnc.cli.console import Terminal
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
+    from collections.abc import Iterator
 
-    from snnc.frontend import Survey, Verdict
+    from snnc.blocks import Block, Facts
+    from snnc.frontend import Survey
     from snnc.planning import Plan
 
 
@@ -28,7 +29,7 @@ def show_plan(terminal: Terminal, found: Plan, data: Path | None, files: Sequenc
         "data": None if data is None else {"path": str(data), "images": found.images},
         "files": [str(path) for path in files],
     }
-    terminal.show(plain, lambda: _render_plan(found, data, files))
+    terminal.show(plain, lambda: _plan(found, data, files))
 
 
 def refuse(terminal: Terminal, found: Plan) -> None:
@@ -47,11 +48,11 @@ def plain_survey(found: Survey) -> dict[str, Any]:
     return {**dataclasses.asdict(found), "macs": found.macs}
 
 
-def render_survey(found: Survey) -> RenderableType:
-    """Show what a model holds and what becomes of it."""
-    from rich.console import Group
-
-    from snnc.report.terminal import Column, findings, render_facts, table
+def survey_blocks(found: Survey) -> Iterator[Block]:
+    """Tell what a model holds and what becomes of it."""
+    from snnc.blocks import Cell, Column, Table, Text
+    from snnc.report.sections.findings import by_kind
+    from snnc.text import fixed
 
     facts = {
         "input": _shape(found.input_shape),
@@ -62,13 +63,26 @@ def render_survey(found: Survey) -> RenderableType:
         "sha256": found.sha256,
         **({"recipe": found.recipe} if found.recipe else {}),
     }
-    columns: list[Column[Verdict]] = [
-        Column("operation", lambda verdict: verdict.name, "left"),
-        Column("kind", lambda verdict: verdict.operation, "left"),
-        Column("MACs %", lambda verdict: f"{100 * verdict.share:.1f}" if verdict.macs else ""),
-        Column("becomes", lambda verdict: verdict.text, "left"),
-    ]
-    return Group(render_facts(facts), "", table(columns, found.verdicts), *findings(found.findings))
+    yield facts_of(facts)
+    yield Text("")
+    yield Table.of(
+        "",
+        [
+            (Column("operation", "layer"), lambda verdict: verdict.name),
+            (Column("kind", "words"), lambda verdict: verdict.operation),
+            (Column("MACs %"), lambda verdict: Cell(fixed(100 * verdict.share) if verdict.macs else "")),
+            (Column("becomes", "words"), lambda verdict: verdict.text),
+        ],
+        found.verdicts,
+    )
+    yield from by_kind(found.findings)
+
+
+def facts_of(facts: Mapping[str, str]) -> Facts:
+    """Return names and values as a block."""
+    from snnc.blocks import Fact, Facts
+
+    return Facts(tuple(Fact(name, value) for name, value in facts.items()))
 
 
 def as_typed(options: Mapping[str, Any]) -> str:
@@ -76,11 +90,9 @@ def as_typed(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', '-')} {_value(value)}" for name, value in options.items() if value != [])
 
 
-def _render_plan(found: Plan, data: Path | None, files: Sequence[Path]) -> RenderableType:
-    from rich.console import Group
-
+def _plan(found: Plan, data: Path | None, files: Sequence[Path]) -> Iterator[Block]:
+    from snnc.blocks import Listing, Text
     from snnc.recipe import options, pass_name
-    from snnc.report.terminal import render_facts
 
     recipe = found.recipe
     count = "" if found.images is None else f" ({found.images:,} images)"
@@ -92,8 +104,10 @@ def _render_plan(found: Plan, data: Path | None, files: Sequence[Path]) -> Rende
         "would write": ", ".join(map(str, files)),
     }
     passes = {f"{number}. {pass_name(step)}": as_typed(options(step)) for number, step in enumerate(recipe.passes, 1)}
-    text = recipe.to_yaml().rstrip()
-    return Group(render_survey(found.survey), "", render_facts(facts), "", render_facts(passes), "", text)
+    yield from survey_blocks(found.survey)
+    for block in (facts_of(facts), facts_of(passes), Listing(tuple(recipe.to_yaml().rstrip().splitlines()))):
+        yield Text("")
+        yield block
 
 
 def _value(value: Any) -> str:

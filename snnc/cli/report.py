@@ -18,8 +18,9 @@ from snnc.cli.outcome import read_report, write_faces
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
+    from collections.abc import Iterator
 
+    from snnc.blocks import Block
     from snnc.report import Report
 
 
@@ -55,7 +56,7 @@ def report(
     if schema:
         from snnc.report.data import schema as described
 
-        Terminal(as_json=True).show(described(), str)
+        Terminal(as_json=True).show(described(), tuple)
         return
     path = model or project.read(Path()).converted(None, Path())
     if show and faces.html is None:
@@ -73,14 +74,15 @@ def report(
         write(found, file, flag="--json")
     files += map(str, machine)
     terminal = Terminal(as_json=json_file is not None and not machine, quiet=quiet)
-    terminal.show(json.loads(json.dumps(plain(found))), lambda: _render(found, files))
+    terminal.show(json.loads(json.dumps(plain(found))), lambda: _shown(found, files))
     if show and faces.html is not None:
         webbrowser.open(faces.html.resolve().as_uri())
 
 
-def _render(report: Report, files: list[str]) -> RenderableType:
-    from rich.console import Group
+def _shown(report: Report, files: list[str]) -> Iterator[Block]:
+    from snnc.blocks import Text
+    from snnc.report.faces.terminal import lines
 
-    from snnc.report.terminal import render
-
-    return Group(render(report), *([f"written: {', '.join(files)}"] if files else []))
+    yield from lines(report)
+    if files:
+        yield Text(f"written: {', '.join(files)}")

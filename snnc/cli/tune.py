@@ -31,9 +31,8 @@ from snnc.measure.figures import DROP, RELATIVE_DROP
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from rich.console import RenderableType
-
     from snnc.advisor import Advice, Chosen, Trial
+    from snnc.blocks import Block
     from snnc.findings import Finding
 
 _MAX_DROP = 1.0
@@ -144,53 +143,58 @@ def tune(
 
     terminal.show(
         {**advice.plain(), "command": command or None, "files": files, "report": report},
-        lambda: _render(advice, command, files),
+        lambda: _shown(advice, command, files),
     )
     if chosen is None:
         hint = "allow more steps, energy or drop, or give more images to calibrate on"
         raise GateError(advice.shortfall, place=str(model), hint=hint)
 
 
-def _render(advice: Advice, command: str, files: list[str]) -> RenderableType:
-    """Show all candidates, best first, then the one that was chosen and how to make it again."""
-    from rich.console import Group
+def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
+    """Tell all candidates, best first, then the one that was chosen and how to make it again."""
+    from snnc.blocks import Cell, Column, Table, Text
+    from snnc.report.sections.findings import by_kind
+    from snnc.text import fixed, number
 
-    from snnc.report.terminal import Column, findings, table
-
-    rows = list(enumerate(advice.trials, 1))
-    columns: list[Column[tuple[int, Trial]]] = [
-        Column("rank", lambda row: str(row[0])),
-        Column("candidate", lambda row: row[1].candidate.family.title, "left"),
-        Column("T", lambda row: str(row[1].candidate.timesteps)),
-        Column("latency", lambda row: str(row[1].steps)),
-        Column("drop", lambda row: _measured(row[1])),
-        Column("agree %", lambda row: None if row[1].row.agreement is None else f"{row[1].row.agreement:.2f}"),
-        Column("spikes", lambda row: f"{row[1].row.spikes:,.0f}"),
-        Column("energy", lambda row: f"{row[1].energy_ratio:.3f}"),
-        Column("seconds", lambda row: f"{row[1].seconds:.1f}"),
-        Column("frontier", lambda row: "*" if row[1].frontier else None),
-        Column("limits", lambda row: _verdict(row[1], advice.chosen), "left"),
-    ]
     drop = "points of accuracy lost" if advice.labelled else "percent of predictions that changed"
-    return Group(
+    better = "no other is better in drop, latency or energy without being worse in another"
+    yield Text(
         f"{_counted(len(advice.trials), 'candidate')}, calibrated on {len(advice.calibration):,} images and judged on "
-        f"{len(advice.judging):,} others{_trained(advice)}",
-        table(columns, rows),
-        f"latency: steps from image to answer; drop: {drop}, brackets: 95 % interval; agree: predictions as the "
-        "trained network's; spikes: per image; energy: estimated, the trained network's being 1; frontier: no other "
-        "is better in drop, latency or energy without being worse in another",
-        "",
-        *_conclusion(advice, command, files),
-        *findings([*advice.findings, *_warnings(advice)]),
+        f"{len(advice.judging):,} others{_trained(advice)}"
     )
-
-
-def _conclusion(advice: Advice, command: str, files: list[str]) -> Iterator[str]:
+    yield Table.of(
+        "",
+        [
+            (Column("rank"), lambda row: str(row[0])),
+            (Column("candidate", "words"), lambda row: row[1].candidate.family.title),
+            (Column("T"), lambda row: str(row[1].candidate.timesteps)),
+            (Column("latency", about="steps from image to answer"), lambda row: str(row[1].steps)),
+            (
+                Column("drop", about=drop, bracketed=True),
+                lambda row: Cell.of(row[1].drop, row[1].drop_interval, "points"),
+            ),
+            (
+                Column("agree %", about="predictions as the trained network's"),
+                lambda row: Cell.of(row[1].row.agreement, unit="%"),
+            ),
+            (Column("spikes", about="per image"), lambda row: number(row[1].row.spikes)),
+            (
+                Column("energy", about="estimated, the trained network's being 1"),
+                lambda row: number(row[1].energy_ratio),
+            ),
+            (Column("seconds"), lambda row: fixed(row[1].seconds)),
+            (Column("frontier", about=better), lambda row: "*" if row[1].frontier else None),
+            (Column("limits", "words"), lambda row: _verdict(row[1], advice.chosen)),
+        ],
+        [*enumerate(advice.trials, 1)],
+    )
+    yield Text("")
     if advice.chosen is not None:
-        yield _sentence(advice, advice.chosen.trial)
-        yield f"made again by: {command}"
+        yield Text(_sentence(advice, advice.chosen.trial))
+        yield Text(f"made again by: {command}")
     if files:
-        yield f"written: {', '.join(files)}"
+        yield Text(f"written: {', '.join(files)}")
+    yield from by_kind([*advice.findings, *_warnings(advice)])
 
 
 def _warnings(advice: Advice) -> list[Finding]:
@@ -220,11 +224,6 @@ def _trained(advice: Advice) -> str:
     if advice.reference_accuracy is None:
         return "; no labels"
     return f"; on these the trained network has {advice.reference_accuracy:.2f} % accuracy"
-
-
-def _measured(trial: Trial) -> str:
-    low, high = trial.drop_interval
-    return f"{trial.drop:.2f} [{low:.1f}, {high:.1f}]"
 
 
 def _verdict(trial: Trial, chosen: Chosen | None) -> str | None:

@@ -6,11 +6,13 @@ Whatever is not under ``provenance`` is the same in every run on the same data a
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from snnc.errors import DataError
 from snnc.figure import Energy, Row
@@ -20,8 +22,11 @@ from snnc.measure.energy import PICOJOULES, SOURCE
 from snnc.measure.gates import Gate
 from snnc.report.escaping import harmless, printable
 from snnc.report.layers import Layer
+from snnc.report.sections import Section, sections
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,7 @@ class Summary:
     """The whole network, as measured with its layers; figures per inference. What needs images is None without them.
 
     ``total_steps`` is the latency from image to answer, ``steps_per_answer`` how often answers come when images are
-    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction. ``outputs``
-    are some pairs of output values, of the trained and of the spiking network.
+    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction.
     """
 
     timesteps: int
@@ -48,7 +52,6 @@ class Summary:
     synaptic_operations: float | None = None
     analog_macs: float | None = None
     energy: Energy | None = None
-    outputs: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class Report:
     """Everything the report's faces show.
 
     ``evaluation`` is None until ``snnc evaluate`` has run; ``verifications`` are of the files exported last.
+    ``sections`` are those that have data of their own, by name: the machine form has each under that name.
     """
 
     summary: Summary
@@ -137,6 +141,7 @@ class Report:
     verifications: tuple[Verification, ...] = ()
     energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE)
     schema_version: int = SCHEMA_VERSION
+    sections: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -150,6 +155,32 @@ class Report:
         """What was evaluated at the number of steps that the network was made for, else at the first asked for."""
         rows = () if self.evaluation is None else self.evaluation.rows
         return next((row for row in rows if row.timesteps == self.summary.timesteps), next(iter(rows), None))
+
+    @property
+    def energy(self) -> Energy | None:
+        """The energy at the number of steps of the headline, without one that measured with the layers."""
+        return self.summary.energy if self.headline is None else self.headline.energy
+
+    @property
+    def model_file(self) -> str:
+        """The name of the file that the network was made from."""
+        return str(self.provenance["model"]["file"])
+
+    @property
+    def stripped(self) -> bool:
+        """Whether it was evaluated without the trained network."""
+        return self.evaluation is not None and all(row.agreement is None for row in self.evaluation.rows)
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether there are layers that were not measured on images."""
+        return any(layer.error is None for layer in self.layers)
+
+    @property
+    def calibration(self) -> int | None:
+        """How many images the network was calibrated on, None where on none."""
+        found = self.provenance.get("calibration")
+        return None if found is None else int(found["images"])
 
 
 @dataclass(frozen=True)
@@ -165,12 +196,33 @@ class _Provenance:
     model: _Model
 
 
-_ADAPTER, _PROVENANCE = TypeAdapter(Report), TypeAdapter(_Provenance)
+class _Checked(Generic[Kind]):
+    """A dataclass that plain data at one place of a report has to be."""
+
+    def __init__(self, kind: type[Kind], *where: str) -> None:
+        self.adapter, self._where = TypeAdapter(kind), where
+
+    def check(self, data: Any, place: str) -> Kind:
+        """Return the data as the dataclass; raises DataError where it is something else."""
+        try:
+            # Strictly: a text is no number, whatever it looks like. From JSON, where a list may stand for a tuple.
+            return self.adapter.validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (*self._where, *first["loc"])))
+            message = f"damaged report: {where}: {first['msg'].lower()}"
+            raise DataError(message, place=place, hint="make it again with snnc evaluate") from None
+
+
+_REPORT, _PROVENANCE = _Checked(Report), _Checked(_Provenance, "provenance")
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """Return the report as plain data, as ``read`` takes it."""
-    found: dict[str, Any] = _plain(dataclasses.asdict(report))
+    """Return the report as plain data, as ``parsed`` takes it."""
+    data = dataclasses.asdict(dataclasses.replace(report, sections={}))
+    del data["sections"]
+    data |= {name: dataclasses.asdict(section) for name, section in report.sections.items()}
+    found: dict[str, Any] = _plain(data)
     return found
 
 
@@ -180,8 +232,12 @@ def to_json(report: Report) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of the machine form."""
-    described = _ADAPTER.json_schema(mode="serialization")
+    """Return the JSON Schema (draft 2020-12) of the machine form, with what every section adds."""
+    described = _REPORT.adapter.json_schema(mode="serialization")
+    for name, kind in _with_data().items():
+        own = TypeAdapter(kind).json_schema(mode="serialization")
+        described["$defs"] |= own.pop("$defs", {})
+        described["properties"][name] = own
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"snnc report, version {SCHEMA_VERSION}",
@@ -213,14 +269,24 @@ def read(path: Path) -> Report:
     if not _is_harmless(data):
         hint = "make it again with snnc evaluate"
         raise DataError("damaged report: control characters in a text", place=str(path), hint=hint)
-    try:
-        _PROVENANCE.validate_python(data.get("provenance"))
-        # Strictly: a text is no number, whatever it looks like. From JSON, where a list may stand for a tuple.
-        return _ADAPTER.validate_json(json.dumps(data), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = f"damaged report: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
-        raise DataError(message, place=str(path), hint="make it again with snnc evaluate") from None
+    return parsed(data, str(path))
+
+
+def parsed(data: dict[str, Any], place: str) -> Report:
+    """Return the report that plain data is, without what sections add that are not known here.
+
+    Raises DataError, naming the ``place``, where the data is no report.
+    """
+    _PROVENANCE.check(data.get("provenance"), place)
+    own = _with_data()
+    report = _REPORT.check({name: value for name, value in data.items() if name not in {*own, "sections"}}, place)
+    found = {name: _Checked(kind, name).check(data[name], place) for name, kind in own.items() if name in data}
+    return dataclasses.replace(report, sections=found)
+
+
+def _with_data() -> dict[str, type[Section]]:
+    """Return the sections that have data of their own."""
+    return {name: kind for name, kind in sections.items() if dataclasses.fields(kind)}
 
 
 def _is_harmless(data: Any) -> bool:

@@ -23,6 +23,11 @@ def printable(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def as_it_is(line: str) -> str:
+    """Return a line with what cannot be printed replaced by spaces, its own spaces kept."""
+    return "".join(c if c.isprintable() else " " for c in line).rstrip()
+
+
 def escaped(text: str) -> str:
     """Return Markdown that GitHub shows as the text on one line: no markup, HTML, links, mentions or references."""
     inert = _MARKUP.sub(r"\\\1", printable(text))

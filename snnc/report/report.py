@@ -16,6 +16,7 @@ from snnc.measure.energy import cost, energy
 from snnc.report.data import AppliedPass, Evaluation, Report, Summary, Verification, read
 from snnc.report.findings import find, replaced
 from snnc.report.layers import describe, measure
+from snnc.report.sections import Known, built
 
 
 def build(conversion: Conversion, canonical: Graph | None = None, images: Iterable[Tensor] | None = None) -> Report:
@@ -37,6 +38,7 @@ def build(conversion: Conversion, canonical: Graph | None = None, images: Iterab
         reference_macs=sum(layer.macs for layer in connections.values()),
         images=0,
     )
+    measured = None
     if images is not None and canonical is not None:
         measured = measure(canonical, snn, images, schedule, connections)
         work = cost(snn, connections, measured.spikes, schedule)
@@ -50,9 +52,8 @@ def build(conversion: Conversion, canonical: Graph | None = None, images: Iterab
             synaptic_operations=work.synaptic_operations,
             analog_macs=work.analog_macs,
             energy=energy(snn, connections, measured.spikes, schedule),
-            outputs=measured.outputs,
         )
-    return Report(
+    report = Report(
         summary=summary,
         layers=layers,
         findings=tuple(dict.fromkeys([*find(conversion, layers, connections), *conversion.imported])),
@@ -60,6 +61,7 @@ def build(conversion: Conversion, canonical: Graph | None = None, images: Iterab
         evaluation=None,
         provenance={**conversion.provenance, "snn": fingerprint(conversion)},
     )
+    return dataclasses.replace(report, sections=built(Known(conversion, report, measured)))
 
 
 def stored(conversion: Conversion, path: Path) -> Report:
@@ -95,11 +97,12 @@ def completed(
         report = dataclasses.replace(report, findings=(*report.findings, replaced(path.name, error.message)))
     again = {(found.format, found.variant) for found in verifications}
     kept = [found for found in report.verifications if (found.format, found.variant) not in again]
-    return dataclasses.replace(
+    report = dataclasses.replace(
         report,
         evaluation=report.evaluation if evaluation is None else evaluation,
         verifications=(*kept, *verifications),
     )
+    return dataclasses.replace(report, sections=built(Known(conversion, report)))
 
 
 def _unmeasured(conversion: Conversion) -> Report:

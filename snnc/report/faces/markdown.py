@@ -1,113 +1,115 @@
 """Markdown as GitHub shows it: a model card for a repository, a comment on a change, the summary of a CI step."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 
-from snnc.measure.gates import Gate
-from snnc.report import facts
+from snnc.blocks import (
+    UNKNOWN,
+    Beside,
+    Block,
+    Cell,
+    Checks,
+    Column,
+    Facts,
+    Fold,
+    Listing,
+    Map,
+    Missing,
+    Plot,
+    Remarks,
+    Table,
+    Text,
+)
 from snnc.report.data import Report
-from snnc.report.escaping import escaped, printable
-from snnc.report.faces import faces
-from snnc.report.facts import Cell, Column, Fact, Table
+from snnc.report.escaping import as_it_is, escaped, printable
+from snnc.report.faces import faces, in_room, seen
 from snnc.report.sentence import sentence
-
-# So many layers, and limits on them, are enough to know where to look; the page has all.
-_WORST = 5
-_BROKEN = 10
+from snnc.rules import Rules
 
 _MARKS = {"passed": "✅", "failed": "❌", "undecided": "❔", "noted": "💬"}
+
+show = Rules[Block, Iterator[str]]("what is there of it on a card")
 
 
 @faces.register("markdown")
 def markdown(report: Report) -> str:
     """Return the sentence first, then what it rests on, and where the rest can be had."""
-    return "\n".join(_lines(report)).rstrip("\n") + "\n"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(_lines(report))).rstrip("\n") + "\n"
 
 
 def _lines(report: Report) -> Iterator[str]:
-    missing = facts.missing(report)
-    gates = () if report.evaluation is None else report.evaluation.gates
-
-    def lacking(*names: str) -> Iterator[str]:
-        for name in names:
-            if name in missing:
-                yield from (f"> {missing[name].what} `{missing[name].command}`", "")
-
-    yield from (f"# {_code(facts.model_file(report))} as a spiking network", "", f"**{escaped(sentence(report))}**", "")
-    yield from _facts("figure", facts.key_facts(report), outside=False)
-    yield from lacking("accuracy", "reference")
-    yield from ("## Gates", "")
-    yield from lacking("gates")
-    yield from _gates(gates)
-    yield from ("## Against time steps", "")
-    yield from lacking("timesteps")
-    if report.evaluation is not None:
-        yield from _table(facts.by_timesteps(report.evaluation.rows))
-        yield from ("In parentheses: 95 % intervals. Spikes, additions and energy are per image.", "")
-    yield from ("## Layers", "")
-    yield from lacking("layers", "blame")
-    for row in facts.blamed(report)[:1]:
-        table = facts.blame_table(row)
-        yield from _table(replace(table, rows=table.rows[:_WORST]))
-    if "layers" not in missing and report.layers:
-        worst = sorted(report.layers, key=lambda layer: -(layer.error or 0.0))
-        table = facts.layer_table(worst[:_WORST])
-        yield from _table(replace(table, caption=f"The {len(table.rows)} layers with the largest errors"))
-    yield from ("## Energy", "")
-    yield from lacking("energy")
-    energy = facts.measured_energy(report)
-    if energy is not None:
-        yield from (facts.break_even(energy), "")
-        yield from _table(facts.energy_table(energy))
-        yield from (f"Constants: {escaped(facts.constants(report))}.", "")
-    yield from ("## Exports", "")
-    yield from lacking("verifications")
-    if report.verifications:
-        yield from _table(facts.verifications_table(report.verifications))
-    yield from ("## Findings", "")
-    yield from _findings(report)
-    yield from ("## Provenance", "")
-    yield from _table(facts.passes_table(report))
-    yield from _facts("what", facts.provenance(report), outside=True)
+    yield from (f"# {_code(report.model_file)} as a spiking network", "", f"**{escaped(sentence(report))}**", "")
+    for _, section, blocks in seen(report, "card"):
+        yield from ("", f"## {escaped(section.title)}", "")
+        yield from _parts(blocks)
 
 
-def _gates(gates: Sequence[Gate]) -> Iterator[str]:
-    """Show the limits on the whole network, and some of those on layers that were not kept."""
-    if not gates:
-        return
-    whole = [gate for gate in gates if not gate.layer]
-    broken = [gate for gate in gates if gate.layer and gate.verdict != "passed"]
-    yield from (f"In all: {facts.tally(gates)}.", "")
-    yield from _table(facts.gates_table([*whole, *broken[:_BROKEN]]))
-    if len(broken) > _BROKEN:
-        yield from (f"And {len(broken) - _BROKEN} more layers whose limits were not kept, or not for certain.", "")
+def _parts(blocks: Iterable[Block]) -> Iterator[str]:
+    for block in in_room(blocks, "card"):
+        yield from show(block)
 
 
-def _findings(report: Report) -> Iterator[str]:
-    for group in facts.groups(report):
-        for remark in group.remarks:
-            where = f" At {', '.join(map(_code, remark.nodes))}." if remark.nodes else ""
-            said = f"{escaped(remark.message)}.{where} Hint: {escaped(remark.hint)}."
-            yield f"- **{group.severity}** {_code(group.code)}: {said}"
-    yield from ([""] if report.all_findings else ["None.", ""])
+@show.register(Text)
+def _text(block: Text) -> Iterator[str]:
+    yield from (escaped(block.words), "")
 
 
-def _facts(title: str, known: Sequence[Fact], *, outside: bool) -> Iterator[str]:
-    columns = Column(title, "words"), Column("value", "code" if outside else "words"), Column("", "words")
-    rows = tuple((Cell(fact.name), Cell(fact.value), Cell(fact.detail)) for fact in known)
-    width = 2 if outside else 3
-    yield from _table(Table("", columns[:width], tuple(row[:width] for row in rows)))
+@show.register(Missing)
+def _missing(block: Missing) -> Iterator[str]:
+    yield from (f"> {escaped(block.what)} {_code(block.command)}", "")
 
 
-def _table(table: Table) -> Iterator[str]:
-    if table.caption:
-        yield from (f"{table.caption}:", "")
-    yield _row([column.title for column in table.columns])
-    yield _row(["---:" if column.kind == "number" else ":---" for column in table.columns])
-    for row in table.rows:
-        yield _row([_cell(column, cell) for column, cell in zip(table.columns, row, strict=True)])
+@show.register(Listing)
+def _listing(block: Listing) -> Iterator[str]:
+    yield from (*(f"    {as_it_is(line)}" for line in block.lines), "")
+
+
+@show.register(Plot, Map)
+def _nothing(block: Block) -> Iterator[str]:
+    """Leave out what cannot be drawn."""
+    yield from ()
+
+
+@show.register(Beside, Fold)
+def _inner(block: Beside | Fold) -> Iterator[str]:
+    yield from _parts(block.blocks)
+
+
+@show.register(Facts)
+def _facts(block: Facts) -> Iterator[str]:
+    outside = block.kind == "outside"
+    columns = Column("what" if outside else "figure", "words"), Column("value", "code" if outside else "words")
+    details = (Column("", "words"),) if any(fact.detail for fact in block.facts) else ()
+    rows = tuple((Cell(fact.name), Cell(fact.value), Cell(fact.detail))[: 2 + len(details)] for fact in block.facts)
+    yield from show(Table("", (*columns, *details), rows))
+
+
+@show.register(Table)
+def _table(block: Table) -> Iterator[str]:
+    kept = [index for index, column in enumerate(block.columns) if column.kind != "bar"]
+    columns = [block.columns[index] for index in kept]
+    if block.caption:
+        yield from (f"{escaped(block.caption)}:", "")
+    yield _row([escaped(column.title) for column in columns])
+    yield _row(["---:" if column.kind == "number" else ":---" for column in columns])
+    for row in block.rows:
+        yield _row([_cell(block.columns[index], row[index]) for index in kept])
     yield ""
+
+
+@show.register(Checks)
+def _checks(block: Checks) -> Iterator[str]:
+    for check in block.checks:
+        yield f"- {_MARKS[check.verdict]} {check.verdict}: {escaped(check.words)}"
+    yield ""
+
+
+@show.register(Remarks)
+def _remarks(block: Remarks) -> Iterator[str]:
+    for remark in block.remarks:
+        where = f" At {', '.join(map(_code, remark.nodes))}." if remark.nodes else ""
+        said = f"{escaped(remark.message)}.{where} Hint: {escaped(remark.hint)}."
+        yield f"- **{block.severity}** {_code(block.code)}: {said}"
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -115,10 +117,11 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(column: Column, cell: Cell) -> str:
-    detail = f" ({escaped(cell.detail)})" if cell.detail else ""
+    details = [*([" to ".join(cell.interval)] if cell.interval is not None else []), cell.detail]
+    detail = "".join(f" ({escaped(said)})" for said in details if said)
     if column.kind == "verdict":
         return f"{_MARKS[cell.text]} {cell.text}{detail}"
-    outside = column.kind in ("layer", "code") and cell.text != facts.UNKNOWN
+    outside = column.kind in ("layer", "code") and cell.text != UNKNOWN
     return (_code(cell.text, in_table=True) if outside else escaped(cell.text)) + detail
 
 

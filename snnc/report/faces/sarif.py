@@ -28,7 +28,7 @@ def sarif(report: Report) -> str:
                 "rules": [_rule(code) for code in codes],
             }
         },
-        "results": [_result(finding, codes, report.provenance["model"]["file"]) for finding in found],
+        "results": [_result(finding, codes, report.model_file) for finding in found],
     }
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1, sort_keys=True) + "\n"
 

@@ -1,0 +1,56 @@
+"""One page that needs nothing else: no script, no font, no image, no network."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import escape
+
+from snnc.blocks import Beside, Block, Fold, Map
+from snnc.report.data import Report
+from snnc.report.escaping import as_it_is, printable
+from snnc.report.faces import faces, seen
+from snnc.report.faces.plots import svg
+from snnc.report.sentence import sentence
+
+
+@faces.register("html")
+def page(report: Report) -> str:
+    """Return the page: what was found first, then what it rests on, and what was not measured."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    told = seen(report, "page")
+    maps = [block for _, _, blocks in told for block in _inside(blocks) if isinstance(block, Map)]
+    numbers = count(1)
+    return environment.get_template("page.html.jinja").render(
+        title=report.model_file,
+        sentence=sentence(report),
+        sections=[(name, one.label or one.title, one.title, blocks) for name, one, blocks in told],
+        # Of several layers with one name the first is meant.
+        anchors={tile.name: tile.anchor for found in reversed(maps) for tile in reversed(found.tiles)},
+        draw=lambda plot: svg(plot, f"plot-{next(numbers)}"),
+        kind_of=lambda block: type(block).__name__,
+        listed=lambda block: escape("\n".join(map(as_it_is, block.lines))),
+        pairs=zip,
+    )
+
+
+def _inside(blocks: tuple[Block, ...]) -> Iterator[Block]:
+    """Yield blocks, and those in them."""
+    for block in blocks:
+        yield block
+        if isinstance(block, Beside | Fold):
+            yield from _inside(block.blocks)
+
+
+def _shown(value: object) -> object:
+    """Keep control characters out of the page; what is markup already, a kind of str of its own, was made here."""
+    return printable(value) if type(value) is str else value

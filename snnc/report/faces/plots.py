@@ -1,0 +1,276 @@
+"""Plots as SVG that stands inside a page: its text is text, its colors are those of the page, light or dark.
+
+Each has a name, which makes its ids its own among all plots of the page, and a description for those who cannot see it.
+matplotlib is imported where something is drawn: whoever asks for another face does without.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Histogram, Plot, Scatter
+from snnc.report.escaping import printable
+from snnc.rules import Rules
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# What is drawn in these colors gets those that the page gives to its variables.
+_INK, _GRID = "#0a0a01", "#0a0a02"
+_COLORS: Mapping[Color, str] = {"trained": "#0a0a03", "spiking": "#0a0a04", "limit": "#0a0a05"}
+_VARIABLES = {
+    _INK: "var(--plot-ink)",
+    _GRID: "var(--plot-grid)",
+    **{color: f"var(--plot-{name})" for name, color in _COLORS.items()},
+}
+
+# In pixels of the page.
+_WIDTH, _HEIGHT, _BAR = 340, 190, 22
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 34
+_NAMES, _LONGEST_NAME = 122, 20
+
+_SETTINGS: Any = {
+    "axes.edgecolor": _GRID,
+    "axes.facecolor": "none",
+    "axes.labelcolor": _INK,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 11.0,
+    "path.simplify": False,
+    "svg.fonttype": "none",
+    # Names come from outside, and are no formulas.
+    "text.parse_math": False,
+    "xtick.color": _INK,
+    "xtick.major.pad": 5.0,
+    "xtick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.color": _INK,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+}
+
+
+_draw = Rules[Drawing, "Figure"]("how is it drawn")
+
+
+def svg(plot: Plot, name: str) -> str:
+    """Draw a plot as an element of a page that has no other of this name."""
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The fonts are those of the reader: which characters one of matplotlib's lacks does not matter.
+        warnings.filterwarnings("ignore", message="Glyph")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({**_SETTINGS, "svg.hashsalt": name})
+        return _svg(_draw(plot.drawing), name, printable(plot.words))
+
+
+@_draw.register(Curves)
+def _curves(drawn: Curves) -> Figure:
+    """Draw intervals as bands behind the values."""
+    figure, axes = _figure(_HEIGHT)
+    places = drawn.places
+    for curve in drawn.curves:
+        _curve(axes, places, curve)
+    for level, color in drawn.levels:
+        line = (0, (5, 3)) if color == "limit" else "-"
+        axes.axhline(level, color=_COLORS[color], linewidth=1.2, linestyle=line, zorder=1)
+    if drawn.axis == "T" and places[-1] >= 4 * places[0]:
+        axes.set_xscale("log", base=2)
+    every = math.ceil(len(places) / 10)
+    axes.set_xticks(places[::every], [str(place) for place in places[::every]])
+    axes.set_xticks([], minor=True)
+    if len(places) > 1:
+        axes.set_xlim(places[0], places[-1])
+    axes.set_xlabel(drawn.axis, labelpad=2)
+    axes.margins(y=0.12)
+    if drawn.from_zero:
+        known = [value for curve in drawn.curves for value in curve.values if value]
+        axes.set_ylim(0, None if known or drawn.levels else 1)
+    _grid(axes)
+    return figure
+
+
+@_draw.register(Histogram)
+def _histogram(drawn: Histogram) -> Figure:
+    """Draw in percent of those counted; areas grow with the root, so that few are seen."""
+    figure, axes = _figure(_HEIGHT)
+    for bins in drawn.bins:
+        total = sum(bins.counts) or 1
+        shares = [100 * count / total for count in bins.counts]
+        axes.stairs(shares, _edges(bins), fill=True, color=_COLORS[bins.color], alpha=0.3, linewidth=0)
+        axes.stairs(shares, _edges(bins), color=_COLORS[bins.color], linewidth=1.2)
+    if drawn.mark is not None:
+        axes.axvline(drawn.mark, color=_COLORS["limit"], linewidth=1.2, linestyle=(0, (5, 3)))
+    axes.set_yscale("function", functions=(_root, _square))
+    axes.set_xlim(drawn.bins[0].low, drawn.bins[0].high)
+    highest = max(axes.dataLim.y1, 1e-9)
+    axes.set_ylim(0, 1.05 * highest)
+    step = _round_step(highest / 3)
+    axes.set_yticks([step * index for index in range(int(highest / step) + 1)])
+    axes.xaxis.set_major_formatter(lambda value, _: _tick(value))
+    axes.set_xlabel(drawn.axis, labelpad=2)
+    _grid(axes, "{:g}".format)
+    return figure
+
+
+@_draw.register(Bars)
+def _bars(drawn: Bars) -> Figure:
+    figure, axes = _figure(_TOP + _BOTTOM + _BAR * len(drawn.bars), left=_NAMES)
+    places = range(len(drawn.bars))
+    start = [0.0] * len(drawn.bars)
+    for index, color in enumerate(drawn.colors):
+        widths = [bar.parts[index] for bar in drawn.bars]
+        axes.barh(places, widths, left=start, height=0.62, color=_COLORS[color])
+        start = [before + width for before, width in zip(start, widths, strict=True)]
+    for place, bar in zip(places, drawn.bars, strict=True):
+        if bar.interval is not None:
+            axes.plot(bar.interval, (place, place), color=_INK, linewidth=1.2, solid_capstyle="butt")
+    axes.axvline(0, color=_INK, linewidth=0.8)
+    axes.set_yticks(places, [_shortened(printable(bar.name)) for bar in drawn.bars], fontsize=10)
+    axes.set_ylim(len(drawn.bars) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_formatter(lambda value, _: _tick(value))
+    axes.set_xlabel(drawn.axis, labelpad=2)
+    axes.grid(axis="x", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure
+
+
+@_draw.register(Scatter)
+def _scatter(drawn: Scatter) -> Figure:
+    figure, axes = _figure(_WIDTH - 20)
+    horizontal, vertical = zip(*drawn.pairs, strict=True)
+    ends = min(*horizontal, *vertical), max(*horizontal, *vertical)
+    axes.plot(ends, ends, color=_INK, linewidth=1, zorder=1)
+    spiking = _COLORS["spiking"]
+    axes.plot(horizontal, vertical, "o", color=spiking, markersize=4, markeredgewidth=0, alpha=0.5, zorder=2)
+    axes.locator_params(nbins=5)
+    axes.xaxis.set_major_formatter(lambda value, _: _tick(value))
+    axes.set_xlabel(drawn.axis, labelpad=2)
+    axes.grid(axis="x", color=_GRID, linewidth=0.8)
+    _grid(axes)
+    return figure
+
+
+def _figure(height: int, left: int = _LEFT) -> tuple[Figure, Axes]:
+    """Make a figure of one plot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+    inner = _WIDTH - left - _RIGHT, height - _TOP - _BOTTOM
+    box = left / _WIDTH, _BOTTOM / height, inner[0] / _WIDTH, inner[1] / height
+    return figure, figure.add_axes(box)
+
+
+def _curve(axes: Axes, places: Sequence[int], curve: Curve) -> None:
+    known = [(place, value) for place, value in zip(places, curve.values, strict=True) if value is not None]
+    spans = [
+        (place, interval) for place, interval in zip(places, curve.intervals, strict=False) if interval is not None
+    ]
+    color = _COLORS[curve.color]
+    if len(spans) > 1:
+        low, high = zip(*(interval for _, interval in spans), strict=True)
+        axes.fill_between([place for place, _ in spans], low, high, color=color, alpha=0.18, linewidth=0)
+    for place, interval in spans:
+        axes.plot((place, place), interval, color=color, linewidth=1.2, clip_on=False)
+    line = [place for place, _ in known], [value for _, value in known]
+    axes.plot(*line, "o-", color=color, markersize=4, clip_on=False)
+
+
+def _grid(axes: Axes, written: Callable[[float], str] | None = None) -> None:
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    if written is None:
+        axes.locator_params(axis="y", nbins=5)
+    axes.yaxis.set_major_formatter(lambda value, _: (written or _tick)(value))
+
+
+def _edges(bins: Bins) -> list[float]:
+    low, high, count = bins.low, bins.high, len(bins.counts)
+    return [low + (high - low) * index / count for index in range(count + 1)]
+
+
+def _root(values: Any) -> Any:
+    return values.clip(0) ** 0.5
+
+
+def _square(values: Any) -> Any:
+    return values**2
+
+
+def _round_step(step: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, not above the step."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return max(power * factor for factor in (1, 2, 5) if power * factor <= step * 1.000001)
+
+
+def _tick(value: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}".replace("-", "−")
+    return f"{value:.6g}".replace("-", "−")
+
+
+def _shortened(name: str) -> str:
+    """Leave out what is not the end of a long name: the end tells layers apart."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:4]}…{name[5 - _LONGEST_NAME :]}"
+
+
+def _svg(figure: Figure, name: str, label: str) -> str:
+    """Write a figure as an element of a page, with nothing in it that the page does not need."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    drawn = ElementTree.fromstring(text.getvalue())
+    written = " ".join(value for element in drawn.iter() for key, value in element.items() if key != "id")
+    targets = dict.fromkeys(re.findall(r"#(?![0-9a-f]{6}\b)([\w-]+)", written))
+    names = {f"#{target}": f"#{name}-{index}" for index, target in enumerate(targets)}
+    plot = ElementTree.Element(
+        "svg", {"class": "plot", "viewBox": drawn.attrib["viewBox"], "role": "img", "aria-label": label}
+    )
+    ElementTree.SubElement(plot, "title").text = label
+    plot.extend(_page_element(child, names) for child in drawn if _is_shown(child))
+    return ElementTree.tostring(plot, encoding="unicode")
+
+
+def _page_element(element: ElementTree.Element, names: dict[str, str]) -> ElementTree.Element:
+    """Return an element in the terms of the page: no namespaces, ids of its own, colors and fonts of the page."""
+    attributes = {}
+    for key, value in element.items():
+        if key == "id":
+            if f"#{value}" in names:
+                attributes["id"] = names[f"#{value}"][1:]
+        elif not value.startswith("rotate(-0 "):
+            attributes[_local(key)] = _page_value(value, names)
+    rewritten = ElementTree.Element(_local(element.tag), attributes)
+    rewritten.text = element.text if (element.text or "").strip() else None
+    rewritten.extend(_page_element(child, names) for child in element if _is_shown(child))
+    return rewritten
+
+
+def _page_value(value: str, names: dict[str, str]) -> str:
+    value = re.sub(r"#[\w-]+", lambda found: (names | _VARIABLES).get(found[0], found[0]), value)
+    value = re.sub(r"font-family: [^;]*;? ?", "", value)
+    value = re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
+    return " ".join(value.split())
+
+
+def _is_shown(element: ElementTree.Element) -> bool:
+    """Leave out what only stands for itself in a file: who made it, and a style for all of a page."""
+    return _local(element.tag) not in ("metadata", "style") and (
+        len(element) > 0 or _local(element.tag) not in ("g", "defs")
+    )
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]

@@ -1,0 +1,133 @@
+"""Blocks, for people at a terminal."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table as Grid
+
+from snnc.blocks import (
+    Beside,
+    Block,
+    Cell,
+    Checks,
+    Column,
+    Facts,
+    Fold,
+    Listing,
+    Map,
+    Missing,
+    Plot,
+    Remarks,
+    Table,
+    Text,
+)
+from snnc.report.data import Report
+from snnc.report.escaping import as_it_is, printable
+from snnc.report.faces import in_room, seen
+from snnc.report.sentence import sentence
+from snnc.rules import Rules
+
+show = Rules[Block, Iterator[RenderableType]]("what is there of it in a terminal")
+
+
+def shown(blocks: Iterable[Block]) -> RenderableType:
+    """Return what there is of blocks where there is little room."""
+    return Group(*_parts(blocks))
+
+
+def lines(report: Report, *, evaluated: bool = False) -> Iterator[Block]:
+    """Yield the blocks of a report, of all of it or only of what was ``evaluated``, then its sentence."""
+    for _, section, blocks in seen(report, "lines"):
+        if (section.evaluated or not evaluated) and [*_parts(blocks)]:
+            yield from blocks
+            yield Text("")
+    yield Text(sentence(report))
+
+
+def _parts(blocks: Iterable[Block]) -> Iterator[RenderableType]:
+    for block in in_room(blocks, "lines"):
+        yield from show(block)
+
+
+@show.register(Text)
+def _text(block: Text) -> Iterator[RenderableType]:
+    yield printable(block.words)
+
+
+@show.register(Listing)
+def _listing(block: Listing) -> Iterator[RenderableType]:
+    yield from map(as_it_is, block.lines)
+
+
+@show.register(Missing, Plot, Map)
+def _nothing(block: Block) -> Iterator[RenderableType]:
+    """Leave out what has no room; of what is missing, the sentence tells how to begin."""
+    yield from ()
+
+
+@show.register(Beside, Fold)
+def _inner(block: Beside | Fold) -> Iterator[RenderableType]:
+    yield from _parts(block.blocks)
+
+
+@show.register(Facts)
+def _facts(block: Facts) -> Iterator[RenderableType]:
+    facts = [fact for fact in block.facts if fact.known]
+    width = max((len(fact.name) for fact in facts), default=0)
+    for fact in facts:
+        detail = f" ({fact.detail})" if fact.detail else ""
+        # Indents are part of a name.
+        yield f"{fact.name:<{width}}  {printable(fact.value + detail)}".rstrip()
+
+
+@show.register(Table)
+def _table(block: Table) -> Iterator[RenderableType]:
+    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    kept = [index for index, column in enumerate(block.columns) if column.short is not None]
+    for index in kept:
+        column = block.columns[index]
+        justify = "right" if column.kind == "number" else "left"
+        grid.add_column(column.short or column.title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in block.rows:
+        # Names are those of a file, which may hold what a terminal, or a CI system, would obey.
+        grid.add_row(*(printable(_cell(block.columns[index], row[index])) for index in kept))
+    yield grid
+    abouts = dict.fromkeys(column.about for column in block.columns if column.short is not None and column.about)
+    legend = [f"{', '.join(_name(c) for c in block.columns if c.about == about)}: {about}" for about in abouts]
+    legend += ["brackets: 95 % interval"] if _brackets(block) else []
+    if legend:
+        yield "; ".join(legend)
+
+
+def _cell(column: Column, cell: Cell) -> str:
+    detail = f" ({cell.detail})" if cell.detail else ""
+    brackets = f" [{', '.join(cell.interval)}]" if cell.interval is not None and column.bracketed else ""
+    return f"{cell.text}{brackets}{detail}"
+
+
+def _name(column: Column) -> str:
+    return (column.short or column.title).removesuffix(" %")
+
+
+def _brackets(block: Table) -> bool:
+    return any(
+        cell.interval is not None and column.bracketed
+        for row in block.rows
+        for column, cell in zip(block.columns, row, strict=True)
+    )
+
+
+@show.register(Checks)
+def _checks(block: Checks) -> Iterator[RenderableType]:
+    for check in block.checks:
+        yield printable(f"{block.kind} {check.verdict}: {check.words}")
+
+
+@show.register(Remarks)
+def _remarks(block: Remarks) -> Iterator[RenderableType]:
+    """Show one line for each finding, of the form that errors have."""
+    for remark in block.remarks:
+        for node in remark.nodes or ("",):
+            place = f" @ {node}" if node else ""
+            said = printable(f"{block.severity}: {remark.message}{place}")
+            yield f"{said}      hint: {printable(remark.hint)}"

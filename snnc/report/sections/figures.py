@@ -1,0 +1,130 @@
+"""What decides whether a network is good enough, at the number of steps that it was made for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snnc.blocks import Block, Fact, Facts, Missing, Text
+from snnc.intervals import Interval
+from snnc.report.data import Report
+from snnc.report.sections import CONVERT, EVALUATE, Section, sections
+from snnc.text import number, span, written
+
+
+@sections.register("figures")
+@dataclass(frozen=True)
+class Figures(Section):
+    """The key figures."""
+
+    title: ClassVar[str] = "Key figures"
+    order: ClassVar[int] = 10
+
+    def blocks(self, report: Report) -> Iterator[Block]:
+        """Yield the figures, and in one line what was converted."""
+        facts = _accuracy, _drop, _agreement, _time_steps, _spikes, _energy_ratio, _images
+        yield Facts(tuple(fact(report) for fact in facts), "key", only=("card", "page"))
+        yield Text(_in_one_line(report), only=("lines",))
+        if report.evaluation is None:
+            yield Missing("Accuracy was not measured.", EVALUATE)
+        elif not report.evaluation.labelled:
+            yield Missing(
+                "The images have no labels, so accuracy is unknown: give class sub-folders, a labels.csv or y in the "
+                "file.",
+                EVALUATE,
+            )
+        if report.stripped:
+            yield Missing(
+                "The trained network was stripped, so agreement, drop and blame are unknown: convert without --strip.",
+                CONVERT,
+            )
+
+
+def _accuracy(report: Report) -> Fact:
+    row, evaluation = report.headline, report.evaluation
+    if row is None or evaluation is None or row.accuracy is None:
+        return _unknown("Accuracy")
+    trained = evaluation.reference_accuracy
+    known = "trained network stripped" if trained is None else f"trained network {written(trained, '%')} %"
+    return Fact("Accuracy", f"{written(row.accuracy, '%')} %", _joined(known, _interval(row.accuracy_interval, "%")))
+
+
+def _drop(report: Report) -> Fact:
+    row = report.headline
+    if row is None or row.drop is None:
+        return _unknown("Drop in accuracy")
+    relative = "" if row.relative_drop is None else f"{written(row.relative_drop, '%')} % of the trained network's"
+    detail = _joined(_interval(row.drop_interval, "points"), relative)
+    return Fact("Drop in accuracy", f"{written(row.drop, 'points')} points", detail)
+
+
+def _agreement(report: Report) -> Fact:
+    row, summary = report.headline, report.summary
+    if row is not None and row.agreement is not None:
+        return Fact("Agreement", f"{written(row.agreement, '%')} %", _interval(row.agreement_interval, "%"))
+    if row is None and summary.agreement is not None:
+        return Fact("Agreement", f"{written(summary.agreement, '%')} %", "on images it was calibrated on")
+    return _unknown("Agreement")
+
+
+def _time_steps(report: Report) -> Fact:
+    shown = report.headline or report.summary
+    around = {"of rehearsal": report.summary.rehearsal, "asleep": shown.sleep}
+    parts = [f"{steps} {what}" for what, steps in around.items() if steps]
+    total = f"{shown.total_steps:,} {'step' if shown.total_steps == 1 else 'steps'} from image to answer"
+    return Fact("Time steps", f"T = {shown.timesteps}", ", ".join([total, *parts]))
+
+
+def _spikes(report: Report) -> Fact:
+    spikes = report.summary.spikes if report.headline is None else report.headline.spikes
+    energy = report.energy
+    if spikes is None or energy is None:
+        return _unknown("Spikes per image")
+    return Fact("Spikes per image", number(spikes), f"{number(energy.firing_rate)} per neuron and step")
+
+
+def _energy_ratio(report: Report) -> Fact:
+    energy, row = report.energy, report.headline
+    if energy is None or energy.ratio is None:
+        return _unknown("Energy ratio")
+    interval = "" if row is None else _interval(row.energy_ratio_interval)
+    return Fact(
+        "Energy ratio",
+        number(energy.ratio),
+        _joined("arithmetic, the trained network's being 1, estimated", interval),
+    )
+
+
+def _images(report: Report) -> Fact:
+    evaluation = report.evaluation
+    calibrated = "not calibrated" if report.calibration is None else f"calibrated on {report.calibration:,}"
+    if evaluation is None:
+        return Fact("Images evaluated", "none", calibrated)
+    known = "with labels" if evaluation.labelled else "without labels"
+    return Fact("Images evaluated", f"{evaluation.samples:,}", f"{known}; {calibrated}")
+
+
+def _in_one_line(report: Report) -> str:
+    summary = report.summary
+    parts = [
+        f"{summary.layers} spiking layers",
+        f"{summary.neurons:,} neurons",
+        f"T={summary.timesteps}, {summary.total_steps} steps from image to answer",
+        "uncalibrated" if report.calibration is None else f"calibrated on {report.calibration:,} images",
+    ]
+    if summary.agreement is not None:
+        parts.append(f"{written(summary.agreement, '%')} % of predictions as the trained network's")
+    if summary.energy is not None and summary.energy.ratio is not None:
+        parts.append(f"{number(summary.energy.ratio)} times its energy (estimated)")
+    return ", ".join(parts)
+
+
+def _unknown(name: str) -> Fact:
+    return Fact(name, "not measured", known=False)
+
+
+def _interval(interval: Interval | None, unit: str = "") -> str:
+    return "" if interval is None else f"95 % interval {span(interval, unit)}"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

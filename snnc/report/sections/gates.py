@@ -1,0 +1,109 @@
+"""The limits, and whether they are kept."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from snnc.blocks import Block, Cell, Check, Checks, Column, Fold, Missing, Room, Table, Text
+from snnc.measure.gates import Gate
+from snnc.report.data import Report
+from snnc.report.sections import EVALUATE, Section, sections
+from snnc.text import exact
+
+# So many limits on layers are enough to know where to look.
+_BROKEN = 10
+
+
+@sections.register("gates")
+@dataclass(frozen=True)
+class Gates(Section):
+    """The gates on the whole network, and those on its layers."""
+
+    title: ClassVar[str] = "Gates"
+    order: ClassVar[int] = 20
+    evaluated: ClassVar[bool] = True
+
+    def blocks(self, report: Report) -> Iterator[Block]:
+        """Yield the verdicts as tables, as test cases, and line by line what is decided."""
+        gates = () if report.evaluation is None else report.evaluation.gates
+        whole, by_layer = ([gate for gate in gates if bool(gate.layer) == of_layer] for of_layer in (False, True))
+        yield Checks(
+            "gates", tuple(check(gate, f"{gate.name} at T={gate.timesteps}") for gate in whole), only=("cases",)
+        )
+        if not gates:
+            yield Missing("No limits were set.", f"{EVALUATE} {_limit(report)}")
+            return
+        yield Text(
+            "A limit is kept, or not, where the whole 95 % interval of what was measured is on one side of it; "
+            f"otherwise the samples are too few to decide. In all: {_tally(gates)}.",
+            only=("page",),
+        )
+        yield Text(f"In all: {_tally(gates)}.", only=("card",))
+        # Of many layers most pass, and what is undecided is a finding.
+        decided = [gate for gate in gates if gate.verdict == "failed" or (gate.verdict == "passed" and not gate.layer)]
+        yield Checks("gate", tuple(map(check, decided)), only=("lines",))
+        if whole:
+            yield table(whole, only=("page",))
+        if by_layer:
+            tally = _tally(by_layer)
+            yield Fold("Limits on every layer", (table(by_layer),), tally, opened=not whole, only=("page",))
+        broken = [gate for gate in by_layer if gate.verdict != "passed"]
+        yield table([*whole, *broken[:_BROKEN]], only=("card",))
+        if len(broken) > _BROKEN:
+            more = f"And {len(broken) - _BROKEN} more layers whose limits were not kept, or not for certain."
+            yield Text(more, only=("card",))
+
+
+def check(gate: Gate, name: str = "") -> Check:
+    """Return a gate as something that was to be kept."""
+    return Check(name, gate.verdict, gate.sentence)
+
+
+def table(gates: Sequence[Gate], *, only: tuple[Room, ...] = ()) -> Table:
+    """Return how limits were kept."""
+    return Table.of(
+        "The limits, and whether they are kept",
+        [
+            (Column("verdict", "verdict"), lambda gate: gate.verdict),
+            (Column("gate", "code"), lambda gate: gate.name),
+            (Column("layer", "layer"), lambda gate: gate.layer or None),
+            (Column("T"), lambda gate: str(gate.timesteps)),
+            (Column("measured"), _measured),
+            (Column("allowed"), _allowed),
+            (Column("samples that would decide"), _deciding),
+        ],
+        gates,
+        only=only,
+    )
+
+
+def _limit(report: Report) -> str:
+    """Return a limit that could be set on what the report has."""
+    if report.stripped:
+        return "--max-energy-ratio 1"
+    labelled = report.evaluation is None or report.evaluation.labelled
+    return "--max-drop 1%" if labelled else "--min-agreement 99"
+
+
+def _tally(gates: Sequence[Gate]) -> str:
+    found = {verdict: sum(gate.verdict == verdict for gate in gates) for verdict in ("failed", "undecided", "passed")}
+    return ", ".join(f"{count} {verdict}" for verdict, count in found.items() if count)
+
+
+def _measured(gate: Gate) -> Cell | None:
+    cell = Cell.of(gate.measured, gate.interval, gate.unit)
+    return None if cell is None else replace(cell, text=f"{cell.text}{gate.unit}")
+
+
+def _allowed(gate: Gate) -> str:
+    return f"{'at least' if gate.name.startswith('min-') else 'at most'} {exact(gate.limit)}{gate.unit}"
+
+
+def _deciding(gate: Gate) -> Cell | None:
+    if gate.verdict != "undecided":
+        return None
+    if gate.interval is None:
+        return Cell("2 or more", "one does not say how much samples vary")
+    if gate.samples_needed is None:
+        return Cell("none", "the measured value is the limit")
+    return Cell(f"{gate.samples_needed:,}", f"{gate.samples:,} were measured")
