@@ -1,10 +1,9 @@
 """What is told, as plain data: a face knows how to show every block, and nothing of what it is about."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from snnc.findings import Explanation
 from snnc.intervals import Interval
 from snnc.text import written
 
@@ -281,9 +280,9 @@ class Remark:
 
 @dataclass(frozen=True)
 class Remarks(Block):
-    """All findings of one kind, and what they mean."""
+    """All findings of one kind, and what they mean: ``terms``."""
 
     code: str
     severity: Literal["info", "warning"]
     remarks: tuple[Remark, ...]
-    explanation: Explanation = field(repr=False)
+    terms: tuple[Fact, ...]

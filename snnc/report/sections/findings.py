@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.blocks import Block, Remark, Remarks, Text
+from snnc.blocks import Block, Fact, Remark, Remarks, Text
 from snnc.findings import EXPLANATIONS, Finding
 from snnc.report.data import Report
 from snnc.report.sections import Section, sections
@@ -34,4 +34,6 @@ def by_kind(findings: Iterable[Finding]) -> Iterator[Remarks]:
         nodes += [finding.node] if finding.node else []
     for (harmless, code), remarks in sorted(kinds.items()):
         said = tuple(Remark(message, hint, tuple(nodes)) for (message, hint), nodes in remarks.items())
-        yield Remarks(code, "info" if harmless else "warning", said, EXPLANATIONS[code])
+        meaning = EXPLANATIONS[code]
+        terms = Fact("Cause", meaning.cause), Fact("Effect", meaning.effect), Fact("Remedy", meaning.remedy)
+        yield Remarks(code, "info" if harmless else "warning", said, terms)
