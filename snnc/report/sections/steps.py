@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from snnc.blocks import Beside, Block, Cell, Color, Column, Curve, Curves, Key, Missing, Plot, Table, Text
 from snnc.figure import Row
-from snnc.measure.gates import Gate
 from snnc.intervals import Interval
+from snnc.measure.gates import Gate
 from snnc.report.data import Evaluation, Report
 from snnc.report.sections import EVALUATE, Section, sections
 from snnc.text import fixed, number, signed, span, written
