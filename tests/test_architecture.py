@@ -22,7 +22,7 @@ LAYERS = [
     {"run"},
     {"analysis"},
     {"tasks", "calibration"},
-    {"conversion", "integers"},
+    {"conversion"},
     {"artifact", "training"},
     {"engines"},
     {"frontend", "passes", "export", "measure", "hardware", "module"},

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from snnc import cli, ops
+from snnc.analysis.integers import widths
 from snnc.errors import UsageError
 from snnc.hardware import Misfit, Target, fit, load, shipped
 from snnc.hardware.network import Network as Counted
@@ -25,7 +26,6 @@ from snnc.hardware.target import (
     Source,
     from_plain,
 )
-from snnc.integers import widths
 from snnc.ir import Graph
 from snnc.neurons import Neuron, neurons
 from snnc.passes.quantize_weights import QuantizeWeights

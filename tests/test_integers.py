@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from snnc import evaluation, ops, pipeline
+from snnc.analysis.integers import channel_thresholds, synapses, widths, with_synapses
+from snnc.analysis.units import input_values, membranes, spike_values
 from snnc.artifact import load_conversion, save_conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import PreconditionError, UsageError
-from snnc.integers import channel_thresholds, input_values, membranes, spike_values, synapses, widths, with_synapses
 from snnc.ir import Graph
 from snnc.neurons import Neuron, neurons
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
@@ -163,6 +164,18 @@ def test_what_is_no_sum_of_equal_spikes_is_said_to_be_real() -> None:
         assert input_values(graph, name, values) is None
     found = widths(QuantizeWeights()(graph, calibration(graph)))
     assert {name for name, width in found.items() if width is None} == {last, "leaky"}
+
+
+def test_what_neither_scales_nor_shifts_changes_no_unit() -> None:
+    net = Network((3, 8, 8))
+    same = net.add(ops.Affine(None, None), net.conv("x", 4, name="layer"))
+    behind = net.add(ops.Affine(None, None), neuron(net, same))
+    net.conv(behind, 2, name="read-out")
+    graph = net.graph()
+    values = spike_values(graph)
+    assert torch.equal(values[behind], values[graph.nodes[behind].inputs[0]])
+    (first, last) = membranes(graph)
+    assert (first.layers, first.constants, first.whole) == (("layer",), (), True) and last.layers == ("read-out",)
 
 
 @pytest.mark.parametrize("value", [None, uniform(0.2, 2, 6)])

@@ -50,11 +50,11 @@ passage = Rules[Op, Count | None]("how does a spike pass")
 
 def connected(graph: Graph) -> dict[str, Connections]:
     """Return the connections into every weighted layer of a graph."""
-    kinds, arriving = value_kinds(graph), _arriving(graph)
+    kinds, spikes = value_kinds(graph), arriving(graph)
     found = {}
     for name, op in graph.ops(Weighted).items():
         (before,) = graph.nodes[name].inputs
-        sources = arriving[before]
+        sources = spikes[before]
         reach = None if sources is None else _reach(graph, name, sources)
         found[name] = Connections(work(op, [graph.shapes[before]], graph.shapes[name]).macs, kinds[before], reach)
     return found
@@ -128,7 +128,7 @@ def _nothing(op: Op) -> None:
     """What comes out are no spikes of the neurons before."""
 
 
-def _arriving(graph: Graph) -> dict[str, frozenset[str] | None]:
+def arriving(graph: Graph) -> dict[str, frozenset[str] | None]:
     """Return the neurons whose spikes arrive at every node, None where anything else arrives there too."""
     found: dict[str, frozenset[str] | None] = {name: frozenset([name]) for name in graph.ops(Neuron)}
     for name, node in graph.nodes.items():

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from snnc.analysis.integers import Widths
 from snnc.hardware.network import Layer, Network, grouping
 from snnc.hardware.target import Ability, Choice, Cores, Limits, Maximum, Source, Target
-from snnc.integers import Widths
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.ops import Add, AveragePool, Concat, Conv, ConvTranspose, Linear, MaxPool, Mean

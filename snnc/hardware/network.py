@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from snnc.analysis.integers import Widths, widths
 from snnc.analysis.reach import Connections, connected, fed_by_image, targets
-from snnc.integers import Widths, membranes, widths
+from snnc.analysis.units import membranes
 from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
 from snnc.ops import Conv, ConvTranspose, Linear, Mean, Reshape, Weighted

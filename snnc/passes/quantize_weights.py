@@ -1,7 +1,7 @@
 """Make weights, biases and thresholds whole numbers of a few bits, in one unit per channel.
 
 What a chip holds is what a synapse adds, w·v with v the value of a spike, counted in the unit s of its membrane
-(``snnc.integers``). With θ the threshold of a channel, n a whole number and [·] rounding to the nearest one:
+(``snnc.analysis.integers``). With θ the threshold of a channel, n a whole number and [·] rounding to the nearest one:
 
     s = θ/n;   w ← s·[w·v/s]/v;   b ← s·[(b − mean(z_q − z))/s];   v(0) ← s·[v(0)/s]
 
@@ -19,20 +19,17 @@ import torch
 from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_rows, from_channels
-from snnc.calibration import Calibration, Thinned
-from snnc.feeds import Feeds
-from snnc.integers import (
+from snnc.analysis.integers import (
     MAXIMUM_BITS,
-    Membrane,
     channel_constants,
     channel_thresholds,
-    input_values,
-    membranes,
-    spike_values,
     synapses,
     with_constants,
     with_synapses,
 )
+from snnc.analysis.units import Membrane, input_values, membranes, spike_values
+from snnc.calibration import Calibration, Thinned
+from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu, QuantizedRelu, Weighted

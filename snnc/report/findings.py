@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
+from snnc.analysis.integers import widths
 from snnc.analysis.reach import Connections, fed_by_image
 from snnc.conversion import Conversion
 from snnc.findings import Finding
-from snnc.integers import widths
 from snnc.ir import Graph, Op
 from snnc.measure.gates import Gate
 from snnc.neurons import CausalNeuron, Neuron

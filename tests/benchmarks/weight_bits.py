@@ -9,8 +9,8 @@ import torch
 from harness import PREPROCESSING, SHARED, arguments, finish, model_files, outputs, say
 
 from snnc import evaluation, pipeline, recipe
+from snnc.analysis.integers import widths
 from snnc.data.dataset import open_dataset
-from snnc.integers import widths
 from snnc.pipeline import Reading
 
 NAME = "cifar10_resnet20"
