@@ -12,6 +12,7 @@ from snnc import cli, ops
 from snnc.analysis.integers import widths
 from snnc.errors import UsageError
 from snnc.hardware import Misfit, Target, fit, load, shipped
+from snnc.hardware.fit import Place, _held
 from snnc.hardware.network import Network as Counted
 from snnc.hardware.target import (
     Ability,
@@ -28,6 +29,8 @@ from snnc.hardware.target import (
 )
 from snnc.ir import Graph
 from snnc.neurons import Neuron, neurons
+from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.neurons.temporal_bias import TemporalBias
 from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.schedule import Schedule
 from tests.support import Network, calibration, normal
@@ -183,6 +186,78 @@ def test_max_and_average_pools_are_told_apart() -> None:
         assert (misfit.layer, misfit.limit) == ("pool", limit)
 
 
+FORMS: dict[str, tuple[ops.Op, str]] = {
+    "activation": (ops.Relu(), "an activation that does not spike"),
+    "leaky": (ops.LeakyRelu(torch.tensor(0.1)), "an activation that does not spike"),
+    "normalization": (ops.BatchNorm(*(torch.ones(6) for _ in range(4)), 1e-5), "a normalization"),
+    "moving bias": (TemporalBias(torch.ones(4, 6, 1, 1)), "a bias that changes"),
+    "shifted spikes": (ops.Affine(None, torch.ones(6, 1, 1)), "a scale or shift"),
+    "border": (ops.Pad((1,) * 4, 0.5), "a border of 0.5"),
+    "scaled spikes": (ops.Affine(torch.full((6, 1, 1), 0.5), None), ""),
+    "zeros": (ops.Pad((1,) * 4), ""),
+    "slice": (ops.Slice(2, 0, 3), ""),
+    "gathered": (ops.Take(1, (5, 4, 3, 2, 1, 0)), ""),
+    "transposed": (ops.Transpose((0, 1, 3, 2)), ""),
+    "reshaped": (ops.Reshape((6, 2, 8)), ""),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_no_rule_allows_does_not_fit(name: str) -> None:
+    form, complaint = FORMS[name]
+    net = Network((2, 8, 8))
+    hidden = net.add(form, spike(net, net.conv("x", 6, kernel=5, stride=2)), name="form")
+    net.linear(net.flat(spike(net, net.conv(hidden, 4))), 3)
+    found = against(net.graph())
+    assert [misfit.layer for misfit in found] == ["form"] * bool(complaint)
+    for misfit in found:
+        assert (misfit.limit, misfit.excess) == ("operations", None) and misfit.edit
+        assert complaint in str(misfit.needed)
+
+
+@pytest.mark.parametrize("form", [ops.Relu(), ops.Affine(torch.tensor(0.5), torch.tensor(0.1)), ops.Pad((1,) * 4, 0.5)])
+def test_what_is_done_to_the_input_is_done_before_the_chip(form: ops.Op) -> None:
+    net = Network((2, 8, 8))
+    net.linear(net.flat(spike(net, net.conv(net.add(form, "x"), 4))), 3)
+    assert against(net.graph()) == ()
+
+
+@pytest.mark.parametrize("scale", [None, torch.full((4, 1, 1), 2.0)])
+def test_a_shift_of_currents_is_a_bias_and_a_scale_of_them_does_not_fit(scale: torch.Tensor | None) -> None:
+    net = Network((2, 8, 8))
+    hidden = spike(net, net.conv("x", 4))
+    both = net.add(ops.Add(), net.conv(hidden, 4), net.conv(hidden, 4))
+    net.linear(net.flat(spike(net, net.add(ops.Affine(scale, torch.ones(4, 1, 1)), both, name="shift"))), 3)
+    assert [misfit.layer for misfit in against(net.graph())] == ([] if scale is None else ["shift"])
+
+
+def test_an_operation_without_a_rule_does_not_fit() -> None:
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Forgotten(ops.Op):
+        def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return inputs[0]
+
+    (misfit,) = _held(Forgotten(), Place("own", Counted(plain()), Schedule(4), Limits()))
+    assert misfit.layer == "own" and misfit.limit == "operations" and "Forgotten" in str(misfit.needed) and misfit.edit
+
+
+def test_a_grouped_transposed_convolution_keeps_the_weights_of_its_groups_only() -> None:
+    net = Network((4, 5, 5))
+    hidden = spike(net, net.conv("x", 4))
+    layer = ops.ConvTranspose(normal(4, 2, 3, 3), None, (1, 1), (1,) * 4, (0, 0), (1, 1), 2)
+    net.linear(net.flat(spike(net, net.add(layer, hidden, name="wide"))), 3)
+    # Words: 4/2·2^(4 + 2).
+    (misfit,) = against(net.graph(), cores=cores((2, 9999, 9999), (1, 127, 9999)), groups=Ability(SOURCE, True))
+    assert (misfit.layer, misfit.limit) == ("", "cores")
+    assert against(net.graph(), cores=cores((2, 9999, 9999), (1, 128, 9999))) == ()
+
+
+def test_a_map_that_was_flattened_before_its_neurons_is_a_map_all_the_same() -> None:
+    net = Network((2, 4, 4))
+    net.linear(net.add(IntegrateAndFire(torch.tensor(0.5)), net.flat(net.conv("x", 6)), name="spikes"), 5, name="dense")
+    assert Counted(net.graph()).layers["dense"].before == (6, 4, 4)
+
+
 def test_negative_spikes_and_waiting_neurons_have_an_edit_that_the_target_takes() -> None:
     limits = {"signed_spikes": Ability(SOURCE, False), "neuron_models": Models(SOURCE, ("if",))}
     cif = against(plain("cif"), **limits)
@@ -235,7 +310,7 @@ def test_so_many_groups_bring_the_fan_in_down(allowed: int) -> None:
 
 def test_dense_synapses_are_counted_where_kernels_are_not_shared() -> None:
     graph = plain()
-    dense = sum(layer.connections for layer in Counted(graph).layers)
+    dense = sum(layer.connections for layer in Counted(graph).layers.values())
     # Every connection that is not padding: ones through the network count them.
     one = {
         n: dataclasses.replace(op, weight=torch.ones_like(op.weight), bias=None)

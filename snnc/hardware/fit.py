@@ -1,16 +1,32 @@
 """Hold a spiking network against the limits of a chip."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from snnc.analysis.integers import Widths
 from snnc.hardware.network import Layer, Network, grouping
 from snnc.hardware.target import Ability, Choice, Cores, Limits, Maximum, Source, Target
-from snnc.ir import Graph
+from snnc.ir import Graph, Input, Op
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
-from snnc.ops import Add, AveragePool, Concat, Conv, ConvTranspose, Linear, MaxPool, Mean
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Linear,
+    MaxPool,
+    Mean,
+    Pad,
+    Routing,
+)
+from snnc.rules import MissingRuleError, RefusedError, Rules
 from snnc.schedule import Schedule
 
 # The width of a number that was not made whole.
@@ -39,12 +55,60 @@ class Misfit:
         return self.needed - self.allowed if isinstance(self.needed, int) and isinstance(self.allowed, int) else None
 
 
+# What in a network a chip has no name for.
+OPERATIONS = "operations"
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where an operation is, and what it is held against."""
+
+    name: str
+    network: Network
+    schedule: Schedule
+    limits: Limits
+
+
+# rule(op, place): what of an operation a chip cannot hold.
+holds = Rules[Op, Iterable[Misfit]]("does a chip hold it")
+
+holds.refuse(
+    Activation,
+    why="an activation that does not spike",
+    hint="set passes.normalize-activations.beside-quantized=spike to make it spike, at some loss",
+)
+holds.refuse(
+    BatchNorm,
+    why="a normalization that was not folded into weights",
+    hint="put the pass fold-batch-norm into the recipe",
+)
+holds.refuse(
+    TemporalBias,
+    why="a bias that changes from step to step",
+    hint="calibrate again with --set passes.correct-spiking-residual.temporal=false",
+)
+
+
 def fit(snn: Graph, schedule: Schedule, target: Target) -> tuple[Misfit, ...]:
-    """Return what of a spiking network a chip cannot hold: empty where everything that is known of it is kept."""
+    """Return what of a spiking network a chip cannot hold: empty where everything that is known of it is kept.
+
+    An operation that no rule of ``holds`` allows does not fit. Sorted by the limits.
+    """
     network, limits = Network(snn), target.limits
-    checks = (_counts, _memory, _cores, _ports, _fans, _sizes, _windows, _joins, _widths)
-    found = [misfit for check in checks for misfit in check(network, limits)]
-    return (*found, *_neurons(network, schedule, limits))
+    found = [misfit for check in (_counts, _memory, _cores, _outputs) for misfit in check(network, limits)]
+    for name, node in snn.nodes.items():
+        # What is done to the input before the first layer is done before the chip.
+        if name not in network.preprocessing:
+            found += _held(node.op, Place(name, network, schedule, limits))
+    order = {name: index for index, name in enumerate((*Limits().unknown, OPERATIONS))}
+    return tuple(sorted(found, key=lambda misfit: order[misfit.limit.removeprefix("first-")]))
+
+
+def _held(op: Op, place: Place) -> Iterable[Misfit]:
+    try:
+        return [*holds(op, place)]
+    except (RefusedError, MissingRuleError) as refusal:
+        return [Misfit(place.name, OPERATIONS, refusal.message, "none", "", (), refusal.hint)]
 
 
 def _over(layer: str, limit: str, needed: int, most: Maximum | None, edit: Callable[[int], str]) -> Iterator[Misfit]:
@@ -75,13 +139,13 @@ def _counts(network: Network, limits: Limits) -> Iterator[Misfit]:
 
     yield from _over("", "neurons", sum(network.neurons.values()), limits.neurons, fewer)
     # Weights grow with the square of the channels.
-    stored = sum(_stored(layer, limits) for layer in network.layers)
+    stored = sum(_stored(layer, limits) for layer in network.layers.values())
     yield from _over("", "synapses", stored, limits.synapses, lambda most: _narrower(math.sqrt(most / stored)))
 
 
 def _memory(network: Network, limits: Limits) -> Iterator[Misfit]:
     def held(bits: int | None = None) -> int:
-        sizes = (_stored(layer, limits) * (bits or _bits(layer)) for layer in network.layers)
+        sizes = (_stored(layer, limits) * (bits or _bits(layer)) for layer in network.layers.values())
         return math.ceil(sum(sizes) / 8)
 
     def rounded(most: int) -> str:
@@ -96,7 +160,7 @@ def _cores(network: Network, limits: Limits) -> Iterator[Misfit]:
     if cores is None:
         return
     each = [core for core in cores.cores for _ in range(core.count)]
-    layers = network.layers
+    layers = [*network.layers.values()]
     if len(layers) > len(each):
         edit = f"train with {len(each)} weighted layers; shortcuts with weights count"
         yield Misfit("", "cores", len(layers), len(each), cores.unit, cores.sources, edit)
@@ -142,24 +206,23 @@ def _placed(fitting: list[set[int]]) -> int:
     return sum(place(layer, set()) for layer in range(len(fitting)))
 
 
-def _ports(network: Network, limits: Limits) -> Iterator[Misfit]:
-    snn = network.snn
-    (image,) = snn.inputs
-    shape = snn.shapes[image]
-    yield from _over(image, "inputs", math.prod(shape), limits.inputs, partial(_fewer_pixels, shape))
-    outputs = sum(math.prod(snn.shapes[name]) for name in snn.outputs)
+def _outputs(network: Network, limits: Limits) -> Iterator[Misfit]:
+    outputs = sum(math.prod(network.snn.shapes[name]) for name in network.snn.outputs)
     yield from _over("", "outputs", outputs, limits.outputs, lambda most: f"train with {most} classes")
+
+
+@holds.register(Input)
+def _input(op: Input, place: Place) -> Iterator[Misfit]:
+    shape, limits = op.shape, place.limits
+    yield from _over(place.name, "inputs", math.prod(shape), limits.inputs, partial(_fewer_pixels, shape))
     if len(shape) > 1:
         channels, *sides = shape
         kinds = limits.input_channels
-        yield from _not_among(image, "input-channels", channels, kinds, lambda n: f"train on images of {n} channels")
-        yield from _over(image, "input-size", max(sides), limits.input_size, partial(_cropped, network, shape))
-    first = next(iter(snn.ops(Neuron)), "")
-    for layer in network.layers:
-        if layer.analog:
-            sent = f"run the network up to {first} on the host, and send its spikes"
-            edit = sent if layer.first else "train with an activation that spikes before it"
-            yield from _unable(layer.name, "analog-input", "values that are no spikes", limits.analog_input, edit)
+        yield from _not_among(
+            place.name, "input-channels", channels, kinds, lambda n: f"train on images of {n} channels"
+        )
+        edit = partial(_cropped, place.network, shape)
+        yield from _over(place.name, "input-size", max(sides), limits.input_size, edit)
 
 
 def _fewer_pixels(shape: tuple[int, ...], most: int) -> str:
@@ -168,16 +231,34 @@ def _fewer_pixels(shape: tuple[int, ...], most: int) -> str:
     return f"train on an input of {_text((shape[0], *[side] * axes))}" if side else f"train on at most {most} inputs"
 
 
-def _fans(network: Network, limits: Limits) -> Iterator[Misfit]:
-    for layer in network.layers:
-        yield from _over(layer.name, "fan-in", layer.fan_in, limits.fan_in, partial(_fewer_inputs, layer))
-        if isinstance(layer.op, Linear):
-            taken = math.prod(layer.before)
-            yield from _over(layer.name, "dense-inputs", taken, limits.dense_inputs, partial(_fewer_inputs, layer))
-    for name, reach in network.fan_out.items():
-        fed = [layer for layer in network.layers if name in (network.connections[layer.name].reach or {})]
-        yield from _over(name, "fan-out", reach, limits.fan_out, partial(_fewer_targets, fed, reach))
-        yield from _over(name, "destinations", len(fed), limits.destinations, _fewer_readers)
+@holds.register(Conv, ConvTranspose)
+def _convolution(op: Conv | ConvTranspose, place: Place) -> Iterator[Misfit]:
+    layer, limits = place.network.layers[place.name], place.limits
+    yield from _weighted(layer, place)
+    edit = partial(_smaller_map, place.network, layer)
+    yield from _over(layer.name, "output-size", max(layer.after[1:]), limits.output_size, edit)
+    yield from _kernels(layer, op, limits)
+
+
+@holds.register(Linear)
+def _linear(op: Linear, place: Place) -> Iterator[Misfit]:
+    layer = place.network.layers[place.name]
+    yield from _weighted(layer, place)
+    taken = math.prod(layer.before)
+    yield from _over(layer.name, "dense-inputs", taken, place.limits.dense_inputs, partial(_fewer_inputs, layer))
+
+
+def _weighted(layer: Layer, place: Place) -> Iterator[Misfit]:
+    network, limits = place.network, place.limits
+    if layer.analog:
+        neuron = next(iter(network.snn.ops(Neuron)), "")
+        sent = f"run the network up to {neuron} on the host, and send its spikes"
+        edit = sent if layer.first else "train with an activation that spikes before it"
+        yield from _unable(layer.name, "analog-input", "values that are no spikes", limits.analog_input, edit)
+    yield from _over(layer.name, "fan-in", layer.fan_in, limits.fan_in, partial(_fewer_inputs, layer))
+    channels = max(layer.before[0], layer.after[0])
+    yield from _over(layer.name, "channels", channels, limits.channels, lambda n: f"train with at most {n} channels")
+    yield from _widths(layer, network, limits)
 
 
 def _fewer_inputs(layer: Layer, most: int) -> str:
@@ -196,54 +277,17 @@ def _fewer_readers(most: int) -> str:
     return f"train with at most {most} layers behind it"
 
 
-def _sizes(network: Network, limits: Limits) -> Iterator[Misfit]:
-    for layer in network.layers:
-        channels = max(layer.before[0], layer.after[0])
-        yield from _over(
-            layer.name, "channels", channels, limits.channels, lambda n: f"train with at most {n} channels"
-        )
-        if not isinstance(layer.op, Linear):
-            edit = partial(_smaller_map, network, layer)
-            yield from _over(layer.name, "output-size", max(layer.after[1:]), limits.output_size, edit)
-
-
 def _smaller_map(network: Network, layer: Layer, most: int) -> str:
     size = network.smaller_input(lambda resized: max(resized.shapes[layer.name][1:]) <= most)
     return _resized(size) or f"train with a stride of {-(-max(layer.after[1:]) // most)} more up to {layer.name}"
-
-
-def _windows(network: Network, limits: Limits) -> Iterator[Misfit]:
-    for layer in network.layers:
-        yield from _kernels(layer, limits)
-    for name, op in _pooling(network.snn).items():
-        before = network.snn.shapes[network.snn.nodes[name].inputs[0]]
-        window = tuple(before[axis - 1] for axis in op.axes) if isinstance(op, Mean) else op.kernel
-        everything = not isinstance(op, MaxPool) and window == before[1:]
-        if isinstance(op, MaxPool):
-            edit = "--set passes.treat-max-pool.method=average, and snnc finetune"
-            yield from _unable(name, "max-pooling", "max-pooling", limits.max_pooling, edit)
-        elif not everything:
-            edit = "train with a stride in the layer before it"
-            yield from _unable(name, "average-pooling", "average pooling", limits.average_pooling, edit)
-        if everything and limits.global_pooling is not None:
-            yield from _over(name, "global-pooling", max(window), limits.global_pooling, _smaller_maps)
-        else:
-            edit_window = partial(_pools, max(window), limits.pooling)
-            yield from _not_among(name, "pooling", max(window), limits.pooling, edit_window)
 
 
 def _smaller_maps(most: int) -> str:
     return f"train with maps of at most {most} positions a side"
 
 
-def _pooling(snn: Graph) -> dict[str, AveragePool | MaxPool | Mean]:
-    return {name: node.op for name, node in snn.nodes.items() if isinstance(node.op, AveragePool | MaxPool | Mean)}
-
-
-def _kernels(layer: Layer, limits: Limits) -> Iterator[Misfit]:
-    if not isinstance(layer.op, Conv | ConvTranspose):
-        return
-    kernel, op = layer.kernel, layer.op
+def _kernels(layer: Layer, op: Conv | ConvTranspose, limits: Limits) -> Iterator[Misfit]:
+    kernel = layer.kernel
     name = "first-kernel" if layer.first and limits.first_kernel else "kernel"
     sizes = limits.first_kernel if name == "first-kernel" else limits.kernel
     yield from _not_among(
@@ -266,28 +310,18 @@ def _kernels(layer: Layer, limits: Limits) -> Iterator[Misfit]:
         yield from _unable(layer.name, "groups", f"{layer.groups} groups", limits.groups, edit)
 
 
-def _joins(network: Network, limits: Limits) -> Iterator[Misfit]:
-    for name in network.snn.ops(Add):
-        yield from _unable(name, "additions", "a shortcut", limits.additions, "train without shortcuts")
-    for name in network.snn.ops(Concat):
-        yield from _unable(name, "concatenations", "a concatenation", limits.concatenations, "train without branches")
-
-
-def _widths(network: Network, limits: Limits) -> Iterator[Misfit]:
-    rounded = any(layer.widths is not None for layer in network.layers)
-    for layer in network.layers:
-        first = layer.first and limits.first_weight_bits is not None
-        weights = limits.first_weight_bits if first else limits.weight_bits
-        edit = _all_spikes_alike if rounded and layer.widths is None else _fewer_bits
-        yield from _over(layer.name, "first-weight-bits" if first else "weight-bits", _bits(layer), weights, edit)
-        if layer.widths is not None:
-            found = layer.widths
-            yield from _over(layer.name, "weight-bits", found.skips, limits.weight_bits, partial(_side_by_side, found))
-            yield from _over(layer.name, "bias-bits", found.biases, limits.bias_bits, partial(_option, "bias-bits"))
-            thresholds = limits.threshold_bits
-            yield from _over(
-                layer.name, "threshold-bits", found.thresholds, thresholds, partial(_option, "threshold-bits")
-            )
+def _widths(layer: Layer, network: Network, limits: Limits) -> Iterator[Misfit]:
+    rounded = any(other.widths is not None for other in network.layers.values())
+    first = layer.first and limits.first_weight_bits is not None
+    weights = limits.first_weight_bits if first else limits.weight_bits
+    edit = _all_spikes_alike if rounded and layer.widths is None else _fewer_bits
+    yield from _over(layer.name, "first-weight-bits" if first else "weight-bits", _bits(layer), weights, edit)
+    if layer.widths is not None:
+        found, thresholds = layer.widths, limits.threshold_bits
+        yield from _over(layer.name, "weight-bits", found.skips, limits.weight_bits, partial(_side_by_side, found))
+        yield from _over(layer.name, "bias-bits", found.biases, limits.bias_bits, partial(_option, "bias-bits"))
+        edit = partial(_option, "threshold-bits")
+        yield from _over(layer.name, "threshold-bits", found.thresholds, thresholds, edit)
 
 
 def _fewer_bits(most: int) -> str:
@@ -311,22 +345,96 @@ def _option(name: str, most: int) -> str:
     return f"--set passes.quantize-weights.{name}={most}"
 
 
-def _neurons(network: Network, schedule: Schedule, limits: Limits) -> Iterator[Misfit]:
-    kinds = {kind: name for name, kind in neurons.items()}
-    for name, op in network.snn.ops(Neuron).items():
-        models = limits.neuron_models
-        if models is not None and kinds[type(op)] not in models.kinds:
-            near = _nearest_model(op, models.kinds)
-            why = "they gather all input before they fire: " if isinstance(op, OrderFreeNeuron) else ""
-            allowed = ", ".join(models.kinds)
-            yield Misfit(name, "neuron-models", kinds[type(op)], allowed, "", models.sources, f"{why}--neuron {near}")
-        if op.slope is not None:
-            yield from _unable(name, "signed-spikes", "negative spikes", limits.signed_spikes, "train with ReLU")
-        elif isinstance(op, CausalNeuron) and op.signed:
-            edit = f"--neuron {_nearest_model(op, models.kinds if models else ('if',))}: no negative spikes"
-            yield from _unable(name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
-        count = op.closed_form(schedule.timesteps).levels
-        yield from _over(name, "levels", count, limits.levels, lambda most: f"--timesteps {most}")
+@holds.register(Neuron)
+def _neuron(op: Neuron, place: Place) -> Iterator[Misfit]:
+    network, limits = place.network, place.limits
+    reach, models = network.fan_out.get(place.name), limits.neuron_models
+    if reach is not None:
+        fed = [x for x in network.layers.values() if place.name in (network.connections[x.name].reach or {})]
+        yield from _over(place.name, "fan-out", reach, limits.fan_out, partial(_fewer_targets, fed, reach))
+        yield from _over(place.name, "destinations", len(fed), limits.destinations, _fewer_readers)
+    kind = next(name for name, known in neurons.items() if known is type(op))
+    if models is not None and kind not in models.kinds:
+        near = _nearest_model(op, models.kinds)
+        why = "they gather all input before they fire: " if isinstance(op, OrderFreeNeuron) else ""
+        allowed = ", ".join(models.kinds)
+        yield Misfit(place.name, "neuron-models", kind, allowed, "", models.sources, f"{why}--neuron {near}")
+    if op.slope is not None:
+        yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, "train with ReLU")
+    elif isinstance(op, CausalNeuron) and op.signed:
+        edit = f"--neuron {_nearest_model(op, models.kinds if models else ('if',))}: no negative spikes"
+        yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
+    count = op.closed_form(place.schedule.timesteps).levels
+    yield from _over(place.name, "levels", count, limits.levels, lambda most: f"--timesteps {most}")
+
+
+@holds.register(MaxPool)
+def _max_pool(op: MaxPool, place: Place) -> Iterator[Misfit]:
+    edit = "--set passes.treat-max-pool.method=average, and snnc finetune"
+    yield from _unable(place.name, "max-pooling", "max-pooling", place.limits.max_pooling, edit)
+    yield from _pooled(op.kernel, place)
+
+
+@holds.register(AveragePool)
+def _average_pool(op: AveragePool, place: Place) -> Iterator[Misfit]:
+    yield from _averaged(op.kernel, place)
+
+
+@holds.register(Mean)
+def _mean(op: Mean, place: Place) -> Iterator[Misfit]:
+    before = place.network.before(place.name)
+    yield from _averaged(tuple(before[axis - 1] for axis in op.axes), place)
+
+
+def _averaged(window: tuple[int, ...], place: Place) -> Iterator[Misfit]:
+    whole = window == place.network.before(place.name)[1:]
+    if whole and place.limits.global_pooling is not None:
+        yield from _over(place.name, "global-pooling", max(window), place.limits.global_pooling, _smaller_maps)
+        return
+    if not whole:
+        edit = "train with a stride in the layer before it"
+        yield from _unable(place.name, "average-pooling", "average pooling", place.limits.average_pooling, edit)
+    yield from _pooled(window, place)
+
+
+def _pooled(window: tuple[int, ...], place: Place) -> Iterator[Misfit]:
+    choice = place.limits.pooling
+    yield from _not_among(place.name, "pooling", max(window), choice, partial(_pools, max(window), choice))
+
+
+@holds.register(Add)
+def _add(op: Add, place: Place) -> Iterator[Misfit]:
+    yield from _unable(place.name, "additions", "a shortcut", place.limits.additions, "train without shortcuts")
+
+
+@holds.register(Concat)
+def _concat(op: Concat, place: Place) -> Iterator[Misfit]:
+    edit = "train without branches"
+    yield from _unable(place.name, "concatenations", "a concatenation", place.limits.concatenations, edit)
+
+
+@holds.register(Routing)
+def _moved(op: Routing, place: Place) -> Iterable[Misfit]:
+    """Nothing is computed: who sends to whom is what chips are told."""
+    return ()
+
+
+@holds.register(Pad)
+def _border(op: Pad, place: Place) -> Iterable[Misfit]:
+    if op.value and any(op.padding):
+        raise RefusedError(f"a border of {op.value:g}, which no spike stands for", hint="pad with zeros")
+    return ()
+
+
+@holds.register(Affine)
+def _affine(op: Affine, place: Place) -> Iterable[Misfit]:
+    """What scales spikes is part of the weights behind; what shifts currents, of the biases before."""
+    if place.network.spike_values[place.name] is None and place.name not in place.network.constants:
+        raise RefusedError(
+            "a scale or shift that no weights and no biases can take up",
+            hint="train with normalization right behind weights, before additions and concatenations",
+        )
+    return ()
 
 
 def _nearest_model(op: Neuron, kinds: tuple[str, ...]) -> str:
@@ -347,7 +455,7 @@ def _stored(layer: Layer, limits: Limits) -> int:
 
 def _words(layer: Layer) -> int:
     """Return the words of weights in a core that addresses kernels and output channels by whole bits."""
-    channels = layer.before[0] // layer.groups if isinstance(layer.op, Conv) else layer.before[0]
+    channels = layer.before[0] // layer.groups
     return channels << (_address(math.prod(layer.kernel)) + _address(layer.after[0]))
 
 

@@ -5,12 +5,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from torch import Tensor
+
 from snnc.analysis.integers import Widths, widths
 from snnc.analysis.reach import Connections, connected, fed_by_image, targets
-from snnc.analysis.units import membranes
-from snnc.ir import Graph, Input
+from snnc.analysis.units import Membrane, membranes, spike_values
+from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
-from snnc.ops import Conv, ConvTranspose, Linear, Mean, Reshape, Weighted
+from snnc.neurons.base import Timed
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    Concat,
+    Mean,
+    Pad,
+    Pool,
+    Reshape,
+    Slice,
+    Take,
+    Transpose,
+    Weighted,
+)
+from snnc.rules import Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +61,17 @@ class Layer:
     @property
     def groups(self) -> int:
         """How many groups of channels are connected to each other only."""
-        return self.op.groups if isinstance(self.op, Conv | ConvTranspose) else 1
+        return len(self.op.kernel())
 
     @property
     def fan_in(self) -> int:
         """The most connections into one of its sums."""
-        if isinstance(self.op, ConvTranspose):
-            return self.before[0] // self.groups * math.prod(self.op.weight.shape[2:])
-        return math.prod(self.op.weight.shape[1:])
+        return self.op.kernel()[0, 0].numel()
 
     @property
     def kernel(self) -> tuple[int, ...]:
         """The kernel's sides; that of a linear layer is the whole of what it takes in."""
-        return self.before[1:] if isinstance(self.op, Linear) else tuple(self.op.weight.shape[2:])
+        return tuple(self.op.kernel().shape[3:]) or self.before[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +86,39 @@ class Network:
         return connected(self.snn)
 
     @cached_property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> Mapping[str, Layer]:
         """The weighted layers."""
         found = widths(self.snn)
-        by_layer = {name: found[m.neuron or m.layers[0]] for m in membranes(self.snn) for name in m.layers}
-        return tuple(self._layer(name, op, by_layer[name]) for name, op in self.snn.ops(Weighted).items())
+        by_layer = {name: found[m.neuron or m.layers[0]] for m in self._membranes for name in m.layers}
+        return {name: self._layer(name, op, by_layer[name]) for name, op in self.snn.ops(Weighted).items()}
+
+    @cached_property
+    def spike_values(self) -> Mapping[str, Tensor | None]:
+        """What a spike is worth at every node, None where there are others than spikes."""
+        return spike_values(self.snn)
+
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """The constants that are biases of neurons."""
+        return frozenset(name for membrane in self._membranes for name in membrane.constants)
+
+    @cached_property
+    def preprocessing(self) -> frozenset[str]:
+        """What is computed from the input before the first layer of weights or neurons, and is not the input itself."""
+        layers = self.snn.ops((Weighted, Neuron))
+        found: set[str] = set(self.snn.inputs)
+        for name, node in self.snn.nodes.items():
+            if name not in layers and found.issuperset(node.inputs):
+                found.add(name)
+        return frozenset(found.difference(self.snn.inputs))
+
+    def before(self, name: str) -> tuple[int, ...]:
+        """Return the shape of what an operation of one input takes in."""
+        return self.snn.shapes[self.snn.nodes[name].inputs[0]]
+
+    @cached_property
+    def _membranes(self) -> tuple[Membrane, ...]:
+        return membranes(self.snn, self.spike_values)
 
     @cached_property
     def neurons(self) -> dict[str, int]:
@@ -128,13 +172,13 @@ class Network:
         return {}
 
     def _layer(self, name: str, op: Weighted, found: Widths | None) -> Layer:
-        before = self.snn.nodes[name].inputs[0]
+        windows = op.kernel().ndim > 3
         reach = self.connections[name].reach
         pairs = self.connections[name].macs if reach is None else int(sum(float(n.sum()) for n in reach.values()))
         return Layer(
             name=name,
             op=op,
-            before=self._unflattened(before) if isinstance(op, Linear) else self.snn.shapes[before],
+            before=self.before(name) if windows else _unflattened(self.snn, self.snn.nodes[name].inputs[0]),
             after=self.snn.shapes[name],
             connections=pairs,
             first=fed_by_image(self.snn, name),
@@ -142,19 +186,42 @@ class Network:
             widths=found,
         )
 
-    def _unflattened(self, name: str) -> tuple[int, ...]:
-        """Return the shape that a linear layer sees, with its channels first."""
-        node = self.snn.nodes[name]
-        if isinstance(node.op, Reshape) and len(node.op.shape) == 1:
-            return self._unflattened(node.inputs[0])
-        if isinstance(node.op, Mean) and not node.op.keep:
-            return (self.snn.shapes[name][0],)
-        return self.snn.shapes[name]
+
+# rule(op, graph, node): the shape, channels first, of what a flat value was made of.
+maps = Rules[Op, tuple[int, ...]]("which map was flattened")
+
+
+def _unflattened(graph: Graph, name: str) -> tuple[int, ...]:
+    """Return the shape that a linear layer sees, with its channels first."""
+    return maps(graph.op(name), graph, graph.nodes[name])
+
+
+@maps.register(Reshape)
+def _reshaped(op: Reshape, graph: Graph, node: Node) -> tuple[int, ...]:
+    return _unflattened(graph, node.inputs[0]) if len(op.shape) == 1 else op.shape
+
+
+@maps.register(Mean)
+def _averaged(op: Mean, graph: Graph, node: Node) -> tuple[int, ...]:
+    return graph.shapes[node.name] if op.keep else graph.shapes[node.name][:1]
+
+
+@maps.register(Timed, Activation, Affine, BatchNorm)
+def _each(op: Op, graph: Graph, node: Node) -> tuple[int, ...]:
+    """Value for value: what is flattened before neurons is no other map behind them."""
+    (before,) = node.inputs
+    alike = graph.shapes[before] == graph.shapes[node.name]
+    return _unflattened(graph, before) if alike else graph.shapes[node.name]
+
+
+@maps.register(Input, Weighted, Add, Concat, Slice, Take, Pad, Transpose, Pool)
+def _own(op: Op, graph: Graph, node: Node) -> tuple[int, ...]:
+    return graph.shapes[node.name]
 
 
 def grouping(layer: Layer, fits: Callable[[int], bool]) -> int | None:
     """Return into how many groups a convolution has to be split at least so that ``fits(groups)``; None if never."""
-    if not isinstance(layer.op, Conv):
+    if layer.op.kernel().ndim == 3:
         return None
     channels = math.gcd(layer.before[0], layer.after[0])
     options = (count for count in range(layer.groups + 1, channels + 1) if channels % count == 0)
