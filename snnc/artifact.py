@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from snnc import plugins
 from snnc.conversion import Applied, Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
@@ -26,7 +27,7 @@ from snnc.ir import Graph, Node, Op, operations
 from snnc.schedule import Schedule
 from snnc.validation import parse
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _HEADER = "snnc"
 _HINT = "convert the model again, or fetch the file again"
 
@@ -76,7 +77,11 @@ def save_conversion(conversion: Conversion, path: str | Path) -> None:
         "snn": _pack(conversion.snn, "snn", keep),
         "reference": _pack(conversion.reference, "reference", keep) if conversion.reference else None,
         "schedule": dataclasses.asdict(conversion.schedule),
-        "applied": [{"name": a.name, "options": dict(a.options), "changed": a.changed} for a in conversion.applied],
+        "plugins": plugins_needed(conversion),
+        "applied": [
+            {"name": a.name, "options": dict(a.options), "changed": a.changed, "plugin": a.plugin}
+            for a in conversion.applied
+        ],
         "imported": [dataclasses.asdict(finding) for finding in conversion.imported],
         "findings": [dataclasses.asdict(finding) for finding in conversion.findings],
         "preprocessing": dict(conversion.preprocessing),
@@ -102,7 +107,8 @@ def fingerprint(conversion: Conversion) -> str:
 def load_conversion(path: str | Path) -> Conversion:
     """Read a conversion, checking everything.
 
-    Raises DataError where there is no such file, ModelError that names what is wrong with it.
+    Raises DataError where there is no such file, ModelError that names what is wrong with it or the plug-in that is
+    missing.
     """
     path = Path(path)
     if not path.is_file():
@@ -114,10 +120,19 @@ def load_conversion(path: str | Path) -> Conversion:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(f"not a complete .snn file ({_first_line(error)})", place=str(path), hint=_HINT) from None
     try:
+        _check_version(header)
+        _check_plugins(header, path)
         return _unpack(header, tensors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         detail = f"missing {error}" if isinstance(error, KeyError) else _first_line(error)
         raise ModelError(f"damaged .snn file: {detail}", place=str(path), hint=_HINT) from None
+
+
+def plugins_needed(conversion: Conversion) -> list[str]:
+    """Return the plug-ins without which the networks cannot be read, or their passes not be applied again."""
+    graphs = [graph for graph in (conversion.snn, conversion.reference) if graph is not None]
+    kinds = {type(node.op) for graph in graphs for node in graph.nodes.values()}
+    return sorted({*map(plugins.origin, kinds), *(applied.plugin for applied in conversion.applied)} - {""})
 
 
 def preprocessing_of(conversion: Conversion) -> Preprocessing:
@@ -148,10 +163,22 @@ def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) 
     return {"nodes": nodes, "outputs": graph.outputs}
 
 
-def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion:
+def _check_version(header: Mapping[str, Any]) -> None:
     version = header["format"]
     if version != FORMAT_VERSION:
         raise ValueError(f"format version {version}, this snnc reads version {FORMAT_VERSION}")
+
+
+def _check_plugins(header: Mapping[str, Any], path: Path) -> None:
+    missing = [name for name in _checked("plugins", list[str], header["plugins"]) if not plugins.is_loaded(name)]
+    if missing:
+        names = ", ".join(map(repr, missing))
+        needed = f"the plug-in {names}" if len(missing) == 1 else f"the plug-ins {names}"
+        hint = f"name the file that it was converted with: --plugin {missing[0]}.py, or plugins: in snnc.yaml"
+        raise ModelError(f"needs {needed}, not loaded here", place=str(path), hint=hint)
+
+
+def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion:
     used: set[str] = set()
     snn = _graph(header["snn"], tensors, used)
     reference = _graph(header["reference"], tensors, used) if header["reference"] is not None else None

@@ -11,11 +11,12 @@ from snnc.schedule import Schedule
 
 @dataclass(frozen=True)
 class Applied:
-    """One pass that was applied: its options, and how long it took (not part of any file)."""
+    """One pass that was applied: its options, the plug-in it is from, and how long it took (not part of any file)."""
 
     name: str
     options: Mapping[str, Any]
     changed: int
+    plugin: str = ""
     seconds: float = field(default=0.0, compare=False)
 
 

@@ -26,6 +26,7 @@ from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
 from snnc.ops import QuantizedRelu
 from snnc.passes import Pass
+from snnc.plugins import origin
 from snnc.recipe import Recipe, from_plain, load, options, pass_name
 from snnc.report import Report, build
 from snnc.run import Program
@@ -147,7 +148,7 @@ def apply_recipe(
         exact = exact and (step.exact or not graph.changes(before))
         canonical = graph if exact else canonical
         seconds = time.monotonic() - started
-        applied.append(Applied(name, options(step), len(graph.changes(before)), seconds))
+        applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step)), seconds))
     return canonical, graph, tuple(applied)
 
 

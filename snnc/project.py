@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import UsageError
+from snnc.errors import SnncError, UsageError
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, limits_form
 from snnc.validation import keys, parse, read_yaml
@@ -45,6 +45,7 @@ class Project:
     neuron: str | None = None
     set: tuple[str, ...] = ()
     gates: Limits = field(default_factory=Limits)
+    plugins: tuple[Path, ...] = ()
 
     def trained(self, given: Path | None, command: str = "convert") -> Path:
         """Return the model file to convert: the one given, or the project's. Raises UsageError without either."""
@@ -109,7 +110,21 @@ def read(folder: Path) -> Project:
         calibration=Data(_below(folder, project.calibration.data)),
         evaluation=Data(_below(folder, project.evaluation.data)),
         recipe=recipe,
+        plugins=tuple(folder / plugin for plugin in project.plugins),
     )
+
+
+def named_plugins(folder: Path) -> tuple[Path, ...]:
+    """Return the plug-ins that the project file of a folder names.
+
+    Of a file that cannot be read it is none: whoever reads all of it says what is wrong.
+    """
+    try:
+        data = read_yaml(folder / FILE)
+    except SnncError:
+        return ()
+    named = data.get("plugins") if isinstance(data, Mapping) else None
+    return tuple(folder / str(name) for name in named) if isinstance(named, list) else ()
 
 
 def template(model: str | None) -> str:
@@ -181,4 +196,7 @@ MODEL
 
 # What snnc evaluate has to find; else it exits with 4.
 # gates:
-GATES"""
+GATES
+# Files that add neurons, passes, operations and more.
+# plugins: [mine.py]
+"""

@@ -7,17 +7,22 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from snnc.errors import UsageError
+from snnc.plugins import load_installed
 
 T = TypeVar("T")
 Registered = TypeVar("Registered")
 
 
 class Registry(Mapping[str, T]):
-    """The members of one kind, found by importing every module of their packages on first use."""
+    """The members of one kind, found by importing every module of their packages on first use, and all plug-ins.
 
-    def __init__(self, kind: str, *packages: str) -> None:
+    Where plug-ins cannot add to the members, they are left alone until something else asks for them.
+    """
+
+    def __init__(self, kind: str, *packages: str, plugins: bool = True) -> None:
         self.kind = kind
         self._packages = packages
+        self._plugins = plugins
         self._members: dict[str, T] = {}
         self._loaded = False
         # A module of the package may look its siblings up while it is imported.
@@ -56,7 +61,7 @@ class Registry(Mapping[str, T]):
         return name in self._members
 
     def _load(self) -> None:
-        """Import all modules of the packages; raises what one of them raises, at every look-up."""
+        """Import all modules of the packages and plug-ins; raises what one of them raises, at every look-up."""
         if self._loaded or self._loading:
             return
         self._loading = True
@@ -65,6 +70,8 @@ class Registry(Mapping[str, T]):
                 package = importlib.import_module(name)
                 for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
                     importlib.import_module(f"{name}.{module.name}")
+            if self._plugins:
+                load_installed()
             self._loaded = True
         finally:
             self._loading = False

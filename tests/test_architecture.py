@@ -13,12 +13,12 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # From the bottom to the top; those on one line do not import one another.
 LAYERS = [
     {"errors", "version"},
-    {"files", "process", "intervals", "text"},
+    {"files", "process", "intervals", "text", "plugins"},
     {"registry", "rules", "findings", "schedule", "figure", "blocks"},
     {"validation"},
     {"ir"},
     {"ops", "feeds"},
-    {"neurons", "data", "plugins"},
+    {"neurons", "data"},
     {"run"},
     {"analysis"},
     {"tasks", "calibration"},

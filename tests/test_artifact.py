@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from snnc import ops
 from snnc.analysis.latency import latency
-from snnc.artifact import load_conversion, save_conversion, write_atomically
+from snnc.artifact import FORMAT_VERSION, load_conversion, save_conversion, write_atomically
 from snnc.conversion import Applied, Conversion
 from snnc.errors import DataError, ModelError, SnncError
 from snnc.findings import Finding
@@ -295,7 +295,7 @@ def no_source(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
 
 
 DAMAGES: dict[Damage, tuple[str, ...]] = {
-    newer: ("format version 3", "reads version 2"),
+    newer: (f"format version {FORMAT_VERSION + 1}", f"reads version {FORMAT_VERSION}"),
     lost: ("'conv_1'", "'snn.conv_1.weight' is missing"),
     added: ("'stray' belongs to nothing",),
     halved: ("'conv_1'", "'snn.conv_1.weight' is torch.float16"),

@@ -1,14 +1,16 @@
 """The command line: one file per command. Each parses, calls the library, and prints."""
 
+import itertools
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
+from pathlib import Path
 
 import typer
 
-from snnc import process
+from snnc import plugins, process, project
 from snnc.cli.application import application
 from snnc.cli.console import print_error
 from snnc.errors import SnncError
@@ -29,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with process.interruptible():
+            plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
             code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
             sys.stdout.flush()
     except SnncError as error:
@@ -58,3 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error("internal error", f"{type(error).__name__}: {error}", hint)
         return _INTERNAL_ERROR
     return code if isinstance(code, int) else 0
+
+
+def _plugins(arguments: Sequence[str]) -> list[Path]:
+    """Return the files that --plugin names: they are loaded before the flags are made, some of which may be theirs."""
+    named = [value for flag, value in itertools.pairwise(arguments) if flag == "--plugin"]
+    return [Path(name) for name in named + [a.removeprefix("--plugin=") for a in arguments if "--plugin=" in a[:9]]]

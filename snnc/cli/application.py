@@ -5,6 +5,7 @@ import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -28,7 +29,7 @@ class Flags(ABC):
         """Return what typer needs to know of each flag: its annotation, by the name of its parameter."""
 
 
-commands: Registry[Callable[..., None]] = Registry("command", "snnc.cli")
+commands: Registry[Callable[..., None]] = Registry("command", "snnc.cli", plugins=False)
 
 _HELP = "Turn a trained neural network into a spiking one."
 
@@ -45,6 +46,16 @@ What would be typed again goes into snnc.yaml: see snnc init.
 Exit codes: 0 ok, 1 internal error, 2 usage or recipe, 3 unsupported model,
 4 gate failed, 5 data problem, 6 verification mismatch, 130 stopped by a signal.
 """
+
+
+_Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Load what this file adds: neurons, passes, operations and more. Can be repeated.",
+    ),
+]
 
 
 def application() -> Any:
@@ -73,7 +84,7 @@ def _root(
 
 
 def _flattened(function: Callable[..., None]) -> Callable[..., None]:
-    """Let typer see each flag of a parameter that is a group of flags as a parameter of its own."""
+    """Let typer see each flag of a parameter that is a group of flags as a parameter of its own; add ``--plugin``."""
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     flat: list[inspect.Parameter] = []
@@ -85,8 +96,12 @@ def _flattened(function: Callable[..., None]) -> Callable[..., None]:
         groups[parameter.name] = parameter.annotation, [flag.name for flag in flags]
         flat += flags
 
+    flat.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Plugins))
+
     @functools.wraps(function)
     def command(**given: Any) -> None:
+        # Loaded before the flags were read, some of which may be theirs.
+        del given["plugin"]
         built = {name: kind(**{key: given.pop(key) for key in keys}) for name, (kind, keys) in groups.items()}
         function(**given, **built)
 

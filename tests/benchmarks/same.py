@@ -135,7 +135,7 @@ def measure(tree: Path, folder: Path, network: str, recipe: str, data: Path) -> 
     reads = ["--data", str(calibration), "--limit", str(CALIBRATION), *flags]
     said = snnc(tree, folder, "convert", str(model), "-o", "model.snn", "--recipe", recipe, *reads)
     (folder / "convert.json").write_text(json.dumps(said))
-    asked = ["--timesteps", "4,8", "--blame", "--blame-images", "32"]
+    asked = ["--timesteps", "4,8", "--blame", "--blame-images", "8"]
     if recipe in IN_ORDER:
         asked += ["--probe", "permutation"]
     gates = ["--max-drop", "1", "--min-agreement", "90", "--max-energy-ratio", "1", "--max-spikes", "1000", "--no-fail"]

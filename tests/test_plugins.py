@@ -1,0 +1,361 @@
+"""Plug-ins: what a file or a package adds works from the command line, and what is wrong with one is said in a line."""
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+import snnc
+from snnc import cli, plugins, project
+from snnc.errors import ModelError, UsageError
+from snnc.registry import Registry
+from snnc.rules import Rules
+
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
+
+NEURON = '''
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from snnc.neurons import CausalNeuron, neurons
+
+
+class State(NamedTuple):
+    membrane: Tensor
+
+
+@final
+@neurons.register("mine")
+@dataclass(frozen=True, eq=False)
+class Mine(CausalNeuron):
+    """Integrate and fire with soft reset."""
+
+    signed: ClassVar[bool] = False
+
+    def initial(self, x):
+        return State(self.start(x))
+
+    def advance(self, state, x, awake, value):
+        membrane = state.membrane.add_(x)
+        torch.ge(membrane, self.threshold, out=value).mul_(self.threshold)
+        return State(membrane.sub_(value))
+'''
+PASS = '''
+from dataclasses import dataclass, replace
+from typing import final
+
+from snnc.ops import QuantizedRelu
+from snnc.passes import Pass, passes
+
+
+@final
+@passes.register("raise-thresholds")
+@dataclass(frozen=True)
+class RaiseThresholds(Pass):
+    """Every threshold is larger by a factor."""
+
+    factor: float = 1.0
+
+    def __call__(self, graph, calibration):
+        layers = graph.ops(QuantizedRelu).items()
+        return graph.with_ops({name: replace(op, ceiling=op.ceiling * self.factor) for name, op in layers})
+'''
+OPERATION = '''
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from snnc.frontend.expression import chain
+from snnc.frontend.operators import operators
+from snnc.ir import operation
+from snnc.ops import Activation
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Softsign(Activation):
+    """x / (1 + |x|)."""
+
+    def __call__(self, *inputs):
+        return torch.nn.functional.softsign(inputs[0])
+
+
+@operators.register("Softsign")
+def softsign(call):
+    return chain(call.broadcast(0), Softsign())
+'''
+RECIPE = """
+name: mine
+timesteps: 4
+passes:
+  - fold-batch-norm
+  - treat-max-pool
+  - normalize-activations
+  - calibrate-thresholds
+  - raise-thresholds: {factor: 1.25}
+  - substitute-neurons: {neuron: mine}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to work in; what is registered meanwhile is forgotten again."""
+    monkeypatch.chdir(tmp_path)
+    held = [(thing, field, dict(getattr(thing, field))) for thing, field in _tables()]
+    yield tmp_path
+    for thing, field, members in held:
+        setattr(thing, field, members)
+    for name in [name for name in sys.modules if name.startswith("snnc_plugins.")]:
+        del sys.modules[name]
+
+
+def _tables() -> list[tuple[object, str]]:
+    """What plug-ins enter something in, wherever it is."""
+    found: dict[int, tuple[object, str]] = {}
+    for module in pkgutil.walk_packages(snnc.__path__, "snnc."):
+        if not module.name.endswith("__main__"):
+            for thing in vars(importlib.import_module(module.name)).values():
+                if issubclass(type(thing), Registry | Rules):
+                    found[id(thing)] = thing, "_members" if isinstance(thing, Registry) else "_rules"
+    return list(found.values())
+
+
+def soft(folder: Path) -> Path:
+    """The digits network with a Softsign in front of its classifier."""
+    model = onnx.load(DIGITS / "model.onnx")
+    last = next(node for node in model.graph.node if node.op_type == "Gemm")
+    index = list(model.graph.node).index(last)
+    model.graph.node.insert(index, onnx.helper.make_node("Softsign", [last.input[0]], ["softened"], name="soft"))
+    last.input[0] = "softened"
+    onnx.save(model, folder / "soft.onnx")
+    return folder / "soft.onnx"
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return name
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def evaluated(model: str, capsys: pytest.CaptureFixture[str], *flags: str) -> Any:
+    data = ("--data", str(DIGITS / "test"), "--limit", "40")
+    assert cli.main(["evaluate", model, *data, "--json", *flags]) == 0
+    return said(capsys)["rows"][0]
+
+
+def test_a_neuron_and_a_pass_work_in_every_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = ("--plugin", write(folder, "mine.py", NEURON + PASS))
+    write(folder, "mine.yaml", RECIPE)
+    model = str(DIGITS / "model.onnx")
+    how = ("--recipe", "mine.yaml", "--data", str(DIGITS / "calibration"), "--limit", "64", *PIXELS)
+    assert cli.main(["convert", model, "-o", "mine.snn", *how, *mine, "--json"]) == 0
+    report = said(capsys)["report"]
+    assert {layer["neuron"] for layer in report["layers"]} == {"Mine"}
+    assert {"name": "raise-thresholds", "options": {"factor": 1.25}}.items() <= report["passes"][4].items()
+    row = evaluated("mine.snn", capsys, *mine)
+
+    # The same with our own members, and thresholds as large.
+    ours = RECIPE.replace("neuron: mine", "neuron: if").replace("  - raise-thresholds: {factor: 1.25}\n", "")
+    write(folder, "ours.yaml", ours)
+    assert cli.main(["convert", model, "-o", "ours.snn", *how, "--recipe", "ours.yaml", "-q"]) == 0
+    assert evaluated("ours.snn", capsys)["spikes"] > row["spikes"] > 0
+    write(folder, "other.yaml", RECIPE.replace("1.25", "1.0"))
+    assert cli.main(["convert", model, "-o", "same.snn", *how, "--recipe", "other.yaml", *mine, "-q"]) == 0
+    assert evaluated("same.snn", capsys, *mine) == evaluated("ours.snn", capsys)
+
+    assert cli.main(["inspect", "mine.snn", *mine, "-q"]) == 0
+    assert cli.main(["report", "mine.snn", "--html", "mine.html", *mine, "-q"]) == 0
+    assert "raise-thresholds" in (folder / "mine.html").read_text(encoding="utf-8")
+    calibration = ("--data", str(DIGITS / "calibration"), "--limit", "32")
+    assert cli.main(["calibrate", "mine.snn", *calibration, *mine, "-q"]) == 0
+    assert cli.main(["export", "mine.snn", "--format", "torch", "-o", "mine.pt2", *mine, "-q"]) == 0
+    for form in ("onnx", "nir"):
+        assert cli.main(["export", "mine.snn", "--format", form, "-o", f"mine.{form}", *mine]) == ModelError.exit_code
+        error = capsys.readouterr().err
+        assert "Mine" in error or "neuron" in error
+        assert error.count("\n") == 1
+
+
+def test_an_operation_works_in_every_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("--plugin", write(folder, "own.py", OPERATION))
+    model = str(soft(folder))
+    how = ("--recipe", "quick", "--data", str(DIGITS / "calibration"), "--limit", "64", *PIXELS)
+    assert cli.main(["convert", model, *how]) == ModelError.exit_code
+    assert "soft (Softsign): a smooth activation" in capsys.readouterr().err
+    assert cli.main(["convert", model, *how, *own, "-q"]) == 0
+    # Shrinking all features alike leaves what is seen in them.
+    assert evaluated("soft.snn", capsys, *own)["agreement"] > 80
+    assert cli.main(["export", "soft.snn", "--format", "torch", "-o", "soft.pt2", *own, "-q"]) == 0
+    for form in ("onnx", "nir"):
+        assert cli.main(["export", "soft.snn", "--format", form, "-o", f"soft.{form}", *own]) == ModelError.exit_code
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", [NEURON + PASS, OPERATION], ids=["neuron", "operation"])
+def test_a_network_names_the_plug_ins_it_needs(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "mine.py", text)
+    write(folder, "mine.yaml", RECIPE)
+    model, recipe = (soft(folder), "quick") if text is OPERATION else (DIGITS / "model.onnx", "mine.yaml")
+    assert cli.main(["convert", str(model), "-o", "a.snn", "--recipe", recipe, "--plugin", "mine.py", "-q"]) == 0
+    del sys.modules["snnc_plugins.mine"]
+    for command in (["evaluate", "a.snn", "--data", str(DIGITS / "test")], ["inspect", "a.snn"], ["report", "a.snn"]):
+        assert cli.main(command) == ModelError.exit_code == 3
+        error = capsys.readouterr().err
+        assert "needs the plug-in 'mine', not loaded here @ a.snn" in error
+        assert "--plugin mine.py" in error
+        assert "damaged" not in error
+    write(folder, "snnc.yaml", "plugins: [mine.py]\n")
+    assert cli.main(["inspect", "a.snn", "-q"]) == 0
+
+
+def test_a_pass_alone_is_needed_to_calibrate_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = ("--plugin", write(folder, "mine.py", PASS))
+    write(folder, "mine.yaml", RECIPE.replace("neuron: mine", "neuron: if"))
+    how = ("-o", "a.snn", "--recipe", "mine.yaml", "-q")
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), *how, *mine]) == 0
+    del sys.modules["snnc_plugins.mine"]
+    assert cli.main(["calibrate", "a.snn", "--data", str(DIGITS / "calibration")]) == ModelError.exit_code
+    assert "needs the plug-in 'mine'" in capsys.readouterr().err
+
+
+def test_what_is_snncs_own_needs_no_plug_in(folder: Path) -> None:
+    from snnc.artifact import load_conversion, plugins_needed
+    from snnc.neurons import neurons
+
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), "-o", "a.snn", "-q"]) == 0
+    assert plugins_needed(load_conversion("a.snn")) == []
+    assert {plugins.origin(kind) for kind in neurons.values()} == {""}
+
+
+BROKEN = {
+    "syntax.py": ("x = (", "SyntaxError: '(' was never closed @ syntax.py:1"),
+    "raises.py": ("\n1 / 0", "ZeroDivisionError: division by zero @ raises.py:2"),
+    "exits.py": ("import sys\nsys.exit(3)", "SystemExit: 3 @ exits.py:2"),
+    "unknown.py": ("from snnc import nothing", "ImportError: cannot import name 'nothing'"),
+    "taken.py": (NEURON.replace('"mine"', '"if"'), "two neurons are called 'if'"),
+    "bytes.py": (b"\x00\xff", "SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plug_in_is_one_line_with_a_hint(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text, message = BROKEN[name]
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    for _ in range(2):
+        assert cli.main(["env", "--plugin", name]) == UsageError.exit_code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: cannot load the plug-in: ")
+        assert message in error
+        assert "hint: mend it" in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["nowhere.py", "recipe.yaml", "."])
+def test_what_is_no_plug_in_is_refused(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "recipe.yaml", RECIPE)
+    assert cli.main(["explain", "--plugin", name]) == 2
+    error = capsys.readouterr().err
+    assert ("no such file" if name == "nowhere.py" else "not a Python file") in error
+    assert "hint: name a file" in error
+
+
+def test_two_plug_ins_of_one_name_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, "mine.py", PASS)
+    (folder / "other").mkdir()
+    write(folder, "other/mine.py", NEURON)
+    assert cli.main(["env", "--plugin", "mine.py", "--plugin", "other/mine.py"]) == 2
+    assert "two plug-ins are called 'mine'" in capsys.readouterr().err
+    # The same one twice is one.
+    write(folder, "snnc.yaml", "plugins: [mine.py]\n")
+    assert cli.main(["env", "--plugin", str(folder / "mine.py"), "--plugin", "./mine.py", "-q"]) == 0
+
+
+def test_every_command_takes_plug_ins() -> None:
+    from snnc.cli.application import application
+
+    for name, command in application().commands.items():
+        assert any("--plugin" in option.opts for option in command.params), name
+
+
+def test_a_project_names_its_plug_ins(tmp_path: Path) -> None:
+    assert project.named_plugins(tmp_path) == ()
+    (tmp_path / "snnc.yaml").write_text("plugins: [mine.py, sub/other.py]\n")
+    wanted = (tmp_path / "mine.py", tmp_path / "sub/other.py")
+    assert project.named_plugins(tmp_path) == project.read(tmp_path).plugins == wanted
+    # Whatever is wrong is said by those who read all of it.
+    for text in ("plugins: 3", "plugins: [", "- a", "timesteps: many"):
+        (tmp_path / "snnc.yaml").write_text(text)
+        assert project.named_plugins(tmp_path) == ()
+        with pytest.raises(UsageError):
+            project.read(tmp_path)
+
+
+ENTRY = "[snnc.plugins]\nsomething = package_of_mine.plugin\n"
+
+
+def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def installed(folder: Path) -> Path:
+    """A folder with a package whose metadata name a plug-in; python looks there when it runs in it."""
+    (folder / "package_of_mine").mkdir()
+    write(folder, "package_of_mine/__init__.py", "")
+    write(folder, "package_of_mine/plugin.py", NEURON)
+    (folder / "package_of_mine-1.0.dist-info").mkdir()
+    write(
+        folder, "package_of_mine-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: package-of-mine\nVersion: 1\n"
+    )
+    write(folder, "package_of_mine-1.0.dist-info/entry_points.txt", ENTRY)
+    return folder
+
+
+def test_an_installed_package_adds_members(installed: Path) -> None:
+    code = (
+        "from snnc.neurons import neurons; from snnc import plugins; "
+        "print('mine' in neurons, plugins.origin(neurons['mine']), plugins.is_loaded('package_of_mine'))"
+    )
+    done = run(installed, code)
+    assert done.stdout.split() == ["True", "package_of_mine", "True"], done.stderr
+
+
+def test_a_broken_package_fails_every_question(installed: Path) -> None:
+    write(installed, "package_of_mine/plugin.py", "raise RuntimeError('broken')")
+    code = """
+from snnc.errors import UsageError
+from snnc.neurons import neurons
+for _ in range(2):
+    try:
+        len(neurons)
+    except UsageError as error:
+        print(error, '|', error.hint)
+"""
+    done = run(installed, code)
+    line = "cannot load the plug-in: RuntimeError: broken @ package_of_mine.plugin | mend or uninstall package-of-mine"
+    assert done.stdout.splitlines() == [line, line], done.stderr
+
+
+def test_help_loads_no_plug_in(installed: Path) -> None:
+    code = (
+        "import sys; from snnc import cli; cli.main(['convert', '--help']); "
+        "print('loaded:', 'torch' in sys.modules, 'package_of_mine' in sys.modules)"
+    )
+    done = run(installed, code)
+    assert "loaded: False False" in done.stdout, done.stderr
