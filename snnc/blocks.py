@@ -162,7 +162,7 @@ class Bins:
 
 
 @dataclass(frozen=True)
-class Histogram(Drawing):
+class Shares(Drawing):
     """How values are distributed, and a value to ``mark``."""
 
     bins: tuple[Bins, ...]
@@ -216,7 +216,7 @@ class Plot(Block):
 
 
 @dataclass(frozen=True)
-class Beside(Block):
+class SideBySide(Block):
     """Blocks that stand side by side where there is room."""
 
     blocks: tuple[Block, ...]

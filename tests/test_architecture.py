@@ -43,7 +43,7 @@ RESERVED = {
     "onnxruntime": ("frontend/", "export/"),
     "typer": ("cli/",),
     "click": ("cli/",),
-    "rich": ("cli/", "report/faces/terminal.py"),
+    "rich": ("cli/console.py", "report/faces/terminal.py"),
     "PIL": ("data/",),
     "kornia": ("training/variation.py",),
     "jinja2": ("report/faces/page.py",),

@@ -22,7 +22,7 @@ from snnc.passes.distill import _takes_images
 from snnc.pipeline import Reading
 from snnc.recipe import shipped
 from snnc.report import build
-from snnc.report.faces.terminal import lines, shown
+from snnc.report.faces.terminal import lines, rendered
 from snnc.schedule import Schedule
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -112,7 +112,7 @@ def test_repeats_draw_anew_and_are_reproducible() -> None:
     )
     console = Console(width=200, file=StringIO())
     with console.capture() as captured:
-        console.print(shown(lines(report, evaluated=True)))
+        console.print(rendered(lines(report, evaluated=True)))
     assert f"{first.agreement:.2f} ± {first.agreement_deviation:.2f}" in captured.get()
     assert first.spikes == pytest.approx(statistics.fmean(row.spikes for row in alone))
     assert alone[0].accuracy == evaluated(made)[0].accuracy

@@ -15,7 +15,7 @@ from snnc.measure import gates
 from snnc.measure.figures import DROP, RELATIVE_DROP
 from snnc.measure.gates import Gate, Limits, judge, merged, stated
 from snnc.report.findings import undecided
-from snnc.report.sections.gates import table
+from snnc.report.sections.gates import gate_table
 from tests.support import energy, row
 
 NUMBERS = st.floats(-1e3, 1e3, allow_nan=False)
@@ -84,7 +84,7 @@ def test_one_sample_says_nothing_of_how_much_samples_vary():
     assert gate.sentence.endswith("1 sample is not enough to decide, and does not say how much samples vary")
     # Nothing is said of the limit, which is not to blame.
     assert undecided(gate).hint.startswith("evaluate on two samples or more")
-    assert "2 or more" in {cell.text for cell in table([gate]).rows[0]}
+    assert "2 or more" in {cell.text for cell in gate_table([gate]).rows[0]}
 
 
 @given(NUMBERS, NUMBERS, st.floats(0, 100), st.floats(0, 100), st.sampled_from(["max-drop", "min-agreement"]))

@@ -24,7 +24,7 @@ from snnc.ops import Activation, Relu
 from snnc.pipeline import Reading
 from snnc.report import Report, build, completed, stored
 from snnc.report.data import Evaluation, Verification, plain, read, schema, to_json, write
-from snnc.report.faces.terminal import lines, shown
+from snnc.report.faces.terminal import lines, rendered
 from snnc.report.layers import measure
 from snnc.report.sections import sections
 from snnc.report.sentence import sentence
@@ -133,7 +133,7 @@ def test_the_terminal_tells_the_energy_wherever_the_page_does(reports: dict[str,
     console = Console(width=200, file=StringIO())
     for report, steps in ((reports["plain"], None), (found, 2), (reports["calibrated"], 2)):
         with console.capture() as captured:
-            console.print(shown(lines(report)))
+            console.print(rendered(lines(report)))
         assert ("energy, µJ" in captured.get()) == (steps is not None) == (report.energy is not None)
         assert steps is None or f"spiking, T={steps}" in captured.get()
 

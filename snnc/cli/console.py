@@ -34,13 +34,13 @@ class Terminal:
             # rich takes a while to import, and neither --help nor --json needs it.
             from rich.console import Console
 
-            from snnc.report.faces.terminal import shown
+            from snnc.report.faces.terminal import rendered
 
             # Nobody looks at a file or a pipe through 80 columns.
             width = None if sys.stdout.isatty() else 10_000
             console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
             with console.capture() as captured:
-                console.print(shown(human()))
+                console.print(rendered(human()))
             sys.stdout.write("".join(f"{line.rstrip()}\n" for line in _typed(captured.get()).splitlines()))
         # An error that follows on the other stream comes after it.
         sys.stdout.flush()

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from snnc.blocks import (
     UNKNOWN,
-    Beside,
     Block,
     Cell,
     Checks,
@@ -17,6 +16,7 @@ from snnc.blocks import (
     Missing,
     Plot,
     Remarks,
+    SideBySide,
     Table,
     Text,
 )
@@ -70,8 +70,8 @@ def _nothing(block: Block) -> Iterator[str]:
     yield from ()
 
 
-@show.register(Beside, Fold)
-def _inner(block: Beside | Fold) -> Iterator[str]:
+@show.register(SideBySide, Fold)
+def _inner(block: SideBySide | Fold) -> Iterator[str]:
     yield from _parts(block.blocks)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 
-from snnc.blocks import Beside, Block, Fold, Map
+from snnc.blocks import Block, Fold, Map, SideBySide
 from snnc.report.data import Report
 from snnc.report.escaping import as_it_is, printable
 from snnc.report.faces import faces, seen
@@ -47,7 +47,7 @@ def _inside(blocks: tuple[Block, ...]) -> Iterator[Block]:
     """Yield blocks, and those in them."""
     for block in blocks:
         yield block
-        if isinstance(block, Beside | Fold):
+        if isinstance(block, SideBySide | Fold):
             yield from _inside(block.blocks)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Histogram, Plot, Scatter
+from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Plot, Scatter, Shares
 from snnc.report.escaping import printable
 from snnc.rules import Rules
 
@@ -60,7 +60,7 @@ _SETTINGS: Any = {
 }
 
 
-_draw = Rules[Drawing, "Figure"]("how is it drawn")
+draw = Rules[Drawing, "Figure"]("how is it drawn")
 
 
 def svg(plot: Plot, name: str) -> str:
@@ -72,10 +72,10 @@ def svg(plot: Plot, name: str) -> str:
         warnings.filterwarnings("ignore", message="Glyph")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**_SETTINGS, "svg.hashsalt": name})
-        return _svg(_draw(plot.drawing), name, printable(plot.words))
+        return _svg(draw(plot.drawing), name, printable(plot.words))
 
 
-@_draw.register(Curves)
+@draw.register(Curves)
 def _curves(drawn: Curves) -> Figure:
     """Draw intervals as bands behind the values."""
     figure, axes = _figure(_HEIGHT)
@@ -101,8 +101,8 @@ def _curves(drawn: Curves) -> Figure:
     return figure
 
 
-@_draw.register(Histogram)
-def _histogram(drawn: Histogram) -> Figure:
+@draw.register(Shares)
+def _shares(drawn: Shares) -> Figure:
     """Draw in percent of those counted; areas grow with the root, so that few are seen."""
     figure, axes = _figure(_HEIGHT)
     for bins in drawn.bins:
@@ -124,7 +124,7 @@ def _histogram(drawn: Histogram) -> Figure:
     return figure
 
 
-@_draw.register(Bars)
+@draw.register(Bars)
 def _bars(drawn: Bars) -> Figure:
     figure, axes = _figure(_TOP + _BOTTOM + _BAR * len(drawn.bars), left=_NAMES)
     places = range(len(drawn.bars))
@@ -147,7 +147,7 @@ def _bars(drawn: Bars) -> Figure:
     return figure
 
 
-@_draw.register(Scatter)
+@draw.register(Scatter)
 def _scatter(drawn: Scatter) -> Figure:
     figure, axes = _figure(_WIDTH - 20)
     horizontal, vertical = zip(*drawn.pairs, strict=True)

@@ -6,7 +6,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 
 from snnc.blocks import (
-    Beside,
     Block,
     Cell,
     Checks,
@@ -18,6 +17,7 @@ from snnc.blocks import (
     Missing,
     Plot,
     Remarks,
+    SideBySide,
     Table,
     Text,
 )
@@ -30,7 +30,7 @@ from snnc.rules import Rules
 show = Rules[Block, Iterator[RenderableType]]("what is there of it in a terminal")
 
 
-def shown(blocks: Iterable[Block]) -> RenderableType:
+def rendered(blocks: Iterable[Block]) -> RenderableType:
     """Return what there is of blocks where there is little room."""
     return Group(*_parts(blocks))
 
@@ -65,8 +65,8 @@ def _nothing(block: Block) -> Iterator[RenderableType]:
     yield from ()
 
 
-@show.register(Beside, Fold)
-def _inner(block: Beside | Fold) -> Iterator[RenderableType]:
+@show.register(SideBySide, Fold)
+def _inner(block: SideBySide | Fold) -> Iterator[RenderableType]:
     yield from _parts(block.blocks)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.blocks import Bar, Bars, Beside, Block, Cell, Column, Fold, Missing, Plot, Room, Table, Text
+from snnc.blocks import Bar, Bars, Block, Cell, Column, Fold, Missing, Plot, Room, SideBySide, Table, Text
 from snnc.figure import Blame, Row
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, EVALUATE, Section, sections
@@ -16,7 +16,7 @@ _WORST = 5
 
 @sections.register("blame")
 @dataclass(frozen=True)
-class Blamed(Section):
+class BlameSection(Section):
     """What every layer adds to the loss."""
 
     title: ClassVar[str] = "Where the loss comes from"
@@ -40,7 +40,7 @@ class Blamed(Section):
             f"less those that turned right. Points add up to the whole loss of {lost}.",
             only=("page",),
         )
-        yield Beside((_plot(first), _table(first)), only=("page",))
+        yield SideBySide((_plot(first), _table(first)), only=("page",))
         for row in others:
             yield Fold(f"At T={row.timesteps}", (_table(row),), only=("page",))
         yield _table(first, _WORST, only=("card",))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.blocks import UNKNOWN, Bar, Bars, Beside, Block, Cell, Column, Key, Missing, Plot, Table, Text
+from snnc.blocks import UNKNOWN, Bar, Bars, Block, Cell, Column, Key, Missing, Plot, SideBySide, Table, Text
 from snnc.figure import Energy
 from snnc.report.data import Report
 from snnc.report.sections import EVALUATE, Section, sections
@@ -13,7 +13,7 @@ from snnc.text import number
 
 @sections.register("energy")
 @dataclass(frozen=True)
-class EnergyOfOneImage(Section):
+class EnergySection(Section):
     """The energy of arithmetic and of memory, and the firing rates below which spikes are worth it."""
 
     title: ClassVar[str] = "Energy"
@@ -26,7 +26,7 @@ class EnergyOfOneImage(Section):
             yield Missing("Spikes were not counted on images.", EVALUATE)
         else:
             yield Text(_break_even(energy))
-            yield Beside(tuple(_plots(energy)), only=("page",))
+            yield SideBySide(tuple(_plots(energy)), only=("page",))
             yield _table(energy, (report.headline or report.summary).timesteps)
             yield Text(
                 f"The {_narrow(energy)} is the trained one with activations of as many bits as T steps can tell apart. "

@@ -12,7 +12,7 @@ from snnc.text import fixed, number
 
 @sections.register("exports")
 @dataclass(frozen=True)
-class Exports(Section):
+class ExportsSection(Section):
     """The files that were exported last, spike for spike."""
 
     title: ClassVar[str] = "Exports"

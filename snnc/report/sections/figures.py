@@ -13,7 +13,7 @@ from snnc.text import number, span, written
 
 @sections.register("figures")
 @dataclass(frozen=True)
-class Figures(Section):
+class KeyFiguresSection(Section):
     """The key figures."""
 
     title: ClassVar[str] = "Key figures"

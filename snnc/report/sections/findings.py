@@ -12,7 +12,7 @@ from snnc.report.sections import Section, sections
 
 @sections.register("findings")
 @dataclass(frozen=True)
-class Findings(Section):
+class FindingsSection(Section):
     """All findings, by kind."""
 
     title: ClassVar[str] = "Findings"

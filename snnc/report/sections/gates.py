@@ -16,7 +16,7 @@ _BROKEN = 10
 
 @sections.register("gates")
 @dataclass(frozen=True)
-class Gates(Section):
+class GatesSection(Section):
     """The gates on the whole network, and those on its layers."""
 
     title: ClassVar[str] = "Gates"
@@ -28,7 +28,7 @@ class Gates(Section):
         gates = () if report.evaluation is None else report.evaluation.gates
         whole, by_layer = ([gate for gate in gates if bool(gate.layer) == of_layer] for of_layer in (False, True))
         yield Checks(
-            "gates", tuple(check(gate, f"{gate.name} at T={gate.timesteps}") for gate in whole), only=("cases",)
+            "gates", tuple(gate_check(gate, f"{gate.name} at T={gate.timesteps}") for gate in whole), only=("cases",)
         )
         if not gates:
             yield Missing("No limits were set.", f"{EVALUATE} {_limit(report)}")
@@ -41,25 +41,25 @@ class Gates(Section):
         yield Text(f"In all: {_tally(gates)}.", only=("card",))
         # Of many layers most pass, and what is undecided is a finding.
         decided = [gate for gate in gates if gate.verdict == "failed" or (gate.verdict == "passed" and not gate.layer)]
-        yield Checks("gate", tuple(map(check, decided)), only=("lines",))
+        yield Checks("gate", tuple(map(gate_check, decided)), only=("lines",))
         if whole:
-            yield table(whole, only=("page",))
+            yield gate_table(whole, only=("page",))
         if by_layer:
             tally = _tally(by_layer)
-            yield Fold("Limits on every layer", (table(by_layer),), tally, opened=not whole, only=("page",))
+            yield Fold("Limits on every layer", (gate_table(by_layer),), tally, opened=not whole, only=("page",))
         broken = [gate for gate in by_layer if gate.verdict != "passed"]
-        yield table([*whole, *broken[:_BROKEN]], only=("card",))
+        yield gate_table([*whole, *broken[:_BROKEN]], only=("card",))
         if len(broken) > _BROKEN:
             more = f"And {len(broken) - _BROKEN} more layers whose limits were not kept, or not for certain."
             yield Text(more, only=("card",))
 
 
-def check(gate: Gate, name: str = "") -> Check:
+def gate_check(gate: Gate, name: str = "") -> Check:
     """Return a gate as something that was to be kept."""
     return Check(name, gate.verdict, gate.sentence)
 
 
-def table(gates: Sequence[Gate], *, only: tuple[Room, ...] = ()) -> Table:
+def gate_table(gates: Sequence[Gate], *, only: tuple[Room, ...] = ()) -> Table:
     """Return how limits were kept."""
     return Table.of(
         "The limits, and whether they are kept",

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import ClassVar, TypeVar
 
 from snnc.blocks import (
-    Beside,
     Bins,
     Block,
     Cell,
@@ -19,12 +18,13 @@ from snnc.blocks import (
     Fact,
     Facts,
     Fold,
-    Histogram,
     Key,
     Map,
     Missing,
     Plot,
     Room,
+    Shares,
+    SideBySide,
     Table,
     Text,
     Tile,
@@ -33,7 +33,7 @@ from snnc.measure.gates import Gate
 from snnc.report.data import Report
 from snnc.report.layers import Distribution, Layer
 from snnc.report.sections import CONVERT, Section, sections
-from snnc.report.sections.gates import check
+from snnc.report.sections.gates import gate_check
 from snnc.text import fixed, number, percent
 
 Value = TypeVar("Value", int, float)
@@ -47,7 +47,7 @@ _WORST = 5
 
 @sections.register("network")
 @dataclass(frozen=True)
-class Network(Section):
+class NetworkSection(Section):
     """The network, layer by layer."""
 
     title: ClassVar[str] = "The network, layer by layer"
@@ -75,7 +75,7 @@ class Network(Section):
             Tile(layer.name, _error(layer), _anchor(index), _shade(layer)) for index, layer in enumerate(layers)
         )
         yield Map(tuple(tiles), _scale() if measured else (), only=("page",))
-        yield Beside(tuple(_over_layers(report)), only=("page",))
+        yield SideBySide(tuple(_over_layers(report)), only=("page",))
         yield Fold("All layers in one table", (layer_table(layers),), only=("page",))
         for index, layer in enumerate(layers):
             details = tuple(_details(report, layer))
@@ -150,7 +150,7 @@ def _case(report: Report, layer: Layer) -> Check:
 
 def _details(report: Report, layer: Layer) -> Iterator[Block]:
     if layer.distributions is not None:
-        yield Beside(tuple(_distributions(layer)))
+        yield SideBySide(tuple(_distributions(layer)))
         yield Text(
             "Heights grow with the square root, so that what is rare can be seen. The outermost bars hold what lies "
             "beyond them.",
@@ -162,7 +162,7 @@ def _details(report: Report, layer: Layer) -> Iterator[Block]:
     yield Facts(tuple(_facts(layer)))
     gates = _gates(report, layer)
     if gates:
-        yield Checks("gate", tuple(map(check, gates)))
+        yield Checks("gate", tuple(map(gate_check, gates)))
 
 
 def _gates(report: Report, layer: Layer) -> list[Gate]:
@@ -241,19 +241,19 @@ def _distributions(layer: Layer) -> Iterator[Plot]:
     name = layer.name
     yield Plot(
         "Activations that are not 0, %",
-        Histogram((_bins(found.reference, "trained"), _bins(found.result)), "thresholds", mark=1.0),
+        Shares((_bins(found.reference, "trained"), _bins(found.result)), "thresholds", mark=1.0),
         f"Activations of {name} in units of the threshold: {_extent(found.reference, 'the trained network')}; "
         f"{_extent(found.result, 'the spiking network')}.",
         (Key("spiking", "spiking network"), Key("trained", "trained network"), Key("limit", "threshold")),
     )
     yield Plot(
         "Firing rates that are not 0, %",
-        Histogram((_bins(found.rates),), "spikes per step"),
+        Shares((_bins(found.rates),), "spikes per step"),
         f"Firing rates of {name}: {_extent(found.rates, 'neurons that fire', 'spikes per step')}.",
     )
     yield Plot(
         "Potential left over, %",
-        Histogram((_bins(found.potentials),), "thresholds"),
+        Shares((_bins(found.potentials),), "thresholds"),
         f"Potential left in the membranes of {name}, in units of the threshold: "
         f"{_extent(found.potentials, 'neurons')}.",
         note="Between 0 and 1, no spike is missing and none is too many.",

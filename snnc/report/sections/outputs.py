@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from snnc.blocks import Beside, Block, Missing, Plot, Scatter
+from snnc.blocks import Block, Missing, Plot, Scatter, SideBySide
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, Known, Section, sections
 from snnc.text import percent
@@ -12,7 +12,7 @@ from snnc.text import percent
 
 @sections.register("outputs")
 @dataclass(frozen=True)
-class Outputs(Section):
+class OutputsSection(Section):
     """Some ``pairs`` of output values, of the trained and of the spiking network."""
 
     title: ClassVar[str] = "Outputs"
@@ -40,4 +40,4 @@ class Outputs(Section):
             f"{count} outputs of the spiking network over those of the trained one.{relative}",
             note=f"{count} outputs; on the line both are the same.{relative}",
         )
-        yield Beside((plot,), only=("page",))
+        yield SideBySide((plot,), only=("page",))

@@ -12,7 +12,7 @@ from snnc.report.sections import Section, sections
 
 @sections.register("passes")
 @dataclass(frozen=True)
-class Passes(Section):
+class PassesSection(Section):
     """The passes, in the order in which they ran."""
 
     title: ClassVar[str] = "Passes"

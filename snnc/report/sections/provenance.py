@@ -12,7 +12,7 @@ from snnc.report.sections.passes import as_text
 
 @sections.register("provenance")
 @dataclass(frozen=True)
-class Provenance(Section):
+class ProvenanceSection(Section):
     """What was converted and evaluated, by what, and with which settings."""
 
     title: ClassVar[str] = "Provenance"

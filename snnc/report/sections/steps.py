@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.blocks import Beside, Block, Cell, Color, Column, Curve, Curves, Key, Missing, Plot, Table, Text
+from snnc.blocks import Block, Cell, Color, Column, Curve, Curves, Key, Missing, Plot, SideBySide, Table, Text
 from snnc.figure import Row
 from snnc.intervals import Interval
 from snnc.measure.gates import Gate
@@ -15,7 +15,7 @@ from snnc.text import fixed, number, signed, span, written
 
 @sections.register("steps")
 @dataclass(frozen=True)
-class Steps(Section):
+class StepsSection(Section):
     """Accuracy, agreement, spikes and energy at every number of steps."""
 
     title: ClassVar[str] = "Against time steps"
@@ -34,7 +34,7 @@ class Steps(Section):
             return
         yield Text(f"{evaluation.samples:,} samples; {_trained(evaluation)}", only=("lines",))
         yield Text("Bands and vertical lines are 95 % intervals.", soft=True, only=("page",))
-        yield Beside(tuple(_plots(evaluation)), only=("page",))
+        yield SideBySide(tuple(_plots(evaluation)), only=("page",))
         yield _table(rows)
         if any(row.repeats > 1 for row in rows):
             yield Text(f"means of {max(row.repeats for row in rows)} draws, ± their standard deviation", soft=True)
