@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import pytest
 
@@ -29,10 +30,24 @@ def tables() -> dict[str, Rules[Any, Any]]:
     return found
 
 
-def asked(table: Rules[Any, Any]) -> set[type[Op]]:
-    """The operations that a table can be asked about: those of the type that it was made with, ``Rules[Op, int]``."""
-    family = table.__orig_class__.__args__[0]  # type: ignore[attr-defined]
-    return {kind for kind in operations.values() if issubclass(kind, family)}
+def members(family: type) -> Iterator[type]:
+    """What snnc derives from a family, and nothing else from."""
+    kinds = [kind for kind in family.__subclasses__() if kind.__module__.startswith("snnc.")]
+    if not kinds:
+        yield family
+    for kind in kinds:
+        yield from members(kind)
+
+
+def asked(table: Rules[Any, Any]) -> set[type]:
+    """The kinds that a table can be asked about: those of the type that it was made with, ``Rules[Op, int]``.
+
+    Of operations, those that networks may be of.
+    """
+    kind = table.__orig_class__.__args__[0]  # type: ignore[attr-defined]
+    families = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    found = {member for family in families for member in members(family)}
+    return {kind for kind in found if not issubclass(kind, Op) or kind in operations.values()}
 
 
 TABLES = tables()

@@ -13,21 +13,7 @@ from snnc.analysis.units import Membrane, membranes, spike_values
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
 from snnc.neurons.base import Timed
-from snnc.ops import (
-    Activation,
-    Add,
-    Affine,
-    BatchNorm,
-    Concat,
-    Mean,
-    Pad,
-    Pool,
-    Reshape,
-    Slice,
-    Take,
-    Transpose,
-    Weighted,
-)
+from snnc.ops import Activation, Add, Affine, BatchNorm, Mean, Pool, Reshape, Routing, Weighted
 from snnc.rules import Rules
 
 
@@ -214,7 +200,7 @@ def _each(op: Op, graph: Graph, node: Node) -> tuple[int, ...]:
     return _unflattened(graph, before) if alike else graph.shapes[node.name]
 
 
-@maps.register(Input, Weighted, Add, Concat, Slice, Take, Pad, Transpose, Pool)
+@maps.register(Input, Weighted, Add, Routing, Pool)
 def _own(op: Op, graph: Graph, node: Node) -> tuple[int, ...]:
     return graph.shapes[node.name]
 

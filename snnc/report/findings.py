@@ -16,16 +16,11 @@ from snnc.ops import (
     Affine,
     AveragePool,
     BatchNorm,
-    Concat,
     Input,
     MaxPool,
     Mean,
-    Pad,
     QuantizedRelu,
-    Reshape,
-    Slice,
-    Take,
-    Transpose,
+    Routing,
     Weighted,
 )
 from snnc.report.layers import Layer
@@ -192,7 +187,7 @@ def _on_operations(snn: Graph, connections: dict[str, Connections]) -> Iterator[
 remarks = Rules[Op, Iterable[Finding]]("what is remarked on an operation")
 
 
-@remarks.register(Input, Add, Concat, Slice, Take, Pad, Reshape, Transpose, Mean, AveragePool)
+@remarks.register(Input, Add, Routing, Mean, AveragePool)
 def _nothing(op: Op, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterable[Finding]:
     """Spikes pass, and are added."""
     return ()

@@ -17,21 +17,15 @@ from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Add,
     Affine,
-    AveragePool,
     BatchNorm,
     ClippedRelu,
-    Concat,
     Input,
     LeakyRelu,
-    MaxPool,
     Mean,
-    Pad,
+    Pool,
     QuantizedRelu,
     Relu,
-    Reshape,
-    Slice,
-    Take,
-    Transpose,
+    Routing,
     Weighted,
 )
 from snnc.rules import Rules
@@ -189,16 +183,9 @@ def _frozen(tensor: Tensor) -> Tensor:
 # rule(op, network, name): turns what is trained of an operation into parameters.
 parameters = Rules[Op, None]("what of an operation is trained")
 
-parameters.refuse(
-    Input, Add, Concat, Slice, Take, Pad, Reshape, Transpose, Mean, AveragePool, MaxPool, Relu,
-    why="there is nothing in it to train",
-    hint="train weights, normalizations and thresholds",
-)  # fmt: skip
-parameters.refuse(
-    Affine, LeakyRelu, TemporalBias,
-    why="its constants stay what they are",
-    hint="train the weights before it",
-)  # fmt: skip
+_TRAINED = "train weights, normalizations and thresholds"
+parameters.refuse(Input, Add, Routing, Mean, Pool, Relu, why="there is nothing in it to train", hint=_TRAINED)
+parameters.refuse(Affine, LeakyRelu, TemporalBias, why="its constants stay what they are", hint=_TRAINED)
 
 
 @parameters.register(Weighted)
@@ -233,9 +220,7 @@ stand_ins = Rules[Op, Tensor]("what stands in for an operation in training")
 stand_ins.refuse(Input, why="an input of the network was not given", hint="feed it, or a value behind it")
 
 
-@stand_ins.register(
-    Affine, Add, Concat, Slice, Take, Pad, Reshape, Transpose, Mean, AveragePool, MaxPool, Relu, LeakyRelu
-)  # fmt: skip
+@stand_ins.register(Affine, Add, Routing, Mean, Pool, Relu, LeakyRelu)
 def _itself(op: Op, network: TrainableNetwork, name: str, answer: Tensor | None, *inputs: Tensor) -> Tensor:
     """Torch knows its gradient."""
     return op(*inputs)
