@@ -116,8 +116,7 @@ class _Layer:
     """A clipped ReLU, and how its values are grouped: one group for every threshold."""
 
     def __init__(self, graph: Graph, name: str, per: Literal["channel", "layer"]) -> None:
-        op = graph.op(name)
-        assert isinstance(op, ClippedRelu)
+        op = graph.ops(ClippedRelu)[name]
         (self.before,) = graph.nodes[name].inputs
         self._op = op
         self._shape = graph.shapes[name]

@@ -55,8 +55,7 @@ class CalibrateHardReset(Pass):
             return graph
         trained = calibration.reference
         for name in layers:
-            node = trained.nodes.get(name)
-            if node is None or not isinstance(node.op, Activation) or trained.shapes[name] != graph.shapes[name]:
+            if name not in trained.ops(Activation) or trained.shapes[name] != graph.shapes[name]:
                 hint = "put the passes that change the network's form before calibrate-thresholds in the recipe"
                 place = graph.nodes[name].source or name
                 raise PreconditionError("the trained network has no such activation", place=place, hint=hint)

@@ -11,7 +11,7 @@ from snnc.calibration import Calibration, Histogram
 from snnc.ir import Graph
 from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes.base import Pass, check_layers, passes
-from snnc.passes.thresholds import by_channel, quantized, releveled
+from snnc.passes.thresholds import largest_by_channel, quantized, releveled
 
 
 @final
@@ -61,8 +61,8 @@ class CalibrateThresholds(Pass):
         shape = graph.shapes[name]
         axis = channel_axis(graph, graph.nodes[name].inputs[0])
         channels = len(counts.total)
-        ceiling = by_channel(op.ceiling, shape, axis, channels)
-        slope = None if op.slope is None else by_channel(op.slope, shape, axis, channels)
+        ceiling = largest_by_channel(op.ceiling, shape, axis, channels)
+        slope = None if op.slope is None else largest_by_channel(op.slope, shape, axis, channels)
         if self.per == "layer" and name not in self.channel_wise:
             counts, ceiling = counts.pooled(), ceiling.max().unsqueeze(0)
             slope = None if slope is None else slope.abs().mean().unsqueeze(0)

@@ -7,7 +7,7 @@ import torch
 
 from snnc.calibration import Calibration
 from snnc.ir import Graph
-from snnc.ops import Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu
+from snnc.ops import ClippedRelu, LeakyRelu, QuantizedRelu, Relu
 from snnc.passes.base import Pass, passes
 
 
@@ -29,18 +29,14 @@ class NormalizeActivations(Pass):
         return True
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        # They take nothing below 0.
+        absorbing = {name for name, op in graph.ops(QuantizedRelu).items() if op.slope is None}
         for name in graph.ops(Relu):
             readers = graph.consumers[name]
-            if readers and all(_absorbs(graph.op(reader)) for reader in readers) and name not in graph.outputs:
+            if readers and absorbing.issuperset(readers) and name not in graph.outputs:
                 graph = graph.without(name)
         if self.beside_quantized == "keep" and graph.ops(QuantizedRelu):
             return graph
-        return graph.with_ops({name: _unbounded(op) for name, op in graph.ops((Relu, LeakyRelu)).items()})
-
-
-def _absorbs(op: object) -> bool:
-    return isinstance(op, QuantizedRelu) and op.slope is None
-
-
-def _unbounded(op: Activation) -> ClippedRelu:
-    return ClippedRelu(torch.tensor(torch.inf), op.slope if isinstance(op, LeakyRelu) else None)
+        plain = {name: ClippedRelu(torch.tensor(torch.inf)) for name in graph.ops(Relu)}
+        sloped = {name: ClippedRelu(torch.tensor(torch.inf), op.slope) for name, op in graph.ops(LeakyRelu).items()}
+        return graph.with_ops(plain | sloped)

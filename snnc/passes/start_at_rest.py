@@ -37,9 +37,8 @@ class StartAtRest(Pass):
             changed[name] = replace(neuron, potential=torch.zeros(()).to(neuron.threshold))
             current = neuron.potential.double() * neuron.threshold.double() / calibration.schedule.timesteps
             layer, shift = biased(graph, graph.nodes[name].inputs[0]), by_channel(graph, name, current)
-            op = None if layer is None else graph.op(layer)
-            if layer is not None and isinstance(op, Weighted) and shift is not None:
-                changed[layer] = shifted(op, shift)
+            if layer is not None and shift is not None:
+                changed[layer] = shifted(graph.ops(Weighted)[layer], shift)
             else:
                 currents[name] = Affine(None, current.to(neuron.threshold))
         return inserted(graph.with_ops(changed), currents, "start")

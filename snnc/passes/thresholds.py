@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from snnc.analysis.channels import channel_axis, per_channel
+from snnc.analysis.channels import channel_axis, channel_rows, per_channel
 from snnc.ir import Graph
 from snnc.ops import ClippedRelu, QuantizedRelu
 
@@ -24,10 +24,9 @@ def quantized(graph: Graph, name: str, threshold: Tensor, timesteps: int) -> Qua
 
     No threshold is above the ceiling that was there; one of 0 stands for a channel that never fires.
     """
-    op, shape = graph.op(name), graph.shapes[name]
-    assert isinstance(op, ClippedRelu)
+    op, shape = graph.ops(ClippedRelu)[name], graph.shapes[name]
     axis = channel_axis(graph, graph.nodes[name].inputs[0])
-    ceiling = by_channel(op.ceiling, shape, axis, len(threshold))
+    ceiling = largest_by_channel(op.ceiling, shape, axis, len(threshold))
     if len(threshold) == 1:
         ceiling = ceiling.max().unsqueeze(0)
     threshold = revived(torch.minimum(threshold, ceiling))
@@ -42,8 +41,8 @@ def revived(thresholds: Tensor) -> Tensor:
     return torch.where(thresholds > 0, thresholds, live.median() if len(live) else torch.ones_like(thresholds))
 
 
-def by_channel(constant: Tensor, shape: tuple[int, ...], axis: int | None, channels: int) -> Tensor:
-    """Return a constant of a layer as one number per channel, float64."""
+def largest_by_channel(constant: Tensor, shape: tuple[int, ...], axis: int | None, channels: int) -> Tensor:
+    """Return the largest value of a constant of a layer in every channel, float64."""
     if constant.numel() == 1 or axis is None:
         return constant.double().max().expand(channels)
-    return constant.double().expand(shape).movedim(axis - 1, 0).flatten(1).amax(1)
+    return channel_rows(constant.double().expand(1, *shape), axis).amax(1)

@@ -230,7 +230,7 @@ def _neuron(op: Neuron, graph: Graph, node: Node, inputs: Sequence[tuple[Term, .
 @lowerings.register(ops.Conv)
 def _conv(op: ops.Conv, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
     axes = op.weight.ndim - 2
-    weight = undilated(ungrouped(op.weight.double(), op.groups), op.dilation)
+    weight = undilated(ungrouped(op.kernel().double()), op.dilation)
     bias = torch.zeros(len(weight)).double() if op.bias is None else op.bias.double()
     kernel = Kernel(weight, bias, op.stride, op.padding[:axes], op.padding[axes:])
     return _applied(kernel, node, inputs[0])

@@ -99,16 +99,13 @@ def shape_behind(shape: Sequence[int], step: Step) -> tuple[int, ...]:
     return (len(step.weight), *((n + b + e - k) // s + 1 for n, k, s, b, e in windows))
 
 
-def ungrouped(weight: Tensor, groups: int) -> Tensor:
-    """Return the kernels of a convolution without groups, with zeros between them."""
-    if groups == 1:
-        return weight
-    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
-    whole = weight.new_zeros(weight.shape[0], inputs * groups, *weight.shape[2:])
-    for group in range(groups):
-        rows = slice(group * outputs, (group + 1) * outputs)
-        whole[rows, group * inputs : (group + 1) * inputs] = weight[rows]
-    return whole
+def ungrouped(kernel: Tensor) -> Tensor:
+    """Return kernels ``[groups, out, in, *window]`` as ``[groups · out, groups · in, *window]``, with zeros between."""
+    groups, outputs, inputs, *window = kernel.shape
+    whole = kernel.new_zeros(groups, outputs, groups, inputs, *window)
+    each = torch.arange(groups)
+    whole[each, :, each] = kernel
+    return whole.flatten(2, 3).flatten(0, 1)
 
 
 def undilated(weight: Tensor, dilation: Sequence[int]) -> Tensor:
