@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ops import Conv, ConvTranspose, Linear, Weighted
+from snnc.ops.padding import bordered
 from snnc.rules import Rules
 
 # rule(op, x): of inputs [N, ...] the [groups, positions, features], in the order of the kernel's [in, *window].
@@ -24,9 +25,7 @@ def _rows(op: Linear, x: Tensor) -> Tensor:
 
 @patches.register(Conv)
 def _windows(op: Conv, x: Tensor) -> Tensor:
-    axes = op.weight.ndim - 2
-    padded = _bordered(x, op.padding[:axes], op.padding[axes:])
-    columns = _unfolded(padded, op.weight.shape[2:], op.dilation, op.stride)
+    columns = _unfolded(bordered(x, op.padding, 0.0), op.weight.shape[2:], op.dilation, op.stride)
     return _grouped(columns, op.groups)
 
 
@@ -39,16 +38,12 @@ def _spread_windows(op: ConvTranspose, x: Tensor) -> Tensor:
     steps = [slice(None, None, s) for s in op.stride]
     sparse[(slice(None), slice(None), *steps)] = x
     full = [d * (k - 1) for d, k in zip(op.dilation, window, strict=True)]
-    begin = [f - p for f, p in zip(full, op.padding[:axes], strict=True)]
-    end = [f + o - p for f, o, p in zip(full, op.output_padding, op.padding[axes:], strict=True)]
-    columns = _unfolded(_bordered(sparse, begin, end), window, op.dilation, (1,) * axes)
+    ends = [f + more for f, more in zip(full, op.output_padding, strict=True)]
+    # Below 0 where more is cut off than there is.
+    border = [f - cut for f, cut in zip([*full, *ends], op.padding, strict=True)]
+    columns = _unfolded(bordered(sparse, tuple(border), 0.0), window, op.dilation, (1,) * axes)
     turned = columns.view(len(columns), -1, *window, columns.shape[2]).flip(*range(2, 2 + axes)).flatten(1, 1 + axes)
     return _grouped(turned, op.groups)
-
-
-def _bordered(x: Tensor, begin: Sequence[int], end: Sequence[int]) -> Tensor:
-    """Put zeros around the last axes of ``x``, or cut off as many values where there are fewer than none."""
-    return F.pad(x, [side for pair in zip(reversed(begin), reversed(end), strict=True) for side in pair])
 
 
 def _unfolded(x: Tensor, window: Sequence[int], dilation: Sequence[int], stride: Sequence[int]) -> Tensor:

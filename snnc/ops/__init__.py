@@ -1,0 +1,42 @@
+"""The stateless operations of trained networks. The first axis of every tensor is the batch.
+
+Shapes in fields are those of one sample. Spatial tuples run from the first spatial axis to the last; paddings are
+all the beginnings, then all the ends, as ONNX has them.
+"""
+
+from snnc.ir import Input
+from snnc.ops.activation import HALF, Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu, level_count
+from snnc.ops.arithmetic import Add, Affine, BatchNorm
+from snnc.ops.pool import AveragePool, MaxPool, Pool
+from snnc.ops.reduction import Mean
+from snnc.ops.routing import Concat, Pad, Reshape, Routing, Slice, Take, Transpose
+from snnc.ops.weighted import Conv, ConvTranspose, Linear, Weighted
+
+__all__ = [
+    "HALF",
+    "Activation",
+    "Add",
+    "Affine",
+    "AveragePool",
+    "BatchNorm",
+    "ClippedRelu",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Input",
+    "LeakyRelu",
+    "Linear",
+    "MaxPool",
+    "Mean",
+    "Pad",
+    "Pool",
+    "QuantizedRelu",
+    "Relu",
+    "Reshape",
+    "Routing",
+    "Slice",
+    "Take",
+    "Transpose",
+    "Weighted",
+    "level_count",
+]

@@ -1,0 +1,63 @@
+"""Scales, shifts and sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnc.ir import Op, operation
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class BatchNorm(Op):
+    """Batch normalization with stored statistics, all ``[C]``, over axis 1."""
+
+    scale: Tensor
+    shift: Tensor
+    mean: Tensor
+    variance: Tensor
+    epsilon: float
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        return F.batch_norm(x, self.mean, self.variance, self.scale, self.shift, False, 0.0, self.epsilon)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return what the normalization multiplies by and then adds, each ``[C]``."""
+        factor = self.scale.double() / (self.variance.double() + self.epsilon).sqrt()
+        offset = self.shift.double() - self.mean.double() * factor
+        return factor.to(self.scale.dtype), offset.to(self.scale.dtype)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Affine(Op):
+    """Multiplication by, then addition of constants that broadcast against one sample (None: leave out)."""
+
+    scale: Tensor | None
+    shift: Tensor | None
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (y,) = inputs
+        if self.scale is not None:
+            y = y * self.scale
+        return y if self.shift is None else y + self.shift
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Add(Op):
+    """Sum of two or more inputs."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        total = inputs[0]
+        for x in inputs[1:]:
+            total = total + x
+        return total

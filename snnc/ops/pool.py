@@ -1,0 +1,60 @@
+"""Operations that make one value of every window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnc.ir import Op, operation
+from snnc.ops.padding import bordered
+
+
+@dataclass(frozen=True, eq=False)
+class Pool(Op):
+    """One value for every window over 1 or 2 spatial axes."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class AveragePool(Pool):
+    """Average pooling over 1 or 2 spatial axes.
+
+    ``padding`` counts as zeros in the average; ``excess``, around it, does not count at all.
+    """
+
+    excess: tuple[int, ...]
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        pool = F.avg_pool1d if len(self.kernel) == 1 else F.avg_pool2d
+        padded = bordered(x, self.padding, 0.0)
+        y = pool(bordered(padded, self.excess, 0.0), self.kernel, self.stride)
+        if any(self.excess):
+            counted = bordered(torch.ones_like(padded[:1, :1]), self.excess, 0.0)
+            y = y / pool(counted, self.kernel, self.stride)
+        return y
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class MaxPool(Pool):
+    """Max-pooling over 1 or 2 spatial axes."""
+
+    linear: ClassVar[bool] = False
+
+    dilation: tuple[int, ...]
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        x = bordered(inputs[0], self.padding, float("-inf"))
+        pool = F.max_pool1d if len(self.kernel) == 1 else F.max_pool2d
+        return pool(x, self.kernel, self.stride, 0, self.dilation)

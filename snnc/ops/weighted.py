@@ -1,0 +1,111 @@
+"""Operations with weights: where synapses are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self, final
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnc.ir import Op, operation
+from snnc.ops.padding import bordered
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Op):
+    """An operation with weights and, or None, one bias per output channel ``[C]``: where synapses are."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @abstractmethod
+    def kernel(self) -> Tensor:
+        """Return the weights as ``[groups, out, in, *window]``, channels counted within their group."""
+
+    @abstractmethod
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        """Return this operation with other weights, as ``kernel`` gives them, and another bias ``[C]``.
+
+        Both are rounded to the precision of the weights that were there.
+        """
+
+    def _with(self, weight: Tensor, bias: Tensor | None) -> Self:
+        kind = self.weight.dtype
+        return replace(self, weight=weight.to(kind), bias=None if bias is None else bias.to(kind))
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Conv(Weighted):
+    """Convolution over 1 or 2 spatial axes; weight ``[C_out, C_in / groups, *kernel]``."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        axes = self.weight.ndim - 2
+        begin, end = self.padding[:axes], self.padding[axes:]
+        if begin != end:
+            x, begin = bordered(x, self.padding, 0.0), (0,) * axes
+        convolve = F.conv1d if axes == 1 else F.conv2d
+        return convolve(x, self.weight, self.bias, self.stride, begin, self.dilation, self.groups)
+
+    def kernel(self) -> Tensor:
+        return self.weight.view(self.groups, -1, *self.weight.shape[1:])
+
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        return self._with(kernel.flatten(0, 1), bias)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class ConvTranspose(Weighted):
+    """Transposed convolution over 1 or 2 spatial axes; weight ``[C_in, C_out / groups, *kernel]``.
+
+    ``padding`` is cut off the full output, ``output_padding`` added at its ends.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        axes = self.weight.ndim - 2
+        convolve = F.conv_transpose1d if axes == 1 else F.conv_transpose2d
+        y = convolve(x, self.weight, self.bias, self.stride, 0, self.output_padding, self.groups, self.dilation)
+        for axis in range(axes):
+            length = y.shape[2 + axis] - self.padding[axis] - self.padding[axes + axis]
+            y = y.narrow(2 + axis, self.padding[axis], length)
+        return y
+
+    def kernel(self) -> Tensor:
+        return self.weight.view(self.groups, -1, *self.weight.shape[1:]).transpose(1, 2)
+
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        return self._with(kernel.transpose(1, 2).flatten(0, 1), bias)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Linear(Weighted):
+    """Matrix product with the last axis; weight ``[out, in]``."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return F.linear(inputs[0], self.weight, self.bias)
+
+    def kernel(self) -> Tensor:
+        return self.weight.unsqueeze(0)
+
+    def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
+        return self._with(kernel.squeeze(0), bias)
