@@ -4,7 +4,7 @@ Shapes in fields are those of one sample. Spatial tuples run from the first spat
 all the beginnings, then all the ends, as ONNX has them.
 """
 
-from snnc.ir import Input
+from snnc.ir import Input, Op
 from snnc.ops.activation import HALF, Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu, level_count
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
 from snnc.ops.pool import AveragePool, MaxPool, Pool
@@ -28,6 +28,7 @@ __all__ = [
     "Linear",
     "MaxPool",
     "Mean",
+    "Op",
     "Pad",
     "Pool",
     "QuantizedRelu",
