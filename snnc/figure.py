@@ -158,6 +158,20 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Trend:
+    """A plot of a figure over time steps.
+
+    ``trained`` says where the trained network stands, from its accuracy; None of nowhere. Limits on the figure itself
+    are drawn at their value, those on other figures as ``limits`` says by the figure's name: from the limit, and the
+    trained network's accuracy.
+    """
+
+    title: str
+    trained: Callable[[float | None], float | None] = lambda accuracy: None
+    limits: Mapping[str, Callable[[float, float], float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Figure:
     """One figure: what it is called, how it is read of its subjects, which direction is better, and what it is held to.
 
@@ -165,7 +179,14 @@ class Figure:
     where nothing was measured. ``expected`` is the interval of a row as it would be on so many samples in the same
     proportions; without it, intervals shrink with the root of the number of samples. Where two conversions both have
     the figure called ``judged_by``, that one is held to the tolerance in place of this one. A figure that says in other
-    words what another one says is not ``compared``. Raises ValueError where the limit is on the good side.
+    words what another one says is not ``compared``.
+
+    A figure of rows has a column in the table of them, called ``title`` (else its name and unit), ``short`` where there
+    is little room ("" for the title, None for no room), with what the title does not say ``about`` it. ``bracketed``
+    intervals are worth their room there; ``signed`` values have a plus. ``deviation`` is that of several draws, and
+    ``detail`` what else is told of a value.
+
+    Raises ValueError where the limit is on the good side.
     """
 
     name: str
@@ -179,6 +200,14 @@ class Figure:
     tolerance: Tolerance | None = None
     judged_by: str = ""
     compared: bool = True
+    title: str = ""
+    short: str | None = ""
+    about: str = ""
+    bracketed: bool = False
+    signed: bool = False
+    deviation: Callable[[Any], float | None] = lambda subject: None
+    detail: Callable[[Any], str] = lambda subject: ""
+    trend: Trend | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit.name.startswith("min-") != (self.better > 0):

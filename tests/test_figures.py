@@ -10,13 +10,15 @@ from xml.etree import ElementTree
 import pytest
 
 from snnc import cli, project
+from snnc.blocks import Curves, Plot, SideBySide, Table
 from snnc.errors import DataError
-from snnc.figure import Figure, Limit, Tolerance
+from snnc.figure import Figure, Limit, Tolerance, Trend
 from snnc.measure import figures, gates
 from snnc.measure.gates import Limits, Tolerances
 from snnc.report.comparison import compare
 from snnc.report.data import Report
-from snnc.report.faces import faces
+from snnc.report.faces import faces, seen
+from snnc.report.faces.terminal import lines
 from tests.support import row as blank
 from tests.test_diff import report, row
 
@@ -27,6 +29,8 @@ ADDITIONS = Figure(
     better=-1,
     limit=Limit("max-additions", "Most additions per image.", "N", "1000", "nothing was run"),
     tolerance=Tolerance("more_additions", "Most additional additions.", "PERCENT", 25.0, relative=True),
+    short="made",
+    trend=Trend("Additions made per image"),
 )
 
 
@@ -118,15 +122,41 @@ def evaluated(registered: Figure) -> Report:
     return dataclasses.replace(whole, evaluation=dataclasses.replace(whole.evaluation, gates=judged))
 
 
-def test_a_figure_brings_its_test_case_and_its_line_on_every_face(registered: Figure) -> None:
+def test_a_figure_brings_its_test_case_and_its_line_its_column_and_its_plot_on_every_face(registered: Figure) -> None:
     found = evaluated(registered)
     cases = ElementTree.fromstring(faces["junit"](found)).iter("testcase")
     (case,) = [case for case in cases if case.get("name") == "max-additions at T=4"]
     failure = case.find("failure")
     assert failure is not None
     assert failure.get("message") == "max-additions at T=4: measured 110.0 [110.0, 110.0], allowed 100"
-    for face in ("html", "markdown"):
-        assert "max-additions" in faces[face](found)
+    page, card = (faces[face](found) for face in ("html", "markdown"))
+    assert "max-additions" in page and "max-additions" in card
+    assert "| additions made |" in card
+    assert '<th scope="col" class="number">additions made</th>' in page
+    assert "Additions made per image, against the number of time steps. T=4: 110.0 (110.0 to 110.0)" in page
+
+
+def test_a_figure_brings_its_column_at_the_terminal(registered: Figure) -> None:
+    blocks = lines(evaluated(registered), evaluated=True)
+    (table,) = [block for block in blocks if isinstance(block, Table) and block.columns[0].title == "T"]
+    (column,) = [column for column in table.columns if column.title == "additions made"]
+    assert column.short == "made"
+
+
+def test_a_limit_on_the_drop_is_drawn_below_the_accuracy_of_the_trained_network() -> None:
+    relative = {"relative_drop": 3.0, "relative_drop_interval": (2.0, 4.0)}
+    rows = (row(4, **relative), row(8, hits=390, **relative))
+    for limit, height in (("2%", 98 * 0.98), (1.5, 96.5)):
+        judged = gates.judged([*rows], 400, Limits(max_drop=limit, min_agreement=90))
+        whole = report(*rows, layers=())
+        assert whole.evaluation is not None
+        found = dataclasses.replace(whole, evaluation=dataclasses.replace(whole.evaluation, gates=judged))
+        plots = [block for _, _, blocks in seen(found, "page") for block in blocks if isinstance(block, SideBySide)]
+        drawn = {plot.title: plot.drawing for plot in plots[0].blocks if isinstance(plot, Plot)}
+        levels = {title: drawing.levels for title, drawing in drawn.items() if isinstance(drawing, Curves)}
+        assert levels["Accuracy, %"] == ((98.0, "trained"), (pytest.approx(height), "limit"))
+        assert levels["Agreement with the trained network, %"] == ((90.0, "limit"),)
+        assert levels["Energy of arithmetic, trained network = 1"] == ((1.0, "trained"),)
 
 
 def test_a_figure_brings_its_tolerance(registered: Figure) -> None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from snnc import intervals
-from snnc.figure import Figure, Limit, Row, Subject, Tolerance
+from snnc.figure import Figure, Limit, Row, Subject, Tolerance, Trend
 from snnc.intervals import Interval
+from snnc.text import fixed
 
 _NETWORK: frozenset[Subject] = frozenset({"network"})
 _ROW: frozenset[Subject] = frozenset({"row"})
@@ -67,6 +68,10 @@ def _agreed(row: Row, samples: float) -> Interval:
     return intervals.proportion((row.agreement or 0.0) * samples / 100, samples)
 
 
+def _of_the_loss(row: Row) -> str:
+    return "" if row.misalignment_share is None else f"{fixed(100 * row.misalignment_share, 0)} % of the loss"
+
+
 _ACCURACY_LOSS = Tolerance(
     name="accuracy_loss",
     help="Most accuracy lost (without labels: agreement) at any T; inf for any.",
@@ -92,6 +97,25 @@ _MAX_DROP = Limit(
     needs_reference=True,
 )
 
+register(Figure(name="time steps", of=_NETWORK, value=_read("timesteps")))
+register(
+    Figure(
+        name="steps to the answer",
+        of=_BOTH,
+        value=_read("total_steps"),
+        better=-1,
+        tolerance=Tolerance(
+            name="more_steps",
+            help="Most additional steps from image to answer.",
+            metavar="N",
+            default=0.0,
+        ),
+        short="latency",
+        about="steps from image to answer",
+    )
+)
+register(Figure(name="steps per answer", of=_NETWORK, value=_read("steps_per_answer"), better=-1))
+register(Figure(name="spiking layers", of=_NETWORK, value=_read("layers")))
 ACCURACY = register(
     Figure(
         name="accuracy",
@@ -101,6 +125,16 @@ ACCURACY = register(
         better=1,
         unit="%",
         tolerance=_ACCURACY_LOSS,
+        short="accuracy %",
+        deviation=_read("accuracy_deviation"),
+        trend=Trend(
+            "Accuracy, %",
+            trained=lambda accuracy: accuracy,
+            limits={
+                "drop": lambda limit, accuracy: accuracy - limit,
+                "relative drop": lambda limit, accuracy: accuracy * (1 - limit / 100),
+            },
+        ),
     )
 )
 DROP = register(
@@ -113,6 +147,9 @@ DROP = register(
         better=-1,
         unit="points",
         limit=_MAX_DROP,
+        short="drop",
+        about="points of accuracy lost",
+        bracketed=True,
     )
 )
 RELATIVE_DROP = register(
@@ -126,9 +163,11 @@ RELATIVE_DROP = register(
         unit="%",
         limit=replace(_MAX_DROP, lacking="the trained network is right on no image", with_percent=True),
         compared=False,
+        title="drop, % of the trained",
+        short=None,
     )
 )
-AGREEMENT = register(
+register(
     Figure(
         name="agreement",
         of=_ROW,
@@ -150,31 +189,32 @@ AGREEMENT = register(
         # Where accuracy cannot be compared, agreement takes its place, as it does where layers are blamed.
         tolerance=_ACCURACY_LOSS,
         judged_by=ACCURACY.name,
+        short="agree %",
+        about="predictions as the trained network's",
+        deviation=_read("agreement_deviation"),
+        trend=Trend("Agreement with the trained network, %"),
     )
 )
-register(Figure(name="time steps", of=_NETWORK, value=_read("timesteps")))
 register(
     Figure(
-        name="steps to the answer",
-        of=_BOTH,
-        value=_read("total_steps"),
-        better=-1,
-        tolerance=Tolerance(
-            name="more_steps",
-            help="Most additional steps from image to answer.",
-            metavar="N",
-            default=0.0,
-        ),
+        name="misalignment",
+        of=_ROW,
+        value=_read("misalignment"),
+        unit="points",
+        compared=False,
+        title="lost to timing, points",
+        short="misaligned",
+        about="points regained by shuffling spikes",
+        signed=True,
+        detail=_of_the_loss,
     )
 )
-register(Figure(name="steps per answer", of=_NETWORK, value=_read("steps_per_answer"), better=-1))
-register(Figure(name="spiking layers", of=_NETWORK, value=_read("layers")))
 register(Figure(name="lowest threshold", of=_LAYER, value=_read("threshold_minimum"), tolerance=_THRESHOLD_CHANGE))
 register(Figure(name="highest threshold", of=_LAYER, value=_read("threshold_maximum"), tolerance=_THRESHOLD_CHANGE))
 register(Figure(name="neurons", of=_NETWORK | _LAYER, value=_read("neurons")))
 register(Figure(name="MACs of the trained network", of=_NETWORK, value=_read("reference_macs")))
 register(Figure(name="agreement in calibration", of=_NETWORK, value=_read("agreement"), better=1, unit="%"))
-ENERGY_RATIO = register(
+register(
     Figure(
         name="energy ratio",
         of=_BOTH,
@@ -195,9 +235,12 @@ ENERGY_RATIO = register(
             default=10.0,
             relative=True,
         ),
+        short="energy",
+        about="estimated, the trained network's being 1",
+        trend=Trend("Energy of arithmetic, trained network = 1", trained=lambda accuracy: 1.0),
     )
 )
-SPIKES = register(
+register(
     Figure(
         name="spikes",
         of=_BOTH,
@@ -218,6 +261,19 @@ SPIKES = register(
             default=10.0,
             relative=True,
         ),
+        about="per image",
+        trend=Trend("Spikes per image"),
+    )
+)
+register(
+    Figure(
+        name="additions",
+        of=_ROW,
+        value=_read("synaptic_operations"),
+        better=-1,
+        compared=False,
+        short="operations",
+        about="per image",
     )
 )
 register(

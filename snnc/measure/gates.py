@@ -192,6 +192,12 @@ def judged(rows: Sequence[Row], samples: int, limits: Limits) -> tuple[Gate, ...
     return tuple(gate for row in rows for figure in figures.figures() for gate in _gates(figure, row, samples, limits))
 
 
+def figure_of(gate: Gate) -> Figure | None:
+    """Return the figure that a gate is on; None where it comes from a plug-in that is not there."""
+    held = (figure for figure in figures.figures() if figure.limit is not None and figure.limit.name == gate.name)
+    return next((figure for figure in held if figure.unit == gate.unit.strip()), None)
+
+
 def _gates(figure: Figure, row: Row, samples: int, limits: Limits) -> Iterator[Gate]:
     limit = limits.on(figure)
     if limit is None or figure.limit is None:

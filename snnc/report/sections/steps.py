@@ -1,16 +1,18 @@
 """What was evaluated, against the number of time steps."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from snnc.blocks import Block, Cell, Color, Column, Curve, Curves, Key, Missing, Plot, SideBySide, Table, Text
-from snnc.figure import Row
+from snnc.figure import Figure, Row, Trend
 from snnc.intervals import Interval
-from snnc.measure.gates import Gate
+from snnc.measure.figures import figures
+from snnc.measure.gates import Gate, figure_of
 from snnc.report.data import Evaluation, Report
 from snnc.report.sections import EVALUATE, Section, sections
-from snnc.text import fixed, number, signed, span, written
+from snnc.text import signed, span, written
 
 
 @sections.register("steps")
@@ -50,127 +52,70 @@ def _trained(evaluation: Evaluation) -> str:
 
 
 def _table(rows: Sequence[Row]) -> Table:
+    asleep = Column("steps asleep used", short="asleep")
     return Table.of(
         "What was measured at every number of time steps",
         [
             (Column("T"), lambda row: str(row.timesteps)),
-            (
-                Column("steps to the answer", short="latency", about="steps from image to answer"),
-                lambda row: str(row.total_steps),
-            ),
-            (
-                Column("steps asleep used", short="asleep"),
-                lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None,
-            ),
-            (
-                Column("accuracy, %", short="accuracy %"),
-                lambda row: _varying(row.accuracy, row.accuracy_deviation, row.accuracy_interval),
-            ),
-            (
-                Column("drop, points", short="drop", about="points of accuracy lost", bracketed=True),
-                lambda row: Cell.of(row.drop, row.drop_interval, "points"),
-            ),
-            (
-                Column("drop, % of the trained", short=None),
-                lambda row: Cell.of(row.relative_drop, row.relative_drop_interval, "%"),
-            ),
-            (
-                Column("agreement, %", short="agree %", about="predictions as the trained network's"),
-                lambda row: _varying(row.agreement, row.agreement_deviation, row.agreement_interval),
-            ),
-            (
-                Column("lost to timing, points", short="misaligned", about="points regained by shuffling spikes"),
-                _misaligned,
-            ),
-            (Column("spikes", about="per image"), lambda row: number(row.spikes)),
-            (
-                Column("additions", short="operations", about="per image"),
-                lambda row: number(row.synaptic_operations),
-            ),
-            (
-                Column("energy ratio", short="energy", about="estimated, the trained network's being 1"),
-                lambda row: Cell.of(row.energy.ratio, row.energy_ratio_interval, ""),
-            ),
+            (asleep, lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
+            *((_column(figure), partial(_cell, figure)) for figure in figures("row")),
         ],
         rows,
     )
 
 
-def _varying(value: float | None, deviation: float | None, interval: Interval | None) -> Cell | None:
-    if value is None or deviation is None:
-        return Cell.of(value, interval, "%")
-    return Cell(f"{written(value, '%')} ± {written(deviation, '%')}")
+def _column(figure: Figure) -> Column:
+    title = figure.title or ", ".join(part for part in (figure.name, figure.unit) if part)
+    return Column(title, short=figure.short, about=figure.about, bracketed=figure.bracketed)
 
 
-def _misaligned(row: Row) -> Cell | None:
-    if row.misalignment is None:
+def _cell(figure: Figure, row: Row) -> Cell | None:
+    value, deviation = figure.value(row), figure.deviation(row)
+    if value is None:
         return None
-    share = row.misalignment_share
-    detail = "" if share is None else f"{fixed(100 * share, 0)} % of the loss"
-    return Cell(signed(row.misalignment, "points"), detail)
-
-
-@dataclass(frozen=True)
-class _Quantity:
-    title: str
-    gate: str
-    value: Callable[[Row], float | None]
-    interval: Callable[[Row], Interval | None]
-    unit: str = ""
-
-
-_ACCURACY = _Quantity("Accuracy, %", "max-drop", lambda row: row.accuracy, lambda row: row.accuracy_interval, "%")
-_AGREEMENT = _Quantity(
-    "Agreement with the trained network, %",
-    "min-agreement",
-    lambda row: row.agreement,
-    lambda row: row.agreement_interval,
-    "%",
-)
-_ENERGY = _Quantity(
-    "Energy of arithmetic, trained network = 1",
-    "max-energy-ratio",
-    lambda row: row.energy.ratio,
-    lambda row: row.energy_ratio_interval,
-)
-_SPIKES = _Quantity("Spikes per image", "max-spikes", lambda row: row.spikes, lambda row: row.spikes_interval)
+    if deviation is not None:
+        return Cell(f"{written(value, figure.unit)} ± {written(deviation, figure.unit)}")
+    cell = Cell.of(value, figure.interval(row), figure.unit, figure.detail(row))
+    return replace(cell, text=signed(value, figure.unit)) if cell is not None and figure.signed else cell
 
 
 def _plots(evaluation: Evaluation) -> Iterator[Plot]:
-    trained = evaluation.reference_accuracy
-    references = {_ACCURACY: trained, _AGREEMENT: None, _ENERGY: 1.0, _SPIKES: None}
     rows = sorted(evaluation.rows, key=lambda row: row.timesteps)
-    for quantity, reference in references.items():
-        if any(quantity.value(row) is not None for row in rows):
-            limits = {_drawn(gate, trained) for gate in evaluation.gates if gate.name == quantity.gate}
-            yield _plot(quantity, rows, reference, sorted(limits))
+    for figure in figures("row"):
+        if figure.trend is not None and any(figure.value(row) is not None for row in rows):
+            yield _plot(figure, figure.trend, rows, evaluation)
 
 
-def _plot(quantity: _Quantity, rows: Sequence[Row], reference: float | None, limits: Sequence[float]) -> Plot:
+def _plot(figure: Figure, trend: Trend, rows: Sequence[Row], evaluation: Evaluation) -> Plot:
+    accuracy = evaluation.reference_accuracy
+    trained, limits = trend.trained(accuracy), sorted(set(_limits(figure, trend, evaluation.gates, accuracy)))
     levels: list[tuple[float, Color]] = [(limit, "limit") for limit in limits]
     keys = [Key("spiking", "spiking network")]
-    if reference is not None:
-        levels.insert(0, (reference, "trained"))
+    if trained is not None:
+        levels.insert(0, (trained, "trained"))
         keys.append(Key("trained", "trained network"))
     if limits:
         keys.append(Key("limit", "limit of a gate"))
-    values, intervals = tuple(map(quantity.value, rows)), tuple(map(quantity.interval, rows))
+    values, intervals = tuple(map(figure.value, rows)), tuple(map(figure.interval, rows))
     words = "; ".join(
-        f"T={row.timesteps}: {_written(value, interval, quantity.unit)}"
+        f"T={row.timesteps}: {_written(value, interval, figure.unit)}"
         for row, value, interval in zip(rows, values, intervals, strict=True)
         if value is not None
     )
     places = tuple(row.timesteps for row in rows)
-    drawing = Curves(places, (Curve(values, intervals),), tuple(levels), "T", from_zero=not quantity.unit)
-    label = f"{quantity.title}, against the number of time steps. {words}"
-    return Plot(quantity.title, drawing, label, tuple(keys))
+    drawing = Curves(places, (Curve(values, intervals),), tuple(levels), "T", from_zero=not figure.unit)
+    label = f"{trend.title}, against the number of time steps. {words}"
+    return Plot(trend.title, drawing, label, tuple(keys))
 
 
-def _drawn(gate: Gate, trained: float | None) -> float:
-    """Return where a limit is in the plot: that on the drop is so far below the trained network's accuracy."""
-    if gate.name != "max-drop" or trained is None:
-        return gate.limit
-    return trained - gate.limit if gate.unit == " points" else trained * (1 - gate.limit / 100)
+def _limits(figure: Figure, trend: Trend, gates: Sequence[Gate], accuracy: float | None) -> Iterator[float]:
+    """Yield where the limits are in a plot."""
+    for gate in gates:
+        held = figure_of(gate)
+        if held == figure:
+            yield gate.limit
+        elif held is not None and held.name in trend.limits and accuracy is not None:
+            yield trend.limits[held.name](gate.limit, accuracy)
 
 
 def _written(value: float, interval: Interval | None, unit: str) -> str:
