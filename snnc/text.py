@@ -5,10 +5,10 @@ _HUNDREDTHS = {"%", "points"}
 
 
 def number(value: float) -> str:
-    """Write a number with four significant digits, and all of those before the point."""
+    """Write a number with four significant digits, and all of those before the point; a count as it is."""
     if not value:
         return "0"
-    text = f"{value:,.0f}" if abs(float(f"{value:.3e}")) >= 1000 else f"{value:#.4g}"
+    text = f"{value:,.0f}" if isinstance(value, int) or abs(float(f"{value:.3e}")) >= 1000 else f"{value:#.4g}"
     return text.replace("-", "−")
 
 

@@ -18,6 +18,11 @@ def test_all_digits_before_the_point_are_written() -> None:
     assert number(1_234_567.8) == "1,234,568"
 
 
+def test_a_count_has_no_decimals() -> None:
+    assert [number(count) for count in (0, 5, -12, 12_345)] == ["0", "5", "−12", "12,345"]
+    assert signed(3) == "+3"
+
+
 def test_percent_and_points_have_hundredths_and_no_negative_nothing() -> None:
     assert [written(0.754, unit) for unit in ("points", " points", "%", "")] == ["0.75", "0.75", "0.75", "0.7540"]
     assert (written(-0.001, "%"), fixed(-0.001)) == ("0.00", "0.0")
