@@ -15,12 +15,12 @@ from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
+    Activation,
     Add,
     Affine,
     BatchNorm,
     ClippedRelu,
     Input,
-    LeakyRelu,
     Mean,
     Pool,
     QuantizedRelu,
@@ -185,7 +185,7 @@ parameters = Rules[Op, None]("what of an operation is trained")
 
 _TRAINED = "train weights, normalizations and thresholds"
 parameters.refuse(Input, Add, Routing, Mean, Pool, Relu, why="there is nothing in it to train", hint=_TRAINED)
-parameters.refuse(Affine, LeakyRelu, TemporalBias, why="its constants stay what they are", hint=_TRAINED)
+parameters.refuse(Affine, Activation, TemporalBias, why="its constants stay what they are", hint=_TRAINED)
 
 
 @parameters.register(Weighted)
@@ -220,7 +220,7 @@ stand_ins = Rules[Op, Tensor]("what stands in for an operation in training")
 stand_ins.refuse(Input, why="an input of the network was not given", hint="feed it, or a value behind it")
 
 
-@stand_ins.register(Affine, Add, Routing, Mean, Pool, Relu, LeakyRelu)
+@stand_ins.register(Affine, Add, Routing, Mean, Pool, Activation)
 def _itself(op: Op, network: TrainableNetwork, name: str, answer: Tensor | None, *inputs: Tensor) -> Tensor:
     """Torch knows its gradient."""
     return op(*inputs)

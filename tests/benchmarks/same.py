@@ -41,12 +41,16 @@ CALIBRATION, TEST, SPEED, ROUNDS = 64, 200, 1000, 3
 
 # What a key of the old tree is called in this one: a pattern, and what it becomes. Keys are as in the listing, without
 # the network and the recipe.
-RENAMED: tuple[tuple[str, str], ...] = ()
+RENAMED: tuple[tuple[str, str], ...] = ((r"report\.summary\.outputs\.", "report.outputs.pairs."),)
 
 # Differences that are meant: a pattern for the whole of what is listed, and the reason.
 EXPECTED: tuple[tuple[str, str], ...] = (
     (r"/provenance\.versions\.", "the version of what made it is no result"),
     (r"\.(format|schema_version)$", "formats have no readers of older versions"),
+    (r"/(convert|model)\.report\.provenance\.snn$", "a digest of all fields of the network, of which there are others"),
+    (r"\.findings\.(\d+|undecided-gate-)\.message$", "one rounding for one figure"),
+    (r"model\.snn\.applied\..*\.plugin$", "a network names the plug-ins that it needs"),
+    (r"model\.snn\.schedule\.frames$", "input over time has steps of its own"),
 )
 
 

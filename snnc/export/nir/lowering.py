@@ -30,7 +30,7 @@ from snnc.export.nir.steps import (
     ungrouped,
 )
 from snnc.ir import Graph, Input, Node, Op
-from snnc.neurons import Neuron, OrderFreeNeuron
+from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
 from snnc.neurons.burst import Burst
 from snnc.neurons.consistent import ConsistentIntegrateAndFire
 from snnc.neurons.dual_threshold import DualThreshold
@@ -129,6 +129,12 @@ class Firing:
 # rule(op, node); raises ModelError that names the node.
 firings = Rules[Neuron, Firing]("how NIR says what a neuron does")
 
+firings.refuse(
+    CausalNeuron,
+    why="nobody has said what NIR calls this neuron",
+    hint=f"{_RECIPE}, or register its rule beside it: snnc.export.nir.lowering.firings",
+)
+
 
 @firings.register(IntegrateAndFire, OffsetSpikes, ResidualPotential)
 def _by_subtraction(op: Neuron, node: Node) -> Firing:
@@ -165,7 +171,10 @@ def _firing(graph: Graph) -> dict[str, Firing]:
     for node in graph.nodes.values():
         if not isinstance(node.op, Neuron):
             continue
-        found[node.name] = firings(node.op, node)
+        try:
+            found[node.name] = firings(node.op, node)
+        except RefusedError as refusal:
+            raise refusal.at(node.source or node.name) from None
         if node.op.potential.any():
             hint = f"let them start at zero: {_RECIPE}, or the pass start-at-rest behind substitute-neurons"
             raise _refused(node, "NIR has no initial potentials, and these neurons have", hint)

@@ -64,6 +64,13 @@ Form = Recurrence | Gathering
 
 forms = Rules[Neuron, Form]("what recurrence of ONNX writes a neuron")
 
+forms.refuse(
+    CausalNeuron,
+    OrderFreeNeuron,
+    why="nobody has written this neuron for ONNX",
+    hint="convert with another neuron, or register its form beside it: snnc.export.onnx.neurons.forms",
+)
+
 
 @forms.register(IntegrateAndFire)
 def _integrate_and_fire(op: IntegrateAndFire) -> Recurrence:

@@ -17,6 +17,9 @@ from snnc.rules import RefusedError, Rules
 # rule(op, place): steps one after another, the first of which reads the operation's inputs.
 writers = Rules[Op, Operations]("what standard operations of ONNX write an operation")
 
+# What a member of a family is, its family does not say.
+FAMILIES = (ops.Activation, ops.Pool, ops.Routing, ops.Weighted)
+
 writers.refuse(
     Input,
     why="an input of a network is an input of the file, and no operation in it",
@@ -26,6 +29,11 @@ writers.refuse(
     Timed,
     why="ONNX has no operation for what works over time",
     hint="snnc export --format onnx writes a network with neurons, each of them as a function",
+)
+writers.refuse(
+    *FAMILIES,
+    why="nobody has written this operation for ONNX",
+    hint="export another format, or register what it is written as beside it: snnc.export.onnx.operations.writers",
 )
 
 
