@@ -129,7 +129,8 @@ class Report:
     """Everything the report's faces show.
 
     ``evaluation`` is None until ``snnc evaluate`` has run; ``verifications`` are of the files exported last.
-    ``sections`` are those that have data of their own, by name: the machine form has each under that name.
+    ``sections`` are those that have data of their own, by name: the machine form has each under that name, and
+    ``unknown`` ones of plug-ins that are not loaded stay in it as they are.
     """
 
     summary: Summary
@@ -142,6 +143,7 @@ class Report:
     energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE)
     schema_version: int = SCHEMA_VERSION
     sections: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)
+    unknown: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -219,10 +221,10 @@ _REPORT, _PROVENANCE = _Checked(Report), _Checked(_Provenance, "provenance")
 
 def plain(report: Report) -> dict[str, Any]:
     """Return the report as plain data, as ``parsed`` takes it."""
-    data = dataclasses.asdict(dataclasses.replace(report, sections={}))
-    del data["sections"]
-    data |= {name: dataclasses.asdict(section) for name, section in report.sections.items()}
-    found: dict[str, Any] = _plain(data)
+    data = dataclasses.asdict(dataclasses.replace(report, sections={}, unknown={}))
+    del data["sections"], data["unknown"]
+    own = {name: dataclasses.asdict(section) for name, section in report.sections.items()}
+    found: dict[str, Any] = _plain({**report.unknown, **data, **own})
     return found
 
 
@@ -273,15 +275,17 @@ def read(path: Path) -> Report:
 
 
 def parsed(data: dict[str, Any], place: str) -> Report:
-    """Return the report that plain data is, without what sections add that are not known here.
+    """Return the report that plain data is.
 
     Raises DataError, naming the ``place``, where the data is no report.
     """
     _PROVENANCE.check(data.get("provenance"), place)
     own = _with_data()
-    report = _REPORT.check({name: value for name, value in data.items() if name not in {*own, "sections"}}, place)
+    whole = {field.name for field in dataclasses.fields(Report)} - {"sections", "unknown"}
+    report = _REPORT.check({name: value for name, value in data.items() if name in whole}, place)
     found = {name: _Checked(kind, name).check(data[name], place) for name, kind in own.items() if name in data}
-    return dataclasses.replace(report, sections=found)
+    unknown = {name: value for name, value in data.items() if name not in {*whole, *own}}
+    return dataclasses.replace(report, sections=found, unknown=unknown)
 
 
 def _with_data() -> dict[str, type[Section]]:
