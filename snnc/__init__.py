@@ -10,7 +10,7 @@ message, a place and a hint.
     conversion, report = snnc.convert("model.onnx", "quick", data="calibration")
     snnc.save(conversion, "model.snn")
     network = snnc.load("model.snn")
-    dataset = snnc.open_dataset("test", network.preprocessing, network.input_shape)
+    dataset = snnc.open_dataset("test", network.preprocessing, network.input_shapes)
     answer = network(next(dataset.batches(64)))  # [64, classes]
 
 What they work on are ``Graph``s: immutable, of typed operations. ``snnc.recipe`` reads and makes recipes, the packages
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     from snnc import neurons, passes, recipe
     from snnc.artifact import save_conversion as save
     from snnc.conversion import Conversion
-    from snnc.data.dataset import open_dataset
+    from snnc.data.dataset import Reading, open_dataset
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import SnncError
     from snnc.evaluation import evaluate
     from snnc.ir import Graph
     from snnc.measure.gates import Limits
     from snnc.module import NetworkState, Response, SpikingNetwork, load
-    from snnc.pipeline import Reading, calibrate, convert
+    from snnc.pipeline import calibrate, convert
     from snnc.schedule import Schedule
 else:
     from importlib import import_module
@@ -68,7 +68,7 @@ else:
         "Limits": ("snnc.measure.gates", "Limits"),
         "NetworkState": ("snnc.module", "NetworkState"),
         "Preprocessing": ("snnc.data.preprocessing", "Preprocessing"),
-        "Reading": ("snnc.pipeline", "Reading"),
+        "Reading": ("snnc.data.dataset", "Reading"),
         "Response": ("snnc.module", "Response"),
         "Schedule": ("snnc.schedule", "Schedule"),
         "SnncError": ("snnc.errors", "SnncError"),

@@ -24,8 +24,10 @@ from typing import Any, Literal
 
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
-from snnc.data.dataset import Dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
+from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, Progress, silent
 from snnc.errors import UsageError
 from snnc.evaluation import check_labels, measure
 from snnc.figure import Row
@@ -35,17 +37,12 @@ from snnc.ir import Graph
 from snnc.neurons import OrderFreeNeuron, neurons
 from snnc.ops import ClippedRelu
 from snnc.pipeline import (
-    Loaded,
     Memory,
-    Progress,
-    Reading,
     Trained,
     apply_recipe,
     make,
-    opened,
     read_trained,
     reported,
-    silent,
 )
 from snnc.recipe import Recipe, load
 from snnc.report import Report
@@ -246,7 +243,7 @@ class Advice:
     @property
     def labelled(self) -> bool:
         """Whether accuracy was judged; else it was agreement with the trained network."""
-        return self.judging.labels is not None
+        return self.judging.labels(CLASSES) is not None
 
     def plain(self) -> dict[str, Any]:
         """Return the advice as plain data."""
@@ -416,7 +413,7 @@ class _Bench:
         self._reading = reading
         self._memory = Memory()
         graph = trained.graph
-        whole = opened(data, preprocessing, graph.shapes[graph.inputs[0]], reading)
+        whole = open_dataset(data, preprocessing, graph.input_shapes, reading)
         check_labels(whole, graph)
         self.seed = reading.seed
         self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
@@ -446,7 +443,7 @@ class _Bench:
 
     def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:
         """Measure on the images that judge."""
-        return measure(conversion, Loaded(self.judging, self._reading, "judging", progress))
+        return measure(conversion, DatasetSamples(self.judging, self._reading, "judging", progress))
 
     def report(self, made: "_Made", progress: Progress) -> tuple[Conversion, Report]:
         """Compare layer by layer, on images that calibrated."""
@@ -672,7 +669,7 @@ class _Search:
             message = f"the time ({self._limits.minutes:g} minutes) was over before all was tried"
             hint = "give more --minutes: how much is tried depends on the speed of the computer, too"
             found.append(Finding("budget-spent", "warning", "", message, hint))
-        if self._bench.judging.labels is None:
+        if self._bench.judging.labels(CLASSES) is None:
             message = "the images have no labels: the drop is the percentage of predictions that changed"
             hint = "for the drop in accuracy, give class sub-folders or labels.csv"
             found.append(Finding("no-labels", "info", "", message, hint))

@@ -16,8 +16,10 @@ from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected, targets
 from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
-from snnc.data.dataset import Dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
+from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import UsageError
 from snnc.feeds import Feeds, rechunk
 from snnc.figure import Blame, Energy, LayerError, Row
@@ -28,7 +30,7 @@ from snnc.measure.energy import Cost, cost, energy
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
-from snnc.pipeline import Loaded, Progress, Reading, canonical_reference, opened, silent
+from snnc.pipeline import canonical_reference
 from snnc.report.data import Evaluation
 from snnc.report.findings import idle_steps, nothing_random, other_timesteps, undecided, unsettled
 from snnc.report.layers import LayerErrors, check_comparable
@@ -76,28 +78,29 @@ def evaluate(
         hint = "convert with --neuron if, dual-threshold or another that fires while it gathers"
         raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)
     reading = reading or Reading()
-    shape = conversion.snn.shapes[conversion.snn.inputs[0]]
     how = preprocessing or preprocessing_of(conversion)
-    dataset = opened(data, how, shape, reading)
+    dataset = open_dataset(data, how, conversion.snn.input_shapes, reading)
     check_labels(dataset, conversion.snn)
-    gates.check(limits, labelled=dataset.labels is not None, stripped=conversion.reference is None)
+    gates.check(limits, labelled=dataset.labels(CLASSES) is not None, stripped=conversion.reference is None)
     canonical = None
     if blamed or limits.on_layers:
         canonical = canonical_reference(conversion)
         check_comparable(canonical, conversion.snn)
         if blamed:
             check_alike(canonical, conversion.snn)
-    loaded = Loaded(dataset, reading, "evaluating", progress)
+    samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
-    result = measure(conversion, loaded, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared)
+    result = measure(
+        conversion, samples, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared
+    )
     judged = gates.judged(result.rows, result.samples, limits)
     rows = result.rows
     if canonical is not None and blamed:
         # Of several numbers of steps, the one that the network was made for; blaming takes many runs.
         chosen = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
         some = dataset.spread(blamed, reading.seed)
-        loaded = Loaded(some, reading, f"blaming layers at T={chosen.timesteps}", progress)
-        shares = _blamed(conversion, canonical, loaded, chosen, reading.seed)
+        samples = DatasetSamples(some, reading, f"blaming layers at T={chosen.timesteps}", progress)
+        shares = _blamed(conversion, canonical, samples, chosen, reading.seed)
         at = schedules.index(chosen)
         rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
     return replace(
@@ -112,17 +115,21 @@ def evaluate(
 
 
 def _blamed(
-    conversion: Conversion, canonical: Graph, loaded: Loaded, schedule: Schedule, seed: int
+    conversion: Conversion, canonical: Graph, samples: Samples, schedule: Schedule, seed: int
 ) -> tuple[Blame, ...]:
-    labels = loaded.dataset.labels
-    (image,) = conversion.snn.inputs
-    fed = (Feeds({image: batch}) for batch in loaded.batches())
-    charged = blame(canonical, conversion.snn, fed, labels, len(loaded), schedule, seed=seed)
+    labels = _classes(samples)
+    charged = blame(canonical, conversion.snn, samples.batches(), labels, len(samples), schedule, seed=seed)
     whole = sum(charge.images for charge in charged)
     return tuple(
         Blame(charge.name, charge.points, charge.interval, charge.images / whole if whole > 0 else None)
         for charge in charged
     )
+
+
+def _classes(samples: Samples) -> Tensor | None:
+    """Return the classes of the samples ``[len]``, where they are known."""
+    labels = samples.labels(CLASSES)
+    return None if labels is None else labels.answers
 
 
 def check_labels(dataset: Dataset, graph: Graph) -> None:
@@ -132,7 +139,7 @@ def check_labels(dataset: Dataset, graph: Graph) -> None:
 
 def measure(
     conversion: Conversion,
-    loaded: Loaded,
+    samples: Samples,
     schedules: Sequence[Schedule] = (),
     *,
     repeats: int = 1,
@@ -164,8 +171,7 @@ def measure(
         errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
     expecting = None if reference is None else Program(reference, want=reference.outputs[:1])
     trained: list[Tensor] = []
-    (image,) = snn.inputs
-    for images in rechunk((Feeds({image: batch}) for batch in loaded.batches()), _IMAGES):
+    for images in rechunk(samples.batches(), _IMAGES):
         if expecting is not None:
             (output,) = expecting.want
             trained += [predicted(signals[output][0]) for signals in expecting.stream([images])]
@@ -174,12 +180,12 @@ def measure(
         for observer in (draw for draws in errors.values() for draw in draws):
             observer.see(images)
     expected = torch.cat(trained) if trained else None
-    labels = loaded.dataset.labels
+    labels = _classes(samples)
     rows = []
     for schedule in schedules:
         run = plain[schedule]
         spikes = {
-            name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(loaded) for name in snn.ops(Neuron)
+            name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(samples) for name in snn.ops(Neuron)
         }
         needed = energy(snn, connections, spikes, schedule)
         compared = _averaged([{**_compared(trial.found, expected, labels), **trial.work(needed)} for trial in run])
@@ -209,7 +215,7 @@ def measure(
     if repeats > 1 and not random and probe is None:
         found.append(nothing_random(repeats))
     return Evaluation(
-        samples=len(loaded),
+        samples=len(samples),
         labelled=labels is not None,
         reference_accuracy=None if expected is None or labels is None else _percent(expected == labels),
         rows=tuple(rows),

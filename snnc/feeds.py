@@ -51,6 +51,10 @@ class Feeds(Mapping[str, Tensor]):
         """Return the samples from ``start`` up to ``stop``."""
         return Feeds({n: t.narrow(self._axis(n), start, stop - start) for n, t in self.items()}, self.over_time)
 
+    def taken(self, numbers: Tensor) -> Feeds:
+        """Return some of the samples, in the order of ``numbers``."""
+        return Feeds({n: t.index_select(self._axis(n), numbers) for n, t in self.items()}, self.over_time)
+
     def split(self, size: int) -> Iterator[Feeds]:
         """Yield the samples in order, ``size`` at once; the last are what is left."""
         for start in range(0, self.samples, size):

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from snnc.calibration import Calibration
-from snnc.data.dataset import Dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
+from snnc.data.labels import CLASSES, Classes
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, Progress, Samples, silent
+from snnc.data.store import Store
 from snnc.errors import DataError, PreconditionError, UsageError
 from snnc.evaluation import check_labels
 from snnc.feeds import Feeds
@@ -25,7 +28,7 @@ from snnc.passes.balance_thresholds import BalanceThresholds
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.substitute_neurons import SubstituteNeurons
-from snnc.pipeline import Loaded, Progress, Reading, apply_recipe, opened, read_trained, silent
+from snnc.pipeline import apply_recipe, read_trained
 from snnc.recipe import Recipe
 from snnc.run import Program, predicted
 from snnc.schedule import Schedule
@@ -34,7 +37,6 @@ from snnc.training.checkpoint import load
 from snnc.training.network import TrainableNetwork
 from snnc.training.processes import Processes, joined
 from snnc.training.settings import Training
-from snnc.training.store import Store
 from snnc.training.trainer import Labelled, Noise, Trainer
 from snnc.training.variation import Variation
 
@@ -102,11 +104,10 @@ def finetune(
     if resume and checkpoint is None:
         raise UsageError("nothing to go on from", place="--resume", hint="name the checkpoint with --checkpoint")
     trained = read_trained(model, input_shape)
-    shape = trained.graph.shapes[trained.graph.inputs[0]]
-    dataset = opened(data, how, shape, reading)
+    dataset = open_dataset(data, how, trained.graph.input_shapes, reading)
     check_labels(dataset, trained.graph)
     training, held_out = split(dataset, settings.seed)
-    variation = Variation(settings.augment, shape, how)
+    variation = Variation(settings.augment, trained.graph.shapes[trained.graph.inputs[0]], how)
     identity = {
         "model": str(trained.file["sha256"]),
         "data": f"{dataset.digest()} {_digest(dataset, training)}",
@@ -116,10 +117,12 @@ def finetune(
     state = load(checkpoint, identity) if resume and checkpoint is not None else None
     with joined(target) as processes, temporary_folder() as folder:
         tell = progress if processes.first else silent
-        loaded = Loaded(dataset, reading, "reading images", tell)
-        start = starting(trained.graph, recipe, loaded, tell)
-        assert dataset.labels is not None
-        labelled = Labelled(Store(folder / "images", loaded.batches()), dataset.labels, training, held_out)
+        samples = DatasetSamples(dataset, reading, "reading images", tell)
+        start = starting(trained.graph, recipe, samples, tell)
+        labels = _classes(dataset).answers
+        (image,) = trained.graph.inputs
+        images = Store(folder / "images", (feeds[image] for feeds in samples.batches()))
+        labelled = Labelled(images, labels, training, held_out)
         trainer = _trainer(
             trained.graph,
             start,
@@ -162,17 +165,15 @@ def split(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
 
     Raises DataError where there are no labels, a single class, or a class with one image only.
     """
-    if dataset.labels is None:
-        hint = "give a folder with one sub-folder for each class, a labels.csv, or an .npz file with x and y"
-        raise DataError("fine-tuning needs labels", place="--data", hint=hint)
-    classes = torch.unique(dataset.labels)
+    labels = _classes(dataset).answers
+    classes = torch.unique(labels)
     if len(classes) == 1:
         hint = "give images of every class"
         raise DataError(f"all images have the label {int(classes[0])}", place="--data", hint=hint)
     generator = torch.Generator().manual_seed(seed)
     training, held_out = [], []
     for label in classes:
-        members = (dataset.labels == label).nonzero().flatten()
+        members = (labels == label).nonzero().flatten()
         if len(members) == 1:
             hint = "give at least two of every class"
             message = f"the label {int(label)} has one image, none of which can be held out"
@@ -184,7 +185,16 @@ def split(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     return torch.cat(training), torch.cat(held_out).sort().values
 
 
-def starting(graph: Graph, recipe: Recipe, samples: Loaded, progress: Progress) -> Graph:
+def _classes(dataset: Dataset) -> Classes:
+    """Return the class of every image; raises DataError where there are none."""
+    labels = dataset.labels(CLASSES)
+    if labels is None:
+        hint = "give a folder with one sub-folder for each class, a labels.csv, or an .npz file with x and y"
+        raise DataError("fine-tuning needs labels", place="--data", hint=hint)
+    return labels
+
+
+def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress) -> Graph:
     """Return the network with the recipe's calibrated thresholds, batch normalization left to be trained.
 
     Passes run up to the one that calibrates; the one that folds batch normalization is left out. Raises

@@ -138,6 +138,11 @@ class Graph:
                 readers[value].append(node.name)
         return {name: tuple(values) for name, values in readers.items()}
 
+    @property
+    def input_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """For every input the shape of one sample."""
+        return {name: self.shapes[name] for name in self.inputs}
+
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """For every node the shape of its output without the batch axis, found by running one blank sample.

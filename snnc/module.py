@@ -103,7 +103,7 @@ class SpikingNetwork(torch.nn.Module):
         self.schedule: Schedule = conversion.schedule
         self.preprocessing: Preprocessing = preprocessing_of(conversion)
         self.layers = tuple(snn.ops(Neuron))
-        self.input_shapes = {name: snn.shapes[name] for name in snn.inputs}
+        self.input_shapes = snn.input_shapes
         for name, node in snn.nodes.items():
             for field, tensor in node.op.tensors().items():
                 self.register_buffer(f"{name}:{field}", laid_out(tensor).clone())
@@ -248,7 +248,7 @@ class SpikingNetwork(torch.nn.Module):
         leading = 1 + over_time
         if tuple(images.shape[leading:]) != shape or images.ndim < leading:
             wanted = ", ".join([*("SN" if over_time else "N"), *map(str, shape)])
-            hint = "read them with snnc.open_dataset(path, network.preprocessing, network.input_shape)"
+            hint = "read them with snnc.open_dataset(path, network.preprocessing, network.input_shapes)"
             if tuple(images.shape) == shape:
                 hint = "of one image make a batch: image.unsqueeze(0)"
             raise DataError(f"images {[*images.shape]} for a network that takes [{wanted}]", hint=hint)

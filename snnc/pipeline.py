@@ -4,20 +4,20 @@ import functools
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from snnc.analysis.moments import stated_moments
 from snnc.artifact import damaged, preprocessing_of
-from snnc.calibration import Calibration, Samples
+from snnc.calibration import Calibration
 from snnc.conversion import Applied, Conversion
-from snnc.data.dataset import Dataset, Part, open_dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import ModelError, VerificationError
 from snnc.feeds import Feeds
 from snnc.findings import Finding
@@ -39,9 +39,6 @@ _MEASURED_IMAGES = 128
 # Networks that ``Memory`` holds: enough for a few recipes that begin alike.
 _REMEMBERED = 24
 
-# Told what is being done: a label, how much of it is done, out of how much.
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -50,52 +47,6 @@ class Trained:
     graph: Graph
     file: Mapping[str, Any]
     findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How data is read: images at once, threads (None: one per core, at most 8), and how many images (None: all).
-
-    ``part`` keeps only one of the two parts that ``snnc tune`` splits data into, out of what ``limit`` leaves.
-    """
-
-    batch_size: int = 64
-    workers: int | None = None
-    limit: int | None = None
-    seed: int = 0
-    part: Part | None = None
-
-
-def opened(data: str | Path, preprocessing: Preprocessing, shape: tuple[int, ...], reading: Reading) -> Dataset:
-    """Open data for a network that takes ``shape``, as far as it is to be read."""
-    dataset = open_dataset(data, preprocessing, shape, limit=reading.limit, seed=reading.seed)
-    return dataset if reading.part is None else dataset.part(reading.part, reading.seed)
-
-
-class Loaded:
-    """A dataset as samples that can be read again and again."""
-
-    def __init__(self, dataset: Dataset, reading: Reading, label: str, progress: "Progress") -> None:
-        self.dataset = dataset
-        self._reading = reading
-        self._label = label
-        self._progress = progress
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def batches(self) -> Iterator[Tensor]:
-        """Yield all samples, telling the progress."""
-        done = 0
-        self._progress(self._label, 0, len(self))
-        for batch in self.dataset.batches(self._reading.batch_size, self._reading.workers):
-            yield batch
-            done += len(batch)
-            self._progress(self._label, done, len(self))
-
-
-def silent(label: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
 
 
 class Memory:
@@ -275,8 +226,7 @@ def _converted(
     reading: Reading,
     progress: Progress,
 ) -> tuple[Conversion, Report]:
-    shape = trained.graph.shapes[trained.graph.inputs[0]]
-    dataset = None if data is None else opened(data, preprocessing, shape, reading)
+    dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.input_shapes, reading)
     conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress)
     return reported(conversion, canonical, dataset, reading, progress)
 
@@ -293,7 +243,7 @@ def make(
     """Convert, without looking at the result yet: the conversion, and what ``reported`` compares it with."""
     samples = calibration = None
     if dataset is not None:
-        samples = Loaded(dataset, reading, "reading images", progress)
+        samples = DatasetSamples(dataset, reading, "reading images", progress)
         calibration = {"images": len(samples), "sha256": dataset.digest(), "seed": reading.seed}
     canonical, snn, applied = apply_recipe(trained.graph, recipe, samples, progress, memory)
     conversion = Conversion(
@@ -321,6 +271,7 @@ def reported(
     """Compare both networks layer by layer, on some of the images: the conversion with its findings, and the report."""
     measured = None
     if dataset is not None:
-        measured = Loaded(dataset.spread(_MEASURED_IMAGES, reading.seed), reading, "measuring", progress).batches()
+        some = dataset.spread(_MEASURED_IMAGES, reading.seed)
+        measured = DatasetSamples(some, reading, "measuring", progress).batches()
     report = build(conversion, canonical, measured)
     return replace(conversion, findings=report.findings), report

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snnc.analysis.latency import latency
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.frontend import FOLDED, LEFT_OUT, Opened, Survey, Verdict, open_model
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron, neurons
-from snnc.pipeline import Reading, apply_recipe, opened
+from snnc.pipeline import apply_recipe
 from snnc.recipe import Recipe
 
 # What stands between the sources of a node that passes merged from several.
@@ -52,11 +53,10 @@ def plan(
     network = read.model()
     images = None
     if data is not None:
-        shape = network.graph.shapes[network.graph.inputs[0]]
         how = reading or Reading()
-        dataset = opened(data, preprocessing or Preprocessing(), shape, how)
+        dataset = open_dataset(data, preprocessing or Preprocessing(), network.graph.input_shapes, how)
         # Refuses sizes that make no sense, and reads nothing unless it is iterated.
-        dataset.batches(how.batch_size, how.workers)
+        dataset.batches(how)
         images = len(dataset)
     _, snn, _ = apply_recipe(network.graph, recipe, None)
     survey = replace(

@@ -12,6 +12,7 @@ from torch import Tensor
 from snnc import ops
 from snnc.analysis.moments import stated_moments
 from snnc.calibration import Calibration
+from snnc.data.samples import MemorySamples
 from snnc.feeds import Feeds, Signals
 from snnc.figure import Energy, Row
 from snnc.ir import Graph, Input, Node, Op
@@ -69,23 +70,14 @@ def uniform(low: float, high: float, *shape: int, seed: int = 0) -> Tensor:
     return low + (high - low) * torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@dataclass
-class Images:
-    """Images in memory, handed out in batches of ``size``."""
-
-    values: Tensor
-    size: int = 16
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def batches(self) -> Iterator[Tensor]:
-        yield from self.values.split(self.size)
+def in_memory(graph: Graph, images: Tensor, size: int = 16) -> MemorySamples:
+    """Images for the one input of a network, handed out in batches of ``size``."""
+    return MemorySamples(feeding(graph, images), size)
 
 
 def calibration(graph: Graph, images: Tensor | None = None, timesteps: int = 4, size: int = 16) -> Calibration:
     return Calibration(
-        graph, None if images is None else Images(images, size), Schedule(timesteps), stated_moments(graph)
+        graph, None if images is None else in_memory(graph, images, size), Schedule(timesteps), stated_moments(graph)
     )
 
 

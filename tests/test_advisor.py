@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from snnc import advisor, evaluation, pipeline
 from snnc.advisor import Advice, Candidate, Family, Limits, Trial
 from snnc.artifact import save_conversion
-from snnc.data.dataset import Dataset, open_dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, PreconditionError, UsageError
 from snnc.ir import Graph
@@ -26,7 +26,6 @@ from snnc.ops import QuantizedRelu
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
-from snnc.pipeline import Reading
 from snnc.report.layers import Layer
 from tests import support
 from tests.support import Network, calibration, normal, relu, row
@@ -62,7 +61,7 @@ def opened(tmp_path: Path, count: int) -> Dataset:
     path = tmp_path / f"{count}.npy"
     if not path.exists():
         np.save(path, np.zeros((count, 1, 2, 3), np.float32))
-    return open_dataset(path, Preprocessing(channels="gray"), (1, 2, 3))
+    return open_dataset(path, Preprocessing(channels="gray"), {"x": (1, 2, 3)})
 
 
 def names(dataset: Dataset) -> list[str]:

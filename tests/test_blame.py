@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from snnc import evaluation, pipeline, recipe
+from snnc.data.dataset import Reading, open_dataset
 from snnc.errors import ModelError, PreconditionError
 from snnc.feeds import Feeds, Signals
 from snnc.ir import Graph
 from snnc.neurons import Neuron
-from snnc.pipeline import Reading
 from snnc.run import ONCE, Program, predicted
 from snnc.run import blame as blaming
 from snnc.run.blame import blame, check_alike, hybrid, layers_of
@@ -34,9 +34,8 @@ def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[Tensor, Tensor]:
-    dataset = pipeline.opened(DIGITS / "test", PREPROCESSING, (1, 8, 8), Reading(limit=150))
-    assert dataset.labels is not None
-    return torch.cat(list(dataset.batches())), dataset.labels
+    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=150))
+    return torch.cat([feeds["x"] for feeds in dataset.batches()]), dataset.labels("classes").answers
 
 
 def outputs(graph: Graph, images: Tensor, schedule: Schedule) -> Tensor:

@@ -1,7 +1,6 @@
 """Statistics that do not depend on how the samples came, and the thresholds they give."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ from snnc import ops
 from snnc.analysis.channels import channel_axis, per_channel
 from snnc.analysis.moments import propagate, stated_moments
 from snnc.calibration import Calibration, Histogram
-from snnc.calibration.spool import Spool
 from snnc.ir import Graph
-from tests.support import Images, Network, calibration, normal, random_network, relu, uniform
+from tests.support import Network, calibration, in_memory, normal, random_network, relu, uniform
 
 LEVELS = (1, 2, 3, 4, 8, 16, 32)
 
@@ -261,27 +259,12 @@ def test_per_channel_broadcasts_along_the_axis() -> None:
         assert torch.equal(full.movedim(axis - 1, 0).flatten(1)[:, 0], values)
 
 
-# The spool.
-
-
-def test_spool_gives_back_what_was_written(tmp_path: Path) -> None:
-    chunks = {
-        "images": [normal(3, 2, 5, 4), normal(1, 2, 5, 4).contiguous(memory_format=torch.channels_last)],
-        "lines": [normal(2, 3, 4).transpose(1, 2)],
-        "features": [normal(4, 7), normal(2, 7)],
-    }
-    spool = Spool(tmp_path)
-    for name, values in chunks.items():
-        spool.write(name, iter(values))
-    for name in [*chunks, *chunks]:
-        assert all(map(torch.equal, spool.read(name), chunks[name]))
-        assert len(list(spool.read(name))) == len(chunks[name])
-    spool.free("lines")
+# Samples.
 
 
 def test_samples_are_read_again_and_again() -> None:
     graph: Graph = random_network(0, relu)
-    look = Calibration(graph, Images(normal(9, 3, 8, 8), 4), 4, {})
+    look = Calibration(graph, in_memory(graph, normal(9, 3, 8, 8), 4), 4, {})
     first, second = (look.histograms(graph, graph.outputs)[graph.outputs[0]] for _ in range(2))
     assert torch.equal(first.positive, second.positive)
     assert look.without_samples().samples is None

@@ -10,6 +10,7 @@ import tracemalloc
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from snnc.data.dataset import Dataset, open_dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.images import ImageFiles, decode
+from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing, from_file
+from snnc.data.samples import DatasetSamples
 from snnc.errors import DataError, SnncError, UsageError
 from snnc.validation import parse
 
@@ -40,14 +43,22 @@ def save(path: Path, array: np.ndarray) -> Path:
     return path
 
 
+def opened(path: Path, preprocessing: Preprocessing, shape: tuple[int, ...], **reading: Any) -> Dataset:
+    return open_dataset(path, preprocessing, {"image": shape}, Reading(**reading))
+
+
+def images(dataset: Dataset, reading: Reading | None = None) -> list[torch.Tensor]:
+    return [feeds["image"] for feeds in dataset.batches(reading)]
+
+
 def fails(
     path: Path, shape: tuple[int, ...] = (3, 4, 4), preprocessing: Preprocessing = PLAIN, outputs: int = 10
 ) -> DataError:
     """Open and read everything, and return the error, checked for what every error must have."""
     with pytest.raises(DataError) as caught:
-        dataset = open_dataset(path, preprocessing, shape)
+        dataset = opened(path, preprocessing, shape)
         dataset.check_labels(outputs)
-        list(dataset.batches(2, workers=2))
+        list(dataset.batches(Reading(2, 2)))
     error = caught.value
     assert error.exit_code == 5
     assert error.hint
@@ -126,7 +137,7 @@ def test_the_order_of_steps(tmp_path: Path) -> None:
     )
     image = Image.fromarray(source).resize((8, 6), Image.Resampling.BILINEAR).crop((2, 1, 6, 5))
     wanted = (np.asarray(image)[..., ::-1] / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
-    sample = open_dataset(tmp_path, preprocessing, (4, 4, 3)).sample(0)
+    sample = opened(tmp_path, preprocessing, (4, 4, 3)).sample(0)["image"]
     assert sample.dtype == torch.float32
     assert sample.is_contiguous()
     np.testing.assert_allclose(sample.numpy(), wanted, atol=1e-6)
@@ -135,20 +146,20 @@ def test_the_order_of_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("height", "width", "shape"), [(10, 20, (3, 5, 10)), (20, 10, (3, 10, 5)), (7, 9, (3, 5, 6))])
 def test_a_number_resizes_the_shorter_side(tmp_path: Path, height: int, width: int, shape: tuple[int, ...]) -> None:
     save(tmp_path / "a.png", pixels(height, width, 3))
-    assert open_dataset(tmp_path, Preprocessing(resize=5), shape).sample(0).shape == shape
+    assert opened(tmp_path, Preprocessing(resize=5), shape).sample(0)["image"].shape == shape
 
 
 def test_resizing_is_antialiased(tmp_path: Path) -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[::2] = 255
     save(tmp_path / "a.png", stripes)
-    sample = open_dataset(tmp_path, Preprocessing(resize=4), (3, 4, 4)).sample(0)
+    sample = opened(tmp_path, Preprocessing(resize=4), (3, 4, 4)).sample(0)["image"]
     assert (sample - 0.5).abs().max() < 0.05
 
 
 def test_one_value_stands_for_all_channels(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.full((4, 4, 3), 255, np.uint8))
-    sample = open_dataset(tmp_path, Preprocessing(mean=(0.5,), std=(0.25,)), (3, 4, 4)).sample(0)
+    sample = opened(tmp_path, Preprocessing(mean=(0.5,), std=(0.25,)), (3, 4, 4)).sample(0)["image"]
     assert torch.equal(sample, torch.full((3, 4, 4), 2.0))
 
 
@@ -180,7 +191,7 @@ def test_class_folders_are_numbered_in_order(classes: Path) -> None:
     (classes / ".hidden").mkdir()
     (classes / ".hidden" / "a.png").write_bytes(b"broken")
     (classes / "ant" / "._3.png").write_bytes(b"broken")
-    dataset = open_dataset(classes, PLAIN, (3, 4, 4))
+    dataset = opened(classes, PLAIN, (3, 4, 4))
     assert [dataset.name(i) for i in range(len(dataset))] == [
         "ant/10.png",
         "ant/3.png",
@@ -188,29 +199,27 @@ def test_class_folders_are_numbered_in_order(classes: Path) -> None:
         "cat/1.png",
         "dog/deep/er/2.png",
     ]
-    assert dataset.class_names == ("ant", "cat", "dog")
-    assert dataset.labels is not None
-    assert dataset.labels.dtype == torch.int64
-    assert dataset.labels.tolist() == [0, 0, 1, 1, 2]
+    assert dataset.labels(CLASSES).names == ("ant", "cat", "dog")
+    assert dataset.labels(CLASSES).answers.dtype == torch.int64
+    assert dataset.labels(CLASSES).answers.tolist() == [0, 0, 1, 1, 2]
     assert dataset.ignored == 2
     wanted = torch.from_numpy(pixels(4, 4, 3, seed=4)).permute(2, 0, 1).float() / 255
-    torch.testing.assert_close(dataset.sample(0), wanted)
+    torch.testing.assert_close(dataset.sample(0)["image"], wanted)
 
 
 def test_the_label_offset_is_added(classes: Path) -> None:
-    labels = open_dataset(classes, Preprocessing(label_offset=1), (3, 4, 4)).labels
-    assert labels is not None
-    assert labels.tolist() == [1, 1, 2, 2, 3]
+    labels = opened(classes, Preprocessing(label_offset=1), (3, 4, 4)).labels(CLASSES)
+    assert labels.answers.tolist() == [1, 1, 2, 2, 3]
 
 
 def test_a_folder_of_images_has_no_labels(tmp_path: Path) -> None:
     for name in ["b.png", "a.JPG", "B.bmp"]:
         save(tmp_path / name, pixels(4, 4, 3))
     (tmp_path / "empty").mkdir()
-    dataset = open_dataset(tmp_path, PLAIN, (3, 4, 4))
+    dataset = opened(tmp_path, PLAIN, (3, 4, 4))
     assert [dataset.name(i) for i in range(3)] == ["B.bmp", "a.JPG", "b.png"]
-    assert dataset.labels is None
-    assert dataset.class_names == ()
+    assert dataset.labels(CLASSES) is None
+    assert dataset.labels("boxes") is None
     dataset.check_labels(1)
 
 
@@ -220,14 +229,14 @@ def test_a_linked_class_folder_is_followed(classes: Path, tmp_path: Path) -> Non
     for name in ["ant", "cat", "dog"]:
         (linked / name).symlink_to(classes / name)
     (classes / "ant" / "loop").symlink_to(classes / "ant")
-    assert len(open_dataset(linked, PLAIN, (3, 4, 4))) == 5
+    assert len(opened(linked, PLAIN, (3, 4, 4))) == 5
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "bmp", "webp", "tif", "tiff", "gif", "PNG"])
 def test_formats(tmp_path: Path, suffix: str) -> None:
     image = np.full((4, 4, 3), (200, 100, 50), np.uint8)
     save(tmp_path / f"a.{suffix}", image)
-    sample = open_dataset(tmp_path, RAW, (3, 4, 4)).sample(0)
+    sample = opened(tmp_path, RAW, (3, 4, 4)).sample(0)["image"]
     assert (sample[:, 0, 0] - torch.tensor([200.0, 100.0, 50.0])).abs().max() < 6
 
 
@@ -255,8 +264,8 @@ def test_gray_modes_are_converted(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.png"
     image = Image.fromarray(np.full((4, 4), 0xFFFF, np.uint16)) if mode == "I;16" else Image.new("L", (4, 4), 255)
     image.convert(mode).save(path)
-    with Image.open(path) as opened:
-        assert opened.mode == mode
+    with Image.open(path) as found:
+        assert found.mode == mode
     assert np.asarray(decode(path, gray=True)).tolist() == [[255] * 4] * 4
     assert fails(tmp_path).message == "a gray image, but the network takes color"
 
@@ -270,7 +279,7 @@ def test_opaque_palette_transparency_is_dropped_silently(tmp_path: Path) -> None
 def test_a_color_image_becomes_gray_for_one_channel(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.full((4, 4, 3), (255, 0, 0), np.uint8))
     for channels in ("rgb", "gray"):
-        sample = open_dataset(tmp_path, Preprocessing(scale=1, channels=channels), (1, 4, 4)).sample(0)
+        sample = opened(tmp_path, Preprocessing(scale=1, channels=channels), (1, 4, 4)).sample(0)["image"]
         assert torch.equal(sample, torch.full((1, 4, 4), 76.0))
 
 
@@ -363,7 +372,7 @@ def test_broken_images(tmp_path: Path, suffix: str) -> None:
 
 
 def test_an_image_that_vanishes(classes: Path) -> None:
-    dataset = open_dataset(classes, PLAIN, (3, 4, 4))
+    dataset = opened(classes, PLAIN, (3, 4, 4))
     (classes / "cat" / "0.png").unlink()
     for read in (lambda: list(dataset.batches()), dataset.digest):
         with pytest.raises(DataError, match=r"No such file or directory @ .*0\.png"):
@@ -381,11 +390,10 @@ def listed(folder: Path, text: str) -> Path:
 def test_labels_csv_is_the_list_of_what_is_used(classes: Path) -> None:
     save(classes / "unlisted.png", pixels(4, 4, 3))
     listed(classes, "\ufefflabel,file,note\r\n 7,dog/deep/er/2.png,x\r\n\r\n-1,./cat/0.png\r\n")
-    dataset = open_dataset(classes, PLAIN, (3, 4, 4))
+    dataset = opened(classes, PLAIN, (3, 4, 4))
     assert [dataset.name(i) for i in range(len(dataset))] == ["dog/deep/er/2.png", "cat/0.png"]
-    assert dataset.labels is not None
-    assert dataset.labels.tolist() == [7, -1]
-    assert dataset.class_names == ()
+    assert dataset.labels(CLASSES).answers.tolist() == [7, -1]
+    assert dataset.labels(CLASSES).names == ()
     assert dataset.ignored == 4
 
 
@@ -433,7 +441,7 @@ def test_a_listed_file_that_is_no_image(classes: Path) -> None:
 
 
 def test_labels_out_of_range_in_class_folders(classes: Path) -> None:
-    dataset = open_dataset(classes, PLAIN, (3, 4, 4))
+    dataset = opened(classes, PLAIN, (3, 4, 4))
     dataset.check_labels(3)
     with pytest.raises(DataError, match=r"the label 2 is out of range: the network has 2 outputs @ .*2\.png"):
         dataset.check_labels(2)
@@ -446,12 +454,11 @@ def test_labels_out_of_range_in_class_folders(classes: Path) -> None:
 def test_npz_holds_samples_and_labels(tmp_path: Path, compressed: bool) -> None:
     x, y = pixels(5, 4, 4, 3), np.array([3, 1, 2, 0, 9], np.uint8)
     (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", x=x, y=y, other=y)
-    dataset = open_dataset(tmp_path / "a.npz", PLAIN, (3, 4, 4))
-    (batch,) = dataset.batches()
+    dataset = opened(tmp_path / "a.npz", PLAIN, (3, 4, 4))
+    (batch,) = images(dataset)
     torch.testing.assert_close(batch, torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255)
-    assert dataset.labels is not None
-    assert dataset.labels.dtype == torch.int64
-    assert dataset.labels.tolist() == y.tolist()
+    assert dataset.labels(CLASSES).answers.dtype == torch.int64
+    assert dataset.labels(CLASSES).answers.tolist() == y.tolist()
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -465,7 +472,7 @@ def test_every_array_layout(tmp_path: Path, layout: str, stored: str, kind: type
     np.save(tmp_path / "a.npy", x.astype(kind))
     shape = (channels, 5, 4) if layout == "nchw" else (5, 4, channels)
     wanted = pixel_values if layout == "nchw" else pixel_values.transpose(0, 2, 3, 1)
-    sample = open_dataset(tmp_path / "a.npy", Preprocessing(scale=1, layout=layout), shape).sample(1)
+    sample = opened(tmp_path / "a.npy", Preprocessing(scale=1, layout=layout), shape).sample(1)["image"]
     np.testing.assert_array_equal(sample.numpy(), wanted[1])
 
 
@@ -476,9 +483,7 @@ def test_an_array_of_pixels_is_the_same_as_images(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", images)
     np.save(tmp_path / "y.npy", images.transpose(0, 3, 1, 2))
     preprocessing = Preprocessing(mean=(0.1, 0.2, 0.3), std=(2,), resize=6, crop=(5, 7), channels="bgr")
-    batches = [
-        next(open_dataset(tmp_path / name, preprocessing, (3, 5, 7)).batches()) for name in ("images", "x.npy", "y.npy")
-    ]
+    batches = [images(opened(tmp_path / name, preprocessing, (3, 5, 7)))[0] for name in ("images", "x.npy", "y.npy")]
     assert torch.equal(batches[0], batches[1])
     assert torch.equal(batches[0], batches[2])
 
@@ -487,7 +492,7 @@ def test_floats_are_only_normalized(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
     np.save(tmp_path / "a.npy", x)
     preprocessing = Preprocessing(mean=(1, 2, 3), std=(2,), resize=9, channels="bgr")
-    sample = open_dataset(tmp_path / "a.npy", preprocessing, (3, 4, 4)).sample(0)
+    sample = opened(tmp_path / "a.npy", preprocessing, (3, 4, 4)).sample(0)["image"]
     wanted = (x[0] - np.reshape([1, 2, 3], (3, 1, 1))) / 2
     np.testing.assert_allclose(sample.numpy(), wanted, atol=1e-6)
 
@@ -496,7 +501,7 @@ def test_floats_are_only_normalized(tmp_path: Path) -> None:
 def test_samples_that_are_no_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
     x = pixels(2, *shape)
     np.save(tmp_path / "a.npy", x)
-    (batch,) = open_dataset(tmp_path / "a.npy", Preprocessing(mean=(0.5,)), shape).batches()
+    (batch,) = images(opened(tmp_path / "a.npy", Preprocessing(mean=(0.5,)), shape))
     np.testing.assert_allclose(batch.numpy(), x / 255 - 0.5, atol=1e-6)
 
 
@@ -508,7 +513,7 @@ def test_an_ambiguous_layout(tmp_path: Path) -> None:
     assert "array-layout" in error.hint
     for array_layout, wanted in (("nchw", x), ("nhwc", x.transpose(0, 3, 1, 2))):
         preprocessing = Preprocessing(scale=1, array_layout=array_layout)
-        sample = open_dataset(tmp_path / "a.npy", preprocessing, (3, 3, 3)).sample(0)
+        sample = opened(tmp_path / "a.npy", preprocessing, (3, 3, 3)).sample(0)["image"]
         np.testing.assert_array_equal(sample.numpy(), wanted[0])
 
 
@@ -612,7 +617,7 @@ def test_broken_array_files(tmp_path: Path, suffix: str) -> None:
             broken[draw.randrange(len(broken))] = draw.randrange(256)
         path.write_bytes(broken)
         try:
-            list(open_dataset(path, PLAIN, (3, 4, 4)).batches())
+            list(opened(path, PLAIN, (3, 4, 4)).batches())
         except SnncError as error:
             assert str(path) in error.place
 
@@ -629,8 +634,8 @@ def test_npy_is_not_read_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(40_000, 3, 32, 32)).flush()
     tracemalloc.start()
-    dataset = open_dataset(path, PLAIN, (3, 32, 32), limit=500)
-    assert sum(len(batch) for batch in dataset.batches()) == 500
+    dataset = opened(path, PLAIN, (3, 32, 32), limit=500)
+    assert sum(batch.samples for batch in dataset.batches()) == 500
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30 << 20  # of 120 MB
@@ -648,13 +653,15 @@ def many(folder: Path, count: int = 37) -> Path:
 @pytest.mark.parametrize("batch_size", [1, 5, 36, 37, 64])
 @pytest.mark.parametrize("workers", [1, 2, 7, None])
 def test_batches_do_not_depend_on_size_or_workers(tmp_path: Path, batch_size: int, workers: int | None) -> None:
-    dataset = open_dataset(many(tmp_path), PLAIN, (3, 4, 4))
-    wanted = torch.stack([dataset.sample(index) for index in range(37)])
+    dataset = opened(many(tmp_path), PLAIN, (3, 4, 4))
+    wanted = torch.stack([dataset.sample(index)["image"] for index in range(37)])
+    told: list[tuple[str, int, int]] = []
+    samples = DatasetSamples(dataset, Reading(batch_size, workers), "reading", lambda *tell: told.append(tell))
     for _ in range(2):
-        told: list[int] = []
-        batches = list(dataset.batches(batch_size, workers, told.append))
+        told.clear()
+        batches = [feeds["image"] for feeds in samples.batches()]
         assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-        assert told == [len(batch) for batch in batches]
+        assert told == [("reading", min(done, 37), 37) for done in range(0, 37 + batch_size, batch_size)]
         assert torch.equal(torch.cat(batches), wanted)
 
 
@@ -665,10 +672,10 @@ def test_order_survives_slow_readers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         time.sleep(0.002 * (7 - index % 7))
         return read(source, index)
 
-    dataset = open_dataset(many(tmp_path), PLAIN, (3, 4, 4))
-    wanted = torch.cat(list(dataset.batches(workers=1)))
+    dataset = opened(many(tmp_path), PLAIN, (3, 4, 4))
+    wanted = torch.cat(images(dataset, Reading(workers=1)))
     monkeypatch.setattr(ImageFiles, "read", slow)
-    assert torch.equal(torch.cat(list(dataset.batches(5, workers=7))), wanted)
+    assert torch.equal(torch.cat(images(dataset, Reading(5, 7))), wanted)
 
 
 def test_only_so_many_samples_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -680,8 +687,8 @@ def test_only_so_many_samples_are_read_ahead(tmp_path: Path, monkeypatch: pytest
         return read(source, index)
 
     monkeypatch.setattr(ImageFiles, "read", counted)
-    dataset = open_dataset(many(tmp_path, 60), PLAIN, (3, 4, 4))
-    batches = dataset.batches(4, workers=2)
+    dataset = opened(many(tmp_path, 60), PLAIN, (3, 4, 4))
+    batches = dataset.batches(Reading(4, 2))
     assert started == []
     for delivered in range(4, 24, 4):
         next(batches)
@@ -701,7 +708,7 @@ def test_no_work_goes_on_after_the_caller_leaves(tmp_path: Path, monkeypatch: py
         return read(source, index)
 
     monkeypatch.setattr(ImageFiles, "read", gated)
-    batches = open_dataset(many(tmp_path), PLAIN, (3, 4, 4)).batches(4, workers=2)
+    batches = opened(many(tmp_path), PLAIN, (3, 4, 4)).batches(Reading(4, 2))
     next(batches)
     threading.Timer(0.1, gate.set).start()
     batches.close()
@@ -717,10 +724,10 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path) -> None:
         shutil.copy(tmp_path / "000.png", tmp_path / f"{index:03}.png")
     peaks = []
     for limit in (30, 300):
-        dataset = open_dataset(tmp_path, PLAIN, (3, 64, 64), limit=limit)
-        list(dataset.batches(2))
+        dataset = opened(tmp_path, PLAIN, (3, 64, 64), limit=limit)
+        list(dataset.batches(Reading(2)))
         tracemalloc.start()
-        for _ in dataset.batches(4, workers=2):
+        for _ in dataset.batches(Reading(4, 2)):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -732,7 +739,7 @@ def test_the_error_comes_at_the_first_broken_sample(tmp_path: Path) -> None:
     many(tmp_path)
     for index in (20, 30):
         (tmp_path / f"{index:03}.png").write_bytes(b"broken")
-    batches = open_dataset(tmp_path, PLAIN, (3, 4, 4)).batches(4, workers=3)
+    batches = opened(tmp_path, PLAIN, (3, 4, 4)).batches(Reading(4, 3))
     for _ in range(5):
         next(batches)
     with pytest.raises(DataError, match=r"020\.png"):
@@ -742,7 +749,7 @@ def test_the_error_comes_at_the_first_broken_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("batch_size", "workers"), [(0, 1), (-1, 1), (1, 0)])
 def test_sizes_below_one(classes: Path, batch_size: int, workers: int) -> None:
     with pytest.raises(UsageError):
-        open_dataset(classes, PLAIN, (3, 4, 4)).batches(batch_size, workers)
+        opened(classes, PLAIN, (3, 4, 4)).batches(Reading(batch_size, workers))
 
 
 # Limit and digest
@@ -753,30 +760,29 @@ def test_sizes_below_one(classes: Path, batch_size: int, workers: int) -> None:
 def test_a_limit_spreads_evenly(tmp_path_factory: pytest.TempPathFactory, samples: int, limit: int, seed: int) -> None:
     path = tmp_path_factory.mktemp("limit") / "a.npy"
     np.save(path, np.arange(samples, dtype=np.float32)[:, None])
-    chosen = [int(v) for v in torch.cat(list(open_dataset(path, PLAIN, (1,), limit=limit, seed=seed).batches(512)))]
+    chosen = [int(v) for v in torch.cat(images(opened(path, PLAIN, (1,), limit=limit, seed=seed), Reading(512)))]
     assert len(chosen) == min(samples, limit)
     for index, row in enumerate(chosen):
         assert index * samples // len(chosen) <= row < (index + 1) * samples // len(chosen)
-    assert chosen == [
-        int(v) for v in torch.cat(list(open_dataset(path, PLAIN, (1,), limit=limit, seed=seed).batches()))
-    ]
+    assert chosen == [int(v) for v in torch.cat(images(opened(path, PLAIN, (1,), limit=limit, seed=seed)))]
 
 
 def test_a_limit_sees_all_classes_of_cyclic_data(tmp_path: Path) -> None:
     labels = np.arange(1000) % 10
     np.savez(tmp_path / "a.npz", x=np.zeros((1000, 1), np.float32), y=labels)
-    subsets = [open_dataset(tmp_path / "a.npz", PLAIN, (1,), limit=100, seed=seed).labels for seed in (0, 1)]
-    assert all(len(set(subset.tolist())) == 10 for subset in subsets if subset is not None)
+    datasets = [opened(tmp_path / "a.npz", PLAIN, (1,), limit=100, seed=seed) for seed in (0, 1)]
+    subsets = [dataset.labels(CLASSES).answers for dataset in datasets]
+    assert all(len(set(subset.tolist())) == 10 for subset in subsets)
     assert not torch.equal(*subsets)
 
 
 def test_a_limit_below_one(classes: Path) -> None:
     with pytest.raises(UsageError, match="the limit is 0"):
-        open_dataset(classes, PLAIN, (3, 4, 4), limit=0)
+        opened(classes, PLAIN, (3, 4, 4), limit=0)
 
 
 def digest(path: Path, preprocessing: Preprocessing = PLAIN, limit: int | None = None) -> str:
-    return open_dataset(path, preprocessing, (3, 4, 4), limit=limit).digest()
+    return opened(path, preprocessing, (3, 4, 4), limit=limit).digest()
 
 
 def test_the_digest_is_of_names_contents_and_labels(classes: Path, tmp_path: Path) -> None:
@@ -816,45 +822,42 @@ def test_the_digest_of_arrays_is_of_their_values(tmp_path: Path) -> None:
 @real_data
 def test_real_cifar10() -> None:
     preprocessing = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    dataset = open_dataset(REAL / "cifar10" / "test", preprocessing, (3, 32, 32))
+    dataset = opened(REAL / "cifar10" / "test", preprocessing, (3, 32, 32))
     assert len(dataset) == 1996
-    assert dataset.class_names[0] == "airplane"
-    assert dataset.class_names[9] == "truck"
-    assert dataset.labels is not None
-    assert min(Counter(dataset.labels.tolist()).values()) > 150
+    assert dataset.labels(CLASSES).names[0] == "airplane"
+    assert dataset.labels(CLASSES).names[9] == "truck"
+    assert min(Counter(dataset.labels(CLASSES).answers.tolist()).values()) > 150
     dataset.check_labels(10)
-    batches = list(dataset.batches(256))
+    batches = images(dataset, Reading(256))
     assert sum(len(batch) for batch in batches) == 1996
     assert abs(torch.cat(batches).mean()) < 0.2
-    assert len(open_dataset(REAL / "cifar10" / "calibration", preprocessing, (3, 32, 32))) == 1024
+    assert len(opened(REAL / "cifar10" / "calibration", preprocessing, (3, 32, 32))) == 1024
 
 
 @real_data
 def test_real_training_arrays() -> None:
-    dataset = open_dataset(REAL / "cifar10" / "train.npz", PLAIN, (3, 32, 32), limit=1024)
-    assert dataset.labels is not None
-    assert len(Counter(dataset.labels.tolist())) == 10
-    assert 0.4 < float(torch.cat(list(dataset.batches())).mean()) < 0.55
+    dataset = opened(REAL / "cifar10" / "train.npz", PLAIN, (3, 32, 32), limit=1024)
+    assert len(Counter(dataset.labels(CLASSES).answers.tolist())) == 10
+    assert 0.4 < float(torch.cat(images(dataset)).mean()) < 0.55
 
 
 @real_data
 def test_real_mnist_is_gray() -> None:
     folder = REAL / "mnist" / "test"
-    dataset = open_dataset(folder, Preprocessing(mean=(0.131,), std=(0.308,)), (1, 28, 28))
+    dataset = opened(folder, Preprocessing(mean=(0.131,), std=(0.308,)), (1, 28, 28))
     assert len(dataset) == 1000
-    assert dataset.class_names == tuple("0123456789")
-    assert abs(torch.cat(list(dataset.batches())).mean()) < 0.1
+    assert dataset.labels(CLASSES).names == tuple("0123456789")
+    assert abs(torch.cat(images(dataset)).mean()) < 0.1
     assert fails(folder, (3, 28, 28)).message == "a gray image, but the network takes color"
 
 
 @real_data
 def test_real_imagenet_sample() -> None:
     preprocessing = Preprocessing(mean=(0.5,), std=(0.5,), resize=(224, 224), label_offset=1)
-    dataset = open_dataset(REAL / "imagenet_sample", preprocessing, (3, 224, 224), limit=40)
+    dataset = opened(REAL / "imagenet_sample", preprocessing, (3, 224, 224), limit=40)
     dataset.check_labels(1001)
-    assert dataset.labels is not None
-    assert dataset.labels.min() >= 1
-    (batch,) = dataset.batches(64)
+    assert dataset.labels(CLASSES).answers.min() >= 1
+    (batch,) = images(dataset, Reading(64))
     assert batch.shape == (40, 3, 224, 224)
     assert -1 <= batch.min() < -0.9
     assert 0.9 < batch.max() <= 1
@@ -866,8 +869,8 @@ def test_real_imagenet_sample() -> None:
 def test_real_photographs_in_bgr() -> None:
     folder = REAL / "coco" / "images"
     bgr, rgb = (
-        open_dataset(folder, Preprocessing(resize=(352, 352), channels=channels), (3, 352, 352), limit=4)
+        opened(folder, Preprocessing(resize=(352, 352), channels=channels), (3, 352, 352), limit=4)
         for channels in ("bgr", "rgb")
     )
     assert isinstance(bgr, Dataset)
-    assert torch.equal(bgr.sample(3), rgb.sample(3).flip(0))
+    assert torch.equal(bgr.sample(3)["image"], rgb.sample(3)["image"].flip(0))

@@ -13,13 +13,14 @@ from rich.console import Console
 from snnc import evaluation, ops, pipeline, recipe
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples
 from snnc.errors import PreconditionError, UsageError
 from snnc.evaluation import Row
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
 from snnc.passes.distill import _takes_images
-from snnc.pipeline import Reading
 from snnc.recipe import shipped
 from snnc.report import build
 from snnc.report.faces.terminal import lines, rendered
@@ -90,8 +91,8 @@ def test_the_conversion_s_own_sleep_is_taken_unless_told_otherwise() -> None:
 
 def drawn_alone(made: Conversion, seeds: range, **options: Any) -> list[Row]:
     """What every seed gives by itself on the same images."""
-    dataset = pipeline.opened(DIGITS / "test", PREPROCESSING, made.snn.shapes[made.snn.inputs[0]], FEW)
-    loaded = pipeline.Loaded(dataset, FEW, "", pipeline.silent)
+    dataset = open_dataset(DIGITS / "test", PREPROCESSING, made.snn.input_shapes, FEW)
+    loaded = DatasetSamples(dataset, FEW, "")
     return [evaluation.measure(made, loaded, seed=seed, **options).rows[0] for seed in seeds]
 
 

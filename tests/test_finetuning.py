@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from snnc import finetuning, ops, pipeline, recipe
-from snnc.data.dataset import open_dataset
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples
 from snnc.errors import DataError, PreconditionError, StoppedError, UsageError
 from snnc.export.onnx import onnx_model
 from snnc.finetuning import Tuned
 from snnc.neurons import Neuron
-from snnc.pipeline import Reading
 from snnc.recipe import Recipe
 from snnc.training import trainer
 from snnc.training.checkpoint import load
@@ -80,7 +80,7 @@ def test_training_lowers_the_loss_and_keeps_its_activations(activation: str) -> 
 
 def test_thresholds_learn_unless_their_range_is_fixed() -> None:
     read = pipeline.read_trained(DIGITS / "model.onnx").graph
-    samples = pipeline.Loaded(open_dataset(DIGITS / "test", PREPROCESSING, (1, 8, 8)), Reading(), "", pipeline.silent)
+    samples = DatasetSamples(open_dataset(DIGITS / "test", PREPROCESSING, read.input_shapes), Reading(), "")
     for activation, per in (("qcfs", "channel"), ("qcfs", "layer"), ("cqrelu", "channel")):
         settings = dataclasses.replace(SHORT, activation=activation, epochs=1)  # type: ignore[arg-type]
         per_layer = recipe.override(how(settings), overrides=[f"passes.calibrate-thresholds.per={per}"])
@@ -142,7 +142,9 @@ def test_a_tuned_network_converts_without_further_loss(neuron: str, tmp_path: Pa
         preprocessing=PREPROCESSING,
     )
     assert {op.levels for op in made.reference.ops(ops.QuantizedRelu).values()} == {2}  # type: ignore[union-attr]
-    images = torch.cat(list(open_dataset(DIGITS / "test", PREPROCESSING, (1, 8, 8)).batches())).double()
+    images = torch.cat(
+        [feeds["x"] for feeds in open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}).batches()]
+    ).double()
     answers = []
     for graph, schedule in ((made.reference, None), (made.snn, made.schedule)):
         assert graph is not None
@@ -252,7 +254,7 @@ def arrays(folder: Path, labels: list[int]) -> Path:
 
 def test_a_tenth_of_every_class_is_held_out(tmp_path: Path) -> None:
     labels = [0] * 40 + [1] * 25 + [2] * 2
-    dataset = open_dataset(arrays(tmp_path, labels), PREPROCESSING, (1, 8, 8))
+    dataset = open_dataset(arrays(tmp_path, labels), PREPROCESSING, {"x": (1, 8, 8)})
     training, held_out = finetuning.split(dataset, 0)
     assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(67))
     assert np.bincount([labels[i] for i in held_out]).tolist() == [4, 2, 1]

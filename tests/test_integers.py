@@ -21,7 +21,7 @@ from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.pipeline import apply_recipe
 from snnc.recipe import load, override, pass_name, shipped
 from snnc.report import build
-from tests.support import Images, Network, calibration, normal, outputs, random_network, relu, spiking, uniform
+from tests.support import Network, calibration, in_memory, normal, outputs, random_network, relu, spiking, uniform
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 MEAN = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -217,7 +217,7 @@ def test_the_pass_waits_for_the_neurons() -> None:
     early = load("quick").passes[:-1]
     how = dataclasses.replace(load("quick"), passes=(*early, QuantizeWeights()))
     with pytest.raises(PreconditionError, match="not yet"):
-        apply_recipe(random_network(0, relu), how, Images(images()))
+        apply_recipe(random_network(0, relu), how, in_memory(random_network(0, relu), images()))
 
 
 @pytest.mark.parametrize("name", shipped())

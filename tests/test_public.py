@@ -178,9 +178,9 @@ def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(shutil.copytree(DIGITS, tmp_path / "digits"))
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["images"].shape == (64, 1, 8, 8)
+    assert [tensor.shape for tensor in names["images"].values()] == [(64, 1, 8, 8)]
     assert names["answer"].shape == names["output"].shape == (64, 10)
-    assert (names["answer"].argmax(1) == names["test"].labels[:64]).float().mean() > 0.9
+    assert (names["answer"].argmax(1) == names["test"].labels("classes").answers[:64]).float().mean() > 0.9
     assert [row.timesteps for row in names["rows"]] == [2, 4, 8]
     again = snnc.evaluate(names["network"].conversion, data="test")
     assert again.rows[0] == next(row for row in names["rows"] if row.timesteps == again.rows[0].timesteps)

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from snnc import artifact, evaluation, pipeline, recipe
-from snnc.data.dataset import open_dataset
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.neurons import neurons
-from snnc.pipeline import Reading
 from snnc.run import ONCE
 from snnc.schedule import Schedule
 from tests.support import run, stream
@@ -58,8 +57,8 @@ def test_without_images_many_steps_still_work():
 def test_max_pools_are_exact():
     """At many steps a network with max-pools comes to its trained self, whatever the neuron."""
     made = converted("cifar10_nin", 64, NIN, "cifar10/calibration", 64)
-    dataset = open_dataset(SHARED / "cifar10/test", NIN, (3, 32, 32), limit=64)
-    images = torch.cat(list(dataset.batches()))
+    dataset = open_dataset(SHARED / "cifar10/test", NIN, {"x": (3, 32, 32)}, Reading(limit=64))
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     trained = _predictions(made.reference, images, ONCE)
     assert (_predictions(made.snn, images, Schedule(64)) == trained).float().mean() >= 0.95
     causal = {name: neurons["dual-threshold"](op.threshold) for name, op in made.snn.ops(neurons["two-phase"]).items()}
@@ -68,8 +67,8 @@ def test_max_pools_are_exact():
 
 def test_activations_quantized_in_the_file_convert_without_loss():
     made = converted("mnist_resnet10_uniform3bit", 7, MNIST, "mnist/calibration", 32)
-    dataset = open_dataset(SHARED / "mnist/test", MNIST, (1, 28, 28))
-    images = torch.cat(list(dataset.batches())).double()
+    dataset = open_dataset(SHARED / "mnist/test", MNIST, {"x": (1, 28, 28)})
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()]).double()
     reference, snn = (graph.map_tensors(lambda t: t.double()) for graph in (made.reference, made.snn))
     assert torch.equal(_predictions(snn, images, Schedule(7)), _predictions(reference, images, ONCE))
 
@@ -77,8 +76,8 @@ def test_activations_quantized_in_the_file_convert_without_loss():
 def test_sums_of_spikes_give_what_steps_give():
     """The fast path of two-phase neurons on a real network: exactly the step-by-step simulation in double precision."""
     made = converted("cifar10_resnet20", 4, CIFAR, "cifar10/calibration", 32)
-    dataset = open_dataset(SHARED / "cifar10/test", CIFAR, (3, 32, 32), limit=16)
-    images = torch.cat(list(dataset.batches())).double().unsqueeze(0)
+    dataset = open_dataset(SHARED / "cifar10/test", CIFAR, {"x": (3, 32, 32)}, Reading(limit=16))
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()]).double().unsqueeze(0)
     snn = made.snn.map_tensors(lambda t: t.double())
     layers = list(snn.ops(neurons["two-phase"]))
     fast = run(snn, {snn.inputs[0]: images}, layers, Schedule(4))
@@ -111,8 +110,8 @@ def test_enough_sleep_gives_the_quantized_network_exactly():
         preprocessing=CIFAR,
         reading=Reading(limit=32),
     )
-    dataset = open_dataset(SHARED / "cifar10/test", CIFAR, (3, 32, 32), limit=16)
-    images = torch.cat(list(dataset.batches())).double().unsqueeze(0)
+    dataset = open_dataset(SHARED / "cifar10/test", CIFAR, {"x": (3, 32, 32)}, Reading(limit=16))
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()]).double().unsqueeze(0)
     snn = made.snn.map_tensors(lambda t: t.double())
     quantized = snn.with_ops({name: op.closed_form(3) for name, op in snn.ops(neurons["cif"]).items()})
     feeds, (output,) = {snn.inputs[0]: images}, snn.outputs

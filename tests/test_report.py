@@ -10,6 +10,7 @@ import torch
 from snnc import evaluation, intervals, pipeline, recipe, report
 from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected
+from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.ir import Graph, Input, Node
@@ -225,9 +226,7 @@ def test_evaluation_at_several_steps_equals_one_at_a_time_whatever_the_batch():
     )
     together = evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4])
     apart = [
-        evaluation.evaluate(
-            conversion, data=DIGITS / "test", timesteps=[t], reading=pipeline.Reading(batch_size=33, workers=1)
-        )
+        evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[t], reading=Reading(batch_size=33, workers=1))
         for t in (2, 4)
     ]
     assert together.rows == tuple(result.rows[0] for result in apart)

@@ -14,6 +14,7 @@ import snnc.report
 from snnc import evaluation, pipeline, recipe
 from snnc.analysis.reach import connected
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
 from snnc.errors import DataError
 from snnc.figure import Blame, Row
 from snnc.findings import EXPLANATIONS, Finding
@@ -21,7 +22,6 @@ from snnc.measure.energy import Cost, cost, energy
 from snnc.measure.gates import Limits
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
-from snnc.pipeline import Reading
 from snnc.report import Report, build, completed, stored
 from snnc.report.data import Evaluation, Verification, plain, read, schema, to_json, write
 from snnc.report.faces.terminal import lines, rendered
@@ -29,7 +29,7 @@ from snnc.report.layers import measure
 from snnc.report.sections import sections
 from snnc.report.sentence import sentence
 from snnc.schedule import Schedule
-from tests.support import row, run
+from tests.support import fed, row, run
 from tests.test_report import DIGITS, PREPROCESSING, spiking
 
 
@@ -200,7 +200,7 @@ def test_what_is_not_emitted_is_what_came_in_less_what_went_out():
     trained = graph.with_ops({"spikes": Relu()})
     # Every pixel of the inner image sees nine neighbors with weights of 0.1.
     image = torch.full((1, 1, 4, 4), 0.3 * threshold / 0.9)
-    measured = measure(trained, graph, [image], Schedule(4), connected(graph)).layers[0]
+    measured = measure(trained, graph, fed(graph, [image]), Schedule(4), connected(graph)).layers[0]
     assert measured.distributions is not None
     potentials = measured.distributions.potentials
     width = (potentials.high - potentials.low) / len(potentials.counts)

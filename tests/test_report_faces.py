@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from pydantic import TypeAdapter
 
 from snnc import evaluation, pipeline, recipe
+from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.measure.gates import Limits
 from snnc.report import Report
@@ -50,7 +51,7 @@ VOID = {"meta", "br"}
 
 @pytest.fixture(scope="session")
 def reports() -> dict[str, Report]:
-    few = pipeline.Reading(limit=24)
+    few = Reading(limit=24)
     made = {"recipe": recipe.load("quick", timesteps=2), "preprocessing": PREPROCESSING}
     _, bare = pipeline.convert(DIGITS / "model.onnx", **made)
     conversion, calibrated = pipeline.convert(DIGITS / "model.onnx", data=DIGITS / "calibration", reading=few, **made)

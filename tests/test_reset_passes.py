@@ -8,6 +8,7 @@ from torch import Tensor
 
 from snnc import evaluation, ops, pipeline, recipe
 from snnc.artifact import load_conversion
+from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import PreconditionError, UsageError
 from snnc.ir import Graph
@@ -131,7 +132,7 @@ def test_the_recipe_for_a_hard_reset_ends_in_its_calibration() -> None:
 
 def test_calibrated_for_a_hard_reset_digits_are_read_almost_as_well() -> None:
     how = recipe.reset_to_zero(recipe.load("nir", timesteps=16))
-    reading = pipeline.Reading(limit=100)
+    reading = Reading(limit=100)
     made, _ = pipeline.convert(
         DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING, reading=reading
     )

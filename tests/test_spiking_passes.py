@@ -33,7 +33,7 @@ from snnc.passes.treat_max_pool import TreatMaxPool
 from snnc.report.layers import measure
 from snnc.run import program
 from snnc.schedule import Schedule
-from tests.support import Images, Network, calibration, double, normal, random_network, relu, run
+from tests.support import Network, calibration, double, fed, in_memory, normal, random_network, relu, run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 UNBOUNDED = ops.ClippedRelu(torch.tensor(torch.inf))
@@ -59,12 +59,12 @@ def same(one: Graph, other: Graph) -> bool:
 
 
 def look_at(graph: Graph, images: Tensor | None, schedule: Schedule, size: int = 16) -> Calibration:
-    return Calibration(graph, None if images is None else Images(images, size), schedule, {})
+    return Calibration(graph, None if images is None else in_memory(graph, images, size), schedule, {})
 
 
 def images_of(look: Calibration) -> Tensor:
     assert look.samples is not None
-    return torch.cat(list(look.samples.batches()))
+    return torch.cat([feeds["x"] for feeds in look.samples.batches()])
 
 
 # Balanced thresholds.
@@ -682,7 +682,7 @@ def test_options_out_of_range_are_refused(kind: type[Pass], options: dict[str, A
 @pytest.mark.parametrize("neuron", ["if", "two-phase"])
 def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
     trained, snn, look = converted(0, neuron, count=24)
-    measured = measure(trained, snn, images_of(look).split(7), look.schedule, connected(snn))
+    measured = measure(trained, snn, fed(snn, images_of(look).split(7)), look.schedule, connected(snn))
     wanted = Residuals(trained, snn, images_of(look), look.schedule)
     for layer in measured.layers:
         assert layer.channel_residuals is not None

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,9 +26,8 @@ from snnc.training.activations import clipped as clipped_activation
 from snnc.training.activations import consistent, quantized
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
-from snnc.training.store import Store
 from snnc.training.units import Unit, units
-from tests.support import Images, Network, double, normal, random_network, relu, run, spiking, uniform
+from tests.support import Network, double, in_memory, normal, random_network, relu, run, spiking, uniform
 
 # Gradients of quantized activations (METHODS, law 7).
 
@@ -440,30 +438,6 @@ def test_every_layer_is_in_one_unit_and_units_hang_together(seed: int) -> None:
         assert unit.activation == (unit.exit if isinstance(graph.op(unit.exit), ops.Relu) else None)
 
 
-# Values on disk.
-
-
-@pytest.mark.parametrize("shape", [(3, 4, 5), (7,)])
-def test_a_store_keeps_values_in_order(shape: tuple[int, ...], tmp_path: Path) -> None:
-    values = normal(20, *shape)
-    laid_out = values.contiguous(memory_format=torch.channels_last) if len(shape) == 3 else values
-    store = Store(tmp_path / "store", laid_out.split([8, 1, 11]))
-    assert not list(tmp_path.iterdir()), "the file is still there"
-    assert len(store) == 20
-    order = torch.tensor([3, 19, 0, 3])
-    assert torch.equal(store[order], values[order])
-    chunks = list(store.chunks(8))
-    assert [len(chunk) for chunk in chunks] == [8, 8, 4]
-    assert torch.equal(torch.cat(chunks), values)
-    store[order].fill_(9)
-    assert torch.equal(store[torch.arange(20)], values), "what was handed out is not a copy"
-
-
-def test_a_store_keeps_single_precision(tmp_path: Path) -> None:
-    values = normal(4, 3).double()
-    assert torch.equal(Store(tmp_path / "store", [values])[torch.arange(4)], values.float())
-
-
 # Augmentation.
 
 
@@ -537,12 +511,12 @@ def converted(seed: int = 0, count: int = 120) -> tuple[Graph, Graph, Calibratio
 
 
 def look_at(graph: Graph, images: Tensor | None, size: int = 16) -> Calibration:
-    return Calibration(graph, None if images is None else Images(images, size), Schedule(3), {})
+    return Calibration(graph, None if images is None else in_memory(graph, images, size), Schedule(3), {})
 
 
 def images_of(look: Calibration) -> Tensor:
     assert look.samples is not None
-    return torch.cat(list(look.samples.batches()))
+    return torch.cat([feeds["x"] for feeds in look.samples.batches()])
 
 
 def error(graph: Graph, reference: Graph, images: Tensor, schedule: Schedule) -> float:

@@ -25,14 +25,15 @@ network = snnc.load("digits.snn")
 print(network)
 
 # %% Show it some images: every spike of every neuron comes back.
-test = snnc.open_dataset("test", network.preprocessing, network.input_shape, limit=16)
-images = torch.cat(list(test.batches()))
+test = snnc.open_dataset("test", network.preprocessing, network.input_shapes, snnc.Reading(limit=16))
+images = next(test.batches())
+count = images.samples
 response = network.respond(images)
 
-right = (response.output.argmax(1) == test.labels).sum()
-print(f"{right} of {len(images)} images are recognized")
+right = (response.output.argmax(1) == test.labels("classes").answers).sum()
+print(f"{right} of {count} images are recognized")
 for layer, spikes in response.spikes.items():
-    print(f"{layer:14} {spikes[0, 0].numel():4} neurons, {spikes.abs().sum() / len(images):6.1f} spikes for an image")
+    print(f"{layer:14} {spikes[0, 0].numel():4} neurons, {spikes.abs().sum() / count:6.1f} spikes for an image")
 
 # %% Take the same steps one by one, as a host would whose loop is its own.
 state, total = network.start(images), 0
@@ -81,7 +82,8 @@ sums.xaxis.set_major_locator(MaxNLocator(integer=True))
 sums.spines[["top", "right"]].set_visible(False)
 
 picture, legend = side.subplots(2, height_ratios=(1, 4.2))
-picture.imshow(images[IMAGE, 0].numpy(), cmap="gray_r")
+(pixels,) = images.values()
+picture.imshow(pixels[IMAGE, 0].numpy(), cmap="gray_r")
 picture.set_title(f"a {int(test.labels[IMAGE])}, read as a {answer}")
 for row, (color, text) in enumerate(((fired, "a spike"), (undone, "a spike taken back"))):
     legend.text(0, 1 - 0.05 * row, "■", color=color, transform=legend.transAxes, va="top")

@@ -1,50 +1,15 @@
 """What a pass may look at besides the graph."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
-
-import torch
-from torch import Tensor
 
 from snnc.analysis.channels import channel_axis
 from snnc.analysis.moments import Moments, propagate
 from snnc.calibration.histogram import Histogram
-from snnc.feeds import Feeds
+from snnc.data.samples import Samples
 from snnc.ir import Graph
 from snnc.run import Program
 from snnc.schedule import Schedule
-
-
-class Samples(Protocol):
-    """Images that can be read again and again, always in the same order."""
-
-    def __len__(self) -> int: ...
-
-    def batches(self) -> Iterator[Tensor]:
-        """Yield float images ``[N, ...]``, preprocessed."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Thinned:
-    """At most so many samples, spread evenly over all."""
-
-    samples: Samples
-    most: int
-
-    def __len__(self) -> int:
-        return min(len(self.samples), self.most)
-
-    def batches(self) -> Iterator[Tensor]:
-        """Yield what is left of each batch."""
-        chosen = torch.linspace(0, len(self.samples) - 1, len(self)).round().long()
-        start = 0
-        for batch in self.samples.batches():
-            inside = chosen[(chosen >= start) & (chosen < start + len(batch))]
-            start += len(batch)
-            if len(inside):
-                yield batch[inside - (start - len(batch))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +41,7 @@ class Calibration:
             return {name: Histogram.gaussian(moments[name].mean, moments[name].variance.sqrt()) for name in names}
         axes = {name: channel_axis(graph, name) for name in names}
         found: dict[str, Histogram] = {}
-        (image,) = graph.inputs
-        fed = (Feeds({image: batch}) for batch in self.samples.batches())
-        for signals in Program(graph, want=names).stream(fed):
+        for signals in Program(graph, want=names).stream(self.samples.batches()):
             for name in names:
                 axis = axes[name]
                 values = signals[name][0]

@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from snnc.blocks import Block
-    from snnc.pipeline import Progress
+    from snnc.data.samples import Progress
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ class Terminal:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
-            Progress,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.progress import Progress as Bars
 
         console = Console(stderr=True, markup=False, emoji=False)
         text = TextColumn("{task.description}", markup=False)
         columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as p:
+        with Bars(*columns, console=console, transient=True) as p:
             # One bar, of what is going on now: a pass hands over to the reading it asks for.
             task = p.add_task("")
 

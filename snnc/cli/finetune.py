@@ -118,6 +118,7 @@ def finetune(
     how_images = preprocessing.resolve(settings)
 
     from snnc import finetuning, pipeline
+    from snnc.data.dataset import Reading
     from snnc.export.onnx import onnx_model
     from snnc.files import write_atomically
     from snnc.recipe import override
@@ -125,7 +126,7 @@ def finetune(
     how = recipe.resolve(settings)
     finetuning.check_training(how)
     how = override(how, overrides=training.settings())
-    reading = pipeline.Reading(workers=workers, limit=limit)
+    reading = Reading(workers=workers, limit=limit)
     with terminal.progress() as progress:
         tuned = finetuning.finetune(
             model,

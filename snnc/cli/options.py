@@ -20,8 +20,7 @@ from snnc.project import Project
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from snnc.data.dataset import Part
-    from snnc.pipeline import Reading
+    from snnc.data.dataset import Part, Reading
     from snnc.recipe import Recipe
 
 Number = TypeVar("Number", int, float)
@@ -180,7 +179,7 @@ class ReadingFlags:
 
     def resolve(self, part: Part | None = None) -> Reading:
         """Return the flags as the library takes them; raises UsageError for numbers that make no sense."""
-        from snnc.pipeline import Reading
+        from snnc.data.dataset import Reading
 
         for flag, value in (("--batch-size", self.batch_size), ("--workers", self.workers), ("--limit", self.limit)):
             if value is not None and value < 1:

@@ -1,113 +1,153 @@
-"""Array files: .npy holds x, .npz holds x and perhaps y."""
+"""Array files: .npy holds x, .npz holds x and perhaps y; for several inputs, an array for each, of its name."""
 
 import hashlib
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from snnc.data.source import Source
-from snnc.data.transform import Sample, Transform
+from snnc.data.labels import CLASSES, Classes
+from snnc.data.source import Array, Source, sources
+from snnc.data.transform import Transform
 from snnc.errors import DataError
 
-# How one row of x lies on disk: an image in one of three ways, or exactly as the network takes it.
+# How one row of an array lies on disk: an image in one of three ways, or exactly as the network takes it.
 _RowLayout = Literal["nchw", "nhwc", "nhw", "sample"]
+
+# What the only input and the labels are called in a file.
+_X, _Y = "x", "y"
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """An array ``[N, ...]`` that one input takes: what it is called in the file, and how a row of it lies there."""
+
+    key: str
+    values: NDArray[Any]
+    layout: _RowLayout
+
+    def read(self, index: int, path: Path) -> Array:
+        """Return a row: ``[height, width, channels]`` where it is an image; raises DataError where it is not finite."""
+        row = np.asarray(self.values[index])
+        if row.dtype != np.uint8:
+            # Values beyond the range of float32 become infinite here, and are reported as such.
+            with np.errstate(over="ignore"):
+                row = row.astype(np.float32)
+            if not np.isfinite(row).all():
+                first = tuple(int(axis) for axis in np.argwhere(~np.isfinite(row))[0])
+                place = f"{path}:{self.key}[{', '.join(map(str, (index, *first)))}]"
+                hint = "find out where it comes from, and replace it or leave the sample out"
+                raise DataError(f"the value {row[first]} is not finite", place=place, hint=hint)
+        if self.layout == "nchw":
+            return row.transpose(1, 2, 0)
+        return row[..., None] if self.layout == "nhw" else row
 
 
 @final
+@sources.register("arrays")
 @dataclass(frozen=True, eq=False)
 class Arrays(Source):
-    """The rows of an array x [N, ...] of uint8 pixels or of floats."""
+    """The rows of arrays ``[N, ...]`` of uint8 pixels or of floats, one array for each input.
+
+    The x of a .npy file is mapped into memory and read row by row; the arrays of a .npz file are held as a whole, in
+    their own type, because rows of a compressed file cannot be reached one by one. Pickled objects are never read.
+    Opening raises DataError where the file is damaged, or x or y has the wrong shape or type.
+    """
+
+    about: ClassVar[str] = "a .npy file (x) or a .npz file (x and y)"
 
     path: Path
-    x: NDArray[Any]
-    row_layout: _RowLayout
+    rows: Mapping[str, _Rows]
+
+    @classmethod
+    def opens(cls, path: Path) -> bool:
+        return path.is_file() and path.suffix.lower() in (".npy", ".npz")
+
+    @classmethod
+    def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
+        keys = dict.fromkeys(inputs, _X) if len(inputs) == 1 else {name: name for name in inputs}
+        found, y = (_npy if path.suffix.lower() == ".npy" else _npz)(path, list(keys.values()))
+        rows = {name: _rows(key, found[key], inputs[name], path) for name, key in keys.items()}
+        first = next(iter(rows.values()))
+        for other in rows.values():
+            if len(other.values) != len(first.values):
+                message = f"{other.key} holds {len(other.values)} samples, but {first.key} holds {len(first.values)}"
+                raise DataError(message, place=f"{path}:{other.key}", hint="one row of each array is one sample")
+        if y is None:
+            return cls({}, 0, path, rows)
+        _require_labels(y, len(first.values), first.key, path)
+        return cls({CLASSES: Classes(torch.from_numpy(y.astype(np.int64)))}, 0, path, rows)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(next(iter(self.rows.values())).values)
 
     def name(self, index: int) -> str:
-        return f"x[{index}]"
+        return f"{'+'.join(rows.key for rows in self.rows.values())}[{index}]"
 
     def place(self, index: int) -> str:
-        return f"{self.path}:x[{index}]"
+        return f"{self.path}:{self.name(index)}"
 
-    def read(self, index: int) -> Sample:
-        row = np.asarray(self.x[index])
-        if row.dtype == np.uint8:
-            if self.row_layout == "sample":
-                return self.transform.scaled(row)
-            return self.transform.pixels(self._height_width_channels(row), place=self.place(index))
-        # Values beyond the range of float32 become infinite here, and are reported as such.
-        with np.errstate(over="ignore"):
-            values = row.astype(np.float32)
-        if not np.isfinite(values).all():
-            first = tuple(int(axis) for axis in np.argwhere(~np.isfinite(values))[0])
-            position = ", ".join(map(str, (index, *first)))
-            hint = "find out where it comes from, and replace it or leave the sample out"
-            raise DataError(f"the value {values[first]} is not finite", place=f"{self.path}:x[{position}]", hint=hint)
-        if self.row_layout != "sample":
-            values = self.transform.in_layout(self._height_width_channels(values))
-        return self.transform.normalized(values)
+    def read(self, index: int) -> Mapping[str, Array]:
+        return {name: rows.read(index, self.path) for name, rows in self.rows.items()}
 
     def digest(self, index: int) -> str:
-        row = np.ascontiguousarray(self.x[index])
-        digest = hashlib.sha256(f"{row.dtype.str} {row.shape} ".encode())
-        digest.update(row.data)
+        digest = hashlib.sha256()
+        for rows in self.rows.values():
+            row = np.ascontiguousarray(rows.values[index])
+            digest.update(f"{row.dtype.str} {row.shape} ".encode())
+            digest.update(row.data)
         return digest.hexdigest()
 
-    def _height_width_channels(self, row: NDArray[Any]) -> NDArray[Any]:
-        if self.row_layout == "nchw":
-            return row.transpose(1, 2, 0)
-        return row[..., None] if self.row_layout == "nhw" else row
 
-
-def open_arrays(path: Path, transform: Transform) -> Arrays:
-    """Open x [N, ...] and, from .npz, y [N].
-
-    The x of a .npy file is mapped into memory and read row by row; that of a .npz file is held as a whole, in its own
-    type, because rows of a compressed file cannot be reached one by one. Pickled objects are never read. Raises
-    DataError where the file is damaged, or x or y has the wrong shape or type.
-    """
-    x, y = _npy(path) if path.suffix.lower() == ".npy" else _npz(path)
-    if x.dtype != np.uint8 and x.dtype.kind != "f":
-        hint = "save pixels as uint8, and values that are already scaled as float32"
-        raise DataError(f"x is of type {x.dtype}", place=f"{path}:x", hint=hint)
-    row_layout = _row_layout(x, transform, path)
-    if not len(x):
-        raise DataError("x holds no sample", place=f"{path}:x", hint="save at least one")
-    if y is not None:
-        _require_labels(y, len(x), path)
-    return Arrays(transform, None if y is None else y.astype(np.int64), (), 0, path, x, row_layout)
-
-
-def _npy(path: Path) -> tuple[NDArray[Any], None]:
+def _npy(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], None]:
+    if len(keys) > 1:
+        message = f"one array, but the network takes {', '.join(keys)}"
+        raise DataError(message, place=str(path), hint=f"numpy.savez({', '.join(f'{key}=...' for key in keys)})")
     try:
-        return np.lib.format.open_memmap(path, mode="r"), None
+        return {keys[0]: np.lib.format.open_memmap(path, mode="r")}, None
     except Exception as error:  # a damaged header is parsed as Python, and fails in as many ways
         hint = "write it with numpy.save, as uint8 or float32; pickled objects are never read"
         raise DataError(_reason(error, ".npy"), place=str(path), hint=hint) from None
 
 
-def _npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    hint = "write it with numpy.savez, x as uint8 or float32; pickled objects are never read"
+def _npz(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], NDArray[Any] | None]:
+    named = ", ".join(keys)
+    hint = f"write it with numpy.savez, {named} as uint8 or float32; pickled objects are never read"
     try:
         with zipfile.ZipFile(path) as archive:
             found = [name.removesuffix(".npy") for name in archive.namelist()]
-        if "x" in found:
+        missing = [key for key in keys if key not in found]
+        if not missing:
             with np.load(path, allow_pickle=False) as arrays:
-                return arrays["x"], arrays["y"] if "y" in found else None
+                y = arrays[_Y] if _Y in found and _Y not in keys else None
+                return {key: arrays[key] for key in keys}, y
     except MemoryError:
-        hint = "save x alone with numpy.save: a .npy file is not read as a whole"
-        raise DataError("x does not fit into memory", place=str(path), hint=hint) from None
+        hint = f"save {named} alone with numpy.save: a .npy file is not read as a whole"
+        hint = hint if len(keys) == 1 else "save fewer samples: a .npz file is read as a whole"
+        raise DataError(f"{named} does not fit into memory", place=str(path), hint=hint) from None
     except Exception as error:  # as above, and damaged archives besides
         raise DataError(_reason(error, ".npz"), place=str(path), hint=hint) from None
+    example = ", ".join(f"{key}=..." for key in dict.fromkeys((*keys, _Y)))
     raise DataError(
-        f"no array x, only: {', '.join(found) or 'nothing'}", place=str(path), hint="numpy.savez(x=..., y=...)"
+        f"no array {missing[0]}, only: {', '.join(found) or 'nothing'}", place=str(path), hint=f"numpy.savez({example})"
     )
+
+
+def _rows(key: str, values: NDArray[Any], transform: Transform, path: Path) -> _Rows:
+    """Return an array as one input takes it; raises DataError where it does not fit."""
+    place = f"{path}:{key}"
+    if values.dtype != np.uint8 and values.dtype.kind != "f":
+        hint = "save pixels as uint8, and values that are already scaled as float32"
+        raise DataError(f"{key} is of type {values.dtype}", place=place, hint=hint)
+    layout = _row_layout(key, values, transform, place)
+    if not len(values):
+        raise DataError(f"{key} holds no sample", place=place, hint="save at least one")
+    return _Rows(key, values, layout)
 
 
 def _reason(error: Exception, kind: str) -> str:
@@ -116,13 +156,13 @@ def _reason(error: Exception, kind: str) -> str:
     return f"damaged, or no {kind} file of plain numbers"
 
 
-def _row_layout(x: NDArray[Any], transform: Transform, path: Path) -> _RowLayout:
+def _row_layout(key: str, x: NDArray[Any], transform: Transform, place: str) -> _RowLayout:
     row = x.shape[1:]
     asked = transform.preprocessing.array_layout
     if not transform.is_image:
         if x.ndim and row == transform.sample_shape:
             return "sample"
-        raise _wrong_shape(x, transform, path)
+        raise _wrong_shape(key, x, transform, place)
     channels, size = transform.channels, (transform.height, transform.width)
     any_size = x.dtype == np.uint8 and transform.resizes
     fitting: list[_RowLayout] = []
@@ -133,27 +173,28 @@ def _row_layout(x: NDArray[Any], transform: Transform, path: Path) -> _RowLayout
     if len(row) == 2 and channels == 1 and (any_size or row == size):
         fitting.append("nhw")
     if not fitting:
-        raise _wrong_shape(x, transform, path)
+        raise _wrong_shape(key, x, transform, place)
     if len(fitting) > 1:
         hint = "set array-layout to nchw or nhwc"
-        raise DataError(f"x {list(x.shape)} may be NCHW or NHWC", place=f"{path}:x", hint=hint)
+        raise DataError(f"{key} {list(x.shape)} may be NCHW or NHWC", place=place, hint=hint)
     return fitting[0]
 
 
-def _wrong_shape(x: NDArray[Any], transform: Transform, path: Path) -> DataError:
-    message = f"x has shape {list(x.shape)}, but the network takes {['N', *transform.sample_shape]}".replace("'", "")
+def _wrong_shape(key: str, x: NDArray[Any], transform: Transform, place: str) -> DataError:
+    wanted = ", ".join(map(str, ("N", *transform.sample_shape)))
+    message = f"{key} has shape {list(x.shape)}, but the network takes [{wanted}]"
     hint = "the first axis counts samples"
     if transform.is_image:
         hint += "; use --resize for pixels (uint8) of another size"
     if transform.preprocessing.array_layout != "auto":
         hint += f"; array-layout is {transform.preprocessing.array_layout}"
-    return DataError(message, place=f"{path}:x", hint=hint)
+    return DataError(message, place=place, hint=hint)
 
 
-def _require_labels(y: NDArray[Any], samples: int, path: Path) -> None:
+def _require_labels(y: NDArray[Any], samples: int, key: str, path: Path) -> None:
     if y.dtype.kind not in "iu":
         hint = "save class numbers as int64, counted from 0"
         raise DataError(f"y is of type {y.dtype}, not integers", place=f"{path}:y", hint=hint)
     if y.shape != (samples,):
         hint = "y holds one class number per sample"
-        raise DataError(f"y has shape {list(y.shape)}, but x holds {samples} samples", place=f"{path}:y", hint=hint)
+        raise DataError(f"y has shape {list(y.shape)}, but {key} holds {samples} samples", place=f"{path}:y", hint=hint)

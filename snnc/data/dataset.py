@@ -5,22 +5,23 @@ import json
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Literal, final
+from typing import Literal, final, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from snnc.data.arrays import open_arrays
-from snnc.data.images import open_images
+from snnc.data.labels import CLASSES, Classes, Labels
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.source import Source
+from snnc.data.source import Source, sources
 from snnc.data.transform import Sample, Transform
 from snnc.errors import DataError, UsageError
+from snnc.feeds import Feeds
 
 # What samples are kept apart for: two thirds to calibrate on, one third to judge by.
 Part = Literal["calibration", "judging"]
@@ -28,26 +29,44 @@ Part = Literal["calibration", "judging"]
 # Fewer samples than this say too little in either part.
 _FEWEST_TO_SPLIT = 30
 
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data is read: samples at once, threads (None: one per core, at most 8), and how many samples (None: all).
+
+    ``seed`` draws those that ``limit`` keeps. ``part`` keeps only one of the two parts that ``snnc tune`` splits data
+    into, out of what ``limit`` leaves.
+    """
+
+    batch_size: int = 64
+    workers: int | None = None
+    limit: int | None = None
+    seed: int = 0
+    part: Part | None = None
+
 
 @final
 class Dataset:
-    """Samples in a fixed order, read when they are needed.
+    """Samples of a source in a fixed order, preprocessed, and read when they are needed.
 
-    ``labels`` [len] are int64 with the label offset added, None where the data has none. ``class_names[i]`` belongs to
-    label ``i + label_offset``; empty where labels are only numbers. ``ignored`` counts files that were passed by.
+    ``inputs`` is the preprocessing that each input of the network asks for, ``shapes`` what it then takes. ``ignored``
+    counts files that were passed by.
     """
 
-    def __init__(self, source: Source, indices: tuple[int, ...]) -> None:
+    def __init__(
+        self, source: Source, preprocessing: Preprocessing, inputs: Mapping[str, Transform], indices: tuple[int, ...]
+    ) -> None:
         self._source = source
+        self._preprocessing = preprocessing
+        self._inputs = inputs
         self._indices = indices
-        self._offset = source.transform.preprocessing.label_offset
-        self.sample_shape = source.transform.sample_shape
-        self.class_names = source.class_names
-        self.ignored = source.ignored
         self._digest = ""
-        self.labels: Tensor | None = None
-        if source.labels is not None:
-            self.labels = torch.from_numpy(source.labels[np.asarray(indices)] + self._offset)
+        offset = preprocessing.label_offset
+        self._labels = {kind: labels.taken(indices, offset) for kind, labels in source.labels.items()}
+        self.shapes: Shapes = {name: transform.sample_shape for name, transform in inputs.items()}
+        self.ignored = source.ignored
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -56,9 +75,19 @@ class Dataset:
         """Return the relative path of one image file, or ``x[row]`` of an array file."""
         return self._source.name(self._indices[index])
 
+    @overload
+    def labels(self, kind: Literal["classes"]) -> Classes | None: ...
+
+    @overload
+    def labels(self, kind: str) -> Labels | None: ...
+
+    def labels(self, kind: str) -> Labels | None:
+        """Return the labels of one kind, the label offset added; None where the data has none."""
+        return self._labels.get(kind)
+
     def spread(self, count: int, seed: int = 0) -> "Dataset":
         """Return so many of the samples, spread evenly: ``seed`` draws one from each of ``count`` equal stretches."""
-        return Dataset(self._source, tuple(self._indices[index] for index in _subset(len(self), count, seed)))
+        return self.chosen(_subset(len(self), count, seed))
 
     def part(self, name: Part, seed: int = 0) -> "Dataset":
         """Return one of two parts that have no sample in common and are both spread evenly, drawn by ``seed``.
@@ -69,41 +98,45 @@ class Dataset:
             hint = f"give {_FEWEST_TO_SPLIT} or more: two thirds to calibrate on, one third to judge by"
             raise DataError(f"{len(self)} images are too few to be split", place="--data", hint=hint)
         judging = set(_subset(len(self), len(self) // 3, seed))
-        return Dataset(
-            self._source, tuple(i for at, i in enumerate(self._indices) if (at in judging) == (name == "judging"))
-        )
+        return self.chosen(tuple(at for at in range(len(self)) if (at in judging) == (name == "judging")))
 
-    def sample(self, index: int) -> Tensor:
-        """Read one sample [*sample_shape]; raises DataError where it is broken or does not fit the network."""
-        return torch.from_numpy(self._source.read(self._indices[index]))
+    def chosen(self, numbers: Sequence[int]) -> "Dataset":
+        """Return some of the samples, in the order of ``numbers``."""
+        indices = tuple(self._indices[number] for number in numbers)
+        return Dataset(self._source, self._preprocessing, self._inputs, indices)
 
-    def batches(
-        self, batch_size: int = 64, workers: int | None = None, progress: Callable[[int], None] | None = None
-    ) -> Iterator[Tensor]:
-        """Iterate over all samples as float32 [N, *sample_shape], reading ahead in ``workers`` threads.
+    def sample(self, index: int) -> dict[str, Tensor]:
+        """Read one sample, by input; raises DataError where it is broken or does not fit the network."""
+        return {name: torch.from_numpy(values) for name, values in self._read(self._indices[index]).items()}
 
-        What is delivered does not depend on ``workers``, and no sample on ``batch_size``. Besides what the caller
+    def batches(self, reading: Reading | None = None) -> Iterator[Feeds]:
+        """Iterate over all samples, float32, reading ahead in as many threads as ``reading`` says.
+
+        What is delivered does not depend on the threads, and no sample on the batch size. Besides what the caller
         keeps, at most the batch delivered, the one being filled and ``batch_size + workers`` samples are in memory.
-        ``progress`` is told the size of each batch when the caller comes back for the next. Raises DataError at the
-        first sample, in order, that is broken or does not fit; UsageError where a size is below 1.
+        Raises DataError at the first sample, in order, that is broken or does not fit; UsageError where a size is
+        below 1.
         """
-        workers = min(8, os.cpu_count() or 1) if workers is None else workers
-        for name, value in (("batch size", batch_size), ("number of workers", workers)):
+        reading = reading or Reading()
+        workers = min(8, os.cpu_count() or 1) if reading.workers is None else reading.workers
+        for name, value in (("batch size", reading.batch_size), ("number of workers", workers)):
             _require_positive(name, value)
-        return self._batches(batch_size, workers, progress)
+        return self._batches(reading.batch_size, workers)
 
     def check_labels(self, outputs: int) -> None:
-        """Raise DataError where a label is none of the network's ``outputs``; without labels, do nothing."""
-        if self.labels is None:
+        """Raise DataError where a class is none of the network's ``outputs``; without classes, do nothing."""
+        classes = self.labels(CLASSES)
+        if classes is None:
             return
-        wrong = ((self.labels < 0) | (self.labels >= outputs)).nonzero()
+        numbers = classes.answers
+        wrong = ((numbers < 0) | (numbers >= outputs)).nonzero()
         if len(wrong):
             index = int(wrong[0])
             raise DataError(
-                f"the label {int(self.labels[index])} is out of range: the network has {outputs} outputs",
+                f"the label {int(numbers[index])} is out of range: the network has {outputs} outputs",
                 place=self._source.place(self._indices[index]),
-                hint=f"labels run from {int(self.labels.min())} to {int(self.labels.max())} "
-                f"with label-offset {self._offset}: set another, or check the labels",
+                hint=f"labels run from {int(numbers.min())} to {int(numbers.max())} "
+                f"with label-offset {self._preprocessing.label_offset}: set another, or check the labels",
             )
 
     def digest(self) -> str:
@@ -116,69 +149,83 @@ class Dataset:
         return self._digest
 
     def _streamed_digest(self) -> str:
-        labels = self._source.labels
         digest = hashlib.sha256()
         for index in sorted(self._indices, key=self._source.name):
-            label = None if labels is None else int(labels[index])
-            entry = [self._source.name(index), self._source.digest(index), label]
+            labels = [labels.plain(index) for _, labels in sorted(self._source.labels.items())] or [None]
+            entry = [self._source.name(index), self._source.digest(index), *labels]
             digest.update(json.dumps(entry).encode() + b"\n")
         return digest.hexdigest()
 
-    def _batches(self, batch_size: int, workers: int, progress: Callable[[int], None] | None) -> Iterator[Tensor]:
+    def _read(self, index: int) -> dict[str, Sample]:
+        place, over_time = self._source.place(index), self._source.over_time
+        found = {}
+        for name, values in self._source.read(index).items():
+            fitted = self._inputs[name]
+            frames = [fitted(frame, place=place) for frame in values] if over_time else []
+            found[name] = np.stack(frames) if over_time else fitted(values, place=place)
+        return found
+
+    def _batches(self, batch_size: int, workers: int) -> Iterator[Feeds]:
         waiting = iter(self._indices)
-        ahead: deque[Future[Sample]] = deque()
+        ahead: deque[Future[dict[str, Sample]]] = deque()
+        shapes: dict[str, tuple[int, ...]] = {}
+        axis = 1 if self._source.over_time else 0
         pool = ThreadPoolExecutor(workers, thread_name_prefix="snnc-data")
 
         def read_ahead() -> None:
             for index in islice(waiting, batch_size + workers - len(ahead)):
-                ahead.append(pool.submit(self._source.read, index))
+                ahead.append(pool.submit(self._read, index))
 
         try:
             for start in range(0, len(self), batch_size):
-                batch = torch.empty(min(batch_size, len(self) - start), *self.sample_shape)
-                for row in batch.unbind():
+                indices = self._indices[start : start + batch_size]
+                batch: dict[str, Tensor] = {}
+                for row, index in enumerate(indices):
                     read_ahead()
-                    row.copy_(torch.from_numpy(ahead.popleft().result()))
+                    for name, values in ahead.popleft().result().items():
+                        shape = shapes.setdefault(name, values.shape)
+                        if values.shape != shape:
+                            message = f"{len(values)} frames, where the sample before has {shape[0]}"
+                            hint = "frames of different samples are shown side by side: make as many of each"
+                            raise DataError(message, place=self._source.place(index), hint=hint)
+                        if row == 0:
+                            batch[name] = torch.empty(*shape[:axis], len(indices), *shape[axis:])
+                        batch[name].select(axis, row).copy_(torch.from_numpy(values))
                 # The workers go on while the caller is busy with this batch.
                 read_ahead()
-                yield batch
-                if progress is not None:
-                    progress(len(batch))
+                yield Feeds(batch, batch if self._source.over_time else ())
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def open_dataset(
-    path: str | Path,
-    preprocessing: Preprocessing,
-    sample_shape: tuple[int, ...],
-    *,
-    limit: int | None = None,
-    seed: int = 0,
+    path: str | Path, preprocessing: Preprocessing, shapes: Shapes, reading: Reading | None = None
 ) -> Dataset:
-    """Open a folder of images or an array file (.npy, .npz) for a network that takes ``sample_shape``.
+    """Open a folder of images or an array file (.npy, .npz) for a network that takes ``shapes``, by input.
 
-    ``batches(size)`` of the result are float tensors ``[N, *sample_shape]``, preprocessed, and ``labels`` is ``[len]``.
-    ``limit`` keeps so many samples, spread evenly: the data is cut into ``limit`` equal stretches, and ``seed`` draws
-    one sample from each, because a fixed step would pick a single class from data that cycles through its classes.
-    Raises DataError where the data is missing, broken or does not fit, UsageError where ``limit`` is below 1.
+    ``batches()`` of the result are preprocessed float tensors ``[N, ...]`` by input. Of ``reading``, ``limit`` keeps so
+    many samples, spread evenly: the data is cut into ``limit`` equal stretches, and ``seed`` draws one sample from
+    each, because a fixed step would pick a single class from data that cycles through its classes. Raises DataError
+    where the data is missing, broken or does not fit, UsageError where ``limit`` is below 1.
     """
-    if limit is not None:
-        _require_positive("limit", limit)
+    reading = reading or Reading()
+    if reading.limit is not None:
+        _require_positive("limit", reading.limit)
     path = Path(path)
     if not path.exists():
         raise DataError("no such file or folder", place=str(path), hint="check the path")
-    transform = Transform(preprocessing, sample_shape)
-    source: Source
-    if path.is_dir():
-        source = open_images(path, transform)
-    elif path.suffix.lower() in (".npy", ".npz"):
-        source = open_arrays(path, transform)
-    else:
-        hint = "give a folder of images, a .npy file (x) or a .npz file (x and y)"
+    inputs = {name: Transform(preprocessing, shape) for name, shape in shapes.items()}
+    # What opens all that is left comes last.
+    found = [kind for kind in sorted(sources.values(), key=lambda kind: kind.general) if kind.opens(path)]
+    if not found:
+        # Folders first.
+        hint = f"give {', '.join(sorted((kind.about for kind in sources.values()), reverse=True))}"
         raise DataError("neither a folder nor an array file", place=str(path), hint=hint)
-    dataset = Dataset(source, tuple(range(len(source))))
-    return dataset if limit is None else dataset.spread(limit, seed)
+    source = found[0].open(path, inputs)
+    dataset = Dataset(source, preprocessing, inputs, tuple(range(len(source))))
+    if reading.limit is not None:
+        dataset = dataset.spread(reading.limit, reading.seed)
+    return dataset if reading.part is None else dataset.part(reading.part, reading.seed)
 
 
 def _subset(samples: int, limit: int, seed: int) -> tuple[int, ...]:

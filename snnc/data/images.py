@@ -2,17 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import ClassVar, Self, final
 
 import numpy as np
+import torch
 from PIL import Image
 
-from snnc.data.labels import FILE_NAME, read_labels
-from snnc.data.source import Source
-from snnc.data.transform import Sample, Transform
+from snnc.data.labels import CLASSES, FILE_NAME, Classes, read_labels
+from snnc.data.source import Array, Source, sources
+from snnc.data.transform import Transform
 from snnc.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
@@ -25,12 +26,41 @@ _COLOR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 
 @final
+@sources.register("images")
 @dataclass(frozen=True, eq=False)
 class ImageFiles(Source):
-    """Image files below one folder, named by their relative paths with forward slashes."""
+    """Image files below one folder, named by their relative paths with forward slashes.
+
+    They are what one input takes, as gray images or in color.
+
+    With ``labels.csv``, that list is what is used, in its order. Otherwise, sub-folders that hold images are the
+    classes: names in code-point order ("10" before "2") number them from 0, and the images anywhere below are their
+    samples. Otherwise, the images of the folder itself are used without labels. Names are ordered by code points;
+    names that begin with a dot are not seen. Opening raises DataError where there is no image, where images lie both
+    beside and below class folders, and where a class folder holds none.
+    """
+
+    about: ClassVar[str] = "a folder of images"
+    general: ClassVar[bool] = True
 
     folder: Path
     names: tuple[str, ...]
+    input: str
+    gray: bool
+
+    @classmethod
+    def opens(cls, path: Path) -> bool:
+        return path.is_dir()
+
+    @classmethod
+    def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
+        name, transform = _only_input(inputs, path)
+        # Pillow loads its decoders at the first need; several threads needing them at once is asking for trouble.
+        Image.init()
+        names, labels, ignored = _found(path)
+        return cls(
+            {} if labels is None else {CLASSES: labels}, ignored, path, tuple(names), name, transform.channels == 1
+        )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -41,10 +71,9 @@ class ImageFiles(Source):
     def place(self, index: int) -> str:
         return str(self.folder / self.names[index])
 
-    def read(self, index: int) -> Sample:
-        place = self.place(index)
-        image = decode(self.folder / self.names[index], gray=self.transform.channels == 1)
-        return self.transform.image(image, place=place)
+    def read(self, index: int) -> Mapping[str, Array]:
+        pixels = np.asarray(decode(self.folder / self.names[index], gray=self.gray))
+        return {self.input: pixels[..., None] if self.gray else pixels}
 
     def digest(self, index: int) -> str:
         try:
@@ -54,18 +83,8 @@ class ImageFiles(Source):
             raise DataError(f"cannot read: {error.strerror}", place=self.place(index), hint="check the file") from None
 
 
-def open_images(folder: Path, transform: Transform) -> ImageFiles:
-    """Find the images of a folder.
-
-    With ``labels.csv``, that list is what is used, in its order. Otherwise, sub-folders that hold images are the
-    classes: names in code-point order ("10" before "2") number them from 0, and the images anywhere below are their
-    samples. Otherwise, the images of the folder itself are used without labels. Names are ordered by code points;
-    names that begin with a dot are not seen. Raises DataError where there is no image, where images lie both beside
-    and below class folders, and where a class folder holds none.
-    """
-    _require_images_fit(transform, folder)
-    # Pillow loads its decoders at the first need; several threads needing them at once is asking for trouble.
-    Image.init()
+def _found(folder: Path) -> tuple[Sequence[str], Classes | None, int]:
+    """Return the images in use, their classes, and how many other files there are."""
     try:
         files = list(_files(folder))
         subfolders = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
@@ -75,7 +94,7 @@ def open_images(folder: Path, transform: Transform) -> ImageFiles:
     if (folder / FILE_NAME).exists():
         listed = read_labels(folder)
         others = sum(name != FILE_NAME and name not in listed for name in files)
-        return _images(folder, tuple(listed), tuple(listed.values()), (), others, transform)
+        return list(listed), Classes(torch.tensor(list(listed.values()))), others
     images = [name for name in files if Path(name).suffix.lower() in _SUFFIXES]
     others = len(files) - len(images)
     top = [name for name in images if "/" not in name]
@@ -83,23 +102,23 @@ def open_images(folder: Path, transform: Transform) -> ImageFiles:
         hint = f"put images there ({', '.join(sorted(_SUFFIXES))}), in one sub-folder per class if they have labels"
         raise DataError("no image in this folder", place=str(folder), hint=hint)
     if len(top) == len(images):
-        return _images(folder, tuple(top), None, (), others, transform)
+        return images, None, others
     if top:
         raise DataError(
             f"{len(top)} of {len(images)} images lie beside the class folders, the first is {top[0]!r}",
             place=str(folder),
             hint=f"move them into class folders, or list files and labels in {FILE_NAME}",
         )
-    labels = {name: label for label, name in enumerate(subfolders)}
+    numbers = {name: number for number, name in enumerate(subfolders)}
     classes = [name.split("/", 1)[0] for name in images]
-    empty = sorted(labels.keys() - set(classes))
+    empty = sorted(numbers.keys() - set(classes))
     if empty:
         raise DataError(
             "no image in this class folder",
             place=str(folder / empty[0]),
             hint=f"it would still take a label: remove it, fill it, or list files and labels in {FILE_NAME}",
         )
-    return _images(folder, tuple(images), tuple(labels[name] for name in classes), tuple(subfolders), others, transform)
+    return images, Classes(torch.tensor([numbers[name] for name in classes]), tuple(subfolders)), others
 
 
 def decode(path: Path, *, gray: bool) -> Image.Image:
@@ -135,23 +154,19 @@ def decode(path: Path, *, gray: bool) -> Image.Image:
     return image.convert("L" if gray else "RGB")
 
 
-def _images(
-    folder: Path,
-    names: tuple[str, ...],
-    labels: tuple[int, ...] | None,
-    class_names: tuple[str, ...],
-    ignored: int,
-    transform: Transform,
-) -> ImageFiles:
-    array = None if labels is None else np.asarray(labels, dtype=np.int64)
-    return ImageFiles(transform, array, class_names, ignored, folder, names)
-
-
-def _require_images_fit(transform: Transform, folder: Path) -> None:
+def _only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:
+    """Return the input that images go to; raises DataError where there are several, or it takes no images."""
+    if len(inputs) > 1:
+        hint = "give a .npz file that holds an array for each, of its name"
+        raise DataError(
+            f"images are one input, but the network takes {', '.join(inputs)}", place=str(folder), hint=hint
+        )
+    ((name, transform),) = inputs.items()
     if not transform.is_image or transform.channels not in (1, 3):
         shape = list(transform.sample_shape)
         hint = "give a .npy or .npz file, or set layout to the one that the network wants"
         raise DataError(f"images do not fit a network that takes {shape}", place=str(folder), hint=hint)
+    return name, transform
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

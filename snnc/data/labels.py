@@ -1,12 +1,60 @@
-"""labels.csv: which images are used, and what each of them shows."""
+"""What samples show: labels by kind, and the file labels.csv that lists them."""
 
 import csv
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, Final, Self, final
+
+import torch
+from torch import Tensor
 
 from snnc.errors import DataError
 
 FILE_NAME = "labels.csv"
+
+# The kind of labels that are one class for each sample.
+CLASSES: Final = "classes"
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(ABC):
+    """What samples show, one answer for each: ``answers``, whose type is that of the kind of labels."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
+        """Return the labels of some samples, ``offset`` added to every number of a class."""
+
+    @abstractmethod
+    def plain(self, index: int) -> Any:
+        """Return one answer as JSON has it."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Classes(Labels):
+    """One class for each sample.
+
+    ``answers`` ``[len]`` are int64. ``names[i]`` belongs to the class ``i + offset``; empty where classes are only
+    numbers.
+    """
+
+    answers: Tensor
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
+        return type(self)(self.answers[torch.as_tensor(indices, dtype=torch.int64)] + offset, self.names)
+
+    def plain(self, index: int) -> int:
+        return int(self.answers[index])
 
 
 def read_labels(folder: Path) -> dict[str, int]:

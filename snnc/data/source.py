@@ -1,25 +1,45 @@
 """Where samples come from, one at a time."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
-from snnc.data.transform import Sample, Transform
+from snnc.data.labels import Labels
+from snnc.data.transform import Transform
+from snnc.registry import Registry
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Source(ABC):
     """A list of samples on disk, read one by one and from several threads at once.
 
-    ``labels`` [len] are as they stand on disk, None where there are none; ``ignored`` counts files that were passed by.
+    ``about`` says in a help text what it opens. What is ``general`` opens what no other source does.
+    A source ``over_time`` delivers frames. ``labels`` are as
+    they stand on disk, by kind ("classes" are ``Classes``); ``ignored`` counts files that were passed by.
     """
 
-    transform: Transform
-    labels: NDArray[np.int64] | None
-    class_names: tuple[str, ...]
+    about: ClassVar[str]
+    general: ClassVar[bool] = False
+    over_time: ClassVar[bool] = False
+
+    labels: Mapping[str, Labels]
     ignored: int
+
+    @classmethod
+    @abstractmethod
+    def opens(cls, path: Path) -> bool:
+        """Return whether this kind of source is meant by a file or folder that exists."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
+        """Open it for a network that takes ``inputs``; raises DataError where it is damaged or does not fit."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -33,9 +53,17 @@ class Source(ABC):
         """Return where the sample lies, for errors."""
 
     @abstractmethod
-    def read(self, index: int) -> Sample:
-        """Return one sample, ready for the network; raises DataError where it is broken or does not fit."""
+    def read(self, index: int) -> Mapping[str, Array]:
+        """Return one sample as it lies on disk, by input; raises DataError where it is broken.
+
+        Of pixels and values that are an image, ``[height, width, channels]``; otherwise in the shape of the input. Of
+        a source over time as many frames of that, ``[S, ...]``, in every sample alike.
+        Pixels are uint8, gray where the input has one channel and RGB where it has three; values are float32, finite.
+        """
 
     @abstractmethod
     def digest(self, index: int) -> str:
         """Return the SHA-256 of one sample as it lies on disk; raises DataError where it cannot be read."""
+
+
+sources: Registry[type[Source]] = Registry("data source", __name__.rpartition(".")[0])

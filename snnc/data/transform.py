@@ -1,6 +1,6 @@
 """Preprocessing fitted to one network: pixels and values -> samples."""
 
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,35 +47,49 @@ class Transform:
         """Whether pixels may come in other sizes than the network's."""
         return self.preprocessing.resize is not None or self.preprocessing.crop is not None
 
-    def image(self, image: Image.Image, *, place: str) -> Sample:
-        """Turn an 8-bit image, gray or RGB, into a sample; raises DataError where its size is wrong."""
-        image = self._cropped(self._resized(image), place)
-        pixels = np.asarray(image)
-        return self._sample_of_pixels(pixels[..., None] if pixels.ndim == 2 else pixels, place)
+    def __call__(self, values: NDArray[Any], *, place: str) -> Sample:
+        """Turn what was read into a sample; raises DataError where it cannot be brought into shape.
 
-    def pixels(self, pixels: NDArray[np.uint8], *, place: str) -> Sample:
-        """Turn pixels [height, width, channels] into a sample; raises DataError where they cannot be resized."""
-        if not self.resizes:
-            return self._sample_of_pixels(pixels, place)
-        if self.channels not in (1, 3):
+        uint8 are pixels, float32 values. Both are ``[height, width, channels]`` where the sample is an image, and
+        otherwise in its shape.
+        """
+        if values.dtype == np.uint8:
+            if self.is_image:
+                return self._pixels(values, place)
+            values = self._times_scale(values)
+        return self._normalized(self._in_layout(values))
+
+    def _pixels(self, pixels: NDArray[np.uint8], place: str) -> Sample:
+        if self.resizes:
+            if self.channels not in (1, 3):
+                raise DataError(
+                    f"cannot resize pixels of {self.channels} channels",
+                    place=place,
+                    hint="leave out resize and crop, and save arrays of the size that the network takes",
+                )
+            image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels))
+            pixels = np.asarray(self._cropped(self._resized(image), place))
+            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        height, width = pixels.shape[:2]
+        if (height, width) != (self.height, self.width):
             raise DataError(
-                f"cannot resize pixels of {self.channels} channels",
+                f"the image is {_shown(height, width)}{' after resize and crop' if self.resizes else ''}, "
+                f"but the network takes {_shown(self.height, self.width)}",
                 place=place,
-                hint="leave out resize and crop, and save arrays of the size that the network takes",
+                hint=f"use --resize {self.height},{self.width}, or resize and crop as the network was trained",
             )
-        return self.image(
-            Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)), place=place
-        )
+        if self.preprocessing.channels == "bgr" and self.channels == 3:
+            pixels = pixels[..., ::-1]
+        return self._normalized(self._in_layout(self._times_scale(pixels)))
 
-    def scaled(self, values: NDArray[np.uint8]) -> Sample:
-        """Turn uint8 values in the shape of the sample into a sample."""
-        return self.normalized(self._times_scale(values))
+    def _times_scale(self, values: NDArray[np.uint8]) -> Sample:
+        return values.astype(np.float32) * np.float32(self.preprocessing.scale)
 
-    def in_layout(self, values: Sample) -> Sample:
-        """Bring [height, width, channels] into the layout of the network."""
-        return values.transpose(2, 0, 1) if self._channels_first else values
+    def _in_layout(self, values: Sample) -> Sample:
+        """Bring ``[height, width, channels]`` into the layout of the network."""
+        return values.transpose(2, 0, 1) if self.is_image and self._channels_first else values
 
-    def normalized(self, values: Sample) -> Sample:
+    def _normalized(self, values: Sample) -> Sample:
         """Subtract mean and divide by std, in the shape of the sample."""
         if self._mean is not None:
             values = values - self._mean
@@ -119,22 +133,6 @@ class Transform:
             )
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
-
-    def _sample_of_pixels(self, pixels: NDArray[np.uint8], place: str) -> Sample:
-        height, width = pixels.shape[:2]
-        if (height, width) != (self.height, self.width):
-            raise DataError(
-                f"the image is {_shown(height, width)}{' after resize and crop' if self.resizes else ''}, "
-                f"but the network takes {_shown(self.height, self.width)}",
-                place=place,
-                hint=f"use --resize {self.height},{self.width}, or resize and crop as the network was trained",
-            )
-        if self.preprocessing.channels == "bgr" and self.channels == 3:
-            pixels = pixels[..., ::-1]
-        return self.normalized(self.in_layout(self._times_scale(pixels)))
-
-    def _times_scale(self, values: NDArray[np.uint8]) -> Sample:
-        return values.astype(np.float32) * np.float32(self.preprocessing.scale)
 
 
 def _shown(height: int, width: int) -> str:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from snnc import pipeline
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import Progress, silent
 from snnc.errors import VerificationError
 from snnc.exporting.exported import Exported, formats
 from snnc.exporting.samples import IMAGES
-from snnc.pipeline import Progress, Reading, silent
 from snnc.recipe import Recipe
 from snnc.report import Report
 

@@ -10,13 +10,14 @@ from typing import Any, final
 from torch import Tensor
 
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
+from snnc.data.samples import Progress, silent
 from snnc.export.nir import NirFile, nir_file
 from snnc.export.nir.frameworks import Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Interpreter
 from snnc.export.nir.verification import OUTPUT_TOLERANCE, TOLERANCE, Match, Network, match
 from snnc.exporting.exported import Exported, Format, finite, formats, verification
 from snnc.exporting.samples import samples
-from snnc.pipeline import Progress, Reading, silent
 from snnc.report.data import Verification
 from snnc.report.escaping import printable
 

@@ -6,12 +6,13 @@ from importlib import metadata
 from pathlib import Path
 
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
+from snnc.data.samples import Progress, silent
 from snnc.export.comparison import match
 from snnc.export.onnx import Onnxruntime, spiking_file
 from snnc.exporting.exported import Format, formats
 from snnc.exporting.replica import Replica
 from snnc.exporting.samples import samples
-from snnc.pipeline import Progress, Reading, silent
 from snnc.schedule import check_steps
 
 

@@ -3,14 +3,15 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.labels import CLASSES
+from snnc.data.samples import DatasetSamples, Progress, noise
 from snnc.errors import DataError
 from snnc.evaluation import check_labels
-from snnc.pipeline import Loaded, Progress, Reading, opened
 
 # So many images are run through every engine unless it is said how many.
 IMAGES = 64
@@ -41,14 +42,16 @@ def samples(
     """
     reading = reading or Reading()
     limit = IMAGES if reading.limit is None else reading.limit
-    shape = conversion.snn.shapes[conversion.snn.inputs[0]]
+    shapes = conversion.snn.input_shapes
+    (image,) = shapes
     if data is None:
-        generator = Generator().manual_seed(reading.seed)
         progress(label, 0, limit)
-        return Samples([torch.randn(limit, *shape, generator=generator)], None, noise=True)
-    dataset = opened(data, preprocessing_of(conversion), shape, replace(reading, limit=limit))
+        return Samples([feeds[image] for feeds in noise(shapes, limit, reading.seed).batches()], None, noise=True)
+    dataset = open_dataset(data, preprocessing_of(conversion), shapes, replace(reading, limit=limit))
     if len(dataset) < at_least:
         hint = f"ask for {len(dataset)}, or name a folder of more"
         raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)
     check_labels(dataset, conversion.snn)
-    return Samples([*Loaded(dataset, reading, label, progress).batches()], dataset.labels, noise=False)
+    labels = dataset.labels(CLASSES)
+    batches = [feeds[image] for feeds in DatasetSamples(dataset, reading, label, progress).batches()]
+    return Samples(batches, None if labels is None else labels.answers, noise=False)

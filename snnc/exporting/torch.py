@@ -5,13 +5,14 @@ from importlib import metadata
 from pathlib import Path
 
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
+from snnc.data.samples import Progress, silent
 from snnc.export.comparison import match
 from snnc.export.torch import TorchProgram, check_writable, torch_file
 from snnc.exporting.exported import Format, formats
 from snnc.exporting.replica import Replica
 from snnc.exporting.samples import samples
 from snnc.neurons import CausalNeuron, OrderFreeNeuron
-from snnc.pipeline import Progress, Reading, silent
 
 
 def export_torch(

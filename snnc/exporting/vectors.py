@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
+from snnc.data.samples import Progress, silent
 from snnc.errors import UsageError
 from snnc.export.vectors import conformance_vectors
 from snnc.exporting.exported import Exported
 from snnc.exporting.samples import samples
-from snnc.pipeline import Progress, Reading, silent
 
 
 def check_count(count: int | None) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_rows, per_channel
-from snnc.calibration import Calibration, Thinned
+from snnc.calibration import Calibration
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons import Neuron
@@ -71,13 +71,11 @@ class BalanceThresholds(Pass):
             return graph
         program = Program(graph)
         fast, size = program.graph, program.chunk
-        (image,) = graph.inputs
-        samples = Thinned(calibration.samples, self.images)
+        samples = calibration.samples.thinned(self.images)
         done, total = 0, self.rounds * len(samples)
         thresholds: Thresholds = {}
         for _ in range(self.rounds):
-            fed = (Feeds({image: batch}) for batch in samples.batches())
-            for batch in rechunk(fed, self.batch_size):
+            for batch in rechunk(samples.batches(), self.batch_size):
                 chunks = [*batch.split(size)]
                 if not thresholds:
                     thresholds = {name: values.mean for name, values in _observed(fast, layers, {}, chunks).items()}

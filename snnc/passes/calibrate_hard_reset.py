@@ -17,7 +17,7 @@ from typing import final
 import torch
 
 from snnc.analysis.channels import channel_axis, channel_rows, per_channel
-from snnc.calibration import Calibration, Thinned
+from snnc.calibration import Calibration
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
@@ -59,10 +59,8 @@ class CalibrateHardReset(Pass):
                 hint = "put the passes that change the network's form before calibrate-thresholds in the recipe"
                 place = graph.nodes[name].source or name
                 raise PreconditionError("the trained network has no such activation", place=place, hint=hint)
-        samples = Thinned(calibration.samples, self.images)
-        (image,) = graph.inputs
-        fed = (Feeds({image: batch}) for batch in samples.batches())
-        chunks = list(rechunk(fed, Program(graph, calibration.schedule).chunk))
+        samples = calibration.samples.thinned(self.images)
+        chunks = list(rechunk(samples.batches(), Program(graph, calibration.schedule).chunk))
         for done, name in enumerate(layers):
             calibration.progress(done, len(layers))
             graph = graph.with_ops({name: _calibrated(graph, trained, name, chunks, calibration.schedule)})

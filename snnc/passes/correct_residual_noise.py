@@ -13,6 +13,7 @@ layer, what reconstruction by gradient descent approximates.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import torch
@@ -20,9 +21,9 @@ from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_count, channel_rows, from_channels
 from snnc.analysis.patches import patches, positions
-from snnc.calibration import Calibration, Thinned
-from snnc.calibration.spool import Spool
-from snnc.feeds import Feeds, laid_out, rechunk
+from snnc.calibration import Calibration
+from snnc.data.store import Store
+from snnc.feeds import laid_out, rechunk
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
@@ -67,13 +68,11 @@ class CorrectResidualNoise(Pass):
             return graph
         check_form(calibration.reference, graph)
         with temporary_folder() as folder:
-            samples = Thinned(calibration.samples, self.images)
-            walk = _Walk(calibration.reference, graph, Spool(folder), self, len(samples))
-            size = Program(graph).chunk
+            samples, size = calibration.samples.thinned(self.images), Program(graph).chunk
+            walk = _Walk(calibration.reference, graph, folder, size, self, len(samples))
             for node in graph.nodes.values():
                 if node.name in graph.inputs:
-                    batches = rechunk((Feeds({node.name: batch}) for batch in samples.batches()), size)
-                    walk.enter(node.name, (feeds[node.name] for feeds in batches))
+                    walk.enter(node.name, (feeds[node.name] for feeds in rechunk(samples.batches(), size)))
                 else:
                     walk.visit(node)
             return walk.corrected()
@@ -83,11 +82,13 @@ class _Walk:
     """Both networks, advanced together one node at a time over all samples."""
 
     def __init__(
-        self, reference: Graph, graph: Graph, spool: Spool, options: CorrectResidualNoise, samples: int
+        self, reference: Graph, graph: Graph, folder: Path, size: int, options: CorrectResidualNoise, samples: int
     ) -> None:
         self._reference = reference
         self._graph = graph
-        self._spool = spool
+        self._folder = folder
+        self._size = size
+        self._stores: dict[str, Store] = {}
         self._options = options
         self._samples = samples
         self._ops: dict[str, Weighted] = {}
@@ -99,23 +100,23 @@ class _Walk:
     def enter(self, name: str, images: Iterator[Tensor]) -> None:
         self._equal.add(name)
         self._visited.add(name)
-        self._spool.write(_reference(name), images)
+        self._keep(_reference(name), images)
 
     @torch.no_grad()
     def visit(self, node: Node) -> None:
         old = self._reference.op(node.name)
-        self._spool.write(_reference(node.name), self.apply(old, node, reference=True))
+        self._keep(_reference(node.name), self.apply(old, node, reference=True))
         if old is node.op and all(value in self._equal for value in node.inputs):
             self._equal.add(node.name)
         else:
-            self._spool.write(_converted(node.name), corrections(node.op, self, node))
+            self._keep(_converted(node.name), corrections(node.op, self, node))
         self._visited.add(node.name)
         for value in dict.fromkeys(node.inputs):
             self._waiting[value] -= 1
             if self._waiting[value] == 0:
-                self._spool.free(_reference(value))
+                del self._stores[_reference(value)]
                 if value not in self._equal:
-                    self._spool.free(_converted(value))
+                    del self._stores[_converted(value)]
 
     def corrected(self) -> Graph:
         shifts = {name: Affine(None, shift) for name, shift in self._shifts.items()}
@@ -124,7 +125,10 @@ class _Walk:
     def read(self, name: str, *, reference: bool = False) -> Iterator[Tensor]:
         """Yield the values of a node in one of the networks, chunk by chunk."""
         kept = _reference(name) if reference or name in self._equal else _converted(name)
-        return self._spool.read(kept)
+        return self._stores[kept].chunks(self._size)
+
+    def _keep(self, name: str, chunks: Iterator[Tensor]) -> None:
+        self._stores[name] = Store(self._folder / "values", chunks, channels_last=True)
 
     def apply(self, op: Op, node: Node, *, reference: bool = False) -> Iterator[Tensor]:
         """Yield what an operation makes of the values before a node, in one of the networks, chunk by chunk."""

@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.analysis.channels import channel_axis, channel_count, from_channels
-from snnc.calibration import Calibration, Thinned
+from snnc.calibration import Calibration
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
@@ -73,14 +73,12 @@ class CorrectSpikingResidual(Pass):
         layers = [_Layer(graph, name, schedule.timesteps, self) for name in graph.ops(Neuron)]
         program = Program(graph, schedule)
         trained, spiking, size = Program(calibration.reference).graph, program.graph, program.chunk
-        samples = Thinned(calibration.samples, self.images)
-        (image,) = graph.inputs
+        samples = calibration.samples.thinned(self.images)
         # The trained network stays as it is: its means of every batch are kept from the first round on.
         goals: list[dict[str, _Means]] = []
         done, total = 0, self.rounds * len(samples)
         for _ in range(self.rounds):
-            fed = (Feeds({image: batch}) for batch in samples.batches())
-            for index, batch in enumerate(rechunk(fed, self.batch_size)):
+            for index, batch in enumerate(rechunk(samples.batches(), self.batch_size)):
                 chunks = [*batch.split(size)]
                 if index == len(goals):
                     goals.append(_trained_means(trained, layers, chunks))

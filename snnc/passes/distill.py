@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.calibration import Calibration
+from snnc.data.store import Store
 from snnc.feeds import Feeds
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Op
@@ -45,7 +46,6 @@ from snnc.run import Program
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import minimize, relative_distance, shuffled
-from snnc.training.store import Store
 from snnc.training.units import units
 
 # How often the held-out images are looked at.
@@ -88,7 +88,8 @@ class Distill(Pass):
         if calibration.samples is None or not graph.ops((QuantizedRelu, Neuron)):
             return graph
         with temporary_folder() as folder:
-            images = Store(folder / "images", calibration.samples.batches())
+            (image,) = graph.inputs
+            images = Store(folder / "images", (feeds[image] for feeds in calibration.samples.batches()))
             return self._trained(graph, calibration, images)
 
     def _trained(self, graph: Graph, calibration: Calibration, images: Store) -> Graph:

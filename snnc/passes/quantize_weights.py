@@ -28,7 +28,6 @@ from snnc.analysis.integers import (
     with_synapses,
 )
 from snnc.analysis.units import Membrane, input_values, membranes, spike_values
-from snnc.calibration import Calibration, Thinned
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
@@ -91,12 +90,10 @@ class QuantizeWeights(Pass):
         if calibration.samples is None or not self.bias:
             return {}
         taken = {graph.nodes[name].inputs[0] for name in graph.ops(Weighted)}
-        samples = Thinned(calibration.samples, self.images)
+        samples = calibration.samples.thinned(self.images)
         totals: dict[str, Tensor] = {}
         done = 0
-        (image,) = graph.inputs
-        fed = (Feeds({image: batch}) for batch in samples.batches())
-        for signals in Program(graph, calibration.schedule, want=taken).stream(fed):
+        for signals in Program(graph, calibration.schedule, want=taken).stream(samples.batches()):
             for name in taken:
                 seen = signals[name][0]
                 totals[name] = totals.get(name, 0) + seen.sum(0, dtype=torch.float64)

@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.calibration import Calibration
+from snnc.data.store import Store
 from snnc.feeds import Feeds, laid_out, rechunk
 from snnc.files import temporary_folder
 from snnc.ir import Graph
@@ -25,7 +26,6 @@ from snnc.passes.base import Pass, check_form, check_stage, passes
 from snnc.run import Program
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import minimize, relative_distance, shuffled
-from snnc.training.store import Store
 from snnc.training.units import Unit, units
 
 
@@ -77,8 +77,8 @@ class _Walk:
         self._chunk = Program(graph).chunk
         self._generator = Generator().manual_seed(options.seed)
         (self._image,) = graph.inputs
-        batches = (Feeds({self._image: batch}) for batch in calibration.samples.batches())
-        self._images = self._store(feeds[self._image] for feeds in rechunk(batches, self._chunk))
+        batches = rechunk(calibration.samples.batches(), self._chunk)
+        self._images = self._store(feeds[self._image] for feeds in batches)
 
     def reconstructed(self) -> Graph:
         found = units(self._graph)

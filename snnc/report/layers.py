@@ -136,9 +136,9 @@ def describe(snn: Graph) -> tuple[Layer, ...]:
 
 
 def measure(
-    canonical: Graph, snn: Graph, batches: Iterable[Tensor], schedule: Schedule, connections: dict[str, Connections]
+    canonical: Graph, snn: Graph, batches: Iterable[Feeds], schedule: Schedule, connections: dict[str, Connections]
 ) -> Measured:
-    """Run both networks on images ``[N, ...]`` and compare them layer by layer.
+    """Run both networks on images and compare them layer by layer.
 
     ``canonical`` is the trained network in the form the spiking one was made from: equal names, equal values.
     """
@@ -149,11 +149,11 @@ def measure(
     spiking = Program(snn, schedule, want=[*neurons, *inputs.values(), *snn.outputs])
     alone = {name: Program(spiking.graph, schedule, want=[name], given=set(neurons) - {name}) for name in neurons}
     sums = {name: _Sums(snn, name, neuron, schedule) for name, neuron in neurons.items()}
-    (image,), first = snn.inputs, snn.outputs[0]
+    first = snn.outputs[0]
     agreed = images = 0
     difference = norm = 0.0
     pairs: list[Tensor] = []
-    for feeds in rechunk((Feeds({image: batch}) for batch in batches), spiking.chunk):
+    for feeds in rechunk(batches, spiking.chunk):
         wanted = trained(feeds)
         responses: dict[str, Tensor] = {}
         # What is random comes out differently for every chunk, and alike where the same chunk is run again.

@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from snnc.analysis.latency import active_steps, latency
 from snnc.analysis.reach import connected
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import DataError
+from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.measure.energy import cost, energy
 from snnc.report.data import AppliedPass, Evaluation, Report, Summary, Verification, read
@@ -19,8 +18,8 @@ from snnc.report.layers import describe, measure
 from snnc.report.sections import Known, built
 
 
-def build(conversion: Conversion, canonical: Graph | None = None, images: Iterable[Tensor] | None = None) -> Report:
-    """Measure a conversion on ``images`` (batches ``[N, ...]``, None for none) and tell what was found.
+def build(conversion: Conversion, canonical: Graph | None = None, images: Iterable[Feeds] | None = None) -> Report:
+    """Measure a conversion on ``images`` (batches of them, None for none) and tell what was found.
 
     ``canonical`` is the trained network in the form that the spiking one was made from, needed with images.
     """

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from snnc.data.store import Store
 from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, UsageError
 from snnc.feeds import Feeds
 from snnc.ir import Graph
@@ -26,7 +27,6 @@ from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import rising_cosine
 from snnc.training.processes import Processes
 from snnc.training.settings import Training
-from snnc.training.store import Store
 from snnc.training.units import units
 from snnc.training.variation import Variation
 

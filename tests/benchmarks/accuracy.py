@@ -12,10 +12,9 @@ from harness import PREPROCESSING, SHARED, arguments, event_frames, finish, mode
 
 from snnc import artifact, evaluation, pipeline, recipe
 from snnc.conversion import Conversion
-from snnc.data.dataset import open_dataset
+from snnc.data.dataset import Reading, open_dataset
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
-from snnc.pipeline import Reading
 from snnc.run import ONCE
 
 SHAPES = {
@@ -48,8 +47,8 @@ def parity(count: int) -> dict[str, float]:
             images = event_frames()[0][:count]
         else:
             limit = min(count, 32) if shape[1] > 100 else count
-            dataset = open_dataset(SHARED / TEST[name], PREPROCESSING[name], shape, limit=limit)
-            images = torch.cat(list(dataset.batches()))
+            dataset = open_dataset(SHARED / TEST[name], PREPROCESSING[name], {"x": shape}, Reading(limit=limit))
+            images = torch.cat([feeds["x"] for feeds in dataset.batches()])
         files = model_files(name)
         for path in files:
             expected = oracle(path if path.suffix == ".onnx" else files[0], images)
@@ -95,8 +94,8 @@ def score(name: str, label: str, conversion: Conversion, reading: Reading) -> di
 def exact_agreement(conversion: Conversion, name: str, reading: Reading) -> float:
     """Return the share of equal predictions of both networks in double precision, in percent."""
     assert conversion.reference is not None
-    dataset = open_dataset(SHARED / TEST[name], PREPROCESSING[name], SHAPES[name], limit=reading.limit)
-    images = torch.cat(list(dataset.batches())).double()
+    dataset = open_dataset(SHARED / TEST[name], PREPROCESSING[name], {"x": SHAPES[name]}, Reading(limit=reading.limit))
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()]).double()
     both = ((conversion.reference, ONCE), (conversion.snn, conversion.schedule))
     trained, spiking = (
         outputs(graph.map_tensors(lambda t: t.double()), images, schedule).argmax(1) for graph, schedule in both

@@ -18,9 +18,9 @@ from harness import PREPROCESSING, SHARED, finish, model_files, say
 
 from snnc import evaluation, pipeline, recipe
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
 from snnc.figure import Blame, Row
 from snnc.neurons import Neuron
-from snnc.pipeline import Reading
 
 NAME = "cifar10_resnet20"
 # A threshold so many times too high silences its layer.

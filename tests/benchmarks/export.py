@@ -21,7 +21,7 @@ from torch import Tensor
 
 from snnc import pipeline, recipe
 from snnc.conversion import Conversion
-from snnc.data.dataset import open_dataset
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.export.comparison import match
 from snnc.export.onnx import Onnxruntime, spiking_file
@@ -52,8 +52,8 @@ def images(name: str, shape: tuple[int, ...], count: int) -> Tensor:
     """Return images of the data that a network was trained for."""
     if not NETWORKS[name]:
         return event_frames()[0][:count]
-    dataset = open_dataset(SHARED / NETWORKS[name], PREPROCESSING[name], shape, limit=count)
-    return torch.cat(list(dataset.batches()))
+    dataset = open_dataset(SHARED / NETWORKS[name], PREPROCESSING[name], {"x": shape}, Reading(limit=count))
+    return torch.cat([feeds["x"] for feeds in dataset.batches()])
 
 
 def with_neuron(made: Conversion, kind: str, timesteps: int) -> Conversion:

@@ -22,6 +22,7 @@ from torch import Tensor
 from snnc import evaluation, pipeline, recipe
 from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.export.nir import nir_file
 from snnc.export.nir.frameworks import FRAMEWORKS, installed
@@ -56,16 +57,17 @@ def converted(name: str, folder: Path, *, zero: bool, limit: int | None) -> tupl
         if name == "digits"
         else (model_files(NMNIST)[0], folder / "calibration.npz", folder / "test.npz", COUNTS)
     )
-    reading = pipeline.Reading(limit=limit)
+    reading = Reading(limit=limit)
     made, _ = pipeline.convert(model, how, data=data, preprocessing=preprocessing, reading=reading)
     return made, judged
 
 
 def images(made: Conversion, judged: Path, limit: int | None) -> tuple[list[Tensor], Tensor | None]:
     """Return the images that a network is judged on, and their labels."""
-    shape = made.snn.shapes[made.snn.inputs[0]]
-    dataset = pipeline.opened(judged, preprocessing_of(made), shape, pipeline.Reading(limit=limit))
-    return list(dataset.batches()), dataset.labels
+    dataset = open_dataset(judged, preprocessing_of(made), made.snn.input_shapes, Reading(limit=limit))
+    labels = dataset.labels("classes")
+    (image,) = made.snn.inputs
+    return [feeds[image] for feeds in dataset.batches()], None if labels is None else labels.answers
 
 
 def told(key: str, found: Match) -> Figures:
@@ -169,7 +171,7 @@ def main() -> None:
                 made, data = converted(network, folder, zero=zero, limit=calibrated)
                 batches, labels = images(made, data, judged)
                 key = f"{network}/{'hard' if zero else 'soft'}"
-                result = evaluation.evaluate(made, data=data, reading=pipeline.Reading(limit=judged))
+                result = evaluation.evaluate(made, data=data, reading=Reading(limit=judged))
                 (row,) = result.rows
                 figures[f"{network}/trained/top1"] = result.reference_accuracy or 0.0
                 figures |= {f"{key}/top1": row.accuracy or 0.0, f"{key}/timesteps": float(row.timesteps)}

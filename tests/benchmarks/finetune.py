@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from snnc import evaluation, finetuning, pipeline, recipe
 from snnc.conversion import Conversion
-from snnc.data.dataset import open_dataset
+from snnc.data.dataset import Reading, open_dataset
 from snnc.export.onnx import onnx_model
-from snnc.pipeline import Reading
 from snnc.run import ONCE
 
 Figures = dict[str, float]
@@ -98,8 +97,8 @@ def judge(key: str, made: Conversion) -> Figures:
 
 def agreements(key: str, made: Conversion) -> Figures:
     """Compare the predictions of the tuned network and of its spiking one, in single and double precision."""
-    dataset = open_dataset(TEST, HOW, (3, 32, 32), limit=JUDGED.limit)
-    images = torch.cat(list(dataset.batches()))
+    dataset = open_dataset(TEST, HOW, {"x": (3, 32, 32)}, Reading(limit=JUDGED.limit))
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     assert made.reference is not None
     figures: Figures = {}
     for precision, dtype in (("", torch.float32), ("_float64", torch.float64)):

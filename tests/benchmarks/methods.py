@@ -23,10 +23,9 @@ from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
 
 from snnc import evaluation, pipeline, recipe
 from snnc.conversion import Conversion
-from snnc.data.dataset import open_dataset
+from snnc.data.dataset import Reading, open_dataset
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.passes import passes
-from snnc.pipeline import Reading
 from snnc.recipe import Recipe, pass_name
 from snnc.run import ONCE
 from snnc.schedule import Schedule
@@ -161,8 +160,10 @@ def synchronous() -> Figures:
 def casc() -> Figures:
     """Let consistent neurons sleep until nothing fires, and compare with the quantized network."""
     figures: Figures = {}
-    dataset = open_dataset(SHARED / TEST[RESNET], PREPROCESSING[RESNET], (3, 32, 32), limit=JUDGED.limit)
-    images = torch.cat(list(dataset.batches()))
+    dataset = open_dataset(
+        SHARED / TEST[RESNET], PREPROCESSING[RESNET], {"x": (3, 32, 32)}, Reading(limit=JUDGED.limit)
+    )
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     for timesteps in TIMESTEPS:
         made, _ = convert(RESNET, recipe.load("casc", timesteps=timesteps))
         result = evaluation.evaluate(made, data=SHARED / TEST[RESNET], reading=JUDGED)
@@ -236,9 +237,10 @@ _ONE_PASS = """
 import resource, sys
 from harness import PREPROCESSING, SHARED, model_files
 from snnc import pipeline, recipe
+from snnc.data.dataset import Reading
 made, _ = pipeline.convert(
     model_files("{name}")[0], recipe.from_plain({recipe!r}), data=SHARED / "{data}",
-    preprocessing=PREPROCESSING["{name}"], reading=pipeline.Reading(limit={limit}))
+    preprocessing=PREPROCESSING["{name}"], reading=Reading(limit={limit}))
 print(made.applied[{last}].seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

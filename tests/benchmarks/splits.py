@@ -18,8 +18,8 @@ from harness import PREPROCESSING, SHARED, finish, model_files, say
 
 from snnc import evaluation, pipeline, recipe
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
 from snnc.neurons import Neuron, neurons
-from snnc.pipeline import Reading
 from snnc.schedule import Schedule
 
 NAME = "cifar10_resnet20"

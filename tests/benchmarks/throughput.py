@@ -14,7 +14,7 @@ import torch
 from harness import PREPROCESSING, SHARED, arguments, finish, model_files, outputs, say
 
 from snnc import pipeline, recipe
-from snnc.data.dataset import open_dataset
+from snnc.data.dataset import Reading, open_dataset
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
 from snnc.schedule import Schedule
@@ -32,8 +32,8 @@ def timed(work: Callable[[], object]) -> float:
 def main() -> None:
     quick = arguments(__doc__ or "").quick
     count, rounds = (100, 1) if quick else (1000, 3)
-    dataset = open_dataset(SHARED / "cifar10/test", PREPROCESSING[NAME], (3, 32, 32), limit=count)
-    images = torch.cat(list(dataset.batches()))
+    dataset = open_dataset(SHARED / "cifar10/test", PREPROCESSING[NAME], {"x": (3, 32, 32)}, Reading(limit=count))
+    images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     path = model_files(NAME)[0]
     made, _ = pipeline.convert(path, recipe.load("default"), preprocessing=PREPROCESSING[NAME])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -10,8 +10,7 @@ from harness import PREPROCESSING, SHARED, arguments, finish, model_files, outpu
 
 from snnc import evaluation, pipeline, recipe
 from snnc.analysis.integers import widths
-from snnc.data.dataset import open_dataset
-from snnc.pipeline import Reading
+from snnc.data.dataset import Reading, open_dataset
 
 NAME = "cifar10_resnet20"
 
@@ -31,10 +30,12 @@ def main() -> None:
     quick = arguments(__doc__ or "").quick
     reading = Reading(limit=100 if quick else 1000)
     how = PREPROCESSING[NAME]
-    images = torch.cat(list(open_dataset(SHARED / "cifar10/test", how, (3, 32, 32), limit=reading.limit).batches()))
+    images = torch.cat(
+        [feeds["x"] for feeds in open_dataset(SHARED / "cifar10/test", how, {"x": (3, 32, 32)}, reading).batches()]
+    )
     trained = pipeline.read_trained(model_files(NAME)[0])
     few = Reading(limit=100 if quick else None)
-    calibration = pipeline.opened(SHARED / "cifar10/calibration", how, (3, 32, 32), few)
+    calibration = open_dataset(SHARED / "cifar10/calibration", how, {"x": (3, 32, 32)}, few)
     # All cases begin alike: what comes before rounding is done once.
     memory = pipeline.Memory()
     figures: dict[str, float] = {"images": float(len(images))}

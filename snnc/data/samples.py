@@ -1,0 +1,102 @@
+"""Samples that are read again and again, and who is told how far that is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Literal, final, overload
+
+import torch
+from torch import Generator, Tensor
+
+from snnc.data.dataset import Dataset, Reading, Shapes
+from snnc.data.labels import Classes, Labels
+from snnc.feeds import Feeds
+
+# Told what is being done: a label, how much of it is done, out of how much.
+Progress = Callable[[str, int, int], None]
+
+
+def silent(label: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+class Samples(ABC):
+    """Samples that can be read again and again, always in the same order; ``dataset`` is None of what is no data."""
+
+    dataset: Dataset | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batches(self) -> Iterator[Feeds]:
+        """Yield all samples, preprocessed."""
+
+    @overload
+    def labels(self, kind: Literal["classes"]) -> Classes | None: ...
+
+    @overload
+    def labels(self, kind: str) -> Labels | None: ...
+
+    def labels(self, kind: str) -> Labels | None:
+        """Return what the samples show; None where the data does not say it, or they are no data."""
+        return None if self.dataset is None else self.dataset.labels(kind)
+
+    @abstractmethod
+    def thinned(self, most: int) -> "Samples":
+        """Return at most so many of the samples, spread evenly over all; only they are read."""
+
+    def _spread(self, most: int) -> Tensor:
+        return torch.linspace(0, len(self) - 1, min(len(self), most)).round().long()
+
+
+@final
+class DatasetSamples(Samples):
+    """Those of a dataset, read from disk every time; ``progress`` is told under a label."""
+
+    dataset: Dataset
+
+    def __init__(self, dataset: Dataset, reading: Reading, label: str, progress: Progress = silent) -> None:
+        self.dataset = dataset
+        self._reading = reading
+        self._label = label
+        self._progress = progress
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batches(self) -> Iterator[Feeds]:
+        done = 0
+        self._progress(self._label, 0, len(self))
+        for batch in self.dataset.batches(self._reading):
+            yield batch
+            done += batch.samples
+            self._progress(self._label, done, len(self))
+
+    def thinned(self, most: int) -> Samples:
+        chosen = self.dataset.chosen(self._spread(most).tolist())
+        return DatasetSamples(chosen, self._reading, self._label, self._progress)
+
+
+@final
+class MemorySamples(Samples):
+    """Those that are in memory, handed out ``size`` at once."""
+
+    def __init__(self, feeds: Feeds, size: int | None = None) -> None:
+        self._feeds = feeds
+        self._size = size or feeds.samples
+
+    def __len__(self) -> int:
+        return self._feeds.samples
+
+    def batches(self) -> Iterator[Feeds]:
+        yield from self._feeds.split(self._size)
+
+    def thinned(self, most: int) -> Samples:
+        return MemorySamples(self._feeds.taken(self._spread(most)), self._size)
+
+
+def noise(shapes: Shapes, count: int, seed: int) -> Samples:
+    """Return synthetic samples: independent normal values, the same for the same seed."""
+    generator = Generator().manual_seed(seed)
+    drawn = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
+    return MemorySamples(Feeds(drawn))

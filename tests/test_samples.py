@@ -1,0 +1,278 @@
+"""Samples read again and again, thinned out or drawn; their values on disk; what sources have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from snnc.data.dataset import Dataset, Reading, open_dataset
+from snnc.data.labels import CLASSES
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, MemorySamples, Samples, noise
+from snnc.data.source import Array, Source, sources
+from snnc.data.store import Store
+from snnc.data.transform import Transform
+from snnc.errors import DataError
+from snnc.feeds import Feeds
+from tests.support import normal
+
+PLAIN = Preprocessing(scale=1)
+NUMBERS = {"x": (1,)}
+
+
+def numbered(folder: Path, count: int) -> Dataset:
+    """Samples whose only value is their number, labelled with ten times it."""
+    path = folder / f"{count}.npz"
+    if not path.exists():
+        np.savez(path, x=np.arange(count, dtype=np.float32)[:, None], y=10 * np.arange(count))
+    return open_dataset(path, PLAIN, NUMBERS)
+
+
+def values(samples: Samples) -> Tensor:
+    return torch.cat([feeds["x"] for feeds in samples.batches()])
+
+
+# Samples.
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 1), (5, 1), (7, 3), (10, 9), (64, 64), (64, 100), (1000, 333)])
+@pytest.mark.parametrize("size", [1, 16, 1000])
+def test_thinned_samples_are_spread_evenly(tmp_path: Path, count: int, most: int, size: int) -> None:
+    wanted = torch.linspace(0, count - 1, min(count, most)).round()
+    in_memory = MemorySamples(Feeds({"x": torch.arange(count).float()[:, None]}), size)
+    for samples in (DatasetSamples(numbered(tmp_path, count), Reading(size), ""), in_memory):
+        few = samples.thinned(most)
+        assert len(few) == min(count, most)
+        for _ in range(2):
+            assert torch.equal(values(few)[:, 0], wanted)
+        assert torch.equal(values(samples)[:, 0], torch.arange(count))
+
+
+def test_only_samples_that_are_given_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    arrays = sources["arrays"]
+    before = arrays.read
+
+    def counted(source: Source, index: int) -> Mapping[str, np.ndarray]:
+        read.append(index)
+        return before(source, index)
+
+    monkeypatch.setattr(arrays, "read", counted)
+    told: list[tuple[str, int, int]] = []
+    samples = DatasetSamples(numbered(tmp_path, 1000), Reading(2, 1), "reading", lambda *tell: told.append(tell))
+    few = samples.thinned(4)
+    assert read == []
+    assert values(few).flatten().tolist() == read == [0, 333, 666, 999]
+    assert told == [("reading", 0, 4), ("reading", 2, 4), ("reading", 4, 4)]
+
+
+def test_labels_go_with_their_samples(tmp_path: Path) -> None:
+    samples = DatasetSamples(numbered(tmp_path, 100), Reading(), "")
+    labels = samples.thinned(3).labels(CLASSES)
+    assert labels is not None
+    assert labels.answers.tolist() == [0, 500, 990]
+    assert noise(NUMBERS, 3, 0).labels(CLASSES) is None
+
+
+def test_noise_is_drawn_again_from_its_seed() -> None:
+    wanted = normal(70, 3, 4, 4, seed=5)
+    drawn = noise({"x": (3, 4, 4)}, 70, 5)
+    assert torch.equal(values(drawn), wanted)
+    assert torch.equal(values(drawn), wanted)
+    assert drawn.dataset is None
+    assert not torch.equal(values(noise({"x": (3, 4, 4)}, 70, 6)), wanted)
+
+
+# Several inputs.
+
+
+def pair(folder: Path, **arrays: np.ndarray) -> Path:
+    left, right = normal(6, 4).numpy(), normal(6, 2, 5, seed=1).numpy()
+    np.savez(folder / "pair.npz", **{"left": left, "right": right, "y": np.arange(6)} | arrays)
+    return folder / "pair.npz"
+
+
+PAIR = {"left": (4,), "right": (2, 5)}
+
+
+def test_every_input_gets_the_array_of_its_name(tmp_path: Path) -> None:
+    dataset = open_dataset(pair(tmp_path), PLAIN, PAIR)
+    assert dataset.shapes == PAIR
+    assert dataset.name(2) == "left+right[2]"
+    for index in range(6):
+        sample = dataset.sample(index)
+        assert torch.equal(sample["left"], normal(6, 4)[index])
+        assert torch.equal(sample["right"], normal(6, 2, 5, seed=1)[index])
+    for reading in (Reading(4, 2), Reading(1, 1), Reading(6)):
+        batches = list(dataset.batches(reading))
+        assert torch.equal(torch.cat([feeds["left"] for feeds in batches]), normal(6, 4))
+        assert torch.equal(torch.cat([feeds["right"] for feeds in batches]), normal(6, 2, 5, seed=1))
+    labels = dataset.labels(CLASSES)
+    assert labels is not None
+    assert labels.answers.tolist() == list(range(6))
+
+
+def test_the_digest_is_of_all_inputs(tmp_path: Path) -> None:
+    first = open_dataset(pair(tmp_path), PLAIN, PAIR).digest()
+    assert open_dataset(pair(tmp_path), PLAIN, PAIR).digest() == first
+    assert open_dataset(pair(tmp_path, right=np.zeros((6, 2, 5), np.float32)), PLAIN, PAIR).digest() != first
+
+
+def test_an_input_called_y_is_no_label(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", u=normal(3, 4).numpy(), y=normal(3, 4).numpy())
+    dataset = open_dataset(tmp_path / "a.npz", PLAIN, {"u": (4,), "y": (4,)})
+    assert dataset.labels(CLASSES) is None
+    assert torch.equal(dataset.sample(1)["y"], normal(3, 4)[1])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message", "place"),
+    [
+        ({"left": np.zeros((5, 4))}, "right holds 6 samples, but left holds 5", ":right"),
+        ({"right": np.zeros((6, 2, 4))}, "right has shape [6, 2, 4], but the network takes [N, 2, 5]", ":right"),
+        ({"left": np.full((6, 4), np.nan)}, "the value nan is not finite", ":left[0, 0]"),
+        ({"y": np.zeros(5, int)}, "y has shape [5], but left holds 6 samples", ":y"),
+    ],
+)
+def test_wrong_arrays_of_several(tmp_path: Path, arrays: dict[str, np.ndarray], message: str, place: str) -> None:
+    path = pair(tmp_path, **arrays)
+    with pytest.raises(DataError) as caught:
+        list(open_dataset(path, PLAIN, PAIR).batches())
+    assert caught.value.message == message
+    assert caught.value.place == f"{path}{place}"
+    assert caught.value.hint
+
+
+def test_what_holds_one_input_is_refused_for_several(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 4)))
+    np.savez(tmp_path / "b.npz", left=np.zeros((2, 4)))
+    messages = {
+        tmp_path: "images are one input, but the network takes left, right",
+        tmp_path / "a.npy": "one array, but the network takes left, right",
+        tmp_path / "b.npz": "no array right, only: left",
+    }
+    for path, message in messages.items():
+        with pytest.raises(DataError) as caught:
+            open_dataset(path, PLAIN, PAIR)
+        assert caught.value.message == message
+        assert ".npz" in caught.value.hint or "savez" in caught.value.hint
+
+
+# Sources.
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings(Source):
+    """Text files of numbers, one frame a line."""
+
+    about: ClassVar[str] = "a .rec file"
+    over_time: ClassVar[bool] = True
+
+    path: Path
+    counts: tuple[int, ...]
+
+    @classmethod
+    def opens(cls, path: Path) -> bool:
+        return path.suffix == ".rec"
+
+    @classmethod
+    def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
+        return cls({}, 0, path, tuple(map(int, path.read_text().split())))
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def place(self, index: int) -> str:
+        return f"{self.path}:{index}"
+
+    def read(self, index: int) -> Mapping[str, Array]:
+        return {"x": np.full((self.counts[index], 1), index, np.float32)}
+
+    def digest(self, index: int) -> str:
+        return str(index)
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_members", {**sources, "recordings": Recordings})
+
+
+def test_every_source_says_what_it_opens() -> None:
+    assert {"arrays", "images"} <= set(sources)
+    assert all(kind.about for kind in sources.values())
+    assert len({kind.about for kind in sources.values()}) == len(sources)
+    # Two that open whatever is left would depend on their order.
+    assert sum(kind.general for kind in sources.values()) == 1
+
+
+def test_a_source_that_is_registered_is_opened(tmp_path: Path, recordings: None) -> None:
+    path = tmp_path / "a.rec"
+    path.write_text("3 3 3 3 3")
+    dataset = open_dataset(path, PLAIN, NUMBERS)
+    batches = list(dataset.batches(Reading(2, 2)))
+    assert [feeds.over_time for feeds in batches] == [{"x"}] * 3
+    assert [feeds["x"].shape for feeds in batches] == [(3, 2, 1), (3, 2, 1), (3, 1, 1)]
+    assert torch.equal(torch.cat([feeds["x"] for feeds in batches], 1), torch.arange(5).float().expand(3, 5)[..., None])
+    (few,) = DatasetSamples(dataset, Reading(), "").thinned(2).batches()
+    assert few["x"][0].flatten().tolist() == [0, 4]
+
+
+def test_samples_have_as_many_frames(tmp_path: Path, recordings: None) -> None:
+    path = tmp_path / "a.rec"
+    path.write_text("3 3 4")
+    with pytest.raises(DataError, match="4 frames, where the sample before has 3") as caught:
+        list(open_dataset(path, PLAIN, NUMBERS).batches(Reading(2)))
+    assert caught.value.place == f"{path}:2"
+
+
+def test_what_can_be_opened_is_listed(tmp_path: Path, recordings: None) -> None:
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError) as caught:
+        open_dataset(tmp_path / "a.txt", PLAIN, NUMBERS)
+    hint = "give a folder of images, a .rec file, a .npy file (x) or a .npz file (x and y)"
+    assert caught.value.hint == hint
+
+
+# Values on disk.
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (7,)])
+def test_a_store_keeps_values_in_order(shape: tuple[int, ...], tmp_path: Path) -> None:
+    values = normal(20, *shape)
+    laid_out = values.contiguous(memory_format=torch.channels_last) if len(shape) == 3 else values
+    store = Store(tmp_path / "store", laid_out.split([8, 1, 11]))
+    assert not list(tmp_path.iterdir()), "the file is still there"
+    assert len(store) == 20
+    order = torch.tensor([3, 19, 0, 3])
+    assert torch.equal(store[order], values[order])
+    chunks = list(store.chunks(8))
+    assert [len(chunk) for chunk in chunks] == [8, 8, 4]
+    assert torch.equal(torch.cat(chunks), values)
+    store[order].fill_(9)
+    assert torch.equal(store[torch.arange(20)], values), "what was handed out is not a copy"
+
+
+def test_a_store_keeps_single_precision(tmp_path: Path) -> None:
+    values = normal(4, 3).double()
+    assert torch.equal(Store(tmp_path / "store", [values])[torch.arange(4)], values.float())
+
+
+def test_a_store_keeps_channels_innermost(tmp_path: Path) -> None:
+    images = normal(9, 3, 4, 5)
+    store = Store(tmp_path / "store", images.split(4), channels_last=True)
+    for chunk, wanted in zip(store.chunks(4), images.split(4), strict=True):
+        assert torch.equal(chunk, wanted)
+        assert chunk.is_contiguous(memory_format=torch.channels_last)
+        assert not chunk.is_contiguous()
+    plain = Store(tmp_path / "store", images.contiguous(memory_format=torch.channels_last).split(4))
+    assert plain[torch.arange(9)].is_contiguous()
+    lines = normal(2, 3, 4).transpose(1, 2)
+    assert torch.equal(next(Store(tmp_path / "store", [lines], channels_last=True).chunks(2)), lines)
