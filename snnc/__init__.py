@@ -11,7 +11,7 @@ message, a place and a hint.
     snnc.save(conversion, "model.snn")
     network = snnc.load("model.snn")
     dataset = snnc.open_dataset("test", network.preprocessing, network.input_shapes)
-    answer = network(next(dataset.batches(64)))  # [64, classes]
+    answer = network(next(dataset.batches()))  # [64, classes]
 
 What they work on are ``Graph``s: immutable, of typed operations. ``snnc.recipe`` reads and makes recipes, the packages
 ``snnc.passes`` and ``snnc.neurons`` list what recipes are put together from. All of it is loaded when it is used.

@@ -30,7 +30,8 @@ images = next(test.batches())
 count = images.samples
 response = network.respond(images)
 
-right = (response.output.argmax(1) == test.labels("classes").answers).sum()
+labels = test.labels("classes").answers
+right = (response.output.argmax(1) == labels).sum()
 print(f"{right} of {count} images are recognized")
 for layer, spikes in response.spikes.items():
     print(f"{layer:14} {spikes[0, 0].numel():4} neurons, {spikes.abs().sum() / count:6.1f} spikes for an image")
@@ -84,7 +85,7 @@ sums.spines[["top", "right"]].set_visible(False)
 picture, legend = side.subplots(2, height_ratios=(1, 4.2))
 (pixels,) = images.values()
 picture.imshow(pixels[IMAGE, 0].numpy(), cmap="gray_r")
-picture.set_title(f"a {int(test.labels[IMAGE])}, read as a {answer}")
+picture.set_title(f"a {int(labels[IMAGE])}, read as a {answer}")
 for row, (color, text) in enumerate(((fired, "a spike"), (undone, "a spike taken back"))):
     legend.text(0, 1 - 0.05 * row, "■", color=color, transform=legend.transAxes, va="top")
     legend.text(0.16, 1 - 0.05 * row, text, transform=legend.transAxes, va="top")

@@ -28,7 +28,7 @@ from snnc.analysis.integers import (
     with_synapses,
 )
 from snnc.analysis.units import Membrane, input_values, membranes, spike_values
-from snnc.feeds import Feeds
+from snnc.calibration import Calibration
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu, QuantizedRelu, Weighted
