@@ -46,3 +46,8 @@ def brackets(interval: tuple[float, float], unit: str = "") -> str:
 def exact(value: float) -> str:
     """Write a number that a person has chosen, such as a limit, as it was chosen."""
     return f"{value:,.10g}"
+
+
+def typed(text: str) -> str:
+    """Return the text with a minus that can be typed, searched for, and read as a number by other programs."""
+    return text.replace("−", "-")

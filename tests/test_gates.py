@@ -181,6 +181,13 @@ def test_every_limit_has_its_gate():
             judged(limits)
 
 
+def test_a_gate_says_its_numbers_so_that_they_can_be_read_again():
+    gate = judge("max-drop", 1.0, -0.126, (-1.68, 1.681), samples=200, timesteps=4, unit=" points")
+    assert gate.sentence.startswith(
+        "max-drop at T=4: measured -0.13 points [-1.68, 1.68], allowed 1 points; 200 samples"
+    )
+
+
 def test_flags_win_over_the_project_one_by_one():
     project = Limits(max_drop=1.0, min_agreement=98.0)
     assert merged(project, stated(max_drop="2%", max_spikes=None)) == Limits(max_drop="2%", min_agreement=98.0)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snnc.text import typed
+
 if TYPE_CHECKING:
     from snnc.blocks import Block
     from snnc.data.samples import Progress
@@ -41,7 +43,7 @@ class Terminal:
             console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
             with console.capture() as captured:
                 console.print(rendered(human()))
-            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in _typed(captured.get()).splitlines()))
+            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in typed(captured.get()).splitlines()))
         # An error that follows on the other stream comes after it.
         sys.stdout.flush()
 
@@ -87,9 +89,4 @@ def print_error(kind: str, message: str, hint: str, details: Sequence[str] = ())
 
 
 def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in " ".join(_typed(text).split()))
-
-
-def _typed(text: str) -> str:
-    """Return the text with a minus that can be typed, searched for, and read as a number by other programs."""
-    return text.replace("−", "-")
+    return "".join(c if c.isprintable() else " " for c in " ".join(typed(text).split()))

@@ -9,7 +9,7 @@ from snnc.errors import DataError, UsageError
 from snnc.figure import Figure, Limit, Row
 from snnc.intervals import Interval
 from snnc.measure import figures
-from snnc.text import brackets, exact, written
+from snnc.text import brackets, exact, typed, written
 
 # Sums carry rounding: what is exactly at the limit is within it.
 _ROUNDING = 1e-9
@@ -152,7 +152,8 @@ class Gate:
                 text += "no number of samples would do"
             else:
                 text += f"{self.samples_needed:,} would"
-        return text
+        # Programs read it: findings, test cases and logs.
+        return typed(text)
 
 
 def merged(limits: Limits, given: Limits) -> Limits:
