@@ -29,7 +29,7 @@ from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, silent
 from snnc.errors import UsageError
-from snnc.evaluation import check_labels, measure
+from snnc.evaluation import measure
 from snnc.figure import Row
 from snnc.findings import Finding
 from snnc.intervals import Interval
@@ -49,6 +49,7 @@ from snnc.report import Report
 from snnc.report.data import Evaluation
 from snnc.report.layers import Layer
 from snnc.schedule import Schedule
+from snnc.tasks import Task, seeming
 
 SCHEMA_VERSION = 1
 
@@ -275,6 +276,7 @@ def tune(
     minutes: float | None = None,
     latency: Latency | None = None,
     prefer: Prefer = "energy",
+    task: Task | None = None,
     preprocessing: Preprocessing | None = None,
     input_shape: tuple[int, ...] | None = None,
     reading: Reading | None = None,
@@ -289,7 +291,7 @@ def tune(
     limits = Limits(max_drop, max_steps, max_energy, minutes, latency)
     clock = _Clock(minutes)
     trained = read_trained(model, input_shape)
-    bench = _Bench(trained, data, preprocessing or Preprocessing(), reading or Reading())
+    bench = _Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task)
     search = _Search(bench, limits, prefer, clock, progress)
     search.run()
     return search.advice()
@@ -407,14 +409,18 @@ class _Made:
 class _Bench:
     """A trained network and its images, on which candidates are made and measured."""
 
-    def __init__(self, trained: Trained, data: Path, preprocessing: Preprocessing, reading: Reading) -> None:
+    def __init__(
+        self, trained: Trained, data: Path, preprocessing: Preprocessing, reading: Reading, task: Task | None
+    ) -> None:
         self._trained = trained
         self._preprocessing = preprocessing
         self._reading = reading
         self._memory = Memory()
         graph = trained.graph
         whole = open_dataset(data, preprocessing, graph.input_shapes, reading)
-        check_labels(whole, graph)
+        outputs = graph.output_shapes
+        self.task = task or seeming(outputs, whole.kinds)
+        self.task.check(whole, outputs)
         self.seed = reading.seed
         self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
         _, quick, _ = apply_recipe(graph, load("quick", timesteps=1), None)
@@ -443,7 +449,7 @@ class _Bench:
 
     def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:
         """Measure on the images that judge."""
-        return measure(conversion, DatasetSamples(self.judging, self._reading, "judging", progress))
+        return measure(conversion, DatasetSamples(self.judging, self._reading, "judging", progress), self.task)
 
     def report(self, made: "_Made", progress: Progress) -> tuple[Conversion, Report]:
         """Compare layer by layer, on images that calibrated."""
@@ -617,11 +623,7 @@ class _Search:
 
     def _judged(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> Trial:
         (row,) = evaluation.rows
-        drop, interval = row.drop, row.drop_interval
-        if drop is None or interval is None:
-            assert row.agreement is not None and row.agreement_interval is not None
-            low, high = row.agreement_interval
-            drop, interval = 100 - row.agreement, (100 - high, 100 - low)
+        drop, interval = self._bench.task.lost(row)
         return Trial(candidate, row, drop, interval, seconds, self._limits.excess(drop, energy_ratio(row)))
 
     def _guarded(self, candidate: Candidate) -> Progress:

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,28 +16,28 @@ from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected, targets
 from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
-from snnc.data.dataset import Dataset, Reading, open_dataset
-from snnc.data.labels import CLASSES
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import UsageError
-from snnc.feeds import Feeds, rechunk
-from snnc.figure import Blame, Energy, LayerError, Row
+from snnc.feeds import Feeds, Signals, rechunk
+from snnc.figure import Blame, Energy, LayerError, Row, Score
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure import gates
+from snnc.measure.blame import blame, check_alike
 from snnc.measure.energy import Cost, cost, energy
 from snnc.measure.gates import ANYTHING, Limits
+from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
 from snnc.pipeline import canonical_reference
 from snnc.report.data import Evaluation
 from snnc.report.findings import idle_steps, nothing_random, other_timesteps, undecided, unsettled
 from snnc.report.layers import LayerErrors, check_comparable
-from snnc.run import Program, predicted
-from snnc.run.blame import blame, check_alike
-from snnc.run.probe import permuted
+from snnc.run import Program
 from snnc.schedule import Schedule, check_steps
+from snnc.tasks import Task, seeming
 
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
 _IMAGES = 256
@@ -53,6 +53,7 @@ def evaluate(
     probe: Literal["permutation"] | None = None,
     blamed: int = 0,
     limits: Limits = ANYTHING,
+    task: Task | None = None,
     preprocessing: Preprocessing | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
@@ -60,9 +61,10 @@ def evaluate(
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
 
     The result has a row for each of them (``result.rows``): accuracy where the data has labels, agreement with the
-    trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. ``data`` is a folder of
-    images, with a sub-folder for each class where there are labels, or an array file. Of several outputs the first is
-    judged. ``timesteps``, ``sleep`` and ``preprocessing`` are the conversion's own unless given. What is random
+    trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. What an answer is, and how
+    good it is, says ``task``: unless given, the one that outputs and labels suggest. ``data`` is a folder of images,
+    with a sub-folder for each class where there are labels, or an array file. ``timesteps``, ``sleep`` and
+    ``preprocessing`` are the conversion's own unless given. What is random
     (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. On up to ``blamed`` images every layer
     is charged with its part of the loss, at the conversion's own T or the first. ``result.gates`` says which of the
     ``limits`` are met.
@@ -80,8 +82,10 @@ def evaluate(
     reading = reading or Reading()
     how = preprocessing or preprocessing_of(conversion)
     dataset = open_dataset(data, how, conversion.snn.input_shapes, reading)
-    check_labels(dataset, conversion.snn)
-    gates.check(limits, labelled=dataset.labels(CLASSES) is not None, stripped=conversion.reference is None)
+    outputs = conversion.snn.output_shapes
+    task = task or seeming(outputs, dataset.kinds)
+    task.check(dataset, outputs)
+    gates.check(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
     canonical = None
     if blamed or limits.on_layers:
         canonical = canonical_reference(conversion)
@@ -91,7 +95,7 @@ def evaluate(
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
     result = measure(
-        conversion, samples, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared
+        conversion, samples, task, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared
     )
     judged = gates.judged(result.rows, result.samples, limits)
     rows = result.rows
@@ -100,7 +104,7 @@ def evaluate(
         chosen = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
         some = dataset.spread(blamed, reading.seed)
         samples = DatasetSamples(some, reading, f"blaming layers at T={chosen.timesteps}", progress)
-        shares = _blamed(conversion, canonical, samples, chosen, reading.seed)
+        shares = _blamed(conversion, canonical, samples, task, chosen, reading.seed)
         at = schedules.index(chosen)
         rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
     return replace(
@@ -115,31 +119,27 @@ def evaluate(
 
 
 def _blamed(
-    conversion: Conversion, canonical: Graph, samples: Samples, schedule: Schedule, seed: int
+    conversion: Conversion, canonical: Graph, samples: Samples, task: Task, schedule: Schedule, seed: int
 ) -> tuple[Blame, ...]:
-    labels = _classes(samples)
-    charged = blame(canonical, conversion.snn, samples.batches(), labels, len(samples), schedule, seed=seed)
-    whole = sum(charge.images for charge in charged)
+    labels = _truth(samples, task)
+    charged = blame(canonical, conversion.snn, samples.batches(), labels, len(samples), schedule, task, seed=seed)
+    whole = sum(charge.samples for charge in charged)
     return tuple(
-        Blame(charge.name, charge.points, charge.interval, charge.images / whole if whole > 0 else None)
+        Blame(charge.name, charge.points, charge.interval, charge.samples / whole if whole > 0 else None)
         for charge in charged
     )
 
 
-def _classes(samples: Samples) -> Tensor | None:
-    """Return the classes of the samples ``[len]``, where they are known."""
-    labels = samples.labels(CLASSES)
+def _truth(samples: Samples, task: Task) -> Tensor | None:
+    """Return the right answers ``[len, ...]``, where they are known."""
+    labels = samples.labels(task.labels)
     return None if labels is None else labels.answers
-
-
-def check_labels(dataset: Dataset, graph: Graph) -> None:
-    """Raise DataError where a label is none of the network's outputs."""
-    dataset.check_labels(max(2, math.prod(graph.shapes[graph.outputs[0]])))
 
 
 def measure(
     conversion: Conversion,
     samples: Samples,
+    task: Task,
     schedules: Sequence[Schedule] = (),
     *,
     repeats: int = 1,
@@ -158,29 +158,28 @@ def measure(
     connections = connected(snn)
     reach = {name: targets(connections, name) for name in snn.ops(Neuron)}
     plain = {
-        schedule: [_Trial(snn, schedule, reach, seed) for seed in (seeds if random else seeds[:1])]
+        schedule: [_Trial(snn, schedule, task, reach, seed) for seed in (seeds if random else seeds[:1])]
         for schedule in schedules
     }
     shuffled = {
-        schedule: [_Trial(permuted(snn), schedule, reach, seed) for seed in seeds if probe] for schedule in schedules
+        schedule: [_Trial(permuted(snn), schedule, task, reach, seed) for seed in seeds if probe]
+        for schedule in schedules
     }
     trials = [trial for listed in (*plain.values(), *shuffled.values()) for trial in listed]
     errors: dict[Schedule, list[LayerErrors]] = {schedule: [] for schedule in schedules}
     if canonical is not None:
         drawn = seeds if random else seeds[:1]
         errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
-    expecting = None if reference is None else Program(reference, want=reference.outputs[:1])
-    trained: list[Tensor] = []
+    expecting = None if reference is None else Program(reference, want=task.judged(reference.outputs))
+    truth, seen = _truth(samples, task), 0
     for images in rechunk(samples.batches(), _IMAGES):
-        if expecting is not None:
-            (output,) = expecting.want
-            trained += [predicted(signals[output][0]) for signals in expecting.stream([images])]
+        trained = None if expecting is None else torch.cat([*_answers(task, expecting, expecting.stream([images]))])
+        right = None if truth is None else truth[seen : seen + images.samples]
+        seen += images.samples
         for trial in trials:
-            trial.see(images)
+            trial.see(images, trained, right)
         for observer in (draw for draws in errors.values() for draw in draws):
             observer.see(images)
-    expected = torch.cat(trained) if trained else None
-    labels = _classes(samples)
     rows = []
     for schedule in schedules:
         run = plain[schedule]
@@ -188,8 +187,8 @@ def measure(
             name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(samples) for name in snn.ops(Neuron)
         }
         needed = energy(snn, connections, spikes, schedule)
-        compared = _averaged([{**_compared(trial.found, expected, labels), **trial.work(needed)} for trial in run])
-        probed = _averaged([_compared(trial.found, expected, labels) for trial in shuffled[schedule]])
+        compared = _averaged([{**task.measured(trial.outcomes), **trial.work(needed)} for trial in run])
+        probed = _averaged([task.measured(trial.outcomes) for trial in shuffled[schedule]])
         rows.append(
             Row(
                 timesteps=schedule.timesteps,
@@ -216,8 +215,8 @@ def measure(
         found.append(nothing_random(repeats))
     return Evaluation(
         samples=len(samples),
-        labelled=labels is not None,
-        reference_accuracy=None if expected is None or labels is None else _percent(expected == labels),
+        labelled=truth is not None,
+        reference_accuracy=task.reference(trials[0].outcomes).get("accuracy"),
         rows=tuple(rows),
         findings=tuple(found),
     )
@@ -249,34 +248,40 @@ def _layer_errors(draws: Sequence[LayerErrors]) -> tuple[LayerError, ...]:
 
 
 class _Trial:
-    """A network run over all images, once, at one schedule: what it predicted, and its spikes added up over images.
+    """A network run over all images, once, at one schedule: what came of each, and its spikes added up over images.
 
     ``reach`` says how many accumulations one spike of each neuron causes.
     """
 
-    def __init__(self, snn: Graph, schedule: Schedule, reach: Mapping[str, Tensor | None], seed: int) -> None:
-        self._program = Program(snn, schedule, want=snn.outputs[:1])
+    def __init__(
+        self, snn: Graph, schedule: Schedule, task: Task, reach: Mapping[str, Tensor | None], seed: int
+    ) -> None:
+        self._task = task
+        self._program = Program(snn, schedule, want=task.judged(snn.outputs))
         self._reach = reach
         self._schedule = schedule
         self._generator = torch.Generator().manual_seed(seed)
         self._neurons = snn.ops(Neuron)
-        self._predictions: list[Tensor] = []
+        self._outcomes: list[Tensor] = []
         self.spikes = {name: torch.zeros(snn.shapes[name], dtype=torch.float64) for name in self._neurons}
         self.sleep_used = 0
         # Spikes and accumulations of every image: of the chunk that is being run, and of those before.
         self._now = torch.zeros(2, 1, dtype=torch.float64)
         self._by_image: list[Tensor] = []
 
-    def see(self, images: Feeds) -> None:
-        (output,) = self._program.want
-        for signals in self._program.stream([images], observe=self._count, generator=self._generator):
-            self._predictions.append(predicted(signals[output][0]))
-            self._by_image.append(self._now.expand(2, len(signals[output][0])))
+    def see(self, images: Feeds, trained: Tensor | None, truth: Tensor | None) -> None:
+        found = []
+        signals = self._program.stream([images], observe=self._count, generator=self._generator)
+        for answers in _answers(self._task, self._program, signals):
+            found.append(answers)
+            self._by_image.append(self._now.expand(2, len(answers)))
             self._now = torch.zeros(2, 1, dtype=torch.float64)
+        self._outcomes.append(self._task.outcomes(torch.cat(found), trained, truth))
 
     @property
-    def found(self) -> Tensor:
-        return torch.cat(self._predictions)
+    def outcomes(self) -> Tensor:
+        """What the task keeps of every image."""
+        return torch.cat(self._outcomes)
 
     def work(self, needed: Energy) -> dict[str, Any]:
         """Return the intervals of spikes and of energy, by how much images differ."""
@@ -298,6 +303,12 @@ class _Trial:
             self.sleep_used += 1
 
 
+def _answers(task: Task, program: Program, signals: Iterable[Signals]) -> Iterator[Tensor]:
+    """Yield the answers from what a program computes, chunk by chunk."""
+    for found in signals:
+        yield task.answers([found[name][0] for name in program.want])
+
+
 def _mean_interval(values: Tensor) -> Interval | None:
     return intervals.mean(len(values), float(values.sum()), float(values.square().sum()))
 
@@ -309,47 +320,30 @@ def _averaged(trials: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, first in trials[0].items():
         values = [trial[name] for trial in trials]
-        if isinstance(first, tuple):
+        if isinstance(first, Mapping):
+            found[name] = {key: _mean_score([value[key] for value in values]) for key in first}
+        elif isinstance(first, tuple):
             found[name] = tuple(statistics.fmean(ends) for ends in zip(*values, strict=True))
         else:
             found[name] = None if first is None else statistics.fmean(values)
     for name in ("accuracy", "agreement"):
-        drawn = [trial[name] for trial in trials if trial[name] is not None]
+        drawn = [value for trial in trials if (value := trial.get(name)) is not None]
         found[f"{name}_deviation"] = statistics.stdev(drawn) if len(drawn) > 1 else None
     return found
 
 
+def _mean_score(drawn: Sequence[Score]) -> Score:
+    """Return the mean of a score that was measured several times."""
+    ends = [score.interval for score in drawn if score.interval is not None]
+    interval = (statistics.fmean(low for low, _ in ends), statistics.fmean(high for _, high in ends)) if ends else None
+    return Score(statistics.fmean(score.value for score in drawn), interval)
+
+
 def _misalignment(plain: dict[str, Any], probed: dict[str, Any]) -> dict[str, Any]:
     """Return what shuffling gained, in points and as a share of what is lost."""
-    measure = "accuracy" if plain["accuracy"] is not None else "agreement"
-    if not probed or plain[measure] is None:
+    measure = "accuracy" if plain.get("accuracy") is not None else "agreement"
+    if not probed or plain.get(measure) is None:
         return {}
     gained = probed[measure] - plain[measure]
     lost = plain["drop"] if measure == "accuracy" else 100 - plain["agreement"]
     return {"misalignment": gained, "misalignment_share": gained / lost if lost and lost > 0 else None}
-
-
-def _compared(found: Tensor, expected: Tensor | None, labels: Tensor | None) -> dict[str, Any]:
-    right = None if labels is None else found == labels
-    agrees = None if expected is None else found == expected
-    compared: dict[str, Any] = {
-        "accuracy": None if right is None else _percent(right),
-        "accuracy_interval": None if right is None else intervals.proportion(int(right.sum()), len(right)),
-        "agreement": None if agrees is None else _percent(agrees),
-        "agreement_interval": None if agrees is None else intervals.proportion(int(agrees.sum()), len(agrees)),
-        **dict.fromkeys(("lost", "won", "drop", "drop_interval", "relative_drop", "relative_drop_interval")),
-    }
-    if right is not None and expected is not None:
-        once = expected == labels
-        both, lost, won = (int(hits.sum()) for hits in (once & right, once & ~right, ~once & right))
-        compared["lost"], compared["won"] = 100 * lost / len(right), 100 * won / len(right)
-        compared["drop"] = 100 * (lost - won) / len(right)
-        compared["drop_interval"] = intervals.paired(lost, won, len(right))
-        if both + lost:
-            compared["relative_drop"] = 100 * (lost - won) / (both + lost)
-            compared["relative_drop_interval"] = intervals.relative(both, lost, won, len(right))
-    return compared
-
-
-def _percent(hits: Tensor) -> float:
-    return 100 * int(hits.sum()) / len(hits)

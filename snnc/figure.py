@@ -72,7 +72,7 @@ class Score:
     interval: Interval | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
 
@@ -92,18 +92,18 @@ class Row:
     sleep_used: int
     total_steps: int
     repeats: int
-    accuracy: float | None
-    accuracy_deviation: float | None
-    accuracy_interval: Interval | None
-    lost: float | None
-    won: float | None
-    drop: float | None
-    drop_interval: Interval | None
-    relative_drop: float | None
-    relative_drop_interval: Interval | None
-    agreement: float | None
-    agreement_deviation: float | None
-    agreement_interval: Interval | None
+    accuracy: float | None = None
+    accuracy_deviation: float | None = None
+    accuracy_interval: Interval | None = None
+    lost: float | None = None
+    won: float | None = None
+    drop: float | None = None
+    drop_interval: Interval | None = None
+    relative_drop: float | None = None
+    relative_drop_interval: Interval | None = None
+    agreement: float | None = None
+    agreement_deviation: float | None = None
+    agreement_interval: Interval | None = None
     spikes: float
     spikes_interval: Interval | None
     synaptic_operations: float

@@ -18,7 +18,6 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.data.store import Store
 from snnc.errors import DataError, PreconditionError, UsageError
-from snnc.evaluation import check_labels
 from snnc.feeds import Feeds
 from snnc.files import temporary_folder
 from snnc.findings import Finding
@@ -30,8 +29,9 @@ from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import apply_recipe, read_trained
 from snnc.recipe import Recipe
-from snnc.run import Program, predicted
+from snnc.run import Program
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
 from snnc.training.network import TrainableNetwork
@@ -44,6 +44,9 @@ from snnc.training.variation import Variation
 _EMPTY = torch.tensor(0.0)
 # One of so many images of every class is held out.
 _TENTH = 10
+
+# Training needs the right answers, and these are classes.
+_TASK = Classification()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,7 @@ def finetune(
         raise UsageError("nothing to go on from", place="--resume", hint="name the checkpoint with --checkpoint")
     trained = read_trained(model, input_shape)
     dataset = open_dataset(data, how, trained.graph.input_shapes, reading)
-    check_labels(dataset, trained.graph)
+    _TASK.check(dataset, trained.graph.output_shapes)
     training, held_out = split(dataset, settings.seed)
     variation = Variation(settings.augment, trained.graph.shapes[trained.graph.inputs[0]], how)
     identity = {
@@ -294,7 +297,7 @@ def _digest(dataset: Dataset, chosen: Tensor) -> str:
 def _accuracy(graph: Graph, data: Labelled) -> float:
     (image,), (output, *_) = graph.inputs, graph.outputs
     batches = (Feeds({image: data.images[part]}) for part in torch.split(data.held_out, 256))
-    found = torch.cat([predicted(signal[output][0]) for signal in Program(graph, want=[output]).stream(batches)])
+    found = torch.cat([_TASK.answers([signal[output][0]]) for signal in Program(graph, want=[output]).stream(batches)])
     return 100 * float((found == data.labels[data.held_out]).double().mean())
 
 

@@ -143,6 +143,11 @@ class Graph:
         """For every input the shape of one sample."""
         return {name: self.shapes[name] for name in self.inputs}
 
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """For every output the shape of that of one sample."""
+        return tuple(self.shapes[name] for name in self.outputs)
+
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """For every node the shape of its output without the batch axis, found by running one blank sample.

@@ -31,6 +31,7 @@ from snnc.recipe import Recipe, from_plain, load, options, pass_name
 from snnc.report import Report, build
 from snnc.run import Program
 from snnc.schedule import Schedule
+from snnc.tasks import seeming
 from snnc.version import VERSION
 
 # The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
@@ -269,9 +270,10 @@ def reported(
     conversion: Conversion, canonical: Graph, dataset: Dataset | None, reading: Reading, progress: Progress = silent
 ) -> tuple[Conversion, Report]:
     """Compare both networks layer by layer, on some of the images: the conversion with its findings, and the report."""
-    measured = None
+    measured = task = None
     if dataset is not None:
+        task = seeming(conversion.snn.output_shapes, dataset.kinds)
         some = dataset.spread(_MEASURED_IMAGES, reading.seed)
         measured = DatasetSamples(some, reading, "measuring", progress).batches()
-    report = build(conversion, canonical, measured)
+    report = build(conversion, canonical, measured, task)
     return replace(conversion, findings=report.findings), report

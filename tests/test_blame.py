@@ -14,13 +14,16 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.errors import ModelError, PreconditionError
 from snnc.feeds import Feeds, Signals
 from snnc.ir import Graph
+from snnc.measure import blame as blaming
+from snnc.measure.blame import blame, check_alike, hybrid, layers_of
 from snnc.neurons import Neuron
-from snnc.run import ONCE, Program, predicted
-from snnc.run import blame as blaming
-from snnc.run.blame import blame, check_alike, hybrid, layers_of
+from snnc.run import ONCE, Program
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
 from tests.support import fed, run
 from tests.test_report import DIGITS, PREPROCESSING
+
+TASK = Classification()
 
 
 def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple[Graph, Graph, Schedule]:
@@ -73,14 +76,24 @@ def test_the_charges_add_up_to_the_whole_loss(name, overrides, labelled, digits)
     canonical, snn, schedule = converted(name, 2, *overrides)
     images, labels = digits
     trained, spiking = (
-        predicted(outputs(graph, images, steps)) for graph, steps in ((canonical, ONCE), (snn, schedule))
+        TASK.answers([outputs(graph, images, steps)]) for graph, steps in ((canonical, ONCE), (snn, schedule))
     )
     truth = labels if labelled else trained
     lost = 100 * float(((trained == truth).double() - (spiking == truth).double()).mean())
-    charged = blame(canonical, snn, fed(snn, images.split(7)), labels if labelled else None, len(images), schedule)
+    charged = blame(
+        canonical, snn, fed(snn, images.split(7)), labels if labelled else None, len(images), schedule, Classification()
+    )
     assert math.fsum(charge.points for charge in charged) == pytest.approx(lost, abs=1e-9)
-    assert sum(charge.images for charge in charged) == round(lost * len(images) / 100)
-    again = blame(canonical, snn, fed(snn, images.split(40)), labels if labelled else None, len(images), schedule)
+    assert sum(charge.samples for charge in charged) == round(lost * len(images) / 100)
+    again = blame(
+        canonical,
+        snn,
+        fed(snn, images.split(40)),
+        labels if labelled else None,
+        len(images),
+        schedule,
+        Classification(),
+    )
     assert again == charged
 
 
@@ -91,7 +104,7 @@ def test_who_did_it_is_found(culprit: int, digits):
     neuron = snn.ops(Neuron)[name]
     broken = snn.with_ops({name: type(neuron)(neuron.threshold * 1000)})
     images, labels = digits
-    found = blame(canonical, broken, fed(broken, [images]), labels, len(images), schedule)
+    found = blame(canonical, broken, fed(broken, [images]), labels, len(images), schedule, TASK)
     charged = {charge.name: charge for charge in found}
     worst = max(charged.values(), key=lambda charge: charge.points)
     assert worst.name == name
@@ -111,7 +124,7 @@ def test_it_takes_as_many_runs_as_layers_not_as_subsets(digits, monkeypatch: pyt
             return super().__call__(feeds, given=given, **options)
 
     monkeypatch.setattr(blaming, "Program", Counting)
-    blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule)
+    blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule, TASK)
     assert seen == len(images) * (len(layers_of(snn)) + 1)
 
 
@@ -131,10 +144,10 @@ def test_what_lies_before_a_layer_is_not_computed_again_where_its_mean_says_all(
             return super().__call__(feeds, given=given, **options)
 
     monkeypatch.setattr(blaming, "Program", Counting)
-    charged = blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule)
+    charged = blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule, TASK)
     once, computed = computed, 0
     monkeypatch.setattr(blaming, "_can_be_kept", lambda _: False)
-    assert blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule) == charged
+    assert blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule, TASK) == charged
     counts = (name, overrides) == ("quick", ())
     assert (once < 0.7 * computed) if counts else (once == computed)
 
@@ -145,7 +158,7 @@ def test_two_images_are_too_few_for_an_interval_but_not_for_blame(digits):
     def batches() -> Iterator[Tensor]:
         yield digits[0][:1]
 
-    charged = blame(canonical, snn, fed(snn, batches()), None, 1, schedule)
+    charged = blame(canonical, snn, fed(snn, batches()), None, 1, schedule, TASK)
     assert all(charge.interval is None for charge in charged)
 
 

@@ -25,6 +25,7 @@ from snnc.recipe import shipped
 from snnc.report import build
 from snnc.report.faces.terminal import lines, rendered
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -93,7 +94,7 @@ def drawn_alone(made: Conversion, seeds: range, **options: Any) -> list[Row]:
     """What every seed gives by itself on the same images."""
     dataset = open_dataset(DIGITS / "test", PREPROCESSING, made.snn.input_shapes, FEW)
     loaded = DatasetSamples(dataset, FEW, "")
-    return [evaluation.measure(made, loaded, seed=seed, **options).rows[0] for seed in seeds]
+    return [evaluation.measure(made, loaded, Classification(), seed=seed, **options).rows[0] for seed in seeds]
 
 
 def test_repeats_draw_anew_and_are_reproducible() -> None:

@@ -26,10 +26,10 @@ from snnc.export.onnx import Onnxruntime, SpikingFile, spiking_file
 from snnc.export.onnx.train import train_model
 from snnc.exporting.exported import formats
 from snnc.ir import Graph
+from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.report.data import read
-from snnc.run.probe import permuted
 from snnc.schedule import Schedule
 from tests.support import (
     IMAGE,

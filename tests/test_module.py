@@ -19,9 +19,9 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import laid_out
 from snnc.ir import Graph
+from snnc.measure.probe import permuted
 from snnc.module import Answer, NetworkState, Response, SpikingNetwork, load
 from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
-from snnc.run.probe import permuted
 from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, MixedDevicesError, here, other_device
 from tests.support import (

@@ -29,6 +29,7 @@ from snnc.report.layers import measure
 from snnc.report.sections import sections
 from snnc.report.sentence import sentence
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
 from tests.support import fed, row, run
 from tests.test_report import DIGITS, PREPROCESSING, spiking
 
@@ -200,7 +201,7 @@ def test_what_is_not_emitted_is_what_came_in_less_what_went_out():
     trained = graph.with_ops({"spikes": Relu()})
     # Every pixel of the inner image sees nine neighbors with weights of 0.1.
     image = torch.full((1, 1, 4, 4), 0.3 * threshold / 0.9)
-    measured = measure(trained, graph, fed(graph, [image]), Schedule(4), connected(graph)).layers[0]
+    measured = measure(trained, graph, fed(graph, [image]), Schedule(4), connected(graph), Classification()).layers[0]
     assert measured.distributions is not None
     potentials = measured.distributions.potentials
     width = (potentials.high - potentials.low) / len(potentials.counts)

@@ -7,10 +7,10 @@ from torch import Tensor
 from snnc import ops
 from snnc.feeds import Feeds, laid_out, rechunk
 from snnc.ir import Graph, Input, Node
+from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.run import Program, program
-from snnc.run.probe import permuted
 from snnc.run.program import with_layout
 from snnc.schedule import Schedule
 from tests.support import (

@@ -33,6 +33,7 @@ from snnc.passes.treat_max_pool import TreatMaxPool
 from snnc.report.layers import measure
 from snnc.run import program
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
 from tests.support import Network, calibration, double, fed, in_memory, normal, random_network, relu, run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -682,7 +683,9 @@ def test_options_out_of_range_are_refused(kind: type[Pass], options: dict[str, A
 @pytest.mark.parametrize("neuron", ["if", "two-phase"])
 def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
     trained, snn, look = converted(0, neuron, count=24)
-    measured = measure(trained, snn, fed(snn, images_of(look).split(7)), look.schedule, connected(snn))
+    measured = measure(
+        trained, snn, fed(snn, images_of(look).split(7)), look.schedule, connected(snn), Classification()
+    )
     wanted = Residuals(trained, snn, images_of(look), look.schedule)
     for layer in measured.layers:
         assert layer.channel_residuals is not None

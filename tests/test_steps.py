@@ -8,9 +8,9 @@ from torch.utils._pytree import tree_leaves
 from snnc import ops
 from snnc.errors import ModelError
 from snnc.ir import Graph
+from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
 from snnc.run import steps
-from snnc.run.probe import permuted
 from snnc.schedule import Schedule
 from tests.support import (
     IMAGE,

@@ -9,7 +9,7 @@ from torch import Tensor
 from snnc import intervals
 from snnc.errors import UsageError
 from snnc.figure import Row
-from snnc.tasks import tasks
+from snnc.tasks import seeming, tasks
 from snnc.tasks.classification import Classification
 from snnc.tasks.values import Values
 from tests.support import normal
@@ -62,7 +62,8 @@ def test_the_right_answer_loses_nothing_and_no_answer_more_than_one(name: str) -
     assert not task.losses(answers, answers).any()
     losses = task.losses(answers, others)
     assert losses.shape == (50,) and losses.min() >= 0 and 0 < losses.max() <= 1
-    assert task.agreement(answers, answers) == 100 > task.agreement(answers, others)
+    agreeing = task.agreeing(answers, answers), task.agreeing(answers, others)
+    assert agreeing == (None, None) or (agreeing[0] == 50 and agreeing[1] < 50)
 
 
 @pytest.mark.parametrize("name", tasks)
@@ -112,6 +113,19 @@ def test_values_of_nothing_are_no_division_by_zero() -> None:
     assert scores["relative-error"].value == 0
     scores = task.measured(task.outcomes(nothing + 1, nothing, None))["scores"]
     assert scores["relative-error"].value == 1
+
+
+def test_a_network_that_states_no_task_seems_to_have_one() -> None:
+    for outputs_, labels, name in (
+        ([(10,)], (), "classification"),
+        ([(1,)], (), "classification"),
+        ([(10, 4, 4)], (), "values"),
+        ([(10, 4, 4)], ("classes",), "classification"),
+        ([(10,), (4,)], (), "values"),
+        ([(10,), (4,)], ("classes",), "classification"),
+        ([()], (), "values"),
+    ):
+        assert type(seeming(outputs_, labels)) is tasks[name]
 
 
 def test_an_unknown_task_is_an_error_with_a_hint() -> None:

@@ -85,6 +85,11 @@ class Dataset:
         """Return the labels of one kind, the label offset added; None where the data has none."""
         return self._labels.get(kind)
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of labels that the data has."""
+        return frozenset(self._labels)
+
     def spread(self, count: int, seed: int = 0) -> "Dataset":
         """Return so many of the samples, spread evenly: ``seed`` draws one from each of ``count`` equal stretches."""
         return self.chosen(_subset(len(self), count, seed))

@@ -23,6 +23,8 @@ CLASSES: Final = "classes"
 class Labels(ABC):
     """What samples show, one answer for each: ``answers``, whose type is that of the kind of labels."""
 
+    answers: Any
+
     @abstractmethod
     def __len__(self) -> int: ...
 

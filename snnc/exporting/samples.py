@@ -11,7 +11,7 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.labels import CLASSES
 from snnc.data.samples import DatasetSamples, Progress, noise
 from snnc.errors import DataError
-from snnc.evaluation import check_labels
+from snnc.tasks import seeming
 
 # So many images are run through every engine unless it is said how many.
 IMAGES = 64
@@ -51,7 +51,8 @@ def samples(
     if len(dataset) < at_least:
         hint = f"ask for {len(dataset)}, or name a folder of more"
         raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)
-    check_labels(dataset, conversion.snn)
+    outputs = conversion.snn.output_shapes
+    seeming(outputs, dataset.kinds).check(dataset, outputs)
     labels = dataset.labels(CLASSES)
     batches = [feeds[image] for feeds in DatasetSamples(dataset, reading, label, progress).batches()]
     return Samples(batches, None if labels is None else labels.answers, noise=False)

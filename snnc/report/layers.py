@@ -30,8 +30,9 @@ from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.ops import Activation, ClippedRelu
-from snnc.run import Program, predicted
+from snnc.run import Program
 from snnc.schedule import Schedule
+from snnc.tasks import Task
 
 # A channel is saturated when this share of its input currents is at the threshold or above, and clips from this one on.
 _SATURATED, _CLIPS = 0.5, 0.05
@@ -119,13 +120,14 @@ class Layer:
 class Measured:
     """Sums over the images: by layer, and the spikes of every neuron per inference.
 
+    ``agreement`` is the share of answers that are the trained network's, None where answers are hardly ever the same.
     ``outputs`` are some pairs of numbers that the trained and the spiking network give out.
     """
 
     layers: tuple[Layer, ...]
     spikes: dict[str, Tensor]
     images: int
-    agreement: float
+    agreement: float | None
     output_error: float
     outputs: tuple[tuple[float, float], ...]
 
@@ -136,9 +138,14 @@ def describe(snn: Graph) -> tuple[Layer, ...]:
 
 
 def measure(
-    canonical: Graph, snn: Graph, batches: Iterable[Feeds], schedule: Schedule, connections: dict[str, Connections]
+    canonical: Graph,
+    snn: Graph,
+    batches: Iterable[Feeds],
+    schedule: Schedule,
+    connections: dict[str, Connections],
+    task: Task,
 ) -> Measured:
-    """Run both networks on images and compare them layer by layer.
+    """Run both networks on images and compare them layer by layer, and their answers to a task.
 
     ``canonical`` is the trained network in the form the spiking one was made from: equal names, equal values.
     """
@@ -149,8 +156,9 @@ def measure(
     spiking = Program(snn, schedule, want=[*neurons, *inputs.values(), *snn.outputs])
     alone = {name: Program(spiking.graph, schedule, want=[name], given=set(neurons) - {name}) for name in neurons}
     sums = {name: _Sums(snn, name, neuron, schedule) for name, neuron in neurons.items()}
-    first = snn.outputs[0]
-    agreed = images = 0
+    judged = task.judged(snn.outputs)
+    images = 0
+    agreed: int | None = 0
     difference = norm = 0.0
     pairs: list[Tensor] = []
     for feeds in rechunk(batches, spiking.chunk):
@@ -164,7 +172,8 @@ def measure(
             apart = alone[name](feeds, given=others, generator=draws.manual_seed(images))[name][0]
             activation = canonical.op(name)
             total.add(wanted[name][0], reached[name][0], reached[inputs[name]][0], responses[name], apart, activation)
-        agreed += int((predicted(wanted[first][0]) == predicted(reached[first][0])).sum())
+        agreeing = task.agreeing(*(task.answers([found[name][0] for name in judged]) for found in (reached, wanted)))
+        agreed = None if agreed is None or agreeing is None else agreed + agreeing
         goal, result = (torch.cat([o[name][0].flatten(1) for name in snn.outputs], 1) for o in (wanted, reached))
         difference += float((goal - result).double().square().sum())
         norm += float(goal.double().square().sum())
@@ -175,7 +184,7 @@ def measure(
     spikes = {name: total.spikes / images for name, total in sums.items()}
     outputs = tuple((first, second) for first, second in torch.cat(pairs)[:_PAIRS].tolist())
     error = math.sqrt(difference / norm) if norm else 0.0
-    return Measured(layers, spikes, images, agreed / images, error, outputs)
+    return Measured(layers, spikes, images, None if agreed is None else agreed / images, error, outputs)
 
 
 class LayerErrors:

@@ -16,9 +16,15 @@ from snnc.report.data import AppliedPass, Evaluation, Report, Summary, Verificat
 from snnc.report.findings import find, replaced
 from snnc.report.layers import describe, measure
 from snnc.report.sections import Known, built
+from snnc.tasks import Task, seeming
 
 
-def build(conversion: Conversion, canonical: Graph | None = None, images: Iterable[Feeds] | None = None) -> Report:
+def build(
+    conversion: Conversion,
+    canonical: Graph | None = None,
+    images: Iterable[Feeds] | None = None,
+    task: Task | None = None,
+) -> Report:
     """Measure a conversion on ``images`` (batches of them, None for none) and tell what was found.
 
     ``canonical`` is the trained network in the form that the spiking one was made from, needed with images.
@@ -39,13 +45,13 @@ def build(conversion: Conversion, canonical: Graph | None = None, images: Iterab
     )
     measured = None
     if images is not None and canonical is not None:
-        measured = measure(canonical, snn, images, schedule, connections)
+        measured = measure(canonical, snn, images, schedule, connections, task or seeming(snn.output_shapes, ()))
         work = cost(snn, connections, measured.spikes, schedule)
         layers = measured.layers
         summary = dataclasses.replace(
             summary,
             images=measured.images,
-            agreement=100 * measured.agreement,
+            agreement=None if measured.agreement is None else 100 * measured.agreement,
             output_error=measured.output_error,
             spikes=sum(float(spikes.sum()) for spikes in measured.spikes.values()),
             synaptic_operations=work.synaptic_operations,

@@ -1,5 +1,6 @@
 """Classification: the first output says how much speaks for each class."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -9,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc import intervals
+from snnc.data.dataset import Dataset
+from snnc.figure import Row
+from snnc.intervals import Interval
 from snnc.tasks.task import Task, tasks
 
 
@@ -20,6 +24,12 @@ class Classification(Task):
 
     labels: ClassVar[str] = "classes"
     answer: ClassVar[str] = "predictions"
+
+    def check(self, dataset: Dataset, outputs: Sequence[tuple[int, ...]]) -> None:
+        dataset.check_labels(max(2, math.prod(outputs[0])))
+
+    def judged(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        return outputs[:1]
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
         flat = outputs[0].flatten(1)
@@ -55,6 +65,16 @@ class Classification(Task):
     def reference(self, outcomes: Tensor) -> Mapping[str, float]:
         once = outcomes[:, 2]
         return {} if once.isnan().any() else {"accuracy": _percent(once.bool())}
+
+    def lost(self, row: Row) -> tuple[float, Interval]:
+        if row.drop is not None and row.drop_interval is not None:
+            return row.drop, row.drop_interval
+        assert row.agreement is not None and row.agreement_interval is not None
+        low, high = row.agreement_interval
+        return 100 - row.agreement, (100 - high, 100 - low)
+
+    def agreeing(self, answers: Tensor, trained: Tensor) -> int:
+        return int((answers == trained).sum())
 
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         return (answers != truth).double()

@@ -1,13 +1,15 @@
 """What every task says of a network's outputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
+from snnc.data.dataset import Dataset
+from snnc.figure import Row
+from snnc.intervals import Interval
 from snnc.registry import Registry
 
 
@@ -24,6 +26,14 @@ class Task(ABC):
     labels: ClassVar[str]
     # What is counted when a network differs, in a sentence: 3 % of its predictions.
     answer: ClassVar[str]
+
+    def check(self, dataset: Dataset, outputs: Sequence[tuple[int, ...]]) -> None:
+        """Raise DataError where a label is no answer of a network whose outputs have these shapes."""
+        return
+
+    def judged(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of the outputs that answers are made from."""
+        return outputs
 
     @abstractmethod
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
@@ -42,6 +52,10 @@ class Task(ABC):
         """Return the figures of a row (see ``snnc.figure.Row``) by name, from the outcomes of all samples."""
 
     @abstractmethod
+    def lost(self, row: Row) -> tuple[float, Interval]:
+        """Return what the conversion lost, in points, with its interval: of the score, or of what stayed the same."""
+
+    @abstractmethod
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         """Return how wrong each answer is, ``[N]``: what blame charges layers with. 0 is right, 1 is wrong."""
 
@@ -53,14 +67,18 @@ class Task(ABC):
         """Return what is known of the trained network itself, from the outcomes of all samples."""
         return {}
 
-    def agreement(self, answers: Tensor, trained: Tensor) -> float:
-        """Return how many answers are the trained network's, in percent."""
-        return 100 * (1 - float(self.losses(answers, trained).double().mean()))
+    def agreeing(self, answers: Tensor, trained: Tensor) -> int | None:
+        """Return how many answers are the trained network's; None where answers are hardly ever the same."""
+        return None
 
 
 tasks: Registry[type[Task]] = Registry("task", __name__.rpartition(".")[0])
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor | None:
-    """Return what was collected chunk by chunk, None where nothing was."""
-    return torch.cat([*parts]) if parts else None
+def seeming(outputs: Sequence[tuple[int, ...]], labels: Collection[str]) -> Task:
+    """Return the task that a network seems to have, from the shapes of its outputs and the kinds of labels of the data.
+
+    It classifies where the data has classes, or where its only output is one row of numbers; all else is values.
+    """
+    classifies = "classes" in labels or (len(outputs) == 1 and len(outputs[0]) == 1)
+    return tasks["classification" if classifies else "values"]()

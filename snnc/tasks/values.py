@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc import intervals
-from snnc.figure import Score
+from snnc.figure import Row, Score
+from snnc.intervals import Interval
 from snnc.tasks.task import Task, tasks
 
 
@@ -60,6 +61,12 @@ class Values(Task):
         if not off.isnan().any():
             scores["label-error"] = _relative(off, whole)
         return {"scores": scores}
+
+    def lost(self, row: Row) -> tuple[float, Interval]:
+        """Return the error relative to the trained network's outputs, in percent."""
+        error = row.scores["relative-error"]
+        low, high = error.interval or (error.value, error.value)
+        return 100 * error.value, (100 * low, 100 * high)
 
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         """Return the distance relative to the size of the truth, 1 at most."""

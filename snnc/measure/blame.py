@@ -1,14 +1,15 @@
 """Blame: how much of the loss each layer brings in.
 
 A layer is its neurons and all that stands between them and the neurons before. Layers are switched from the trained
-network to the spiking one, one after the other in random order, and each is charged with the predictions that turn
+network to the spiking one, one after the other in random order, and each is charged with the answers that turn
 wrong in that moment, less those that turn right. The mean over orders is the layer's Shapley value (Shapley, 1953;
 estimated by sampling orders, Castro et al., 2009): the values add up to the whole loss, and layers that make up
 for one another's errors, or add to them, share the blame. Every small group of images has an order of its own, so that
-N layers cost N runs of each image instead of 2^N, and the groups say how uncertain a value is. Where neurons only
+N layers cost N runs of each sample instead of 2^N, and the groups say how uncertain a value is. Where neurons only
 count, a run starts at the layer that was switched: what lies before it is as it was.
 """
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable
@@ -23,8 +24,9 @@ from snnc.intervals import NORMAL_95, Interval
 from snnc.ir import Graph
 from snnc.neurons import Neuron, OrderFreeNeuron
 from snnc.neurons.base import Timed
-from snnc.run.program import Program, predicted, with_layout
+from snnc.run.program import Program, with_layout
 from snnc.schedule import Schedule
+from snnc.tasks import Task
 
 # Small groups see many orders; larger ones would run faster.
 _GROUP, _LEAST_GROUPS = 16, 16
@@ -34,10 +36,10 @@ _MOST_KEPT = 1 << 28
 
 @dataclass(frozen=True)
 class Charged:
-    """What one layer (named by its neurons, the last by the output) adds to the loss: images, and points of all."""
+    """What one layer (named by its neurons, the last by the output) adds to the loss: samples, and points of all."""
 
     name: str
-    images: int
+    samples: float
     points: float
     interval: Interval | None
 
@@ -64,39 +66,41 @@ def blame(
     snn: Graph,
     batches: Iterable[Feeds],
     labels: Tensor | None,
-    images: int,
+    samples: int,
     schedule: Schedule,
+    task: Task,
     *,
     seed: int = 0,
 ) -> tuple[Charged, ...]:
-    """Charge every layer with its part of the loss on ``images`` samples and their ``labels`` ``[N]``.
+    """Charge every layer with its part of the loss on as many ``samples``, whose truth are ``labels`` ``[N]``.
 
-    Without labels the loss is the share of predictions that are not the trained network's. ``canonical`` is the
+    Without labels the truth is what the trained network answers. ``canonical`` is the
     trained network in the form that the spiking one was made from: equal names, equal values.
     """
     layers = layers_of(snn)
     trained, spiking = with_layout(canonical), with_layout(snn)
     generator = Generator().manual_seed(seed)
-    charges: dict[str, list[int]] = {name: [] for name in layers}
+    charges: dict[str, list[float]] = {name: [] for name in layers}
     seen, chunk, keep = 0, Program(snn, schedule).chunk, _can_be_kept(snn)
-    for group in rechunk(batches, max(1, min(_GROUP, images // _LEAST_GROUPS))):
+    for group in rechunk(batches, max(1, min(_GROUP, samples // _LEAST_GROUPS))):
         # What is random is drawn alike for all networks on a group, and otherwise for the next one.
         draws = int(torch.randint(2**62, (1,), generator=generator))
         known = [part.signals(schedule) for part in group.split(chunk)]
-        before, known = _predictions(hybrid(trained, spiking, layers, ()), known, schedule, draws, keep=keep)
+        answer = functools.partial(_answers, task, schedule=schedule, seed=draws, keep=keep)
+        before, known = answer(hybrid(trained, spiking, layers, ()), known)
         truth = before if labels is None else labels[seen : seen + group.samples]
-        right = int((before == truth).sum())
+        lost = float(task.losses(before, truth).sum())
         order = [list(layers)[place] for place in torch.randperm(len(layers), generator=generator).tolist()]
         for done, name in enumerate(order, 1):
             network = hybrid(trained, spiking, layers, order[:done])
             changed = _behind(network, layers[name])
             known = [{node: signal for node, signal in part.items() if node not in changed} for part in known]
-            found, known = _predictions(network, known, schedule, draws, keep=keep)
-            now = int((found == truth).sum())
-            charges[name].append(right - now)
-            right = now
+            found, known = answer(network, known)
+            now = float(task.losses(found, truth).sum())
+            charges[name].append(now - lost)
+            lost = now
         seen += group.samples
-    return tuple(_charged(name, values, images) for name, values in charges.items())
+    return tuple(_charged(name, values, samples) for name, values in charges.items())
 
 
 def check_alike(canonical: Graph, snn: Graph) -> None:
@@ -148,27 +152,27 @@ def _behind(graph: Graph, members: Iterable[str]) -> set[str]:
     return found
 
 
-def _predictions(
-    graph: Graph, known: Iterable[Signals], schedule: Schedule, seed: int, *, keep: bool
+def _answers(
+    task: Task, graph: Graph, known: Iterable[Signals], *, schedule: Schedule, seed: int, keep: bool
 ) -> tuple[Tensor, list[Signals]]:
-    """Return the predictions from signals that are known, chunk by chunk, and what is known then.
+    """Return the answers from signals that are known, chunk by chunk, and what is known then.
 
-    Those are the inputs and, where signals are kept, all that the prediction was computed from.
+    Those are the inputs and, where signals are kept, all that the answers were computed from.
     """
-    output = graph.outputs[0]
-    want = graph.ancestors([output]) if keep else {*graph.inputs, output}
+    outputs = task.judged(graph.outputs)
+    want = graph.ancestors(outputs) if keep else {*graph.inputs, *outputs}
     reached = []
     for part in known:
         program = Program(graph, schedule, want=want, given=part)
         reached.append(program(Feeds({}), given=part, generator=Generator().manual_seed(seed)))
-    return torch.cat([predicted(part[output][0]) for part in reached]), reached
+    return torch.cat([task.answers([part[name][0] for name in outputs]) for part in reached]), reached
 
 
-def _charged(name: str, lost: list[int], images: int) -> Charged:
+def _charged(name: str, lost: list[float], samples: int) -> Charged:
     whole, groups = sum(lost), len(lost)
-    points, interval = 100 * whole / images, None
+    points, interval = 100 * whole / samples, None
     if groups > 1:
-        # Half an image more that changed to either side: that nothing changed in a few images proves little.
+        # Half a sample more that changed to either side: that nothing changed in a few samples proves little.
         half = NORMAL_95 * math.sqrt(groups * statistics.variance(lost) + 0.5)
-        interval = points - 100 * half / images, points + 100 * half / images
+        interval = points - 100 * half / samples, points + 100 * half / samples
     return Charged(name, whole, points, interval)
