@@ -27,7 +27,7 @@ from snnc.passes.balance_thresholds import BalanceThresholds
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.substitute_neurons import SubstituteNeurons
-from snnc.pipeline import apply_recipe, read_trained
+from snnc.pipeline import apply_recipe, levels_to_be, read_trained
 from snnc.recipe import Recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -144,7 +144,7 @@ def finetune(
         before = _accuracy(trained.graph, labelled)
     graph = outcome.graph.map_tensors(lambda tensor: tensor.cpu())
     return Tuned(
-        graph=FoldBatchNorm()(graph, Calibration(graph, None, recipe.schedule, {})) if settings.fold else graph,
+        graph=FoldBatchNorm()(graph, Calibration(graph, None, recipe.schedule, {}, {})) if settings.fold else graph,
         before=before,
         accuracy=outcome.accuracy,
         samples=len(training),
@@ -205,10 +205,14 @@ def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress)
     """
     settings = check_training(recipe)
     made = graph
+
+    def levels(graph: Graph) -> Mapping[str, int]:
+        found = levels_to_be(graph, recipe)
+        return found if settings.levels is None else dict.fromkeys(found, settings.levels)
+
     for step in recipe.passes:
         if not isinstance(step, FoldBatchNorm):
-            alone = replace(recipe, timesteps=settings.levels or recipe.timesteps, passes=(step,))
-            _, made, _ = apply_recipe(made, alone, samples, progress)
+            _, made, _ = apply_recipe(made, replace(recipe, passes=(step,)), samples, progress, levels_of=levels)
         if isinstance(step, CalibrateThresholds | BalanceThresholds):
             break
     if not made.ops(QuantizedRelu):
@@ -275,7 +279,7 @@ def _residuals(data: Labelled, settings: Training, device: torch.device) -> Call
 
     def measured(graph: Graph) -> dict[str, float]:
         names = list(graph.ops(QuantizedRelu))
-        spiking = SubstituteNeurons(settings.noise_neuron)(graph, Calibration(graph, None, schedule, {}))
+        spiking = SubstituteNeurons(settings.noise_neuron)(graph, Calibration(graph, None, schedule, {}, {}))
         (image,) = graph.inputs
         trained, fired_by = Program(graph, want=names), Program(spiking, schedule, want=names)
         variances: dict[str, list[float]] = {name: [] for name in names}

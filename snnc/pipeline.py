@@ -24,7 +24,7 @@ from snnc.findings import Finding
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
-from snnc.ops import QuantizedRelu
+from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes import Pass
 from snnc.plugins import origin
 from snnc.recipe import Recipe, from_plain, load, options, pass_name
@@ -59,11 +59,13 @@ class Memory:
     def __init__(self) -> None:
         self._made: OrderedDict[tuple[Graph, str], Graph] = OrderedDict()
 
-    def recall(self, before: Graph, step: Pass, recipe: Recipe, apply: Callable[[], Graph]) -> Graph:
+    def recall(
+        self, before: Graph, step: Pass, recipe: Recipe, levels: Mapping[str, int], apply: Callable[[], Graph]
+    ) -> Graph:
         """Return what this pass makes of this very network: remembered, or else from ``apply``."""
         # Sleep and rehearsal make no difference to anything before there are neurons.
         schedule = recipe.schedule if before.ops(Neuron) else Schedule(recipe.timesteps)
-        key = before, f"{pass_name(step)} {options(step)} {schedule}"
+        key = before, f"{pass_name(step)} {options(step)} {schedule} {sorted(levels.items())}"
         if key not in self._made:
             self._made[key] = apply()
         self._made.move_to_end(key)
@@ -78,9 +80,11 @@ def apply_recipe(
     samples: Samples | None,
     progress: Progress = silent,
     memory: Memory | None = None,
+    levels_of: Callable[[Graph], Mapping[str, int]] | None = None,
 ) -> tuple[Graph, Graph, tuple[Applied, ...]]:
     """Run the passes of a recipe over a trained network.
 
+    ``levels_of`` says how many levels its activations are to have, where that is not for the recipe's neurons to say.
     Returns the network right before the first pass that is not exact (the same function as ``reference``, in the form
     that the spiking one is compared with layer by layer), the spiking network, and what was applied. Raises
     PreconditionError where a pass cannot run, VerificationError where one breaks its contract.
@@ -94,14 +98,27 @@ def apply_recipe(
         step.requires(graph)
         started = time.monotonic()
         tell = functools.partial(progress, name)
-        calibration = Calibration(canonical, samples, recipe.schedule, stated_moments(reference), tell)
+        levels = levels_to_be(graph, recipe, index) if levels_of is None else levels_of(graph)
+        calibration = Calibration(canonical, samples, recipe.schedule, levels, stated_moments(reference), tell)
         before, work = graph, functools.partial(_applied, step, name, graph, calibration)
-        graph = work() if memory is None else memory.recall(before, step, recipe, work)
+        graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
         exact = exact and (step.exact or not graph.changes(before))
         canonical = graph if exact else canonical
         seconds = time.monotonic() - started
         applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step)), seconds))
     return canonical, graph, tuple(applied)
+
+
+def levels_to_be(graph: Graph, recipe: Recipe, index: int = 0) -> Mapping[str, int]:
+    """Return the levels of every layer before the pass ``index`` of a recipe runs: those that its neurons will have.
+
+    Where no pass from there on puts in any, those of one spike a step.
+    """
+    steps = recipe.schedule.timesteps
+    levels = {name: steps for kind in (ClippedRelu, QuantizedRelu) for name in graph.ops(kind)}
+    for step in reversed(recipe.passes[index:]):
+        levels |= step.levels(graph, recipe.schedule)
+    return levels | {name: neuron.levels(steps) for name, neuron in graph.ops(Neuron).items()}
 
 
 def canonical_reference(conversion: Conversion) -> Graph:
@@ -114,9 +131,11 @@ def canonical_reference(conversion: Conversion) -> Graph:
         raise ModelError("the file holds no trained network to compare with", hint=hint)
     graph = conversion.reference
     recipe = recipe_of(conversion)
-    for step, applied in zip(recipe.passes, conversion.applied, strict=True):
+    stated = stated_moments(conversion.reference)
+    for index, (step, applied) in enumerate(zip(recipe.passes, conversion.applied, strict=True)):
         if step.exact:
-            graph = step(graph, Calibration(graph, None, recipe.schedule, stated_moments(conversion.reference)))
+            levels = levels_to_be(graph, recipe, index)
+            graph = step(graph, Calibration(graph, None, recipe.schedule, levels, stated))
         elif applied.changed:
             break
     return graph

@@ -1,6 +1,7 @@
 """Strict reading of what users write: plain data -> typed dataclass, or one error with the path into the file."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,9 @@ from snnc.registry import suggest
 
 T = TypeVar("T")
 
+_CALL = re.compile(r"\s*([^()]*?)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_KEY = re.compile(r"([A-Za-z][\w-]*)\s*=\s*")
+
 
 def read_yaml(path: Path) -> object:
     """Read one YAML document; raises DataError where the file is missing and UsageError where it is no YAML."""
@@ -24,6 +28,22 @@ def read_yaml(path: Path) -> object:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UsageError("not valid YAML", place=place, hint=getattr(error, "problem", None) or "check it") from None
+
+
+def called(text: str, *, place: str) -> tuple[str, Mapping[str, object]]:
+    """Return the name and the options of ``NAME`` or ``NAME(OPTION=VALUE, ...)``, values as in YAML.
+
+    Raises UsageError where what is in the brackets is no list of options.
+    """
+    written = _CALL.fullmatch(text)
+    if written is None:
+        return text, {}
+    name, inside = written[1], written[2] or ""
+    try:
+        return name, yaml.safe_load("{" + _KEY.sub(r"\1: ", inside) + "}")
+    except yaml.YAMLError:
+        message, hint = f"no list of options: {inside!r}", f"write {name}(option=value)"
+        raise UsageError(message, place=place, hint=hint) from None
 
 
 def parse(kind: type[T], data: object, *, place: str) -> T:
@@ -43,6 +63,9 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
             raise UsageError(f"unknown option {str(key)!r}", place=place, hint=suggest(str(key), keys(kind)))
     try:
         return _adapter(kind).validate_python(fields)
+    except UsageError as error:
+        # The dataclass says itself which of its options it refuses.
+        raise UsageError(error.message, place=f"{place}.{error.place}", hint=error.hint) from None
     except ValidationError as error:
         first = error.errors()[0]
         reason = _lowered(first["msg"])

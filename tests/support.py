@@ -77,7 +77,11 @@ def in_memory(graph: Graph, images: Tensor, size: int = 16) -> MemorySamples:
 
 def calibration(graph: Graph, images: Tensor | None = None, timesteps: int = 4, size: int = 16) -> Calibration:
     return Calibration(
-        graph, None if images is None else in_memory(graph, images, size), Schedule(timesteps), stated_moments(graph)
+        graph,
+        None if images is None else in_memory(graph, images, size),
+        Schedule(timesteps),
+        dict.fromkeys(graph.nodes, timesteps),
+        stated_moments(graph),
     )
 
 

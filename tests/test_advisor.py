@@ -120,7 +120,7 @@ def test_the_frontier_is_what_nothing_dominates(listed: list[tuple[int, ...]]) -
 
 
 def layers(*errors: float | None) -> list[Layer]:
-    return [Layer(f"relu_{i}", "", "If", 1, 1, 1.0, 1.0, isolated_error=error) for i, error in enumerate(errors)]
+    return [Layer(f"relu_{i}", "", "If", 1, 1, 1.0, 1.0, 8, isolated_error=error) for i, error in enumerate(errors)]
 
 
 def test_the_worst_quarter_is_named_in_the_order_of_the_network() -> None:
@@ -274,7 +274,7 @@ def test_some_layers_have_other_neurons() -> None:
     with pytest.raises(PreconditionError, match="unknown layer 'a'") as caught:
         SubstituteNeurons(layers={"a": "if"}).requires(Network((1, 2, 2)).graph("x"))
     assert caught.value.hint
-    with pytest.raises(ValueError, match="unknown neuron 'bursts'"):
+    with pytest.raises(UsageError, match=f"unknown neuron 'bursts' @ layers.{first}"):
         SubstituteNeurons(layers={first: "bursts"})
 
 

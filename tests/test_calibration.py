@@ -264,7 +264,7 @@ def test_per_channel_broadcasts_along_the_axis() -> None:
 
 def test_samples_are_read_again_and_again() -> None:
     graph: Graph = random_network(0, relu)
-    look = Calibration(graph, in_memory(graph, normal(9, 3, 8, 8), 4), 4, {})
+    look = Calibration(graph, in_memory(graph, normal(9, 3, 8, 8), 4), 4, {}, {})
     first, second = (look.histograms(graph, graph.outputs)[graph.outputs[0]] for _ in range(2))
     assert torch.equal(first.positive, second.positive)
     assert look.without_samples().samples is None

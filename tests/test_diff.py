@@ -72,7 +72,7 @@ def row(timesteps: int = 4, hits: int = 380, **changes: Any) -> Row:
 
 
 def layer(name: str, source: str = "", threshold: float = 1.0, error: float | None = 0.2) -> Layer:
-    return Layer(name, source or f"/{name}", "TwoPhase", 8, 2, threshold, 2 * threshold, error=error)
+    return Layer(name, source or f"/{name}", "TwoPhase", 8, 2, threshold, 2 * threshold, 4, error=error)
 
 
 def report(

@@ -65,7 +65,10 @@ def test_sleep_brings_consistent_neurons_to_the_quantized_network_and_is_counted
     quantized = dataclasses.replace(
         made,
         snn=made.snn.with_ops(
-            {n: neurons["two-phase"].standing_for(op.closed_form(3)) for n, op in made.snn.ops(Neuron).items()}
+            {
+                n: neurons["two-phase"].standing_for(op.closed_form(3), Schedule(3))
+                for n, op in made.snn.ops(Neuron).items()
+            }
         ),
     )
     (wanted,) = evaluated(quantized)

@@ -69,7 +69,7 @@ def test_layers_of_which_the_file_has_the_mean_only_say_so(tmp_path: Path) -> No
 
 
 def test_more_spikes_in_a_step_than_a_byte_holds_are_kept(tmp_path: Path) -> None:
-    snn = exact(neurons["burst"](torch.tensor([0.001]), burst=300))
+    snn = exact(neurons["burst"](torch.tensor([0.001]), max_event=300))
     path = tmp_path / "v.safetensors"
     path.write_bytes(conformance_vectors(conversion(snn, Schedule(3)), [normal(4, *IMAGE)]))
     tensors, _ = opened(path)

@@ -277,9 +277,11 @@ def spiking(graph: Graph) -> dict[str, Neuron]:
 
 
 def test_bursts_count_as_many_levels_as_they_have() -> None:
-    graph = plain().with_ops({n: neurons["burst"](op.threshold, burst=3) for n, op in spiking(plain()).items()})
+    graph = plain().with_ops({n: neurons["burst"](op.threshold, max_event=3) for n, op in spiking(plain()).items()})
     assert against(graph, levels=most(12)) == ()
     assert {misfit.needed for misfit in against(graph, levels=most(11))} == {12}
+    assert {misfit.edit for misfit in against(graph, levels=most(11))} == {"--timesteps 3"}
+    assert {misfit.edit for misfit in against(graph, levels=most(2))} == {"take neurons with fewer levels in one step"}
 
 
 @pytest.mark.parametrize("allowed", [250, 150, 60])

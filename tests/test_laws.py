@@ -111,12 +111,10 @@ def test_on_the_grid_of_levels_a_neuron_fires(name: str, potential: float, times
 def test_a_neuron_stands_for_what_it_was_made_for(name: str, potential: float) -> None:
     slope = uniform(0.05, 0.4, 4, 1, 1) if neurons[name].signed else None
     wanted = ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 7, slope, torch.tensor(potential))
-    neuron = neurons[name].standing_for(wanted)
+    neuron = neurons[name].standing_for(wanted, Schedule(7))
     found = neuron.closed_form(7)
-    most = neuron.burst if isinstance(neuron, Burst) else 1
-    assert torch.equal(neuron.threshold, wanted.ceiling)
-    assert torch.equal(found.ceiling, wanted.ceiling * most)
-    assert found.levels == wanted.levels * most
+    assert torch.equal(found.ceiling, wanted.ceiling)
+    assert found.levels == neuron.levels(7) == 7 * neuron.max_event
     assert found.slope is slope
     assert torch.equal(found.potential, wanted.potential)
 
@@ -128,7 +126,7 @@ def test_spikes_are_whole_multiples_of_the_threshold(name: str) -> None:
     train = neuron.respond(normal(9, 8, 6, 5, 5).double(), Schedule(9))
     count = train / threshold
     torch.testing.assert_close(count, count.round())
-    assert count.round().abs().max() == (neuron.burst if isinstance(neuron, Burst) else 1)
+    assert count.round().abs().max() == neuron.max_event
     assert (count.cumsum(0).round() >= 0).all()
 
 
@@ -520,7 +518,7 @@ def integrate(currents: Tensor, start: Tensor, threshold: Tensor) -> Rehearsal:
 @pytest.mark.parametrize("kind", [ResidualPotential, OffsetSpikes, Burst], ids=lambda kind: kind.__name__)
 def test_without_rehearsal_or_bursts_neurons_integrate_and_fire(kind: type[CausalNeuron]) -> None:
     currents, threshold = trains(12, seed=6)
-    neuron = Burst(threshold, burst=1) if kind is Burst else kind(threshold)
+    neuron = Burst(threshold, max_event=1) if kind is Burst else kind(threshold)
     plain = IntegrateAndFire(threshold)
     constant = uniform(-1.0, 3.0, 1, 16, 6, 5, 5).double()
     for given, schedule in ((currents, Schedule(12)), (currents, Schedule(8, 4)), (constant, Schedule(7, 3))):
@@ -615,7 +613,7 @@ def test_a_burst_answers_beyond_its_threshold(per: str, burst: int, timesteps: i
     z = uniform(-1.0, 6.0, 32, 6, 5, 5, seed=timesteps + 100).double()
     assert ((z > threshold) & (z < burst * threshold)).any() or burst == 1
     assert (z > burst * threshold).any()
-    neuron, schedule = Burst(threshold, burst=burst), Schedule(timesteps)
+    neuron, schedule = Burst(threshold, max_event=burst), Schedule(timesteps)
     train = neuron.respond(z.unsqueeze(0), schedule)
     wanted = torch.floor(timesteps * z / threshold + 0.5).clamp(0, burst * timesteps)
     clear = off_grid(z, threshold, timesteps)
@@ -628,7 +626,7 @@ def test_a_burst_answers_beyond_its_threshold(per: str, burst: int, timesteps: i
 @pytest.mark.parametrize("burst", [0, -1, 10**30])
 def test_a_burst_has_a_spike(burst: int) -> None:
     with pytest.raises(ValueError, match="from 1 to"):
-        Burst(torch.tensor([1.0]), burst=burst)
+        Burst(torch.tensor([1.0]), max_event=burst)
 
 
 # What a response says about spikes.
@@ -651,7 +649,7 @@ def test_signed_numbers_of_spikes_tell_the_response(name: str, precision: torch.
         response = neuron.respond(currents, schedule)
         numbers = neuron.fired(response, schedule)
         assert torch.equal(numbers, numbers.round())
-        assert numbers.abs().max() == (neuron.burst if isinstance(neuron, Burst) else 1)
+        assert numbers.abs().max() == neuron.max_event
         # None is lost and none is made up.
         assert torch.equal(numbers != 0, response != 0)
         assert torch.equal(numbers.abs().sum(0), neuron.spikes(response, schedule))

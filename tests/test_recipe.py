@@ -133,7 +133,11 @@ def test_a_recipe_says_how_long_the_network_runs() -> None:
         ({"calibrate-thresholds": {"percentile": 0}}, "passes[1].calibrate-thresholds", ("above 0",)),
         ({"correct-residual-noise": {"weights": 3}}, "passes[1].correct-residual-noise.weights", ("3",)),
         ({"correct-residual-noise": {"damping": None}}, "passes[1].correct-residual-noise.damping", ("None",)),
-        ({"substitute-neurons": {"neuron": "iff"}}, "passes[1].substitute-neurons", ("unknown neuron 'iff'", "if")),
+        (
+            {"substitute-neurons": {"neuron": "iff"}},
+            "passes[1].substitute-neurons.neuron",
+            ("unknown neuron 'iff'", "if"),
+        ),
         (
             {"substitute-neurons": {"signed-neuron": 2}},
             "passes[1].substitute-neurons.signed-neuron",

@@ -60,7 +60,8 @@ def same(one: Graph, other: Graph) -> bool:
 
 
 def look_at(graph: Graph, images: Tensor | None, schedule: Schedule, size: int = 16) -> Calibration:
-    return Calibration(graph, None if images is None else in_memory(graph, images, size), schedule, {})
+    levels = dict.fromkeys(graph.nodes, schedule.timesteps)
+    return Calibration(graph, None if images is None else in_memory(graph, images, size), schedule, levels, {})
 
 
 def images_of(look: Calibration) -> Tensor:

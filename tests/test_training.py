@@ -339,7 +339,7 @@ def test_a_burst_neuron_learns_up_to_what_it_can_answer() -> None:
     nodes = [
         Node("x", Input((3,)), ()),
         Node("z", ops.Linear(weight, None), ("x",)),
-        Node("a", Burst(torch.tensor([1.0]), burst=2), ("z",)),
+        Node("a", Burst(torch.tensor([1.0]), max_event=2), ("z",)),
     ]
     network = TrainableNetwork(Graph.of(nodes, ["a"]), Schedule(4), ["z", "a"])
     network({"x": z}, ["a"])["a"].sum().backward()
@@ -511,7 +511,9 @@ def converted(seed: int = 0, count: int = 120) -> tuple[Graph, Graph, Calibratio
 
 
 def look_at(graph: Graph, images: Tensor | None, size: int = 16) -> Calibration:
-    return Calibration(graph, None if images is None else in_memory(graph, images, size), Schedule(3), {})
+    return Calibration(
+        graph, None if images is None else in_memory(graph, images, size), Schedule(3), dict.fromkeys(graph.nodes, 3), {}
+    )
 
 
 def images_of(look: Calibration) -> Tensor:

@@ -16,6 +16,7 @@ from snnc.schedule import Schedule
 class Calibration:
     """The network to be matched (``reference``), images or None, and the time steps to work for.
 
+    ``levels`` are those that the neurons of a layer have, or will have once they are put in, by its name.
     ``stated`` are the moments that batch normalization stated before it was folded, by node name. A pass that takes
     long tells ``progress`` how much is done, out of how much.
     """
@@ -23,6 +24,7 @@ class Calibration:
     reference: Graph
     samples: Samples | None
     schedule: Schedule
+    levels: Mapping[str, int]
     stated: Mapping[str, Moments]
     progress: Callable[[int, int], None] = lambda done, total: None
 

@@ -108,7 +108,7 @@ def _show_converted(terminal: Terminal, path: Path) -> None:
     from snnc.report.layers import describe
 
     conversion = load_conversion(path)
-    layers = describe(conversion.snn)
+    layers = describe(conversion.snn, conversion.schedule)
     schedule = conversion.schedule
     facts = {
         "bytes": path.stat().st_size,
@@ -123,7 +123,7 @@ def _show_converted(terminal: Terminal, path: Path) -> None:
         "layers": [
             {
                 key: getattr(layer, key)
-                for key in ("name", "source", "neuron", "neurons", "threshold_minimum", "threshold_maximum")
+                for key in ("name", "source", "neuron", "neurons", "threshold_minimum", "threshold_maximum", "levels")
             }
             for layer in layers
         ],
@@ -156,7 +156,7 @@ def _converted(conversion: Conversion, facts: dict[str, Any]) -> Iterator[Block]
     }
     yield facts_of(shown)
     yield Text("")
-    yield layer_table(describe(conversion.snn))
+    yield layer_table(describe(conversion.snn, conversion.schedule))
     yield from by_kind(conversion.findings)
 
 

@@ -242,13 +242,14 @@ def _check_latency(recipe: Recipe, latency: Literal["synchronous", "pipelined"])
     from snnc.neurons import OrderFreeNeuron, neurons
     from snnc.passes.substitute_neurons import SubstituteNeurons
 
-    named = [name for step in recipe.passes if isinstance(step, SubstituteNeurons) for name in step.placed]
-    for name in named:
-        other = "pipelined" if issubclass(neurons[name], OrderFreeNeuron) else "synchronous"
+    placed = [kind for step in recipe.passes if isinstance(step, SubstituteNeurons) for kind in step.placed]
+    names = {kind: name for name, kind in neurons.items()}
+    for kind in placed:
+        other = "pipelined" if issubclass(kind, OrderFreeNeuron) else "synchronous"
         if other != latency:
-            alike = {issubclass(neurons[one], OrderFreeNeuron) for one in named}
+            alike = {issubclass(one, OrderFreeNeuron) for one in placed}
             hint = f"give --latency {other}, or another neuron" if len(alike) == 1 else "name neurons of one latency"
-            raise UsageError(f"{name!r} neurons make a {other} network", place="--latency", hint=hint)
+            raise UsageError(f"{names[kind]!r} neurons make a {other} network", place="--latency", hint=hint)
 
 
 def typed(flags: PreprocessingFlags | ReadingFlags, *names: str) -> list[str]:

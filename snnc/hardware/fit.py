@@ -364,8 +364,13 @@ def _neuron(op: Neuron, place: Place) -> Iterator[Misfit]:
     elif isinstance(op, CausalNeuron) and op.signed:
         edit = f"--neuron {_nearest_model(op, models.kinds if models else ('if',))}: no negative spikes"
         yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
-    count = op.closed_form(place.schedule.timesteps).levels
-    yield from _over(place.name, "levels", count, limits.levels, lambda most: f"--timesteps {most}")
+    count = op.levels(place.schedule.timesteps)
+    yield from _over(place.name, "levels", count, limits.levels, partial(_fewer_levels, op))
+
+
+def _fewer_levels(op: Neuron, most: int) -> str:
+    steps = op.timesteps_within(most)
+    return f"--timesteps {steps}" if steps else "take neurons with fewer levels in one step"
 
 
 @holds.register(MaxPool)

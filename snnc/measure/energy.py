@@ -9,7 +9,7 @@ of 32 bits costs the 5 pJ of a small SRAM. A multiplication reads a weight and a
 and reads and writes a membrane potential; a neuron reads and writes its potential at every step; an ANN writes every
 activation once.
 
-Beside the trained network stands one whose activations have as many bits as T steps can tell apart, log2(T + 1) rounded
+Beside the trained network stands one whose activations have as many bits as tell L levels apart, log2(L + 1) rounded
 up: multipliers are taken to need energy, and memory to need words, in proportion to that width. What the image feeds
 has its full width there as here.
 """
@@ -85,7 +85,8 @@ def energy(
     # The trained network moves every activation once, when it writes it.
     dense = Cost(0.0, by_image + others, float(neurons))
     wide = Cost(0.0, by_image)
-    narrow = Cost(0.0, others, float(neurons), bits=min(WORD, math.ceil(math.log2(schedule.timesteps + 1))))
+    levels = max((op.levels(schedule.timesteps) for op in snn.ops(Neuron).values()), default=schedule.timesteps)
+    narrow = Cost(0.0, others, float(neurons), bits=min(WORD, math.ceil(math.log2(levels + 1))))
     quantized = wide.microjoules + narrow.microjoules
 
     def break_even(other: float) -> float | None:

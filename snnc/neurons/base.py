@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -42,16 +42,19 @@ class Neuron(Timed):
     ``threshold`` broadcasts against one sample, so it is one per layer or one per channel. With a ``slope`` (for
     LeakyReLU) the signed spike count may go below zero, and what is below zero weighs ``slope``; only a ``signed``
     neuron can do that. A ``random`` one draws its spikes. ``potential`` is v(0) as a share of the threshold, and
-    broadcasts likewise.
+    broadcasts likewise; ``rounding`` is how much more the potential of the closed form is. What fields a neuron adds,
+    other than tensors, are its options, in recipes and for ``--neuron``.
     """
 
     signed: ClassVar[bool] = True
     random: ClassVar[bool] = False
+    rounding: ClassVar[float] = 0.0
 
     threshold: Tensor
     slope: Tensor | None = None
     potential: Tensor = HALF
 
+    @final
     def __post_init__(self) -> None:
         if not bool(((self.threshold > 0) & self.threshold.isfinite()).all()):
             raise ValueError("thresholds must be positive and finite")
@@ -59,18 +62,42 @@ class Neuron(Timed):
             raise ValueError("initial potentials must be finite")
         if self.slope is not None and not self.signed:
             raise ValueError(f"{type(self).__name__} has no negative spikes and cannot stand for a LeakyReLU")
+        self.check_own()
+
+    def check_own(self) -> None:
+        """Raise ValueError where a field that this kind of neuron adds is out of range."""
+
+    @property
+    def max_event(self) -> int:
+        """The most levels that the output can change by in one step."""
+        return 1
+
+    def levels(self, timesteps: int) -> int:
+        """Return how many levels above 0 the mean output has after so many time steps."""
+        return self.max_event * timesteps
+
+    @final
+    def timesteps_within(self, levels: int) -> int | None:
+        """Return the most time steps over which it has no more than so many levels, None where one step has more."""
+        return max((steps for steps in range(1, levels + 1) if self.levels(steps) <= levels), default=None)
 
     @classmethod
-    def standing_for(cls, activation: QuantizedRelu) -> Self:
-        """Return the neuron whose mean output is, or comes near, that of a quantized activation."""
-        return cls(activation.ceiling, activation.slope, activation.potential)
+    def standing_for(cls, activation: QuantizedRelu, schedule: Schedule, **options: Any) -> Self:
+        """Return the neuron whose mean output is, or comes near, that of a quantized activation.
+
+        Its ceiling is that of the activation, and its levels are those that it has over the time steps. ``options``
+        are the fields that this kind of neuron adds.
+        """
+        neuron = cls(activation.ceiling, activation.slope, activation.potential - cls.rounding, **options)
+        # The threshold is the weight of one level.
+        share = schedule.timesteps / neuron.levels(schedule.timesteps)
+        return neuron if share == 1 else replace(neuron, threshold=activation.ceiling * share)
 
     def closed_form(self, timesteps: int) -> QuantizedRelu:
-        """Return the quantized activation that the mean output is, or comes near, for a constant current.
-
-        The inverse of ``standing_for``, unless a neuron can do more than what it stands for.
-        """
-        return QuantizedRelu(self.threshold, timesteps, self.slope, self.potential)
+        """Return the quantized activation that the mean output is, or comes near, for a constant current."""
+        levels = self.levels(timesteps)
+        ceiling = self.threshold * (levels / timesteps)
+        return QuantizedRelu(ceiling, levels, self.slope, self.potential + self.rounding)
 
     def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:
         """Return how many spikes, of either sign, each neuron fired, from its response.

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from snnc.neurons.base import CausalNeuron, neurons
-from snnc.ops import QuantizedRelu
 from snnc.schedule import MAXIMUM_TIMESTEPS, Schedule
 
 
@@ -26,19 +25,15 @@ class _State(NamedTuple):
 @neurons.register("burst")
 @dataclass(frozen=True, eq=False)
 class Burst(CausalNeuron):
-    """The burst neuron; ``burst`` is Γ, the most spikes in one step."""
+    """The burst neuron; ``max_event`` is Γ, the most spikes in one step, and it has Γ·T levels."""
 
     signed: ClassVar[bool] = False
 
-    burst: int = 2
+    max_event: int = 2
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.burst <= MAXIMUM_TIMESTEPS:
+    def check_own(self) -> None:
+        if not 1 <= self.max_event <= MAXIMUM_TIMESTEPS:
             raise ValueError(f"a burst has from 1 to {MAXIMUM_TIMESTEPS} spikes")
-
-    def closed_form(self, timesteps: int) -> QuantizedRelu:
-        return QuantizedRelu(self.burst * self.threshold, self.burst * timesteps, self.slope, self.potential)
 
     def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:
         # A step may hold several: what counts is the value.
@@ -51,5 +46,5 @@ class Burst(CausalNeuron):
     def advance(self, state: _State, x: Tensor, awake: bool, value: Tensor) -> _State:
         membrane = state.membrane.add_(x)
         torch.div(membrane, self.threshold, rounding_mode="floor", out=value)
-        value.clamp_(0, self.burst).mul_(self.threshold)
+        value.clamp_(0, self.max_event).mul_(self.threshold)
         return _State(membrane.sub_(value))

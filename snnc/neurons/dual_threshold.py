@@ -30,8 +30,7 @@ class DualThreshold(CausalNeuron):
 
     negative_threshold: float = 1e-3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_own(self) -> None:
         if not 0 < self.negative_threshold <= 1:
             raise ValueError("the negative threshold is a share of the threshold in (0, 1]")
 

@@ -7,14 +7,13 @@ What many simulators and chips have instead of the soft reset, and what NIR defi
 and on average for more: hence it carries a value θ of its own, which calibrate-hard-reset works out together with φ.
 """
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, Self, final
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from snnc.neurons.base import CausalNeuron, neurons
-from snnc.ops import HALF, QuantizedRelu
 
 _ZERO = torch.tensor(0.0)
 _ONE = torch.tensor(1.0)
@@ -31,22 +30,15 @@ class IntegrateAndFireToZero(CausalNeuron):
     """The IF neuron that is reset to zero; ``firing`` is φ, and v(0) = 0 unless ``potential`` says otherwise."""
 
     signed: ClassVar[bool] = False
+    # A start in the middle would be forgotten with the first spike.
+    rounding: ClassVar[float] = 0.5
 
     potential: Tensor = _ZERO
     firing: Tensor = _ONE
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_own(self) -> None:
         if not bool(((self.firing > 0) & self.firing.isfinite()).all()):
             raise ValueError("firing thresholds must be positive and finite")
-
-    @classmethod
-    def standing_for(cls, activation: QuantizedRelu) -> Self:
-        # A start in the middle would be forgotten with the first spike.
-        return cls(activation.ceiling, activation.slope, activation.potential - HALF)
-
-    def closed_form(self, timesteps: int) -> QuantizedRelu:
-        return replace(super().closed_form(timesteps), potential=self.potential + HALF)
 
     def initial(self, x: Tensor) -> _State:
         return _State(self.start(x))

@@ -9,14 +9,13 @@ as defined here, negative charge fires as positive charge does, in spikes that w
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self, final
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from torch import Generator, Tensor
 
 from snnc.neurons.base import OrderFreeNeuron, mean_signal, neurons, seeded, silent_train
-from snnc.ops import HALF, QuantizedRelu
 from snnc.schedule import Schedule
 
 _ZERO = torch.tensor(0.0)
@@ -29,16 +28,10 @@ class TwoPhaseProbabilistic(OrderFreeNeuron):
     """The two-phase probabilistic neuron; v(0) = 0 unless ``potential`` says otherwise."""
 
     random: ClassVar[bool] = True
+    # Between two levels it rounds at random: nothing has to be added for it to round to the nearest.
+    rounding: ClassVar[float] = 0.5
 
     potential: Tensor = _ZERO
-
-    @classmethod
-    def standing_for(cls, activation: QuantizedRelu) -> Self:
-        # Between two levels it rounds at random: nothing has to be added for it to round to the nearest.
-        return cls(activation.ceiling, activation.slope, activation.potential - HALF)
-
-    def closed_form(self, timesteps: int) -> QuantizedRelu:
-        return replace(super().closed_form(timesteps), potential=self.potential + HALF)
 
     def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
         mean = mean_signal(currents, schedule)[0]

@@ -39,7 +39,7 @@ Thresholds = Mapping[str, Tensor]
 @passes.register("balance-thresholds")
 @dataclass(frozen=True)
 class BalanceThresholds(Pass):
-    """Give every clipped ReLU as many levels as there are time steps and a threshold that clips few of its inputs.
+    """Give every clipped ReLU as many levels as its neurons will have and a threshold that clips few of its inputs.
 
     ``rounds`` over the images (at most ``images``, spread evenly over all) in batches of ``batch_size``; ``rate`` is η.
     ``per``: one threshold per channel or per layer. Without images, thresholds come from what batch normalization
@@ -64,8 +64,7 @@ class BalanceThresholds(Pass):
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if calibration.samples is None:
             return CalibrateThresholds(per=self.per)(graph, calibration)
-        timesteps = calibration.schedule.timesteps
-        graph = releveled(graph, timesteps)
+        graph = releveled(graph, calibration.levels)
         layers = {name: _Layer(graph, name, self.per) for name in graph.ops(ClippedRelu)}
         if not layers:
             return graph
@@ -83,7 +82,9 @@ class BalanceThresholds(Pass):
                 thresholds = {name: self._raised(old, seen[name]) for name, old in thresholds.items()}
                 done += batch.samples
                 calibration.progress(done, total)
-        return graph.with_ops({n: quantized(graph, n, threshold, timesteps) for n, threshold in thresholds.items()})
+        return graph.with_ops(
+            {n: quantized(graph, n, threshold, calibration.levels[n]) for n, threshold in thresholds.items()}
+        )
 
     def _raised(self, threshold: Tensor, seen: "_Seen") -> Tensor:
         return threshold + torch.minimum(2 * self.rate * seen.total / seen.count, seen.mean)

@@ -1,13 +1,14 @@
 """What every pass is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from snnc.calibration import Calibration
 from snnc.errors import PreconditionError
 from snnc.ir import Graph, Op
 from snnc.registry import Registry, suggest
+from snnc.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,13 @@ class Pass(ABC):
 
     def requires(self, graph: Graph) -> None:  # noqa: B027 - most passes run on any graph
         """Raise PreconditionError where the pass cannot run on this graph."""
+
+    def levels(self, graph: Graph, schedule: Schedule) -> Mapping[str, int]:
+        """Return the levels of the neurons that the pass will put in, by the names of activations of the graph.
+
+        The pass need not come next: others may still change the graph.
+        """
+        return {}
 
     @abstractmethod
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:

@@ -18,10 +18,10 @@ from snnc.passes.thresholds import largest_by_channel, quantized, releveled
 @passes.register("calibrate-thresholds")
 @dataclass(frozen=True)
 class CalibrateThresholds(Pass):
-    """Give every clipped ReLU as many levels as there are time steps and the threshold that suits its input.
+    """Give every clipped ReLU as many levels as its neurons will have and the threshold that suits its input.
 
     ``kind``: the largest value (max), a percentile over all samples (Rueckauer et al., 2017), or the least mean
-    squared error on this number of steps (mmse). ``source``: counted on images, or worked out without any from what
+    squared error on this number of levels (mmse). ``source``: counted on images, or worked out without any from what
     batch normalization states (gaussian; also taken where no images were given). ``per``: one threshold per channel
     or per layer; where it is per layer, the layers named in ``channel_wise`` have one per channel all the same.
     """
@@ -42,8 +42,7 @@ class CalibrateThresholds(Pass):
         check_layers("calibrate-thresholds.channel-wise", self.channel_wise, graph.ops(ClippedRelu))
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        timesteps = calibration.schedule.timesteps
-        graph = releveled(graph, timesteps)
+        graph = releveled(graph, calibration.levels)
         activations = graph.ops(ClippedRelu)
         if not activations:
             return graph
@@ -52,12 +51,12 @@ class CalibrateThresholds(Pass):
         counted: Mapping[str, Histogram] = look.histograms(graph, before.values())
         return graph.with_ops(
             {
-                name: self._quantized(graph, name, op, counted[before[name]], timesteps)
+                name: self._quantized(graph, name, op, counted[before[name]], calibration.levels[name])
                 for name, op in activations.items()
             }
         )
 
-    def _quantized(self, graph: Graph, name: str, op: ClippedRelu, counts: Histogram, timesteps: int) -> QuantizedRelu:
+    def _quantized(self, graph: Graph, name: str, op: ClippedRelu, counts: Histogram, levels: int) -> QuantizedRelu:
         shape = graph.shapes[name]
         axis = channel_axis(graph, graph.nodes[name].inputs[0])
         channels = len(counts.total)
@@ -66,11 +65,11 @@ class CalibrateThresholds(Pass):
         if self.per == "layer" and name not in self.channel_wise:
             counts, ceiling = counts.pooled(), ceiling.max().unsqueeze(0)
             slope = None if slope is None else slope.abs().mean().unsqueeze(0)
-        return quantized(graph, name, self._thresholds(counts, timesteps, ceiling, slope), timesteps)
+        return quantized(graph, name, self._thresholds(counts, levels, ceiling, slope), levels)
 
-    def _thresholds(self, counts: Histogram, timesteps: int, ceiling: Tensor, slope: Tensor | None) -> Tensor:
+    def _thresholds(self, counts: Histogram, levels: int, ceiling: Tensor, slope: Tensor | None) -> Tensor:
         if self.kind == "mmse":
-            return counts.mmse(timesteps, ceiling, slope)
+            return counts.mmse(levels, ceiling, slope)
         signed = slope is not None
         if self.kind == "max":
             return counts.maximum(signed=signed)

@@ -7,19 +7,22 @@ from typing import final
 from snnc.calibration import Calibration
 from snnc.errors import PreconditionError
 from snnc.ir import Graph
-from snnc.neurons import Neuron, neurons
+from snnc.neurons import Neuron
+from snnc.neurons.choice import Choice, chosen
 from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes.base import Pass, check_layers, passes
+from snnc.schedule import Schedule
 
 
 @final
 @passes.register("substitute-neurons")
 @dataclass(frozen=True)
 class SubstituteNeurons(Pass):
-    """Quantized ReLU -> ``neuron``; threshold, slope and initial potential are taken over.
+    """Quantized ReLU -> ``neuron``; ceiling, slope and initial potential are taken over.
 
     ``layers`` (layer name: neuron) has another neuron for some of them. A rectifier with a slope needs negative
-    spikes: where a neuron has none, ``signed-neuron`` stands in.
+    spikes: where a neuron has none, ``signed-neuron`` stands in. Options of a neuron follow its name in brackets:
+    ``burst(max-event=3)``.
     """
 
     neuron: str = "two-phase"
@@ -27,16 +30,16 @@ class SubstituteNeurons(Pass):
     layers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (*self.placed, self.signed_neuron):
-            if name not in neurons:
-                raise ValueError(f"unknown neuron {name!r}; known: {', '.join(neurons)}")
-        if not neurons[self.signed_neuron].signed:
+        chosen(self.neuron, place="neuron")
+        for layer, neuron in self.layers.items():
+            chosen(neuron, place=f"layers.{layer}")
+        if not chosen(self.signed_neuron, place="signed-neuron").kind.signed:
             raise ValueError(f"signed-neuron: {self.signed_neuron!r} has no negative spikes")
 
     @property
-    def placed(self) -> tuple[str, ...]:
+    def placed(self) -> tuple[type[Neuron], ...]:
         """The neurons that are put in, but for the one that stands in where a slope needs negative spikes."""
-        return (self.neuron, *self.layers.values())
+        return tuple(chosen(neuron).kind for neuron in (self.neuron, *self.layers.values()))
 
     def requires(self, graph: Graph) -> None:
         for name in graph.ops(ClippedRelu):
@@ -48,10 +51,18 @@ class SubstituteNeurons(Pass):
         check_layers("substitute-neurons.layers", self.layers, graph.ops(QuantizedRelu))
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        return graph.with_ops({name: self._neuron(name, op) for name, op in graph.ops(QuantizedRelu).items()})
+        return graph.with_ops(
+            {
+                name: self._choice(name, op).standing_for(op, calibration.schedule)
+                for name, op in graph.ops(QuantizedRelu).items()
+            }
+        )
 
-    def _neuron(self, layer: str, op: QuantizedRelu) -> Neuron:
-        kind = neurons[self.layers.get(layer, self.neuron)]
-        if op.slope is not None and not kind.signed:
-            kind = neurons[self.signed_neuron]
-        return kind.standing_for(op)
+    def levels(self, graph: Graph, schedule: Schedule) -> Mapping[str, int]:
+        rectifiers: Mapping[str, ClippedRelu | QuantizedRelu]
+        rectifiers = {**graph.ops(ClippedRelu), **graph.ops(QuantizedRelu)}
+        return {name: self._choice(name, op).levels(schedule.timesteps) for name, op in rectifiers.items()}
+
+    def _choice(self, layer: str, op: ClippedRelu | QuantizedRelu) -> Choice:
+        choice = chosen(self.layers.get(layer, self.neuron))
+        return chosen(self.signed_neuron) if op.slope is not None and not choice.kind.signed else choice

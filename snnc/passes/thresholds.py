@@ -1,5 +1,6 @@
 """Clipped ReLU -> quantized ReLU: what all ways to choose a threshold have in common."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -10,16 +11,16 @@ from snnc.ir import Graph
 from snnc.ops import ClippedRelu, QuantizedRelu
 
 
-def releveled(graph: Graph, timesteps: int) -> Graph:
-    """Return the graph with as many levels in its quantized activations as there are time steps.
+def releveled(graph: Graph, levels: Mapping[str, int]) -> Graph:
+    """Return the graph with as many levels in its quantized activations as its neurons will have.
 
-    Activations quantized in the file keep their ceiling, but the neurons will have this number of steps.
+    Activations quantized in the file keep their ceiling.
     """
     kept = graph.ops(QuantizedRelu).items()
-    return graph.with_ops({name: replace(op, levels=timesteps) for name, op in kept if op.levels != timesteps})
+    return graph.with_ops({n: replace(op, levels=levels[n]) for n, op in kept if op.levels != levels[n]})
 
 
-def quantized(graph: Graph, name: str, threshold: Tensor, timesteps: int) -> QuantizedRelu:
+def quantized(graph: Graph, name: str, threshold: Tensor, levels: int) -> QuantizedRelu:
     """Return what takes the place of the clipped ReLU ``name``, with a threshold per channel ``[C]`` or layer ``[1]``.
 
     No threshold is above the ceiling that was there; one of 0 stands for a channel that never fires.
@@ -32,7 +33,7 @@ def quantized(graph: Graph, name: str, threshold: Tensor, timesteps: int) -> Qua
     threshold = revived(torch.minimum(threshold, ceiling))
     threshold = torch.where(ceiling > 0, torch.minimum(threshold, ceiling), threshold)
     shaped = per_channel(threshold, shape, axis) if axis and len(threshold) > 1 else threshold
-    return QuantizedRelu(shaped.float(), timesteps, op.slope)
+    return QuantizedRelu(shaped.float(), levels, op.slope)
 
 
 def revived(thresholds: Tensor) -> Tensor:

@@ -143,15 +143,21 @@ def _on_passes(conversion: Conversion) -> Iterator[Finding]:
 def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:
     if conversion.reference is None:
         return
-    levels = {op.levels for op in conversion.reference.ops(QuantizedRelu).values()}
-    exact = len(levels) == 1 and not conversion.snn.ops(CausalNeuron)
-    for level in sorted(levels - {conversion.schedule.timesteps}):
+    steps, snn = conversion.schedule.timesteps, conversion.snn.ops(Neuron)
+    quantized = conversion.reference.ops(QuantizedRelu)
+    pairs = {(op.levels, snn[name].levels(steps)): snn[name] for name, op in quantized.items() if name in snn}
+    exact = len({op.levels for op in quantized.values()}) == 1 and not conversion.snn.ops(CausalNeuron)
+    for (level, found), neuron in sorted(pairs.items(), key=lambda pair: pair[0]):
+        if level == found:
+            continue
+        text = f"T={steps}" if found == steps else f"{found} levels at T={steps}"
+        better = neuron.timesteps_within(level)
+        if better is None or neuron.levels(better) != level:
+            hint = f"take neurons that have {level} levels after some number of time steps"
+        else:
+            hint = f"with --timesteps {better} the conversion {'is exact' if exact else 'loses less'}"
         yield Finding(
-            "levels-differ",
-            "warning",
-            "",
-            f"the network's activations have {level} levels, converted for T={conversion.schedule.timesteps}",
-            f"with --timesteps {level} the conversion {'is exact' if exact else 'loses less'}",
+            "levels-differ", "warning", "", f"the network's activations have {level} levels, converted for {text}", hint
         )
 
 

@@ -81,6 +81,7 @@ class Distributions:
 class Layer:
     """One layer of neurons. What can only be measured on images is None without them.
 
+    ``levels`` are those of the output above 0, as far apart as the threshold is over all steps;
     ``error`` is cumulative (the whole network converted), ``isolated_error`` that of this layer alone; ``sigma`` is
     the standard deviation of the residual a_ANN − a, ``channel_residuals`` its mean in every channel, in the units of
     the activation; ``spikes`` and ``synaptic_operations`` are per inference; ``firing_rate`` is spikes per neuron and
@@ -95,6 +96,7 @@ class Layer:
     channels: int
     threshold_minimum: float
     threshold_maximum: float
+    levels: int
     error: float | None = None
     isolated_error: float | None = None
     inherited: float | None = None
@@ -132,9 +134,9 @@ class Measured:
     outputs: tuple[tuple[float, float], ...]
 
 
-def describe(snn: Graph) -> tuple[Layer, ...]:
+def describe(snn: Graph, schedule: Schedule) -> tuple[Layer, ...]:
     """Return the layers of neurons with what is known without images."""
-    return tuple(_plain(snn, name, neuron) for name, neuron in snn.ops(Neuron).items())
+    return tuple(_plain(snn, name, neuron, schedule) for name, neuron in snn.ops(Neuron).items())
 
 
 def measure(
@@ -219,7 +221,7 @@ def check_comparable(trained: Graph, snn: Graph) -> None:
             )
 
 
-def _plain(snn: Graph, name: str, neuron: Neuron) -> Layer:
+def _plain(snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> Layer:
     return Layer(
         name=name,
         source=snn.nodes[name].source,
@@ -228,6 +230,7 @@ def _plain(snn: Graph, name: str, neuron: Neuron) -> Layer:
         channels=channel_count(snn, name),
         threshold_minimum=float(neuron.threshold.min()),
         threshold_maximum=float(neuron.threshold.max()),
+        levels=neuron.levels(schedule.timesteps),
     )
 
 
@@ -235,7 +238,7 @@ class _Sums:
     """What is added up over the images for one layer; everything else follows from it."""
 
     def __init__(self, snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> None:
-        self.plain = _plain(snn, name, neuron)
+        self.plain = _plain(snn, name, neuron, schedule)
         self.neuron = neuron
         self.schedule = schedule
         self.steps = active_steps(snn, schedule)
@@ -278,16 +281,16 @@ class _Sums:
         self.count += wanted.numel()
         count = self.neuron.spikes(response, self.schedule)
         self.spikes += count.sum(0, dtype=torch.float64)
-        threshold, timesteps = self.neuron.threshold, self.schedule.timesteps
+        threshold = self.neuron.threshold
         # A negative spike takes a whole threshold from the membrane, whatever it weighs.
         emitted, asked = (
             value if slope is None else torch.where(value < 0, value / slope, value) for value in (reached, quantized)
         )
-        # Levels are a spike apart; what is nearer is rounding.
-        apart = (emitted - asked) * (timesteps / threshold)
+        # What is nearer than a level is rounding.
+        apart = (emitted - asked) * (form.levels / ceiling)
         self.over += int((apart > _ROUNDING).sum())
         self.under += int((apart < -_ROUNDING).sum())
-        left = (current - emitted) * (timesteps / threshold) + self.neuron.potential
+        left = (current - emitted) * (form.levels / ceiling) + self.neuron.potential
         shown = {
             "reference": (wanted / threshold, self.activations),
             "result": (reached / threshold, self.activations),

@@ -31,7 +31,7 @@ def build(
     """
     snn, schedule = conversion.snn, conversion.schedule
     connections = connected(snn)
-    layers = describe(snn)
+    layers = describe(snn, schedule)
     summary = Summary(
         timesteps=schedule.timesteps,
         sleep=schedule.sleep,

@@ -72,7 +72,7 @@ def _cause(name: str, report: Report, row: Row) -> str:
         return ""
     causes = {
         _clipping(layer): layer.clipping,
-        f"where values are rounded to {report.summary.timesteps + 1} levels": layer.quantization,
+        f"where values are rounded to {layer.levels + 1} levels": layer.quantization,
         f"where spikes come unevenly ({percent(layer.over_firing or 0)} of neurons fire too often, "
         f"{percent(layer.under_firing or 0)} too seldom)": layer.unevenness,
     }

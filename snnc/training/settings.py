@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from snnc.neurons import neurons
-from snnc.registry import suggest
+from snnc.neurons.choice import chosen
 
 # The largest number of single precision.
 _LARGEST = 3.4e38
@@ -22,7 +21,7 @@ class Training:
     spiking layers, or CQReLU, whose thresholds stay as they were calibrated."""
 
     levels: int | None = None
-    """Levels of the quantized activations. Default: the time steps."""
+    """Levels of the quantized activations. Default: those of the neurons that the recipe puts in."""
 
     epochs: int = 30
     """How often the training images are shown, but for those that fill no whole step, others in every epoch."""
@@ -89,8 +88,7 @@ class Training:
         for name, number in {**counts, "noise-steps": self.noise_steps}.items():
             if number < 1:
                 raise ValueError(f"{name} starts at 1")
-        if self.noise_neuron not in neurons:
-            raise ValueError(f"no neuron is called {self.noise_neuron!r}; {suggest(self.noise_neuron, neurons)}")
+        chosen(self.noise_neuron, place="noise-neuron")
         for name, value in (("learning-rate", self.learning_rate), ("temperature", self.temperature)):
             if not 0 < value < _LARGEST:
                 raise ValueError(f"{name} must be positive and finite")

@@ -16,6 +16,7 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
 from snnc.run import ONCE
+from snnc.schedule import Schedule
 
 SHAPES = {
     "cifar10_resnet20": (3, 32, 32),
@@ -123,7 +124,10 @@ def main() -> None:
         made = converted("cifar10_resnet20", timesteps, few)
         for neuron, kind in neurons.items():
             # The closed form that thresholds and corrections are worked out on is the same for all of them.
-            swapped = {n: kind.standing_for(op.closed_form(timesteps)) for n, op in made.snn.ops(TwoPhase).items()}
+            swapped = {
+                n: kind.standing_for(op.closed_form(timesteps), Schedule(timesteps))
+                for n, op in made.snn.ops(TwoPhase).items()
+            }
             figures |= score("cifar10_resnet20", neuron, dataclasses.replace(made, snn=made.snn.with_ops(swapped)), few)
     free, _ = pipeline.convert(
         model_files("cifar10_resnet20")[0],

@@ -59,7 +59,9 @@ def images(name: str, shape: tuple[int, ...], count: int) -> Tensor:
 def with_neuron(made: Conversion, kind: str, timesteps: int) -> Conversion:
     """Return the conversion with another neuron, of the same thresholds; none of these networks has a slope."""
     layers = made.snn.ops(TwoPhase).items()
-    graph = made.snn.with_ops({n: neurons[kind].standing_for(op.closed_form(timesteps)) for n, op in layers})
+    graph = made.snn.with_ops(
+        {n: neurons[kind].standing_for(op.closed_form(timesteps), Schedule(timesteps)) for n, op in layers}
+    )
     return replace(made, snn=graph, schedule=Schedule(timesteps))
 
 

@@ -102,7 +102,9 @@ def judge(
 
 def with_neurons(made: Conversion, kind: type[Neuron], timesteps: int) -> Conversion:
     """Put other neurons with the same thresholds in the place of a conversion's."""
-    swapped = {n: kind.standing_for(op.closed_form(timesteps)) for n, op in made.snn.ops(Neuron).items()}
+    swapped = {
+        n: kind.standing_for(op.closed_form(timesteps), Schedule(timesteps)) for n, op in made.snn.ops(Neuron).items()
+    }
     return dataclasses.replace(made, snn=made.snn.with_ops(swapped))
 
 

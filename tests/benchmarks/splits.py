@@ -67,7 +67,7 @@ def agreement(made: Conversion, kind: str, schedule: Schedule, potential: float,
     """Return the percentage of predictions as the trained network's."""
     swapped = {
         name: dataclasses.replace(
-            neurons[kind].standing_for(op.closed_form(schedule.timesteps)), potential=torch.tensor(potential)
+            neurons[kind].standing_for(op.closed_form(schedule.timesteps), schedule), potential=torch.tensor(potential)
         )
         for name, op in made.snn.ops(Neuron).items()
     }

@@ -44,7 +44,9 @@ def main() -> None:
 
     def spiking(kind: str, timesteps: int) -> Callable[[], object]:
         layers = made.snn.ops(TwoPhase).items()
-        graph = made.snn.with_ops({n: neurons[kind].standing_for(op.closed_form(timesteps)) for n, op in layers})
+        graph = made.snn.with_ops(
+            {n: neurons[kind].standing_for(op.closed_form(timesteps), Schedule(timesteps)) for n, op in layers}
+        )
         return lambda: outputs(graph, images, Schedule(timesteps))
 
     # onnxruntime in batches of 250: no slower than 100 or 1,000 on the machines tried.

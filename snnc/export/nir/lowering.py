@@ -149,7 +149,7 @@ def _to_zero(op: IntegrateAndFireToZero, node: Node) -> Firing:
 
 @firings.register(Burst)
 def _burst(op: Burst, node: Node) -> Firing:
-    if op.burst > 1:
+    if op.max_event > 1:
         raise _refused(node, "NIR has no bursts: one spike a step")
     return _by_subtraction(op, node)
 

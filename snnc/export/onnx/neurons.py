@@ -182,7 +182,7 @@ def _burst(op: Burst) -> Recurrence:
     return Recurrence(
         "Burst",
         "v <- v + x; s = clip(floor(v / threshold), 0, burst); v <- v - threshold * s",
-        {"threshold": op.threshold, "burst": torch.tensor(float(op.burst))},
+        {"threshold": op.threshold, "burst": torch.tensor(float(op.max_event))},
         {"membrane": _start(op)},
         # What remains is exact, and a difference that is a multiple of the threshold, once divided, but for rounding
         # whole: the quotient itself may round up to the next whole number.

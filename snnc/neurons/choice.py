@@ -1,0 +1,67 @@
+"""A neuron as recipes and ``--neuron`` name it: ``burst``, or with options ``burst(max-event=3)``."""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from snnc.errors import UsageError
+from snnc.neurons.base import Neuron, neurons
+from snnc.ops import QuantizedRelu
+from snnc.registry import suggest
+from snnc.schedule import Schedule
+from snnc.validation import called, keys, parse
+
+_ONE = torch.tensor(1.0)
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """A kind of neuron, and the options that its layers are made with."""
+
+    kind: type[Neuron]
+    options: Mapping[str, Any]
+
+    def standing_for(self, activation: QuantizedRelu, schedule: Schedule) -> Neuron:
+        """Return the neuron of this choice whose mean output is, or comes near, that of a quantized activation."""
+        return self.kind.standing_for(activation, schedule, **self.options)
+
+    def levels(self, timesteps: int) -> int:
+        """Return how many levels above 0 these neurons have after so many time steps."""
+        return self.kind(_ONE, **self.options).levels(timesteps)
+
+
+def chosen(text: str, *, place: str = "") -> Choice:
+    """Read the name of a neuron and, in brackets, its options: ``NAME`` or ``NAME(OPTION=VALUE, ...)``, as in YAML.
+
+    Raises UsageError that names the option below ``place``.
+    """
+    name, given = called(text, place=place)
+    if name not in neurons:
+        raise UsageError(f"unknown neuron {name!r}", place=place, hint=suggest(name, neurons))
+    kind, form = neurons[name], _options(neurons[name])
+    if given and not keys(form):
+        raise UsageError(f"{name!r} neurons have no options", place=place, hint=f"write {name}")
+    read = parse(form, given, place=place)
+    options = {field.name: getattr(read, field.name) for field in dataclasses.fields(form)}
+    try:
+        kind(_ONE, **options)
+    except ValueError as error:
+        raise UsageError(str(error), place=place, hint=f"options: {', '.join(keys(form))}") from None
+    return Choice(kind, options)
+
+
+@functools.cache
+def _options(kind: type[Neuron]) -> type[Any]:
+    """Return a dataclass of the options of a kind of neuron: the fields that it adds, but for tensors."""
+    hints = typing.get_type_hints(kind)
+    shared = {field.name for field in dataclasses.fields(Neuron)}
+    own = [field for field in dataclasses.fields(kind) if field.name not in shared and hints[field.name] is not Tensor]
+    fields = [(field.name, hints[field.name], dataclasses.field(default=field.default)) for field in own]
+    return dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
