@@ -5,9 +5,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from snnc import plugins
-from snnc.conversion import Applied, Conversion
+from snnc.conversion import Applied, Conversion, Provenance
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.files import write_atomically
@@ -30,29 +28,6 @@ from snnc.validation import parse
 FORMAT_VERSION = 3
 _HEADER = "snnc"
 _HINT = "convert the model again, or fetch the file again"
-
-
-@dataclass(frozen=True)
-class _Model:
-    file: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class _Calibration:
-    images: int
-    sha256: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Provenance:
-    """What the provenance in a file has to hold."""
-
-    model: _Model
-    recipe: dict[str, Any]
-    calibration: _Calibration | None
-    versions: dict[str, str]
 
 
 def save_conversion(conversion: Conversion, path: str | Path) -> None:
@@ -84,8 +59,8 @@ def save_conversion(conversion: Conversion, path: str | Path) -> None:
         ],
         "imported": [dataclasses.asdict(finding) for finding in conversion.imported],
         "findings": [dataclasses.asdict(finding) for finding in conversion.findings],
-        "preprocessing": dict(conversion.preprocessing),
-        "provenance": dict(conversion.provenance),
+        "preprocessing": conversion.preprocessing.plain(),
+        "provenance": conversion.provenance.plain(),
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     write_atomically(Path(path), save(tensors, {_HEADER: text}))
@@ -135,21 +110,6 @@ def plugins_needed(conversion: Conversion) -> list[str]:
     return sorted({*map(plugins.origin, kinds), *(applied.plugin for applied in conversion.applied)} - {""})
 
 
-def preprocessing_of(conversion: Conversion) -> Preprocessing:
-    """Return the preprocessing that a conversion was made with; raises ModelError where the file is damaged."""
-    with damaged():
-        return parse(Preprocessing, conversion.preprocessing, place="preprocessing in the .snn file")
-
-
-@contextmanager
-def damaged() -> Iterator[None]:
-    """Blame the file, not the user, for what is wrong in it."""
-    try:
-        yield
-    except UsageError as error:
-        raise ModelError(f"damaged .snn file: {error.message}", place=error.place, hint="convert again") from None
-
-
 def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) -> dict[str, Any]:
     nodes = []
     for name, node in graph.nodes.items():
@@ -192,8 +152,6 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
         if wanted != [shapes[name] for name in snn.outputs]:
             raise ValueError("the two networks have outputs of different shapes")
     schedule = _checked("schedule", Schedule, header["schedule"])
-    provenance = header["provenance"]
-    _checked("provenance", _Provenance, provenance)
     return Conversion(
         reference=reference,
         snn=snn,
@@ -201,9 +159,16 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
         applied=tuple(_checked("applied", list[Applied], header["applied"])),
         imported=_findings(header["imported"]),
         findings=_findings(header["findings"]),
-        preprocessing=_checked("preprocessing", dict[str, Any], header["preprocessing"]),
-        provenance=dict(provenance),
+        preprocessing=_preprocessing(header["preprocessing"]),
+        provenance=_checked("provenance", Provenance, header["provenance"]),
     )
+
+
+def _preprocessing(stored: object) -> Preprocessing:
+    try:
+        return parse(Preprocessing, _checked("preprocessing", dict[str, Any], stored), place="preprocessing")
+    except UsageError as error:
+        raise ValueError(f"field {error.place!r}: {error.message}") from None
 
 
 def _findings(listed: list[Any]) -> tuple[Finding, ...]:

@@ -1,9 +1,10 @@
 """What happened in a conversion, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from snnc.data.preprocessing import Preprocessing
 from snnc.findings import Finding
 from snnc.ir import Graph
 from snnc.schedule import Schedule
@@ -20,12 +21,42 @@ class Applied:
     seconds: float = field(default=0.0, compare=False)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The file that the trained network was read from."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images that thresholds and corrections were worked out on; ``seed`` chose them out of more."""
+
+    images: int
+    sha256: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a conversion depends on; ``recipe`` is plain data, as ``Recipe.plain`` has it, and None means no images."""
+
+    model: Origin
+    recipe: dict[str, Any]
+    calibration: Manifest | None
+    versions: dict[str, str]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the provenance as files and reports have it."""
+        return asdict(self)
+
+
 @dataclass(frozen=True, eq=False)
 class Conversion:
     """A spiking network beside the trained one it stands for (None once stripped), and how it came about.
 
-    ``imported`` are the findings from reading the file, ``findings`` all of them. ``preprocessing`` and
-    ``provenance`` are plain data; ``provenance`` holds what the result depends on.
+    ``imported`` are the findings from reading the file, ``findings`` all of them.
     """
 
     reference: Graph | None
@@ -34,10 +65,10 @@ class Conversion:
     applied: tuple[Applied, ...]
     imported: tuple[Finding, ...]
     findings: tuple[Finding, ...]
-    preprocessing: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    preprocessing: Preprocessing
+    provenance: Provenance
 
     @property
     def calibrated(self) -> bool:
         """Whether images were used."""
-        return self.provenance.get("calibration") is not None
+        return self.provenance.calibration is not None

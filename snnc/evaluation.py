@@ -14,7 +14,6 @@ from torch import Tensor
 from snnc import intervals
 from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected, targets
-from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
@@ -80,7 +79,7 @@ def evaluate(
         hint = "convert with --neuron if, dual-threshold or another that fires while it gathers"
         raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)
     reading = reading or Reading()
-    how = preprocessing or preprocessing_of(conversion)
+    how = preprocessing or conversion.preprocessing
     dataset = open_dataset(data, how, conversion.snn.input_shapes, reading)
     outputs = conversion.snn.output_shapes
     task = task or seeming(outputs, dataset.kinds)

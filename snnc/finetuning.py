@@ -112,7 +112,7 @@ def finetune(
     training, held_out = split(dataset, settings.seed)
     variation = Variation(settings.augment, trained.graph.shapes[trained.graph.inputs[0]], how)
     identity = {
-        "model": str(trained.file["sha256"]),
+        "model": trained.file.sha256,
         "data": f"{dataset.digest()} {_digest(dataset, training)}",
         "recipe": json.dumps(recipe.plain(), sort_keys=True),
         "preprocessing": json.dumps(asdict(how), sort_keys=True),

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from snnc.artifact import load_conversion, preprocessing_of
+from snnc.artifact import load_conversion
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
@@ -101,7 +101,7 @@ class SpikingNetwork(torch.nn.Module):
         snn = conversion.snn
         self.conversion = conversion
         self.schedule: Schedule = conversion.schedule
-        self.preprocessing: Preprocessing = preprocessing_of(conversion)
+        self.preprocessing: Preprocessing = conversion.preprocessing
         self.layers = tuple(snn.ops(Neuron))
         self.input_shapes = snn.input_shapes
         for name, node in snn.nodes.items():

@@ -1,20 +1,17 @@
 """The product as functions: convert and calibrate (``snnc.evaluation`` measures, ``snnc.advisor`` chooses)."""
 
 import functools
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from snnc.analysis.moments import stated_moments
-from snnc.artifact import damaged, preprocessing_of
 from snnc.calibration import Calibration
-from snnc.conversion import Applied, Conversion
+from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
@@ -27,7 +24,7 @@ from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes import Pass
 from snnc.plugins import origin
-from snnc.recipe import Recipe, from_plain, load, options, pass_name
+from snnc.recipe import Recipe, load, options, pass_name, recorded
 from snnc.report import Report, build
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -43,10 +40,10 @@ _REMEMBERED = 24
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network, the file it was read from (as provenance has it), and what was found in reading it."""
+    """A trained network, the file it was read from, and what was found in reading it."""
 
     graph: Graph
-    file: Mapping[str, Any]
+    file: Origin
     findings: tuple[Finding, ...]
 
 
@@ -130,7 +127,7 @@ def canonical_reference(conversion: Conversion) -> Graph:
         hint = "convert the model again without --strip"
         raise ModelError("the file holds no trained network to compare with", hint=hint)
     graph = conversion.reference
-    recipe = recipe_of(conversion)
+    recipe = recorded(conversion)
     stated = stated_moments(conversion.reference)
     for index, (step, applied) in enumerate(zip(recipe.passes, conversion.applied, strict=True)):
         if step.exact:
@@ -199,7 +196,7 @@ def convert(
 def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Trained:
     """Read a trained network from its file; raises ModelError where it cannot be read or holds what cannot spike."""
     read = read_model(model, input_shape)
-    return Trained(read.graph, {"file": model.name, "sha256": read.sha256}, read.findings)
+    return Trained(read.graph, Origin(model.name, read.sha256), read.findings)
 
 
 def calibrate(
@@ -222,16 +219,10 @@ def calibrate(
     if conversion.reference is None:
         hint = "convert the model again without --strip"
         raise ModelError("the file holds no reference network to calibrate against", hint=hint)
-    trained = Trained(conversion.reference, conversion.provenance["model"], conversion.imported)
-    steps = recipe_of(conversion) if recipe is None else _read(recipe)
-    how = preprocessing or preprocessing_of(conversion)
+    trained = Trained(conversion.reference, conversion.provenance.model, conversion.imported)
+    steps = recorded(conversion) if recipe is None else _read(recipe)
+    how = preprocessing or conversion.preprocessing
     return _converted(trained, steps, data, how, reading or Reading(), progress)
-
-
-def recipe_of(conversion: Conversion) -> Recipe:
-    """Return the recipe that a conversion was made by."""
-    with damaged():
-        return from_plain(conversion.provenance["recipe"], place="recipe in the .snn file")
 
 
 def _read(recipe: Recipe | str | Path) -> Recipe:
@@ -264,7 +255,7 @@ def make(
     samples = calibration = None
     if dataset is not None:
         samples = DatasetSamples(dataset, reading, "reading images", progress)
-        calibration = {"images": len(samples), "sha256": dataset.digest(), "seed": reading.seed}
+        calibration = Manifest(len(samples), dataset.digest(), reading.seed)
     canonical, snn, applied = apply_recipe(trained.graph, recipe, samples, progress, memory)
     conversion = Conversion(
         reference=trained.graph,
@@ -273,14 +264,13 @@ def make(
         applied=applied,
         imported=trained.findings,
         findings=(),
-        # As JSON has it, so that what is loaded equals what was saved.
-        preprocessing=json.loads(json.dumps(asdict(preprocessing))),
-        provenance={
-            "model": dict(trained.file),
-            "recipe": recipe.plain(),
-            "calibration": calibration,
-            "versions": {"snnc": VERSION, "torch": torch.__version__},
-        },
+        preprocessing=preprocessing,
+        provenance=Provenance(
+            model=trained.file,
+            recipe=recipe.plain(),
+            calibration=calibration,
+            versions={"snnc": VERSION, "torch": torch.__version__},
+        ),
     )
     return conversion, canonical
 

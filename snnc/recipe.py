@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from snnc.errors import UsageError
+from snnc.conversion import Conversion
+from snnc.errors import ModelError, UsageError
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
 from snnc.schedule import Schedule, check_steps
@@ -142,6 +143,14 @@ def from_plain(data: object, *, place: str = "") -> Recipe:
     built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
     training = parse(Training, fields["training"], place=f"{prefix}training") if "training" in fields else None
     return Recipe(str(fields.get("name", "unnamed")), passes=built, training=training, **steps)
+
+
+def recorded(conversion: Conversion) -> Recipe:
+    """Return the recipe that a conversion was made by; raises ModelError where its file holds no such recipe."""
+    try:
+        return from_plain(conversion.provenance.recipe, place="recipe in the .snn file")
+    except UsageError as error:
+        raise ModelError(f"damaged .snn file: {error.message}", place=error.place, hint="convert again") from None
 
 
 def options(step: Pass | Training) -> dict[str, Any]:

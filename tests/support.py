@@ -12,6 +12,7 @@ from torch import Tensor
 from snnc import ops
 from snnc.analysis.moments import stated_moments
 from snnc.calibration import Calibration
+from snnc.conversion import Origin, Provenance
 from snnc.data.samples import MemorySamples
 from snnc.feeds import Feeds, Signals
 from snnc.figure import Energy, Row
@@ -73,6 +74,9 @@ def uniform(low: float, high: float, *shape: int, seed: int = 0) -> Tensor:
 def in_memory(graph: Graph, images: Tensor, size: int = 16) -> MemorySamples:
     """Images for the one input of a network, handed out in batches of ``size``."""
     return MemorySamples(feeding(graph, images), size)
+
+
+PROVENANCE = Provenance(Origin("model.onnx", "0" * 64), {}, None, {})
 
 
 def calibration(graph: Graph, images: Tensor | None = None, timesteps: int = 4, size: int = 16) -> Calibration:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from snnc import advisor, evaluation, pipeline
 from snnc.advisor import Advice, Candidate, Family, Limits, Trial
 from snnc.artifact import save_conversion
+from snnc.conversion import Manifest
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, PreconditionError, UsageError
@@ -95,8 +96,8 @@ def test_what_judges_did_not_calibrate(loose: Advice) -> None:
     assert (len(loose.calibration), len(loose.judging)) == (60, 30)
     assert not set(names(loose.calibration)) & set(names(loose.judging))
     assert loose.chosen is not None
-    provenance = loose.chosen.conversion.provenance["calibration"]
-    assert provenance == {"images": 60, "sha256": loose.calibration.digest(), "seed": 0}
+    provenance = loose.chosen.conversion.provenance.calibration
+    assert provenance == Manifest(60, loose.calibration.digest(), 0)
 
 
 # Ranking.

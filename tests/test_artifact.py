@@ -14,7 +14,8 @@ from safetensors.torch import save
 from snnc import ops
 from snnc.analysis.latency import latency
 from snnc.artifact import FORMAT_VERSION, load_conversion, save_conversion, write_atomically
-from snnc.conversion import Applied, Conversion
+from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, SnncError
 from snnc.findings import Finding
 from snnc.ir import Graph, Input, Node, Op
@@ -23,7 +24,7 @@ from snnc.schedule import Schedule
 from tests.support import Network, neuron_instances, normal, operations, random_network, relu, run, spiking
 
 
-def conversion(snn: Graph, reference: Graph | None = None) -> Conversion:
+def conversion(snn: Graph, reference: Graph | None = None, calibrated: Manifest | None = None) -> Conversion:
     return Conversion(
         reference=reference,
         snn=snn,
@@ -31,13 +32,8 @@ def conversion(snn: Graph, reference: Graph | None = None) -> Conversion:
         applied=(Applied("fold-batch-norm", {"kind": "mmse", "share": 0.1, "weights": True}, 3, seconds=1.5),),
         imported=(Finding("unfolded-affine", "info", "conv", "an old file", "export it again"),),
         findings=(Finding("uncalibrated", "warning", "", "no images", "give some"),),
-        preprocessing={"mean": [0.5, 0.25], "size": 8},
-        provenance={
-            "model": {"file": "model.onnx", "sha256": "ab12"},
-            "recipe": {"timesteps": 5},
-            "calibration": None,
-            "versions": {"snnc": "0.1.0"},
-        },
+        preprocessing=Preprocessing(mean=(0.5, 0.25), resize=(8, 9), scale=0.5),
+        provenance=Provenance(Origin("model.onnx", "ab12"), {"timesteps": 5}, calibrated, {"snnc": "0.1.0"}),
     )
 
 
@@ -78,15 +74,16 @@ def test_every_operation_is_read_back(name: str, tmp_path: Path) -> None:
     assert_same_graph(found.snn, graph)
 
 
-def test_everything_else_is_read_back(tmp_path: Path) -> None:
-    made = conversion(random_network(0, spiking("if")), random_network(0, relu))
+@pytest.mark.parametrize("calibrated", [None, Manifest(3, "ff", 1)])
+def test_everything_else_is_read_back(calibrated: Manifest | None, tmp_path: Path) -> None:
+    made = conversion(random_network(0, spiking("if")), random_network(0, relu), calibrated)
     found = saved(made, tmp_path / "model.snn")
     assert found.reference is not None
     assert made.reference is not None
     assert_same_graph(found.reference, made.reference)
     for field in ("schedule", "applied", "imported", "findings", "preprocessing", "provenance"):
         assert getattr(found, field) == getattr(made, field)
-    assert not found.calibrated
+    assert found.calibrated == (calibrated is not None)
 
 
 @pytest.mark.parametrize("kind", neurons)
@@ -294,6 +291,22 @@ def no_source(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     del header["provenance"]["model"]
 
 
+def negative_std(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["preprocessing"]["std"] = [-1]
+
+
+def unknown_crop(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["preprocessing"]["side"] = 8
+
+
+def no_preprocessing(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["preprocessing"] = None
+
+
+def number_for_seed(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["provenance"]["calibration"] = {"images": 3, "sha256": "ff", "seed": "x"}
+
+
 DAMAGES: dict[Damage, tuple[str, ...]] = {
     newer: (f"format version {FORMAT_VERSION + 1}", f"reads version {FORMAT_VERSION}"),
     lost: ("'conv_1'", "'snn.conv_1.weight' is missing"),
@@ -315,6 +328,10 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     forbidden_slope: ("'spikes'", "IntegrateAndFire has no negative spikes"),
     no_steps: ("field 'schedule'", "2 + 0 + 3 time steps"),
     no_source: ("field 'provenance.model'",),
+    negative_std: ("field 'preprocessing'", "std must be positive"),
+    unknown_crop: ("field 'preprocessing'", "unknown option 'side'"),
+    no_preprocessing: ("field 'preprocessing'",),
+    number_for_seed: ("field 'provenance.calibration.seed'",),
     other_output: ("outputs of different shapes",),
 }
 

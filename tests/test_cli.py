@@ -146,7 +146,7 @@ def test_the_example_works_without_any_flag(run: Run, folder: Path):
     project(folder)
     assert run("convert", "-q") == (0, "", "")
     # The preprocessing of the project file is in the artifact.
-    assert load_conversion(folder / "model.snn").preprocessing["mean"] == [0.31]
+    assert load_conversion(folder / "model.snn").preprocessing.mean == (0.31,)
     assert run("calibrate", "-q", "--limit", "64") == (0, "", "")
     evaluated = run("evaluate", "--json").data()
     assert evaluated["reference_accuracy"] == 98.75
@@ -164,7 +164,7 @@ def test_torchscript_becomes_the_same_network(run: Run, folder: Path):
 def test_converting_with_data_is_calibrating_too(converted: Path):
     conversion = load_conversion(converted)
     assert conversion.calibrated
-    assert conversion.provenance["calibration"]["images"] == 64
+    assert conversion.provenance.calibration.images == 64
 
 
 def test_calibrating_takes_recipe_and_preprocessing_from_the_file(run: Run, artifact: Path, folder: Path):
@@ -189,26 +189,26 @@ def test_flags_win_over_the_project_file_and_it_over_the_artifact(run: Run, arti
         conversion = load_conversion(artifact)
         options = {applied.name: applied.options for applied in conversion.applied}
         kind, neuron = options["calibrate-thresholds"]["kind"], options["substitute-neurons"]["neuron"]
-        return conversion.schedule.timesteps, kind, neuron, conversion.preprocessing["std"]
+        return conversion.schedule.timesteps, kind, neuron, conversion.preprocessing.std
 
     assert run("calibrate", *data).code == 0
-    assert made_with() == (2, "max", "if", [0.38])
+    assert made_with() == (2, "max", "if", (0.38,))
     flags = ("--timesteps", "3", "--neuron", "two-phase", "--set", "passes.calibrate-thresholds.kind=percentile")
     assert run("calibrate", *data, *flags, "--std", "0.5").code == 0
-    assert made_with() == (3, "percentile", "two-phase", [0.5])
+    assert made_with() == (3, "percentile", "two-phase", (0.5,))
     # What changes a recipe means nothing for another one.
     assert run("calibrate", *data, "--recipe", "default").code == 0
-    assert made_with() == (2, "mmse", "two-phase", [0.38])
+    assert made_with() == (2, "mmse", "two-phase", (0.38,))
     (folder / "pre.yaml").write_text("std: [0.7]\nchannels: gray\n")
     assert run("calibrate", *data, "--preprocessing", "pre.yaml").code == 0
-    assert made_with()[3] == [0.7]
+    assert made_with()[3] == (0.7,)
     assert run("calibrate", *data, "--preprocessing", "pre.yaml", "--std", "0.8").code == 0
-    assert made_with()[3] == [0.8]
+    assert made_with()[3] == (0.8,)
     # A single flag changes one thing of what the artifact says.
     (folder / "snnc.yaml").unlink()
     assert run("calibrate", *data, "--data", DIGITS / "calibration", "--mean", "0.2").code == 0
-    assert load_conversion(artifact).preprocessing["mean"] == [0.2]
-    assert made_with()[3] == [0.8]
+    assert load_conversion(artifact).preprocessing.mean == (0.2,)
+    assert made_with()[3] == (0.8,)
 
 
 def test_a_saved_recipe_makes_the_same_file_again(run: Run, folder: Path):

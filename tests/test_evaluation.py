@@ -52,7 +52,7 @@ def evaluated(made: Conversion, **options: object) -> tuple[Row, ...]:
 def test_every_shipped_recipe_converts_and_is_as_good_as_the_trained_network(name: str) -> None:
     made = converted(name)
     (row,) = evaluated(made)
-    assert made.provenance["recipe"]["name"] == name
+    assert made.provenance.recipe["name"] == name
     assert row.agreement is not None
     assert row.agreement >= 85
     assert row.total_steps == latency(made.snn, made.schedule)

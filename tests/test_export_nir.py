@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snnc import ops, pipeline, recipe
 from snnc.conversion import Conversion
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ModelError, SnncError, UsageError
 from snnc.export.nir import PROFILES, NirFile, nir_file
 from snnc.export.nir.frameworks import FRAMEWORKS, Framework, installed
@@ -29,8 +30,8 @@ from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
+from tests.support import PROVENANCE, normal, random_network, spiking, uniform
 from tests.support import Network as Builder
-from tests.support import normal, random_network, spiking, uniform
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -45,8 +46,7 @@ def nir():
 
 
 def conversion(snn: Graph, schedule: Schedule | None = None) -> Conversion:
-    provenance = {"model": {"file": "model.onnx", "sha256": "0" * 64}, "calibration": None}
-    return Conversion(None, snn, schedule or Schedule(8), (), (), (), {}, provenance)
+    return Conversion(None, snn, schedule or Schedule(8), (), (), (), Preprocessing(), PROVENANCE)
 
 
 def fire(net: Builder, value: str, kind: str = "if", **fields: Tensor) -> str:

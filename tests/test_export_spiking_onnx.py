@@ -20,6 +20,7 @@ from snnc.artifact import load_conversion, save_conversion
 from snnc.cli.convert import SUFFIXES
 from snnc.cli.options import Format
 from snnc.conversion import Conversion
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ModelError, VerificationError
 from snnc.export.comparison import Match, match
 from snnc.export.onnx import Onnxruntime, SpikingFile, spiking_file
@@ -33,6 +34,7 @@ from snnc.report.data import read
 from snnc.schedule import Schedule
 from tests.support import (
     IMAGE,
+    PROVENANCE,
     Network,
     exact,
     neuron_instances,
@@ -54,7 +56,7 @@ def identifier(schedule: Schedule) -> str:
 
 
 def conversion(snn: Graph, schedule: Schedule) -> Conversion:
-    return Conversion(None, snn, schedule, (), (), (), {}, {"model": {"file": "m.onnx", "sha256": "0" * 64}})
+    return Conversion(None, snn, schedule, (), (), (), Preprocessing(), PROVENANCE)
 
 
 def written(snn: Graph, schedule: Schedule, *, step: bool = False) -> SpikingFile:
@@ -414,8 +416,8 @@ def test_the_example_is_exported_and_verified(
     properties = {entry.key: entry.value for entry in ModelProto.FromString(data).metadata_props}
     made = load_conversion(converted[network])
     assert json.loads(properties["snnc.schedule"]) == dataclasses.asdict(made.schedule)
-    assert properties["snnc.model.sha256"] == made.provenance["model"]["sha256"]
-    assert properties["snnc.calibration.sha256"] == made.provenance["calibration"]["sha256"]
+    assert properties["snnc.model.sha256"] == made.provenance.model.sha256
+    assert properties["snnc.calibration.sha256"] == made.provenance.calibration.sha256
     assert properties["snnc.kind"] == ("step" if flags else "train")
     assert str(tmp_path).encode() not in data
     # Again, for people, on noise: the same bytes.

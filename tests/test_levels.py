@@ -100,7 +100,7 @@ def test_thresholds_are_chosen_for_the_levels_of_the_neurons(neuron: str, calibr
     graph, timesteps = random_network(3, relu), 4
     quick = load("quick").plain()
     listed = [{calibrate: {}} if "calibrate-thresholds" in entry else entry for entry in quick["passes"]]
-    images = Images(normal(32, 3, 8, 8))
+    images = in_memory(graph, normal(32, 3, 8, 8))
 
     def forms(named: str, steps: int) -> list[ops.QuantizedRelu]:
         recipe = with_neuron({**quick, "passes": listed, "timesteps": steps}, named)
@@ -122,7 +122,7 @@ def with_neuron(data: dict[str, Any], neuron: str) -> Recipe:
 
 def test_what_one_recipe_calibrated_is_not_taken_for_neurons_of_other_levels() -> None:
     graph, memory = random_network(3, relu), Memory()
-    images = Images(normal(32, 3, 8, 8))
+    images = in_memory(graph, normal(32, 3, 8, 8))
     for neuron in ("if", "burst", "burst(max-event=3)", "if"):
         recipe = load("quick", timesteps=4, neuron=neuron)
         remembered = apply_recipe(graph, recipe, images, memory=memory)[1].ops(Neuron)

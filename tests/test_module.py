@@ -26,6 +26,7 @@ from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, MixedDevicesError, here, other_device
 from tests.support import (
     IMAGE,
+    PROVENANCE,
     Network,
     exact,
     neuron_instances,
@@ -38,19 +39,13 @@ from tests.support import (
 )
 
 CAUSAL = tuple(name for name, kind in neurons.items() if issubclass(kind, CausalNeuron))
-PREPROCESSING = {"mean": [0.31], "channels": "gray"}
+PREPROCESSING = Preprocessing(mean=(0.31,), channels="gray")
 # Neurons that rehearse do so, and all sleep.
 SCHEDULE = Schedule(3, 2, 2)
 
 
 def conversion(snn: Graph, schedule: Schedule = SCHEDULE) -> Conversion:
-    provenance = {
-        "model": {"file": "m.onnx", "sha256": "0" * 64},
-        "recipe": {},
-        "calibration": None,
-        "versions": {"snnc": "0", "torch": "0"},
-    }
-    return Conversion(None, snn, schedule, (), (), (), PREPROCESSING, provenance)
+    return Conversion(None, snn, schedule, (), (), (), PREPROCESSING, PROVENANCE)
 
 
 def network(*kinds: str, seed: int = 1, schedule: Schedule = SCHEDULE) -> SpikingNetwork:

@@ -34,7 +34,7 @@ from snnc.report.layers import measure
 from snnc.run import program
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
-from tests.support import Network, calibration, double, fed, in_memory, normal, random_network, relu, run
+from tests.support import PROVENANCE, Network, calibration, double, fed, in_memory, normal, random_network, relu, run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 UNBOUNDED = ops.ClippedRelu(torch.tensor(torch.inf))
@@ -302,13 +302,7 @@ def test_a_temporal_bias_needs_steps_and_numbers() -> None:
 
 
 def conversion_of(snn: Graph, schedule: Schedule) -> Conversion:
-    provenance: dict[str, Any] = {
-        "model": {"file": "m.onnx", "sha256": "0"},
-        "recipe": {},
-        "calibration": None,
-        "versions": {},
-    }
-    return Conversion(None, snn, schedule, (), (), (), {}, provenance)
+    return Conversion(None, snn, schedule, (), (), (), Preprocessing(), PROVENANCE)
 
 
 def test_a_temporal_bias_is_kept_in_the_file(tmp_path: Path) -> None:

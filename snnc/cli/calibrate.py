@@ -67,11 +67,11 @@ def calibrate(
     check_outputs([output, report_file, *faces.files().values()], None if output == model else model)
 
     from snnc import pipeline
-    from snnc.artifact import load_conversion, preprocessing_of
-    from snnc.recipe import reset_to_zero
+    from snnc.artifact import load_conversion
+    from snnc.recipe import recorded, reset_to_zero
 
     conversion = load_conversion(model)
-    how = recipe.resolve(settings, lambda: pipeline.recipe_of(conversion))
+    how = recipe.resolve(settings, lambda: recorded(conversion))
     if reset is not None:
         how = reset_to_zero(how)
     with terminal.progress() as progress:
@@ -79,7 +79,7 @@ def calibrate(
             conversion,
             how,
             data=images,
-            preprocessing=preprocessing.resolve(settings, preprocessing_of(conversion)),
+            preprocessing=preprocessing.resolve(settings, conversion.preprocessing),
             reading=reading.resolve(part),
             progress=progress,
         )

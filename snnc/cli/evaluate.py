@@ -99,7 +99,7 @@ def evaluate(
     check_outputs([report_file, *faces.files().values()], model, "the flag that names it")
 
     from snnc import evaluation
-    from snnc.artifact import load_conversion, preprocessing_of
+    from snnc.artifact import load_conversion
     from snnc.report import completed
     from snnc.report.data import write
 
@@ -114,7 +114,7 @@ def evaluate(
             probe=probe,
             blamed=blame_images if blame else 0,
             limits=limits,
-            preprocessing=preprocessing.resolve(settings, preprocessing_of(conversion)),
+            preprocessing=preprocessing.resolve(settings, conversion.preprocessing),
             reading=reading.resolve(part),
             progress=progress,
         )

@@ -129,8 +129,8 @@ def _show_converted(terminal: Terminal, path: Path) -> None:
         ],
         "passes": [{"name": a.name, "options": dict(a.options), "changed": a.changed} for a in conversion.applied],
         "findings": [dataclasses.asdict(finding) for finding in conversion.findings],
-        "preprocessing": dict(conversion.preprocessing),
-        "provenance": dict(conversion.provenance),
+        "preprocessing": conversion.preprocessing.plain(),
+        "provenance": conversion.provenance.plain(),
     }
     terminal.show(facts, lambda: _converted(conversion, facts))
 
@@ -142,16 +142,16 @@ def _converted(conversion: Conversion, facts: dict[str, Any]) -> Iterator[Block]
     from snnc.report.sections.network import layer_table
 
     provenance = conversion.provenance
-    calibration = provenance.get("calibration")
+    calibration = provenance.calibration
     shown = {
-        "made from": f"{provenance['model']['file']} (sha256 {provenance['model']['sha256']})",
-        "with": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
-        "calibrated": f"on {calibration['images']:,} images" if calibration else "no",
+        "made from": f"{provenance.model.file} (sha256 {provenance.model.sha256})",
+        "with": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
+        "calibrated": f"on {calibration.images:,} images" if calibration else "no",
         "time steps": f"{facts['timesteps']} ({facts['total_steps']} from image to answer), {facts['coding']} coding",
         "trained network": "kept" if facts["reference"] else "stripped",
         "size": f"{facts['bytes']:,} bytes, {facts['parameters']:,} parameters",
-        "preprocessing": as_typed(conversion.preprocessing),
-        f"recipe {provenance['recipe']['name']}": "",
+        "preprocessing": as_typed(conversion.preprocessing.plain()),
+        f"recipe {provenance.recipe['name']}": "",
         **{f"  {applied.name}": as_typed(applied.options) for applied in conversion.applied},
     }
     yield facts_of(shown)

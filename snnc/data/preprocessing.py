@@ -1,9 +1,9 @@
 """What is done to an image or an array before a network sees it, as users write it down."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from snnc.validation import parse, read_yaml
 
@@ -44,6 +44,10 @@ class Preprocessing:
 
     label_offset: int = 0
     """Added to every label: 1 for a network whose output 0 is a background class."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the preprocessing as plain data, as JSON has it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def __post_init__(self) -> None:
         for name in ("channels", "layout", "array_layout"):

@@ -44,16 +44,16 @@ def torch_file(conversion: Conversion) -> bytes:
     """
     check_writable(conversion)
     buffer = io.BytesIO()
-    calibration = conversion.provenance.get("calibration")
+    calibration = conversion.provenance.calibration
     about = {
         "format": FORMAT_VERSION,
         "timesteps": conversion.schedule.timesteps,
         "sleep": conversion.schedule.sleep,
         "rehearsal": conversion.schedule.rehearsal,
-        "preprocessing": dict(conversion.preprocessing),
+        "preprocessing": conversion.preprocessing.plain(),
         "network": fingerprint(conversion),
-        "model": conversion.provenance["model"]["sha256"],
-        "calibration": calibration["sha256"] if calibration else None,
+        "model": conversion.provenance.model.sha256,
+        "calibration": calibration.sha256 if calibration else None,
     }
     extra = {METADATA: json.dumps(about, sort_keys=True)}
     torch.export.save(_traced(_Network(conversion.snn, conversion.schedule)), buffer, extra_files=extra)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from snnc.artifact import preprocessing_of
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.labels import CLASSES
@@ -47,7 +46,7 @@ def samples(
     if data is None:
         progress(label, 0, limit)
         return Samples([feeds[image] for feeds in noise(shapes, limit, reading.seed).batches()], None, noise=True)
-    dataset = open_dataset(data, preprocessing_of(conversion), shapes, replace(reading, limit=limit))
+    dataset = open_dataset(data, conversion.preprocessing, shapes, replace(reading, limit=limit))
     if len(dataset) < at_least:
         hint = f"ask for {len(dataset)}, or name a folder of more"
         raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)

@@ -26,6 +26,7 @@ from snnc.analysis.values import Kind
 from snnc.analysis.work import evaluations
 from snnc.figure import Energy
 from snnc.ir import Graph
+from snnc.neurons import Neuron
 from snnc.schedule import Schedule
 
 PICOJOULES = {"multiplication": 3.7, "addition": 0.9, "memory_word": 5.0}

@@ -112,7 +112,7 @@ def undecided(gate: Gate) -> Finding:
 
 
 def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
-    calibration = conversion.provenance.get("calibration")
+    calibration = conversion.provenance.calibration
     if calibration is None:
         yield Finding(
             "uncalibrated",
@@ -121,13 +121,13 @@ def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
             "no images were given: thresholds come from batch-norm statistics, nothing was corrected or measured",
             "calibrate on a folder of images, no labels needed: snnc calibrate --data FOLDER",
         )
-    elif calibration["images"] < _FEW_IMAGES:
-        images = calibration["images"]
+    elif calibration.images < _FEW_IMAGES:
+        images = calibration.images
         yield Finding("few-images", "warning", "", f"calibrated on {images} images only", f"give {_FEW_IMAGES} or more")
 
 
 def _on_passes(conversion: Conversion) -> Iterator[Finding]:
-    if conversion.provenance.get("calibration") is None:
+    if conversion.provenance.calibration is None:
         return
     for applied in conversion.applied:
         if applied.name == "distill" and not applied.changed:

@@ -64,7 +64,7 @@ def build(
         findings=tuple(dict.fromkeys([*find(conversion, layers, connections), *conversion.imported])),
         passes=tuple(AppliedPass(a.name, dict(a.options), a.changed) for a in conversion.applied),
         evaluation=None,
-        provenance={**conversion.provenance, "snn": fingerprint(conversion)},
+        provenance={**conversion.provenance.plain(), "snn": fingerprint(conversion)},
     )
     return dataclasses.replace(report, sections=built(Known(conversion, report, measured)))
 

@@ -11,7 +11,6 @@ read a file to the last step as the reference does.
 import importlib
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,7 @@ from harness import arguments, event_frames, event_rasters, finish, model_files,
 from torch import Tensor
 
 from snnc import evaluation, pipeline, recipe
-from snnc.artifact import preprocessing_of
-from snnc.conversion import Conversion
+from snnc.conversion import Conversion, Provenance
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.export.nir import nir_file
@@ -64,7 +62,7 @@ def converted(name: str, folder: Path, *, zero: bool, limit: int | None) -> tupl
 
 def images(made: Conversion, judged: Path, limit: int | None) -> tuple[list[Tensor], Tensor | None]:
     """Return the images that a network is judged on, and their labels."""
-    dataset = open_dataset(judged, preprocessing_of(made), made.snn.input_shapes, Reading(limit=limit))
+    dataset = open_dataset(judged, made.preprocessing, made.snn.input_shapes, Reading(limit=limit))
     labels = dataset.labels("classes")
     (image,) = made.snn.inputs
     return [feeds[image] for feeds in dataset.batches()], None if labels is None else labels.answers
@@ -125,9 +123,9 @@ def original(batches: list[Tensor], labels: Tensor | None, limit: int | None) ->
     snn: Graph = trained.graph.with_ops(
         {name: IntegrateAndFire(one, potential=zero) for name in trained.graph.ops(Relu)}
     )
-    provenance: Mapping[str, object] = {"model": dict(trained.file), "calibration": None}
+    provenance = Provenance(trained.file, {}, None, {})
     timesteps = TIMESTEPS[NMNIST]
-    made = Conversion(None, snn, Schedule(timesteps), (), (), (), {}, provenance)
+    made = Conversion(None, snn, Schedule(timesteps), (), (), (), Preprocessing(), provenance)
     figures, _ = exported(f"{NMNIST}/original", made, batches, labels)
     if FRAMEWORKS["sinabs"].version:
         figures[f"{NMNIST}/original/rasters/sinabs/top1"] = rastered(made, limit)

@@ -158,8 +158,7 @@ def _neuron(threshold: Tensor, profile: Profile, metadata: dict[str, Any]) -> NI
 
 def _metadata(conversion: Conversion, profile: Profile, *, zero: bool) -> dict[str, Any]:
     """Return what a file says of itself, beyond what NIR has words for."""
-    provenance = conversion.provenance
-    calibration = provenance.get("calibration")
+    model, calibration = conversion.provenance.model, conversion.provenance.calibration
     return {
         "generator": f"snnc {VERSION}",
         "snnc_format": FORMAT_VERSION,
@@ -172,9 +171,9 @@ def _metadata(conversion: Conversion, profile: Profile, *, zero: bool) -> dict[s
         "input": "the preprocessed sample, the same at every step",
         "output": "the mean over all steps",
         "network_sha256": fingerprint(conversion),
-        "model_file": str(provenance["model"]["file"]),
-        "model_sha256": str(provenance["model"]["sha256"]),
-        "calibration_sha256": "" if calibration is None else str(calibration["sha256"]),
+        "model_file": model.file,
+        "model_sha256": model.sha256,
+        "calibration_sha256": "" if calibration is None else calibration.sha256,
     }
 
 

@@ -22,15 +22,15 @@ def spiking_file(conversion: Conversion, *, step: bool = False) -> SpikingFile:
     The same conversion gives the same bytes. Raises ModelError that names the node for what nobody has written for
     ONNX, for a step of neurons that have none, and where the file would be larger than ONNX allows.
     """
-    calibration = conversion.provenance.get("calibration")
+    calibration = conversion.provenance.calibration
     properties = {
         "snnc.format": str(FORMAT_VERSION),
         "snnc.kind": "step" if step else "train",
         "snnc.schedule": _plain(dataclasses.asdict(conversion.schedule)),
-        "snnc.preprocessing": _plain(dict(conversion.preprocessing)),
+        "snnc.preprocessing": _plain(conversion.preprocessing.plain()),
         "snnc.network.sha256": fingerprint(conversion),
-        "snnc.model.sha256": conversion.provenance["model"]["sha256"],
-        **({"snnc.calibration.sha256": calibration["sha256"]} if calibration else {}),
+        "snnc.model.sha256": conversion.provenance.model.sha256,
+        **({"snnc.calibration.sha256": calibration.sha256} if calibration else {}),
     }
     file = (step_model if step else train_model)(conversion.snn, conversion.schedule, properties)
     if file.model.ByteSize() > _LARGEST:
