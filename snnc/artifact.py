@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +23,10 @@ from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.ir import Graph, Node, Op, operations
 from snnc.schedule import Schedule
+from snnc.tasks import Task, tasks
 from snnc.validation import parse
+
+Parsed = TypeVar("Parsed")
 
 FORMAT_VERSION = 3
 _HEADER = "snnc"
@@ -61,6 +64,7 @@ def save_conversion(conversion: Conversion, path: str | Path) -> None:
         "findings": [dataclasses.asdict(finding) for finding in conversion.findings],
         "preprocessing": conversion.preprocessing.plain(),
         "provenance": conversion.provenance.plain(),
+        "task": None if conversion.task is None else _packed_task(conversion.task),
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     write_atomically(Path(path), save(tensors, {_HEADER: text}))
@@ -159,14 +163,30 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
         applied=tuple(_checked("applied", list[Applied], header["applied"])),
         imported=_findings(header["imported"]),
         findings=_findings(header["findings"]),
-        preprocessing=_preprocessing(header["preprocessing"]),
+        preprocessing=_parsed("preprocessing", Preprocessing, header["preprocessing"]),
         provenance=_checked("provenance", Provenance, header["provenance"]),
+        task=None if header["task"] is None else _task(header["task"]),
     )
 
 
-def _preprocessing(stored: object) -> Preprocessing:
+def _task(stored: object) -> Task:
+    named = _checked("task", dict[str, dict[str, Any]], stored)
+    if len(named) != 1:
+        raise ValueError("field 'task': expected the name of one task")
+    ((name, options),) = named.items()
+    if name not in tasks:
+        raise ValueError(f"unknown task {name!r}")
+    return _parsed(f"task.{name}", tasks[name], options)
+
+
+def _packed_task(task: Task) -> dict[str, Any]:
+    name = next(name for name, kind in tasks.items() if type(task) is kind)
+    return {name: dataclasses.asdict(task)}
+
+
+def _parsed(field: str, kind: type[Parsed], stored: object) -> Parsed:
     try:
-        return parse(Preprocessing, _checked("preprocessing", dict[str, Any], stored), place="preprocessing")
+        return parse(kind, _checked(field, dict[str, Any], stored), place=field)
     except UsageError as error:
         raise ValueError(f"field {error.place!r}: {error.message}") from None
 

@@ -8,6 +8,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.findings import Finding
 from snnc.ir import Graph
 from snnc.schedule import Schedule
+from snnc.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Provenance:
 class Conversion:
     """A spiking network beside the trained one it stands for (None once stripped), and how it came about.
 
-    ``imported`` are the findings from reading the file, ``findings`` all of them.
+    ``imported`` are the findings from reading the file, ``findings`` all of them. ``task`` is None where nobody said
+    what an answer is: then it is what outputs and labels seem to be.
     """
 
     reference: Graph | None
@@ -67,6 +69,7 @@ class Conversion:
     findings: tuple[Finding, ...]
     preprocessing: Preprocessing
     provenance: Provenance
+    task: Task | None = None
 
     @property
     def calibrated(self) -> bool:

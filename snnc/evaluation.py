@@ -82,7 +82,7 @@ def evaluate(
     how = preprocessing or conversion.preprocessing
     dataset = open_dataset(data, how, conversion.snn.input_shapes, reading)
     outputs = conversion.snn.output_shapes
-    task = task or seeming(outputs, dataset.kinds)
+    task = task or conversion.task or seeming(outputs, dataset.kinds)
     task.check(dataset, outputs)
     gates.check(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
     canonical = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import ClassVar, Self, TypeVar, final
+from typing import ClassVar, Literal, Self, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -59,9 +59,13 @@ def operation(kind: Kind) -> Kind:
 @operation
 @dataclass(frozen=True, eq=False)
 class Input(Op):
-    """Where a network's input enters: ``shape`` is that of one sample. Called with nothing, one blank sample."""
+    """Where a network's input enters: ``shape`` is that of one sample, and ``numbers`` what it is made of.
+
+    Called with nothing, it is one blank sample.
+    """
 
     shape: tuple[int, ...]
+    numbers: Literal["real", "pixel", "integer"] = "real"
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return torch.zeros(1, *self.shape)

@@ -281,7 +281,7 @@ def reported(
     """Compare both networks layer by layer, on some of the images: the conversion with its findings, and the report."""
     measured = task = None
     if dataset is not None:
-        task = seeming(conversion.snn.output_shapes, dataset.kinds)
+        task = conversion.task or seeming(conversion.snn.output_shapes, dataset.kinds)
         some = dataset.spread(_MEASURED_IMAGES, reading.seed)
         measured = DatasetSamples(some, reading, "measuring", progress).batches()
     report = build(conversion, canonical, measured, task)

@@ -21,6 +21,7 @@ from snnc.findings import Finding
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import OrderFreeNeuron, neurons
 from snnc.schedule import Schedule
+from snnc.tasks.values import Values
 from tests.support import Network, neuron_instances, normal, operations, random_network, relu, run, spiking
 
 
@@ -34,6 +35,7 @@ def conversion(snn: Graph, reference: Graph | None = None, calibrated: Manifest 
         findings=(Finding("uncalibrated", "warning", "", "no images", "give some"),),
         preprocessing=Preprocessing(mean=(0.5, 0.25), resize=(8, 9), scale=0.5),
         provenance=Provenance(Origin("model.onnx", "ab12"), {"timesteps": 5}, calibrated, {"snnc": "0.1.0"}),
+        task=Values(),
     )
 
 
@@ -81,7 +83,7 @@ def test_everything_else_is_read_back(calibrated: Manifest | None, tmp_path: Pat
     assert found.reference is not None
     assert made.reference is not None
     assert_same_graph(found.reference, made.reference)
-    for field in ("schedule", "applied", "imported", "findings", "preprocessing", "provenance"):
+    for field in ("schedule", "applied", "imported", "findings", "preprocessing", "provenance", "task"):
         assert getattr(found, field) == getattr(made, field)
     assert found.calibrated == (calibrated is not None)
 
@@ -307,6 +309,14 @@ def number_for_seed(header: dict[str, Any], tensors: dict[str, torch.Tensor]) ->
     header["provenance"]["calibration"] = {"images": 3, "sha256": "ff", "seed": "x"}
 
 
+def unknown_task(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["task"] = {"divination": {}}
+
+
+def unknown_option(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["task"] = {"classification": {"classes": 3}}
+
+
 DAMAGES: dict[Damage, tuple[str, ...]] = {
     newer: (f"format version {FORMAT_VERSION + 1}", f"reads version {FORMAT_VERSION}"),
     lost: ("'conv_1'", "'snn.conv_1.weight' is missing"),
@@ -330,6 +340,8 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     no_source: ("field 'provenance.model'",),
     negative_std: ("field 'preprocessing'", "std must be positive"),
     unknown_crop: ("field 'preprocessing'", "unknown option 'side'"),
+    unknown_task: ("unknown task 'divination'",),
+    unknown_option: ("field 'task.classification'", "unknown option 'classes'"),
     no_preprocessing: ("field 'preprocessing'",),
     number_for_seed: ("field 'provenance.calibration.seed'",),
     other_output: ("outputs of different shapes",),

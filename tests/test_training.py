@@ -512,7 +512,11 @@ def converted(seed: int = 0, count: int = 120) -> tuple[Graph, Graph, Calibratio
 
 def look_at(graph: Graph, images: Tensor | None, size: int = 16) -> Calibration:
     return Calibration(
-        graph, None if images is None else in_memory(graph, images, size), Schedule(3), dict.fromkeys(graph.nodes, 3), {}
+        graph,
+        None if images is None else in_memory(graph, images, size),
+        Schedule(3),
+        dict.fromkeys(graph.nodes, 3),
+        {},
     )
 
 

@@ -51,7 +51,7 @@ def samples(
         hint = f"ask for {len(dataset)}, or name a folder of more"
         raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)
     outputs = conversion.snn.output_shapes
-    seeming(outputs, dataset.kinds).check(dataset, outputs)
+    (conversion.task or seeming(outputs, dataset.kinds)).check(dataset, outputs)
     labels = dataset.labels(CLASSES)
     batches = [feeds[image] for feeds in DatasetSamples(dataset, reading, label, progress).batches()]
     return Samples(batches, None if labels is None else labels.answers, noise=False)

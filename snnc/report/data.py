@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
+from snnc.conversion import Provenance
 from snnc.errors import DataError
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
@@ -185,19 +186,6 @@ class Report:
         return None if found is None else int(found["images"])
 
 
-@dataclass(frozen=True)
-class _Model:
-    file: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class _Provenance:
-    """What the provenance in a file has to hold."""
-
-    model: _Model
-
-
 class _Checked(Generic[Kind]):
     """A dataclass that plain data at one place of a report has to be."""
 
@@ -216,7 +204,7 @@ class _Checked(Generic[Kind]):
             raise DataError(message, place=place, hint="make it again with snnc evaluate") from None
 
 
-_REPORT, _PROVENANCE = _Checked(Report), _Checked(_Provenance, "provenance")
+_REPORT, _PROVENANCE = _Checked(Report), _Checked(Provenance, "provenance")
 
 
 def plain(report: Report) -> dict[str, Any]:

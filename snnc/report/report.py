@@ -45,7 +45,9 @@ def build(
     )
     measured = None
     if images is not None and canonical is not None:
-        measured = measure(canonical, snn, images, schedule, connections, task or seeming(snn.output_shapes, ()))
+        measured = measure(
+            canonical, snn, images, schedule, connections, task or conversion.task or seeming(snn.output_shapes, ())
+        )
         work = cost(snn, connections, measured.spikes, schedule)
         layers = measured.layers
         summary = dataclasses.replace(
