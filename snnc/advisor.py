@@ -50,6 +50,7 @@ from snnc.report.data import Evaluation
 from snnc.report.layers import Layer
 from snnc.schedule import Schedule
 from snnc.tasks import Task, seeming
+from snnc.text import number, written
 
 SCHEMA_VERSION = 1
 
@@ -677,7 +678,8 @@ class _Search:
             found.append(Finding("no-labels", "info", "", message, hint))
         high = best.drop_interval[1]
         if best.kept and high > self._limits.max_drop:
-            message = f"judged on {len(self._bench.judging)} images, the drop may be up to {high:.1f} on others"
+            most = written(high, "points")
+            message = f"judged on {len(self._bench.judging)} images, the drop may be up to {most} on others"
             hint = "give more images, and evaluate on others: of many candidates, the lucky ones come first"
             found.append(Finding("uncertain-drop", "info", "", message, hint))
         return tuple(found)
@@ -686,7 +688,7 @@ class _Search:
 def _shortfall(closest: Trial, limits: Limits) -> str:
     missed = []
     if limits.excess(closest.drop, 0.0) > 0:
-        missed.append(f"a drop of {closest.drop:.2f}, allowed {limits.max_drop:g}")
+        missed.append(f"a drop of {written(closest.drop, 'points')}, allowed {limits.max_drop:g}")
     if limits.max_energy is not None and limits.excess(0.0, closest.energy_ratio) > 0:
-        missed.append(f"{closest.energy_ratio:.2f} times the energy, allowed {limits.max_energy:g}")
+        missed.append(f"{number(closest.energy_ratio)} times the energy, allowed {limits.max_energy:g}")
     return f"nothing keeps to the limits; closest is {closest.candidate.title} with {' and '.join(missed)}"

@@ -48,6 +48,6 @@ def exact(value: float) -> str:
     return f"{value:,.10g}"
 
 
-def typed(text: str) -> str:
+def typable(text: str) -> str:
     """Return the text with a minus that can be typed, searched for, and read as a number by other programs."""
     return text.replace("−", "-")

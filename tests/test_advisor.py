@@ -28,6 +28,7 @@ from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.report.layers import Layer
+from snnc.text import number
 from tests import support
 from tests.support import Network, calibration, normal, relu, row
 
@@ -564,7 +565,7 @@ def test_where_nothing_keeps_to_the_limits_the_closest_is_named() -> None:
     assert not any(found.kept for found in advice.trials)
     closest = advice.trials[0]
     assert advice.shortfall.startswith(f"nothing keeps to the limits; closest is {closest.candidate.title} with ")
-    assert advice.shortfall.endswith(f"{closest.energy_ratio:.2f} times the energy, allowed 0.001")
+    assert advice.shortfall.endswith(f"{number(closest.energy_ratio)} times the energy, allowed 0.001")
     assert advice.plain()["chosen"] is None
 
 

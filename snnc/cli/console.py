@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snnc.text import typed
+from snnc.text import typable
 
 if TYPE_CHECKING:
     from snnc.blocks import Block
@@ -43,7 +43,7 @@ class Terminal:
             console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
             with console.capture() as captured:
                 console.print(rendered(human()))
-            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in typed(captured.get()).splitlines()))
+            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in typable(captured.get()).splitlines()))
         # An error that follows on the other stream comes after it.
         sys.stdout.flush()
 
@@ -89,4 +89,4 @@ def print_error(kind: str, message: str, hint: str, details: Sequence[str] = ())
 
 
 def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in " ".join(typed(text).split()))
+    return "".join(c if c.isprintable() else " " for c in " ".join(typable(text).split()))

@@ -26,6 +26,7 @@ from snnc.cli.options import (
 )
 from snnc.cli.outcome import Beside, deliver, report_beside
 from snnc.errors import UsageError
+from snnc.text import written
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -171,8 +172,8 @@ def _table(history: Sequence[Mapping[str, float]]) -> bytes:
 
 def _summary(tuned: Tuned) -> str:
     return (
-        f"{tuned.accuracy:.2f} % of {tuned.held_out} images held out, after {len(tuned.history)} epochs on "
-        f"{tuned.samples} images (before: {tuned.before:.2f} %)"
+        f"{written(tuned.accuracy, '%')} % of {tuned.held_out} images held out, after {len(tuned.history)} epochs on "
+        f"{tuned.samples} images (before: {written(tuned.before, '%')} %)"
     )
 
 

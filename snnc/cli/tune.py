@@ -28,6 +28,7 @@ from snnc.cli.options import (
 from snnc.cli.outcome import report_beside
 from snnc.errors import GateError, UsageError
 from snnc.measure.figures import DROP, RELATIVE_DROP
+from snnc.text import fixed, number, written
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -154,7 +155,6 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
     """Tell all candidates, best first, then the one that was chosen and how to make it again."""
     from snnc.blocks import Cell, Column, Table, Text
     from snnc.report.sections.findings import by_kind
-    from snnc.text import fixed, number
 
     drop = "points of accuracy lost" if advice.labelled else "percent of predictions that changed"
     better = "no other is better in drop, latency or energy without being worse in another"
@@ -206,13 +206,14 @@ def _warnings(advice: Advice) -> list[Finding]:
 def _sentence(advice: Advice, trial: Trial) -> str:
     """Say in plain words what was chosen."""
     if advice.labelled:
-        lost = f"{'gains' if trial.drop < 0 else 'loses'} {abs(trial.drop):.2f} points of accuracy"
+        lost = f"{'gains' if trial.drop < 0 else 'loses'} {written(abs(trial.drop), 'points')} points of accuracy"
     else:
-        lost = f"changes {trial.drop:.2f} % of the predictions"
+        lost = f"changes {written(trial.drop, '%')} % of the predictions"
+    ratio = number(trial.energy_ratio)
     return (
         f"chosen: {trial.candidate.title}: {lost} (a drop of {advice.limits.max_drop:g} is allowed), answers after "
-        f"{_counted(trial.steps, 'step')} and needs an estimated {trial.energy_ratio:.2f} times the trained network's "
-        f"energy: the {'least energy' if advice.prefer == 'energy' else 'fewest steps'} of all that keep to the limits"
+        f"{_counted(trial.steps, 'step')} and needs an estimated {ratio} times the trained network's energy: "
+        f"the {'least energy' if advice.prefer == 'energy' else 'fewest steps'} of all that keep to the limits"
     )
 
 
@@ -223,7 +224,7 @@ def _counted(number: int, what: str) -> str:
 def _trained(advice: Advice) -> str:
     if advice.reference_accuracy is None:
         return "; no labels"
-    return f"; on these the trained network has {advice.reference_accuracy:.2f} % accuracy"
+    return f"; on these the trained network has {written(advice.reference_accuracy, '%')} % accuracy"
 
 
 def _verdict(trial: Trial, chosen: Chosen | None) -> str | None:

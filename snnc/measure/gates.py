@@ -9,7 +9,7 @@ from snnc.errors import DataError, UsageError
 from snnc.figure import Figure, Limit, Row
 from snnc.intervals import Interval
 from snnc.measure import figures
-from snnc.text import brackets, exact, typed, written
+from snnc.text import brackets, exact, typable, written
 
 # Sums carry rounding: what is exactly at the limit is within it.
 _ROUNDING = 1e-9
@@ -153,7 +153,7 @@ class Gate:
             else:
                 text += f"{self.samples_needed:,} would"
         # Programs read it: findings, test cases and logs.
-        return typed(text)
+        return typable(text)
 
 
 def merged(limits: Limits, given: Limits) -> Limits:

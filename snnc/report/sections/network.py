@@ -139,8 +139,8 @@ def _case(report: Report, layer: Layer) -> Check:
     gates = _gates(report, layer)
     about = (
         "not measured: no images were given"
-        if layer.error is None
-        else f"relative error {layer.error:.4g}, of this layer alone {layer.isolated_error:.4g}"
+        if layer.error is None or layer.isolated_error is None
+        else f"relative error {number(layer.error)}, of this layer alone {number(layer.isolated_error)}"
     )
     verdicts = ("failed", "undecided")
     verdict = next((verdict for verdict in verdicts if any(gate.verdict == verdict for gate in gates)), "passed")
