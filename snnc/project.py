@@ -32,6 +32,7 @@ class Project:
     """The project file; without one, nothing is set. Paths are relative to the working folder.
 
     ``neuron`` and ``set`` (``passes.PASS.OPTION=VALUE``) change ``recipe``, and mean nothing for another one.
+    ``export`` has the options of formats by their names.
     """
 
     model: Path | None = None
@@ -46,6 +47,7 @@ class Project:
     set: tuple[str, ...] = ()
     gates: Limits = field(default_factory=Limits)
     plugins: tuple[Path, ...] = ()
+    export: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def trained(self, given: Path | None, command: str = "convert") -> Path:
         """Return the model file to convert: the one given, or the project's. Raises UsageError without either."""
@@ -199,4 +201,9 @@ MODEL
 GATES
 # Files that add neurons, passes, operations and more.
 # plugins: [mine.py]
+
+# Options of snnc export, by format.
+# export:
+#   nir:
+#     profile: portable
 """

@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from snnc.errors import ModelError
 
@@ -11,15 +11,19 @@ Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class RefusedError(ModelError):
+class UnansweredError(ModelError):
+    """A table of rules has no answer for a kind of operation."""
+
+    def at(self, place: str) -> Self:
+        """Return the same error with its place."""
+        return type(self)(self.message, hint=self.hint, place=place)
+
+
+class RefusedError(UnansweredError):
     """A table of rules refuses a kind of operation; the message says why, the hint what to do instead."""
 
-    def at(self, place: str) -> "RefusedError":
-        """Return the same refusal with its place."""
-        return RefusedError(self.message, hint=self.hint, place=place)
 
-
-class MissingRuleError(ModelError, LookupError):
+class MissingRuleError(UnansweredError, LookupError):
     """A table of rules has forgotten a kind of operation, which only one that is not snnc's own can be."""
 
 

@@ -18,6 +18,18 @@ _CALL = re.compile(r"\s*([^()]*?)\s*(?:\((.*)\))?\s*", re.DOTALL)
 _KEY = re.compile(r"([A-Za-z][\w-]*)\s*=\s*")
 
 
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What a field says of itself where it is a flag, too: ``field: Annotated[kind, Option("What it does.")]``.
+
+    ``needs`` is the flag without which it means nothing.
+    """
+
+    help: str
+    metavar: str | None = None
+    needs: str = ""
+
+
 def read_yaml(path: Path) -> object:
     """Read one YAML document; raises DataError where the file is missing and UsageError where it is no YAML."""
     try:

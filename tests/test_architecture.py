@@ -29,7 +29,7 @@ LAYERS = [
     {"recipe", "project"},
     {"pipeline"},
     {"evaluation", "planning", "trials"},
-    {"advisor", "exporting", "finetuning"},
+    {"advisor", "finetuning"},
     {"actions"},
     {"cli"},
     {"__main__"},

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,17 @@ from torch import Generator, Tensor
 
 from snnc import cli, ops
 from snnc.artifact import load_conversion, save_conversion
-from snnc.cli.convert import SUFFIXES
-from snnc.cli.options import Format
 from snnc.conversion import Conversion
+from snnc.data.labels import Classes
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import MemorySamples, Samples
 from snnc.errors import ModelError, VerificationError
-from snnc.export.comparison import Match, match
+from snnc.export.format import Written
+from snnc.export.match import Match
 from snnc.export.onnx import Onnxruntime, SpikingFile, spiking_file
 from snnc.export.onnx.train import train_model
-from snnc.exporting.exported import formats
+from snnc.export.verification import Tolerance, verify
+from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
@@ -80,7 +82,33 @@ def every(nodes: Iterable[NodeProto]) -> Iterable[NodeProto]:
 def matched(
     file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule, x: Tensor, labels: Tensor | None = None
 ) -> Match:
-    return match(Onnxruntime(file, data, snn, schedule), snn, schedule, [x], labels)
+    made = Written("onnx", "whole trains", data, file, file.trains, file.means)
+    samples = fed(snn, x) if labels is None else Labelled(fed(snn, x), labels)
+    return verify(conversion(snn, schedule), made, Onnxruntime(file, data, snn, schedule), samples)
+
+
+def fed(snn: Graph, x: Tensor, size: int | None = None) -> Samples:
+    """Samples for the one input of a network, handed out ``size`` at once."""
+    return MemorySamples(Feeds({snn.inputs[0]: x}), size)
+
+
+class Labelled(Samples):
+    """Samples in memory that have labels."""
+
+    def __init__(self, samples: Samples, labels: Tensor) -> None:
+        self.samples, self.answers = samples, labels
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self) -> Iterator[Feeds]:
+        return self.samples.batches()
+
+    def labels(self, kind: str) -> Classes:  # type: ignore[override]
+        return Classes(self.answers)
+
+    def thinned(self, most: int) -> Samples:
+        return self.samples.thinned(most)
 
 
 class Host:
@@ -456,7 +484,7 @@ def test_a_mismatch_exits_with_6_and_writes_nothing(
         data = tampered(file, "Relu_1/threshold", lambda threshold: threshold * np.float32(1.3))
         return dataclasses.replace(file, model=ModelProto.FromString(data))
 
-    monkeypatch.setattr("snnc.exporting.onnx.spiking_file", wrong)
+    monkeypatch.setattr("snnc.export.onnx.spiking.spiking_file", wrong)
     code, out, err = call(capsys, "export", converted["causal"], "-o", "m.onnx", "--verify")
     assert code == 6
     assert "Relu_1" in out
@@ -515,10 +543,6 @@ def test_a_folder_that_cannot_be_written_to_and_an_unknown_format_are_refused_at
     assert code == 2 and "'onnx'" in err
 
 
-def test_formats_are_those_that_commands_know() -> None:
-    assert set(typing.get_args(Format)) == set(formats) == set(SUFFIXES)
-
-
 def test_converting_and_exporting_in_one_go_is_both(
     converted: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -535,7 +559,7 @@ def test_converting_and_exporting_in_one_go_is_both(
 def test_a_conversion_is_kept_whose_export_differs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snnc.export.comparison.TOLERANCE", 101.0)
+    monkeypatch.setattr("snnc.export.onnx.engine.TOLERANCE", Tolerance(101.0, 1e-4, "spikes"))
     code, out, err = call(capsys, "convert", DIGITS / "model.onnx", "--recipe", "quick", "--export", "onnx")
     assert code == 6 and "the export was not written" in err and "written: model.snn, model.report.json" in out
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["model.report.json", "model.snn"]
@@ -550,7 +574,7 @@ def test_an_engine_that_answers_no_numbers_is_a_mismatch(
 
     def broken(*arguments: typing.Any) -> typing.Any:
         outputs, spikes = answer(*arguments)
-        return [output * torch.nan for output in outputs], spikes
+        return {name: output * torch.nan for name, output in outputs.items()}, spikes
 
     monkeypatch.setattr(Onnxruntime, "answer", broken)
     for flags in ([], ["--json"]):

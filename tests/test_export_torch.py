@@ -13,13 +13,14 @@ import torch
 
 from snnc import cli
 from snnc.errors import ModelError
-from snnc.export.comparison import match
-from snnc.export.torch import METADATA, TorchProgram, torch_file
+from snnc.export.torch import METADATA, TorchFormat, TorchProgram, torch_file
+from snnc.export.verification import verify
+from snnc.feeds import Feeds
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.report.data import read
 from snnc.schedule import Schedule
 from tests.support import IMAGE, exact, normal, random_network, run, spiking
-from tests.test_export_spiking_onnx import conversion
+from tests.test_export_spiking_onnx import conversion, fed
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 REPEATABLE = [name for name, kind in neurons.items() if not kind.random]
@@ -36,14 +37,15 @@ def test_a_program_fires_what_the_network_fires(name: str) -> None:
     kind = neurons[name]
     causal = issubclass(kind, CausalNeuron)
     snn = exact(kind(torch.tensor([0.7])), order_asked=True) if causal else random_network(1, spiking(name, seed=3))
-    program = TorchProgram(torch_file(conversion(snn, schedule)))
+    made = conversion(snn, schedule)
+    program = TorchProgram(torch_file(made), snn, schedule)
     x = normal(5, *snn.shapes[snn.inputs[0]])
-    found = match(program, snn, schedule, [x])
+    found = verify(made, TorchFormat().write(made), program, fed(snn, x))
     assert found.mismatch == "" and found.together == 100
     assert [layer.name for layer in found.layers] == list(snn.ops(Neuron))
     # One image is no special case.
     (image,), (output,) = snn.inputs, snn.outputs
-    (answer,) = program.answer(x[:1])[0]
+    (answer,) = program.answer(Feeds({image: x[:1]}))[0].values()
     wanted = run(snn, {image: x[:1].unsqueeze(0)}, [output], schedule)[output][0]
     assert torch.allclose(answer, wanted, atol=1e-5)
 
@@ -51,8 +53,9 @@ def test_a_program_fires_what_the_network_fires(name: str) -> None:
 def test_a_program_that_fires_otherwise_is_noticed() -> None:
     snn, schedule = exact(neurons["if"](torch.tensor([0.7]))), Schedule(3)
     other = snn.with_ops({"asked": neurons["if"](torch.tensor([0.9]))})
-    program = TorchProgram(torch_file(conversion(other, schedule)))
-    found = match(program, snn, schedule, [normal(5, *IMAGE)])
+    written = TorchFormat().write(conversion(other, schedule))
+    program = TorchProgram(written.data, snn, schedule)
+    found = verify(conversion(snn, schedule), written, program, fed(snn, normal(5, *IMAGE)))
     assert "'asked'" in found.mismatch
     assert {layer.name: layer.alone == 100 for layer in found.layers} == {"before": True, "asked": False}
 

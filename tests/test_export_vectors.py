@@ -9,16 +9,15 @@ import torch
 from safetensors import safe_open
 
 from snnc import cli
+from snnc.actions.export import export
 from snnc.artifact import load_conversion
-from snnc.export.onnx import spiking_file
+from snnc.export.onnx import OnnxFormat, spiking_file
 from snnc.export.vectors import METADATA, conformance_vectors
-from snnc.exporting.onnx import export_onnx
-from snnc.exporting.vectors import vectors
 from snnc.neurons import Neuron, neurons
 from snnc.run import predicted
 from snnc.schedule import Schedule
 from tests.support import IMAGE, exact, neuron_instances, normal, random_network, spiking
-from tests.test_export_spiking_onnx import Host, conversion
+from tests.test_export_spiking_onnx import Host, conversion, fed
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
@@ -34,8 +33,8 @@ def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, t
     snn = exact(neuron_instances()[name], order_asked=True)
     file = spiking_file(conversion(snn, schedule))
     x = normal(4, *IMAGE)
-    data = conformance_vectors(conversion(snn, schedule), [x], trains=file.trains)
-    assert data == conformance_vectors(conversion(snn, schedule), [x], trains=file.trains)
+    data = conformance_vectors(conversion(snn, schedule), fed(snn, x), trains=file.trains)
+    assert data == conformance_vectors(conversion(snn, schedule), fed(snn, x), trains=file.trains)
     path = tmp_path / "v.safetensors"
     path.write_bytes(data)
     tensors, about = opened(path)
@@ -58,9 +57,8 @@ def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, t
 
 def test_layers_of_which_the_file_has_the_mean_only_say_so(tmp_path: Path) -> None:
     made = conversion(random_network(1, spiking("two-phase", seed=3)), Schedule(3))
-    exported = export_onnx(made)
     path = tmp_path / "v.safetensors"
-    path.write_bytes(vectors(made, exported, 2))
+    path.write_bytes(export(made, OnnxFormat(), vectors=2).vectors)
     tensors, about = opened(path)
     assert any(layer["mean"] for layer in about["layers"])
     for layer in about["layers"]:
@@ -71,7 +69,7 @@ def test_layers_of_which_the_file_has_the_mean_only_say_so(tmp_path: Path) -> No
 def test_more_spikes_in_a_step_than_a_byte_holds_are_kept(tmp_path: Path) -> None:
     snn = exact(neurons["burst"](torch.tensor([0.001]), max_event=300))
     path = tmp_path / "v.safetensors"
-    path.write_bytes(conformance_vectors(conversion(snn, Schedule(3)), [normal(4, *IMAGE)]))
+    path.write_bytes(conformance_vectors(conversion(snn, Schedule(3)), fed(snn, normal(4, *IMAGE))))
     tensors, _ = opened(path)
     assert int(tensors["spikes.asked"].max()) == 300 and int(tensors["spikes.asked"].min()) == 0
     assert tensors["spikes.before"].dtype == torch.int8
@@ -80,7 +78,7 @@ def test_more_spikes_in_a_step_than_a_byte_holds_are_kept(tmp_path: Path) -> Non
 def test_vectors_do_not_depend_on_how_images_are_batched() -> None:
     made = conversion(exact(neurons["two-phase-probabilistic"](torch.tensor([0.7]))), Schedule(3))
     x = normal(5, *IMAGE)
-    assert conformance_vectors(made, [x]) == conformance_vectors(made, x.split(2))
+    assert conformance_vectors(made, fed(made.snn, x)) == conformance_vectors(made, fed(made.snn, x, 2))
 
 
 def test_the_command_writes_vectors_beside_the_export(

@@ -16,6 +16,7 @@ from snnc.analysis.reach import connected
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
 from snnc.errors import DataError
+from snnc.export.match import Match
 from snnc.figure import Blame, Row
 from snnc.findings import EXPLANATIONS, Finding
 from snnc.measure.energy import Cost, cost, energy
@@ -23,7 +24,7 @@ from snnc.measure.gates import Limits
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.report import Report, build, completed, stored
-from snnc.report.data import Evaluation, Verification, plain, read, schema, to_json, write
+from snnc.report.data import Evaluation, plain, read, schema, to_json, write
 from snnc.report.faces.terminal import lines, rendered
 from snnc.report.layers import measure
 from snnc.report.sections import sections
@@ -166,8 +167,8 @@ def test_a_report_follows_its_network(reports: dict[str, Report], tmp_path: Path
 
 def test_a_verification_takes_the_place_of_the_last_one_of_its_kind(tmp_path: Path):
     made, report = converted()
-    first = Verification("onnx", "one step", "engine", 2, 8, "failed", equal=50.0)
-    kept = Verification("nir", "profile if", "engine", 2, 8, "passed", equal=100.0)
+    first = Match("onnx", "one step", "engine", 2, 8, "failed", equal=50.0)
+    kept = Match("nir", "profile if", "engine", 2, 8, "passed", equal=100.0)
     path = tmp_path / "r.json"
     write(dataclasses.replace(report, verifications=(first, kept)), path)
     again = [dataclasses.replace(first, timesteps=t, verdict="passed", equal=100.0) for t in (2, 4)]

@@ -19,9 +19,10 @@ from pydantic import TypeAdapter
 from snnc import evaluation, pipeline, recipe
 from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
+from snnc.export.match import Match
 from snnc.measure.gates import Limits
 from snnc.report import Report
-from snnc.report.data import Verification, plain, read, write
+from snnc.report.data import plain, read, write
 from snnc.report.escaping import printable
 from snnc.report.faces import faces
 from snnc.report.sentence import sentence
@@ -39,11 +40,9 @@ HOSTILE = (
     "a@evil.example @someone someone/else#1 GH-1 javascript:alert(1)\0\x1b\u202e\ud800"
 )
 VERIFICATIONS = (
-    Verification("onnx", "whole trains", "onnxruntime 1.0", 2, 24, "passed", True, 99.9991, "Relu", 99.99, 1e-7, 100.0),
-    Verification(
-        "onnx", "one step", "onnxruntime 1.0", 2, 24, "failed", False, 12.25, "Relu", 3.5, 0.5, remark="fires 12 %"
-    ),
-    Verification("nir", "profile if", "other 2.0", 2, 0, "noted", remark="does not read it: why should it"),
+    Match("onnx", "whole trains", "onnxruntime 1.0", 2, 24, "passed", True, 99.9991, "Relu", 99.99, 1e-7, 100.0),
+    Match("onnx", "one step", "onnxruntime 1.0", 2, 24, "failed", False, 12.25, "Relu", 3.5, 0.5, remark="fires 12 %"),
+    Match("nir", "profile if", "other 2.0", 2, 0, "noted", remark="does not read it: why should it"),
 )
 KINDS = ("bare", "calibrated", "evaluated", "stripped", "unlabelled", "hostile")
 VOID = {"meta", "br"}

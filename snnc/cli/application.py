@@ -6,9 +6,10 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, ClassVar, final, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from snnc.registry import Registry
 from snnc.version import VERSION
@@ -17,8 +18,11 @@ from snnc.version import VERSION
 class Flags(ABC):
     """A group of flags that is made from what is registered when the commands are built, and holds what was ``given``.
 
-    A group whose flags are always the same is a dataclass instead.
+    A group whose flags are always the same is a dataclass instead. One that is ``late`` is asked for its flags only
+    where its own command is run or shown, because what it is made from loads torch.
     """
+
+    late: ClassVar[bool] = False
 
     def __init__(self, **given: Any) -> None:
         self.given = {name: value for name, value in given.items() if value is not None}
@@ -58,13 +62,32 @@ _Plugins = Annotated[
 ]
 
 
+@final
+class _Commands(TyperGroup):
+    """The commands, of which the one that is asked for has the flags, too, that are made late."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else _whole(name), rest
+
+
 def application() -> Any:
     """Build the application."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = _typer(cls=_Commands)
     app.callback(invoke_without_command=True, help=_HELP, epilog=_EPILOG)(_root)
     for name, function in commands.items():
         app.command(name)(_flattened(function))
     return typer.main.get_command(app)
+
+
+def _whole(name: str) -> Any:
+    app = _typer()
+    app.command(name)(_flattened(commands[name], late=True))
+    return typer.main.get_command(app)
+
+
+def _typer(**options: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **options)
 
 
 def _show_version(asked: bool) -> None:
@@ -83,17 +106,23 @@ def _root(
         typer.echo(context.get_help())
 
 
-def _flattened(function: Callable[..., None]) -> Callable[..., None]:
-    """Let typer see each flag of a parameter that is a group of flags as a parameter of its own; add ``--plugin``."""
+def _flattened(function: Callable[..., None], *, late: bool = False) -> Callable[..., None]:
+    """Let typer see each flag of a parameter that is a group of flags as a parameter of its own; add ``--plugin``.
+
+    Flags of groups that are late are left out without ``late``.
+    """
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     flat: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
-        flags = _flags(parameter.annotation)
+        kind = parameter.annotation
+        if isinstance(kind, type) and issubclass(kind, Flags) and kind.late and not late:
+            continue
+        flags = _flags(kind)
         if flags is None:
             flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
-        groups[parameter.name] = parameter.annotation, [flag.name for flag in flags]
+        groups[parameter.name] = kind, [flag.name for flag in flags]
         flat += flags
 
     flat.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Plugins))

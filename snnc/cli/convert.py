@@ -10,7 +10,6 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     FaceFlags,
-    Format,
     InputShape,
     Output,
     PartFlag,
@@ -21,13 +20,12 @@ from snnc.cli.options import (
     Strict,
     TrainedModel,
     check_outputs,
+    chosen_format,
+    known_format,
     shape,
 )
 from snnc.cli.outcome import Beside, deliver, report_beside
 from snnc.cli.preview import refuse, show_plan
-
-# A trained network in ONNX often stands beside the .snn file under its name.
-SUFFIXES = {"onnx": ".spiking.onnx", "nir": ".nir", "torch": ".pt2"}
 
 
 @commands.register("convert")
@@ -53,9 +51,12 @@ def convert(
         typer.Option("--dry-run", help="Tell what would be done, and the recipe in full; write and measure nothing."),
     ] = False,
     export: Annotated[
-        Format | None,
+        str | None,
         typer.Option(
-            help="Write it for other programs too, beside the .snn file, verified as snnc export --verify does."
+            metavar="FORMAT",
+            callback=known_format,
+            help="Write it for other programs too, beside the .snn file, verified as snnc export --verify does; snnc "
+            "export --help has the formats.",
         ),
     ] = None,
     *,
@@ -73,14 +74,14 @@ def convert(
     model = settings.trained(model)
     output = output or Path(f"{model.stem}.snn")
     report_file = report_file or report_beside(output)
-    exported_to = [output.with_name(f"{output.stem}{SUFFIXES[export]}")] if export else []
+    chosen = chosen_format(export, settings) if export else None
+    exported_to = [output.with_name(f"{output.stem}{chosen.suffix}")] if chosen else []
     files = [output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values(), *exported_to]
     faces.summary_file()
     check_outputs(files, model)
 
     from snnc import pipeline, planning
-    from snnc.exporting.converted import check, check_format, convert_and_export
-    from snnc.exporting.exported import Exported
+    from snnc.actions.export import check_format, convert_and_export
     from snnc.files import write_atomically
 
     how = recipe.resolve(settings)
@@ -93,21 +94,21 @@ def convert(
     }
     if dry_run:
         plan = planning.plan(model, how, **arguments)
-        if export is not None and not plan.survey.problems:
-            check_format(model, how, export, input_shape=arguments["input_shape"])
+        if chosen is not None and not plan.survey.problems:
+            check_format(model, how, chosen, input_shape=arguments["input_shape"])
         show_plan(terminal, plan, data, files)
         refuse(terminal, plan)
         return
-    exported: Exported | None = None
+    exported = None
     with terminal.progress() as progress:
-        if export is None:
+        if chosen is None:
             conversion, report = pipeline.convert(model, how, progress=progress, **arguments)
         else:
-            conversion, report, exported = convert_and_export(model, how, export, progress=progress, **arguments)
+            conversion, report, exported = convert_and_export(model, how, chosen, progress=progress, **arguments)
     if save_recipe is not None:
         write_atomically(save_recipe, how.to_yaml().encode())
-    right = exported is not None and not exported.mismatch
-    beside = Beside(content=dict.fromkeys(exported_to, exported.data) if exported and right else {})
+    right = exported if exported and not exported.mismatch else None
+    beside = Beside(content=dict.fromkeys(exported_to, right.written.data) if right else {})
     deliver(terminal, conversion, report, output, report_file, strip=strip, beside=beside, wanted=faces, strict=strict)
     if exported is not None:
-        check(exported, str(model))
+        exported.check(str(model))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -16,11 +16,14 @@ from snnc.data.preprocessing import Preprocessing, from_file
 from snnc.errors import DataError, UsageError
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, merged, stated
-from snnc.project import Project
+from snnc.project import FILE, Project
+from snnc.registry import suggest
+from snnc.validation import Option, parse
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from snnc.data.dataset import Part, Reading
+    from snnc.export.format import Format
     from snnc.recipe import Recipe
 
 Number = TypeVar("Number", int, float)
@@ -60,7 +63,7 @@ PartFlag = Annotated[
 
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
-Format = Literal["onnx", "nir", "torch"]
+_FORMAT = "onnx"
 
 _BY_LATENCY = {"synchronous": "synchronous", "pipelined": "default"}
 
@@ -235,6 +238,83 @@ class FaceFlags:
             hint = "use it in a step of GitHub Actions, or write the same text with --markdown FILE"
             raise UsageError("GITHUB_STEP_SUMMARY is not set", place="--github-summary", hint=hint)
         return Path(path)
+
+
+class FormatFlags(Flags):
+    """What to write: the format, and a flag for each option of each format."""
+
+    late = True
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """Return the flags; a list of numbers is a text with commas."""
+        from snnc.export.format import formats
+
+        about = " ".join(f"{name}: {kind.about}{_needs(kind.extra)}" for name, kind in formats.items())
+        choice = Literal[tuple(formats)]  # type: ignore[valid-type]
+        found: dict[str, Any] = {"format": Annotated[choice | None, typer.Option(help=f"{about} Default: {_FORMAT}.")]}
+        options = {name: _options(kind) for name, kind in formats.items()}
+        for flag in dict.fromkeys(flag for known in options.values() for flag in known):
+            owners = [name for name, known in options.items() if flag in known]
+            kind, option = options[owners[0]][flag]
+            shown = typer.Option(_flag(flag), metavar=option.metavar, help=f"Of {', '.join(owners)}: {option.help}")
+            found[flag] = Annotated[(str if get_origin(kind) is tuple else kind) | None, shown]
+        return found
+
+    def resolve(self, project: Project, present: Collection[str]) -> Format[Any]:
+        """Return the format with its options: those of the flags, else those of the project.
+
+        ``present`` are other flags of the command, which options may need. Raises UsageError where one is missing, and
+        where an option is that of another format.
+        """
+        from snnc.export.format import formats
+
+        name = self.given.get("format", _FORMAT)
+        values = {option: value for option, value in self.given.items() if option != "format"}
+        known = _options(formats[name])
+        for option, value in values.items():
+            owners = [owner for owner, kind in formats.items() if option in _options(kind)]
+            needs = known[option][1].needs if option in known else f"--format {owners[0]}"
+            if needs and needs not in present:
+                flag = _flag(option)
+                raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
+            if get_origin(known[option][0]) is tuple:
+                values[option] = parsed(value, _flag(option), get_args(known[option][0])[0])
+        return chosen_format(name, project, values)
+
+
+def known_format(name: str | None) -> str | None:
+    """Return the name of a format as it is; raises BadParameter where there is none of that name."""
+    if name is not None:
+        from snnc.export.format import formats
+
+        if name not in formats:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, formats))}.")
+    return name
+
+
+def chosen_format(name: str, project: Project, options: Mapping[str, Any] | None = None) -> Format[Any]:
+    """Return a format with some options, and else those of the project; raises UsageError for what it does not have."""
+    from snnc.export.format import formats
+
+    for other in project.export:
+        if other not in formats:
+            raise UsageError(f"unknown format {other!r}", place=f"{FILE}: export", hint=suggest(other, formats))
+    return parse(formats[name], {**project.export.get(name, {}), **(options or {})}, place=f"{FILE}: export.{name}")
+
+
+def _options(kind: type) -> dict[str, tuple[Any, Option]]:
+    """Return the fields of a dataclass that are flags: their types, and what they say of themselves."""
+    hints = {name: get_args(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
+    return {field.name: hints[field.name][:2] for field in dataclasses.fields(kind)}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _needs(extra: str) -> str:
+    return f" Needs snnc[{extra}]." if extra else ""
 
 
 def _check_latency(recipe: Recipe, latency: Literal["synchronous", "pipelined"]) -> None:

@@ -7,7 +7,10 @@ steps. Nothing in it depends on what is in a tensor, and the number of images is
 import copy
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
 from typing import final
 
 import torch
@@ -17,6 +20,8 @@ from torch.export import Dim, ExportedProgram
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
+from snnc.export.format import Format, Refusal, Written, formats, grouped, raised
+from snnc.export.verification import Answer, Tolerance
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
@@ -29,8 +34,32 @@ FORMAT_VERSION = 1
 # The file inside the program's that says what it is.
 METADATA = "snnc.json"
 
+# Sums in another order round differently, as in onnxruntime.
+TOLERANCE = Tolerance(equal=99.99, output_error=1e-4, given="spikes")
+
 # Images that the network is traced with; how many there are does not matter.
 _TRACED = 2
+
+
+@final
+@formats.register("torch")
+@dataclass(frozen=True)
+class TorchFormat(Format[None]):
+    """A program of torch.export, for the time steps of the conversion."""
+
+    name = "torch"
+    suffix = ".pt2"
+    about = "a program of torch.export (.pt2), which torch alone runs for the time steps it was converted for."
+
+    def refusals(self, conversion: Conversion) -> tuple[Refusal, ...]:
+        return grouped(raised(_checks(conversion.snn)))
+
+    def write(self, conversion: Conversion) -> Written[None]:
+        trains, means = ({name: name for name in conversion.snn.ops(kind)} for kind in (CausalNeuron, OrderFreeNeuron))
+        return Written(self.name, "whole trains", torch_file(conversion), None, trains, means)
+
+    def engines(self, written: Written[None], conversion: Conversion) -> Iterator["TorchProgram"]:
+        yield TorchProgram(written.data, conversion.snn, conversion.schedule)
 
 
 def torch_file(conversion: Conversion) -> bytes:
@@ -42,7 +71,8 @@ def torch_file(conversion: Conversion) -> bytes:
     names the node for neurons that draw at random, whose draws a program cannot repeat, and for those that gather their
     whole input before they fire, beside others that do not.
     """
-    check_writable(conversion)
+    for check in _checks(conversion.snn):
+        check()
     buffer = io.BytesIO()
     calibration = conversion.provenance.calibration
     about = {
@@ -60,38 +90,40 @@ def torch_file(conversion: Conversion) -> bytes:
     return buffer.getvalue()
 
 
-def check_writable(conversion: Conversion) -> None:
-    """Raise what ``torch_file`` raises, without the work."""
-    graph = conversion.snn
-    for name, op in graph.ops(OrderFreeNeuron).items():
-        if op.random:
-            hint = "export with --format onnx, or convert with --neuron two-phase"
-            raise ModelError("a program of torch cannot repeat random draws", place=name, hint=hint)
-        if graph.ops(CausalNeuron):
-            hint = "export with --format onnx, or convert with one kind of neuron"
-            message = "gathers its whole input first, which others in the network do not"
-            raise ModelError(f"{type(op).__name__} {message}", place=name, hint=hint)
+def _checks(graph: Graph) -> Iterator[Callable[[], None]]:
+    """Yield what raises ModelError for the neurons that ``torch_file`` refuses."""
+    mixed = bool(graph.ops(CausalNeuron))
+    return (partial(_check, name, op, mixed=mixed) for name, op in graph.ops(OrderFreeNeuron).items())
+
+
+def _check(name: str, op: OrderFreeNeuron, *, mixed: bool) -> None:
+    if op.random:
+        hint = "export with --format onnx, or convert with --neuron two-phase"
+        raise ModelError("a program of torch cannot repeat random draws", place=name, hint=hint)
+    if mixed:
+        hint = "export with --format onnx, or convert with one kind of neuron"
+        message = "gathers its whole input first, which others in the network do not"
+        raise ModelError(f"{type(op).__name__} {message}", place=name, hint=hint)
 
 
 @final
 class TorchProgram:
     """The file in torch."""
 
-    def __init__(self, data: bytes) -> None:
+    expected, note = None, ""
+
+    def __init__(self, data: bytes, snn: Graph, schedule: Schedule) -> None:
+        self.name = f"torch {metadata.version('torch')}"
+        self.tolerance = TOLERANCE
+        self.schedule = schedule
+        self.layers = frozenset(snn.without_dead().ops(Neuron))
+        self._snn = snn
         self._module = torch.export.load(io.BytesIO(data)).module()
-        self.layers = frozenset(self.answer(torch.zeros(self._shape))[1])
 
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        (images,) = (node for node in self._module.graph.nodes if node.op == "placeholder")
-        return 1, *(int(side) for side in images.meta["val"].shape[1:])
-
-    def answer(
-        self, images: Tensor, generator: Generator | None = None
-    ) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
+    def answer(self, feeds: Feeds, generator: Generator | None = None) -> Answer:
         with torch.no_grad():
-            outputs, spikes = self._module(images)
-        return outputs, spikes
+            outputs, spikes = self._module(*(feeds[name].contiguous() for name in self._snn.inputs))
+        return dict(zip(self._snn.outputs, outputs, strict=True)), spikes
 
 
 @final

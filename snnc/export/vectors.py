@@ -1,7 +1,7 @@
 """Conformance vectors: what goes in, what every layer of neurons fires, and what comes out, to check hardware by."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
@@ -10,7 +10,9 @@ from torch import Generator, Tensor
 
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
-from snnc.feeds import Feeds, rechunk
+from snnc.data.labels import CLASSES
+from snnc.data.samples import Samples
+from snnc.feeds import rechunk
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
 from snnc.neurons.two_phase_probabilistic import draws
@@ -24,22 +26,22 @@ METADATA = "snnc.vectors"
 
 def conformance_vectors(
     conversion: Conversion,
-    batches: Iterable[Tensor],
-    labels: Tensor | None = None,
+    samples: Samples,
     *,
     trains: Mapping[str, str] = {},
     means: Mapping[str, str] = {},
     seed: int = 0,
 ) -> bytes:
-    """Return a safetensors file of what the spiking network does for batches of images ``[N, ...]``.
+    """Return a safetensors file of what the spiking network does for samples.
 
-    It holds ``input``, as the network takes it; by layer ``spikes.LAYER``, the signed numbers of spikes of every neuron
-    at every step, ``[steps, N, ...]`` (steps of rehearsal first, those asleep last), and ``threshold.LAYER`` and
-    ``slope.LAYER``, what a spike weighs; ``output.NAME``, the mean over time ``[N, ...]``; ``draws.LAYER``, the random
-    numbers ``[timesteps, N, ...]`` of neurons that draw; and ``labels`` where there are any. The metadata has the
-    schedule, and of every layer its neuron, its name in the trained network, and what the exported file calls its
-    spikes times their weight: at every step (``train``; in ONNX steps and images are one axis, steps outside), or
-    their mean over time (``mean``). The same network and images give the same bytes.
+    It holds ``input``, ``[N, ...]`` as the network takes it (``input.NAME`` each where there are several); by layer
+    ``spikes.LAYER``, the signed numbers of spikes of every neuron at every step, ``[steps, N, ...]`` (steps of
+    rehearsal first, those asleep last), and ``threshold.LAYER`` and ``slope.LAYER``, what a spike weighs;
+    ``output.NAME``, the mean over time ``[N, ...]``; ``draws.LAYER``, the random numbers ``[timesteps, N, ...]`` of
+    neurons that draw; and ``labels`` where there are any. The metadata has the schedule, and of every layer its neuron,
+    its name in the trained network, and what the exported file calls its spikes times their weight: at every step
+    (``train``; in ONNX steps and images are one axis, steps outside), or their mean over time (``mean``). The same
+    network and images give the same bytes.
     """
     snn, schedule = conversion.snn, conversion.schedule
     neurons = snn.ops(Neuron)
@@ -52,10 +54,10 @@ def conformance_vectors(
     def observe(name: str, response: Tensor) -> None:
         keep(f"spikes.{name}", neurons[name].fired(response, schedule).to(torch.int32))
 
-    (image,) = snn.inputs
     program = Program(snn, schedule, trains=True)
-    for feeds in rechunk((Feeds({image: batch}) for batch in batches), program.chunk):
-        keep("input", feeds[image].contiguous())
+    for feeds in rechunk(samples.batches(), program.chunk):
+        for name, values in feeds.items():
+            keep("input" if len(feeds) == 1 else f"input.{name}", values.contiguous())
         found = program(feeds, observe=observe, generator=generator)
         for name in snn.outputs:
             keep(f"output.{name}", mean_signal(found[name], schedule)[0])
@@ -70,8 +72,9 @@ def conformance_vectors(
         tensors[f"spikes.{name}"] = _narrowed(tensors[f"spikes.{name}"])
         weighed = {"threshold": neuron.threshold, "slope": neuron.slope}
         tensors |= {f"{what}.{name}": tensor.clone() for what, tensor in weighed.items() if tensor is not None}
-    if labels is not None:
-        tensors["labels"] = labels
+    classes = samples.labels(CLASSES)
+    if classes is not None:
+        tensors["labels"] = classes.answers
     about = {
         "format": FORMAT_VERSION,
         "network": fingerprint(conversion),

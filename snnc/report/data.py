@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from snnc.conversion import Provenance
 from snnc.errors import DataError
+from snnc.export.match import Match
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
@@ -96,36 +97,6 @@ class EnergyModel:
 
 
 @dataclass(frozen=True)
-class Verification:
-    """How an exported file, run by another engine, compares with the network: what ``snnc export --verify`` found.
-
-    ``variant`` is what of the format was written; ``noise`` says that there were no images. ``equal`` are the spikes
-    that are the same, in percent, and ``worst_equal`` those of the layer with the fewest; ``output_error`` is the
-    relative distance (L2) of the outputs. Of ONNX and torch these are from the same spikes in the layers before, of NIR
-    from the images on. ``agreement`` is the percentage of predictions that are the same, each engine running the whole
-    network, and accuracies are in percent. What was not compared, or is no number, is None. ``verdict`` is "noted"
-    where the file is not to blame: a reader that takes neurons otherwise than the file says, or does not read it, as
-    ``remark`` tells.
-    """
-
-    format: str
-    variant: str
-    engine: str
-    timesteps: int
-    images: int
-    verdict: Literal["passed", "failed", "noted"]
-    noise: bool = False
-    equal: float | None = None
-    worst_layer: str = ""
-    worst_equal: float | None = None
-    output_error: float | None = None
-    agreement: float | None = None
-    accuracy: float | None = None
-    accuracy_there: float | None = None
-    remark: str = ""
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything the report's faces show.
 
@@ -140,7 +111,7 @@ class Report:
     passes: tuple[AppliedPass, ...]
     evaluation: Evaluation | None
     provenance: dict[str, Any]
-    verifications: tuple[Verification, ...] = ()
+    verifications: tuple[Match, ...] = ()
     energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE)
     schema_version: int = SCHEMA_VERSION
     sections: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)

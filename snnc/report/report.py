@@ -9,10 +9,11 @@ from snnc.analysis.reach import connected
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import DataError
+from snnc.export.match import Match
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.measure.energy import cost, energy
-from snnc.report.data import AppliedPass, Evaluation, Report, Summary, Verification, read
+from snnc.report.data import AppliedPass, Evaluation, Report, Summary, read
 from snnc.report.findings import find, replaced
 from snnc.report.layers import describe, measure
 from snnc.report.sections import Known, built
@@ -90,7 +91,7 @@ def completed(
     path: Path,
     *,
     evaluation: Evaluation | None = None,
-    verifications: Sequence[Verification] = (),
+    verifications: Sequence[Match] = (),
 ) -> Report:
     """Return the report on a conversion with what was evaluated, or how exported files compare.
 

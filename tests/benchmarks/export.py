@@ -23,8 +23,10 @@ from snnc import pipeline, recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.export.comparison import match
-from snnc.export.onnx import Onnxruntime, spiking_file
+from snnc.data.samples import MemorySamples
+from snnc.export.onnx import OnnxFormat
+from snnc.export.verification import verify
+from snnc.feeds import Feeds
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
 from snnc.schedule import Schedule
@@ -88,22 +90,22 @@ def main() -> None:
         for kind in neurons:
             for timesteps in TIMESTEPS[:1] if quick else TIMESTEPS:
                 conversion = with_neuron(made, kind, timesteps)
-                file = spiking_file(conversion)
-                data = file.model.SerializeToString(deterministic=True)
-                engine = Onnxruntime(file, data, conversion.snn, conversion.schedule)
-                found = match(engine, conversion.snn, conversion.schedule, [samples])
-                session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+                onnx = OnnxFormat()
+                written = onnx.write(conversion)
+                (engine,) = onnx.engines(written, conversion)
+                found = verify(conversion, written, engine, MemorySamples(Feeds({conversion.snn.inputs[0]: samples})))
+                session = onnxruntime.InferenceSession(written.data, options, providers=["CPUExecutionProvider"])
                 few = samples[: min(count, TIMED)]
                 feeds = {session.get_inputs()[0].name: few.numpy()}
-                if file.timesteps:
-                    feeds[file.timesteps] = np.array(timesteps, np.int64)
+                if written.file.timesteps:
+                    feeds[written.file.timesteps] = np.array(timesteps, np.int64)
                 there = timed(lambda session=session, feeds=feeds: session.run(None, feeds))
                 here = timed(lambda c=conversion, few=few: outputs(c.snn, few, c.schedule))
                 key = f"{name}/{kind}/T={timesteps}"
                 figures[f"{key}/equal"] = min(layer.alone for layer in found.layers)
                 figures[f"{key}/together"] = found.together
                 figures[f"{key}/same-prediction"] = found.agreement
-                figures[f"{key}/output-error"] = found.output_error
+                figures[f"{key}/output-error"] = found.together_error
                 figures[f"{key}/ratio"] = there / here
                 say(
                     f"{key}: {figures[f'{key}/equal']:.4f} % equal in the worst layer, "

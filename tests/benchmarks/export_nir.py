@@ -16,17 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from harness import arguments, event_frames, event_rasters, finish, model_files, say
-from torch import Tensor
 
 from snnc import evaluation, pipeline, recipe
 from snnc.conversion import Conversion, Provenance
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.export.nir import nir_file
+from snnc.data.samples import DatasetSamples, Samples
+from snnc.export.match import Match
+from snnc.export.nir import NirFormat, nir_file
+from snnc.export.nir.engines import NirEngine, foreign
 from snnc.export.nir.frameworks import FRAMEWORKS, installed
 from snnc.export.nir.interpreter import HARD, SOFT, SPECIFIED, Interpreter
-from snnc.export.nir.verification import Match, Network, match
-from snnc.exporting.nir import Foreign, read_by
+from snnc.export.verification import verify
 from snnc.ir import Graph
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.ops import Relu
@@ -60,63 +61,54 @@ def converted(name: str, folder: Path, *, zero: bool, limit: int | None) -> tupl
     return made, judged
 
 
-def images(made: Conversion, judged: Path, limit: int | None) -> tuple[list[Tensor], Tensor | None]:
+def images(made: Conversion, judged: Path, limit: int | None) -> Samples:
     """Return the images that a network is judged on, and their labels."""
-    dataset = open_dataset(judged, made.preprocessing, made.snn.input_shapes, Reading(limit=limit))
-    labels = dataset.labels("classes")
-    (image,) = made.snn.inputs
-    return [feeds[image] for feeds in dataset.batches()], None if labels is None else labels.answers
+    reading = Reading(limit=limit)
+    return DatasetSamples(open_dataset(judged, made.preprocessing, made.snn.input_shapes, reading), reading, "")
 
 
 def told(key: str, found: Match) -> Figures:
-    """Return what was compared as figures."""
+    """Return what was compared as figures: nothing of a file that is not read."""
+    if found.equal is None or found.together_error is None:
+        say(f"{key}: {found.remark}")
+        return {f"{key}/reads": 0.0}
     figures = {
         f"{key}/equal_spikes": found.equal,
-        f"{key}/least_equal_layer": min((layer.equal for layer in found.layers), default=100.0),
-        f"{key}/output_error": found.output_error,
-        f"{key}/agreement": found.agreement,
+        f"{key}/least_equal_layer": min((layer.together for layer in found.layers), default=100.0),
+        f"{key}/output_error": found.together_error,
+        f"{key}/agreement": found.agreement or 0.0,
     }
     if found.accuracy_there is not None:
         figures[f"{key}/top1"] = found.accuracy_there
-    say(f"{key}: " + ", ".join(f"{k.rpartition('/')[2]} {v:.4g}" for k, v in figures.items()))
+    if found.expected is not None:
+        figures |= {f"{key}/reads": 1.0, f"{key}/as_it_reads/equal_spikes": found.expected}
+    say(f"{key}: " + ", ".join(f"{k.removeprefix(f'{key}/')} {v:.4g}" for k, v in figures.items()))
     return figures
 
 
-def foreign(key: str, found: Foreign) -> Figures:
-    """Return how a framework reads a file as figures: nothing of a file that it refuses."""
-    if found.network is None or found.reference is None:
-        say(f"{key}: refused: {found.refusal}")
-        return {f"{key}/reads": 0.0}
-    return {
-        f"{key}/reads": 1.0,
-        **told(key, found.network),
-        **told(f"{key}/as_it_reads", found.reference),
-    }
-
-
-def exported(key: str, made: Conversion, batches: list[Tensor], labels: Tensor | None) -> tuple[Figures, set[str]]:
+def exported(key: str, made: Conversion, samples: Samples) -> tuple[Figures, set[str]]:
     """Measure the files of one network; returns with the figures the packages that read one as the reference does."""
     figures: Figures = {}
     readers: set[str] = set()
     for profile in PROFILES:
-        file = nir_file(made, profile=profile)
-        here = Network(made.snn, file.layers)
+        written = NirFormat(profile).write(made)
+        file = written.file
         own, other = (HARD, SOFT) if file.zero else (SOFT, HARD)
-        figures |= told(f"{key}/{profile}/reference", match(file, here, Interpreter(own), batches, labels))
-        figures |= told(f"{key}/{profile}/other_reset", match(file, here, Interpreter(other), batches, labels))
-        figures |= told(f"{key}/{profile}/as_specified", match(file, here, Interpreter(SPECIFIED), batches, labels))
-        figures[f"{key}/{profile}/bytes"] = float(len(file.data()))
+        for name, reading in {"reference": own, "other_reset": other, "as_specified": SPECIFIED}.items():
+            engine = NirEngine(name, Interpreter(reading), file, made.snn)
+            figures |= told(f"{key}/{profile}/{name}", verify(made, written, engine, samples))
+        figures[f"{key}/{profile}/bytes"] = float(len(written.data))
         for framework in installed():
             if file.profile.neuron not in framework.readings:
                 continue
-            found = read_by(framework, file, here, batches, labels)
-            figures |= foreign(f"{key}/{profile}/{framework.name}", found)
-            if found.reference is not None and not found.reference.mismatch:
+            found = verify(made, written, foreign(framework, file, made.snn), samples)
+            figures |= told(f"{key}/{profile}/{framework.name}", found)
+            if found.expected is not None and not found.mismatch:
                 readers.add(framework.package)
     return figures, readers
 
 
-def original(batches: list[Tensor], labels: Tensor | None, limit: int | None) -> Figures:
+def original(samples: Samples, limit: int | None) -> Figures:
     """Read the network as the NIR project converted it: as trained, with spikes at a threshold of 1 for rectifiers."""
     trained = pipeline.read_trained(model_files(NMNIST)[0])
     one, zero = torch.tensor(1.0), torch.tensor(0.0)
@@ -126,7 +118,7 @@ def original(batches: list[Tensor], labels: Tensor | None, limit: int | None) ->
     provenance = Provenance(trained.file, {}, None, {})
     timesteps = TIMESTEPS[NMNIST]
     made = Conversion(None, snn, Schedule(timesteps), (), (), (), Preprocessing(), provenance)
-    figures, _ = exported(f"{NMNIST}/original", made, batches, labels)
+    figures, _ = exported(f"{NMNIST}/original", made, samples)
     if FRAMEWORKS["sinabs"].version:
         figures[f"{NMNIST}/original/rasters/sinabs/top1"] = rastered(made, limit)
     return figures
@@ -167,7 +159,7 @@ def main() -> None:
         for network in ["digits", *([NMNIST] if model_files(NMNIST) else [])]:
             for zero in (False, True):
                 made, data = converted(network, folder, zero=zero, limit=calibrated)
-                batches, labels = images(made, data, judged)
+                samples = images(made, data, judged)
                 key = f"{network}/{'hard' if zero else 'soft'}"
                 result = evaluation.evaluate(made, data=data, reading=Reading(limit=judged))
                 (row,) = result.rows
@@ -175,11 +167,11 @@ def main() -> None:
                 figures |= {f"{key}/top1": row.accuracy or 0.0, f"{key}/timesteps": float(row.timesteps)}
                 figures[f"{key}/images"] = float(result.samples)
                 say(f"{key}: {row.accuracy:.2f} % (trained {result.reference_accuracy:.2f})")
-                found, who = exported(key, made, batches, labels)
+                found, who = exported(key, made, samples)
                 figures |= found
                 readers.append(who)
             if network == NMNIST:
-                figures |= original(batches, labels, judged)
+                figures |= original(samples, judged)
     figures["nir/frameworks"] = float(min(len(who) for who in readers))
     figures["nir/frameworks_installed"] = float(len({framework.package for framework in installed()}))
     finish(figures)

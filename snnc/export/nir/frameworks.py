@@ -1,6 +1,6 @@
 """How other frameworks read NIR, and the network that they make of it, where they are installed.
 
-Their importers take the structure alike and the neurons differently: each has, for IF and for CubaLIF, the ``Reading``
+Their importers take the structure alike and the neurons differently: each has, for IF and for CubaLIF, the ``Dynamics``
 that its source has, so that what it fires can be compared with the reference read in the same way. ``faithful`` is the
 same framework told to reset by the threshold, where its public settings allow that.
 """
@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from snnc.errors import UsageError
-from snnc.export.nir.interpreter import Answer, Reading, neuron_nodes, stepped, watched
+from snnc.export.nir.interpreter import Dynamics, Fired, neuron_nodes, stepped, watched
 from snnc.export.nir.profiles import STEP
 from snnc.registry import suggest
 
 if TYPE_CHECKING:
     from nir import NIRGraph
 
-Run = Callable[["NIRGraph", Tensor, int], Answer]
+Run = Callable[["NIRGraph", Tensor, int], Fired]
 
 
 @final
@@ -39,7 +39,7 @@ class Framework:
 
     name: str
     package: str
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, Dynamics]
     run: Run
 
     @property
@@ -49,7 +49,7 @@ class Framework:
             return ""
         return metadata.version(self.package)
 
-    def answer(self, graph: NIRGraph, images: Tensor, timesteps: int) -> Answer:
+    def answer(self, graph: NIRGraph, images: Tensor, timesteps: int) -> Fired:
         """Run images ``[N, ...]`` for so many steps; raises UsageError where the framework is not installed."""
         if not self.version:
             raise UsageError(f"{self.name} is not installed", hint=f"pip install {self.package}")
@@ -92,7 +92,7 @@ def _in_order(network: Any) -> Any:
     return network
 
 
-def _norse(graph: NIRGraph, images: Tensor, timesteps: int, *, subtract: bool = False) -> Answer:
+def _norse(graph: NIRGraph, images: Tensor, timesteps: int, *, subtract: bool = False) -> Fired:
     norse = importlib.import_module("norse.torch")
     reset = importlib.import_module("norse.torch.functional.reset")
     method = reset.reset_subtract if subtract else reset.reset_value
@@ -100,7 +100,7 @@ def _norse(graph: NIRGraph, images: Tensor, timesteps: int, *, subtract: bool = 
     return stepped(network, graph, images, timesteps)
 
 
-def _snntorch(graph: NIRGraph, images: Tensor, timesteps: int) -> Answer:
+def _snntorch(graph: NIRGraph, images: Tensor, timesteps: int) -> Fired:
     importer = importlib.import_module("snntorch.import_nir")
     network = importer.import_from_nir(graph)
     # Its neurons keep their state themselves.
@@ -114,7 +114,7 @@ def _keeping_state(network: nn.Module, images: Tensor, timesteps: int) -> Tensor
     return torch.stack([out[0] if isinstance(out, tuple) else out for out in outputs]).mean(0)
 
 
-def _sinabs(graph: NIRGraph, images: Tensor, timesteps: int, *, single: bool = False) -> Answer:
+def _sinabs(graph: NIRGraph, images: Tensor, timesteps: int, *, single: bool = False) -> Fired:
     importer = importlib.import_module("sinabs.nir")
     network = _in_order(importer.from_nir(graph, batch_size=len(images), num_timesteps=timesteps))
     if single:
@@ -136,10 +136,10 @@ def _sinabs(graph: NIRGraph, images: Tensor, timesteps: int, *, single: bool = F
         name: train[0].reshape(len(images), timesteps, *train.shape[2:]).transpose(0, 1)
         for name, train in answer.spikes.items()
     }
-    return Answer(answer.output, trains)
+    return Fired(answer.output, trains)
 
 
-def _spikingjelly(graph: NIRGraph, images: Tensor, timesteps: int, *, subtract: bool = False) -> Answer:
+def _spikingjelly(graph: NIRGraph, images: Tensor, timesteps: int, *, subtract: bool = False) -> Fired:
     exchange = importlib.import_module("spikingjelly.activation_based.nir_exchange.from_nir")
     nir: Any = importlib.import_module("nir")
     # Of an IF it wants the resistance to be one over the step.
@@ -151,10 +151,10 @@ def _spikingjelly(graph: NIRGraph, images: Tensor, timesteps: int, *, subtract: 
     return stepped(network, graph, images, timesteps)
 
 
-_SOFT = Reading()
-_HARD = Reading(reset="value")
-_HARD_STRICT = Reading(reset="value", strict=True)
-_FADING = Reading(strict=True, waits=True, leak=0.9)
+_SOFT = Dynamics()
+_HARD = Dynamics(reset="value")
+_HARD_STRICT = Dynamics(reset="value", strict=True)
+_FADING = Dynamics(strict=True, waits=True, leak=0.9)
 
 FRAMEWORKS: Mapping[str, Framework] = {
     framework.name: framework
@@ -162,9 +162,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
         Framework("norse", "norse", {"IF": _HARD_STRICT, "CubaLIF": _HARD_STRICT}, _norse),
         # It reads an IF as a leaky neuron whose potential fades by a tenth a step.
         Framework("snntorch", "snntorch", {"IF": _FADING, "CubaLIF": _HARD_STRICT}, _snntorch),
-        Framework("sinabs", "sinabs", {"IF": Reading(multiple=True, floor=1.0)}, _sinabs),
+        Framework("sinabs", "sinabs", {"IF": Dynamics(multiple=True, floor=1.0)}, _sinabs),
         Framework("spikingjelly", "spikingjelly", {"IF": _HARD, "CubaLIF": _HARD}, _spikingjelly),
-        Framework("norse-subtract", "norse", {"CubaLIF": Reading(strict=True)}, partial(_norse, subtract=True)),
+        Framework("norse-subtract", "norse", {"CubaLIF": Dynamics(strict=True)}, partial(_norse, subtract=True)),
         Framework("sinabs-single", "sinabs", {"IF": _SOFT}, partial(_sinabs, single=True)),
         Framework(
             "spikingjelly-subtract",

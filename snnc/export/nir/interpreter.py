@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True)
-class Reading:
+class Dynamics:
     """How neurons are understood, where NIR leaves it open or others differ.
 
     ``reset`` to the file's value (NIR's definition) or by the threshold; ``strict``, firing above the threshold only
@@ -38,31 +38,18 @@ class Reading:
 
 
 # The neurons of the exported network, as its metadata describes them.
-SOFT, HARD = Reading(), Reading(reset="value")
+SOFT, HARD = Dynamics(), Dynamics(reset="value")
 # What NIR defines.
-SPECIFIED = Reading(reset="value", strict=True)
+SPECIFIED = Dynamics(reset="value", strict=True)
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Fired:
     """Mean outputs over time ``[N, ...]``, and by node the spikes of neurons ``[T, N, ...]``."""
 
     output: Tensor
     spikes: Mapping[str, Tensor]
-
-
-class Engine(Protocol):
-    """Something that runs a NIR graph."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        ...
-
-    def answer(self, graph: NIRGraph, images: Tensor, timesteps: int) -> Answer:
-        """Run images ``[N, ...]`` for so many steps."""
-        ...
 
 
 @final
@@ -70,10 +57,10 @@ class Engine(Protocol):
 class Interpreter:
     """The reference: nirtorch, with neurons that are understood in one way."""
 
-    reading: Reading = SOFT
-    name: str = "reference"
+    reading: Dynamics = SOFT
 
-    def answer(self, graph: NIRGraph, images: Tensor, timesteps: int) -> Answer:
+    def answer(self, graph: NIRGraph, images: Tensor, timesteps: int) -> Fired:
+        """Run images ``[N, ...]`` for so many steps."""
         nir = nir_package()
         network = nirtorch_package().nir_to_torch(
             graph,
@@ -90,12 +77,12 @@ class Interpreter:
         return stepped(network, graph, images, timesteps)
 
 
-def stepped(network: nn.Module, graph: NIRGraph, images: Tensor, timesteps: int) -> Answer:
+def stepped(network: nn.Module, graph: NIRGraph, images: Tensor, timesteps: int) -> Fired:
     """Run a network that takes a step and its state, feeding the images at every step, and watch its neurons."""
     return watched(network, graph, lambda: _loop(network, images, timesteps), timesteps)
 
 
-def watched(network: nn.Module, graph: NIRGraph, run: Callable[[], Tensor], timesteps: int) -> Answer:
+def watched(network: nn.Module, graph: NIRGraph, run: Callable[[], Tensor], timesteps: int) -> Fired:
     """Run a network, and gather what its neurons fire; ``run`` returns the mean output."""
     fired: dict[str, list[Tensor]] = {name: [] for name in neuron_nodes(graph)}
     hooks = [
@@ -112,7 +99,7 @@ def watched(network: nn.Module, graph: NIRGraph, run: Callable[[], Tensor], time
     finally:
         for hook in hooks:
             hook.remove()
-    return Answer(output, {name: torch.stack(train[:timesteps]) for name, train in fired.items()})
+    return Fired(output, {name: torch.stack(train[:timesteps]) for name, train in fired.items()})
 
 
 def neuron_nodes(graph: NIRGraph) -> list[str]:
@@ -177,7 +164,7 @@ class _SumPool(_AveragePool):
 class _Neuron(nn.Module):
     """An IF, or a CubaLIF in steps of ``STEP``; its state is the current and the potential."""
 
-    def __init__(self, node: NIRNode, reading: Reading) -> None:
+    def __init__(self, node: NIRNode, reading: Dynamics) -> None:
         super().__init__()
         self._reading = reading
         self.threshold, self.rest = _constant(node.v_threshold), _constant(node.v_reset)

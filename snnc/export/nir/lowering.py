@@ -9,7 +9,7 @@ wanders along a chain into the next weights. All of that is exact, in double pre
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn, final
 
@@ -39,7 +39,7 @@ from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import OffsetSpikes
 from snnc.neurons.residual_potential import ResidualPotential
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.rules import RefusedError, Rules
+from snnc.rules import Rules, UnansweredError
 from snnc.schedule import Schedule
 
 _RECIPE = "use the recipe nir: snnc calibrate --recipe nir"
@@ -81,36 +81,51 @@ class Lowered:
     zero: bool
 
 
-def lowered(graph: Graph, schedule: Schedule, *, unit_thresholds: bool) -> Lowered:
-    """Return a spiking network in terms of NIR; raises ModelError that names what NIR cannot say, and a way round."""
+def lowered(
+    graph: Graph, schedule: Schedule, *, unit_thresholds: bool, refuse: Callable[[ModelError], object] | None = None
+) -> Lowered:
+    """Return a spiking network in terms of NIR; raises ModelError that names what NIR cannot say, and a way round.
+
+    ``refuse`` is told all of these errors in place of raising the first; what is returned after one is no network.
+    """
+    refuse = refuse or _raise
     for steps, what in ((schedule.sleep, "sleep"), (schedule.rehearsal, "rehearsal")):
         if steps:
-            raise ModelError(f"NIR has no {what}, and the schedule has {steps} steps of it", hint=_RECIPE)
+            refuse(ModelError(f"NIR has no {what}, and the schedule has {steps} steps of it", hint=_RECIPE))
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         hint = "export a network with one input and one output"
-        raise ModelError(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs", hint=hint)
+        refuse(ModelError(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs", hint=hint))
     graph = graph.without_dead()
-    firing = _firing(graph)
+    firing = _firing(graph, refuse)
     values: dict[str, tuple[Term, ...]] = {}
     layers = []
     for node in graph.nodes.values():
-        if node.name in firing:
-            shape, threshold = graph.shapes[node.name], firing[node.name].threshold
-            threshold = threshold.reshape(_aligned(threshold, shape))
-            scale = 1 / threshold if unit_thresholds else torch.ones_like(threshold)
-            terms = tuple(_weighted(term, scale, node) for term in values[node.inputs[0]])
-            own = torch.ones(()).double() if unit_thresholds else threshold
-            layers.append(SpikingLayer(node.name, node.source, shape, terms, own.expand(shape)))
-        values[node.name] = _terms(graph, node, values)
-    (output,) = graph.outputs
-    read_out = values[output]
+        shape = graph.shapes[node.name]
+        try:
+            if node.name in firing:
+                threshold = firing[node.name].threshold
+                threshold = threshold.reshape(_aligned(threshold, shape))
+                scale = 1 / threshold if unit_thresholds else torch.ones_like(threshold)
+                terms = tuple(_weighted(term, scale, node) for term in values[node.inputs[0]])
+                own = torch.ones(()).double() if unit_thresholds else threshold
+                layers.append(SpikingLayer(node.name, node.source, shape, terms, own.expand(shape)))
+            values[node.name] = _terms(graph, node, values)
+        except ModelError as error:
+            refuse(error)
+            # What is behind is looked at as if this were said.
+            values[node.name] = (Term(node.name, shape),)
+    output = graph.nodes[graph.outputs[0]]
+    read_out = values[output.name]
     if len(read_out) > 1:
         hint = "put a layer with weights behind it"
-        message = "the output is a sum, and sums are read at neurons only"
-        raise _refused(graph.nodes[output], message, hint)
+        refuse(_refused(output, "the output is a sum, and sums are read at neurons only", hint))
     zero = any(found.zero for found in firing.values())
-    last = _weighted(read_out[0], None, graph.nodes[output])
+    last = _weighted(read_out[0], None, output)
     return Lowered(graph.inputs[0], graph.shapes[graph.inputs[0]], tuple(layers), last, zero)
+
+
+def _raise(error: ModelError) -> NoReturn:
+    raise error
 
 
 def _refused(node: Node, message: str, hint: str = _RECIPE) -> ModelError:
@@ -165,21 +180,24 @@ def _gathering(op: OrderFreeNeuron, node: Node) -> NoReturn:
     raise _refused(node, f"NIR has no neuron that gathers its input before it fires, as {type(op).__name__}")
 
 
-def _firing(graph: Graph) -> dict[str, Firing]:
-    """Return how all neurons fire; raises ModelError where NIR has no such neurons, or not in one file."""
+def _firing(graph: Graph, refuse: Callable[[ModelError], object]) -> dict[str, Firing]:
+    """Return how all neurons fire; refuses those that NIR does not have, or not in one file."""
     found: dict[str, Firing] = {}
     for node in graph.nodes.values():
         if not isinstance(node.op, Neuron):
             continue
         try:
             found[node.name] = firings(node.op, node)
-        except RefusedError as refusal:
-            raise refusal.at(node.source or node.name) from None
-        if node.op.potential.any():
-            hint = f"let them start at zero: {_RECIPE}, or the pass start-at-rest behind substitute-neurons"
-            raise _refused(node, "NIR has no initial potentials, and these neurons have", hint)
+        except UnansweredError as refusal:
+            refuse(refusal.at(node.source or node.name))
+        except ModelError as error:
+            refuse(error)
+        else:
+            if node.op.potential.any():
+                hint = f"let them start at zero: {_RECIPE}, or the pass start-at-rest behind substitute-neurons"
+                refuse(_refused(node, "NIR has no initial potentials, and these neurons have", hint))
         if len({firing.zero for firing in found.values()}) > 1:
-            raise _refused(node, "a file has one kind of reset, and this network has two")
+            refuse(_refused(node, "a file has one kind of reset, and this network has two"))
     return found
 
 
@@ -220,7 +238,7 @@ lowerings.refuse(
 def _terms(graph: Graph, node: Node, values: Mapping[str, tuple[Term, ...]]) -> tuple[Term, ...]:
     try:
         return lowerings(node.op, graph, node, [values[value] for value in node.inputs])
-    except RefusedError as refusal:
+    except UnansweredError as refusal:
         raise refusal.at(node.source or node.name) from None
 
 

@@ -16,7 +16,7 @@ from snnc.export.onnx.operations import floated, written
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.rules import RefusedError
+from snnc.rules import UnansweredError
 from snnc.schedule import Schedule
 
 # Functions in files need at least 15, and everything that runs them has this one.
@@ -65,7 +65,7 @@ class Lowering(ABC):
             if isinstance(node.op, Input):
                 self.held[node.name] = node.name
             elif isinstance(node.op, Neuron):
-                self.write_neuron(node, _form(node))
+                self.write_neuron(node, form(node))
             elif isinstance(node.op, TemporalBias):
                 self.write_moving(node, [self.moved(node.inputs[0])], [self.temporal_bias(node.op, node)])
             else:
@@ -126,7 +126,7 @@ class Lowering(ABC):
     @final
     def forms(self) -> list[Form]:
         """Return what the neurons are written as."""
-        return [_form(self.graph.nodes[name]) for name in self.graph.ops(Neuron)]
+        return [form(self.graph.nodes[name]) for name in self.graph.ops(Neuron)]
 
     @final
     def shaped(self, value: str, name: str, *, held: bool = False) -> None:
@@ -170,10 +170,10 @@ def _condensed(constant: torch.Tensor) -> torch.Tensor:
     return constant
 
 
-def _form(node: Node) -> Form:
+def form(node: Node) -> Form:
     """Return what a neuron is written as; raises ModelError that names it where that is nothing."""
     assert isinstance(node.op, Neuron)
     try:
         return forms(node.op)
-    except RefusedError as refusal:
+    except UnansweredError as refusal:
         raise refusal.at(node.name) from None

@@ -12,7 +12,7 @@ from snnc import ops
 from snnc.export.onnx.file import Array, Operation, Operations, Place
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons.base import Timed
-from snnc.rules import RefusedError, Rules
+from snnc.rules import Rules, UnansweredError
 
 # rule(op, place): steps one after another, the first of which reads the operation's inputs.
 writers = Rules[Op, Operations]("what standard operations of ONNX write an operation")
@@ -42,7 +42,7 @@ def written(graph: Graph, node: Node, opset: int) -> Operations:
     place = Place(len(node.inputs), 1 + len(graph.shapes[node.inputs[0]]), opset)
     try:
         return writers(node.op, place)
-    except RefusedError as refusal:
+    except UnansweredError as refusal:
         raise refusal.at(node.name) from None
 
 

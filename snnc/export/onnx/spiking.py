@@ -1,19 +1,75 @@
 """A converted network as an ONNX file that says of itself what it is and what it was made from."""
 
 import dataclasses
+import functools
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, final
 
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
-from snnc.export.onnx.lowering import SpikingFile
-from snnc.export.onnx.step import step_model
+from snnc.export.format import Format, Refusal, Written, formats, grouped, raised
+from snnc.export.onnx.engine import Onnxruntime
+from snnc.export.onnx.lowering import OPSET, SpikingFile, form
+from snnc.export.onnx.operations import written as written_as
+from snnc.export.onnx.step import check_step, step_model
 from snnc.export.onnx.train import train_model
+from snnc.ir import Graph, Input, Node
+from snnc.neurons import Neuron
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.schedule import check_steps
+from snnc.validation import Option
 
 FORMAT_VERSION = 1
 
 # What one message of protobuf, and with it one ONNX file without others beside it, can hold.
 _LARGEST = 2**31 - 1
+
+
+@final
+@formats.register("onnx")
+@dataclass(frozen=True)
+class OnnxFormat(Format[SpikingFile]):
+    """Standard operations of ONNX; one file serves every number of time steps."""
+
+    step: Annotated[
+        bool, Option("Write one time step, states in and out, for hosts that keep the loop; else whole trains.")
+    ] = False
+    timesteps: Annotated[
+        tuple[int, ...],
+        Option("With --verify: time steps. Default: what it was converted for.", "T,T,...", needs="--verify"),
+    ] = ()
+
+    name = "onnx"
+    suffix = ".spiking.onnx"
+    about = "standard operations only, which plain onnxruntime runs."
+
+    def refusals(self, conversion: Conversion) -> tuple[Refusal, ...]:
+        graph = conversion.snn.without_dead()
+        return grouped(raised(functools.partial(self._check, graph, node) for node in graph.nodes.values()))
+
+    def write(self, conversion: Conversion) -> Written[SpikingFile]:
+        for steps in self.timesteps:
+            check_steps(steps, conversion.schedule.sleep, conversion.schedule.rehearsal, prefix="--")
+        file = spiking_file(conversion, step=self.step)
+        data = file.model.SerializeToString(deterministic=True)
+        variant = "one step" if self.step else "whole trains"
+        return Written(self.name, variant, data, file, file.trains, file.means)
+
+    def engines(self, written: Written[SpikingFile], conversion: Conversion) -> Iterator[Onnxruntime]:
+        own = conversion.schedule
+        for steps in self.timesteps or (own.timesteps,):
+            yield Onnxruntime(written.file, written.data, conversion.snn, replace(own, timesteps=steps))
+
+    def _check(self, graph: Graph, node: Node) -> None:
+        if isinstance(node.op, Neuron):
+            found = form(node)
+            if self.step:
+                check_step(node, found)
+        elif not isinstance(node.op, Input | TemporalBias):
+            written_as(graph, node, OPSET)
 
 
 def spiking_file(conversion: Conversion, *, step: bool = False) -> SpikingFile:

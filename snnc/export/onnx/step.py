@@ -34,6 +34,13 @@ def step_model(graph: Graph, schedule: Schedule, properties: dict[str, str]) -> 
     return lowering.finished(properties)
 
 
+def check_step(node: Node, form: Form) -> None:
+    """Raise ModelError that names a neuron that gathers its whole input before it fires."""
+    if isinstance(form, Gathering):
+        hint = "convert with a causal neuron (--latency synchronous), or export without --step"
+        raise ModelError(f"{form.name} has no time step: it gathers its whole input first", place=node.name, hint=hint)
+
+
 @final
 class _Step(Lowering):
     def __init__(self, graph: Graph, schedule: Schedule) -> None:
@@ -68,11 +75,8 @@ class _Step(Lowering):
         return SpikingFile(model, self.timesteps, self.spikes, states=following)
 
     def write_neuron(self, node: Node, form: Form) -> None:
-        if isinstance(form, Gathering):
-            hint = "convert with a causal neuron (--latency synchronous), or export without --step"
-            raise ModelError(
-                f"{form.name} has no time step: it gathers its whole input first", place=node.name, hint=hint
-            )
+        check_step(node, form)
+        assert isinstance(form, Recurrence)
         constants = {name: floated(tensor) for name, tensor in form.constants.items()}
         starts = {f"start_{name}": floated(tensor) for name, tensor in form.starts.items()}
         states = dict.fromkeys(form.starts, self.graph.shapes[node.name])

@@ -1,11 +1,12 @@
 """How exported files compare, run by other programs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from snnc.blocks import Block, Cell, Check, Checks, Column, Missing, Table, Text
-from snnc.report.data import Report, Verification
+from snnc.export.match import Match
+from snnc.report.data import Report
 from snnc.report.sections import Section, sections
 from snnc.text import fixed, number
 
@@ -28,38 +29,43 @@ class ExportsSection(Section):
             return
         told = "Files written for other programs, run there and compared with the spiking network spike for spike."
         yield Text(told, only=("page",))
-        yield Table.of(
-            "Exported files, run by other programs",
-            [
-                (Column("verdict", "verdict"), lambda one: one.verdict),
-                (Column("format", "words", short="export"), lambda one: Cell(one.format, one.variant)),
-                (Column("run by", "words"), lambda one: one.engine),
-                (Column("T"), lambda one: str(one.timesteps)),
-                (Column("images"), lambda one: Cell(f"{one.images:,}", "noise" if one.noise else "")),
-                (Column("equal spikes, %", short="equal spikes %"), lambda one: _equal(one.equal)),
-                (
-                    Column("in the worst layer, %", short="worst layer"),
-                    lambda one: _equal(one.worst_equal, one.worst_layer),
-                ),
-                (
-                    Column("output error"),
-                    lambda one: None if one.output_error is None else number(one.output_error),
-                ),
-                (
-                    Column("same predictions, %", short="same prediction %"),
-                    lambda one: Cell.of(one.agreement, unit="%"),
-                ),
-                (
-                    Column("accuracy there, %", short="accuracy there %"),
-                    lambda one: Cell.of(one.accuracy_there, unit="%"),
-                ),
-                (Column("remark", "words"), lambda one: one.remark or None),
-            ],
-            found,
-        )
+        yield compared(found)
 
 
-def _case(found: Verification) -> Check:
+def compared(found: Sequence[Match]) -> Table:
+    """Return a table of how exported files compare."""
+    return Table.of(
+        "Exported files, run by other programs",
+        [
+            (Column("verdict", "verdict"), lambda one: one.verdict),
+            (Column("format", "words", short="export"), lambda one: Cell(one.format, one.variant)),
+            (Column("run by", "words"), lambda one: one.engine),
+            (Column("T"), lambda one: str(one.timesteps)),
+            (Column("images"), lambda one: Cell(f"{one.images:,}", "noise" if one.noise else "")),
+            (Column("equal spikes, %", short="equal spikes %"), lambda one: _equal(one.equal)),
+            (
+                Column("in the worst layer, %", short="worst layer"),
+                lambda one: _equal(one.worst_equal, one.worst_layer),
+            ),
+            (
+                Column("output error"),
+                lambda one: None if one.output_error is None else number(one.output_error),
+            ),
+            (
+                Column("same predictions, %", short="same prediction %"),
+                lambda one: Cell.of(one.agreement, unit="%"),
+            ),
+            (
+                Column("accuracy there, %", short="accuracy there %"),
+                lambda one: Cell.of(one.accuracy_there, unit="%"),
+            ),
+            (Column("remark", "words"), lambda one: one.remark or None),
+        ],
+        found,
+    )
+
+
+def _case(found: Match) -> Check:
     name = f"{found.format}, {found.variant}, run by {found.engine} at T={found.timesteps}"
     return Check(name, found.verdict, found.remark)
 

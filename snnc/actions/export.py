@@ -1,0 +1,164 @@
+"""Export a converted network, and see that what runs elsewhere is what runs here."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+from snnc import pipeline
+from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, Progress, Samples, noise, silent
+from snnc.errors import DataError, UsageError, VerificationError
+from snnc.export import verification
+from snnc.export.format import Format, Written
+from snnc.export.match import Match
+from snnc.export.vectors import conformance_vectors
+from snnc.recipe import Recipe
+from snnc.report import Report
+from snnc.report.escaping import printable
+from snnc.tasks import seeming
+
+# So many images are run through every engine unless it is said how many.
+IMAGES = 64
+
+
+@final
+@dataclass(frozen=True)
+class Exported:
+    """A file as it is to be written, how others run it, and conformance vectors (b"" where nobody asked for them)."""
+
+    written: Written[Any]
+    matches: tuple[Match, ...] = ()
+    vectors: bytes = field(default=b"", repr=False)
+
+    @property
+    def mismatch(self) -> str:
+        """What is beyond tolerance; "" where nothing is, or nothing was compared."""
+        wrong = (match for match in self.matches if match.mismatch)
+        return next((f"{match.mismatch} at T={match.timesteps}, run by {match.engine}" for match in wrong), "")
+
+    def plain(self) -> dict[str, Any]:
+        """Return what was measured, as plain data."""
+        found = {"bytes": len(self.written.data), "mismatch": self.mismatch}
+        return {**self.written.facts, **found, "verified": [asdict(match) for match in self.matches]}
+
+    def check(self, place: str) -> None:
+        """Raise VerificationError where another engine does not fire the same spikes."""
+        if self.mismatch:
+            hint = "the export was not written; please report it with the model"
+            raise VerificationError(f"another engine differs: {self.mismatch}", place=place, hint=hint)
+
+
+def export(
+    conversion: Conversion,
+    format: Format[Any],  # noqa: A002 - the name of the flag
+    *,
+    verify: bool = False,
+    vectors: int | None = None,
+    data: Path | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> Exported:
+    """Write a conversion as a file of a format; ``verify`` runs it in every engine that there is for it.
+
+    Engines run 64 images of ``data`` or as many as ``reading`` says, or noise without data; ``vectors`` asks for
+    conformance vectors of so many images besides. Raises ModelError for what the format cannot say, UsageError for
+    options that cannot be and without the extra that the format needs, DataError for broken data, and
+    VerificationError where an engine refuses the file.
+    """
+    check_count(vectors)
+    format.check(conversion)
+    reading = reading or Reading()
+    written = format.write(conversion)
+    matches: list[Match] = []
+    if verify or format.runs_unasked:
+        few = replace(reading, limit=IMAGES if reading.limit is None else reading.limit)
+        engines = [engine for engine in format.engines(written, conversion) if verify or engine.tolerance is None]
+        for engine in engines:
+            label = f"verifying at T={engine.schedule.timesteps} with {engine.name}"
+            found = samples(conversion, data, few, label, progress)
+            match = verification.verify(conversion, written, engine, found)
+            matches.append(replace(match, remark=printable(match.remark)))
+    content = b""
+    if vectors is not None:
+        how = replace(reading, limit=vectors)
+        found = samples(conversion, data, how, "conformance vectors", progress, at_least=vectors)
+        names = {"trains": written.trains, "means": written.means}
+        content = conformance_vectors(conversion, found, seed=reading.seed, **names)
+    return Exported(written, tuple(matches), content)
+
+
+def convert_and_export(
+    model: Path,
+    recipe: Recipe,
+    format: Format[Any],  # noqa: A002 - the name of the flag
+    *,
+    data: Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> tuple[Conversion, Report, Exported]:
+    """Turn a trained network into a spiking one, and that into a file of a format, verified on some of the images.
+
+    What the verification finds, a mismatch too, is in the report. Raises what ``snnc.pipeline.convert`` and the export
+    raise, before any image is read where the format cannot say what the recipe makes.
+    """
+    reading = reading or Reading()
+    conversion, report = check_format(model, recipe, format, preprocessing=preprocessing, input_shape=input_shape)
+    if data is not None:
+        conversion, report = pipeline.convert(
+            model,
+            recipe,
+            data=data,
+            preprocessing=preprocessing,
+            input_shape=input_shape,
+            reading=reading,
+            progress=progress,
+        )
+    few = replace(reading, limit=min(reading.limit or IMAGES, IMAGES))
+    exported = export(conversion, format, verify=True, data=data, reading=few, progress=progress)
+    return conversion, replace(report, verifications=exported.matches), exported
+
+
+def check_format(
+    model: Path,
+    recipe: Recipe,
+    format: Format[Any],  # noqa: A002 - the name of the flag
+    *,
+    preprocessing: Preprocessing | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> tuple[Conversion, Report]:
+    """Convert without images, and raise what the format raises for what it cannot say."""
+    conversion, report = pipeline.convert(model, recipe, preprocessing=preprocessing, input_shape=input_shape)
+    format.check(conversion)
+    return conversion, report
+
+
+def check_count(count: int | None) -> None:
+    """Raise UsageError for conformance vectors of less than one image; None is none asked for."""
+    if count is not None and count < 1:
+        raise UsageError(f"{count} images", place="--vectors", hint="give a whole number from 1")
+
+
+def samples(
+    conversion: Conversion, data: Path | None, reading: Reading, label: str, progress: Progress, *, at_least: int = 1
+) -> Samples:
+    """Return as many images as ``reading`` says, noise without data.
+
+    Raises DataError where the data is broken, has fewer than ``at_least`` images, or a label is none of the network's
+    outputs.
+    """
+    shapes = conversion.snn.input_shapes
+    if data is None:
+        assert reading.limit is not None
+        progress(label, 0, reading.limit)
+        return noise(shapes, reading.limit, reading.seed)
+    dataset = open_dataset(data, conversion.preprocessing, shapes, reading)
+    if len(dataset) < at_least:
+        hint = f"ask for {len(dataset)}, or name a folder of more"
+        raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)
+    outputs = conversion.snn.output_shapes
+    (conversion.task or seeming(outputs, dataset.kinds)).check(dataset, outputs)
+    return DatasetSamples(dataset, reading, label, progress)
