@@ -28,6 +28,7 @@ from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.report.layers import Layer
+from snnc.tasks.classification import Classification
 from snnc.text import number
 from tests import support
 from tests.support import Network, calibration, normal, relu, row
@@ -328,13 +329,14 @@ class FakeBench:
 
     seed = 0
     calibration = None
+    task = Classification()
 
     def __init__(self, watch: Watch, drop: Callable[[Candidate], float], energy: Callable[[Candidate], float]) -> None:
         self._watch = watch
         self._drop = drop
         self._energy = energy
         self.made: list[Candidate] = []
-        self.judging = SimpleNamespace(labels=torch.zeros(100), __len__=lambda: 100)
+        self.judging = SimpleNamespace(labels=lambda kind: torch.zeros(100), __len__=lambda: 100)
 
     def fewest_steps(self, family: Family) -> int:
         return 3 if family.latency == "pipelined" else 1 + family.sleep
