@@ -477,11 +477,11 @@ def test_every_array_layout(tmp_path: Path, layout: str, stored: str, kind: type
 
 
 def test_an_array_of_pixels_is_the_same_as_images(tmp_path: Path) -> None:
-    images = pixels(3, 12, 16, 3)
-    for index, image in enumerate(images):
+    stored = pixels(3, 12, 16, 3)
+    for index, image in enumerate(stored):
         save(tmp_path / "images" / f"{index}.png", image)
-    np.save(tmp_path / "x.npy", images)
-    np.save(tmp_path / "y.npy", images.transpose(0, 3, 1, 2))
+    np.save(tmp_path / "x.npy", stored)
+    np.save(tmp_path / "y.npy", stored.transpose(0, 3, 1, 2))
     preprocessing = Preprocessing(mean=(0.1, 0.2, 0.3), std=(2,), resize=6, crop=(5, 7), channels="bgr")
     batches = [images(opened(tmp_path / name, preprocessing, (3, 5, 7)))[0] for name in ("images", "x.npy", "y.npy")]
     assert torch.equal(batches[0], batches[1])
