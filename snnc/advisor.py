@@ -424,7 +424,7 @@ class _Bench:
         self.task.check(whole, outputs)
         self.seed = reading.seed
         self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
-        _, quick, _ = apply_recipe(graph, load("quick", timesteps=1), None)
+        quick = apply_recipe(graph, load("quick", timesteps=1), None).snn
         # Layers that wait for one another, and the read-out.
         self._depth = latency(quick, Schedule(1))
 

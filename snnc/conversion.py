@@ -1,7 +1,6 @@
 """What happened in a conversion, as data."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from snnc.data.preprocessing import Preprocessing
@@ -13,13 +12,12 @@ from snnc.tasks import Task
 
 @dataclass(frozen=True)
 class Applied:
-    """One pass that was applied: its options, the plug-in it is from, and how long it took (not part of any file)."""
+    """One pass that was applied: its options, how many operations it changed, and the plug-in that it is from."""
 
     name: str
-    options: Mapping[str, Any]
+    options: dict[str, Any]
     changed: int
     plugin: str = ""
-    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ class Conversion:
     """A spiking network beside the trained one it stands for (None once stripped), and how it came about.
 
     ``imported`` are the findings from reading the file, ``findings`` all of them. ``task`` is None where nobody said
-    what an answer is: then it is what outputs and labels seem to be.
+    what an answer is: then it is what outputs and labels seem to be. ``seconds``, which no file keeps, is how long
+    each pass took.
     """
 
     reference: Graph | None
@@ -70,6 +69,7 @@ class Conversion:
     preprocessing: Preprocessing
     provenance: Provenance
     task: Task | None = None
+    seconds: tuple[float, ...] = ()
 
     @property
     def calibrated(self) -> bool:

@@ -212,7 +212,7 @@ def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress)
 
     for step in recipe.passes:
         if not isinstance(step, FoldBatchNorm):
-            _, made, _ = apply_recipe(made, replace(recipe, passes=(step,)), samples, progress, levels_of=levels)
+            made = apply_recipe(made, replace(recipe, passes=(step,)), samples, progress, levels_of=levels).snn
         if isinstance(step, CalibrateThresholds | BalanceThresholds):
             break
     if not made.ops(QuantizedRelu):

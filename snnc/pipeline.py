@@ -71,6 +71,20 @@ class Memory:
         return self._made[key]
 
 
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """What the passes of a recipe made of a trained network: ``snn``, what was applied, and how long each pass took.
+
+    ``canonical`` is the network right before the first pass that is not exact: the same function as the trained one, in
+    the form that the spiking one is compared with layer by layer.
+    """
+
+    canonical: Graph
+    snn: Graph
+    applied: tuple[Applied, ...]
+    seconds: tuple[float, ...]
+
+
 def apply_recipe(
     reference: Graph,
     recipe: Recipe,
@@ -78,17 +92,15 @@ def apply_recipe(
     progress: Progress = silent,
     memory: Memory | None = None,
     levels_of: Callable[[Graph], Mapping[str, int]] | None = None,
-) -> tuple[Graph, Graph, tuple[Applied, ...]]:
+) -> Passed:
     """Run the passes of a recipe over a trained network.
 
     ``levels_of`` says how many levels its activations are to have, where that is not for the recipe's neurons to say.
-    Returns the network right before the first pass that is not exact (the same function as ``reference``, in the form
-    that the spiking one is compared with layer by layer), the spiking network, and what was applied. Raises
-    PreconditionError where a pass cannot run, VerificationError where one breaks its contract.
+    Raises PreconditionError where a pass cannot run, VerificationError where one breaks its contract.
     """
     graph = canonical = reference
     exact = True
-    applied = []
+    applied, seconds = [], []
     for index, step in enumerate(recipe.passes):
         name = pass_name(step)
         progress(name, index, len(recipe.passes))
@@ -101,9 +113,9 @@ def apply_recipe(
         graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
         exact = exact and (step.exact or not graph.changes(before))
         canonical = graph if exact else canonical
-        seconds = time.monotonic() - started
-        applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step)), seconds))
-    return canonical, graph, tuple(applied)
+        seconds.append(time.monotonic() - started)
+        applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step))))
+    return Passed(canonical, graph, tuple(applied), tuple(seconds))
 
 
 def levels_to_be(graph: Graph, recipe: Recipe, index: int = 0) -> Mapping[str, int]:
@@ -256,12 +268,12 @@ def make(
     if dataset is not None:
         samples = DatasetSamples(dataset, reading, "reading images", progress)
         calibration = Manifest(len(samples), dataset.digest(), reading.seed)
-    canonical, snn, applied = apply_recipe(trained.graph, recipe, samples, progress, memory)
+    passed = apply_recipe(trained.graph, recipe, samples, progress, memory)
     conversion = Conversion(
         reference=trained.graph,
-        snn=snn,
+        snn=passed.snn,
         schedule=recipe.schedule,
-        applied=applied,
+        applied=passed.applied,
         imported=trained.findings,
         findings=(),
         preprocessing=preprocessing,
@@ -271,8 +283,9 @@ def make(
             calibration=calibration,
             versions={"snnc": VERSION, "torch": torch.__version__},
         ),
+        seconds=passed.seconds,
     )
-    return conversion, canonical
+    return conversion, passed.canonical
 
 
 def reported(

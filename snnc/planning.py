@@ -58,7 +58,7 @@ def plan(
         # Refuses sizes that make no sense, and reads nothing unless it is iterated.
         dataset.batches(how)
         images = len(dataset)
-    _, snn, _ = apply_recipe(network.graph, recipe, None)
+    snn = apply_recipe(network.graph, recipe, None).snn
     survey = replace(
         read.survey,
         verdicts=_in_the_spiking_network(read.survey.verdicts, network.graph, snn),

@@ -30,7 +30,7 @@ def conversion(snn: Graph, reference: Graph | None = None, calibrated: Manifest 
         reference=reference,
         snn=snn,
         schedule=Schedule(5, 3, 2),
-        applied=(Applied("fold-batch-norm", {"kind": "mmse", "share": 0.1, "weights": True}, 3, seconds=1.5),),
+        applied=(Applied("fold-batch-norm", {"kind": "mmse", "share": 0.1, "weights": True}, 3),),
         imported=(Finding("unfolded-affine", "info", "conv", "an old file", "export it again"),),
         findings=(Finding("uncalibrated", "warning", "", "no images", "give some"),),
         preprocessing=Preprocessing(mean=(0.5, 0.25), resize=(8, 9), scale=0.5),

@@ -80,7 +80,7 @@ def test_wherever_a_neuron_is_named_it_may_have_options() -> None:
     for name, slope in (("a", None), ("b", torch.tensor(0.1)), ("c", None)):
         net.add(ops.QuantizedRelu(torch.tensor(1.5), 4, slope), net.conv(net.nodes[-1].name, 4), name=name)
     graph = net.graph()
-    after = apply_recipe(graph, dataclasses.replace(recipe, passes=(step,)), None)[1].ops(Neuron)
+    after = apply_recipe(graph, dataclasses.replace(recipe, passes=(step,)), None).snn.ops(Neuron)
     a, b, c = after["a"], after["b"], after["c"]
     assert isinstance(a, Burst) and a.max_event == 3 and float(a.threshold) == 0.5
     assert isinstance(b, DualThreshold) and b.negative_threshold == 0.5
@@ -104,7 +104,7 @@ def test_thresholds_are_chosen_for_the_levels_of_the_neurons(neuron: str, calibr
 
     def forms(named: str, steps: int) -> list[ops.QuantizedRelu]:
         recipe = with_neuron({**quick, "passes": listed, "timesteps": steps}, named)
-        snn = apply_recipe(graph, recipe, images)[1]
+        snn = apply_recipe(graph, recipe, images).snn
         return [op.closed_form(steps) for op in snn.ops(Neuron).values()]
 
     levels = chosen(neuron).levels(timesteps)
@@ -125,8 +125,8 @@ def test_what_one_recipe_calibrated_is_not_taken_for_neurons_of_other_levels() -
     images = in_memory(graph, normal(32, 3, 8, 8))
     for neuron in ("if", "burst", "burst(max-event=3)", "if"):
         recipe = load("quick", timesteps=4, neuron=neuron)
-        remembered = apply_recipe(graph, recipe, images, memory=memory)[1].ops(Neuron)
-        for name, op in apply_recipe(graph, recipe, images)[1].ops(Neuron).items():
+        remembered = apply_recipe(graph, recipe, images, memory=memory).snn.ops(Neuron)
+        for name, op in apply_recipe(graph, recipe, images).snn.ops(Neuron).items():
             assert torch.equal(op.threshold, remembered[name].threshold)
             assert type(op) is type(remembered[name])
 

@@ -86,7 +86,9 @@ class RecipeFlags:
             "(exact counts, answer after (N+1)·T): the recipe of that name, pipelined being the default."
         ),
     ] = None
-    neuron: Annotated[str | None, typer.Option(metavar="NAME", help="The spiking neuron.")] = None
+    neuron: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The spiking neuron; with options: 'burst(max-event=3)'.")
+    ] = None
     weight_bits: Annotated[
         int | None,
         typer.Option(

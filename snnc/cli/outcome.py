@@ -82,8 +82,8 @@ def deliver(
     from snnc.report import to_json
     from snnc.report.data import write
 
-    for applied in conversion.applied:
-        terminal.log(f"{applied.seconds:.2f} s  {applied.name}: {applied.changed} nodes changed")
+    for applied, seconds in zip(conversion.applied, conversion.seconds, strict=True):
+        terminal.log(f"{seconds:.2f} s  {applied.name}: {applied.changed} nodes changed")
     text = to_json(report)
     save_conversion(replace(conversion, reference=None) if strip else conversion, output)
     write(report, report_file)

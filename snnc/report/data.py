@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
-from snnc.conversion import Provenance
+from snnc.conversion import Applied, Provenance
 from snnc.errors import DataError
 from snnc.export.match import Match
 from snnc.figure import Energy, Row
@@ -80,15 +80,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class AppliedPass:
-    """One pass: its options, and how many operations it changed."""
-
-    name: str
-    options: dict[str, Any]
-    changed: int
-
-
-@dataclass(frozen=True)
 class EnergyModel:
     """The constants that energies rest on, in pJ, and where they are from."""
 
@@ -108,7 +99,7 @@ class Report:
     summary: Summary
     layers: tuple[Layer, ...]
     findings: tuple[Finding, ...]
-    passes: tuple[AppliedPass, ...]
+    passes: tuple[Applied, ...]
     evaluation: Evaluation | None
     provenance: dict[str, Any]
     verifications: tuple[Match, ...] = ()

@@ -13,7 +13,7 @@ from snnc.export.match import Match
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.measure.energy import cost, energy
-from snnc.report.data import AppliedPass, Evaluation, Report, Summary, read
+from snnc.report.data import Evaluation, Report, Summary, read
 from snnc.report.findings import find, replaced
 from snnc.report.layers import describe, measure
 from snnc.report.sections import Known, built
@@ -65,7 +65,7 @@ def build(
         summary=summary,
         layers=layers,
         findings=tuple(dict.fromkeys([*find(conversion, layers, connections), *conversion.imported])),
-        passes=tuple(AppliedPass(a.name, dict(a.options), a.changed) for a in conversion.applied),
+        passes=conversion.applied,
         evaluation=None,
         provenance={**conversion.provenance.plain(), "snn": fingerprint(conversion)},
     )

@@ -243,7 +243,7 @@ from snnc.data.dataset import Reading
 made, _ = pipeline.convert(
     model_files("{name}")[0], recipe.from_plain({recipe!r}), data=SHARED / "{data}",
     preprocessing=PREPROCESSING["{name}"], reading=Reading(limit={limit}))
-print(made.applied[{last}].seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(made.seconds[{last}], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     array, name = images.numpy(), session.get_inputs()[0].name
     assert made.reference is not None
     reference = made.reference
-    canonical, _, _ = pipeline.apply_recipe(reference, recipe.recorded(made), None)
+    canonical = pipeline.apply_recipe(reference, recipe.recorded(made), None).canonical
 
     def spiking(kind: str, timesteps: int) -> Callable[[], object]:
         layers = made.snn.ops(TwoPhase).items()
