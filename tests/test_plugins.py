@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 
 import snnc
@@ -17,97 +16,10 @@ from snnc import cli, plugins, project
 from snnc.errors import ModelError, UsageError
 from snnc.registry import Registry
 from snnc.rules import Rules
+from tests.plugin_files import FIGURE, NEURON, OPERATION, PASS, RECIPE, SECTION, soft
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
-
-NEURON = '''
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
-
-import torch
-from torch import Tensor
-
-from snnc.neurons import CausalNeuron, neurons
-
-
-class State(NamedTuple):
-    membrane: Tensor
-
-
-@final
-@neurons.register("mine")
-@dataclass(frozen=True, eq=False)
-class Mine(CausalNeuron):
-    """Integrate and fire with soft reset."""
-
-    signed: ClassVar[bool] = False
-
-    def initial(self, x):
-        return State(self.start(x))
-
-    def advance(self, state, x, awake, value):
-        membrane = state.membrane.add_(x)
-        torch.ge(membrane, self.threshold, out=value).mul_(self.threshold)
-        return State(membrane.sub_(value))
-'''
-PASS = '''
-from dataclasses import dataclass, replace
-from typing import final
-
-from snnc.ops import QuantizedRelu
-from snnc.passes import Pass, passes
-
-
-@final
-@passes.register("raise-thresholds")
-@dataclass(frozen=True)
-class RaiseThresholds(Pass):
-    """Every threshold is larger by a factor."""
-
-    factor: float = 1.0
-
-    def __call__(self, graph, calibration):
-        layers = graph.ops(QuantizedRelu).items()
-        return graph.with_ops({name: replace(op, ceiling=op.ceiling * self.factor) for name, op in layers})
-'''
-OPERATION = '''
-from dataclasses import dataclass
-from typing import final
-
-import torch
-
-from snnc.frontend.expression import chain
-from snnc.frontend.operators import operators
-from snnc.ir import operation
-from snnc.ops import Activation
-
-
-@final
-@operation
-@dataclass(frozen=True, eq=False)
-class Softsign(Activation):
-    """x / (1 + |x|)."""
-
-    def __call__(self, *inputs):
-        return torch.nn.functional.softsign(inputs[0])
-
-
-@operators.register("Softsign")
-def softsign(call):
-    return chain(call.broadcast(0), Softsign())
-'''
-RECIPE = """
-name: mine
-timesteps: 4
-passes:
-  - fold-batch-norm
-  - treat-max-pool
-  - normalize-activations
-  - calibrate-thresholds
-  - raise-thresholds: {factor: 1.25}
-  - substitute-neurons: {neuron: mine}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -131,17 +43,6 @@ def _tables() -> list[tuple[object, str]]:
                 if issubclass(type(thing), Registry | Rules):
                     found[id(thing)] = thing, "_members" if isinstance(thing, Registry) else "_rules"
     return list(found.values())
-
-
-def soft(folder: Path) -> Path:
-    """The digits network with a Softsign in front of its classifier."""
-    model = onnx.load(DIGITS / "model.onnx")
-    last = next(node for node in model.graph.node if node.op_type == "Gemm")
-    index = list(model.graph.node).index(last)
-    model.graph.node.insert(index, onnx.helper.make_node("Softsign", [last.input[0]], ["softened"], name="soft"))
-    last.input[0] = "softened"
-    onnx.save(model, folder / "soft.onnx")
-    return folder / "soft.onnx"
 
 
 def write(folder: Path, name: str, text: str) -> str:
@@ -205,6 +106,28 @@ def test_an_operation_works_in_every_command(folder: Path, capsys: pytest.Captur
     for form in ("onnx", "nir"):
         assert cli.main(["export", "soft.snn", "--format", form, "-o", f"soft.{form}", *own]) == ModelError.exit_code
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_section_is_in_every_form_of_a_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("--plugin", write(folder, "own.py", SECTION))
+    told = "The names of all layers have 28 letters."
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), "-o", "a.snn", *own]) == 0
+    assert told in capsys.readouterr().out
+    assert cli.main(["report", "a.snn", *own, "--html", "a.html", "--markdown", "a.md", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["length"] == {"letters": 28}
+    assert told in (folder / "a.html").read_text(encoding="utf-8")
+    assert told in (folder / "a.md").read_text(encoding="utf-8")
+
+
+def test_a_figure_is_a_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("--plugin", write(folder, "own.py", FIGURE))
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), "-o", "a.snn", "-q"]) == 0
+    data = ("a.snn", "--data", str(DIGITS / "test"), "--limit", "40", *PIXELS)
+    assert cli.main(["evaluate", *data, *own, "--max-additions", "1e9", "-q"]) == 0
+    assert cli.main(["evaluate", *data, *own, "--max-additions", "1", "-q"]) == 4
+    assert "max-additions" in capsys.readouterr().err
+    write(folder, "snnc.yaml", "plugins: [own.py]\ngates: {max-additions: 1}\n")
+    assert cli.main(["evaluate", *data, "-q"]) == 4
 
 
 @pytest.mark.parametrize("text", [NEURON + PASS, OPERATION], ids=["neuron", "operation"])

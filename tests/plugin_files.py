@@ -1,0 +1,147 @@
+"""Plug-ins as somebody else would write them, each of one kind; the recipe uses the neuron and the pass."""
+
+from pathlib import Path
+
+import onnx
+
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+
+NEURON = '''
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from snnc.neurons import CausalNeuron, neurons
+
+
+class State(NamedTuple):
+    membrane: Tensor
+
+
+@final
+@neurons.register("mine")
+@dataclass(frozen=True, eq=False)
+class Mine(CausalNeuron):
+    """Integrate and fire with soft reset."""
+
+    signed: ClassVar[bool] = False
+
+    def initial(self, x):
+        return State(self.start(x))
+
+    def advance(self, state, x, awake, value):
+        membrane = state.membrane.add_(x)
+        torch.ge(membrane, self.threshold, out=value).mul_(self.threshold)
+        return State(membrane.sub_(value))
+'''
+PASS = '''
+from dataclasses import dataclass, replace
+from typing import final
+
+from snnc.ops import QuantizedRelu
+from snnc.passes import Pass, passes
+
+
+@final
+@passes.register("raise-thresholds")
+@dataclass(frozen=True)
+class RaiseThresholds(Pass):
+    """Every threshold is larger by a factor."""
+
+    factor: float = 1.0
+
+    def __call__(self, graph, calibration):
+        layers = graph.ops(QuantizedRelu).items()
+        return graph.with_ops({name: replace(op, ceiling=op.ceiling * self.factor) for name, op in layers})
+'''
+OPERATION = '''
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from snnc.frontend.expression import chain
+from snnc.frontend.operators import operators
+from snnc.ir import operation
+from snnc.ops import Activation
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Softsign(Activation):
+    """x / (1 + |x|)."""
+
+    def __call__(self, *inputs):
+        return torch.nn.functional.softsign(inputs[0])
+
+
+@operators.register("Softsign")
+def softsign(call):
+    return chain(call.broadcast(0), Softsign())
+'''
+RECIPE = """
+name: mine
+timesteps: 4
+passes:
+  - fold-batch-norm
+  - treat-max-pool
+  - normalize-activations
+  - calibrate-thresholds
+  - raise-thresholds: {factor: 1.25}
+  - substitute-neurons: {neuron: mine}
+"""
+
+SECTION = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snnc.blocks import Text
+from snnc.report.sections import Section, sections
+
+
+@sections.register("length")
+@dataclass(frozen=True)
+class Length(Section):
+    """How many letters the layers' names have."""
+
+    title: ClassVar[str] = "Length of names"
+    order: ClassVar[int] = 500
+
+    letters: int
+
+    @classmethod
+    def of(cls, known):
+        return cls(sum(len(layer.name) for layer in known.report.layers))
+
+    def blocks(self, report):
+        yield Text(f"The names of all layers have {self.letters} letters.")
+'''
+FIGURE = """
+from snnc.figure import Figure, Limit
+from snnc.measure.figures import register
+
+register(
+    Figure(
+        name="additions made",
+        of=frozenset({"row"}),
+        value=lambda row: row.synaptic_operations,
+        interval=lambda row: (row.synaptic_operations, row.synaptic_operations),
+        better=-1,
+        limit=Limit("max-additions", "Most additions per image.", "N", "1000", "nothing was run"),
+    )
+)
+"""
+
+
+def soft(folder: Path) -> Path:
+    """The digits network with a Softsign in front of its classifier."""
+    model = onnx.load(DIGITS / "model.onnx")
+    last = next(node for node in model.graph.node if node.op_type == "Gemm")
+    index = list(model.graph.node).index(last)
+    model.graph.node.insert(index, onnx.helper.make_node("Softsign", [last.input[0]], ["softened"], name="soft"))
+    last.input[0] = "softened"
+    onnx.save(model, folder / "soft.onnx")
+    return folder / "soft.onnx"
