@@ -108,10 +108,11 @@ def load_conversion(path: str | Path) -> Conversion:
 
 
 def plugins_needed(conversion: Conversion) -> list[str]:
-    """Return the plug-ins without which the networks cannot be read, or their passes not be applied again."""
+    """Return the plug-ins without which the file cannot be read, or the passes cannot be applied again."""
     graphs = [graph for graph in (conversion.snn, conversion.reference) if graph is not None]
     kinds = {type(node.op) for graph in graphs for node in graph.nodes.values()}
-    return sorted({*map(plugins.origin, kinds), *(applied.plugin for applied in conversion.applied)} - {""})
+    named = {*map(plugins.origin, [*kinds, type(conversion.task)]), *(applied.plugin for applied in conversion.applied)}
+    return sorted(named - {""})
 
 
 def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) -> dict[str, Any]:

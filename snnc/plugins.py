@@ -47,14 +47,14 @@ def load_installed() -> None:
 
 
 def origin(member: Any) -> str:
-    """Return the name of the plug-in that a class or function is defined in; "" for what is part of snnc."""
+    """Return the name of the plug-in that a class or function is defined in; "" for what is part of snnc or Python."""
     module: str = member.__module__
     if module.startswith(_FILES):
         return module.removeprefix(_FILES)
     root = module.partition(".")[0]
     if root == "__main__":
         return Path(getattr(sys.modules[root], "__file__", None) or root).stem
-    return "" if root == __name__.partition(".")[0] else root
+    return "" if root in (__name__.partition(".")[0], "builtins") else root
 
 
 def is_loaded(name: str) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import onnx
+from PIL import Image
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
@@ -134,6 +135,67 @@ register(
     )
 )
 """
+
+SOURCE = '''
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from snnc.data.labels import CLASSES, Classes
+from snnc.data.source import Source, sources
+
+
+@sources.register("rows")
+@dataclass(frozen=True, eq=False)
+class Rows(Source):
+    """A sample a line: its class, then the gray pixels of a square."""
+
+    about: ClassVar[str] = "a .rows file"
+
+    path: Path
+    pixels: Any
+
+    @classmethod
+    def opens(cls, path):
+        return path.suffix == ".rows"
+
+    @classmethod
+    def open(cls, path, inputs):
+        table = np.loadtxt(path, dtype=np.uint8)
+        return cls({CLASSES: Classes(torch.from_numpy(table[:, 0].astype(np.int64)))}, 0, path, table[:, 1:])
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def name(self, index):
+        return str(index)
+
+    def place(self, index):
+        return f"{self.path}:{index + 1}"
+
+    def read(self, index):
+        row = self.pixels[index]
+        side = round(len(row) ** 0.5)
+        return {"image": row.reshape(side, side, 1)}
+
+    def digest(self, index):
+        return hashlib.sha256(self.pixels[index].tobytes()).hexdigest()
+'''
+
+
+def rows(path: Path, count: int) -> Path:
+    """Write the first of the digits of every class as the source of ``SOURCE`` reads them."""
+    lines = []
+    for folder in sorted((DIGITS / "test").iterdir()):
+        for file in sorted(folder.iterdir())[:count]:
+            with Image.open(file) as image:
+                lines.append(" ".join([folder.name, *map(str, image.tobytes())]))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def soft(folder: Path) -> Path:

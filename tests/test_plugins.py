@@ -13,10 +13,13 @@ import pytest
 
 import snnc
 from snnc import cli, plugins, project
+from snnc.artifact import load_conversion, plugins_needed
 from snnc.errors import ModelError, UsageError
+from snnc.measure import figures
+from snnc.neurons import neurons
 from snnc.registry import Registry
 from snnc.rules import Rules
-from tests.plugin_files import FIGURE, NEURON, OPERATION, PASS, RECIPE, SECTION, soft
+from tests.plugin_files import FIGURE, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
@@ -26,6 +29,7 @@ PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to work in; what is registered meanwhile is forgotten again."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "_figures", dict(figures._figures))
     held = [(thing, field, dict(getattr(thing, field))) for thing, field in _tables()]
     yield tmp_path
     for thing, field, members in held:
@@ -130,6 +134,18 @@ def test_a_figure_is_a_gate(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["evaluate", *data, "-q"]) == 4
 
 
+def test_a_source_is_read_by_every_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("--plugin", write(folder, "own.py", SOURCE))
+    model, data = str(DIGITS / "model.onnx"), str(rows(folder / "digits.rows", 4))
+    assert cli.main(["convert", model, "-o", "a.snn", "--recipe", "quick", "--data", data, *PIXELS, *own, "-q"]) == 0
+    assert cli.main(["evaluate", "a.snn", "--data", data, *own, "--json"]) == 0
+    evaluation = said(capsys)
+    assert evaluation["samples"] == 40
+    assert evaluation["reference_accuracy"] > 90
+    # The network can be read without it.
+    assert plugins_needed(load_conversion("a.snn")) == []
+
+
 @pytest.mark.parametrize("text", [NEURON + PASS, OPERATION], ids=["neuron", "operation"])
 def test_a_network_names_the_plug_ins_it_needs(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder, "mine.py", text)
@@ -158,9 +174,6 @@ def test_a_pass_alone_is_needed_to_calibrate_again(folder: Path, capsys: pytest.
 
 
 def test_what_is_snncs_own_needs_no_plug_in(folder: Path) -> None:
-    from snnc.artifact import load_conversion, plugins_needed
-    from snnc.neurons import neurons
-
     assert cli.main(["convert", str(DIGITS / "model.onnx"), "-o", "a.snn", "-q"]) == 0
     assert plugins_needed(load_conversion("a.snn")) == []
     assert {plugins.origin(kind) for kind in neurons.values()} == {""}

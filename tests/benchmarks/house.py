@@ -23,7 +23,7 @@ TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE))
 
 from snnc.rules import Rules
-from tests.plugin_files import FIGURE, NEURON, OPERATION, PASS, RECIPE, SECTION, soft
+from tests.plugin_files import FIGURE, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
 from tests.test_architecture import MODULES, ROOT, upward
 from tests.test_tables import TABLES, asked
 
@@ -154,6 +154,14 @@ def gate(folder: Path) -> int:
     return 1
 
 
+def source(folder: Path) -> int:
+    """Calibrate and evaluate on data of one's own."""
+    flags, data = written(folder, SOURCE), ("--data", str(rows(folder / "digits.rows", 2)), *DATA[4:])
+    read = snnc(folder, converted(DIGITS / "model.onnx", *data, *flags), ("evaluate", "a.snn", *data, *flags))
+    assert "20 samples" in read
+    return 1
+
+
 def command(folder: Path) -> int:
     """Run a command of one's own, in a copy of the tree."""
     if not (ROOT / "actions").is_dir():
@@ -192,6 +200,7 @@ MEMBERS: dict[str, Callable[[Path], int]] = {
     "operation": operation,
     "section": section,
     "gate": gate,
+    "source": source,
     "command": command,
 }
 
