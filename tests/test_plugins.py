@@ -93,8 +93,8 @@ def test_a_neuron_and_a_pass_work_in_every_command(folder: Path, capsys: pytest.
     for form in ("onnx", "nir"):
         assert cli.main(["export", "mine.snn", "--format", form, "-o", f"mine.{form}", *mine]) == ModelError.exit_code
         error = capsys.readouterr().err
-        assert "Mine" in error or "neuron" in error
-        assert error.count("\n") == 1
+        assert error.startswith("error: nobody has ")
+        assert "Relu" in error
 
 
 def test_an_operation_works_in_every_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_an_operation_works_in_every_command(folder: Path, capsys: pytest.Captur
     assert cli.main(["export", "soft.snn", "--format", "torch", "-o", "soft.pt2", *own, "-q"]) == 0
     for form in ("onnx", "nir"):
         assert cli.main(["export", "soft.snn", "--format", form, "-o", f"soft.{form}", *own]) == ModelError.exit_code
-        assert capsys.readouterr().err.count("\n") == 1
+        assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_a_section_is_in_every_form_of_a_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
