@@ -120,6 +120,59 @@ class Length(Section):
     def blocks(self, report):
         yield Text(f"The names of all layers have {self.letters} letters.")
 '''
+FORMAT = '''
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+from snnc.export.format import Format, Written, formats
+from snnc.export.verification import Bounds
+from snnc.neurons import Neuron
+from snnc.run import Program
+from snnc.validation import Option
+
+
+class Itself:
+    """The network itself, which fires what it fires."""
+
+    name = "itself"
+    tolerance = Bounds(equal=100.0, output_error=0.0, given="images")
+    expected, note = None, ""
+
+    def __init__(self, conversion):
+        self.schedule = conversion.schedule
+        self.layers = frozenset(conversion.snn.ops(Neuron))
+        self.program = Program(conversion.snn, conversion.schedule, trains=True)
+
+    def answer(self, feeds, generator):
+        spikes = {}
+        outputs = self.program(feeds, observe=spikes.__setitem__, generator=generator)
+        counting = slice(self.schedule.rehearsal, None)
+        return {n: o[counting].sum(0) / self.schedule.timesteps for n, o in outputs.items()}, spikes
+
+
+@formats.register("thresholds")
+@dataclass(frozen=True)
+class Thresholds(Format):
+    """The thresholds of all layers."""
+
+    digits: Annotated[int, Option("How many digits a threshold has.", "N")] = 3
+
+    name = "thresholds"
+    suffix = ".thresholds.json"
+    about = "the largest threshold of every layer, as JSON."
+
+    def refusals(self, conversion):
+        return ()
+
+    def write(self, conversion):
+        layers = conversion.snn.ops(Neuron)
+        largest = {name: round(float(neuron.threshold.max()), self.digits) for name, neuron in layers.items()}
+        return Written(self.name, f"{self.digits} digits", json.dumps(largest).encode(), None, {})
+
+    def engines(self, written, conversion):
+        yield Itself(conversion)
+'''
 FIGURE = """
 from snnc.figure import Figure, Limit
 from snnc.measure.figures import register

@@ -25,8 +25,8 @@ from snnc.export.nir import PROFILES, NirFile, NirFormat, nir_file
 from snnc.export.nir.engines import NirEngine, foreign, reference
 from snnc.export.nir.frameworks import FRAMEWORKS, Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Dynamics, Interpreter
+from snnc.export.nir.links import Kernel, squared
 from snnc.export.nir.lowering import lowered
-from snnc.export.nir.steps import Kernel, squared
 from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.ir import Graph
@@ -221,7 +221,7 @@ def test_random_networks_agree_within_tolerance(nir, seed: int) -> None:
 @pytest.mark.parametrize("name", ["srp", "cos", "burst"])
 def test_neurons_that_are_integrate_and_fire_are_written_so(nir, name: str) -> None:
     net = Builder((7,))
-    extra = {"burst": 1} if name == "burst" else {}
+    extra = {"max_event": 1} if name == "burst" else {}
     net.linear(net.add(neurons[name](torch.tensor(1.0), potential=ZERO, **extra), net.linear("x", 12)), 4)
     assert compared(dyadic(net.graph()), SOFT).equal == 100
 

@@ -26,7 +26,7 @@ from snnc.export.format import Written
 from snnc.export.match import Match
 from snnc.export.onnx import Onnxruntime, SpikingFile, spiking_file
 from snnc.export.onnx.train import train_model
-from snnc.export.verification import Tolerance, verify
+from snnc.export.verification import Bounds, verify
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.measure.probe import permuted
@@ -559,7 +559,7 @@ def test_converting_and_exporting_in_one_go_is_both(
 def test_a_conversion_is_kept_whose_export_differs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snnc.export.onnx.engine.TOLERANCE", Tolerance(101.0, 1e-4, "spikes"))
+    monkeypatch.setattr(Onnxruntime, "tolerance", Bounds(101.0, 1e-4, "spikes"))
     code, out, err = call(capsys, "convert", DIGITS / "model.onnx", "--recipe", "quick", "--export", "onnx")
     assert code == 6 and "the export was not written" in err and "written: model.snn, model.report.json" in out
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["model.report.json", "model.snn"]

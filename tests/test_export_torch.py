@@ -13,7 +13,7 @@ import torch
 
 from snnc import cli
 from snnc.errors import ModelError
-from snnc.export.torch import METADATA, TorchFormat, TorchProgram, torch_file
+from snnc.export.torch import ENTRY, TorchFormat, TorchProgram, torch_file
 from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.neurons import CausalNeuron, Neuron, neurons
@@ -91,9 +91,9 @@ def test_equal_networks_give_equal_bytes_that_say_what_they_are() -> None:
     made = conversion(exact(neurons["cif"](torch.tensor([0.7]))), Schedule(3, 1))
     data = torch_file(made)
     assert data == torch_file(dataclasses.replace(made, reference=None))
-    extra = {METADATA: ""}
+    extra = {ENTRY: ""}
     torch.export.load(io.BytesIO(data), extra_files=extra)
-    about = json.loads(extra[METADATA])
+    about = json.loads(extra[ENTRY])
     assert (about["timesteps"], about["sleep"], about["rehearsal"]) == (3, 1, 0)
     # Where it was made is nobody's business, and would change the bytes.
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

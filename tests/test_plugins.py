@@ -19,7 +19,7 @@ from snnc.measure import figures
 from snnc.neurons import neurons
 from snnc.registry import Registry
 from snnc.rules import Rules
-from tests.plugin_files import FIGURE, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
+from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
@@ -121,6 +121,25 @@ def test_a_section_is_in_every_form_of_a_report(folder: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["length"] == {"letters": 28}
     assert told in (folder / "a.html").read_text(encoding="utf-8")
     assert told in (folder / "a.md").read_text(encoding="utf-8")
+
+
+def test_a_format_has_flags_and_keys_and_is_verified(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("--plugin", write(folder, "own.py", FORMAT))
+    convert = ["convert", str(DIGITS / "model.onnx"), "-o", "a.snn", "--recipe", "quick", "-q"]
+    assert cli.main([*convert, *own, "--export", "thresholds"]) == 0
+    written = json.loads((folder / "a.thresholds.json").read_text(encoding="utf-8"))
+    assert len(written) == 4 and all(value == round(value, 3) for value in written.values())
+    export = ["export", "a.snn", "--format", "thresholds", "-o", "b.json"]
+    assert cli.main([*export, *own, "--digits", "1", "--verify", "--data", str(DIGITS / "test"), "--json"]) == 0
+    (found,) = said(capsys)["verified"]
+    assert (found["variant"], found["verdict"], found["equal"]) == ("1 digits", "passed", 100)
+    write(folder, "snnc.yaml", "plugins: [own.py]\nexport: {thresholds: {digits: 2}}\n")
+    assert cli.main([*export, "-q"]) == 0
+    assert all(
+        value == round(value, 2) for value in json.loads((folder / "b.json").read_text(encoding="utf-8")).values()
+    )
+    assert cli.main(["export", "--help"]) == 0
+    assert "Of thresholds: How many digits a threshold has." in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_figure_is_a_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from snnc.errors import ModelError
 from snnc.export.verification import Engine
 from snnc.registry import Registry
 
-File = TypeVar("File")
+_File = TypeVar("_File")
 
 # An error names so many nodes, and counts the others.
 _NAMED = 5
@@ -36,7 +36,7 @@ class Refusal:
 
 @final
 @dataclass(frozen=True)
-class Written(Generic[File]):
+class Written(Generic[_File]):
     """A file: its bytes, and what it calls the spikes of every layer of neurons.
 
     ``trains`` says, by layer, what the spikes at every step are called in the file, and ``means`` what their mean over
@@ -47,14 +47,14 @@ class Written(Generic[File]):
     format: str
     variant: str
     data: bytes
-    file: File
+    file: _File
     trains: Mapping[str, str]
     means: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-class Format(ABC, Generic[File]):
+class Format(ABC, Generic[_File]):
     """A way to export a conversion, a frozen dataclass.
 
     Its fields are its options: flags of ``snnc export`` and keys under ``export: NAME:`` in snnc.yaml, as the
@@ -75,14 +75,14 @@ class Format(ABC, Generic[File]):
         """Return all that the format cannot say of a network, without the work of ``write``."""
 
     @abstractmethod
-    def write(self, conversion: Conversion) -> Written[File]:
+    def write(self, conversion: Conversion) -> Written[_File]:
         """Return the file; the same conversion gives the same bytes.
 
         Raises ModelError for the first of what ``refusals`` lists.
         """
 
     @abstractmethod
-    def engines(self, written: Written[File], conversion: Conversion) -> Iterator[Engine]:
+    def engines(self, written: Written[_File], conversion: Conversion) -> Iterator[Engine]:
         """Yield what the file is run by, here and now.
 
         Raises UsageError for options that the file cannot be run with, and VerificationError where one refuses it.

@@ -21,7 +21,7 @@ from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
 from snnc.export.format import Format, Refusal, Written, formats, grouped, raised
-from snnc.export.verification import Answer, Tolerance
+from snnc.export.verification import Bounds, Reply
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
@@ -29,13 +29,10 @@ from snnc.run import Program
 from snnc.run.steps import start, step
 from snnc.schedule import Schedule
 
-FORMAT_VERSION = 1
+TORCH_VERSION = 1
 
 # The file inside the program's that says what it is.
-METADATA = "snnc.json"
-
-# Sums in another order round differently, as in onnxruntime.
-TOLERANCE = Tolerance(equal=99.99, output_error=1e-4, given="spikes")
+ENTRY = "snnc.json"
 
 # Images that the network is traced with; how many there are does not matter.
 _TRACED = 2
@@ -76,7 +73,7 @@ def torch_file(conversion: Conversion) -> bytes:
     buffer = io.BytesIO()
     calibration = conversion.provenance.calibration
     about = {
-        "format": FORMAT_VERSION,
+        "format": TORCH_VERSION,
         "timesteps": conversion.schedule.timesteps,
         "sleep": conversion.schedule.sleep,
         "rehearsal": conversion.schedule.rehearsal,
@@ -85,7 +82,7 @@ def torch_file(conversion: Conversion) -> bytes:
         "model": conversion.provenance.model.sha256,
         "calibration": calibration.sha256 if calibration else None,
     }
-    extra = {METADATA: json.dumps(about, sort_keys=True)}
+    extra = {ENTRY: json.dumps(about, sort_keys=True)}
     torch.export.save(_traced(_Network(conversion.snn, conversion.schedule)), buffer, extra_files=extra)
     return buffer.getvalue()
 
@@ -110,17 +107,18 @@ def _check(name: str, op: OrderFreeNeuron, *, mixed: bool) -> None:
 class TorchProgram:
     """The file in torch."""
 
+    # Sums in another order round differently, as in onnxruntime.
+    tolerance = Bounds(equal=99.99, output_error=1e-4, given="spikes")
     expected, note = None, ""
 
     def __init__(self, data: bytes, snn: Graph, schedule: Schedule) -> None:
         self.name = f"torch {metadata.version('torch')}"
-        self.tolerance = TOLERANCE
         self.schedule = schedule
         self.layers = frozenset(snn.without_dead().ops(Neuron))
         self._snn = snn
         self._module = torch.export.load(io.BytesIO(data)).module()
 
-    def answer(self, feeds: Feeds, generator: Generator | None = None) -> Answer:
+    def answer(self, feeds: Feeds, generator: Generator | None = None) -> Reply:
         with torch.no_grad():
             outputs, spikes = self._module(*(feeds[name].contiguous() for name in self._snn.inputs))
         return dict(zip(self._snn.outputs, outputs, strict=True)), spikes

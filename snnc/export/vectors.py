@@ -18,7 +18,7 @@ from snnc.neurons.base import mean_signal
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.run import Program
 
-FORMAT_VERSION = 1
+VECTORS_VERSION = 1
 
 # The entry of the metadata that says what the tensors are.
 METADATA = "snnc.vectors"
@@ -76,7 +76,7 @@ def conformance_vectors(
     if classes is not None:
         tensors["labels"] = classes.answers
     about = {
-        "format": FORMAT_VERSION,
+        "format": VECTORS_VERSION,
         "network": fingerprint(conversion),
         "schedule": asdict(schedule),
         "layers": [

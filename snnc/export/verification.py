@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 _SAME = 1e-3
 
 # By the names of the outputs their means over time, [N, ...], and by layer of neurons the response.
-Answer = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+Reply = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 
 
 @final
 @dataclass(frozen=True)
-class Tolerance:
+class Bounds:
     """What an engine is held to: the fewest equal spikes of a layer, in percent, and the largest error of the outputs.
 
     ``given`` says from where on both engines are compared: "spikes", the same in the layers before, or "images".
@@ -74,7 +74,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def tolerance(self) -> Tolerance | None:
+    def tolerance(self) -> Bounds | None:
         """What it is held to."""
         ...
 
@@ -88,7 +88,7 @@ class Engine(Protocol):
         """Why the file is not to blame for what it does otherwise than the network."""
         ...
 
-    def answer(self, feeds: Feeds, generator: Generator) -> Answer:
+    def answer(self, feeds: Feeds, generator: Generator) -> Reply:
         """Run samples: the mean outputs over time, and by layer the response.
 
         A response is ``[S, N, ...]``, spikes times their weight, or its mean over time, ``[1, N, ...]``. What is random
@@ -228,7 +228,7 @@ class _Comparison:
         there, here = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
         return float((here - there).double().norm() / here.double().norm().clamp(min=1e-30))
 
-    def mismatch(self, tolerance: Tolerance) -> str:
+    def mismatch(self, tolerance: Bounds) -> str:
         """Return what is beyond tolerance: the first such layer, or the outputs; "" where nothing is."""
         for name in self.compared:
             if self.share(name) < tolerance.equal:

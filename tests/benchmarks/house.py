@@ -23,7 +23,7 @@ TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE))
 
 from snnc.rules import Rules
-from tests.plugin_files import FIGURE, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
+from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
 from tests.test_architecture import MODULES, ROOT, upward
 from tests.test_tables import TABLES, asked
 
@@ -162,6 +162,15 @@ def source(folder: Path) -> int:
     return 1
 
 
+def export_format(folder: Path) -> int:
+    """Write and verify a format of one's own, with its option."""
+    flags = written(folder, FORMAT)
+    export = ("export", "a.snn", "--format", "thresholds", "-o", "a.json", "--digits", "1", "--verify", *DATA[:4])
+    beside = ("--export", "thresholds", *flags)
+    assert "itself" in snnc(folder, converted(DIGITS / "model.onnx", *beside), (*export, *flags))
+    return 1
+
+
 def command(folder: Path) -> int:
     """Run a command of one's own, in a copy of the tree."""
     if not (ROOT / "actions").is_dir():
@@ -201,6 +210,7 @@ MEMBERS: dict[str, Callable[[Path], int]] = {
     "section": section,
     "gate": gate,
     "source": source,
+    "format": export_format,
     "command": command,
 }
 

@@ -10,7 +10,7 @@ from torch import Generator
 from snnc.export.nir.file import NirFile
 from snnc.export.nir.frameworks import Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Interpreter
-from snnc.export.verification import Answer, Tolerance, UnreadableError
+from snnc.export.verification import Bounds, Reply, UnreadableError
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.neurons import Neuron
@@ -18,7 +18,7 @@ from snnc.schedule import Schedule
 
 # Weights are rounded once more, with thresholds folded into them, and sums in another order round differently: a
 # potential that comes close to its threshold fires a step earlier or later, and moves others behind it.
-TOLERANCE = Tolerance(equal=99.9, output_error=1e-2, given="images")
+_BOUNDS = Bounds(equal=99.9, output_error=1e-2, given="images")
 
 
 @final
@@ -32,7 +32,7 @@ class NirEngine:
         file: NirFile,
         snn: Graph,
         *,
-        tolerance: Tolerance | None = TOLERANCE,
+        tolerance: Bounds | None = _BOUNDS,
         expected: NirEngine | None = None,
         note: str = "",
     ) -> None:
@@ -46,7 +46,7 @@ class NirEngine:
         self._graph = file.graph
         self._snn = snn
 
-    def answer(self, feeds: Feeds, generator: Generator) -> Answer:
+    def answer(self, feeds: Feeds, generator: Generator) -> Reply:
         (images,), (output,) = feeds.values(), self._snn.outputs
         images = images.contiguous()
         try:
@@ -70,7 +70,7 @@ def reference(file: NirFile, snn: Graph) -> NirEngine:
     return NirEngine("reference interpreter", Interpreter(HARD if file.zero else SOFT), file, snn)
 
 
-def reset_to_zero(file: NirFile, snn: Graph) -> NirEngine:
+def with_hard_reset(file: NirFile, snn: Graph) -> NirEngine:
     """Return the interpreter that resets neurons as NIR defines it, whatever the file says."""
     note = "as NIR defines it, and not as this file says"
     name = "reference interpreter with a reset to zero"
@@ -88,7 +88,7 @@ def engines(file: NirFile, snn: Graph) -> Iterator[NirEngine]:
     """Yield all that can read a file here, and what a reset to zero costs where the file says another."""
     yield reference(file, snn)
     if not file.zero:
-        yield reset_to_zero(file, snn)
+        yield with_hard_reset(file, snn)
     for framework in installed():
         if file.profile.neuron in framework.readings:
             yield foreign(framework, file, snn)

@@ -18,9 +18,9 @@ from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import UsageError
 from snnc.export.nir.extra import nir_package
+from snnc.export.nir.links import Flattening, Kernel, Link, Matrix, SumPool, shape_behind, squared
 from snnc.export.nir.lowering import Term, lowered
 from snnc.export.nir.profiles import PROFILES, STEP, Profile
-from snnc.export.nir.steps import Flattening, Kernel, Matrix, Step, SumPool, shape_behind, squared
 from snnc.ir import Graph
 from snnc.registry import suggest
 from snnc.version import VERSION
@@ -28,9 +28,9 @@ from snnc.version import VERSION
 if TYPE_CHECKING:
     from nir import NIRGraph, NIRNode
 
-Array = NDArray[Any]
+_Array = NDArray[Any]
 
-FORMAT_VERSION = 1
+NIR_VERSION = 1
 
 # So many steps a membrane would take to leak away: beyond what single precision tells from never.
 _LEAKLESS = 2.0**26
@@ -90,7 +90,7 @@ class _Nodes:
         self.edges: list[tuple[str, str]] = []
         self.sources: dict[str, str] = {}
         self.last = ""
-        # By the source and the very steps of a chain: chains that begin alike share what they have in common.
+        # By the source and the very links of a chain: chains that begin alike share what they have in common.
         self._written: dict[tuple[str, ...], str] = {}
 
     def enter(self, source: str, node: NIRNode) -> None:
@@ -103,37 +103,37 @@ class _Nodes:
         self.edges += [(value, self.last) for value in inputs]
 
     def chain(self, term: Term, reader: str) -> str:
-        """Write the steps of a chain, as far as they are not yet; returns the node that they end at."""
+        """Write the links of a chain, as far as they are not yet; returns the node that they end at."""
         value = self.sources[term.source]
         shape = tuple(int(size) for size in self.nodes[value].output_type["output"])
         key: tuple[str, ...] = (term.source,)
-        for step in term.steps:
-            key = (*key, str(id(step)))
+        for link in term.links:
+            key = (*key, str(id(link)))
             if key not in self._written:
-                node = _step(step, shape, reader)
+                node = _node(link, shape, reader)
                 self.add(f"{reader}_{type(node).__name__.lower()}", node, [value])
                 self._written[key] = self.last
             value = self._written[key]
-            shape = shape_behind(shape, step)
+            shape = shape_behind(shape, link)
         return value
 
 
-def _step(step: Step, shape: tuple[int, ...], place: str) -> NIRNode:
+def _node(link: Link, shape: tuple[int, ...], place: str) -> NIRNode:
     nir = nir_package()
-    if isinstance(step, Matrix):
-        return nir.Affine(weight=_single(step.weight), bias=_single(step.bias))
-    if isinstance(step, SumPool):
+    if isinstance(link, Matrix):
+        return nir.Affine(weight=_single(link.weight), bias=_single(link.bias))
+    if isinstance(link, SumPool):
         blank = np.zeros(2, np.int64)
-        return nir.SumPool2d(kernel_size=np.array(step.kernel), stride=np.array(step.stride), padding=blank)
-    if isinstance(step, Flattening):
+        return nir.SumPool2d(kernel_size=np.array(link.kernel), stride=np.array(link.stride), padding=blank)
+    if isinstance(link, Flattening):
         # Importers count the batch or do not: from the end, all agree.
-        return nir.Flatten({"input": np.array(step.shape)}, start_dim=-len(step.shape), end_dim=-1)
-    assert isinstance(step, Kernel)
-    weight, padding = squared(step, shape, place)
-    common = {"weight": _single(weight), "bias": _single(step.bias), "groups": 1}
+        return nir.Flatten({"input": np.array(link.shape)}, start_dim=-len(link.shape), end_dim=-1)
+    assert isinstance(link, Kernel)
+    weight, padding = squared(link, shape, place)
+    common = {"weight": _single(weight), "bias": _single(link.bias), "groups": 1}
     if len(padding) == 1:
-        return nir.Conv1d(input_shape=shape[1], stride=step.stride[0], padding=padding[0], dilation=1, **common)
-    return nir.Conv2d(input_shape=shape[1:], stride=step.stride, padding=padding, dilation=(1, 1), **common)
+        return nir.Conv1d(input_shape=shape[1], stride=link.stride[0], padding=padding[0], dilation=1, **common)
+    return nir.Conv2d(input_shape=shape[1:], stride=link.stride, padding=padding, dilation=(1, 1), **common)
 
 
 def _neuron(threshold: Tensor, profile: Profile, metadata: dict[str, Any]) -> NIRNode:
@@ -161,7 +161,7 @@ def _metadata(conversion: Conversion, profile: Profile, *, zero: bool) -> dict[s
     model, calibration = conversion.provenance.model, conversion.provenance.calibration
     return {
         "generator": f"snnc {VERSION}",
-        "snnc_format": FORMAT_VERSION,
+        "snnc_format": NIR_VERSION,
         "profile": profile.name,
         "reset": "zero" if zero else "subtract",
         "reset_meaning": "v <- 0 where a neuron fires" if zero else "v <- v - v_threshold where a neuron fires",
@@ -177,6 +177,6 @@ def _metadata(conversion: Conversion, profile: Profile, *, zero: bool) -> dict[s
     }
 
 
-def _single(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().cpu().float().contiguous().numpy()
+def _single(tensor: Tensor) -> _Array:
+    array: _Array = tensor.detach().cpu().float().contiguous().numpy()
     return array

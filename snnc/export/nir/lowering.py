@@ -1,6 +1,6 @@
 """From a spiking network to what NIR can say: neurons, each fed by a sum of chains of weights, pools and flattenings.
 
-Everything between neurons is affine. A value there is a sum of terms, each a chain of steps from one source, a neuron
+Everything between neurons is affine. A value there is a sum of terms, each a chain of links from one source, a neuron
 or the image; an operation on the sum is that operation on every term, its bias on the first. So additions end up at the
 neurons, concatenations and slices become weights, and what scales (the values of spikes, averages, normalizations)
 wanders along a chain into the next weights. All of that is exact, in double precision until it is written.
@@ -18,13 +18,13 @@ from torch import Tensor
 
 from snnc import ops
 from snnc.errors import ModelError
-from snnc.export.nir.steps import (
+from snnc.export.nir.links import (
     Flattening,
     Kernel,
+    Link,
     Matrix,
-    Step,
     SumPool,
-    merged,
+    composed,
     shape_behind,
     undilated,
     ungrouped,
@@ -53,7 +53,7 @@ class Term:
 
     source: str
     shape: tuple[int, ...]
-    steps: tuple[Step, ...] = ()
+    links: tuple[Link, ...] = ()
     scale: Tensor | None = None
 
 
@@ -421,10 +421,10 @@ def _behind(term: Term, layer: Kernel | Matrix, node: Node) -> Term:
         weight = layer.weight * factors.reshape(1, -1, *(1,) * (layer.weight.ndim - 2))
         layer = replace(layer, weight=weight)
     shape = shape_behind(term.shape, layer)
-    last = term.steps[-1] if term.steps else None
-    joined = merged(last, layer) if isinstance(last, Kernel) and isinstance(layer, Kernel) else None
-    steps = (*term.steps, layer) if joined is None else (*term.steps[:-1], joined)
-    return Term(term.source, shape, steps)
+    last = term.links[-1] if term.links else None
+    joined = composed(last, layer) if isinstance(last, Kernel) and isinstance(layer, Kernel) else None
+    links = (*term.links, layer) if joined is None else (*term.links[:-1], joined)
+    return Term(term.source, shape, links)
 
 
 def _routed(term: Term, route: Tensor, node: Node) -> Term:
@@ -440,7 +440,7 @@ def _routed(term: Term, route: Tensor, node: Node) -> Term:
 def _summed(term: Term, pool: SumPool, node: Node) -> Term:
     if term.scale is not None:
         _factors(term.scale, term.shape, node)
-    return Term(term.source, shape_behind(term.shape, pool), (*term.steps, pool), term.scale)
+    return Term(term.source, shape_behind(term.shape, pool), (*term.links, pool), term.scale)
 
 
 def _flattened(term: Term) -> Term:
@@ -448,33 +448,33 @@ def _flattened(term: Term) -> Term:
         return term
     flat = (math.prod(term.shape),)
     scale = None if term.scale is None else term.scale.expand(term.shape).reshape(flat)
-    return Term(term.source, flat, (*term.steps, Flattening(term.shape)), scale)
+    return Term(term.source, flat, (*term.links, Flattening(term.shape)), scale)
 
 
 def _scaled(term: Term, scale: Tensor, node: Node) -> Term:
     """Multiply: the weights right before, where there are any, or what is yet to be multiplied by."""
     scale = scale.reshape(_aligned(scale, term.shape))
-    last = term.steps[-1] if term.steps else None
+    last = term.links[-1] if term.links else None
     if term.scale is None and isinstance(last, Kernel | Matrix):
         factors = _factors(scale, term.shape, node)
         weight = last.weight * factors.reshape(-1, *(1,) * (last.weight.ndim - 1))
-        return replace(term, steps=(*term.steps[:-1], replace(last, weight=weight, bias=last.bias * factors)))
+        return replace(term, links=(*term.links[:-1], replace(last, weight=weight, bias=last.bias * factors)))
     return replace(term, scale=scale if term.scale is None else term.scale * scale)
 
 
 def _shifted(term: Term, shift: Tensor, node: Node) -> Term:
     term = _weighted(term, None, node)
-    last = term.steps[-1]
+    last = term.links[-1]
     assert isinstance(last, Kernel | Matrix)
     moved = replace(last, bias=last.bias + _factors(shift, term.shape, node))
-    return replace(term, steps=(*term.steps[:-1], moved))
+    return replace(term, links=(*term.links[:-1], moved))
 
 
 def _weighted(term: Term, scale: Tensor | None, node: Node) -> Term:
     """Return a term that ends in weights of its own, with all its scales in them."""
     if scale is not None:
         term = _scaled(term, scale, node)
-    if term.scale is not None or not term.steps or not isinstance(term.steps[-1], Kernel | Matrix):
+    if term.scale is not None or not term.links or not isinstance(term.links[-1], Kernel | Matrix):
         term = _routed(term, torch.eye(term.shape[0]).double(), node)
     return term
 

@@ -15,15 +15,11 @@ from torch import Generator, Tensor
 from snnc.errors import VerificationError
 from snnc.export.onnx.file import BATCH, Array
 from snnc.export.onnx.lowering import SpikingFile
-from snnc.export.verification import Answer, Tolerance
+from snnc.export.verification import Bounds, Reply
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.schedule import Schedule
-
-# Sums in another order round differently, and a potential that comes so close to its threshold fires a step earlier or
-# later. From the same spikes in the layers before, that moves nothing else.
-TOLERANCE = Tolerance(equal=99.99, output_error=1e-4, given="spikes")
 
 
 @final
@@ -33,11 +29,13 @@ class Onnxruntime:
     Raises VerificationError where onnxruntime refuses the file, which is given as the bytes that are written.
     """
 
+    # Sums in another order round differently, and a potential that comes so close to its threshold fires a step earlier
+    # or later. From the same spikes in the layers before, that moves nothing else.
+    tolerance = Bounds(equal=99.99, output_error=1e-4, given="spikes")
     expected, note = None, ""
 
     def __init__(self, file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule) -> None:
         self.name = f"onnxruntime {metadata.version('onnxruntime')}"
-        self.tolerance = TOLERANCE
         self.layers = {**file.trains, **file.means}
         self.schedule = schedule
         self._snn = snn
@@ -47,7 +45,7 @@ class Onnxruntime:
         self._session = _session(model)
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
 
-    def answer(self, feeds: Feeds, generator: Generator) -> Answer:
+    def answer(self, feeds: Feeds, generator: Generator) -> Reply:
         samples = feeds.samples
         random = self._random_numbers(samples, generator)
         fed = {name: numbers.contiguous().numpy() for name, numbers in {**feeds, **random}.items()}

@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from snnc.export.onnx.file import BATCH, Array, Axis, File, Operation, Operations
 from snnc.export.onnx.neurons import Form, forms
-from snnc.export.onnx.operations import floated, written
+from snnc.export.onnx.operations import floated, spelled
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
@@ -134,7 +134,7 @@ class Lowering(ABC):
         self.file.shaped(value, [*([BATCH] if held else self.axes), *self.graph.shapes[name]])
 
     def _write_stateless(self, node: Node) -> None:
-        operations = written(self.graph, node, OPSET)
+        operations = spelled(self.graph, node, OPSET)
         shapes = [self.graph.shapes[value] for value in node.inputs]
         if all(value in self.held for value in node.inputs):
             self.write_held(node, operations)

@@ -4,7 +4,7 @@ from onnx import ModelProto
 
 from snnc.errors import UsageError
 from snnc.export.onnx.file import BATCH, File, value
-from snnc.export.onnx.operations import written
+from snnc.export.onnx.operations import spelled
 from snnc.ir import Graph, Input
 
 OPSETS = range(13, 22)
@@ -23,7 +23,7 @@ def onnx_model(graph: Graph, *, opset: int = 17) -> ModelProto:
     file = File(graph.nodes)
     for node in graph.nodes.values():
         if not isinstance(node.op, Input):
-            file.write(node.inputs, written(graph, node, opset), node.name)
+            file.write(node.inputs, spelled(graph, node, opset), node.name)
     inputs, outputs = (
         [value(name, [BATCH, *graph.shapes[name]]) for name in names] for names in (graph.inputs, graph.outputs)
     )

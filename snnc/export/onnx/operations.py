@@ -37,7 +37,7 @@ writers.refuse(
 )
 
 
-def written(graph: Graph, node: Node, opset: int) -> Operations:
+def spelled(graph: Graph, node: Node, opset: int) -> Operations:
     """Return what a node of a network is written as; raises ModelError that names it where that is nothing."""
     place = Place(len(node.inputs), 1 + len(graph.shapes[node.inputs[0]]), opset)
     try:

@@ -13,7 +13,7 @@ from snnc.errors import ModelError
 from snnc.export.format import Format, Refusal, Written, formats, grouped, raised
 from snnc.export.onnx.engine import Onnxruntime
 from snnc.export.onnx.lowering import OPSET, SpikingFile, form
-from snnc.export.onnx.operations import written as written_as
+from snnc.export.onnx.operations import spelled
 from snnc.export.onnx.step import check_step, step_model
 from snnc.export.onnx.train import train_model
 from snnc.ir import Graph, Input, Node
@@ -22,7 +22,7 @@ from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import check_steps
 from snnc.validation import Option
 
-FORMAT_VERSION = 1
+ONNX_VERSION = 1
 
 # What one message of protobuf, and with it one ONNX file without others beside it, can hold.
 _LARGEST = 2**31 - 1
@@ -69,7 +69,7 @@ class OnnxFormat(Format[SpikingFile]):
             if self.step:
                 check_step(node, found)
         elif not isinstance(node.op, Input | TemporalBias):
-            written_as(graph, node, OPSET)
+            spelled(graph, node, OPSET)
 
 
 def spiking_file(conversion: Conversion, *, step: bool = False) -> SpikingFile:
@@ -80,7 +80,7 @@ def spiking_file(conversion: Conversion, *, step: bool = False) -> SpikingFile:
     """
     calibration = conversion.provenance.calibration
     properties = {
-        "snnc.format": str(FORMAT_VERSION),
+        "snnc.format": str(ONNX_VERSION),
         "snnc.kind": "step" if step else "train",
         "snnc.schedule": _plain(dataclasses.asdict(conversion.schedule)),
         "snnc.preprocessing": _plain(conversion.preprocessing.plain()),

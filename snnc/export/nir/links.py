@@ -62,10 +62,10 @@ class Flattening:
     shape: tuple[int, ...]
 
 
-Step = Kernel | Matrix | SumPool | Flattening
+Link = Kernel | Matrix | SumPool | Flattening
 
 
-def merged(first: Kernel, second: Kernel) -> Kernel | None:
+def composed(first: Kernel, second: Kernel) -> Kernel | None:
     """Return one convolution for two, of which one only moves values; None where neither does."""
     ones = all(size == 1 for size in (*first.weight.shape[2:], *first.stride))
     padded = any((*second.begin, *second.end))
@@ -86,7 +86,7 @@ def _paddings(first: Kernel, second: Kernel) -> tuple[tuple[tuple[int, ...], tup
     return (first.begin, second.begin), (first.end, second.end)
 
 
-def shape_behind(shape: Sequence[int], step: Step) -> tuple[int, ...]:
+def shape_behind(shape: Sequence[int], step: Link) -> tuple[int, ...]:
     """Return the shape of a sample behind a step."""
     if isinstance(step, Flattening):
         return (math.prod(shape),)
