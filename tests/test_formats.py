@@ -9,15 +9,19 @@ from typing import Annotated, Any
 
 import pytest
 import torch
+from torch import Generator
 
 from snnc import cli, ops
 from snnc.cli.options import FormatFlags
 from snnc.conversion import Conversion
+from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError
 from snnc.export.format import Format, Refusal, Written, formats
 from snnc.export.onnx.engine import Onnxruntime
 from snnc.export.onnx.spiking import OnnxFormat
 from snnc.export.verification import verify
+from snnc.feeds import Feeds
+from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
 from snnc.project import read
 from snnc.schedule import Schedule
@@ -81,6 +85,29 @@ def test_a_file_is_the_same_again_and_fires_what_the_network_fires(kind: type[Fo
         found = verify(network, written, engine, fed(network.snn, x))
         assert found.verdict == ("passed" if engine in held else "noted"), found
         assert (found.format, found.engine, found.images) == (kind.name, engine.name, 5)
+
+
+@pytest.mark.parametrize("neuron", ["if", "two-phase"])
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_a_network_of_several_inputs_fires_what_it_fires(name: str, neuron: str) -> None:
+    here, there = (neurons[neuron](torch.tensor(threshold)) for threshold in (0.5, 1.0))
+    nodes = [
+        Node("left", Input((6,)), ()),
+        Node("right", Input((6,)), ()),
+        Node("there", there, ("left",)),
+        Node("here", here, ("right",)),
+        Node("sum", ops.Add(), ("there", "here")),
+        Node("y", ops.Linear(normal(4, 6), None), ("sum",)),
+    ]
+    network = conversion(Graph.of(nodes, ["y"]), Schedule(3))
+    written = formats[name]().write(network)
+    (engine,) = formats[name]().engines(written, network)
+    left, right = normal(5, 6), normal(5, 6, seed=1)
+    feeds = Feeds({"right": right, "left": left})
+    found = verify(network, written, engine, MemorySamples(feeds))
+    assert (found.verdict, found.images, len(found.layers)) == ("passed", 5, 2)
+    swapped = Feeds({"right": left, "left": right})
+    assert not torch.equal(*(engine.answer(one, Generator())[0]["y"] for one in (feeds, swapped)))
 
 
 @pytest.mark.parametrize("kinds", [(name,) for name in neurons] + [tuple(neurons)], ids="+".join)

@@ -1,7 +1,7 @@
 """A spiking network as a program of torch (torch.export), which torch alone runs.
 
 Causal neurons are written step by step, as many steps as the schedule has, so that a program is of one number of time
-steps. Nothing in it depends on what is in a tensor, and the number of images is free.
+steps. Nothing in it depends on what is in a tensor, and the number of samples is free.
 """
 
 import copy
@@ -34,7 +34,7 @@ TORCH_VERSION = 1
 # The file inside the program's that says what it is.
 ENTRY = "snnc.json"
 
-# Images that the network is traced with; how many there are does not matter.
+# Samples that the network is traced with; how many there are does not matter.
 _TRACED = 2
 
 
@@ -62,11 +62,11 @@ class TorchFormat(Format[None]):
 def torch_file(conversion: Conversion) -> bytes:
     """Return the spiking network as torch.export keeps it (.pt2).
 
-    The program takes images ``[N, ...]``. It returns a tuple of the mean outputs over time, and by layer of neurons
-    what it fires: spikes times their weight ``[steps, N, ...]``, or ``[1, N, ...]``, their mean, of neurons that gather
-    their input first. The same conversion gives the same bytes with the same version of torch. Raises ModelError that
-    names the node for neurons that draw at random, whose draws a program cannot repeat, and for those that gather their
-    whole input before they fire, beside others that do not.
+    The program takes samples ``[N, ...]``, those of all inputs in order. It returns a tuple of the mean outputs over
+    time, and by layer of neurons what it fires: spikes times their weight ``[steps, N, ...]``, or ``[1, N, ...]``,
+    their mean, of neurons that gather their input first. The same conversion gives the same bytes with the same version
+    of torch. Raises ModelError that names the node for neurons that draw at random, whose draws a program cannot
+    repeat, and for those that gather their whole input before they fire, beside others that do not.
     """
     for check in _checks(conversion.snn):
         check()
@@ -136,9 +136,10 @@ class _Network(nn.Module):
             for field, tensor in node.op.tensors().items():
                 self.register_buffer(f"{name}:{field}", tensor.detach().cpu().float().clone())
 
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def forward(self, *samples: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         graph = self._bound()
-        return (self._stepped if graph.ops(CausalNeuron) else self._gathered)(graph, images)
+        feeds = Feeds(dict(zip(graph.inputs, samples, strict=True)))
+        return (self._stepped if graph.ops(CausalNeuron) else self._gathered)(graph, feeds)
 
     def _bound(self) -> Graph:
         """Return the graph of the buffers as they are, which while they are traced hold nothing to be checked."""
@@ -152,8 +153,7 @@ class _Network(nn.Module):
         object.__setattr__(bound, "shapes", self.graph.shapes)
         return bound
 
-    def _stepped(self, graph: Graph, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        feeds = Feeds(dict.fromkeys(graph.inputs, images))
+    def _stepped(self, graph: Graph, feeds: Feeds) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         state = start(graph, feeds)
         steps = []
         for _ in range(self._schedule.total):
@@ -164,18 +164,17 @@ class _Network(nn.Module):
         means = tuple(total / self._schedule.timesteps for total in totals)
         return means, {name: torch.stack([found[name] for found in steps]) for name in graph.ops(Neuron)}
 
-    def _gathered(self, graph: Graph, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        (image,) = graph.inputs
+    def _gathered(self, graph: Graph, feeds: Feeds) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         spikes: dict[str, Tensor] = {}
-        found = Program(graph, self._schedule)(Feeds({image: images}), observe=spikes.__setitem__)
+        found = Program(graph, self._schedule)(feeds, observe=spikes.__setitem__)
         return tuple(found[name][0] for name in graph.outputs), spikes
 
 
 def _traced(network: _Network) -> ExportedProgram:
-    (image,) = network.graph.inputs
-    images = torch.zeros(_TRACED, *network.graph.shapes[image])
+    samples = tuple(torch.zeros(_TRACED, *shape) for shape in network.graph.input_shapes.values())
+    free = {0: Dim("samples", min=1)}
     with torch.no_grad():
-        program = torch.export.export(network, (images,), dynamic_shapes=({0: Dim("images", min=1)},))
+        program = torch.export.export(network, samples, dynamic_shapes=((free,) * len(samples),))
     for node in program.graph.nodes:
         # Where the code stands that was traced says nothing about the network, and is different on every machine.
         node.meta = {name: value for name, value in node.meta.items() if name == "val"}
