@@ -472,7 +472,6 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch
     [
         ({"epochs": 0}, "starts at 1"),
         ({"levels": 0}, "starts at 1"),
-        ({"noise_neuron": "dual"}, "dual-threshold"),
         ({"learning_rate": 0.0}, "positive"),
         ({"learning_rate": 1e60}, "positive and finite"),
         ({"weight_decay": -1.0}, "not negative"),
@@ -484,6 +483,12 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_settings_out_of_range_are_refused(change: dict[str, float], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Training(**change)  # type: ignore[arg-type]
+
+
+def test_a_neuron_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown neuron 'dual' @ noise-neuron") as caught:
+        Training(noise_neuron="dual")
+    assert "dual-threshold" in caught.value.hint
 
 
 def test_settings_are_part_of_a_recipe() -> None:

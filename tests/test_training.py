@@ -600,7 +600,7 @@ def test_distillation_never_ends_worse_on_what_it_holds_out() -> None:
     before, after = (error(g, trained, held, Schedule(1)) for g in (graph, helped))
     assert after < before
     spoil = Distill(epochs=5, batch_size=16, learning_rate=100.0)
-    fine = CalibrateThresholds()(trained, dataclasses.replace(look, schedule=Schedule(32)))
+    fine = CalibrateThresholds()(trained, dataclasses.replace(look, levels=dict.fromkeys(trained.nodes, 32)))
     assert spoil(fine, look) is fine
     # Where nothing can be held out, the last state is returned, however bad it is.
     few = look_at(trained, images_of(look)[:19])
