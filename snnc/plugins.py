@@ -77,7 +77,7 @@ def _run(path: Path) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = _line(error, path)
-        hint = f"mend it: python {path.name} shows where it fails, python -m snnc.laws {path.name} what else is wrong"
+        hint = f"mend it: python {path.name} shows where it fails"
         place = f"{path}:{line}" if line else str(path)
         raise UsageError(f"cannot load the plug-in: {_reason(error)}", place=place, hint=hint) from error
 

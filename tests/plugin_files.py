@@ -97,12 +97,13 @@ passes:
 
 SECTION = '''
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, final
 
 from snnc.blocks import Text
 from snnc.report.sections import Section, sections
 
 
+@final
 @sections.register("length")
 @dataclass(frozen=True)
 class Length(Section):
@@ -123,7 +124,7 @@ class Length(Section):
 FORMAT = '''
 import json
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, final
 
 from snnc.export.format import Format, Written, formats
 from snnc.export.verification import Bounds
@@ -151,6 +152,7 @@ class Itself:
         return {n: o[counting].sum(0) / self.schedule.timesteps for n, o in outputs.items()}, spikes
 
 
+@final
 @formats.register("thresholds")
 @dataclass(frozen=True)
 class Thresholds(Format):
@@ -193,7 +195,7 @@ SOURCE = '''
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -202,6 +204,7 @@ from snnc.data.labels import CLASSES, Classes
 from snnc.data.source import Source, sources
 
 
+@final
 @sources.register("rows")
 @dataclass(frozen=True, eq=False)
 class Rows(Source):

@@ -30,7 +30,7 @@ LAYERS = [
     {"pipeline"},
     {"evaluation", "planning", "trials"},
     {"advisor", "finetuning"},
-    {"actions"},
+    {"actions", "laws"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,8 +1,8 @@
 """The laws of spiking neurons and of their execution, over every registered member."""
 
-import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from snnc import ops
-from snnc.feeds import laid_out
-from snnc.ir import Graph, Input, Node, Op
+from snnc.ir import Op
+from snnc.laws import neurons as neuron_laws
+from snnc.laws import operations as operation_laws
+from snnc.laws.neurons import TIMESTEPS, off_grid
+from snnc.laws.operations import Shapes, cumulative
+from snnc.laws.passes import it_keeps_its_promises
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
-from snnc.neurons.base import mean_signal
 from snnc.neurons.burst import Burst
 from snnc.neurons.consistent import ConsistentIntegrateAndFire
 from snnc.neurons.dual_threshold import DualThreshold
@@ -24,7 +27,7 @@ from snnc.neurons.offset_spikes import OffsetSpikes
 from snnc.neurons.residual_potential import ResidualPotential
 from snnc.neurons.two_phase_probabilistic import TwoPhaseProbabilistic
 from snnc.schedule import Schedule
-from tests.support import double, neuron_instances, normal, operations, random_network, run, spiking, stepped, uniform
+from tests.support import double, neuron_instances, normal, operations, random_network, run, spiking, uniform
 
 CAUSAL = [name for name, kind in neurons.items() if issubclass(kind, CausalNeuron)]
 ORDER_FREE = [name for name, kind in neurons.items() if issubclass(kind, OrderFreeNeuron)]
@@ -34,13 +37,6 @@ NO_CLOSED_FORM = {
     "burst": "beyond its threshold it fires more than once a step; its own closed form is tested below",
     "if-zero": "what a spike leaves above the threshold is lost; what is certain is tested below",
 }
-# Instances whose mean output is not even their own closed form, with the reason.
-NOT_ITS_OWN_CLOSED_FORM = {
-    "two-phase-probabilistic": "it rounds at random",
-    "if-zero": "what a spike leaves above the threshold is lost",
-    "dual-threshold slope": "its negative threshold is not where a count rounds down; tested below",
-}
-TIMESTEPS = (1, 2, 3, 4, 7, 32)
 
 
 def test_registry_is_filled() -> None:
@@ -57,10 +53,40 @@ def closed_form(z: Tensor, threshold: Tensor, timesteps: int) -> Tensor:
     return torch.floor(timesteps * z / threshold + 0.5).clamp(0, timesteps)
 
 
-def off_grid(z: Tensor, threshold: Tensor, timesteps: int, potential: float | Tensor = 0.5) -> Tensor:
-    """Where T·z/θ + v(0)/θ is far enough from a whole number for rounding not to matter."""
-    level = timesteps * z / threshold + potential
-    return (level - level.round()).abs() > 1e-6
+# Every law, over every member.
+
+
+def named(law: Callable[..., None]) -> str:
+    return law.__name__
+
+
+@pytest.mark.parametrize("law", neuron_laws.LAWS, ids=named)
+@pytest.mark.parametrize("name", neuron_instances())
+def test_a_neuron_keeps_the_law(name: str, law: Callable[[Neuron], None]) -> None:
+    law(neuron_instances()[name])
+
+
+@pytest.mark.parametrize("law", operation_laws.LAWS, ids=named)
+@pytest.mark.parametrize("name", operations())
+def test_an_operation_keeps_the_law(name: str, law: Callable[[Op, Shapes], None]) -> None:
+    law(*operations()[name])
+
+
+@pytest.mark.parametrize("kind", sorted({type(op) for op, _ in operations().values()}, key=lambda kind: kind.__name__))
+def test_what_is_not_linear_does_not_commute_with_the_mean(kind: type[Op]) -> None:
+    cases = [case for case in operations().values() if type(case[0]) is kind]
+    assert kind.linear == all(operation_laws.commutes(*case) for case in cases), "the flag `linear` is wrong"
+
+
+@pytest.mark.parametrize("name", neurons)
+def test_a_neuron_states_exactly_the_ceiling_that_it_was_made_for(name: str) -> None:
+    wanted = ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 7)
+    assert torch.equal(neurons[name].standing_for(wanted, Schedule(7)).closed_form(7).ceiling, wanted.ceiling)
+
+
+def test_every_law_says_what_holds() -> None:
+    for law in (*neuron_laws.LAWS, *operation_laws.LAWS, it_keeps_its_promises):
+        assert (law.__doc__ or "").split("\n")[0].endswith("."), law
 
 
 @pytest.mark.parametrize("timesteps", TIMESTEPS)
@@ -78,65 +104,6 @@ def test_constant_input_gives_the_closed_form(name: str, per: str, timesteps: in
     clear = off_grid(z, threshold, timesteps)
     assert clear.float().mean() > 0.999
     torch.testing.assert_close(count[clear], closed_form(z, threshold, timesteps)[clear])
-
-
-@pytest.mark.parametrize("timesteps", TIMESTEPS)
-@pytest.mark.parametrize(
-    "name", [name for name in neuron_instances() if not name.startswith(tuple(NOT_ITS_OWN_CLOSED_FORM))]
-)
-def test_constant_input_gives_the_closed_form_that_a_neuron_states(name: str, timesteps: int) -> None:
-    neuron = neuron_instances()[name].map_tensors(lambda tensor: tensor.double())
-    form = neuron.closed_form(timesteps)
-    z = uniform(-4.0, 8.0, 16, 4, 7, 6, seed=timesteps).double()
-    assert (z > form.ceiling).any()
-    clear = off_grid(z, neuron.threshold, timesteps, neuron.potential)
-    mean = neuron.respond(z.unsqueeze(0), Schedule(timesteps)).mean(0)
-    torch.testing.assert_close(mean[clear], form(z)[clear])
-
-
-@pytest.mark.parametrize("timesteps", [1, 4, 16])
-@pytest.mark.parametrize("potential", [0.5, 0.0, 0.25])
-@pytest.mark.parametrize("name", [name for name in neurons if name not in NOT_ITS_OWN_CLOSED_FORM])
-def test_on_the_grid_of_levels_a_neuron_fires(name: str, potential: float, timesteps: int) -> None:
-    """A potential that just reaches the threshold is enough. All numbers are exact: halves of halves."""
-    threshold = torch.tensor([0.5, 1.0, 2.0]).view(3, 1).double()
-    neuron = neurons[name](threshold, potential=torch.tensor(potential).double())
-    z = threshold * torch.arange(-4, 8 * timesteps).double() / (4 * timesteps)
-    mean = neuron.respond(z.expand(1, 2, -1, -1), Schedule(timesteps)).mean(0)
-    assert torch.equal(mean, neuron.closed_form(timesteps)(z).expand(2, -1, -1))
-
-
-@pytest.mark.parametrize("potential", [0.5, 0.0])
-@pytest.mark.parametrize("name", neurons)
-def test_a_neuron_stands_for_what_it_was_made_for(name: str, potential: float) -> None:
-    slope = uniform(0.05, 0.4, 4, 1, 1) if neurons[name].signed else None
-    wanted = ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 7, slope, torch.tensor(potential))
-    neuron = neurons[name].standing_for(wanted, Schedule(7))
-    found = neuron.closed_form(7)
-    assert torch.equal(found.ceiling, wanted.ceiling)
-    assert found.levels == neuron.levels(7) == 7 * neuron.max_event
-    assert found.slope is slope
-    assert torch.equal(found.potential, wanted.potential)
-
-
-@pytest.mark.parametrize("name", neurons)
-def test_spikes_are_whole_multiples_of_the_threshold(name: str) -> None:
-    threshold = uniform(0.2, 3.0, 6, 1, 1).double()
-    neuron = neurons[name](threshold)
-    train = neuron.respond(normal(9, 8, 6, 5, 5).double(), Schedule(9))
-    count = train / threshold
-    torch.testing.assert_close(count, count.round())
-    assert count.round().abs().max() == neuron.max_event
-    assert (count.cumsum(0).round() >= 0).all()
-
-
-@pytest.mark.parametrize("name", neurons)
-def test_no_samples_are_answered_with_none(name: str) -> None:
-    neuron = neurons[name](torch.tensor(1.0))
-    schedule = Schedule(2, 0 if isinstance(neuron, OrderFreeNeuron) else 3)
-    response = neuron.respond(torch.zeros(schedule.total, 0, 3), schedule)
-    assert response.shape == (schedule.total, 0, 3)
-    assert neuron.spikes(response, schedule).shape == (0, 3)
 
 
 @pytest.mark.parametrize("name", ORDER_FREE)
@@ -159,20 +126,6 @@ def test_order_of_the_input_does_not_matter_to_order_free_neurons(name: str) -> 
         fired = IntegrateAndFire(threshold).respond(shuffled, Schedule(timesteps)).sum(0) / threshold
         noticed |= bool((fired.round() != wanted).any())
     assert noticed, "a neuron that does depend on the order passes this test"
-
-
-@pytest.mark.parametrize("name", ORDER_FREE)
-@pytest.mark.parametrize("sloped", [False, True])
-@pytest.mark.parametrize("timesteps", TIMESTEPS)
-def test_mean_response_is_the_mean_of_the_response(name: str, sloped: bool, timesteps: int) -> None:
-    if sloped and not neurons[name].signed:
-        pytest.skip("has no slope")
-    slope = uniform(0.01, 0.5, 6, 1, 1).double() if sloped else None
-    neuron = neurons[name](uniform(0.2, 2.0, 6, 1, 1).double(), slope)
-    z = normal(16, 6, 5, 5).double()
-    assert isinstance(neuron, OrderFreeNeuron)
-    train = neuron.respond(z.unsqueeze(0), Schedule(timesteps))
-    torch.testing.assert_close(neuron.mean_response(z, Schedule(timesteps)), train.mean(0))
 
 
 @pytest.mark.parametrize("timesteps", TIMESTEPS)
@@ -477,22 +430,6 @@ def test_every_order_of_the_spikes_is_as_likely(count: int) -> None:
         assert abs(found - share) <= deviations(share, samples), (places, found)
 
 
-@pytest.mark.parametrize("name", RANDOM)
-def test_same_seed_same_spikes_and_other_seed_others(name: str) -> None:
-    neuron, schedule = neuron_instances()[name], Schedule(6)
-    current = uniform(0.0, 1.0, 1, 64, 4, 7, 6)
-    draws = torch.Generator().manual_seed(1)
-    first = neuron.respond(current, schedule, draws)
-    assert not torch.equal(first, neuron.respond(current, schedule, draws)), "draws the same again"
-    assert torch.equal(first, neuron.respond(current, schedule, torch.Generator().manual_seed(1)))
-    assert not torch.equal(first, neuron.respond(current, schedule, torch.Generator().manual_seed(2)))
-    unseeded = neuron.respond(current, schedule)
-    assert torch.equal(unseeded, neuron.respond(current, schedule, torch.Generator().manual_seed(0)))
-    # The same numbers are drawn whatever the precision.
-    precise = neuron.map_tensors(lambda t: t.double()).respond(current.double(), schedule)
-    assert ((precise - unseeded).abs() > 1e-4).float().mean() < 1e-4
-
-
 # Neurons that rehearse.
 
 
@@ -632,41 +569,6 @@ def test_a_burst_has_a_spike(burst: int) -> None:
 # What a response says about spikes.
 
 
-def slopes(neuron: Neuron) -> list[Neuron]:
-    """The neuron with slopes of all kinds in its channels: none, gentle, steep, falling and mirroring."""
-    per_channel = torch.tensor([0.0, 0.3, 2.0, -0.5]).view(4, 1, 1), torch.tensor([-1.0])
-    return [dataclasses.replace(neuron, slope=slope) for slope in per_channel] if neuron.signed else []
-
-
-@pytest.mark.parametrize("schedule", [Schedule(1), Schedule(7), Schedule(5, 3), Schedule(4, 3, 2)], ids=str)
-@pytest.mark.parametrize("precision", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", neuron_instances())
-def test_signed_numbers_of_spikes_tell_the_response(name: str, precision: torch.dtype, schedule: Schedule) -> None:
-    given = neuron_instances()[name]
-    for neuron in (given, *slopes(given)):
-        neuron = neuron.map_tensors(lambda tensor: tensor.to(precision))
-        currents = (normal(schedule.total, 16, 4, 7, 6) * 1.5 + 0.2).to(precision)
-        response = neuron.respond(currents, schedule)
-        numbers = neuron.fired(response, schedule)
-        assert torch.equal(numbers, numbers.round())
-        assert numbers.abs().max() == neuron.max_event
-        # None is lost and none is made up.
-        assert torch.equal(numbers != 0, response != 0)
-        assert torch.equal(numbers.abs().sum(0), neuron.spikes(response, schedule))
-        if neuron.slope is not None:
-            # Which spikes are fired does not depend on what they weigh, and with a slope of 1 all weigh the same.
-            plain = dataclasses.replace(neuron, slope=torch.ones_like(neuron.slope))
-            signed = (plain.respond(currents, schedule) / neuron.threshold).round()
-            told = ((neuron.slope != 0) & (neuron.slope != -1)).expand_as(numbers)
-            assert torch.equal(numbers[told], signed[told])
-            assert (signed < 0).any() or schedule.total == 1
-        count = numbers[schedule.rehearsal :].sum(0)
-        mean = mean_signal(response, schedule)[0]
-        torch.testing.assert_close(neuron.value(count, schedule.timesteps), mean)
-        if neuron.slope is None:
-            torch.testing.assert_close(numbers * neuron.threshold, response)
-
-
 @pytest.mark.parametrize("slope", [None, (0.3, 0.01, 2.0, -0.5), (1.0, -0.99, -1.01, -3.0)], ids=str)
 @pytest.mark.parametrize("name", [name for name in CAUSAL if neurons[name].signed])
 def test_signed_numbers_of_spikes_are_those_that_a_neuron_counts(name: str, slope: tuple[float, ...] | None) -> None:
@@ -683,15 +585,6 @@ def test_signed_numbers_of_spikes_are_those_that_a_neuron_counts(name: str, slop
 
 
 # Stateless operations over time.
-
-
-def cumulative(op: Op, signals: list[Tensor]) -> list[Tensor]:
-    """The running sums of what ``run`` answers, step by step, to trains fed to the inputs of an operation."""
-    names = [f"x{index}" for index in range(len(signals))]
-    nodes = [Node(name, Input(tuple(s.shape[2:])), ()) for name, s in zip(names, signals, strict=True)]
-    graph = Graph.of([*nodes, Node("y", op, tuple(names))], ["y"])
-    feeds = dict(zip(names, signals, strict=True))
-    return list(run(graph, feeds, ["y"], Schedule(len(signals[0])), trains=True)["y"].cumsum(0))
 
 
 POOLS = {
@@ -713,144 +606,3 @@ def test_max_pooling_is_lateral_inhibition(name: str) -> None:
         torch.testing.assert_close(total, pool(spikes[:t].sum(0)))
     stepwise = torch.stack([pool(step) for step in spikes]).sum(0)
     assert not torch.allclose(stepwise, pool(spikes.sum(0))), "pooling step by step passes this test"
-
-
-@pytest.mark.parametrize("name", operations())
-def test_mean_output_is_the_operation_of_the_mean_input(name: str) -> None:
-    op, shapes = operations()[name]
-    op = op.map_tensors(lambda tensor: tensor.double())
-    signals = [normal(6, 2, *shape, seed=seed).double() for seed, shape in enumerate(shapes)]
-    for t, total in enumerate(cumulative(op, signals), 1):
-        torch.testing.assert_close(total / t, op(*(signal.cumsum(0)[t - 1] / t for signal in signals)))
-    stepwise = torch.stack([op(*step) for step in zip(*signals, strict=True)]).mean(0)
-    commutes = torch.allclose(stepwise, op(*(signal.mean(0) for signal in signals)))
-    assert commutes == op.linear or name == "ClippedRelu infinite", "the flag `linear` is wrong"
-
-
-@pytest.mark.parametrize("name", operations())
-def test_operations_change_no_input_and_no_constant(name: str) -> None:
-    op, shapes = operations()[name]
-    inputs = [normal(3, *shape) for shape in shapes]
-    kept = [x.clone() for x in inputs], {field: tensor.clone() for field, tensor in op.tensors().items()}
-    first = op(*inputs)
-    assert torch.equal(first, op(*inputs))
-    assert all(map(torch.equal, inputs, kept[0]))
-    assert all(torch.equal(tensor, kept[1][field]) for field, tensor in op.tensors().items())
-
-
-# Neurons are pure.
-
-
-def same(left: object, right: object) -> bool:
-    if isinstance(left, Tensor) and isinstance(right, Tensor):
-        return torch.equal(left, right)
-    return left == right
-
-
-@pytest.mark.parametrize("name", [n for n, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)])
-def test_a_step_changes_neither_state_nor_input(name: str) -> None:
-    neuron = neuron_instances()[name]
-    assert isinstance(neuron, CausalNeuron)
-    schedule = Schedule(3, 2, 2)
-    currents = normal(schedule.total, 3, 4, 7, 6)
-    history: list[tuple[list[object], list[object]]] = []
-    given = currents.clone(), {field: tensor.clone() for field, tensor in neuron.tensors().items()}
-
-    def remember(state: tuple[object, ...]) -> None:
-        history.append((list(state), [part.clone() if isinstance(part, Tensor) else part for part in state]))
-
-    state = neuron.initial(currents[0])
-    train = []
-    for t, x in enumerate(currents):
-        remember(state)
-        if t == schedule.rehearsal:
-            state = neuron.rehearsed(state, x)
-            remember(state)
-        awake = t < schedule.lit
-        after, spikes = neuron.step(state, x, awake)
-        kept = spikes.clone()
-        again, repeated = neuron.step(state, x, awake)
-        assert torch.equal(spikes, repeated)
-        assert torch.equal(spikes, kept)
-        assert all(map(same, after, again))
-        state = after
-        train.append(spikes)
-    for now, before in history:
-        assert all(map(same, now, before))
-    assert torch.equal(currents, given[0])
-    assert all(torch.equal(tensor, given[1][field]) for field, tensor in neuron.tensors().items())
-    assert torch.equal(torch.stack(train), neuron.respond(currents, schedule))
-    assert torch.equal(torch.stack(train), stepped(neuron, currents, schedule))
-
-
-@pytest.mark.parametrize("name", neuron_instances())
-def test_a_response_changes_no_input_and_repeats(name: str) -> None:
-    neuron: Neuron = neuron_instances()[name]
-    currents = normal(6, 3, 4, 7, 6)
-    kept = currents.clone()
-    tensors = {field: tensor.clone() for field, tensor in neuron.tensors().items()}
-    shared = torch.get_rng_state()
-    for schedule in (Schedule(6), Schedule(2, 3, 1)):
-        first = neuron.respond(currents, schedule)
-        assert torch.equal(first, neuron.respond(currents, schedule))
-        if isinstance(neuron, OrderFreeNeuron):
-            mean = mean_signal(currents, schedule)[0]
-            assert torch.equal(neuron.mean_response(mean, schedule), neuron.mean_response(mean, schedule))
-    assert torch.equal(currents, kept)
-    assert all(torch.equal(tensor, tensors[field]) for field, tensor in neuron.tensors().items())
-    assert torch.equal(torch.get_rng_state(), shared), "draws from what the whole process shares"
-
-
-@pytest.mark.parametrize("name", neuron_instances())
-def test_memory_layout_changes_no_spike(name: str) -> None:
-    neuron: Neuron = neuron_instances()[name]
-    current = normal(3, 4, 7, 6)
-    schedule = Schedule(3, 1, 2)
-    plain = neuron.respond(current.unsqueeze(0), schedule)
-    fast = neuron.respond(laid_out(current).unsqueeze(0), schedule)
-    assert torch.equal(plain, fast)
-    # And the layout is kept, because what works on two at once is many times slower.
-    assert fast[0].is_contiguous(memory_format=torch.channels_last)
-    if isinstance(neuron, CausalNeuron):
-        state = neuron.initial(laid_out(current))
-        for part in (*state, *neuron.rehearsed(state, laid_out(current))):
-            assert not isinstance(part, Tensor) or part.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("name", neuron_instances())
-def test_a_constant_current_may_be_given_once(name: str) -> None:
-    neuron: Neuron = neuron_instances()[name]
-    current = normal(1, 3, 4, 7, 6).double()
-    neuron = neuron.map_tensors(lambda tensor: tensor.double())
-    for schedule in (Schedule(5), Schedule(5, 3), Schedule(5, 0, 2), Schedule(5, 3, 2)):
-        on = current.expand(schedule.lit, -1, -1, -1, -1)
-        everywhere = torch.cat([on, torch.zeros(schedule.sleep, *current.shape[1:]).double()])
-        torch.testing.assert_close(neuron.respond(current, schedule), neuron.respond(everywhere, schedule))
-
-
-@pytest.mark.parametrize("name", [n for n in neuron_instances() if n not in RANDOM])
-def test_samples_do_not_see_each_other(name: str) -> None:
-    neuron: Neuron = neuron_instances()[name]
-    currents, schedule = normal(6, 3, 4, 7, 6), Schedule(3, 1, 2)
-    alone = torch.cat([neuron.respond(currents[:, [n]], schedule) for n in range(3)], 1)
-    assert torch.equal(alone, neuron.respond(currents, schedule))
-
-
-@pytest.mark.parametrize("name", RANDOM)
-def test_samples_of_random_neurons_share_nothing_but_the_draws(name: str) -> None:
-    """When spikes come depends on the draws, which all samples take from one source; how many does not.
-
-    Of a whole charge, which leaves nothing to chance, every sample fires as many spikes alone as with others.
-    """
-    timesteps = 8
-    neuron = neuron_instances()[name].map_tensors(lambda tensor: tensor.double())
-    whole = torch.randint(-9, 10, (3, 4, 7, 6), generator=torch.Generator().manual_seed(0)).double()
-    # Half a millionth of a spike above what is whole, lest rounding come out below.
-    current = ((whole - neuron.potential + 5e-7) * neuron.threshold / timesteps).unsqueeze(0)
-    together = neuron.respond(current, Schedule(timesteps))
-    alone = torch.cat([neuron.respond(current[:, [n]], Schedule(timesteps)) for n in range(3)], 1)
-    torch.testing.assert_close(alone.sum(0), together.sum(0))
-    assert not torch.equal(alone, together), "it is not random"
-    # The sample after another one is not the other's echo.
-    twins = neuron.respond(current[:, [0, 0]], Schedule(timesteps))
-    assert not torch.equal(twins[:, 0], twins[:, 1])

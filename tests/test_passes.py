@@ -10,6 +10,7 @@ from snnc import ops
 from snnc.calibration import Calibration
 from snnc.errors import PreconditionError, UsageError
 from snnc.ir import Graph, Op
+from snnc.laws.passes import PREPARE, apply, assert_same_function, it_keeps_its_promises, shared, stages
 from snnc.neurons import Neuron, neurons
 from snnc.passes import Pass, passes
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
@@ -21,7 +22,6 @@ from snnc.passes.treat_max_pool import TreatMaxPool
 from snnc.schedule import Schedule
 from tests.support import Network, calibration, double, normal, outputs, random_network, relu, uniform
 
-PREPARE: tuple[Pass, ...] = (FoldBatchNorm(), TreatMaxPool(), NormalizeActivations())
 # Every pass with default options, and those whose options make another pass of them.
 VARIANTS: dict[str, Pass] = {name: kind() for name, kind in passes.items()} | {
     "normalize-activations spike": NormalizeActivations("spike"),
@@ -39,38 +39,6 @@ def test_registry_is_filled() -> None:
     assert {type(step) for step in VARIANTS.values()} == set(passes.values())
 
 
-def shared(before: Graph, after: Graph) -> set[str]:
-    return {name for name, node in after.nodes.items() if before.nodes.get(name) is node}
-
-
-def apply(step: Pass, graph: Graph, look: Calibration | None = None) -> Graph:
-    """Apply a pass and check what every pass promises."""
-    tensors = {(n, f): (t, t.clone()) for n, node in graph.nodes.items() for f, t in node.op.tensors().items()}
-    step.requires(graph)
-    after = step(graph, look or calibration(graph))
-    for (name, field), (tensor, value) in tensors.items():
-        assert graph.op(name).tensors()[field] is tensor
-        assert torch.equal(tensor, value), f"{name}.{field} was changed in place"
-    assert after.inputs == graph.inputs
-    assert after.outputs == graph.outputs
-    for name, node in after.nodes.items():
-        old = graph.nodes.get(name)
-        if old is not None and old.op is node.op and old.inputs == node.inputs:
-            assert old is node, f"{name} is not shared"
-    for name in graph.outputs:
-        assert after.shapes[name] == graph.shapes[name]
-    return after
-
-
-def assert_same_function(before: Graph, after: Graph, tolerance: float = 1e-5, seed: int = 0) -> None:
-    """Compare in double precision; weights are rounded to single where a pass computes them."""
-    (name,) = before.inputs
-    x = normal(8, *before.shapes[name], seed=seed).double()
-    for wanted, found in zip(outputs(double(before), x), outputs(double(after), x), strict=True):
-        assert wanted.abs().max() > 0
-        assert float((found - wanted).norm() / wanted.norm()) <= tolerance
-
-
 def prepared(graph: Graph) -> Graph:
     for step in PREPARE:
         graph = apply(step, graph)
@@ -83,25 +51,10 @@ def prepared(graph: Graph) -> Graph:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_pass_keeps_its_promises(name: str, seed: int) -> None:
-    trained = random_network(seed, relu, norms=True)
-    images = normal(24, 3, 8, 8, seed=seed)
-    canonical = prepared(trained)
-    look = calibration(canonical, images)
-    quantized = apply(CalibrateThresholds(), canonical, look)
+    networks, look = stages(seed)
     step = VARIANTS[name]
-    for graph in (trained, canonical, quantized):
-        try:
-            step.requires(graph)
-        except PreconditionError as error:
-            assert error.hint
-            continue
-        if isinstance(step, CorrectResidualNoise) and graph is trained:
-            continue
-        after = apply(step, graph, look)
-        if step.exact:
-            tolerance = 1e-2 if graph.ops(ops.QuantizedRelu) else 1e-5
-            assert_same_function(graph, after, tolerance, seed)
-            assert shared(after, apply(step, after, look)) == set(after.nodes), "applied again, it changes something"
+    for graph in networks.values():
+        it_keeps_its_promises(step, graph, look, seed)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -1,8 +1,6 @@
 """Plug-ins: what a file or a package adds works from the command line, and what is wrong with one is said in a line."""
 
-import importlib
 import json
-import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +9,13 @@ from typing import Any
 
 import pytest
 
-import snnc
 from snnc import cli, plugins, project
 from snnc.artifact import load_conversion, plugins_needed
 from snnc.errors import ModelError, UsageError
+from snnc.laws import __main__ as laws
+from snnc.laws.tables import registries, tables
 from snnc.measure import figures
 from snnc.neurons import neurons
-from snnc.registry import Registry
-from snnc.rules import Rules
 from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -40,13 +37,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _tables() -> list[tuple[object, str]]:
     """What plug-ins enter something in, wherever it is."""
-    found: dict[int, tuple[object, str]] = {}
-    for module in pkgutil.walk_packages(snnc.__path__, "snnc."):
-        if not module.name.endswith("__main__"):
-            for thing in vars(importlib.import_module(module.name)).values():
-                if issubclass(type(thing), Registry | Rules):
-                    found[id(thing)] = thing, "_members" if isinstance(thing, Registry) else "_rules"
-    return list(found.values())
+    return [
+        *((registry, "_members") for registry in registries().values()),
+        *((table, "_rules") for table in tables().values()),
+    ]
 
 
 def write(folder: Path, name: str, text: str) -> str:
@@ -314,3 +308,82 @@ def test_help_loads_no_plug_in(installed: Path) -> None:
     )
     done = run(installed, code)
     assert "loaded: False False" in done.stdout, done.stderr
+
+
+LAWLESS = """
+import dataclasses
+
+from snnc.ir import Op, operation
+from snnc.ops import Weighted
+from snnc.passes import Pass, passes
+
+
+@operation
+@dataclasses.dataclass(frozen=True, eq=False)
+class Square(Op):
+    def __call__(self, *inputs):
+        return inputs[0].square_()
+
+
+@operation
+@dataclasses.dataclass(frozen=True, eq=False)
+class Power(Op):
+    power: float
+
+    def __call__(self, *inputs):
+        return inputs[0] ** self.power
+
+
+@passes.register("overwrite")
+@dataclasses.dataclass(frozen=True)
+class Overwrite(Pass):
+    def __call__(self, graph, calibration):
+        for op in graph.ops(Weighted).values():
+            op.weight.mul_(2)
+        return graph
+"""
+LEAKY = NEURON.replace("state.membrane.add_(x)", "state.membrane.mul_(0.9).add_(x)")
+
+
+@pytest.mark.parametrize(
+    "text", [NEURON + PASS, OPERATION, SECTION, SOURCE, FORMAT], ids=["neuron", "op", "section", "source", "format"]
+)
+def test_a_good_plug_in_keeps_the_laws(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert laws.main([write(folder, "mine.py", text), "-v"]) == 0
+    said = capsys.readouterr().out
+    assert " 0 broken" in said
+    assert "A member is final" in said
+    assert ("A step changes neither" in said) == (text.count("neurons.register") == 1)
+
+
+def test_a_broken_law_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert laws.main([write(folder, "lawless.py", LAWLESS), write(folder, "leaky.py", LEAKY)]) == 4
+    said = capsys.readouterr().out.splitlines()
+    for member, law, fault in (
+        ("operation 'Square'", "A member is final", "write @final above it"),
+        ("operation 'Square'", "Every table of rules", "how much work is one evaluation; "),
+        ("operation 'Square'", "may be computed step by step", "the flag `linear` is wrong"),
+        ("operation 'Square'", "neither they nor its own tensors", ""),
+        ("operation 'Power'", "It can be tried", "missing 1 required positional argument: 'power'"),
+        ("pass 'overwrite' (trained network 0)", "keeps what it need not touch", "was changed in place"),
+        ("neuron 'mine' (per layer)", "is the closed form that the neuron states", "not close"),
+    ):
+        assert any(line.startswith(f"{member}: broken: ") and law in line and fault in line for line in said), law
+    assert said[-1].startswith("leaky.py: 1 members, ")
+
+
+def test_an_operation_is_tried_on_its_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"{LAWLESS}\nEXAMPLES = [(Power(3.0), (4,)), (Power(2.0), (2, 3))]\n"
+    assert laws.main([write(folder, "examples.py", text)]) == 4
+    said = capsys.readouterr().out
+    assert "It can be tried" not in said
+    assert "operation 'Power' (example 2): broken" in said
+
+
+def test_laws_of_nothing_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert laws.main([write(folder, "nothing.py", "x = 1")]) == 2
+    assert "registers nothing @ nothing.py" in capsys.readouterr().err
+    assert laws.main(["nowhere.py"]) == 2
+    with pytest.raises(SystemExit) as caught:
+        laws.main([])
+    assert caught.value.code == 2

@@ -1,33 +1,15 @@
 """Every table of rules answers, or refuses in words, for every kind that it can be asked about."""
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
-from types import UnionType
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-import snnc
+from snnc import ops
 from snnc.ir import Op, operations
+from snnc.laws.tables import families, forgotten, tables
 from snnc.neurons import neurons
 from snnc.rules import Rules
-
-
-def modules() -> Iterator[str]:
-    for module in pkgutil.walk_packages(snnc.__path__, "snnc."):
-        if not module.name.endswith("__main__"):
-            yield module.name
-
-
-def tables() -> dict[str, Rules[Any, Any]]:
-    """Every table at the top of a module, by its question."""
-    found: dict[str, Rules[Any, Any]] = {}
-    for name in modules():
-        for value in vars(importlib.import_module(name)).values():
-            if isinstance(value, Rules):
-                assert found.setdefault(value.question, value) is value, f"two tables ask {value.question!r}"
-    return found
 
 
 def members(family: type) -> Iterator[type]:
@@ -44,9 +26,7 @@ def asked(table: Rules[Any, Any]) -> set[type]:
 
     Of operations, those that networks may be of.
     """
-    kind = table.__orig_class__.__args__[0]  # type: ignore[attr-defined]
-    families = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    found = {member for family in families for member in members(family)}
+    found = {member for family in families(table) for member in members(family)}
     return {kind for kind in found if not issubclass(kind, Op) or kind in operations.values()}
 
 
@@ -76,3 +56,8 @@ def test_no_rule_is_for_what_is_not_asked_about(question: str) -> None:
 def test_a_forgotten_kind_would_be_noticed() -> None:
     table = Rules[Op, int]("how many")
     assert set(table.missing(asked(table))) == set(operations.values())
+    assert forgotten(ops.Conv) == []
+
+    class Forgotten(Op): ...
+
+    assert set(forgotten(Forgotten)) == {question for question, table in TABLES.items() if Op in families(table)}

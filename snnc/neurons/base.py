@@ -68,6 +68,11 @@ class Neuron(Timed):
         """Raise ValueError where a field that this kind of neuron adds is out of range."""
 
     @property
+    def exact(self) -> bool:
+        """Whether the mean output for a constant current is the closed form, and does not only come near it."""
+        return not self.random
+
+    @property
     def max_event(self) -> int:
         """The most levels that the output can change by in one step."""
         return 1

@@ -34,6 +34,11 @@ class DualThreshold(CausalNeuron):
         if not 0 < self.negative_threshold <= 1:
             raise ValueError("the negative threshold is a share of the threshold in (0, 1]")
 
+    @property
+    def exact(self) -> bool:
+        """The negative threshold is not where a count below zero rounds down."""
+        return self.slope is None
+
     def initial(self, x: Tensor) -> _State:
         return _State(self.start(x), torch.zeros_like(x))
 

@@ -40,6 +40,11 @@ class IntegrateAndFireToZero(CausalNeuron):
         if not bool(((self.firing > 0) & self.firing.isfinite()).all()):
             raise ValueError("firing thresholds must be positive and finite")
 
+    @property
+    def exact(self) -> bool:
+        """What a spike leaves above the threshold is lost."""
+        return False
+
     def initial(self, x: Tensor) -> _State:
         return _State(self.start(x))
 

@@ -188,19 +188,18 @@ def forgotten(folder: Path, files: Sequence[str]) -> list[str]:
 import sys
 from pathlib import Path
 from snnc import plugins
-plugins.load(map(Path, {list(files)!r}))
 from snnc.ir import operations
-from tests.test_tables import TABLES
-own = [kind for kind in operations.values() if plugins.origin(kind)]
-for question, table in TABLES.items():
-    root = table.__orig_class__.__args__[0]
-    if table.missing([kind for kind in own if issubclass(kind, root)]):
-        print(question)
+from snnc.laws.tables import forgotten
+
+plugins.load(map(Path, {list(files)!r}))
+for kind in list(operations.values()):
+    if plugins.origin(kind):
+        print("\\n".join(forgotten(kind)))
 """
     environment = {**os.environ, "PYTHONPATH": str(TREE)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    return [line for line in done.stdout.splitlines() if line]
 
 
 MEMBERS: dict[str, Callable[[Path], int]] = {
