@@ -47,16 +47,17 @@ __all__ = [
 
 if TYPE_CHECKING:
     from snnc import neurons, passes, recipe
+    from snnc.actions.calibrate import calibrate
+    from snnc.actions.convert import convert
+    from snnc.actions.evaluate import evaluate
     from snnc.artifact import save_conversion as save
     from snnc.conversion import Conversion
     from snnc.data.dataset import Reading, open_dataset
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import SnncError
-    from snnc.evaluation import evaluate
     from snnc.ir import Graph
     from snnc.measure.gates import Limits
     from snnc.module import NetworkState, Response, SpikingNetwork, load
-    from snnc.pipeline import calibrate, convert
     from snnc.schedule import Schedule
 else:
     from importlib import import_module
@@ -73,9 +74,9 @@ else:
         "Schedule": ("snnc.schedule", "Schedule"),
         "SnncError": ("snnc.errors", "SnncError"),
         "SpikingNetwork": ("snnc.module", "SpikingNetwork"),
-        "calibrate": ("snnc.pipeline", "calibrate"),
-        "convert": ("snnc.pipeline", "convert"),
-        "evaluate": ("snnc.evaluation", "evaluate"),
+        "calibrate": ("snnc.actions.calibrate", "calibrate"),
+        "convert": ("snnc.actions.convert", "convert"),
+        "evaluate": ("snnc.actions.evaluate", "evaluate"),
         "load": ("snnc.module", "load"),
         "neurons": ("snnc.neurons", None),
         "open_dataset": ("snnc.data.dataset", "open_dataset"),

@@ -1,4 +1,4 @@
-"""The product as functions: convert and calibrate (``snnc.evaluation`` measures, ``snnc.advisor`` chooses)."""
+"""Run the passes of a recipe over a network, guard their contract, and say what came of it."""
 
 import functools
 import time
@@ -12,7 +12,7 @@ import torch
 from snnc.analysis.moments import stated_moments
 from snnc.calibration import Calibration
 from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance
-from snnc.data.dataset import Dataset, Reading, open_dataset
+from snnc.data.dataset import Dataset, Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import ModelError, VerificationError
@@ -20,11 +20,12 @@ from snnc.feeds import Feeds
 from snnc.findings import Finding
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input
+from snnc.measure.summary import examine
 from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes import Pass
 from snnc.plugins import origin
-from snnc.recipe import Recipe, load, options, pass_name, recorded
+from snnc.recipe import Recipe, options, pass_name, recorded
 from snnc.report import Report, build
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -176,82 +177,10 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
         raise VerificationError(f"{name} changed the network's output by {error:.1e}", hint=hint)
 
 
-def convert(
-    model: str | Path,
-    recipe: Recipe | str | Path | None = None,
-    *,
-    data: str | Path | None = None,
-    preprocessing: Preprocessing | None = None,
-    input_shape: tuple[int, ...] | None = None,
-    reading: Reading | None = None,
-    progress: Progress = silent,
-) -> tuple[Conversion, Report]:
-    """Turn a trained network (ONNX or TorchScript) into a spiking one, and report what that costs layer by layer.
-
-    The time steps, and what is done in which order, are those of ``recipe``: one that is shipped, by name, or a file,
-    as ``snnc.recipe.load`` reads them, or what that returned; without one it is the default. ``data`` is a folder of
-    images or an array file, labels not needed; without it, thresholds come from what batch normalization states, and
-    ``calibrate`` can follow. ``preprocessing`` is what the network was trained with, and is kept in the conversion;
-    without it pixels are divided by 255, and that is all: ``snnc.yaml`` is read by the commands only.
-    ``input_shape``, of one sample, is only for files that do not say it; ``reading`` says how many images are read,
-    and how; ``progress`` is told what is being done.
-
-    Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken or
-    does not fit, PreconditionError where a pass of the recipe cannot run on this network or without data, UsageError
-    where there is no such recipe.
-    """
-    steps = _read("default" if recipe is None else recipe)
-    trained = read_trained(Path(model), input_shape)
-    return _converted(trained, steps, data, preprocessing or Preprocessing(), reading or Reading(), progress)
-
-
 def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Trained:
     """Read a trained network from its file; raises ModelError where it cannot be read or holds what cannot spike."""
     read = read_model(model, input_shape)
     return Trained(read.graph, Origin(model.name, read.sha256), read.findings)
-
-
-def calibrate(
-    conversion: Conversion,
-    recipe: Recipe | str | Path | None = None,
-    *,
-    data: str | Path,
-    preprocessing: Preprocessing | None = None,
-    reading: Reading | None = None,
-    progress: Progress = silent,
-) -> tuple[Conversion, Report]:
-    """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
-
-    ``data`` is a folder of images or an array file, labels not needed. ``recipe`` and ``preprocessing`` are the
-    conversion's own unless given; they, ``reading`` and ``progress`` are as for ``convert``.
-
-    Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit,
-    UsageError where there is no such recipe.
-    """
-    if conversion.reference is None:
-        hint = "convert the model again without --strip"
-        raise ModelError("the file holds no reference network to calibrate against", hint=hint)
-    trained = Trained(conversion.reference, conversion.provenance.model, conversion.imported)
-    steps = recorded(conversion) if recipe is None else _read(recipe)
-    how = preprocessing or conversion.preprocessing
-    return _converted(trained, steps, data, how, reading or Reading(), progress)
-
-
-def _read(recipe: Recipe | str | Path) -> Recipe:
-    return recipe if isinstance(recipe, Recipe) else load(str(recipe))
-
-
-def _converted(
-    trained: Trained,
-    recipe: Recipe,
-    data: str | Path | None,
-    preprocessing: Preprocessing,
-    reading: Reading,
-    progress: Progress,
-) -> tuple[Conversion, Report]:
-    dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.input_shapes, reading)
-    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress)
-    return reported(conversion, canonical, dataset, reading, progress)
 
 
 def make(
@@ -297,5 +226,5 @@ def reported(
         task = conversion.task or seeming(conversion.snn.output_shapes, dataset.kinds)
         some = dataset.spread(_MEASURED_IMAGES, reading.seed)
         measured = DatasetSamples(some, reading, "measuring", progress).batches()
-    report = build(conversion, canonical, measured, task)
+    report = build(conversion, examine(conversion, canonical, measured, task))
     return replace(conversion, findings=report.findings), report

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnc import evaluation, pipeline, recipe
+import snnc
+from snnc import pipeline, recipe
 from snnc.data.dataset import Reading, open_dataset
 from snnc.errors import ModelError, PreconditionError
 from snnc.feeds import Feeds, Signals
@@ -29,7 +30,7 @@ TASK = Classification()
 def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple[Graph, Graph, Schedule]:
     how = recipe.load(name, timesteps=timesteps, overrides=overrides)
     reading = Reading(limit=100)
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING, reading=reading
     )
     return pipeline.canonical_reference(made), made.snn, made.schedule
@@ -163,13 +164,13 @@ def test_two_images_are_too_few_for_an_interval_but_not_for_blame(digits):
 
 
 def test_blame_needs_the_trained_network():
-    made, _ = pipeline.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
+    made, _ = snnc.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
     with pytest.raises(ModelError, match="no trained network"):
-        evaluation.evaluate(replace(made, reference=None), data=DIGITS / "test", blamed=10)
+        snnc.evaluate(replace(made, reference=None), data=DIGITS / "test", blamed=10)
 
 
 def test_another_form_of_the_network_is_refused():
-    made, _ = pipeline.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
+    made, _ = snnc.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
     canonical = pipeline.canonical_reference(made)
     check_alike(canonical, made.snn)
     # Batch normalization that is folded only after thresholds were worked out: the canonical form still has it.

@@ -20,13 +20,15 @@ from markdown_it import MarkdownIt
 from snnc import cli, intervals
 from snnc.figure import Energy, LayerError, Row
 from snnc.findings import Finding
+from snnc.measure.evaluation import Evaluation
 from snnc.measure.figures import tolerances
 from snnc.measure.gates import Tolerances
+from snnc.measure.layers import Layer
+from snnc.measure.summary import Summary
 from snnc.report.comment import comment
 from snnc.report.comparison import Change, Comparison, compare
-from snnc.report.data import Evaluation, Report, Summary, read, write
+from snnc.report.data import Report, read, write
 from snnc.report.escaping import escaped, printable
-from snnc.report.layers import Layer
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PREPROCESSING = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")

@@ -10,15 +10,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from snnc import evaluation, ops, pipeline, recipe
+import snnc
+from snnc import ops, recipe
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples
 from snnc.errors import PreconditionError, UsageError
-from snnc.evaluation import Row
+from snnc.figure import Row
 from snnc.ir import Graph, Input, Node
+from snnc.measure import evaluation
 from snnc.neurons import Neuron, neurons
 from snnc.passes.distill import _takes_images
 from snnc.recipe import shipped
@@ -33,7 +35,7 @@ FEW = Reading(limit=60)
 
 
 def converted(name: str = "quick", **changes: object) -> Conversion:
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load(name, **changes),  # type: ignore[arg-type]
         data=DIGITS / "calibration",
@@ -44,7 +46,7 @@ def converted(name: str = "quick", **changes: object) -> Conversion:
 
 
 def evaluated(made: Conversion, **options: object) -> tuple[Row, ...]:
-    result = evaluation.evaluate(made, data=DIGITS / "test", reading=FEW, **options)  # type: ignore[arg-type]
+    result = snnc.evaluate(made, data=DIGITS / "test", reading=FEW, **options)  # type: ignore[arg-type]
     return result.rows
 
 
@@ -113,7 +115,7 @@ def test_repeats_draw_anew_and_are_reproducible() -> None:
     agreements = [row.agreement for row in alone if row.agreement is not None]
     assert first.agreement_deviation == pytest.approx(statistics.stdev(agreements))
     report = dataclasses.replace(
-        build(made), evaluation=evaluation.evaluate(made, data=DIGITS / "test", reading=FEW, repeats=3)
+        build(made), evaluation=snnc.evaluate(made, data=DIGITS / "test", reading=FEW, repeats=3)
     )
     console = Console(width=200, file=StringIO())
     with console.capture() as captured:
@@ -125,7 +127,7 @@ def test_repeats_draw_anew_and_are_reproducible() -> None:
 
 
 def test_what_is_not_random_is_run_once() -> None:
-    result = evaluation.evaluate(converted(timesteps=2), data=DIGITS / "test", reading=FEW, repeats=4)
+    result = snnc.evaluate(converted(timesteps=2), data=DIGITS / "test", reading=FEW, repeats=4)
     assert result.rows[0].repeats == 1
     assert result.rows[0].accuracy_deviation is None
     assert [finding.code for finding in result.findings] == ["nothing-random"]
@@ -142,10 +144,10 @@ def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
     assert not codes(rehearsed) & {"idle-steps", "no-rehearsal"}
     assert evaluated(rehearsed)[0].total_steps == 4
     asleep = converted("casc", timesteps=2)
-    woken = evaluation.evaluate(asleep, data=DIGITS / "test", reading=FEW, sleep=1)
+    woken = snnc.evaluate(asleep, data=DIGITS / "test", reading=FEW, sleep=1)
     assert [finding.code for finding in woken.findings] == ["unsettled"]
-    assert not evaluation.evaluate(asleep, data=DIGITS / "test", reading=FEW).findings
-    idle = evaluation.evaluate(converted(timesteps=2), data=DIGITS / "test", reading=FEW, sleep=3)
+    assert not snnc.evaluate(asleep, data=DIGITS / "test", reading=FEW).findings
+    idle = snnc.evaluate(converted(timesteps=2), data=DIGITS / "test", reading=FEW, sleep=3)
     assert [finding.code for finding in idle.findings] == ["idle-steps"]
 
 
@@ -191,7 +193,7 @@ def test_a_pass_in_the_wrong_place_is_refused(name: str, place: str) -> None:
     steps += [name, *rest] if place == "first" else [*rest, name]
     how = recipe.from_plain({"name": "mine", "timesteps": 2, "passes": steps})
     with pytest.raises(PreconditionError, match="what this pass works on") as raised:
-        pipeline.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING)
+        snnc.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING)
     assert "recipe" in raised.value.hint
 
 

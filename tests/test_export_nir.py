@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import snnc
 from snnc import ops, pipeline, recipe
 from snnc.actions.export import export, samples
 from snnc.conversion import Conversion
@@ -397,7 +398,7 @@ def digits(*, zero: bool = False, timesteps: int = 8) -> Conversion:
     how = recipe.reset_to_zero(how) if zero else how
     preprocessing = pipeline.Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
     reading = Reading(limit=100)
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=preprocessing, reading=reading
     )
     return made

@@ -14,7 +14,7 @@ from snnc.figure import LayerError
 from snnc.measure import gates
 from snnc.measure.figures import DROP, RELATIVE_DROP
 from snnc.measure.gates import Gate, Limits, judge, merged, stated
-from snnc.report.findings import undecided
+from snnc.measure.remarks import undecided
 from snnc.report.sections.gates import gate_table
 from tests.support import energy, row
 

@@ -12,9 +12,9 @@ import pytest
 from onnx import helper
 
 from snnc import cli
+from snnc.actions.plan import plan
 from snnc.data import images
 from snnc.frontend import Verdict, annotate, open_model
-from snnc.planning import plan
 from snnc.recipe import load
 from tests.frontend_files import array, integers, one, save
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnc import evaluation, ops, pipeline
+import snnc
+from snnc import ops
 from snnc.analysis.integers import channel_thresholds, synapses, widths, with_synapses
 from snnc.analysis.units import input_values, membranes, spike_values
 from snnc.artifact import load_conversion, save_conversion
@@ -241,8 +242,8 @@ def digits():
 
     def converted(bits: int | None):
         how = load("quick", timesteps=8, weight_bits=bits)
-        made, _ = pipeline.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=MEAN)
-        (row,) = evaluation.evaluate(made, data=DIGITS / "test").rows
+        made, _ = snnc.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=MEAN)
+        (row,) = snnc.evaluate(made, data=DIGITS / "test").rows
         return made, row.accuracy
 
     return {bits: converted(bits) for bits in (None, 8, 6, 4)}

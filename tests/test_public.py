@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import snnc
-from snnc import artifact, cli, evaluation, pipeline
+from snnc import cli
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
 from snnc.recipe import load
@@ -90,27 +90,28 @@ MODEL, DATA = str(DIGITS / "model.onnx"), ("--data", str(DIGITS / "calibration")
 @pytest.mark.parametrize(
     ("name", "module", "attribute", "arguments"),
     [
-        ("convert", pipeline, "convert", ("convert", MODEL)),
-        ("calibrate", pipeline, "calibrate", ("calibrate", "model.snn", *DATA)),
-        ("evaluate", evaluation, "evaluate", ("evaluate", "model.snn", *DATA)),
-        ("save", artifact, "save_conversion", ("convert", MODEL, "--recipe", "quick", "-o", "other.snn")),
+        ("convert", "actions.convert", "convert", ("convert", MODEL)),
+        ("calibrate", "actions.calibrate", "calibrate", ("calibrate", "model.snn", *DATA)),
+        ("evaluate", "actions.evaluate", "evaluate", ("evaluate", "model.snn", *DATA)),
+        ("save", "artifact", "save_conversion", ("convert", MODEL, "--recipe", "quick", "-o", "other.snn")),
     ],
 )
 def test_commands_call_the_public_functions(
     name: str,
-    module: Any,
+    module: str,
     attribute: str,
     arguments: tuple[str, ...],
     converted: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert getattr(snnc, name) is getattr(module, attribute)
+    place = import_module(f"snnc.{module}")
+    assert getattr(snnc, name) is getattr(place, attribute)
 
     def called(*_: object, **__: object) -> None:
         raise UsageError(f"{name} was called", hint="")
 
-    monkeypatch.setattr(module, attribute, called)
+    monkeypatch.setattr(place, attribute, called)
     monkeypatch.chdir(converted.parent)
     assert cli.main([*arguments, "-q"]) == UsageError.exit_code
     assert f"{name} was called" in capsys.readouterr().err
@@ -120,7 +121,8 @@ def test_recipe_and_preprocessing_have_defaults(converted: Path, monkeypatch: py
     def stop(*given: Any) -> Any:
         raise InterruptedError(given)
 
-    monkeypatch.setattr(pipeline, "_converted", stop)
+    for action in ("convert", "calibrate"):
+        monkeypatch.setattr(f"snnc.actions.{action}.converted", stop)
     # The snnc.yaml that lies here is for the commands.
     monkeypatch.chdir(DIGITS)
     with pytest.raises(InterruptedError) as caught:
@@ -139,7 +141,8 @@ def test_a_recipe_may_be_given_by_name_or_file(
     def stop(*given: Any) -> Any:
         raise InterruptedError(given)
 
-    monkeypatch.setattr(pipeline, "_converted", stop)
+    for action in ("convert", "calibrate"):
+        monkeypatch.setattr(f"snnc.actions.{action}.converted", stop)
     mine = tmp_path / "mine.yaml"
     mine.write_text(load("casc", timesteps=3).to_yaml(), encoding="utf-8")
     conversion = snnc.load(converted).conversion

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnc import artifact, evaluation, pipeline, recipe
+import snnc
+from snnc import artifact, recipe
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.neurons import neurons
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the real networks a
 
 def converted(name, timesteps, preprocessing, data, limit, neuron="two-phase"):
     model = SHARED / "models" / f"{name}.onnx"
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         model,
         recipe.load("quick", timesteps=timesteps, neuron=neuron),
         data=SHARED / data,
@@ -34,7 +35,7 @@ def converted(name, timesteps, preprocessing, data, limit, neuron="two-phase"):
 
 
 def accuracy(conversion, data, limit):
-    result = evaluation.evaluate(conversion, data=SHARED / data, reading=Reading(limit=limit))
+    result = snnc.evaluate(conversion, data=SHARED / data, reading=Reading(limit=limit))
     return result.rows[0]
 
 
@@ -48,7 +49,7 @@ def test_resnet20_at_few_steps(timesteps, least):
 
 
 def test_without_images_many_steps_still_work():
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         SHARED / "models" / "cifar10_resnet20.onnx", recipe.load("quick", timesteps=64), preprocessing=CIFAR
     )
     assert accuracy(made, "cifar10/test", 300).accuracy >= 80
@@ -90,7 +91,7 @@ def test_sums_of_spikes_give_what_steps_give():
 def test_neither_batch_size_nor_workers_change_a_byte(tmp_path):
     contents = set()
     for reading in (Reading(limit=96), Reading(batch_size=7, workers=1, limit=96), Reading(96, 3, 96)):
-        made, _ = pipeline.convert(
+        made, _ = snnc.convert(
             SHARED / "models" / "cifar10_resnet20.onnx",
             recipe.load("default", timesteps=4, overrides=["passes.distill.steps=3"]),
             data=SHARED / "cifar10/calibration",
@@ -103,7 +104,7 @@ def test_neither_batch_size_nor_workers_change_a_byte(tmp_path):
 
 
 def test_enough_sleep_gives_the_quantized_network_exactly():
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         SHARED / "models" / "cifar10_resnet20.onnx",
         recipe.load("casc", timesteps=3),
         data=SHARED / "cifar10/calibration",
@@ -124,7 +125,7 @@ def test_a_vision_transformer_is_refused_with_everything_that_stops_it():
     from snnc.errors import ModelError
 
     with pytest.raises(ModelError) as caught:
-        pipeline.convert(SHARED / "models" / "vnncomp_cifar10_vit_pgd_2_3_16.onnx", recipe.load("default"))
+        snnc.convert(SHARED / "models" / "vnncomp_cifar10_vit_pgd_2_3_16.onnx", recipe.load("default"))
     assert caught.value.exit_code == 3
     assert sum("Softmax" in line for line in caught.value.details) == 2
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnc import evaluation, intervals, pipeline, recipe, report
+import snnc
+from snnc import intervals, recipe, report
 from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected
 from snnc.data.dataset import Reading
@@ -15,9 +16,9 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.ir import Graph, Input, Node
 from snnc.measure.energy import Cost, cost
+from snnc.measure.remarks import _on_operations
 from snnc.neurons import neurons
 from snnc.ops import Add, AveragePool, BatchNorm, Conv, Linear, MaxPool, Reshape
-from snnc.report.findings import _on_operations
 from snnc.run import predicted
 from snnc.schedule import Schedule
 from tests.support import run
@@ -151,7 +152,7 @@ def test_spikes_are_counted_alike_from_trains_and_from_means(kind):
 @pytest.mark.parametrize("kind", neurons)
 def test_the_parts_of_an_error_add_up_to_it(kind):
     """Inherited, clipping, quantization and unevenness telescope: checked through the norms on one sample at a time."""
-    conversion, built = pipeline.convert(
+    conversion, built = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load("quick", timesteps=3, neuron=kind),
         data=DIGITS / "calibration",
@@ -177,7 +178,7 @@ def test_the_parts_of_an_error_add_up_to_it(kind):
 def test_consistent_neurons_that_sleep_have_no_unevenness():
     uneven = {}
     for sleep in (0, 24):
-        _, built = pipeline.convert(
+        _, built = snnc.convert(
             DIGITS / "model.onnx",
             recipe.load("casc", timesteps=4, sleep=sleep),
             data=DIGITS / "calibration",
@@ -195,7 +196,7 @@ def test_consistent_neurons_that_sleep_have_no_unevenness():
 def test_the_report_is_the_same_every_time_and_is_plain_json(kind):
     texts = []
     for _ in range(2):
-        _, built = pipeline.convert(
+        _, built = snnc.convert(
             DIGITS / "model.onnx",
             recipe.load("quick", timesteps=4, neuron=kind),
             data=DIGITS / "calibration",
@@ -211,22 +212,22 @@ def test_the_report_is_the_same_every_time_and_is_plain_json(kind):
 
 
 def test_an_uncalibrated_report_says_so_and_measures_nothing():
-    conversion, built = pipeline.convert(DIGITS / "model.onnx", recipe.load("quick"))
+    conversion, built = snnc.convert(DIGITS / "model.onnx", recipe.load("quick"))
     assert not conversion.calibrated
     assert [finding.code for finding in built.findings if finding.severity == "warning"] == ["uncalibrated"]
     assert all(layer.error is None and layer.threshold_minimum > 0 for layer in built.layers)
 
 
 def test_evaluation_at_several_steps_equals_one_at_a_time_whatever_the_batch():
-    conversion, _ = pipeline.convert(
+    conversion, _ = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load("quick", timesteps=4),
         data=DIGITS / "calibration",
         preprocessing=PREPROCESSING,
     )
-    together = evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4])
+    together = snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4])
     apart = [
-        evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[t], reading=Reading(batch_size=33, workers=1))
+        snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[t], reading=Reading(batch_size=33, workers=1))
         for t in (2, 4)
     ]
     assert together.rows == tuple(result.rows[0] for result in apart)
@@ -240,10 +241,10 @@ def test_evaluation_at_several_steps_equals_one_at_a_time_whatever_the_batch():
 
 def test_calibrating_an_uncalibrated_file_equals_converting_with_data():
     wanted = recipe.load("quick", timesteps=4)
-    plain, _ = pipeline.convert(DIGITS / "model.onnx", wanted, preprocessing=PREPROCESSING)
+    plain, _ = snnc.convert(DIGITS / "model.onnx", wanted, preprocessing=PREPROCESSING)
     data = DIGITS / "calibration"
-    later, _ = pipeline.calibrate(plain, wanted, data=data)
-    at_once, _ = pipeline.convert(DIGITS / "model.onnx", wanted, data=data, preprocessing=PREPROCESSING)
+    later, _ = snnc.calibrate(plain, wanted, data=data)
+    at_once, _ = snnc.convert(DIGITS / "model.onnx", wanted, data=data, preprocessing=PREPROCESSING)
     assert later.provenance == at_once.provenance
     x = torch.randn(1, 8, 1, 8, 8)
     results = [run(c.snn, {c.snn.inputs[0]: x}, c.snn.outputs, Schedule(4)) for c in (later, at_once)]
@@ -251,9 +252,9 @@ def test_calibrating_an_uncalibrated_file_equals_converting_with_data():
 
 
 def test_steps_below_one_are_refused():
-    conversion, _ = pipeline.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
+    conversion, _ = snnc.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
     with pytest.raises(UsageError):
-        evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[0])
+        snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[0])
 
 
 def test_intervals_hold_their_level():
@@ -315,13 +316,13 @@ def test_negative_spikes_are_counted_whatever_they_weigh(kind, slope):
 def test_a_network_in_which_nothing_spikes_is_found_out(tmp_path):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
     torch.onnx.export(model, (torch.zeros(1, 1, 8, 8),), tmp_path / "m.onnx", dynamo=False)
-    _, built = pipeline.convert(tmp_path / "m.onnx", recipe.load("quick"))
+    _, built = snnc.convert(tmp_path / "m.onnx", recipe.load("quick"))
     assert "nothing-spikes" in [finding.code for finding in built.findings]
 
 
 def test_average_pooling_in_the_place_of_max_pooling_is_measured_as_a_change():
     wanted = recipe.load("quick", overrides=["passes.treat-max-pool.method=average"])
-    _, built = pipeline.convert(DIGITS / "model.onnx", wanted, data=DIGITS / "calibration", preprocessing=PREPROCESSING)
+    _, built = snnc.convert(DIGITS / "model.onnx", wanted, data=DIGITS / "calibration", preprocessing=PREPROCESSING)
     assert built.layers[-1].error is not None
 
 
@@ -344,7 +345,7 @@ def test_quantized_networks_at_other_steps_are_corrected_for_them(tmp_path):
     errors = {}
     for correct in ("true", "false"):
         overrides = [f"passes.correct-residual-noise.{option}={correct}" for option in ("weights", "bias")]
-        _, built = pipeline.convert(
+        _, built = snnc.convert(
             path,
             recipe.load("quick", timesteps=2, overrides=overrides),
             data=DIGITS / "calibration",
@@ -358,7 +359,7 @@ def test_quantized_networks_at_other_steps_are_corrected_for_them(tmp_path):
 def test_the_disk_filling_up_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(DataError) as caught:
-        pipeline.convert(
+        snnc.convert(
             DIGITS / "model.onnx", recipe.load("quick"), data=DIGITS / "calibration", preprocessing=PREPROCESSING
         )
     assert "TMPDIR" in caught.value.hint

@@ -10,8 +10,9 @@ import pytest
 import torch
 from rich.console import Console
 
+import snnc
 import snnc.report
-from snnc import evaluation, pipeline, recipe
+from snnc import pipeline, recipe
 from snnc.analysis.reach import connected
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
@@ -20,13 +21,14 @@ from snnc.export.match import Match
 from snnc.figure import Blame, Row
 from snnc.findings import EXPLANATIONS, Finding
 from snnc.measure.energy import Cost, cost, energy
+from snnc.measure.evaluation import Evaluation
 from snnc.measure.gates import Limits
+from snnc.measure.layers import compare_layers
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.report import Report, build, completed, stored
-from snnc.report.data import Evaluation, plain, read, schema, to_json, write
+from snnc.report.data import plain, read, schema, to_json, write
 from snnc.report.faces.terminal import lines, rendered
-from snnc.report.layers import measure
 from snnc.report.sections import sections
 from snnc.report.sentence import sentence
 from snnc.schedule import Schedule
@@ -36,7 +38,7 @@ from tests.test_report import DIGITS, PREPROCESSING, spiking
 
 
 def converted(*, calibrated: bool = True, name: str = "synchronous") -> tuple[Conversion, Report]:
-    return pipeline.convert(
+    return snnc.convert(
         DIGITS / "model.onnx",
         recipe.load(name, timesteps=2, overrides=("passes.distill.steps=1",) if name == "synchronous" else ()),
         data=DIGITS / "calibration" if calibrated else None,
@@ -48,7 +50,7 @@ def converted(*, calibrated: bool = True, name: str = "synchronous") -> tuple[Co
 @pytest.fixture(scope="module")
 def reports() -> dict[str, Report]:
     made, calibrated = converted()
-    measured = evaluation.evaluate(
+    measured = snnc.evaluate(
         made,
         data=DIGITS / "test",
         timesteps=[1, 2],
@@ -57,7 +59,7 @@ def reports() -> dict[str, Report]:
         reading=Reading(limit=60),
     )
     stripped = dataclasses.replace(made, reference=None)
-    bare = evaluation.evaluate(stripped, data=DIGITS / "calibration", reading=Reading(limit=1))
+    bare = snnc.evaluate(stripped, data=DIGITS / "calibration", reading=Reading(limit=1))
     return {
         "plain": converted(calibrated=False)[1],
         "calibrated": calibrated,
@@ -202,7 +204,9 @@ def test_what_is_not_emitted_is_what_came_in_less_what_went_out():
     trained = graph.with_ops({"spikes": Relu()})
     # Every pixel of the inner image sees nine neighbors with weights of 0.1.
     image = torch.full((1, 1, 4, 4), 0.3 * threshold / 0.9)
-    measured = measure(trained, graph, fed(graph, [image]), Schedule(4), connected(graph), Classification()).layers[0]
+    measured = compare_layers(
+        trained, graph, fed(graph, [image]), Schedule(4), connected(graph), Classification()
+    ).layers[0]
     assert measured.distributions is not None
     potentials = measured.distributions.potentials
     width = (potentials.high - potentials.low) / len(potentials.counts)

@@ -16,7 +16,8 @@ import pytest
 from markdown_it import MarkdownIt
 from pydantic import TypeAdapter
 
-from snnc import evaluation, pipeline, recipe
+import snnc
+from snnc import recipe
 from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.export.match import Match
@@ -52,13 +53,11 @@ VOID = {"meta", "br"}
 def reports() -> dict[str, Report]:
     few = Reading(limit=24)
     made = {"recipe": recipe.load("quick", timesteps=2), "preprocessing": PREPROCESSING}
-    _, bare = pipeline.convert(DIGITS / "model.onnx", **made)
-    conversion, calibrated = pipeline.convert(DIGITS / "model.onnx", data=DIGITS / "calibration", reading=few, **made)
-    whole = evaluation.evaluate(
-        conversion, data=DIGITS / "test", timesteps=[1, 2, 4], blamed=24, limits=LIMITS, reading=few
-    )
-    stripped = evaluation.evaluate(replace(conversion, reference=None), data=DIGITS / "test", reading=few)
-    unlabelled = evaluation.evaluate(conversion, data=DIGITS / "calibration", reading=few)
+    _, bare = snnc.convert(DIGITS / "model.onnx", **made)
+    conversion, calibrated = snnc.convert(DIGITS / "model.onnx", data=DIGITS / "calibration", reading=few, **made)
+    whole = snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[1, 2, 4], blamed=24, limits=LIMITS, reading=few)
+    stripped = snnc.evaluate(replace(conversion, reference=None), data=DIGITS / "test", reading=few)
+    unlabelled = snnc.evaluate(conversion, data=DIGITS / "calibration", reading=few)
     evaluated = replace(calibrated, evaluation=whole, verifications=VERIFICATIONS)
     # Drawing takes the time: two layers show what four do.
     calibrated = replace(calibrated, layers=calibrated.layers[:2])

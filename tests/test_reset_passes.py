@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnc import evaluation, ops, pipeline, recipe
+import snnc
+from snnc import ops, recipe
 from snnc.artifact import load_conversion
 from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
@@ -133,10 +134,10 @@ def test_the_recipe_for_a_hard_reset_ends_in_its_calibration() -> None:
 def test_calibrated_for_a_hard_reset_digits_are_read_almost_as_well() -> None:
     how = recipe.reset_to_zero(recipe.load("nir", timesteps=16))
     reading = Reading(limit=100)
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING, reading=reading
     )
-    (row,) = evaluation.evaluate(made, data=DIGITS / "test").rows
+    (row,) = snnc.evaluate(made, data=DIGITS / "test").rows
     assert row.drop is not None and row.drop < 2
     assert all(isinstance(neuron, IntegrateAndFireToZero) for neuron in made.snn.ops(CausalNeuron).values())
 

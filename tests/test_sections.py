@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+import snnc
 from snnc import pipeline, recipe
 from snnc.blocks import (
     Bar,
@@ -88,7 +89,7 @@ def kinds(root: type) -> set[type]:
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Conversion, Report]:
-    return pipeline.convert(
+    return snnc.convert(
         DIGITS / "model.onnx",
         recipe.load("quick", timesteps=2),
         data=DIGITS / "calibration",
@@ -151,7 +152,7 @@ def test_one_class_adds_a_section_to_every_form_of_a_report(
     silence: type[Section], made: tuple[Conversion, Report], tmp_path: Path
 ) -> None:
     conversion, _ = made
-    _, report = pipeline.convert(
+    _, report = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load("quick", timesteps=2),
         data=DIGITS / "calibration",

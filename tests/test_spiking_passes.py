@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnc import evaluation, ops, pipeline, recipe, report
+import snnc
+from snnc import ops, recipe, report
 from snnc.analysis.channels import channel_axis
 from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected
@@ -20,6 +21,7 @@ from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ModelError, PreconditionError
 from snnc.ir import Graph, Node
+from snnc.measure.layers import compare_layers
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.passes import Pass
@@ -30,7 +32,6 @@ from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.passes.treat_max_pool import TreatMaxPool
-from snnc.report.layers import measure
 from snnc.run import program
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
@@ -678,7 +679,7 @@ def test_options_out_of_range_are_refused(kind: type[Pass], options: dict[str, A
 @pytest.mark.parametrize("neuron", ["if", "two-phase"])
 def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
     trained, snn, look = converted(0, neuron, count=24)
-    measured = measure(
+    measured = compare_layers(
         trained, snn, fed(snn, images_of(look).split(7)), look.schedule, connected(snn), Classification()
     )
     wanted = Residuals(trained, snn, images_of(look), look.schedule)
@@ -691,7 +692,7 @@ def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
 
 def test_temporal_biases_go_all_the_way(tmp_path: Path) -> None:
     settings = [f"passes.correct-spiking-residual.{option}" for option in ("temporal=true", "rounds=1", "images=64")]
-    conversion, built = pipeline.convert(
+    conversion, built = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load("residual-noise", timesteps=4, overrides=settings),
         data=DIGITS / "calibration",
@@ -707,8 +708,8 @@ def test_temporal_biases_go_all_the_way(tmp_path: Path) -> None:
     save_conversion(conversion, tmp_path / "m.snn")
     loaded = load_conversion(tmp_path / "m.snn")
     assert same(loaded.snn, conversion.snn)
-    rows = evaluation.evaluate(loaded, data=DIGITS / "test", timesteps=[2, 4, 7]).rows
+    rows = snnc.evaluate(loaded, data=DIGITS / "test", timesteps=[2, 4, 7]).rows
     assert [row.timesteps for row in rows] == [2, 4, 7]
-    assert rows == evaluation.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4, 7]).rows
+    assert rows == snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4, 7]).rows
     accuracies = [row.accuracy for row in rows]
     assert all(accuracy is not None and accuracy > 80 for accuracy in accuracies)

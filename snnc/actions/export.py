@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
-from snnc import pipeline
+from snnc.actions.convert import convert
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
@@ -102,13 +102,13 @@ def convert_and_export(
 ) -> tuple[Conversion, Report, Exported]:
     """Turn a trained network into a spiking one, and that into a file of a format, verified on some of the images.
 
-    What the verification finds, a mismatch too, is in the report. Raises what ``snnc.pipeline.convert`` and the export
+    What the verification finds, a mismatch too, is in the report. Raises what ``snnc.convert`` and the export
     raise, before any image is read where the format cannot say what the recipe makes.
     """
     reading = reading or Reading()
     conversion, report = check_format(model, recipe, format, preprocessing=preprocessing, input_shape=input_shape)
     if data is not None:
-        conversion, report = pipeline.convert(
+        conversion, report = convert(
             model,
             recipe,
             data=data,
@@ -131,7 +131,7 @@ def check_format(
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[Conversion, Report]:
     """Convert without images, and raise what the format raises for what it cannot say."""
-    conversion, report = pipeline.convert(model, recipe, preprocessing=preprocessing, input_shape=input_shape)
+    conversion, report = convert(model, recipe, preprocessing=preprocessing, input_shape=input_shape)
     format.check(conversion)
     return conversion, report
 

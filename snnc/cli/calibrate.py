@@ -66,7 +66,7 @@ def calibrate(
     # In place, the file itself is a result.
     check_outputs([output, report_file, *faces.files().values()], None if output == model else model)
 
-    from snnc import pipeline
+    from snnc.actions.calibrate import calibrate as recalibrated
     from snnc.artifact import load_conversion
     from snnc.recipe import recorded, reset_to_zero
 
@@ -75,7 +75,7 @@ def calibrate(
     if reset is not None:
         how = reset_to_zero(how)
     with terminal.progress() as progress:
-        conversion, report = pipeline.calibrate(
+        conversion, report = recalibrated(
             conversion,
             how,
             data=images,

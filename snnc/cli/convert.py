@@ -80,8 +80,9 @@ def convert(
     faces.summary_file()
     check_outputs(files, model)
 
-    from snnc import pipeline, planning
+    from snnc.actions.convert import convert as converted
     from snnc.actions.export import check_format, convert_and_export
+    from snnc.actions.plan import plan as planned
     from snnc.files import write_atomically
 
     how = recipe.resolve(settings)
@@ -93,7 +94,7 @@ def convert(
         "reading": reads,
     }
     if dry_run:
-        plan = planning.plan(model, how, **arguments)
+        plan = planned(model, how, **arguments)
         if chosen is not None and not plan.survey.problems:
             check_format(model, how, chosen, input_shape=arguments["input_shape"])
         show_plan(terminal, plan, data, files)
@@ -102,7 +103,7 @@ def convert(
     exported = None
     with terminal.progress() as progress:
         if chosen is None:
-            conversion, report = pipeline.convert(model, how, progress=progress, **arguments)
+            conversion, report = converted(model, how, progress=progress, **arguments)
         else:
             conversion, report, exported = convert_and_export(model, how, chosen, progress=progress, **arguments)
     if save_recipe is not None:

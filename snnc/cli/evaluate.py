@@ -98,14 +98,14 @@ def evaluate(
     faces.summary_file()
     check_outputs([report_file, *faces.files().values()], model, "the flag that names it")
 
-    from snnc import evaluation
+    from snnc.actions.evaluate import evaluate as evaluated
     from snnc.artifact import load_conversion
     from snnc.report import completed
     from snnc.report.data import write
 
     conversion = load_conversion(model)
     with terminal.progress() as progress:
-        measured = evaluation.evaluate(
+        measured = evaluated(
             conversion,
             data=images,
             timesteps=steps,

@@ -30,8 +30,8 @@ from snnc.text import written
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
+    from snnc.actions.finetune import Tuned
     from snnc.blocks import Block
-    from snnc.finetuning import Tuned
 
 
 @dataclass(frozen=True)
@@ -118,18 +118,19 @@ def finetune(
     sample_shape = shape(input_shape, settings)
     how_images = preprocessing.resolve(settings)
 
-    from snnc import finetuning, pipeline
+    from snnc.actions import finetune as action
+    from snnc.actions.convert import convert as converted
     from snnc.data.dataset import Reading
     from snnc.export.onnx import onnx_model
     from snnc.files import write_atomically
     from snnc.recipe import override
 
     how = recipe.resolve(settings)
-    finetuning.check_training(how)
+    action.check_training(how)
     how = override(how, overrides=training.settings())
     reading = Reading(workers=workers, limit=limit)
     with terminal.progress() as progress:
-        tuned = finetuning.finetune(
+        tuned = action.finetune(
             model,
             how,
             data=images,
@@ -154,7 +155,7 @@ def finetune(
         terminal.show({"files": files, "training": tuned.plain()}, lambda: _shown(tuned, files, how.timesteps))
         return
     with terminal.progress() as progress:
-        conversion, report = pipeline.convert(
+        conversion, report = converted(
             output, how, data=images, preprocessing=how_images, reading=reading, progress=progress
         )
     beside = Beside({"training": tuned.plain()}, [str(output)], _summary(tuned))

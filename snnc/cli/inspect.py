@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from collections.abc import Iterator
 
+    from snnc.actions.plan import Plan
     from snnc.blocks import Block
     from snnc.conversion import Conversion
     from snnc.hardware import Misfit, Target
-    from snnc.planning import Plan
 
 
 @commands.register("inspect")
@@ -83,8 +83,8 @@ def _show_trained(
 ) -> None:
     check_outputs([annotated] if annotated else [], path, "--annotate")
 
+    from snnc.actions.plan import plan
     from snnc.frontend import annotate
-    from snnc.planning import plan
 
     found = plan(path, RecipeFlags().resolve(settings), input_shape=sample_shape)
     if annotated is not None:
@@ -105,7 +105,7 @@ def _trained(found: Plan, files: list[str]) -> Iterator[Block]:
 def _show_converted(terminal: Terminal, path: Path) -> None:
     from snnc.analysis.latency import latency
     from snnc.artifact import load_conversion
-    from snnc.report.layers import describe
+    from snnc.measure.layers import describe
 
     conversion = load_conversion(path)
     layers = describe(conversion.snn, conversion.schedule)
@@ -137,7 +137,7 @@ def _show_converted(terminal: Terminal, path: Path) -> None:
 
 def _converted(conversion: Conversion, facts: dict[str, Any]) -> Iterator[Block]:
     from snnc.blocks import Text
-    from snnc.report.layers import describe
+    from snnc.measure.layers import describe
     from snnc.report.sections.findings import by_kind
     from snnc.report.sections.network import layer_table
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from collections.abc import Iterator
 
+    from snnc.actions.plan import Plan
     from snnc.blocks import Block, Facts
     from snnc.frontend import Survey
-    from snnc.planning import Plan
 
 
 def show_plan(terminal: Terminal, found: Plan, data: Path | None, files: Sequence[Path]) -> None:

@@ -32,7 +32,7 @@ from snnc.text import fixed, number, written
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
-    from snnc.advisor import Advice, Chosen, Trial
+    from snnc.actions.tune import Advice, Chosen, Trial
     from snnc.blocks import Block
     from snnc.findings import Finding
 
@@ -102,13 +102,13 @@ def tune(
         own = settings.gates.on(DROP)
         max_drop = _MAX_DROP if own is None else own
 
-    from snnc import advisor
+    from snnc.actions.tune import tune as tuned
     from snnc.artifact import save_conversion
     from snnc.files import write_atomically
     from snnc.report import to_json
 
     with terminal.progress() as progress:
-        advice = advisor.tune(
+        advice = tuned(
             model,
             data=images,
             max_drop=max_drop,

@@ -1,6 +1,7 @@
 """What a conversion cost, layer by layer."""
 
-from snnc.report.data import SCHEMA_VERSION, Report, Summary, to_json
+from snnc.measure.summary import Summary
+from snnc.report.data import SCHEMA_VERSION, Report, to_json
 from snnc.report.report import build, completed, stored
 
 __all__ = ["SCHEMA_VERSION", "Report", "Summary", "build", "completed", "stored", "to_json"]

@@ -14,10 +14,11 @@ from snnc import intervals
 from snnc.figure import Row, Subject
 from snnc.findings import Finding
 from snnc.intervals import Interval
+from snnc.measure.evaluation import Evaluation
 from snnc.measure.figures import figures
 from snnc.measure.gates import Tolerances
-from snnc.report.data import Evaluation, Report
-from snnc.report.layers import Layer
+from snnc.measure.layers import Layer
+from snnc.report.data import Report
 from snnc.text import exact, signed, written
 
 Outcome = Literal["same", "better", "changed", "allowed", "worse", "unknown"]

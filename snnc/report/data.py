@@ -21,62 +21,15 @@ from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.measure.energy import PICOJOULES, SOURCE
-from snnc.measure.gates import Gate
+from snnc.measure.evaluation import Evaluation
+from snnc.measure.layers import Layer
+from snnc.measure.summary import Summary
 from snnc.report.escaping import harmless, printable
-from snnc.report.layers import Layer
 from snnc.report.sections import Section, sections
 
 SCHEMA_VERSION = 3
 
 Kind = TypeVar("Kind")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The whole network, as measured with its layers; figures per inference. What needs images is None without them.
-
-    ``total_steps`` is the latency from image to answer, ``steps_per_answer`` how often answers come when images are
-    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction.
-    """
-
-    timesteps: int
-    sleep: int
-    rehearsal: int
-    total_steps: int
-    steps_per_answer: int
-    layers: int
-    neurons: int
-    reference_macs: int
-    images: int
-    agreement: float | None = None
-    output_error: float | None = None
-    spikes: float | None = None
-    synaptic_operations: float | None = None
-    analog_macs: float | None = None
-    energy: Energy | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What ``evaluate`` measured.
-
-    ``labelled`` says whether the data had labels, ``sha256`` which data it was, ``preprocessing`` how it was read,
-    ``seed`` what was drawn at random.
-    """
-
-    samples: int
-    labelled: bool
-    reference_accuracy: float | None
-    rows: tuple[Row, ...]
-    findings: tuple[Finding, ...]
-    gates: tuple[Gate, ...] = ()
-    seed: int = 0
-    sha256: str = ""
-    preprocessing: dict[str, Any] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the evaluation as plain data."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from snnc import intervals
 from snnc.figure import Blame, Row
-from snnc.report.data import Report, Summary
-from snnc.report.layers import Layer
+from snnc.measure.layers import Layer
+from snnc.measure.summary import Summary
+from snnc.report.data import Report
 from snnc.text import number, percent, span, written
 
 _SPREAD = "; no single layer stands out beyond chance"

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from harness import PREPROCESSING, SHARED, arguments, event_frames, finish, model_files, oracle, outputs, read, say
 
-from snnc import artifact, evaluation, pipeline, recipe
+import snnc
+from snnc import artifact, recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.neurons import neurons
@@ -62,7 +63,7 @@ def parity(count: int) -> dict[str, float]:
 
 def converted(name: str, timesteps: int, reading: Reading, neuron: str = "two-phase") -> Conversion:
     """Convert and calibrate with the default recipe."""
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         model_files(name)[0],
         recipe.load("quick", timesteps=timesteps, neuron=neuron),
         data=SHARED / CALIBRATION[name],
@@ -75,7 +76,7 @@ def converted(name: str, timesteps: int, reading: Reading, neuron: str = "two-ph
 
 def score(name: str, label: str, conversion: Conversion, reading: Reading) -> dict[str, float]:
     """Evaluate a conversion at its own number of time steps."""
-    result = evaluation.evaluate(conversion, data=SHARED / TEST[name], reading=reading)
+    result = snnc.evaluate(conversion, data=SHARED / TEST[name], reading=reading)
     (row,) = result.rows
     key = f"{name}/{label}/T={row.timesteps}"
     say(f"{key}: {row.accuracy:.2f} % of {result.samples} images, agreement {row.agreement:.2f} %")
@@ -129,7 +130,7 @@ def main() -> None:
                 for n, op in made.snn.ops(TwoPhase).items()
             }
             figures |= score("cifar10_resnet20", neuron, dataclasses.replace(made, snn=made.snn.with_ops(swapped)), few)
-    free, _ = pipeline.convert(
+    free, _ = snnc.convert(
         model_files("cifar10_resnet20")[0],
         recipe.load("quick", timesteps=32),
         preprocessing=PREPROCESSING["cifar10_resnet20"],

@@ -10,13 +10,14 @@ import argparse
 import dataclasses
 import time
 
+import snnc
 from snnc import process
 
 process.prepare()
 
 from harness import PREPROCESSING, SHARED, finish, model_files, say
 
-from snnc import evaluation, pipeline, recipe
+from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
 from snnc.figure import Blame, Row
@@ -31,7 +32,7 @@ def measured(made: Conversion, images: int, seed: int = 0, *, blamed: bool = Tru
     """Evaluate on so many test images; the time in seconds."""
     started = time.perf_counter()
     reading = Reading(limit=images, seed=seed)
-    (row,) = evaluation.evaluate(made, data=SHARED / "cifar10/test", blamed=1024 if blamed else 0, reading=reading).rows
+    (row,) = snnc.evaluate(made, data=SHARED / "cifar10/test", blamed=1024 if blamed else 0, reading=reading).rows
     return row, time.perf_counter() - started
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer images")
     images = 128 if parser.parse_args().quick else 1024
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         model_files(NAME)[0],
         recipe.load("quick", timesteps=4, neuron="if"),
         data=SHARED / "cifar10/calibration",

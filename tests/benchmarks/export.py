@@ -19,7 +19,8 @@ import torch
 from harness import PREPROCESSING, SHARED, event_frames, finish, model_files, outputs, say
 from torch import Tensor
 
-from snnc import pipeline, recipe
+import snnc
+from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
@@ -84,7 +85,7 @@ def main() -> None:
     for name in given.networks or NETWORKS:
         path = model_files(name)[0]
         preprocessing = PREPROCESSING.get(name, Preprocessing())
-        made, _ = pipeline.convert(path, recipe.load("quick"), preprocessing=preprocessing)
+        made, _ = snnc.convert(path, recipe.load("quick"), preprocessing=preprocessing)
         shape = made.snn.shapes[made.snn.inputs[0]]
         samples = images(name, shape, count)
         for kind in neurons:

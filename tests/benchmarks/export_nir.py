@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from harness import arguments, event_frames, event_rasters, finish, model_files, say
 
-from snnc import evaluation, pipeline, recipe
+import snnc
+from snnc import pipeline, recipe
 from snnc.conversion import Conversion, Provenance
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
@@ -57,7 +58,7 @@ def converted(name: str, folder: Path, *, zero: bool, limit: int | None) -> tupl
         else (model_files(NMNIST)[0], folder / "calibration.npz", folder / "test.npz", COUNTS)
     )
     reading = Reading(limit=limit)
-    made, _ = pipeline.convert(model, how, data=data, preprocessing=preprocessing, reading=reading)
+    made, _ = snnc.convert(model, how, data=data, preprocessing=preprocessing, reading=reading)
     return made, judged
 
 
@@ -161,7 +162,7 @@ def main() -> None:
                 made, data = converted(network, folder, zero=zero, limit=calibrated)
                 samples = images(made, data, judged)
                 key = f"{network}/{'hard' if zero else 'soft'}"
-                result = evaluation.evaluate(made, data=data, reading=Reading(limit=judged))
+                result = snnc.evaluate(made, data=data, reading=Reading(limit=judged))
                 (row,) = result.rows
                 figures[f"{network}/trained/top1"] = result.reference_accuracy or 0.0
                 figures |= {f"{key}/top1": row.accuracy or 0.0, f"{key}/timesteps": float(row.timesteps)}

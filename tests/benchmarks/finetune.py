@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import snnc
 from snnc import process
+from snnc.actions.finetune import finetune
 
 process.prepare()
 
@@ -21,7 +23,7 @@ import torch
 from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
 from torch import Tensor, nn
 
-from snnc import evaluation, finetuning, pipeline, recipe
+from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.export.onnx import onnx_model
@@ -44,7 +46,7 @@ def tune(model: Path, name: str, timesteps: int, folder: Path, *settings: str) -
     if EPOCHS is not None:
         settings = (*settings, f"training.epochs={EPOCHS}")
     started = time.perf_counter()
-    tuned = finetuning.finetune(
+    tuned = finetune(
         model,
         recipe.load(name, timesteps=timesteps, overrides=settings),
         data=TRAINING,
@@ -75,7 +77,7 @@ def _progress() -> Callable[[str, int, int], None]:
 def converted(file: Path, name: str, timesteps: int, *settings: str, sleep: int | None = None) -> Conversion:
     """Convert a tuned network as a user would."""
     how = recipe.load(name, timesteps=timesteps, sleep=sleep, overrides=settings)
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         file, how, data=SHARED / "cifar10/calibration", preprocessing=HOW, reading=Reading(limit=READING.limit)
     )
     return made
@@ -83,7 +85,7 @@ def converted(file: Path, name: str, timesteps: int, *settings: str, sleep: int 
 
 def judge(key: str, made: Conversion) -> Figures:
     """Count what a conversion gets right on the test images."""
-    result = evaluation.evaluate(made, data=TEST, reading=JUDGED)
+    result = snnc.evaluate(made, data=TEST, reading=JUDGED)
     (row,) = result.rows
     say(f"{key}: {row.accuracy:.2f} % (tuned network {result.reference_accuracy:.2f}), {row.total_steps} steps")
     assert row.accuracy is not None and result.reference_accuracy is not None

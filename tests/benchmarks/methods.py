@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import snnc
 from snnc import process
 
 process.prepare()
@@ -21,7 +22,7 @@ process.prepare()
 import torch
 from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
 
-from snnc import evaluation, pipeline, recipe
+from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.neurons import CausalNeuron, Neuron, neurons
@@ -51,7 +52,7 @@ def convert(
 ) -> tuple[Conversion, float]:
     """Convert and calibrate a network, and time it."""
     started = time.perf_counter()
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         model_files(name)[0],
         how,
         data=SHARED / (data or CALIBRATION[name]),
@@ -72,7 +73,7 @@ def judge(
 ) -> Figures:
     """Count what a conversion gets right on the test images."""
     schedule = schedule or made.schedule
-    result = evaluation.evaluate(
+    result = snnc.evaluate(
         dataclasses.replace(made, schedule=schedule),
         data=SHARED / TEST[name],
         repeats=repeats,
@@ -168,7 +169,7 @@ def casc() -> Figures:
     images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     for timesteps in TIMESTEPS:
         made, _ = convert(RESNET, recipe.load("casc", timesteps=timesteps))
-        result = evaluation.evaluate(made, data=SHARED / TEST[RESNET], reading=JUDGED)
+        result = snnc.evaluate(made, data=SHARED / TEST[RESNET], reading=JUDGED)
         key = f"{RESNET}/casc/T={timesteps}"
         figures |= {f"{key}/top1": result.rows[0].accuracy or 0.0, f"{key}/sleep": float(result.rows[0].sleep_used)}
         quantized = made.snn.with_ops({n: op.closed_form(timesteps) for n, op in made.snn.ops(Neuron).items()})
@@ -238,9 +239,9 @@ def others() -> Figures:
 _ONE_PASS = """
 import resource, sys
 from harness import PREPROCESSING, SHARED, model_files
-from snnc import pipeline, recipe
+from snnc import recipe
 from snnc.data.dataset import Reading
-made, _ = pipeline.convert(
+made, _ = snnc.convert(
     model_files("{name}")[0], recipe.from_plain({recipe!r}), data=SHARED / "{data}",
     preprocessing=PREPROCESSING["{name}"], reading=Reading(limit={limit}))
 print(made.seconds[{last}], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -6,6 +6,7 @@ Thresholds and weights are those of the quick recipe on the calibration images; 
 the trained network, in %, on training images that the calibration has not seen.
 """
 
+import snnc
 from snnc import process
 
 process.prepare()
@@ -16,7 +17,7 @@ import dataclasses
 import torch
 from harness import PREPROCESSING, SHARED, finish, model_files, say
 
-from snnc import evaluation, pipeline, recipe
+from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
 from snnc.neurons import Neuron, neurons
@@ -42,7 +43,7 @@ def main() -> None:
         made = {}
         for sleep in sleeps:
             awake = total - sleep
-            made[sleep], _ = pipeline.convert(
+            made[sleep], _ = snnc.convert(
                 model_files(NAME)[0],
                 recipe.load("quick", timesteps=awake),
                 data=SHARED / "cifar10/calibration",
@@ -72,7 +73,7 @@ def agreement(made: Conversion, kind: str, schedule: Schedule, potential: float,
         for name, op in made.snn.ops(Neuron).items()
     }
     other = dataclasses.replace(made, snn=made.snn.with_ops(swapped), schedule=schedule)
-    result = evaluation.evaluate(other, data=SHARED / "cifar10/train.npz", reading=reading)
+    result = snnc.evaluate(other, data=SHARED / "cifar10/train.npz", reading=reading)
     assert result.rows[0].agreement is not None
     return result.rows[0].agreement
 

@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from harness import PREPROCESSING, SHARED, arguments, finish, model_files, outputs, say
 
+import snnc
 from snnc import pipeline, recipe
 from snnc.data.dataset import Reading, open_dataset
 from snnc.neurons import neurons
@@ -35,7 +36,7 @@ def main() -> None:
     dataset = open_dataset(SHARED / "cifar10/test", PREPROCESSING[NAME], {"x": (3, 32, 32)}, Reading(limit=count))
     images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     path = model_files(NAME)[0]
-    made, _ = pipeline.convert(path, recipe.load("default"), preprocessing=PREPROCESSING[NAME])
+    made, _ = snnc.convert(path, recipe.load("default"), preprocessing=PREPROCESSING[NAME])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     array, name = images.numpy(), session.get_inputs()[0].name
     assert made.reference is not None

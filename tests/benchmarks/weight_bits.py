@@ -8,7 +8,8 @@ Recipe quick at T=8; test images. ``unchanged`` is the share of predictions that
 import torch
 from harness import PREPROCESSING, SHARED, arguments, finish, model_files, outputs, say
 
-from snnc import evaluation, pipeline, recipe
+import snnc
+from snnc import pipeline, recipe
 from snnc.analysis.integers import widths
 from snnc.data.dataset import Reading, open_dataset
 
@@ -44,7 +45,7 @@ def main() -> None:
         overrides = [f"passes.quantize-weights.{change}" for change in changes]
         asked = recipe.load("quick", timesteps=8, weight_bits=bits, overrides=overrides)
         made, _ = pipeline.make(trained, asked, calibration, how, few, memory=memory)
-        (row,) = evaluation.evaluate(made, data=SHARED / "cifar10/test", reading=reading).rows
+        (row,) = snnc.evaluate(made, data=SHARED / "cifar10/test", reading=reading).rows
         logits = outputs(made.snn, images, made.schedule)
         floating = logits if floating is None else floating
         label = "float32" if bits is None else " ".join((f"{bits} bits", *changes))

@@ -12,8 +12,8 @@ from snnc.registry import Registry
 if TYPE_CHECKING:
     # The report reads and writes the data of its sections.
     from snnc.conversion import Conversion
+    from snnc.measure.layers import Measured
     from snnc.report.data import Report
-    from snnc.report.layers import Measured
 
 # What measures what is missing.
 EVALUATE = "snnc evaluate --data FOLDER"

@@ -30,8 +30,8 @@ from snnc.blocks import (
     Tile,
 )
 from snnc.measure.gates import Gate
+from snnc.measure.layers import Distribution, Layer
 from snnc.report.data import Report
-from snnc.report.layers import Distribution, Layer
 from snnc.report.sections import CONVERT, Section, sections
 from snnc.report.sections.gates import gate_check
 from snnc.text import fixed, number, percent

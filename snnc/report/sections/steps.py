@@ -8,9 +8,10 @@ from typing import ClassVar
 from snnc.blocks import Block, Cell, Color, Column, Curve, Curves, Key, Missing, Plot, SideBySide, Table, Text
 from snnc.figure import Figure, Row, Trend
 from snnc.intervals import Interval
+from snnc.measure.evaluation import Evaluation
 from snnc.measure.figures import figures
 from snnc.measure.gates import Gate, figure_of
-from snnc.report.data import Evaluation, Report
+from snnc.report.data import Report
 from snnc.report.sections import EVALUATE, Section, sections
 from snnc.text import signed, span, written
 

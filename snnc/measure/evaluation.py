@@ -1,11 +1,10 @@
 """Accuracy against time steps, and the gates that CI trusts."""
 
-import json
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -15,121 +14,51 @@ from snnc import intervals
 from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected, targets
 from snnc.conversion import Conversion
-from snnc.data.dataset import Reading, open_dataset
-from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples, Progress, Samples, silent
-from snnc.errors import UsageError
+from snnc.data.samples import Samples
 from snnc.feeds import Feeds, Signals, rechunk
-from snnc.figure import Blame, Energy, LayerError, Row, Score
+from snnc.figure import Energy, LayerError, Row, Score
+from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
-from snnc.measure import gates
-from snnc.measure.blame import blame, check_alike
 from snnc.measure.energy import Cost, cost, energy
-from snnc.measure.gates import ANYTHING, Limits
+from snnc.measure.gates import Gate
+from snnc.measure.layers import LayerErrors
 from snnc.measure.probe import permuted
+from snnc.measure.remarks import idle_steps, nothing_random, other_timesteps, unsettled
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
-from snnc.pipeline import canonical_reference
-from snnc.report.data import Evaluation
-from snnc.report.findings import idle_steps, nothing_random, other_timesteps, undecided, unsettled
-from snnc.report.layers import LayerErrors, check_comparable
 from snnc.run import Program
-from snnc.schedule import Schedule, check_steps
-from snnc.tasks import Task, seeming
+from snnc.schedule import Schedule
+from snnc.tasks import Task
 
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
 _IMAGES = 256
 
 
-def evaluate(
-    conversion: Conversion,
-    *,
-    data: str | Path,
-    timesteps: Sequence[int] = (),
-    sleep: int | None = None,
-    repeats: int = 1,
-    probe: Literal["permutation"] | None = None,
-    blamed: int = 0,
-    limits: Limits = ANYTHING,
-    task: Task | None = None,
-    preprocessing: Preprocessing | None = None,
-    reading: Reading | None = None,
-    progress: Progress = silent,
-) -> Evaluation:
-    """Run the spiking network, and the trained one beside it, over data at every number of time steps.
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` measured.
 
-    The result has a row for each of them (``result.rows``): accuracy where the data has labels, agreement with the
-    trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. What an answer is, and how
-    good it is, says ``task``: unless given, the one that outputs and labels suggest. ``data`` is a folder of images,
-    with a sub-folder for each class where there are labels, or an array file. ``timesteps``, ``sleep`` and
-    ``preprocessing`` are the conversion's own unless given. What is random
-    (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. On up to ``blamed`` images every layer
-    is charged with its part of the loss, at the conversion's own T or the first. ``result.gates`` says which of the
-    ``limits`` are met.
-
-    Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
-    data or this file cannot tell, UsageError on a number of steps that cannot be run, and PreconditionError where the
-    trained network cannot stand in for a layer.
+    ``labelled`` says whether the data had labels, ``sha256`` which data it was, ``preprocessing`` how it was read,
+    ``seed`` what was drawn at random.
     """
-    schedules = _schedules(conversion, timesteps, sleep)
-    if repeats < 1:
-        raise UsageError(f"{repeats} repeats", place="--repeats", hint="give a whole number from 1")
-    if probe is not None and not conversion.snn.ops(CausalNeuron):
-        hint = "convert with --neuron if, dual-threshold or another that fires while it gathers"
-        raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)
-    reading = reading or Reading()
-    how = preprocessing or conversion.preprocessing
-    dataset = open_dataset(data, how, conversion.snn.input_shapes, reading)
-    outputs = conversion.snn.output_shapes
-    task = task or conversion.task or seeming(outputs, dataset.kinds)
-    task.check(dataset, outputs)
-    gates.check(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
-    canonical = None
-    if blamed or limits.on_layers:
-        canonical = canonical_reference(conversion)
-        check_comparable(canonical, conversion.snn)
-        if blamed:
-            check_alike(canonical, conversion.snn)
-    samples = DatasetSamples(dataset, reading, "evaluating", progress)
-    compared = canonical if limits.on_layers else None
-    result = measure(
-        conversion, samples, task, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared
-    )
-    judged = gates.judged(result.rows, result.samples, limits)
-    rows = result.rows
-    if canonical is not None and blamed:
-        # Of several numbers of steps, the one that the network was made for; blaming takes many runs.
-        chosen = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
-        some = dataset.spread(blamed, reading.seed)
-        samples = DatasetSamples(some, reading, f"blaming layers at T={chosen.timesteps}", progress)
-        shares = _blamed(conversion, canonical, samples, task, chosen, reading.seed)
-        at = schedules.index(chosen)
-        rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
-    return replace(
-        result,
-        rows=rows,
-        gates=judged,
-        findings=result.findings + tuple(undecided(gate) for gate in judged if gate.verdict == "undecided"),
-        seed=reading.seed,
-        sha256=dataset.digest(),
-        preprocessing=json.loads(json.dumps(asdict(how))),
-    )
+
+    samples: int
+    labelled: bool
+    reference_accuracy: float | None
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    gates: tuple[Gate, ...] = ()
+    seed: int = 0
+    sha256: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the evaluation as plain data."""
+        return dataclasses.asdict(self)
 
 
-def _blamed(
-    conversion: Conversion, canonical: Graph, samples: Samples, task: Task, schedule: Schedule, seed: int
-) -> tuple[Blame, ...]:
-    labels = _truth(samples, task)
-    charged = blame(canonical, conversion.snn, samples.batches(), labels, len(samples), schedule, task, seed=seed)
-    whole = sum(charge.samples for charge in charged)
-    return tuple(
-        Blame(charge.name, charge.points, charge.interval, charge.samples / whole if whole > 0 else None)
-        for charge in charged
-    )
-
-
-def _truth(samples: Samples, task: Task) -> Tensor | None:
+def truth_of(samples: Samples, task: Task) -> Tensor | None:
     """Return the right answers ``[len, ...]``, where they are known."""
     labels = samples.labels(task.labels)
     return None if labels is None else labels.answers
@@ -170,7 +99,7 @@ def measure(
         drawn = seeds if random else seeds[:1]
         errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
     expecting = None if reference is None else Program(reference, want=task.judged(reference.outputs))
-    truth, seen = _truth(samples, task), 0
+    truth, seen = truth_of(samples, task), 0
     for images in rechunk(samples.batches(), _IMAGES):
         trained = None if expecting is None else torch.cat([*_answers(task, expecting, expecting.stream([images]))])
         right = None if truth is None else truth[seen : seen + images.samples]
@@ -219,15 +148,6 @@ def measure(
         rows=tuple(rows),
         findings=tuple(found),
     )
-
-
-def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | None) -> tuple[Schedule, ...]:
-    own = conversion.schedule
-    asleep = own.sleep if sleep is None else sleep
-    asked = tuple(timesteps) or (own.timesteps,)
-    for steps in asked:
-        check_steps(steps, asleep, own.rehearsal, prefix="--")
-    return tuple(replace(own, timesteps=steps, sleep=asleep) for steps in asked)
 
 
 def _layer_errors(draws: Sequence[LayerErrors]) -> tuple[LayerError, ...]:

@@ -42,7 +42,7 @@ def plan(
     input_shape: tuple[int, ...] | None = None,
     reading: Reading | None = None,
 ) -> Plan:
-    """Tell what ``snnc.pipeline.convert`` would do with the same arguments, reading no image and writing nothing.
+    """Tell what ``snnc.convert`` would do with the same arguments, reading no image and writing nothing.
 
     The passes run as they do without images: what they measure on images is weights and thresholds. Raises what
     ``convert`` raises, except for operations that cannot spike and for images that cannot be read.

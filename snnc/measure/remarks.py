@@ -8,6 +8,7 @@ from snnc.conversion import Conversion
 from snnc.findings import Finding
 from snnc.ir import Graph, Op
 from snnc.measure.gates import Gate
+from snnc.measure.layers import Layer
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
@@ -23,7 +24,6 @@ from snnc.ops import (
     Routing,
     Weighted,
 )
-from snnc.report.layers import Layer
 from snnc.rules import Rules
 from snnc.schedule import Schedule
 

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from snnc import finetuning, ops, pipeline, recipe
+import snnc
+from snnc import ops, pipeline, recipe
+from snnc.actions import finetune as finetune_action
+from snnc.actions.finetune import Tuned
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples
 from snnc.errors import DataError, PreconditionError, StoppedError, UsageError
 from snnc.export.onnx import onnx_model
-from snnc.finetuning import Tuned
 from snnc.neurons import Neuron
 from snnc.recipe import Recipe
 from snnc.training import trainer
@@ -42,7 +44,7 @@ def how(training: Training = SHORT, timesteps: int = 2, name: str = "quick") -> 
 def tuned(training: Training = SHORT, **options: object) -> Tuned:
     made = how(training, options.pop("timesteps", 2))  # type: ignore[arg-type]
     data = options.pop("data", DIGITS / "test")
-    return finetuning.finetune(
+    return finetune_action.finetune(
         DIGITS / "model.onnx",
         made,
         data=data,  # type: ignore[arg-type]
@@ -84,8 +86,8 @@ def test_thresholds_learn_unless_their_range_is_fixed() -> None:
     for activation, per in (("qcfs", "channel"), ("qcfs", "layer"), ("cqrelu", "channel")):
         settings = dataclasses.replace(SHORT, activation=activation, epochs=1)  # type: ignore[arg-type]
         per_layer = recipe.override(how(settings), overrides=[f"passes.calibrate-thresholds.per={per}"])
-        start = finetuning.starting(read, per_layer, samples, pipeline.silent)
-        result = finetuning.finetune(
+        start = finetune_action.starting(read, per_layer, samples, pipeline.silent)
+        result = finetune_action.finetune(
             DIGITS / "model.onnx", per_layer, data=DIGITS / "test", preprocessing=PREPROCESSING
         )
         for name, before in start.ops(ops.QuantizedRelu).items():
@@ -135,7 +137,7 @@ def test_a_tuned_network_converts_without_further_loss(neuron: str, tmp_path: Pa
     file = tmp_path / "tuned.onnx"
     result = tuned()
     file.write_bytes(onnx_model(result.graph).SerializeToString())
-    made, _ = pipeline.convert(
+    made, _ = snnc.convert(
         file,
         recipe.load("casc" if neuron == "cif" else "default", timesteps=2),
         data=DIGITS / "calibration",
@@ -255,10 +257,10 @@ def arrays(folder: Path, labels: list[int]) -> Path:
 def test_a_tenth_of_every_class_is_held_out(tmp_path: Path) -> None:
     labels = [0] * 40 + [1] * 25 + [2] * 2
     dataset = open_dataset(arrays(tmp_path, labels), PREPROCESSING, {"x": (1, 8, 8)})
-    training, held_out = finetuning.split(dataset, 0)
+    training, held_out = finetune_action.split(dataset, 0)
     assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(67))
     assert np.bincount([labels[i] for i in held_out]).tolist() == [4, 2, 1]
-    assert not torch.equal(held_out, finetuning.split(dataset, 1)[1])
+    assert not torch.equal(held_out, finetune_action.split(dataset, 1)[1])
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,7 @@ def test_images_without_labels_are_refused() -> None:
 
 def test_a_recipe_without_training_is_refused() -> None:
     with pytest.raises(UsageError, match="says nothing of training"):
-        finetuning.finetune(DIGITS / "model.onnx", recipe.load("quick"), data=DIGITS / "test")
+        finetune_action.finetune(DIGITS / "model.onnx", recipe.load("quick"), data=DIGITS / "test")
 
 
 # Stopping and going on.
@@ -319,7 +321,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another model"):
         load(file, identity)
     with pytest.raises(UsageError, match="another preprocessing"):
-        finetuning.finetune(
+        finetune_action.finetune(
             DIGITS / "model.onnx",
             how(dataclasses.replace(SHORT, epochs=1)),
             data=DIGITS / "test",
@@ -410,7 +412,7 @@ def test_other_networks_are_trained(activation: str, kind: str, outputs: tuple[i
     file = tmp_path / "model.onnx"
     file.write_bytes(small(kind, outputs))
     settings = dataclasses.replace(SHORT, activation=activation, batch_size=20, distillation=0.2)  # type: ignore[arg-type]
-    result = finetuning.finetune(file, how(settings), data=arrays(tmp_path, [0] * 50 + [1] * 50))
+    result = finetune_action.finetune(file, how(settings), data=arrays(tmp_path, [0] * 50 + [1] * 50))
     assert len(result.history) == 3
     assert all(np.isfinite(value) for row in result.history for value in row.values())
     assert len(result.graph.outputs) == len(outputs)
@@ -423,7 +425,7 @@ def test_other_networks_are_trained(activation: str, kind: str, outputs: tuple[i
 _PROCESS = """
 import dataclasses, json, sys
 from pathlib import Path
-from tests.test_finetuning import SHORT, tuned
+from tests.test_finetune import SHORT, tuned
 settings = dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3, features=0.5)
 result = tuned(settings)
 if result.speaks:
@@ -458,7 +460,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
 
 
 def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snnc.finetuning.joined", lambda device: nullcontext(Processes(0, 5)))
+    monkeypatch.setattr("snnc.actions.finetune.joined", lambda device: nullcontext(Processes(0, 5)))
     with pytest.raises(UsageError, match="shared evenly") as caught:
         tuned(dataclasses.replace(SHORT, batch_size=32))
     assert "multiple of 5" in caught.value.hint

@@ -139,7 +139,7 @@ def describe(snn: Graph, schedule: Schedule) -> tuple[Layer, ...]:
     return tuple(_plain(snn, name, neuron, schedule) for name, neuron in snn.ops(Neuron).items())
 
 
-def measure(
+def compare_layers(
     canonical: Graph,
     snn: Graph,
     batches: Iterable[Feeds],

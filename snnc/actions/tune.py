@@ -22,39 +22,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
-from snnc.data.dataset import Dataset, Reading, open_dataset
+from snnc.data.dataset import Dataset, Reading
 from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples, Progress, silent
+from snnc.data.samples import Progress, silent
 from snnc.errors import UsageError
-from snnc.evaluation import measure
 from snnc.figure import Row
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
-from snnc.neurons import OrderFreeNeuron, neurons
+from snnc.measure.evaluation import Evaluation
+from snnc.measure.layers import Layer
+from snnc.neurons import neurons
 from snnc.ops import ClippedRelu
 from snnc.pipeline import (
-    Memory,
-    Trained,
-    apply_recipe,
-    make,
     read_trained,
-    reported,
 )
-from snnc.recipe import Recipe, load
 from snnc.report import Report
-from snnc.report.data import Evaluation
-from snnc.report.layers import Layer
-from snnc.schedule import Schedule
-from snnc.tasks import Task, seeming
+from snnc.tasks import Task
 from snnc.text import number, written
+from snnc.trials import Bench, Candidate, Family, Latency
 
 SCHEMA_VERSION = 1
 
-Latency = Literal["synchronous", "pipelined"]
 Prefer = Literal["energy", "steps"]
 
 _TIMESTEPS = (1, 2, 4, 8, 16, 32)
@@ -97,56 +88,6 @@ class Limits:
         too_inaccurate = max(0.0, drop - self.max_drop - _ROUNDING) / max(self.max_drop, 1.0)
         too_dear = 0.0 if self.max_energy is None else max(0.0, energy_ratio / self.max_energy - 1 - _ROUNDING)
         return too_inaccurate + too_dear
-
-
-@dataclass(frozen=True)
-class Family:
-    """Candidates that differ in nothing but their time steps; ``changes`` are what ``snnc convert --set`` takes."""
-
-    recipe: str
-    neuron: str
-    title: str
-    changes: tuple[str, ...] = ()
-    sleep: int = 0
-
-    @property
-    def latency(self) -> Latency:
-        """Whether all layers fire at once, or each waits for the one before."""
-        return "pipelined" if issubclass(neurons[self.neuron], OrderFreeNeuron) else "synchronous"
-
-    def at(self, timesteps: int) -> "Candidate":
-        """Return the candidate with this number of time steps."""
-        return Candidate(self, timesteps)
-
-    def changed(self, title: str, *changes: str) -> "Family":
-        """Return the family with changes on top."""
-        return replace(self, title=f"{self.title}, {title}", changes=self.changes + changes)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A conversion that could be advised."""
-
-    family: Family
-    timesteps: int
-
-    @property
-    def title(self) -> str:
-        """A short name, for people."""
-        return f"{self.family.title}, T={self.timesteps}"
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe, changes and steps included."""
-        family = self.family
-        return load(family.recipe, timesteps=self.timesteps, sleep=family.sleep, overrides=family.changes)
-
-    @property
-    def flags(self) -> list[str]:
-        """What ``snnc convert`` has to be told to make it."""
-        family = self.family
-        steps = ["--timesteps", str(self.timesteps), "--sleep", str(family.sleep)]
-        return ["--recipe", family.recipe, *steps, *(part for change in family.changes for part in ("--set", change))]
 
 
 @dataclass(frozen=True)
@@ -292,7 +233,7 @@ def tune(
     limits = Limits(max_drop, max_steps, max_energy, minutes, latency)
     clock = _Clock(minutes)
     trained = read_trained(model, input_shape)
-    bench = _Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task)
+    bench = Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task)
     search = _Search(bench, limits, prefer, clock, progress)
     search.run()
     return search.advice()
@@ -407,60 +348,10 @@ class _Made:
     canonical: Graph
 
 
-class _Bench:
-    """A trained network and its images, on which candidates are made and measured."""
-
-    def __init__(
-        self, trained: Trained, data: Path, preprocessing: Preprocessing, reading: Reading, task: Task | None
-    ) -> None:
-        self._trained = trained
-        self._preprocessing = preprocessing
-        self._reading = reading
-        self._memory = Memory()
-        graph = trained.graph
-        whole = open_dataset(data, preprocessing, graph.input_shapes, reading)
-        outputs = graph.output_shapes
-        self.task = task or seeming(outputs, whole.kinds)
-        self.task.check(whole, outputs)
-        self.seed = reading.seed
-        self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
-        quick = apply_recipe(graph, load("quick", timesteps=1), None).snn
-        # Layers that wait for one another, and the read-out.
-        self._depth = latency(quick, Schedule(1))
-
-    def most_timesteps(self, family: Family, steps: int) -> int:
-        """Return with how many time steps a candidate answers within this number of steps."""
-        return steps // self._depth if family.latency == "pipelined" else steps - family.sleep
-
-    def fewest_steps(self, family: Family) -> int:
-        """Return the steps from image to answer at one time step."""
-        return self._depth if family.latency == "pipelined" else 1 + family.sleep
-
-    def make(self, candidate: Candidate, progress: Progress) -> tuple[Conversion, Graph]:
-        """Convert; the second result is what ``report`` compares with."""
-        return make(
-            self._trained,
-            candidate.recipe,
-            self.calibration,
-            self._preprocessing,
-            self._reading,
-            progress,
-            self._memory,
-        )
-
-    def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:
-        """Measure on the images that judge."""
-        return measure(conversion, DatasetSamples(self.judging, self._reading, "judging", progress), self.task)
-
-    def report(self, made: "_Made", progress: Progress) -> tuple[Conversion, Report]:
-        """Compare layer by layer, on images that calibrated."""
-        return reported(made.conversion, made.canonical, self.calibration, self._reading, progress)
-
-
 class _Search:
     """Trying one candidate after the other."""
 
-    def __init__(self, bench: _Bench, limits: Limits, prefer: Prefer, clock: _Clock, progress: Progress) -> None:
+    def __init__(self, bench: Bench, limits: Limits, prefer: Prefer, clock: _Clock, progress: Progress) -> None:
         self._bench = bench
         self._limits = limits
         self._prefer: Prefer = prefer
@@ -500,7 +391,7 @@ class _Search:
         trials = [replace(trial, frontier=front) for trial, front in zip(trials, frontier, strict=True)]
         chosen = None
         if self._best is not None:
-            conversion, report = self._bench.report(self._best, self._progress)
+            conversion, report = self._bench.report(self._best.conversion, self._best.canonical, self._progress)
             chosen = Chosen(trials[0], conversion, report)
         return Advice(
             limits=self._limits,
@@ -545,7 +436,7 @@ class _Search:
         if self._too_dear(made.trial):
             return
         try:
-            _, report = self._bench.report(made, self._guarded(candidate))
+            _, report = self._bench.report(made.conversion, made.canonical, self._guarded(candidate))
         except _OutOfTimeError:
             self._cut_short = True
             return

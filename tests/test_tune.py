@@ -1,4 +1,4 @@
-"""The advisor: the cheapest network that keeps to the limits, judged on images that nothing was calibrated on."""
+"""Tuning: the cheapest network that keeps to the limits, judged on images that nothing was calibrated on."""
 
 import dataclasses
 import itertools
@@ -14,20 +14,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc import advisor, evaluation, pipeline
-from snnc.advisor import Advice, Candidate, Family, Limits, Trial
+import snnc
+from snnc import pipeline
+from snnc.actions import tune
+from snnc.actions.tune import Advice, Candidate, Family, Limits, Trial
 from snnc.artifact import save_conversion
 from snnc.conversion import Manifest
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import silent
 from snnc.errors import DataError, PreconditionError, UsageError
 from snnc.ir import Graph
+from snnc.measure.layers import Layer
 from snnc.neurons import Neuron, neurons
 from snnc.ops import QuantizedRelu
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
-from snnc.report.layers import Layer
 from snnc.tasks.classification import Classification
 from snnc.text import number
 from tests import support
@@ -40,7 +43,7 @@ MORE = Reading(limit=240)
 
 
 def tuned(folder: str = "test", reading: Reading = FEW, **options: Any) -> Advice:
-    return advisor.tune(
+    return tune.tune(
         DIGITS / "model.onnx", data=DIGITS / folder, preprocessing=PREPROCESSING, reading=reading, **options
     )
 
@@ -114,12 +117,12 @@ def dominates(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 @given(points)
 def test_the_frontier_is_what_nothing_dominates(listed: list[tuple[int, ...]]) -> None:
-    marks = advisor.on_frontier(listed)
+    marks = tune.on_frontier(listed)
     front = [point for point, mark in zip(listed, marks, strict=True) if mark]
     assert front
     for point, mark in zip(listed, marks, strict=True):
         assert mark != any(dominates(other, point) for other in front)
-    assert advisor.on_frontier(listed[::-1]) == marks[::-1]
+    assert tune.on_frontier(listed[::-1]) == marks[::-1]
 
 
 def layers(*errors: float | None) -> list[Layer]:
@@ -127,17 +130,17 @@ def layers(*errors: float | None) -> list[Layer]:
 
 
 def test_the_worst_quarter_is_named_in_the_order_of_the_network() -> None:
-    assert advisor.worst_layers(layers(0.1, 0.4, 0.2, 0.3, 0.1, 0.5, 0.1, 0.1)) == ("relu_1", "relu_5")
-    assert advisor.worst_layers(layers(0.1, 0.2, 0.2)) == ("relu_1",)
-    assert advisor.worst_layers(layers(None, 0.0, 0.2, 0.1, 0.0)) == ("relu_2", "relu_3")
-    assert advisor.worst_layers(layers(None, 0.0)) == ()
-    assert advisor.worst_layers([]) == ()
+    assert tune.worst_layers(layers(0.1, 0.4, 0.2, 0.3, 0.1, 0.5, 0.1, 0.1)) == ("relu_1", "relu_5")
+    assert tune.worst_layers(layers(0.1, 0.2, 0.2)) == ("relu_1",)
+    assert tune.worst_layers(layers(None, 0.0, 0.2, 0.1, 0.0)) == ("relu_2", "relu_3")
+    assert tune.worst_layers(layers(None, 0.0)) == ()
+    assert tune.worst_layers([]) == ()
 
 
 def trial(drop: float, steps: int, energy: float, limits: Limits, title: str = "") -> Trial:
     measured = row(steps, total_steps=steps, energy=support.energy(energy))
     candidate = Candidate(Family("quick", "if", title), steps)
-    return Trial(candidate, measured, drop, (drop, drop), 0.0, limits.excess(drop, advisor.energy_ratio(measured)))
+    return Trial(candidate, measured, drop, (drop, drop), 0.0, limits.excess(drop, tune.energy_ratio(measured)))
 
 
 def test_cheapest_first_then_what_misses_the_limits_by_least() -> None:
@@ -150,9 +153,9 @@ def test_cheapest_first_then_what_misses_the_limits_by_least() -> None:
         trial(0.0, 9, 80, limits, "dear"),
         trial(0.0, 9, 30, limits, "tie"),
     ]
-    by_energy = [found.candidate.family.title for found in advisor.ranked(listed, "energy")]
+    by_energy = [found.candidate.family.title for found in tune.ranked(listed, "energy")]
     assert by_energy == ["cheap in energy", "tie", "cheap in steps", "lossy", "dear", "lost"]
-    by_steps = [found.candidate.family.title for found in advisor.ranked(listed, "steps")]
+    by_steps = [found.candidate.family.title for found in tune.ranked(listed, "steps")]
     assert by_steps == ["cheap in steps", "cheap in energy", "tie", "lossy", "dear", "lost"]
     assert [found.kept for found in listed] == [True, True, False, False, False, True]
 
@@ -172,7 +175,7 @@ def test_cheapest_first_then_what_misses_the_limits_by_least() -> None:
 )
 def test_limits_that_exclude_everything_are_refused_before_anything_is_read(options: Any, place: str) -> None:
     with pytest.raises(UsageError) as caught:
-        advisor.tune(Path("no such file"), data=Path("no such folder"), **options)
+        tune.tune(Path("no such file"), data=Path("no such folder"), **options)
     assert caught.value.place == place
     assert caught.value.hint
 
@@ -187,12 +190,12 @@ def test_steps_that_no_network_answers_in_are_refused() -> None:
 
 
 def test_families_are_those_of_the_latency_asked_for() -> None:
-    both = advisor.families(None)
+    both = tune.families(None)
     assert len({family.title for family in both}) == len(both) == 8
     for latency in ("synchronous", "pipelined"):
-        some = [*advisor.families(latency), *advisor.training_families(latency)]
+        some = [*tune.families(latency), *tune.training_families(latency)]
         assert {family.latency for family in some} == {latency}
-    for family in [*both, *advisor.training_families(None)]:
+    for family in [*both, *tune.training_families(None)]:
         recipe = family.at(3).recipe
         assert (recipe.timesteps, recipe.sleep) == (3, family.sleep)
         (step,) = (step for step in recipe.passes if isinstance(step, SubstituteNeurons))
@@ -205,8 +208,8 @@ def test_the_worst_layers_get_thresholds_per_channel_or_bursts() -> None:
     graph = NormalizeActivations()(net.graph(relu(net, net.conv(inner, 4))), calibration(net.graph()))
     first, second = (name for name, node in graph.nodes.items() if node.op.__class__.__name__ == "ClippedRelu")
     errors = [dataclasses.replace(layers(0.1)[0], name=first), dataclasses.replace(layers(0.3)[0], name=second)]
-    for family in advisor.families(None):
-        more = advisor.more_for(family, errors, graph)
+    for family in tune.families(None):
+        more = tune.more_for(family, errors, graph)
         if family.title.endswith("per layer"):
             (helped,) = more
             (step,) = (step for step in helped.at(2).recipe.passes if isinstance(step, CalibrateThresholds))
@@ -218,7 +221,7 @@ def test_the_worst_layers_get_thresholds_per_channel_or_bursts() -> None:
             (helped,) = more
             (last,) = (step for step in helped.at(2).recipe.passes if isinstance(step, SubstituteNeurons))
             assert (last.neuron, last.layers) == (family.neuron, {second: "burst"})
-        assert advisor.more_for(family, [], graph) == []
+        assert tune.more_for(family, [], graph) == []
 
 
 def test_recipes_that_begin_alike_share_the_work() -> None:
@@ -289,12 +292,12 @@ class Watch:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(advisor.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(tune.time, "monotonic", lambda: self.now)
 
 
 def test_what_cannot_be_done_in_time_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, told = Watch(monkeypatch), []
-    clock = advisor._Clock(1.0)
+    clock = tune._Clock(1.0)
     tell = clock.guarding(lambda *told_: told.append(told_))
     tell("read", 0, 100)
     watch.now = 10.0
@@ -304,14 +307,14 @@ def test_what_cannot_be_done_in_time_is_given_up_early(monkeypatch: pytest.Monke
     # 1 % in 4 seconds says nothing yet; 5 % in 6 seconds says that it takes 2 minutes.
     tell("read", 1, 100)
     watch.now = 16.0
-    with pytest.raises(advisor._OutOfTimeError):
+    with pytest.raises(tune._OutOfTimeError):
         tell("read", 5, 100)
     assert told[-1] == ("read", 5, 100)
     watch.now = 61.0
     assert clock.left == -1.0
-    with pytest.raises(advisor._OutOfTimeError):
+    with pytest.raises(tune._OutOfTimeError):
         tell("another", 0, 3)
-    advisor._Clock(None).guarding(pipeline.silent)("endless", 1, 10**9)
+    tune._Clock(None).guarding(silent)("endless", 1, 10**9)
 
 
 def test_without_time_there_is_still_one_candidate() -> None:
@@ -364,8 +367,8 @@ class FakeBench:
         )
         return SimpleNamespace(rows=(measured,), reference_accuracy=90.0)
 
-    def report(self, made: Any, progress: Any) -> Any:
-        return made.conversion, SimpleNamespace(layers=layers(0.1, 0.3, 0.2, 0.1))
+    def report(self, conversion: Any, canonical: Any, progress: Any) -> Any:
+        return conversion, SimpleNamespace(layers=layers(0.1, 0.3, 0.2, 0.1))
 
 
 def searched(
@@ -375,10 +378,8 @@ def searched(
     **options: Any,
 ) -> tuple[Any, list[Candidate]]:
     bench = FakeBench(Watch(monkeypatch), drop, energy)
-    search = advisor._Search(
-        bench, Limits(**options), "energy", advisor._Clock(options.get("minutes")), pipeline.silent
-    )
-    monkeypatch.setattr(advisor, "more_for", more_without_a_graph)
+    search = tune._Search(bench, Limits(**options), "energy", tune._Clock(options.get("minutes")), silent)
+    monkeypatch.setattr(tune, "more_for", more_without_a_graph)
     search.run()
     best = search._best
     return best and best.trial.candidate, bench.made
@@ -523,7 +524,7 @@ def test_the_chosen_one_is_made_again_to_the_same_bytes(loose: Advice, tight: Ad
     for advice, reading in ((loose, FEW), (tight, MORE)):
         assert advice.chosen is not None
         save_conversion(advice.chosen.conversion, tmp_path / "a.snn")
-        made, report = pipeline.convert(
+        made, report = snnc.convert(
             DIGITS / "model.onnx",
             advice.chosen.trial.candidate.recipe,
             data=DIGITS / "test",
@@ -534,7 +535,7 @@ def test_the_chosen_one_is_made_again_to_the_same_bytes(loose: Advice, tight: Ad
         assert (tmp_path / "a.snn").read_bytes() == (tmp_path / "b.snn").read_bytes()
         assert report == advice.chosen.report
         judging = dataclasses.replace(reading, part="judging")
-        (row,) = evaluation.evaluate(made, data=DIGITS / "test", reading=judging).rows
+        (row,) = snnc.evaluate(made, data=DIGITS / "test", reading=judging).rows
         assert row == advice.chosen.trial.row
 
 

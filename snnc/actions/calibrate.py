@@ -1,0 +1,39 @@
+"""Work out thresholds and corrections again from samples."""
+
+from pathlib import Path
+
+from snnc.actions.convert import converted, recipe_of
+from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import Progress, silent
+from snnc.errors import ModelError
+from snnc.pipeline import Trained
+from snnc.recipe import Recipe, recorded
+from snnc.report import Report
+
+
+def calibrate(
+    conversion: Conversion,
+    recipe: Recipe | str | Path | None = None,
+    *,
+    data: str | Path,
+    preprocessing: Preprocessing | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> tuple[Conversion, Report]:
+    """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
+
+    ``data`` is a folder of images or an array file, labels not needed. ``recipe`` and ``preprocessing`` are the
+    conversion's own unless given; they, ``reading`` and ``progress`` are as for ``convert``.
+
+    Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit,
+    UsageError where there is no such recipe.
+    """
+    if conversion.reference is None:
+        hint = "convert the model again without --strip"
+        raise ModelError("the file holds no reference network to calibrate against", hint=hint)
+    trained = Trained(conversion.reference, conversion.provenance.model, conversion.imported)
+    steps = recorded(conversion) if recipe is None else recipe_of(recipe)
+    how = preprocessing or conversion.preprocessing
+    return converted(trained, steps, data, how, reading or Reading(), progress)

@@ -1,0 +1,59 @@
+"""Turn a trained network into a spiking one."""
+
+from pathlib import Path
+
+from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import Progress, silent
+from snnc.pipeline import Trained, make, read_trained, reported
+from snnc.recipe import Recipe, load
+from snnc.report import Report
+
+
+def convert(
+    model: str | Path,
+    recipe: Recipe | str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> tuple[Conversion, Report]:
+    """Turn a trained network (ONNX or TorchScript) into a spiking one, and report what that costs layer by layer.
+
+    The time steps, and what is done in which order, are those of ``recipe``: one that is shipped, by name, or a file,
+    as ``snnc.recipe.load`` reads them, or what that returned; without one it is the default. ``data`` is a folder of
+    images or an array file, labels not needed; without it, thresholds come from what batch normalization states, and
+    ``calibrate`` can follow. ``preprocessing`` is what the network was trained with, and is kept in the conversion;
+    without it pixels are divided by 255, and that is all: ``snnc.yaml`` is read by the commands only.
+    ``input_shape``, of one sample, is only for files that do not say it; ``reading`` says how many images are read,
+    and how; ``progress`` is told what is being done.
+
+    Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken or
+    does not fit, PreconditionError where a pass of the recipe cannot run on this network or without data, UsageError
+    where there is no such recipe.
+    """
+    steps = recipe_of("default" if recipe is None else recipe)
+    trained = read_trained(Path(model), input_shape)
+    return converted(trained, steps, data, preprocessing or Preprocessing(), reading or Reading(), progress)
+
+
+def recipe_of(recipe: Recipe | str | Path) -> Recipe:
+    """Return a recipe, read where it is given by its name or file."""
+    return recipe if isinstance(recipe, Recipe) else load(str(recipe))
+
+
+def converted(
+    trained: Trained,
+    recipe: Recipe,
+    data: str | Path | None,
+    preprocessing: Preprocessing,
+    reading: Reading,
+    progress: Progress,
+) -> tuple[Conversion, Report]:
+    """Convert a network that was read, and measure what came of it."""
+    dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.input_shapes, reading)
+    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress)
+    return reported(conversion, canonical, dataset, reading, progress)

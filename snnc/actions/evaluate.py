@@ -1,0 +1,121 @@
+"""Measure a spiking network on data, and judge it by limits."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, Progress, Samples, silent
+from snnc.errors import UsageError
+from snnc.figure import Blame
+from snnc.ir import Graph
+from snnc.measure import gates
+from snnc.measure.blame import blame, check_alike
+from snnc.measure.evaluation import Evaluation, measure, truth_of
+from snnc.measure.gates import ANYTHING, Limits
+from snnc.measure.layers import check_comparable
+from snnc.measure.remarks import undecided
+from snnc.neurons import CausalNeuron
+from snnc.pipeline import canonical_reference
+from snnc.schedule import Schedule, check_steps
+from snnc.tasks import Task, seeming
+
+
+def evaluate(
+    conversion: Conversion,
+    *,
+    data: str | Path,
+    timesteps: Sequence[int] = (),
+    sleep: int | None = None,
+    repeats: int = 1,
+    probe: Literal["permutation"] | None = None,
+    blamed: int = 0,
+    limits: Limits = ANYTHING,
+    task: Task | None = None,
+    preprocessing: Preprocessing | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Run the spiking network, and the trained one beside it, over data at every number of time steps.
+
+    The result has a row for each of them (``result.rows``): accuracy where the data has labels, agreement with the
+    trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. What an answer is, and how
+    good it is, says ``task``: unless given, the one that outputs and labels suggest. ``data`` is a folder of images,
+    with a sub-folder for each class where there are labels, or an array file. ``timesteps``, ``sleep`` and
+    ``preprocessing`` are the conversion's own unless given. What is random
+    (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. On up to ``blamed`` images every layer
+    is charged with its part of the loss, at the conversion's own T or the first. ``result.gates`` says which of the
+    ``limits`` are met.
+
+    Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
+    data or this file cannot tell, UsageError on a number of steps that cannot be run, and PreconditionError where the
+    trained network cannot stand in for a layer.
+    """
+    schedules = _schedules(conversion, timesteps, sleep)
+    if repeats < 1:
+        raise UsageError(f"{repeats} repeats", place="--repeats", hint="give a whole number from 1")
+    if probe is not None and not conversion.snn.ops(CausalNeuron):
+        hint = "convert with --neuron if, dual-threshold or another that fires while it gathers"
+        raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)
+    reading = reading or Reading()
+    how = preprocessing or conversion.preprocessing
+    dataset = open_dataset(data, how, conversion.snn.input_shapes, reading)
+    outputs = conversion.snn.output_shapes
+    task = task or conversion.task or seeming(outputs, dataset.kinds)
+    task.check(dataset, outputs)
+    gates.check(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
+    canonical = None
+    if blamed or limits.on_layers:
+        canonical = canonical_reference(conversion)
+        check_comparable(canonical, conversion.snn)
+        if blamed:
+            check_alike(canonical, conversion.snn)
+    samples = DatasetSamples(dataset, reading, "evaluating", progress)
+    compared = canonical if limits.on_layers else None
+    result = measure(
+        conversion, samples, task, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared
+    )
+    judged = gates.judged(result.rows, result.samples, limits)
+    rows = result.rows
+    if canonical is not None and blamed:
+        # Of several numbers of steps, the one that the network was made for; blaming takes many runs.
+        chosen = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
+        some = dataset.spread(blamed, reading.seed)
+        samples = DatasetSamples(some, reading, f"blaming layers at T={chosen.timesteps}", progress)
+        shares = _blamed(conversion, canonical, samples, task, chosen, reading.seed)
+        at = schedules.index(chosen)
+        rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
+    return replace(
+        result,
+        rows=rows,
+        gates=judged,
+        findings=result.findings + tuple(undecided(gate) for gate in judged if gate.verdict == "undecided"),
+        seed=reading.seed,
+        sha256=dataset.digest(),
+        preprocessing=json.loads(json.dumps(asdict(how))),
+    )
+
+
+def _blamed(
+    conversion: Conversion, canonical: Graph, samples: Samples, task: Task, schedule: Schedule, seed: int
+) -> tuple[Blame, ...]:
+    labels = truth_of(samples, task)
+    charged = blame(canonical, conversion.snn, samples.batches(), labels, len(samples), schedule, task, seed=seed)
+    whole = sum(charge.samples for charge in charged)
+    return tuple(
+        Blame(charge.name, charge.points, charge.interval, charge.samples / whole if whole > 0 else None)
+        for charge in charged
+    )
+
+
+def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | None) -> tuple[Schedule, ...]:
+    own = conversion.schedule
+    asleep = own.sleep if sleep is None else sleep
+    asked = tuple(timesteps) or (own.timesteps,)
+    for steps in asked:
+        check_steps(steps, asleep, own.rehearsal, prefix="--")
+    return tuple(replace(own, timesteps=steps, sleep=asleep) for steps in asked)

@@ -1,0 +1,96 @@
+"""The whole network as measured with its layers."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from snnc.analysis.latency import active_steps, latency
+from snnc.analysis.reach import connected
+from snnc.conversion import Conversion
+from snnc.feeds import Feeds
+from snnc.figure import Energy
+from snnc.findings import Finding
+from snnc.ir import Graph
+from snnc.measure.energy import cost, energy
+from snnc.measure.layers import Layer, Measured, compare_layers, describe
+from snnc.measure.remarks import find
+from snnc.tasks import Task, seeming
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The whole network, as measured with its layers; figures per inference. What needs images is None without them.
+
+    ``total_steps`` is the latency from image to answer, ``steps_per_answer`` how often answers come when images are
+    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction.
+    """
+
+    timesteps: int
+    sleep: int
+    rehearsal: int
+    total_steps: int
+    steps_per_answer: int
+    layers: int
+    neurons: int
+    reference_macs: int
+    images: int
+    agreement: float | None = None
+    output_error: float | None = None
+    spikes: float | None = None
+    synaptic_operations: float | None = None
+    analog_macs: float | None = None
+    energy: Energy | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """What is known of a conversion itself; ``measured`` is what images said, None where there were none."""
+
+    summary: Summary
+    layers: tuple[Layer, ...]
+    findings: tuple[Finding, ...]
+    measured: Measured | None
+
+
+def examine(
+    conversion: Conversion,
+    canonical: Graph | None = None,
+    images: Iterable[Feeds] | None = None,
+    task: Task | None = None,
+) -> Examined:
+    """Measure a conversion on ``images`` (batches of them, None for none) and remark on what was found.
+
+    ``canonical`` is the trained network in the form that the spiking one was made from, needed with images.
+    """
+    snn, schedule = conversion.snn, conversion.schedule
+    connections = connected(snn)
+    layers = describe(snn, schedule)
+    summary = Summary(
+        timesteps=schedule.timesteps,
+        sleep=schedule.sleep,
+        rehearsal=schedule.rehearsal,
+        total_steps=latency(snn, schedule),
+        steps_per_answer=active_steps(snn, schedule),
+        layers=len(layers),
+        neurons=sum(layer.neurons for layer in layers),
+        reference_macs=sum(layer.macs for layer in connections.values()),
+        images=0,
+    )
+    measured = None
+    if images is not None and canonical is not None:
+        task = task or conversion.task or seeming(snn.output_shapes, ())
+        measured = compare_layers(canonical, snn, images, schedule, connections, task)
+        work = cost(snn, connections, measured.spikes, schedule)
+        layers = measured.layers
+        summary = dataclasses.replace(
+            summary,
+            images=measured.images,
+            agreement=None if measured.agreement is None else 100 * measured.agreement,
+            output_error=measured.output_error,
+            spikes=sum(float(spikes.sum()) for spikes in measured.spikes.values()),
+            synaptic_operations=work.synaptic_operations,
+            analog_macs=work.analog_macs,
+            energy=energy(snn, connections, measured.spikes, schedule),
+        )
+    findings = dict.fromkeys([*find(conversion, layers, connections), *conversion.imported])
+    return Examined(summary, layers, tuple(findings), measured)

@@ -1,0 +1,121 @@
+"""Candidates for a conversion, and the bench on which they are made and measured."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from snnc.analysis.latency import latency
+from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples, Progress
+from snnc.ir import Graph
+from snnc.measure.evaluation import Evaluation, measure
+from snnc.neurons import OrderFreeNeuron, neurons
+from snnc.pipeline import Memory, Trained, apply_recipe, make, reported
+from snnc.recipe import Recipe, load
+from snnc.report import Report
+from snnc.schedule import Schedule
+from snnc.tasks import Task, seeming
+
+Latency = Literal["synchronous", "pipelined"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Candidates that differ in nothing but their time steps; ``changes`` are what ``snnc convert --set`` takes."""
+
+    recipe: str
+    neuron: str
+    title: str
+    changes: tuple[str, ...] = ()
+    sleep: int = 0
+
+    @property
+    def latency(self) -> Latency:
+        """Whether all layers fire at once, or each waits for the one before."""
+        return "pipelined" if issubclass(neurons[self.neuron], OrderFreeNeuron) else "synchronous"
+
+    def at(self, timesteps: int) -> "Candidate":
+        """Return the candidate with this number of time steps."""
+        return Candidate(self, timesteps)
+
+    def changed(self, title: str, *changes: str) -> "Family":
+        """Return the family with changes on top."""
+        return replace(self, title=f"{self.title}, {title}", changes=self.changes + changes)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A conversion that could be advised."""
+
+    family: Family
+    timesteps: int
+
+    @property
+    def title(self) -> str:
+        """A short name, for people."""
+        return f"{self.family.title}, T={self.timesteps}"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, changes and steps included."""
+        family = self.family
+        return load(family.recipe, timesteps=self.timesteps, sleep=family.sleep, overrides=family.changes)
+
+    @property
+    def flags(self) -> list[str]:
+        """What ``snnc convert`` has to be told to make it."""
+        family = self.family
+        steps = ["--timesteps", str(self.timesteps), "--sleep", str(family.sleep)]
+        return ["--recipe", family.recipe, *steps, *(part for change in family.changes for part in ("--set", change))]
+
+
+class Bench:
+    """A trained network and its images, on which candidates are made and measured."""
+
+    def __init__(
+        self, trained: Trained, data: Path, preprocessing: Preprocessing, reading: Reading, task: Task | None
+    ) -> None:
+        self._trained = trained
+        self._preprocessing = preprocessing
+        self._reading = reading
+        self._memory = Memory()
+        graph = trained.graph
+        whole = open_dataset(data, preprocessing, graph.input_shapes, reading)
+        outputs = graph.output_shapes
+        self.task = task or seeming(outputs, whole.kinds)
+        self.task.check(whole, outputs)
+        self.seed = reading.seed
+        self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
+        quick = apply_recipe(graph, load("quick", timesteps=1), None).snn
+        # Layers that wait for one another, and the read-out.
+        self._depth = latency(quick, Schedule(1))
+
+    def most_timesteps(self, family: Family, steps: int) -> int:
+        """Return with how many time steps a candidate answers within this number of steps."""
+        return steps // self._depth if family.latency == "pipelined" else steps - family.sleep
+
+    def fewest_steps(self, family: Family) -> int:
+        """Return the steps from image to answer at one time step."""
+        return self._depth if family.latency == "pipelined" else 1 + family.sleep
+
+    def make(self, candidate: Candidate, progress: Progress) -> tuple[Conversion, Graph]:
+        """Convert; the second result is what ``report`` compares with."""
+        return make(
+            self._trained,
+            candidate.recipe,
+            self.calibration,
+            self._preprocessing,
+            self._reading,
+            progress,
+            self._memory,
+        )
+
+    def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:
+        """Measure on the images that judge."""
+        return measure(conversion, DatasetSamples(self.judging, self._reading, "judging", progress), self.task)
+
+    def report(self, conversion: Conversion, canonical: Graph, progress: Progress) -> tuple[Conversion, Report]:
+        """Compare layer by layer, on images that calibrated."""
+        return reported(conversion, canonical, self.calibration, self._reading, progress)
