@@ -29,7 +29,7 @@ from snnc.recipe import Recipe, options, pass_name, recorded
 from snnc.report import Report, build
 from snnc.run import Program
 from snnc.schedule import Schedule
-from snnc.tasks import seeming
+from snnc.tasks import Task, seeming
 from snnc.version import VERSION
 
 # The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
@@ -191,6 +191,8 @@ def make(
     reading: Reading,
     progress: Progress = silent,
     memory: Memory | None = None,
+    *,
+    task: Task | None = None,
 ) -> tuple[Conversion, Graph]:
     """Convert, without looking at the result yet: the conversion, and what ``reported`` compares it with."""
     samples = calibration = None
@@ -212,6 +214,7 @@ def make(
             calibration=calibration,
             versions={"snnc": VERSION, "torch": torch.__version__},
         ),
+        task=task,
         seconds=passed.seconds,
     )
     return conversion, passed.canonical

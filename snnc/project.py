@@ -46,6 +46,7 @@ class Project:
     neuron: str | None = None
     set: tuple[str, ...] = ()
     gates: Limits = field(default_factory=Limits)
+    task: str | dict[str, Any] | None = None
     plugins: tuple[Path, ...] = ()
     export: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -199,6 +200,9 @@ MODEL
 # What snnc evaluate has to find; else it exits with 4.
 # gates:
 GATES
+# What an answer of the network is; without it, labels and outputs suggest it.
+# task: classification
+
 # Files that add neurons, passes, operations and more.
 # plugins: [mine.py]
 

@@ -85,5 +85,7 @@ def _place(member: object) -> tuple[object, object]:
 def suggest(name: str, known: Iterator[str] | Mapping[str, object] | list[str]) -> str:
     """Say which of the ``known`` names was probably meant, or list them all."""
     names = sorted(known)
+    if not names:
+        return "there are none"
     close = get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

@@ -84,6 +84,7 @@ class Bench:
         graph = trained.graph
         whole = open_dataset(data, preprocessing, graph.input_shapes, reading)
         outputs = graph.output_shapes
+        self._stated = task
         self.task = task or seeming(outputs, whole.kinds)
         self.task.check(whole, outputs)
         self.seed = reading.seed
@@ -110,6 +111,7 @@ class Bench:
             self._reading,
             progress,
             self._memory,
+            task=self._stated,
         )
 
     def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:

@@ -14,8 +14,8 @@ from snnc.artifact import load_conversion
 from snnc.export.onnx import OnnxFormat, spiking_file
 from snnc.export.vectors import METADATA, conformance_vectors
 from snnc.neurons import Neuron, neurons
-from snnc.run import predicted
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
 from tests.support import IMAGE, exact, neuron_instances, normal, random_network, spiking
 from tests.test_export_spiking_onnx import Host, conversion, fed
 
@@ -95,7 +95,7 @@ def test_the_command_writes_vectors_beside_the_export(
     tensors, about = opened(Path("m.onnx.vectors.safetensors"))
     assert len(tensors["labels"]) == len(tensors["input"]) == 20
     (output,) = about["outputs"]
-    right = predicted(tensors[f"output.{output}"]) == tensors["labels"]
+    right = Classification().answers([tensors[f"output.{output}"]]) == tensors["labels"]
     assert float(right.double().mean()) > 0.8
     assert set(tensors) == {"input", "labels", f"output.{output}"} | {
         f"{what}.{name}"

@@ -112,7 +112,13 @@ def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
         name.replace("_", "-") for name in Project.__dataclass_fields__
     }
     assert read.gates == Limits(
-        max_drop=1.0, min_agreement=98.0, max_energy_ratio=0.5, max_spikes=100_000, max_layer_error=0.3
+        max_drop=1.0,
+        min_agreement=98.0,
+        max_relative_error=0.1,
+        min_cosine=0.98,
+        max_energy_ratio=0.5,
+        max_spikes=100_000,
+        max_layer_error=0.3,
     )
     assert read.preprocessing is not None
     assert read.preprocessing.crop == 224

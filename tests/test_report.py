@@ -19,8 +19,8 @@ from snnc.measure.energy import Cost, cost
 from snnc.measure.remarks import _on_operations
 from snnc.neurons import neurons
 from snnc.ops import Add, AveragePool, BatchNorm, Conv, Linear, MaxPool, Reshape
-from snnc.run import predicted
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
 from tests.support import run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -298,8 +298,8 @@ def test_a_dilated_max_pool_has_a_fan_out():
 
 
 def test_a_single_output_is_a_decision():
-    assert torch.equal(predicted(torch.tensor([[-0.5], [0.5]])), torch.tensor([0, 1]))
-    assert torch.equal(predicted(torch.tensor([[0.1, 0.9], [0.9, 0.1]])), torch.tensor([1, 0]))
+    assert torch.equal(Classification().answers([torch.tensor([[-0.5], [0.5]])]), torch.tensor([0, 1]))
+    assert torch.equal(Classification().answers([torch.tensor([[0.1, 0.9], [0.9, 0.1]])]), torch.tensor([1, 0]))
 
 
 @pytest.mark.parametrize("slope", [0.25, -0.25])

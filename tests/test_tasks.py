@@ -1,18 +1,23 @@
 """Tasks: what an answer is and how good it is; laws over every registered one."""
 
+import html
+import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from snnc import intervals
+from snnc import cli, intervals
 from snnc.errors import UsageError
+from snnc.export.onnx import onnx_model
 from snnc.figure import Row
 from snnc.tasks import seeming, tasks
 from snnc.tasks.classification import Classification
 from snnc.tasks.values import Values
-from tests.support import normal
+from tests.support import Network, normal, relu
 
 FIELDS = set(Row.__dataclass_fields__)
 
@@ -132,3 +137,93 @@ def test_an_unknown_task_is_an_error_with_a_hint() -> None:
     with pytest.raises(UsageError, match="unknown task 'clasification'") as caught:
         tasks["clasification"]
     assert "classification" in caught.value.hint
+
+
+# From the command line.
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted network whose output is a map of numbers, and arrays without labels."""
+    folder = tmp_path_factory.mktemp("maps")
+    net = Network((3, 8, 8))
+    net.conv(relu(net, net.conv(relu(net, net.conv("x", 6)), 6)), 2, name="last")
+    (folder / "model.onnx").write_bytes(onnx_model(net.graph()).SerializeToString())
+    for name, seed in (("calibration", 1), ("test", 2)):
+        np.savez(folder / f"{name}.npz", x=normal(64, 3, 8, 8, seed=seed).numpy())
+    assert cli.main(["convert", f"{folder}/model.onnx", "--recipe", "quick", "-q", *given(folder, "calibration")]) == 0
+    return folder
+
+
+def given(folder: Path, data: str) -> list[str]:
+    options = ["--data", f"{folder}/{data}.npz"]
+    return [*options, "-o", f"{folder}/model.snn"] if data == "calibration" else options
+
+
+def evaluated(folder: Path, *options: str) -> int:
+    return cli.main(["evaluate", f"{folder}/model.snn", *given(folder, "test"), *options])
+
+
+def test_numbers_are_never_called_predictions(maps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluated(maps, "--timesteps", "2,8", "--blame") == 0
+    told = capsys.readouterr()
+    report = json.loads((maps / "model.report.json").read_text())
+    markdown = maps / "report.md"
+    assert cli.main(["report", f"{maps}/model.snn", "-q", "--markdown", str(markdown), "--html", f"{maps}/r.html"]) == 0
+    for text in (told.out + told.err, markdown.read_text(), html.unescape((maps / "r.html").read_text())):
+        assert "prediction" not in text
+        assert "of their size from the trained network's at T=8" in text
+    rows = {row["timesteps"]: row for row in report["evaluation"]["rows"]}
+    assert rows[8]["accuracy"] is rows[8]["agreement"] is report["summary"]["agreement"] is None
+    errors = {steps: row["scores"]["relative-error"]["value"] for steps, row in rows.items()}
+    assert 0 < errors[8] < errors[2] < 1
+    # The shares of blame add up to the mean of the losses of samples.
+    assert sum(share["points"] for share in rows[8]["blame"]) == pytest.approx(100 * errors[8], rel=0.1)
+
+
+def test_gates_and_comparisons_are_of_the_error(maps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluated(maps, "--max-relative-error", "0.9", "--min-cosine", "0.5", "-q") == 0
+    assert evaluated(maps, "--max-relative-error", "0.001", "-q") == 4
+    assert "max-relative-error at T=8" in capsys.readouterr().err
+    assert evaluated(maps, "--max-drop", "1", "-q") == 5
+    assert cli.main(["diff", f"{maps}/model.snn", f"{maps}/model.snn", "-q"]) == 0
+    exported = ["--format", "onnx", "--verify", "-o", f"{maps}/spiking.onnx", "--json"]
+    capsys.readouterr()
+    assert cli.main(["export", f"{maps}/model.snn", *given(maps, "test"), *exported]) == 0
+    assert all(match["agreement"] is None for match in json.loads(capsys.readouterr().out)["verified"])
+
+
+def test_a_task_is_stated_by_flag_or_project_and_kept(
+    maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits = Path(__file__).parent.parent / "examples" / "digits"
+    data = ["--data", str(digits / "test"), "--limit", "20", "--json"]
+    convert = ["convert", str(digits / "model.onnx"), "--recipe", "quick", "-q"]
+
+    def scores(*options: str) -> dict[str, object]:
+        capsys.readouterr()
+        assert cli.main(["evaluate", "model.snn", *data, *options]) == 0
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        assert (row["accuracy"] is None) == bool(row["scores"])
+        return row["scores"]  # type: ignore[no-any-return]
+
+    assert cli.main(convert) == 0
+    assert not scores()
+    assert scores("--task", "values")
+    assert cli.main([*convert, "--task", "values"]) == 0
+    assert scores()
+    assert not scores("--task", "classification")
+    Path("snnc.yaml").write_text("task: {classification: {}}\n")
+    assert not scores()
+    for text, place in (("clasification", "task"), ("{values: {x: 1}}", "task.values"), ("[values]", "task")):
+        Path("snnc.yaml").write_text(f"task: {text}\n")
+        assert cli.main(["evaluate", "model.snn", *data]) == 2
+        assert place in capsys.readouterr().err
+
+
+def test_tuning_is_by_what_the_task_counts_as_lost(maps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--max-drop", "60", "--max-steps", "3", "-o", f"{maps}/tuned.snn"]
+    assert cli.main(["tune", f"{maps}/model.onnx", *given(maps, "test"), *options]) == 0
+    told = capsys.readouterr().out
+    assert "moves the outputs by" in told and "prediction" not in told

@@ -36,4 +36,4 @@ def calibrate(
     trained = Trained(conversion.reference, conversion.provenance.model, conversion.imported)
     steps = recorded(conversion) if recipe is None else recipe_of(recipe)
     how = preprocessing or conversion.preprocessing
-    return converted(trained, steps, data, how, reading or Reading(), progress)
+    return converted(trained, steps, data, how, reading or Reading(), progress, conversion.task)

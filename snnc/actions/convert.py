@@ -9,6 +9,7 @@ from snnc.data.samples import Progress, silent
 from snnc.pipeline import Trained, make, read_trained, reported
 from snnc.recipe import Recipe, load
 from snnc.report import Report
+from snnc.tasks import Task
 
 
 def convert(
@@ -17,6 +18,7 @@ def convert(
     *,
     data: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
+    task: Task | None = None,
     input_shape: tuple[int, ...] | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
@@ -28,6 +30,7 @@ def convert(
     images or an array file, labels not needed; without it, thresholds come from what batch normalization states, and
     ``calibrate`` can follow. ``preprocessing`` is what the network was trained with, and is kept in the conversion;
     without it pixels are divided by 255, and that is all: ``snnc.yaml`` is read by the commands only.
+    ``task`` says what an answer is, and is kept too; without it, labels and outputs suggest it wherever it matters.
     ``input_shape``, of one sample, is only for files that do not say it; ``reading`` says how many images are read,
     and how; ``progress`` is told what is being done.
 
@@ -37,7 +40,7 @@ def convert(
     """
     steps = recipe_of("default" if recipe is None else recipe)
     trained = read_trained(Path(model), input_shape)
-    return converted(trained, steps, data, preprocessing or Preprocessing(), reading or Reading(), progress)
+    return converted(trained, steps, data, preprocessing or Preprocessing(), reading or Reading(), progress, task)
 
 
 def recipe_of(recipe: Recipe | str | Path) -> Recipe:
@@ -52,8 +55,9 @@ def converted(
     preprocessing: Preprocessing,
     reading: Reading,
     progress: Progress,
+    task: Task | None,
 ) -> tuple[Conversion, Report]:
     """Convert a network that was read, and measure what came of it."""
     dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.input_shapes, reading)
-    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress)
+    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress, task=task)
     return reported(conversion, canonical, dataset, reading, progress)

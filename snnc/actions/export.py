@@ -17,7 +17,7 @@ from snnc.export.vectors import conformance_vectors
 from snnc.recipe import Recipe
 from snnc.report import Report
 from snnc.report.escaping import printable
-from snnc.tasks import seeming
+from snnc.tasks import Task, seeming
 
 # So many images are run through every engine unless it is said how many.
 IMAGES = 64
@@ -96,6 +96,7 @@ def convert_and_export(
     *,
     data: Path | None = None,
     preprocessing: Preprocessing | None = None,
+    task: Task | None = None,
     input_shape: tuple[int, ...] | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
@@ -106,13 +107,16 @@ def convert_and_export(
     raise, before any image is read where the format cannot say what the recipe makes.
     """
     reading = reading or Reading()
-    conversion, report = check_format(model, recipe, format, preprocessing=preprocessing, input_shape=input_shape)
+    conversion, report = check_format(
+        model, recipe, format, preprocessing=preprocessing, task=task, input_shape=input_shape
+    )
     if data is not None:
         conversion, report = convert(
             model,
             recipe,
             data=data,
             preprocessing=preprocessing,
+            task=task,
             input_shape=input_shape,
             reading=reading,
             progress=progress,
@@ -128,10 +132,11 @@ def check_format(
     format: Format[Any],  # noqa: A002 - the name of the flag
     *,
     preprocessing: Preprocessing | None = None,
+    task: Task | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[Conversion, Report]:
     """Convert without images, and raise what the format raises for what it cannot say."""
-    conversion, report = convert(model, recipe, preprocessing=preprocessing, input_shape=input_shape)
+    conversion, report = convert(model, recipe, preprocessing=preprocessing, task=task, input_shape=input_shape)
     format.check(conversion)
     return conversion, report
 

@@ -40,7 +40,7 @@ from snnc.pipeline import (
     read_trained,
 )
 from snnc.report import Report
-from snnc.tasks import Task
+from snnc.tasks import Loss, Task
 from snnc.text import number, written
 from snnc.trials import Bench, Candidate, Family, Latency
 
@@ -94,7 +94,8 @@ class Limits:
 class Trial:
     """A candidate and what was measured on the images that judge.
 
-    ``drop`` is in points of accuracy or, where the images have no labels, in percent of predictions that changed.
+    ``drop`` is what the task counts as lost (``Advice.loss``): points of accuracy, or, where the images have no labels,
+    percent of predictions that changed.
     ``kept`` says whether it keeps to the limits, ``frontier`` whether no other is better in one of drop, steps and
     energy and no worse in the others.
     """
@@ -178,15 +179,16 @@ class Advice:
     chosen: Chosen | None
     calibration: Dataset = field(repr=False)
     judging: Dataset = field(repr=False)
+    task: Task
     seed: int
     reference_accuracy: float | None
     findings: tuple[Finding, ...]
     shortfall: str
 
     @property
-    def labelled(self) -> bool:
-        """Whether accuracy was judged; else it was agreement with the trained network."""
-        return self.judging.labels(CLASSES) is not None
+    def loss(self) -> Loss:
+        """What drops are of."""
+        return self.task.loss(self.judging.labels(self.task.labels) is not None)
 
     def plain(self) -> dict[str, Any]:
         """Return the advice as plain data."""
@@ -194,7 +196,7 @@ class Advice:
             "schema_version": SCHEMA_VERSION,
             "limits": dataclasses.asdict(self.limits),
             "prefer": self.prefer,
-            "drop_measures": "accuracy" if self.labelled else "agreement",
+            "drop_measures": self.loss.measures,
             "reference_accuracy": self.reference_accuracy,
             "images": {
                 "seed": self.seed,
@@ -400,6 +402,7 @@ class _Search:
             chosen=chosen,
             calibration=self._bench.calibration,
             judging=self._bench.judging,
+            task=self._bench.task,
             seed=self._bench.seed,
             reference_accuracy=self._reference_accuracy,
             findings=self._findings(trials[0]),
@@ -563,7 +566,7 @@ class _Search:
             message = f"the time ({self._limits.minutes:g} minutes) was over before all was tried"
             hint = "give more --minutes: how much is tried depends on the speed of the computer, too"
             found.append(Finding("budget-spent", "warning", "", message, hint))
-        if self._bench.judging.labels(CLASSES) is None:
+        if self._bench.task.labels == CLASSES and self._bench.judging.labels(CLASSES) is None:
             message = "the images have no labels: the drop is the percentage of predictions that changed"
             hint = "for the drop in accuracy, give class sub-folders or labels.csv"
             found.append(Finding("no-labels", "info", "", message, hint))

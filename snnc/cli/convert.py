@@ -18,11 +18,13 @@ from snnc.cli.options import (
     RecipeFlags,
     ReportFile,
     Strict,
+    TaskFlag,
     TrainedModel,
     check_outputs,
     chosen_format,
     known_format,
     shape,
+    task_of,
 )
 from snnc.cli.outcome import Beside, deliver, report_beside
 from snnc.cli.preview import refuse, show_plan
@@ -59,6 +61,7 @@ def convert(
             "export --help has the formats.",
         ),
     ] = None,
+    task: TaskFlag = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -93,6 +96,7 @@ def convert(
         "input_shape": shape(input_shape, settings),
         "reading": reads,
     }
+    answers = task_of(task, settings)
     if dry_run:
         plan = planned(model, how, **arguments)
         if chosen is not None and not plan.survey.problems:
@@ -103,9 +107,11 @@ def convert(
     exported = None
     with terminal.progress() as progress:
         if chosen is None:
-            conversion, report = converted(model, how, progress=progress, **arguments)
+            conversion, report = converted(model, how, task=answers, progress=progress, **arguments)
         else:
-            conversion, report, exported = convert_and_export(model, how, chosen, progress=progress, **arguments)
+            conversion, report, exported = convert_and_export(
+                model, how, chosen, task=answers, progress=progress, **arguments
+            )
     if save_recipe is not None:
         write_atomically(save_recipe, how.to_yaml().encode())
     right = exported if exported and not exported.mismatch else None

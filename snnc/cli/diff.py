@@ -91,8 +91,9 @@ def diff(
         others = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
         hint = "allow more with the --max flags, or only report it with --no-fail"
         raise GateError(f"worse than allowed: {worse[0]}{others}", place=str(new), hint=hint, details=tuple(worse[1:]))
-    # Accuracy is what a comparison is for: that it could not be judged is no success.
-    for name in dict.fromkeys(["accuracy_loss", *flags.named]):
+    # What answers are worth is what a comparison is for: that it could not be judged is no success.
+    worth = "error_increase" if comparison.judges("error_increase") else "accuracy_loss"
+    for name in dict.fromkeys([worth, *flags.named]):
         if not comparison.judges(name) and math.isfinite(allowed[name]) and not no_fail:
             hint = "measure both in the same way (snnc calibrate, snnc evaluate at the same T), or allow anything: inf"
             raise DataError(f"nothing to judge --max-{name.replace('_', '-')} by", place="snnc diff", hint=hint)

@@ -19,9 +19,11 @@ from snnc.cli.options import (
     ReadingFlags,
     ReportFile,
     Strict,
+    TaskFlag,
     check_outputs,
     parsed,
     required_data,
+    task_of,
 )
 from snnc.cli.outcome import check_warnings, report_beside, write_faces
 from snnc.errors import GateError, UsageError
@@ -74,6 +76,7 @@ def evaluate(
     ] = False,
     strict: Strict = False,
     part: PartFlag = None,
+    task: TaskFlag = None,
     *,
     gates: GateFlags,
     preprocessing: PreprocessingFlags,
@@ -114,6 +117,7 @@ def evaluate(
             probe=probe,
             blamed=blame_images if blame else 0,
             limits=limits,
+            task=task_of(task, settings),
             preprocessing=preprocessing.resolve(settings, conversion.preprocessing),
             reading=reading.resolve(part),
             progress=progress,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from snnc.data.dataset import Part, Reading
     from snnc.export.format import Format
     from snnc.recipe import Recipe
+    from snnc.tasks import Task
 
 Number = TypeVar("Number", int, float)
 
@@ -58,6 +59,16 @@ PartFlag = Annotated[
     typer.Option(
         "--part",
         help="Use only the two thirds of the images that snnc tune calibrates on, or the third that it judges by.",
+    ),
+]
+
+TaskFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="What an answer is: classification, values, or a plug-in's. Default: task in snnc.yaml, else as it was "
+        "converted, else what labels and outputs suggest.",
     ),
 ]
 
@@ -339,6 +350,15 @@ def typed(flags: PreprocessingFlags | ReadingFlags, *names: str) -> list[str]:
     fields = [field for field in dataclasses.fields(flags) if not names or field.name in names]
     given = {field.name: getattr(flags, field.name) for field in fields if getattr(flags, field.name) != field.default}
     return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def task_of(given: str | None, settings: Project) -> Task | None:
+    """Return the task that the flag or the project states, None where neither does."""
+    from snnc.tasks import stated
+
+    if given is not None:
+        return stated(given, "--task")
+    return None if settings.task is None else stated(settings.task, f"{FILE}: task")
 
 
 def parsed(text: str | None, flag: str, kind: type[Number]) -> tuple[Number, ...] | None:

@@ -19,10 +19,12 @@ from snnc.cli.options import (
     PreprocessingFlags,
     ReadingFlags,
     ReportFile,
+    TaskFlag,
     TrainedModel,
     check_outputs,
     required_data,
     shape,
+    task_of,
     typed,
 )
 from snnc.cli.outcome import report_beside
@@ -53,7 +55,8 @@ def tune(
         float | None,
         typer.Option(
             metavar="POINTS",
-            help="Accuracy that may be lost; without labels, percent of predictions that may change. "
+            help="Accuracy that may be lost; without labels, percent of predictions that may change; of values, "
+            "percent of their size that they may move. "
             "Default: gates: max-drop: in snnc.yaml, or 1.",
         ),
     ] = None,
@@ -78,6 +81,7 @@ def tune(
         Path | None, typer.Option(metavar="FILE.json", help="Write all candidates with what was measured.")
     ] = None,
     report_file: ReportFile = None,
+    task: TaskFlag = None,
     *,
     preprocessing: PreprocessingFlags,
     reading: ReadingFlags,
@@ -117,6 +121,7 @@ def tune(
             minutes=minutes,
             latency=latency,
             prefer=prefer,
+            task=task_of(task, settings),
             preprocessing=preprocessing.resolve(settings),
             input_shape=sample_shape,
             reading=reading.resolve(),
@@ -156,7 +161,7 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
     from snnc.blocks import Cell, Column, Table, Text
     from snnc.report.sections.findings import by_kind
 
-    drop = "points of accuracy lost" if advice.labelled else "percent of predictions that changed"
+    drop = advice.loss.title
     better = "no other is better in drop, latency or energy without being worse in another"
     yield Text(
         f"{_counted(len(advice.trials), 'candidate')}, calibrated on {len(advice.calibration):,} images and judged on "
@@ -205,10 +210,7 @@ def _warnings(advice: Advice) -> list[Finding]:
 
 def _sentence(advice: Advice, trial: Trial) -> str:
     """Say in plain words what was chosen."""
-    if advice.labelled:
-        lost = f"{'gains' if trial.drop < 0 else 'loses'} {written(abs(trial.drop), 'points')} points of accuracy"
-    else:
-        lost = f"changes {written(trial.drop, '%')} % of the predictions"
+    lost = advice.loss.said(trial.drop)
     ratio = number(trial.energy_ratio)
     return (
         f"chosen: {trial.candidate.title}: {lost} (a drop of {advice.limits.max_drop:g} is allowed), answers after "

@@ -12,15 +12,15 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.conversion import Conversion
-from snnc.data.labels import CLASSES
 from snnc.data.samples import Samples
 from snnc.export.match import LayerMatch, Match
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Input, Node, rewired
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
-from snnc.run import Program, predicted
+from snnc.run import Program
 from snnc.schedule import Schedule
+from snnc.tasks import Task, seeming
 
 if TYPE_CHECKING:
     from snnc.export.format import Written
@@ -110,15 +110,17 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
         "timesteps": engine.schedule.timesteps,
     }
     try:
-        found = _Runs(conversion.snn, engine, samples)
+        kinds = frozenset[str]() if samples.dataset is None else samples.dataset.kinds
+        task = conversion.task or seeming(conversion.snn.output_shapes, kinds)
+        found = _Runs(conversion.snn, engine, samples, task)
     except UnreadableError as refusal:
         return Match(**fixed, images=0, verdict="noted", remark=f"does not read it: {refusal}")
     given = found.alone if engine.tolerance is not None and engine.tolerance.given == "spikes" else found.together
     worst = min(given.compared, key=given.share, default="")
     verdict, remark = found.verdict(given)
-    here, there = (predicted(outputs) for outputs in (found.first_here, found.first_there))
-    classes = samples.labels(CLASSES)
-    labels = None if classes is None else classes.answers
+    labels = samples.labels(found.task.labels)
+    truth = None if labels is None else labels.answers
+    here, there = found.answers_here, found.answers_there
     return Match(
         **fixed,
         images=len(here),
@@ -128,9 +130,9 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
         worst_layer=worst,
         worst_equal=given.share(worst) if worst else None,
         output_error=_finite(given.error),
-        agreement=_percent(here == there),
-        accuracy=None if labels is None else _percent(here == labels),
-        accuracy_there=None if labels is None else _percent(there == labels),
+        agreement=_percent(found.task, here, there),
+        accuracy=_percent(found.task, here, truth),
+        accuracy_there=_percent(found.task, there, truth),
         remark=remark,
         together=found.together.share(),
         together_error=_finite(found.together.error),
@@ -148,8 +150,9 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
 class _Runs:
     """An engine and the network after each chunk of samples: alone, together, and against what is expected."""
 
-    def __init__(self, snn: Graph, engine: Engine, samples: Samples) -> None:
+    def __init__(self, snn: Graph, engine: Engine, samples: Samples, task: Task) -> None:
         self._engine = engine
+        self.task = task
         schedule, expected = engine.schedule, engine.expected
         self.alone, self.together, self.known = (_Comparison(snn, schedule) for _ in range(3))
         want = [*snn.outputs, *(name for name in snn.ops(Neuron) if name in engine.layers)]
@@ -158,7 +161,8 @@ class _Runs:
         own = Program(snn, schedule, want=want, trains=trains)
         relays = [_relay(name) for name in engine.layers]
         relayed = Program(_relayed(own.graph), schedule, want=want, given=relays, trains=trains)
-        first: list[tuple[Tensor, Tensor]] = []
+        judged = task.judged(snn.outputs)
+        answers: list[tuple[Tensor, Tensor]] = []
         for seed, feeds in enumerate(rechunk(samples.batches(), own.chunk)):
             answer, spikes = engine.answer(feeds, Generator().manual_seed(seed))
             if expected is not None:
@@ -173,9 +177,9 @@ class _Runs:
                 signals = program(feeds, given=given, observe=observe, generator=generator)
                 here = {name: mean_signal(signals[name], schedule)[0] for name in snn.outputs}
                 comparison.see_outputs(answer, here)
-            output = snn.outputs[0]
-            first.append((here[output], answer[output]))
-        self.first_here, self.first_there = (torch.cat(parts) for parts in zip(*first, strict=True))
+            both = (task.answers([outputs[name] for name in judged]) for outputs in (here, answer))
+            answers.append((next(both), next(both)))
+        self.answers_here, self.answers_there = (torch.cat(parts) for parts in zip(*answers, strict=True))
 
     def verdict(self, given: _Comparison) -> tuple[Literal["passed", "failed", "noted"], str]:
         """Return whether the file is right, and why not."""
@@ -247,8 +251,10 @@ def _relay(name: str) -> str:
     return f"{name} elsewhere"
 
 
-def _percent(hits: Tensor) -> float:
-    return 100 * float(hits.double().mean())
+def _percent(task: Task, answers: Tensor, truth: Tensor | None) -> float | None:
+    """Return how many answers are right, None where that is not known or answers are hardly ever the same."""
+    right = None if truth is None else task.agreeing(answers, truth)
+    return None if right is None else 100 * (right / len(answers))
 
 
 def _finite(value: float) -> float | None:

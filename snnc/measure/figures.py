@@ -72,6 +72,14 @@ def _of_the_loss(row: Row) -> str:
     return "" if row.misalignment_share is None else f"{fixed(100 * row.misalignment_share, 0)} % of the loss"
 
 
+def _score(name: str) -> Callable[[Any], float | None]:
+    return lambda row: row.scores[name].value if name in row.scores else None
+
+
+def _score_interval(name: str) -> Callable[[Any], Interval | None]:
+    return lambda row: row.scores[name].interval if name in row.scores else None
+
+
 _ACCURACY_LOSS = Tolerance(
     name="accuracy_loss",
     help="Most accuracy lost (without labels: agreement) at any T; inf for any.",
@@ -214,6 +222,63 @@ register(Figure(name="highest threshold", of=_LAYER, value=_read("threshold_maxi
 register(Figure(name="neurons", of=_NETWORK | _LAYER, value=_read("neurons")))
 register(Figure(name="MACs of the trained network", of=_NETWORK, value=_read("reference_macs")))
 register(Figure(name="agreement in calibration", of=_NETWORK, value=_read("agreement"), better=1, unit="%"))
+register(
+    Figure(
+        name="relative error",
+        of=_ROW,
+        value=_score("relative-error"),
+        interval=_score_interval("relative-error"),
+        better=-1,
+        limit=Limit(
+            name="max-relative-error",
+            help="Largest distance of the outputs from the trained network's, relative to their size.",
+            metavar="N",
+            example="0.1",
+            lacking="it needs a network whose answers are values, and the trained one",
+            needs_reference=True,
+        ),
+        tolerance=Tolerance(
+            name="error_increase",
+            help="Most added to the relative error of the outputs, where answers are values.",
+            metavar="PERCENT",
+            default=10.0,
+            relative=True,
+        ),
+        short="error",
+        about="distance of the outputs from the trained network's, relative to their size",
+        trend=Trend("Relative error of the outputs"),
+    )
+)
+register(
+    Figure(
+        name="cosine",
+        of=_ROW,
+        value=_score("cosine"),
+        interval=_score_interval("cosine"),
+        better=1,
+        limit=Limit(
+            name="min-cosine",
+            help="Least mean cosine between the outputs and the trained network's.",
+            metavar="N",
+            example="0.98",
+            lacking="it needs a network whose answers are values, and the trained one",
+            accepts=lambda value: -1 <= value <= 1,
+            expected="a number from -1 to 1",
+            needs_reference=True,
+        ),
+        about="of the outputs and the trained network's",
+    )
+)
+register(Figure(name="largest deviation", of=_ROW, value=_score("largest-deviation"), better=-1, short="deviation"))
+register(
+    Figure(
+        name="error to labels",
+        of=_ROW,
+        value=_score("label-error"),
+        interval=_score_interval("label-error"),
+        better=-1,
+    )
+)
 register(
     Figure(
         name="energy ratio",

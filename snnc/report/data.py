@@ -87,7 +87,8 @@ class Report:
     @property
     def stripped(self) -> bool:
         """Whether it was evaluated without the trained network."""
-        return self.evaluation is not None and all(row.agreement is None for row in self.evaluation.rows)
+        rows = () if self.evaluation is None else self.evaluation.rows
+        return bool(rows) and all(row.agreement is None and "relative-error" not in row.scores for row in rows)
 
     @property
     def unmeasured(self) -> bool:

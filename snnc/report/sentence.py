@@ -17,6 +17,11 @@ def sentence(report: Report) -> str:
     """
     row = report.headline
     if row is None:
+        if report.summary.agreement is None and report.summary.output_error is not None:
+            return (
+                f"{_apart(report.summary.output_error)} at {_steps(report.summary)}, on samples it was calibrated on; "
+                "it was not evaluated on others (snnc evaluate --data FOLDER)."
+            )
         if report.summary.agreement is None:
             return (
                 "Nothing was measured yet: calibrate on images (snnc calibrate --data FOLDER), then measure "
@@ -46,6 +51,10 @@ def _loss(row: Row) -> str:
         return f"No loss of accuracy can be told from chance at {steps} ({drop} points, {certainty})"
     if row.agreement is not None:
         return f"Changes {written(100 - row.agreement, '%')} % of the trained network's predictions at {steps}"
+    if "relative-error" in row.scores:
+        error = row.scores["relative-error"]
+        certainty = "" if error.interval is None else f" (95 % interval {span(error.interval)})"
+        return f"{_apart(error.value)} at {steps}{certainty}"
     if row.accuracy is not None:
         reached = f"Reaches {written(row.accuracy, '%')} % accuracy at {steps}"
         return f"{reached}; the trained network was stripped, so what was lost is unknown"
@@ -53,9 +62,15 @@ def _loss(row: Row) -> str:
     return f"Fires {spikes} spikes per image at {steps}; without labels and trained network no loss is known"
 
 
+def _apart(error: float) -> str:
+    return f"Gives values that are {number(error)} of their size from the trained network's"
+
+
 def _is_certain(row: Row) -> bool:
     if row.drop_interval is not None:
         return row.drop_interval[0] > 0
+    if "relative-error" in row.scores:
+        return row.scores["relative-error"].value > 0
     return row.agreement is not None and row.agreement < 100
 
 

@@ -1,5 +1,5 @@
 """Execution of graphs, trained and spiking alike."""
 
-from snnc.run.program import ONCE, Observer, Program, predicted
+from snnc.run.program import ONCE, Observer, Program
 
-__all__ = ["ONCE", "Observer", "Program", "predicted"]
+__all__ = ["ONCE", "Observer", "Program"]

@@ -142,15 +142,6 @@ def with_layout(graph: Graph) -> Graph:
     return graph.with_ops(changed) if changed else graph
 
 
-def predicted(output: Tensor) -> Tensor:
-    """Return the prediction ``[N]`` that an output ``[N, ...]`` stands for.
-
-    The place of the largest value; of a single value, which has no other, the sign (a decision between two).
-    """
-    flat = output.flatten(1)
-    return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).long()
-
-
 def _ordered(order: Sequence[Node]) -> set[str]:
     """Return the nodes whose step order matters: a neuron that asks for it lies behind them, no other between."""
     found: set[str] = set()

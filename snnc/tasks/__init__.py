@@ -1,5 +1,5 @@
 """What an answer of a network is, and how good it is."""
 
-from snnc.tasks.task import Task, seeming, tasks
+from snnc.tasks.task import Loss, Task, seeming, stated, tasks
 
-__all__ = ["Task", "seeming", "tasks"]
+__all__ = ["Loss", "Task", "seeming", "stated", "tasks"]

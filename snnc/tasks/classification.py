@@ -13,7 +13,20 @@ from snnc import intervals
 from snnc.data.dataset import Dataset
 from snnc.figure import Row
 from snnc.intervals import Interval
-from snnc.tasks.task import Task, tasks
+from snnc.tasks.task import Loss, Task, tasks
+from snnc.text import written
+
+
+def _points(drop: float) -> str:
+    return f"{'gains' if drop < 0 else 'loses'} {written(abs(drop), 'points')} points of accuracy"
+
+
+_ACCURACY = Loss("accuracy", "points of accuracy lost", _points)
+_AGREEMENT = Loss(
+    "agreement",
+    "percent of predictions that changed",
+    lambda drop: f"changes {written(drop, '%')} % of the predictions",
+)
 
 
 @final
@@ -23,7 +36,6 @@ class Classification(Task):
     """The answer is a class: the place of the largest value of the first output; of a single value, its sign."""
 
     labels: ClassVar[str] = "classes"
-    answer: ClassVar[str] = "predictions"
 
     def check(self, dataset: Dataset, outputs: Sequence[tuple[int, ...]]) -> None:
         dataset.check_labels(max(2, math.prod(outputs[0])))
@@ -72,6 +84,9 @@ class Classification(Task):
         assert row.agreement is not None and row.agreement_interval is not None
         low, high = row.agreement_interval
         return 100 - row.agreement, (100 - high, 100 - low)
+
+    def loss(self, labelled: bool) -> Loss:
+        return _ACCURACY if labelled else _AGREEMENT
 
     def agreeing(self, answers: Tensor, trained: Tensor) -> int:
         return int((answers == trained).sum())

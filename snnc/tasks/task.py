@@ -1,16 +1,27 @@
 """What every task says of a network's outputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from snnc.data.dataset import Dataset
+from snnc.errors import UsageError
 from snnc.figure import Row
 from snnc.intervals import Interval
-from snnc.registry import Registry
+from snnc.registry import Registry, suggest
+from snnc.validation import parse
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is lost by a conversion, in words: what it ``measures``, its ``title``, and ``said`` of a number."""
+
+    measures: str
+    title: str
+    said: Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -24,8 +35,6 @@ class Task(ABC):
 
     # The kind of labels that are the truth, of those that sources find (see ``snnc.data``).
     labels: ClassVar[str]
-    # What is counted when a network differs, in a sentence: 3 % of its predictions.
-    answer: ClassVar[str]
 
     def check(self, dataset: Dataset, outputs: Sequence[tuple[int, ...]]) -> None:
         """Raise DataError where a label is no answer of a network whose outputs have these shapes."""
@@ -56,6 +65,10 @@ class Task(ABC):
         """Return what the conversion lost, in points, with its interval: of the score, or of what stayed the same."""
 
     @abstractmethod
+    def loss(self, labelled: bool) -> Loss:
+        """Return what ``lost`` means, where samples are ``labelled`` and where they are not."""
+
+    @abstractmethod
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         """Return how wrong each answer is, ``[N]``: what blame charges layers with. 0 is right, 1 is wrong."""
 
@@ -73,6 +86,21 @@ class Task(ABC):
 
 
 tasks: Registry[type[Task]] = Registry("task", __name__.rpartition(".")[0])
+
+
+def stated(data: object, place: str) -> Task:
+    """Return the task that somebody wrote down: its name, or a mapping from its name to its options.
+
+    Raises UsageError with the place of what there is not.
+    """
+    named = {data: {}} if isinstance(data, str) else data
+    if not isinstance(named, Mapping) or len(named) != 1:
+        hint = f"give a name, or one name with its options: {', '.join(tasks)}"
+        raise UsageError(f"expected a task, found {data!r}", place=place, hint=hint)
+    ((name, options),) = named.items()
+    if name not in tasks:
+        raise UsageError(f"unknown task {str(name)!r}", place=place, hint=suggest(str(name), tasks))
+    return parse(tasks[str(name)], options, place=f"{place}.{name}")
 
 
 def seeming(outputs: Sequence[tuple[int, ...]], labels: Collection[str]) -> Task:

@@ -12,7 +12,14 @@ from torch import Tensor
 from snnc import intervals
 from snnc.figure import Row, Score
 from snnc.intervals import Interval
-from snnc.tasks.task import Task, tasks
+from snnc.tasks.task import Loss, Task, tasks
+from snnc.text import written
+
+_ERROR = Loss(
+    "relative error",
+    "distance of the outputs from the trained network's, in percent of their size",
+    lambda drop: f"moves the outputs by {written(drop, '%')} % of their size",
+)
 
 
 @final
@@ -27,7 +34,6 @@ class Values(Task):
     """
 
     labels: ClassVar[str] = "values"
-    answer: ClassVar[str] = "values"
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
         return torch.cat([output.flatten(1) for output in outputs], 1)
@@ -67,6 +73,9 @@ class Values(Task):
         error = row.scores["relative-error"]
         low, high = error.interval or (error.value, error.value)
         return 100 * error.value, (100 * low, 100 * high)
+
+    def loss(self, labelled: bool) -> Loss:
+        return _ERROR
 
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         """Return the distance relative to the size of the truth, 1 at most."""

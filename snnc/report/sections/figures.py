@@ -21,12 +21,13 @@ class KeyFiguresSection(Section):
 
     def blocks(self, report: Report) -> Iterator[Block]:
         """Yield the figures, and in one line what was converted."""
-        facts = _accuracy, _drop, _agreement, _time_steps, _spikes, _energy_ratio, _images
-        yield Facts(tuple(fact(report) for fact in facts), "key", only=("card", "page"))
+        facts = _time_steps, _spikes, _energy_ratio, _images
+        answers = _values(report) or tuple(fact(report) for fact in (_accuracy, _drop, _agreement))
+        yield Facts((*answers, *(fact(report) for fact in facts)), "key", only=("card", "page"))
         yield Text(_in_one_line(report), only=("lines",))
         if report.evaluation is None:
             yield Missing("Accuracy was not measured.", EVALUATE)
-        elif not report.evaluation.labelled:
+        elif not report.evaluation.labelled and not _values(report):
             yield Missing(
                 "The images have no labels, so accuracy is unknown: give class sub-folders, a labels.csv or y in the "
                 "file.",
@@ -37,6 +38,19 @@ class KeyFiguresSection(Section):
                 "The trained network was stripped, so agreement, drop and blame are unknown: convert without --strip.",
                 CONVERT,
             )
+
+
+def _values(report: Report) -> tuple[Fact, ...]:
+    """Return what is known of answers that are values; nothing of others."""
+    rows = () if report.evaluation is None else report.evaluation.rows
+    row, summary = report.headline, report.summary
+    if row is None and not rows and summary.agreement is None and summary.output_error is not None:
+        return (Fact("Relative error", number(summary.output_error), "on samples it was calibrated on"),)
+    scores = {} if row is None else row.scores
+    return tuple(
+        Fact(name.replace("-", " ").capitalize(), number(score.value), _interval(score.interval))
+        for name, score in scores.items()
+    )
 
 
 def _accuracy(report: Report) -> Fact:
@@ -111,6 +125,8 @@ def _in_one_line(report: Report) -> str:
         f"T={summary.timesteps}, {summary.total_steps} steps from image to answer",
         "uncalibrated" if report.calibration is None else f"calibrated on {report.calibration:,} images",
     ]
+    if summary.agreement is None and summary.output_error is not None:
+        parts.append(f"outputs {number(summary.output_error)} of their size from the trained network's")
     if summary.agreement is not None:
         parts.append(f"{written(summary.agreement, '%')} % of predictions as the trained network's")
     if summary.energy is not None and summary.energy.ratio is not None:
