@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import snnc
 from snnc import cli
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import UsageError
+from snnc.errors import ModelError, UsageError
 from snnc.recipe import load
 
 ROOT = Path(__file__).parent.parent
@@ -195,3 +196,28 @@ def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(layer in printed for layer in names["network"].layers)
     for registry in (snnc.passes.passes, snnc.neurons.neurons):
         assert all(name in printed for name in registry)
+
+
+def test_the_plug_in_of_the_readme_works(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Extend")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (command,) = re.findall(r"^ {4}snnc (.*)$", section, re.MULTILINE)
+    (tmp_path / "leaky.py").write_text(code, encoding="utf-8")
+    words = shlex.split(command.replace("model.onnx", MODEL).replace("--data folder", shlex.join(DATA)))
+    words += ["--recipe", "quick", "--limit", "16", "--channels", "gray", "-q"]
+    run = f"""
+        from snnc import cli
+        from snnc.laws.__main__ import main
+        raise SystemExit(main(["leaky.py"]) or cli.main({words!r}))
+    """
+    # In a process of its own, because what is registered stays.
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(run)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.raises(ModelError, match="needs the plug-in 'leaky', not loaded here"):
+        snnc.load(tmp_path / "model.snn")

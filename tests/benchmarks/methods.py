@@ -25,7 +25,8 @@ from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
 from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
-from snnc.neurons import CausalNeuron, Neuron, neurons
+from snnc.neurons import Neuron, neurons
+from snnc.neurons.choice import chosen
 from snnc.passes import passes
 from snnc.recipe import Recipe, pass_name
 from snnc.run import ONCE
@@ -142,18 +143,19 @@ SPLITS: dict[str, Callable[[int], Schedule]] = {
 
 
 def synchronous() -> Figures:
-    """Give every causal neuron the same number of steps from image to answer, and the synchronous recipe too."""
+    """Give neurons that fire at once the same number of steps from image to answer, and the synchronous recipe too."""
     figures: Figures = {}
-    causal = {name: kind for name, kind in neurons.items() if issubclass(kind, CausalNeuron)}
     for total in TOTALS:
-        made_for: dict[int, Conversion] = {}
-        for name, kind in causal.items():
-            schedule = SPLITS[name](total)
+        # By the steps awake and the levels that thresholds and weights are for.
+        made_for: dict[tuple[int, int], Conversion] = {}
+        for name, split in SPLITS.items():
+            schedule = split(total)
             awake = schedule.timesteps
-            if awake not in made_for:
-                made_for[awake], _ = convert(RESNET, recipe.load("quick", timesteps=awake))
+            wanted = awake, chosen(name).levels(awake)
+            if wanted not in made_for:
+                made_for[wanted], _ = convert(RESNET, recipe.load("quick", timesteps=awake, neuron=name))
             key = f"{RESNET}/synchronous/steps={total}/{name}"
-            figures |= judge(RESNET, key, with_neurons(made_for[awake], kind, awake), schedule)
+            figures |= judge(RESNET, key, with_neurons(made_for[wanted], neurons[name], awake), schedule)
         made, seconds = convert(RESNET, recipe.load("synchronous", timesteps=total - 1))
         key = f"{RESNET}/synchronous/steps={total}"
         figures |= judge(RESNET, key, made) | {f"{key}/seconds": seconds}
