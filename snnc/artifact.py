@@ -95,7 +95,8 @@ def load_conversion(path: str | Path) -> Conversion:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            # Copied: where they lie in the file depends on its header, and products of matrices round otherwise there.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(f"not a complete .snn file ({_first_line(error)})", place=str(path), hint=_HINT) from None
     try:

@@ -1,5 +1,6 @@
 """model.snn: what is written is read back, and what is damaged is refused in one line."""
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable
@@ -117,6 +118,18 @@ def test_memory_layout_does_not_reach_the_file(tmp_path: Path) -> None:
     save_conversion(conversion(graph), tmp_path / "one.snn")
     save_conversion(conversion(strided), tmp_path / "two.snn")
     assert (tmp_path / "one.snn").read_bytes() == (tmp_path / "two.snn").read_bytes()
+
+
+@pytest.mark.parametrize("more", range(0, 64, 8))
+def test_where_tensors_lie_in_the_file_changes_nothing_in_memory(more: int, tmp_path: Path) -> None:
+    """A longer header moves them; products of matrices that lie elsewhere round otherwise in the last bit."""
+    made = conversion(random_network(2, spiking("if")))
+    origin = dataclasses.replace(made.provenance.model, file="m" * (1 + more))
+    moved = dataclasses.replace(made, provenance=dataclasses.replace(made.provenance, model=origin))
+    found = saved(moved, tmp_path / "model.snn").snn
+    tensors = [tensor for node in found.nodes.values() for tensor in node.op.tensors().values()]
+    assert tensors
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in tensors)
 
 
 def test_equal_tensors_are_stored_once(tmp_path: Path) -> None:
