@@ -22,6 +22,7 @@ from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, U
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.run import Program
+from snnc.tasks.classification import Classification
 from snnc.training.checkpoint import Checkpoint, save
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import rising_cosine
@@ -33,6 +34,9 @@ from snnc.training.variation import Variation
 # Images at once where nothing is learnt.
 _IMAGES = 256
 _MOMENTUM = 0.9
+
+# What is trained for: the first output says which class.
+_TASK = Classification()
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,13 +218,13 @@ class Trainer:
         names = (self._output, *self._features)
         with self._autocast():
             reached = self._module(dict(feeds), names)
-        outputs = _scores(reached[self._output])
+        outputs = _TASK.scores([reached[self._output]])
         loss = F.cross_entropy(outputs, labels) * (1 - share)
         if not share and not self._features:
             return loss
         wanted = self._goals(feeds)
         if share:
-            goal = _scores(wanted[self._output][0])
+            goal = _TASK.scores([wanted[self._output][0]])
             found, goal = (F.log_softmax(t / temperature, 1) for t in (outputs, goal))
             distance = F.kl_div(found, goal, log_target=True, reduction="batchmean")
             loss = loss + distance * temperature**2 * share
@@ -240,7 +244,7 @@ class Trainer:
         for part in torch.split(self._data.held_out, _IMAGES):
             images = self._data.images[part].to(self._device)
             labels = self._data.labels[part].to(self._device)
-            outputs = _scores(self._network(Feeds({self._image: images}), (self._output,))[self._output])
+            outputs = _TASK.scores([self._network(Feeds({self._image: images}), (self._output,))[self._output]])
             found[0] += (outputs.argmax(1) == labels).sum()
             found[1] += F.cross_entropy(outputs, labels, reduction="sum")
         # All processes look at the same images; that they round alike is not said.
@@ -324,12 +328,6 @@ class Trainer:
             broken = [name for name in now.nodes if not bool(values[name].isfinite().all())]
         place = broken[0] if broken else self._output
         return PreconditionError("the loss is no longer a number", place=place, hint=hint)
-
-
-def _scores(output: Tensor) -> Tensor:
-    """Return a score for every class: those of the output or, where it is one number, zero and that number."""
-    scores = output.flatten(1).float()
-    return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
 
 
 def _optimizer(network: TrainableNetwork, settings: Training) -> Optimizer:
