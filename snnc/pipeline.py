@@ -134,13 +134,16 @@ def levels_to_be(graph: Graph, recipe: Recipe, index: int = 0) -> Mapping[str, i
 def canonical_reference(conversion: Conversion) -> Graph:
     """Return the trained network in the form that the spiking one was made from: equal names, equal values.
 
-    Raises ModelError where the trained network was stripped.
+    Raises ModelError where the trained network was stripped, or other passes were applied than the recipe has.
     """
     if conversion.reference is None:
         hint = "convert the model again without --strip"
         raise ModelError("the file holds no trained network to compare with", hint=hint)
     graph = conversion.reference
     recipe = recorded(conversion)
+    if [pass_name(step) for step in recipe.passes] != [applied.name for applied in conversion.applied]:
+        message = "damaged .snn file: the passes that were applied are not those of the recipe"
+        raise ModelError(message, place="recipe in the .snn file", hint="convert again")
     stated = stated_moments(conversion.reference)
     for index, (step, applied) in enumerate(zip(recipe.passes, conversion.applied, strict=True)):
         if step.exact:

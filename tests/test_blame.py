@@ -169,6 +169,13 @@ def test_blame_needs_the_trained_network():
         snnc.evaluate(replace(made, reference=None), data=DIGITS / "test", blamed=10)
 
 
+def test_other_passes_than_those_of_the_recipe_are_a_damaged_file():
+    made, _ = snnc.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
+    for applied in ((), made.applied[1:], made.applied[::-1]):
+        with pytest.raises(ModelError, match="the passes that were applied are not those of the recipe"):
+            pipeline.canonical_reference(replace(made, applied=applied))
+
+
 def test_another_form_of_the_network_is_refused():
     made, _ = snnc.convert(DIGITS / "model.onnx", recipe.load("quick"), preprocessing=PREPROCESSING)
     canonical = pipeline.canonical_reference(made)
