@@ -191,7 +191,9 @@ class SpikingNetwork(torch.nn.Module):
         """Return what ``print`` says of the network."""
         neurons = sum(torch.Size(self.conversion.snn.shapes[name]).numel() for name in self.layers)
         kinds = sorted({type(neuron).__name__ for neuron in self.conversion.snn.ops(Neuron).values()})
-        return f"input_shape={self.input_shape}, {neurons} neurons ({', '.join(kinds)}), {self.schedule}"
+        shapes = self.input_shapes
+        taken = f"input_shape={self.input_shape}" if len(shapes) == 1 else f"input_shapes={dict(shapes)}"
+        return f"{taken}, {neurons} neurons ({', '.join(kinds)}), {self.schedule}"
 
     @property
     def _graph(self) -> Graph:
@@ -219,6 +221,9 @@ class SpikingNetwork(torch.nn.Module):
 
     def _feeds(self, images: Samples) -> Feeds:
         """Return the samples by input, or raise DataError where they are not such as the network takes."""
+        if not isinstance(images, Mapping) and len(self.input_shapes) > 1:
+            hint = f"give a tensor for each of: {', '.join(self.input_shapes)}"
+            raise DataError(f"one tensor for a network of {len(self.input_shapes)} inputs", hint=hint)
         given = images if isinstance(images, Mapping) else dict.fromkeys(self.input_shapes, images)
         over_time = images.over_time if isinstance(images, Feeds) else frozenset[str]()
         if set(given) != set(self.input_shapes):

@@ -18,7 +18,7 @@ from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import laid_out
-from snnc.ir import Graph
+from snnc.ir import Graph, Input, Node
 from snnc.measure.probe import permuted
 from snnc.module import Answer, NetworkState, Response, SpikingNetwork, load
 from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
@@ -478,3 +478,14 @@ def test_another_device_is_one() -> None:
 
 class _ElsewhereGenerator(Generator):
     device = ELSEWHERE
+
+
+def test_a_network_of_two_inputs_is_given_a_tensor_for_each() -> None:
+    nodes = [Node("x", Input((3,)), ()), Node("z", Input((3,)), ()), Node("y", ops.Add(), ("x", "z"))]
+    module = SpikingNetwork(conversion(Graph.of(nodes, ["y"])))
+    one, other = normal(2, 3), normal(2, 3, seed=1)
+    torch.testing.assert_close(module({"z": other, "x": one}), one + other)
+    with pytest.raises(DataError, match="one tensor for a network of 2 inputs") as caught:
+        module(one)
+    assert caught.value.hint == "give a tensor for each of: x, z"
+    assert "input_shapes={'x': (3,), 'z': (3,)}" in repr(module)
