@@ -382,7 +382,7 @@ def test_an_operation_is_tried_on_its_examples(folder: Path, capsys: pytest.Capt
 
 def test_laws_of_nothing_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert laws.main([write(folder, "nothing.py", "x = 1")]) == 2
-    assert "registers nothing @ nothing.py" in capsys.readouterr().err
+    assert "registers no member @ nothing.py" in capsys.readouterr().err
     assert laws.main(["nowhere.py"]) == 2
     with pytest.raises(SystemExit) as caught:
         laws.main([])

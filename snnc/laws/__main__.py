@@ -37,8 +37,8 @@ def _broken(files: Sequence[Path], verbose: bool) -> int:
     for file in files:
         found = list(verdicts(file.stem))
         if not found:
-            hint = "register a member, as in @neurons.register('mine'): see the packages snnc.neurons and snnc.passes"
-            raise UsageError("the plug-in registers nothing", place=str(file), hint=hint)
+            hint = "register a member, as in @neurons.register('mine'); rules and figures alone have no laws"
+            raise UsageError("the plug-in registers no member", place=str(file), hint=hint)
         for verdict in found:
             if verdict.fault or verbose:
                 state = f"broken: {verdict.law} ({verdict.fault})" if verdict.fault else f"kept: {verdict.law}"
