@@ -199,5 +199,5 @@ def energy(spent: float = 0.0, reference: float = 100.0) -> Energy:
 
 def row(timesteps: int = 4, **values: object) -> Row:
     """One line of an evaluation of which only ``values`` are looked at."""
-    blank = dict.fromkeys(field.name for field in dataclasses.fields(Row))
+    blank = {**dict.fromkeys(field.name for field in dataclasses.fields(Row)), "scores": {}}
     return Row(**{**blank, "timesteps": timesteps, "spikes": 0.0, "energy": energy(), **values})  # type: ignore[arg-type]

@@ -179,6 +179,8 @@ def test_every_limit_has_its_gate():
     ):
         with pytest.raises(DataError, match="cannot be judged"):
             judged(limits)
+    with pytest.raises(DataError, match="it needs a network whose answers are classes, and the trained one"):
+        judged(Limits(min_agreement=90))
 
 
 def test_a_gate_says_its_numbers_so_that_they_can_be_read_again():

@@ -73,11 +73,12 @@ def _of_the_loss(row: Row) -> str:
 
 
 def _score(name: str) -> Callable[[Any], float | None]:
-    return lambda row: row.scores[name].value if name in row.scores else None
+    """Return what reads a score; a subject without scores has nothing of the kind measured."""
+    return lambda subject: scores[name].value if name in (scores := getattr(subject, "scores", {})) else None
 
 
 def _score_interval(name: str) -> Callable[[Any], Interval | None]:
-    return lambda row: row.scores[name].interval if name in row.scores else None
+    return lambda subject: scores[name].interval if name in (scores := getattr(subject, "scores", {})) else None
 
 
 _ACCURACY_LOSS = Tolerance(
@@ -98,7 +99,7 @@ _MAX_DROP = Limit(
     help="Most accuracy lost: in points, or in percent of the trained network's.",
     metavar="POINTS|N%",
     example="1.0",
-    lacking="it needs labels and the trained network",
+    lacking="it needs labels, a network whose answers are classes, and the trained one",
     accepts=math.isfinite,
     expected="a number of points or a percentage as in 2%",
     needs_labels=True,
@@ -189,7 +190,7 @@ register(
             help="Fewest predictions that stay the same.",
             metavar="PERCENT",
             example="98",
-            lacking="it needs the trained network",
+            lacking="it needs a network whose answers are classes, and the trained one",
             accepts=lambda value: 1 < value <= 100,
             expected="percent, as in 95",
             needs_reference=True,
