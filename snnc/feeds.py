@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import final
 
@@ -19,13 +19,16 @@ Signals = dict[str, Tensor]
 class Feeds(Mapping[str, Tensor]):
     """Some samples by the names of the inputs that take them: ``[N, ...]``, or frames over time ``[S, N, ...]``.
 
-    ``over_time`` names the inputs that are frames, ``samples`` is N. Tensors keep their type, and are laid out in
-    memory as operations like them. Raises ValueError where inputs have other numbers of samples.
+    ``over_time`` names the inputs that are frames, ``samples`` is N. Tensors keep their type, and are handed out laid
+    out in memory as operations like them. Raises ValueError where inputs have other numbers of samples.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], over_time: Iterable[str] = ()) -> None:
         self.over_time = frozenset(over_time)
-        self._tensors = {name: _laid_out(tensor, name in self.over_time) for name, tensor in tensors.items()}
+        self._tensors = dict(tensors)
+        # Laid out when it is asked for: a part of what is laid out starts where memory is not aligned, on which the
+        # last digit of a sum can depend.
+        self._ready: dict[str, Tensor] = {}
         if not self.over_time <= set(self._tensors):
             raise ValueError(f"no input is called {sorted(self.over_time - set(self._tensors))[0]!r}")
         # len() would fix the number of samples where this is traced.
@@ -35,7 +38,9 @@ class Feeds(Mapping[str, Tensor]):
             raise ValueError(f"inputs of different numbers of samples: {counts}")
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name]
+        if name not in self._ready:
+            self._ready[name] = _laid_out(self._tensors[name], name in self.over_time)
+        return self._ready[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -49,11 +54,11 @@ class Feeds(Mapping[str, Tensor]):
 
     def part(self, start: int, stop: int) -> Feeds:
         """Return the samples from ``start`` up to ``stop``."""
-        return Feeds({n: t.narrow(self._axis(n), start, stop - start) for n, t in self.items()}, self.over_time)
+        return self._each(lambda name, tensor: tensor.narrow(self._axis(name), start, stop - start))
 
     def taken(self, numbers: Tensor) -> Feeds:
         """Return some of the samples, in the order of ``numbers``."""
-        return Feeds({n: t.index_select(self._axis(n), numbers) for n, t in self.items()}, self.over_time)
+        return self._each(lambda name, tensor: tensor.index_select(self._axis(name), numbers))
 
     def split(self, size: int) -> Iterator[Feeds]:
         """Yield the samples in order, ``size`` at once; the last are what is left."""
@@ -62,9 +67,8 @@ class Feeds(Mapping[str, Tensor]):
 
     def to(self, like: torch.device | torch.dtype) -> Feeds:
         """Return the samples on another device, or those that are no integers in another precision."""
-        integers = isinstance(like, torch.dtype)
-        kept = {n for n, t in self.items() if integers and not t.is_floating_point()}
-        return Feeds({n: t if n in kept else t.to(like) for n, t in self.items()}, self.over_time)
+        precision = isinstance(like, torch.dtype)
+        return self._each(lambda _, tensor: tensor.to(like) if tensor.is_floating_point() or not precision else tensor)
 
     def signals(self, schedule: Schedule) -> Signals:
         """Return what enters at every step: a sample at all alike, ``[1, N, ...]``; of frames, ``[total, N, ...]``.
@@ -77,6 +81,9 @@ class Feeds(Mapping[str, Tensor]):
             name: _shown(tensor, schedule) if name in self.over_time else tensor.unsqueeze(0)
             for name, tensor in self.items()
         }
+
+    def _each(self, change: Callable[[str, Tensor], Tensor]) -> Feeds:
+        return Feeds({name: change(name, tensor) for name, tensor in self._tensors.items()}, self.over_time)
 
     def _axis(self, name: str) -> int:
         """Return the axis that counts samples."""
@@ -112,7 +119,10 @@ def _joined(parts: list[Feeds]) -> Feeds:
     if len(parts) == 1:
         return parts[0]
     over_time = parts[0].over_time
-    return Feeds({n: torch.cat([part[n] for part in parts], 1 if n in over_time else 0) for n in parts[0]}, over_time)
+    joined = {
+        name: torch.cat([part._tensors[name] for part in parts], 1 if name in over_time else 0) for name in parts[0]
+    }
+    return Feeds(joined, over_time)
 
 
 def _shown(frames: Tensor, schedule: Schedule) -> Tensor:
