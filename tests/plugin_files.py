@@ -242,6 +242,56 @@ class Rows(Source):
         return hashlib.sha256(self.pixels[index].tobytes()).hexdigest()
 '''
 
+TASK = '''
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+
+from snnc import intervals
+from snnc.figure import Score
+from snnc.tasks.task import Loss, Task, tasks
+
+
+@final
+@tasks.register("remainder")
+@dataclass(frozen=True)
+class Remainder(Task):
+    """The answer is what is left of the class when it is divided."""
+
+    labels: ClassVar[str] = "classes"
+
+    modulus: int = 2
+
+    def answers(self, outputs):
+        return outputs[0].argmax(1) % self.modulus
+
+    def outcomes(self, answers, trained, truth):
+        unknown = torch.full((len(answers),), torch.nan).double()
+        right = unknown if truth is None else (answers == truth % self.modulus).double()
+        agrees = unknown if trained is None else (answers == trained).double()
+        return torch.stack([right, agrees], 1)
+
+    def measured(self, outcomes):
+        named = zip(("right-remainder", "same-remainder"), outcomes.unbind(1))
+        return {"scores": {name: self.score(hits) for name, hits in named if not hits.isnan().any()}}
+
+    def score(self, hits):
+        share = intervals.proportion(int(hits.sum()), len(hits))
+        return Score(100 * float(hits.mean()), share)
+
+    def lost(self, row):
+        score = row.scores["same-remainder"]
+        low, high = score.interval
+        return 100 - score.value, (100 - high, 100 - low)
+
+    def loss(self, labelled):
+        return Loss("same-remainder", "percent of remainders that changed", lambda lost: f"changes {lost} %")
+
+    def losses(self, answers, truth):
+        return (answers != truth % self.modulus).double()
+'''
+
 
 def rows(path: Path, count: int) -> Path:
     """Write the first of the digits of every class as the source of ``SOURCE`` reads them."""

@@ -16,7 +16,7 @@ from snnc.laws import __main__ as laws
 from snnc.laws.tables import registries, tables
 from snnc.measure import figures
 from snnc.neurons import neurons
-from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
+from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, TASK, rows, soft
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
@@ -115,6 +115,23 @@ def test_a_section_is_in_every_form_of_a_report(folder: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["length"] == {"letters": 28}
     assert told in (folder / "a.html").read_text(encoding="utf-8")
     assert told in (folder / "a.md").read_text(encoding="utf-8")
+
+
+def test_a_task_is_stated_by_flag_or_project(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("--plugin", write(folder, "own.py", TASK))
+    model = str(DIGITS / "model.onnx")
+    assert cli.main(["convert", model, "-o", "a.snn", *PIXELS, *own, "--task", "remainder", "-q"]) == 0
+    assert plugins_needed(load_conversion("a.snn")) == ["own"]
+    # It is kept with the network.
+    scores = evaluated("a.snn", capsys, *own)["scores"]
+    assert scores["right-remainder"]["value"] > 80
+    assert scores["same-remainder"]["value"] > 80
+    assert evaluated("a.snn", capsys, *own, "--task", "classification")["accuracy"] is not None
+    write(folder, "snnc.yaml", "plugins: [own.py]\ntask: {remainder: {modulus: 1}}\n")
+    assert evaluated("a.snn", capsys)["scores"]["right-remainder"]["value"] == 100
+    write(folder, "snnc.yaml", "plugins: [own.py]\ntask: {remainder: {moduls: 1}}\n")
+    assert cli.main(["evaluate", "a.snn", "--data", str(DIGITS / "test")]) == 2
+    assert "unknown option 'moduls'" in capsys.readouterr().err
 
 
 def test_a_format_has_flags_and_keys_and_is_verified(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -346,7 +363,9 @@ LEAKY = NEURON.replace("state.membrane.add_(x)", "state.membrane.mul_(0.9).add_(
 
 
 @pytest.mark.parametrize(
-    "text", [NEURON + PASS, OPERATION, SECTION, SOURCE, FORMAT], ids=["neuron", "op", "section", "source", "format"]
+    "text",
+    [NEURON + PASS, OPERATION, SECTION, SOURCE, FORMAT, TASK],
+    ids=["neuron", "op", "section", "source", "format", "task"],
 )
 def test_a_good_plug_in_keeps_the_laws(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert laws.main([write(folder, "mine.py", text), "-v"]) == 0

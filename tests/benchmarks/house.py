@@ -23,7 +23,7 @@ TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE))
 
 from snnc.rules import Rules
-from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, rows, soft
+from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, TASK, rows, soft
 from tests.test_architecture import MODULES, ROOT, upward
 from tests.test_tables import TABLES, asked
 
@@ -154,6 +154,15 @@ def gate(folder: Path) -> int:
     return 1
 
 
+def task(folder: Path) -> int:
+    """Judge answers by a task of one's own."""
+    flags = written(folder, TASK)
+    convert = converted(DIGITS / "model.onnx", "--task", "remainder", *DATA[4:], *flags)
+    read = snnc(folder, convert, ("evaluate", "a.snn", *DATA, *flags, "--json"))
+    assert "right-remainder" in read
+    return 1
+
+
 def source(folder: Path) -> int:
     """Calibrate and evaluate on data of one's own."""
     flags, data = written(folder, SOURCE), ("--data", str(rows(folder / "digits.rows", 2)), *DATA[4:])
@@ -208,6 +217,7 @@ MEMBERS: dict[str, Callable[[Path], int]] = {
     "operation": operation,
     "section": section,
     "gate": gate,
+    "task": task,
     "source": source,
     "format": export_format,
     "command": command,
