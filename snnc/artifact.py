@@ -182,8 +182,11 @@ def _task(stored: object) -> Task:
 
 
 def _packed_task(task: Task) -> dict[str, Any]:
-    name = next(name for name, kind in tasks.items() if type(task) is kind)
-    return {name: dataclasses.asdict(task)}
+    for name, kind in tasks.items():
+        if type(task) is kind:
+            return {name: dataclasses.asdict(task)}
+    hint = "register it: @snnc.tasks.tasks.register(NAME)"
+    raise UsageError(f"{type(task).__name__} is no registered task", place="task", hint=hint)
 
 
 def _parsed(field: str, kind: type[Parsed], stored: object) -> Parsed:

@@ -53,7 +53,8 @@ def called(text: str, *, place: str) -> tuple[str, Mapping[str, object]]:
     name, inside = written[1], written[2] or ""
     try:
         return name, yaml.safe_load("{" + _KEY.sub(r"\1: ", inside) + "}")
-    except yaml.YAMLError:
+    # PyYAML also raises ValueError, for a date that is none.
+    except (yaml.YAMLError, ValueError):
         message, hint = f"no list of options: {inside!r}", f"write {name}(option=value)"
         raise UsageError(message, place=place, hint=hint) from None
 

@@ -1,8 +1,10 @@
 """Tasks: what an answer is and how good it is; laws over every registered one."""
 
+import dataclasses
 import html
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnc import cli, intervals
+from snnc.artifact import load_conversion, save_conversion
 from snnc.errors import UsageError
 from snnc.export.onnx import onnx_model
 from snnc.figure import Row
@@ -227,3 +230,14 @@ def test_tuning_is_by_what_the_task_counts_as_lost(maps: Path, capsys: pytest.Ca
     assert cli.main(["tune", f"{maps}/model.onnx", *given(maps, "test"), *options]) == 0
     told = capsys.readouterr().out
     assert "moves the outputs by" in told and "prediction" not in told
+
+
+def test_a_task_that_nobody_registered_cannot_be_kept(maps: Path, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Unregistered(Values):  # type: ignore[misc]
+        """A task that no registry has."""
+
+    conversion = dataclasses.replace(load_conversion(maps / "model.snn"), task=Unregistered())
+    with pytest.raises(UsageError, match="Unregistered is no registered task"):
+        save_conversion(conversion, tmp_path / "model.snn")
+    assert not (tmp_path / "model.snn").exists()

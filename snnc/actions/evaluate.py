@@ -46,10 +46,9 @@ def evaluate(
     trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. What an answer is, and how
     good it is, says ``task``: unless given, the one that outputs and labels suggest. ``data`` is a folder of images,
     with a sub-folder for each class where there are labels, or an array file. ``timesteps``, ``sleep`` and
-    ``preprocessing`` are the conversion's own unless given. What is random
-    (neurons, the probe) is drawn ``repeats`` times, from the reading's seed on. On up to ``blamed`` images every layer
-    is charged with its part of the loss, at the conversion's own T or the first. ``result.gates`` says which of the
-    ``limits`` are met.
+    ``preprocessing`` are the conversion's own unless given. What is random (neurons, the probe) is drawn ``repeats``
+    times, from the reading's seed on. On up to ``blamed`` images every layer is charged with its part of the loss, at
+    the conversion's own T or the first. ``result.gates`` says which of the ``limits`` are met.
 
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
     data or this file cannot tell, UsageError on a number of steps that cannot be run, and PreconditionError where the

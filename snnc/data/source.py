@@ -19,9 +19,9 @@ Array = NDArray[Any]
 class Source(ABC):
     """A list of samples on disk, read one by one and from several threads at once.
 
-    ``about`` says in a help text what it opens. What is ``general`` opens what no other source does.
-    A source ``over_time`` delivers frames. ``labels`` are as
-    they stand on disk, by kind ("classes" are ``Classes``); ``ignored`` counts files that were passed by.
+    ``about`` says in a help text what it opens. What is ``general`` opens what no other source does. A source
+    ``over_time`` delivers frames. ``labels`` are as they stand on disk, by kind ("classes" are ``Classes``);
+    ``ignored`` counts files that were passed by.
     """
 
     about: ClassVar[str]

@@ -74,8 +74,8 @@ def blame(
 ) -> tuple[Charged, ...]:
     """Charge every layer with its part of the loss on as many ``samples``, whose truth are ``labels`` ``[N]``.
 
-    Without labels the truth is what the trained network answers. ``canonical`` is the
-    trained network in the form that the spiking one was made from: equal names, equal values.
+    Without labels the truth is what the trained network answers. ``canonical`` is the trained network in the form that
+    the spiking one was made from: equal names, equal values.
     """
     layers = layers_of(snn)
     trained, spiking = with_layout(canonical), with_layout(snn)

@@ -88,7 +88,7 @@ class Report:
     def stripped(self) -> bool:
         """Whether it was evaluated without the trained network."""
         rows = () if self.evaluation is None else self.evaluation.rows
-        return bool(rows) and all(row.agreement is None and "relative-error" not in row.scores for row in rows)
+        return bool(rows) and all(row.agreement is None and not row.scores for row in rows)
 
     @property
     def unmeasured(self) -> bool:
