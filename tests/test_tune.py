@@ -548,7 +548,7 @@ def test_the_same_is_tried_again_in_the_same_order() -> None:
 
 def test_without_labels_predictions_are_compared() -> None:
     advice = tuned("calibration", max_drop=40, max_steps=1)
-    assert not advice.labelled
+    assert advice.loss.measures == "agreement"
     assert advice.reference_accuracy is None
     assert advice.plain()["drop_measures"] == "agreement"
     assert "no-labels" in {finding.code for finding in advice.findings}
