@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+from snnc.analysis.counterparts import check_counterparts
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
@@ -17,7 +18,6 @@ from snnc.measure import gates
 from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, measure, truth_of
 from snnc.measure.gates import ANYTHING, Limits
-from snnc.measure.layers import check_comparable
 from snnc.measure.remarks import undecided
 from snnc.neurons import CausalNeuron
 from snnc.pipeline import canonical_reference
@@ -70,7 +70,7 @@ def evaluate(
     canonical = None
     if blamed or limits.on_layers:
         canonical = canonical_reference(conversion)
-        check_comparable(canonical, conversion.snn)
+        check_counterparts(canonical, conversion.snn)
         if blamed:
             check_alike(canonical, conversion.snn)
     samples = DatasetSamples(dataset, reading, "evaluating", progress)

@@ -23,13 +23,13 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.analysis.channels import channel_axis, channel_count
+from snnc.analysis.counterparts import check_counterparts
 from snnc.analysis.latency import active_steps
 from snnc.analysis.reach import Connections, driven_by
-from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
-from snnc.ops import Activation, ClippedRelu
+from snnc.ops import ClippedRelu
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
@@ -151,7 +151,7 @@ def compare_layers(
 
     ``canonical`` is the trained network in the form the spiking one was made from: equal names, equal values.
     """
-    check_comparable(canonical, snn)
+    check_counterparts(canonical, snn)
     neurons = snn.ops(Neuron)
     inputs = {name: snn.nodes[name].inputs[0] for name in neurons}
     trained = Program(canonical, want=[*neurons, *snn.outputs])
@@ -193,7 +193,7 @@ class LayerErrors:
     """The error of every layer, all layers converted, of each image: what an interval can be had from."""
 
     def __init__(self, canonical: Graph, snn: Graph, schedule: Schedule, seed: int) -> None:
-        check_comparable(canonical, snn)
+        check_counterparts(canonical, snn)
         self._generator = Generator().manual_seed(seed)
         neurons = snn.ops(Neuron)
         self._trained = Program(canonical, want=neurons)
@@ -208,17 +208,6 @@ class LayerErrors:
                 pair = wanted[name][0].double().flatten(1), reached[name][0].double().flatten(1)
                 errors += (pair[1] - pair[0]).square().sum(1).tolist()
                 norms += pair[0].square().sum(1).tolist()
-
-
-def check_comparable(trained: Graph, snn: Graph) -> None:
-    """Raise PreconditionError where the trained network has no activation of the name of a layer of neurons."""
-    for name in snn.ops(Neuron):
-        if name not in trained.nodes or not isinstance(trained.op(name), Activation):
-            raise PreconditionError(
-                "the trained network has no such activation to compare with",
-                place=snn.nodes[name].source or name,
-                hint="put the passes that change the network's form first in the recipe",
-            )
 
 
 def _plain(snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> Layer:

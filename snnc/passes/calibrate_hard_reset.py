@@ -17,12 +17,12 @@ from typing import final
 import torch
 
 from snnc.analysis.channels import channel_axis, channel_rows, per_channel
+from snnc.analysis.counterparts import check_counterparts
 from snnc.calibration import Calibration
-from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
-from snnc.ops import Activation, ClippedRelu, QuantizedRelu
+from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -54,11 +54,7 @@ class CalibrateHardReset(Pass):
         if calibration.samples is None or not layers:
             return graph
         trained = calibration.reference
-        for name in layers:
-            if name not in trained.ops(Activation) or trained.shapes[name] != graph.shapes[name]:
-                hint = "put the passes that change the network's form before calibrate-thresholds in the recipe"
-                place = graph.nodes[name].source or name
-                raise PreconditionError("the trained network has no such activation", place=place, hint=hint)
+        check_counterparts(trained, graph, IntegrateAndFireToZero)
         samples = calibration.samples.thinned(self.images)
         chunks = list(rechunk(samples.batches(), Program(graph, calibration.schedule).chunk))
         for done, name in enumerate(layers):

@@ -22,13 +22,13 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.analysis.channels import channel_axis, channel_count, from_channels
+from snnc.analysis.counterparts import check_counterparts
 from snnc.calibration import Calibration
-from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.ops import Activation, Affine, ClippedRelu, QuantizedRelu, Weighted
+from snnc.ops import Affine, ClippedRelu, QuantizedRelu, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
 from snnc.run import Program
@@ -67,7 +67,7 @@ class CorrectSpikingResidual(Pass):
         anything = self.bias or self.potential or self.temporal
         if calibration.samples is None or not anything or not graph.ops(Neuron):
             return graph
-        _check(calibration.reference, graph)
+        check_counterparts(calibration.reference, graph)
         schedule = calibration.schedule
         graph = self._prepared(graph, schedule.timesteps)
         layers = [_Layer(graph, name, schedule.timesteps, self) for name in graph.ops(Neuron)]
@@ -187,17 +187,6 @@ class _Sums:
     def means(self) -> _Means:
         found = {what: total / self._counts[what] for what, total in self._totals.items()}
         return _Means(found["current"][0], found["output"][0], found.get("steps"))
-
-
-def _check(reference: Graph, graph: Graph) -> None:
-    """Raise PreconditionError where the trained network lacks an activation to compare a layer of neurons with."""
-    for name in graph.ops(Neuron):
-        if name not in reference.ops(Activation) or reference.shapes[name] != graph.shapes[name]:
-            raise PreconditionError(
-                "the trained network has no such activation to compare with",
-                place=graph.nodes[name].source or name,
-                hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
-            )
 
 
 def _changed(graph: Graph, layers: Iterable[_Layer]) -> Graph:
