@@ -215,6 +215,7 @@ BROKEN = {
     "exits.py": ("import sys\nsys.exit(3)", "SystemExit: 3 @ exits.py:2"),
     "unknown.py": ("from snnc import nothing", "ImportError: cannot import name 'nothing'"),
     "taken.py": (NEURON.replace('"mine"', '"if"'), "two neurons are called 'if'"),
+    "overwrites.py": (SECTION.replace('"length"', '"summary"'), "a section with data cannot be called 'summary'"),
     "bytes.py": (b"\x00\xff", "SyntaxError"),
 }
 
@@ -401,7 +402,9 @@ def test_an_operation_is_tried_on_its_examples(folder: Path, capsys: pytest.Capt
 
 def test_laws_of_nothing_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert laws.main([write(folder, "nothing.py", "x = 1")]) == 2
-    assert "registers no member @ nothing.py" in capsys.readouterr().err
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: the plug-in registers no member @ nothing.py"
+    assert hint.startswith("hint:  register a member")
     assert laws.main(["nowhere.py"]) == 2
     with pytest.raises(SystemExit) as caught:
         laws.main([])

@@ -2,12 +2,12 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from snnc.blocks import Block
-from snnc.registry import Registry
+from snnc.registry import Registered, Registry
 
 if TYPE_CHECKING:
     # The report reads and writes the data of its sections.
@@ -57,7 +57,24 @@ class Section(ABC):
         """Yield what the section tells of a report."""
 
 
-sections: Registry[type[Section]] = Registry("section", __name__)
+class _Sections(Registry[type[Section]]):
+    """The sections by their names; the machine form has the data of each beside the report's own, under its name."""
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        from snnc.report.data import Report
+
+        enter = super().register(name)
+
+        def enter_beside(kind: Registered) -> Registered:
+            own = {field.name for field in dataclasses.fields(Report)}
+            if name in own and dataclasses.fields(kind):  # type: ignore[arg-type]
+                raise ValueError(f"a section with data cannot be called {name!r}: reports have a field of that name")
+            return enter(kind)
+
+        return enter_beside
+
+
+sections: Registry[type[Section]] = _Sections("section", __name__)
 
 
 def built(known: Known) -> dict[str, Section]:
