@@ -112,6 +112,14 @@ def test_neurons_of_two_kinds_in_a_row_see_trains_where_they_need_them(first: st
         torch.testing.assert_close(trains[two].mean(0), wanted_late.mean(0))
 
 
+def test_values_without_numbers_are_computed_as_well() -> None:
+    graph = Graph.of([Node("x", Input((0, 4)), ()), Node("y", ops.Relu(), ("x",))], ["y"])
+    program = Program(graph, Schedule(4))
+    assert program.chunk >= 1
+    (result,) = program.stream([Feeds({"x": torch.zeros(3, 0, 4)})])
+    assert result["y"].shape == (1, 3, 0, 4)
+
+
 @pytest.mark.parametrize("kinds", [(kind,) for kind in neurons] + [("dual-threshold", "two-phase")], ids="+".join)
 @pytest.mark.parametrize("batch", [1, 3, 7, 64])
 def test_results_do_not_depend_on_chunks(kinds: tuple[str, ...], batch: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ class Program:
         largest = max(torch.Size(shape).numel() for shape in self._original.shapes.values())
         ordered = any(not isinstance(neuron, OrderFreeNeuron) for neuron in self.graph.ops(Timed).values())
         steps = self.schedule.total if ordered else 1
-        return max(1, min(256, _CHUNK_ELEMENTS // (largest * steps)))
+        return max(1, min(256, _CHUNK_ELEMENTS // max(1, largest * steps)))
 
     @torch.no_grad()
     def __call__(
