@@ -173,12 +173,28 @@ def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
         "ClippedRelu infinite": (ops.ClippedRelu(torch.tensor(torch.inf)), (image,)),
         "ClippedRelu slope": (ops.ClippedRelu(torch.tensor(0.8), slope), (image,)),
         "QuantizedRelu": (ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 5), (image,)),
+        **_functions(),
         "QuantizedRelu slope": (ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 3, slope), (image,)),
     }
     covered = {type(op) for op, _ in table.values()} | {Input}
     stateless = {kind for kind in registered.values() if not issubclass(kind, Timed)}
     assert covered == stateless, f"the table lacks {stateless - covered}"
     return dict(table)
+
+
+def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
+    """One instance of everything that is neither affine nor a place for neurons, and of weighted sums of constants."""
+    image, line = IMAGE, (4, 9)
+    return {
+        "Embedding": (ops.Embedding(normal(7, 3)), (line,)),
+        "MatMul": (ops.MatMul(), ((2, 5, 6), (2, 6, 3))),
+        "Product": (ops.Product(), (image, (4, 1, 6))),
+        "Resample": (ops.Resample(2, torch.tensor([[0.0, 1.0], [6.0, 2.0], [3.0, 3.0]]), normal(3, 2)), (image,)),
+        "RootMeanSquareNorm": (ops.RootMeanSquareNorm((2, 3), 1e-5), (image,)),
+        "Sigmoid": (ops.Sigmoid(), (image,)),
+        "Softmax": (ops.Softmax(2), (image,)),
+        "Tanh": (ops.Tanh(), (image,)),
+    }
 
 
 def neuron_instances() -> dict[str, Neuron]:

@@ -12,10 +12,15 @@ from snnc.ops import (
     Concat,
     Conv,
     ConvTranspose,
+    Embedding,
     Linear,
+    MatMul,
     Mean,
+    Normalization,
     Pad,
+    Pointwise,
     Pool,
+    Resample,
     Reshape,
     Slice,
     Take,
@@ -77,12 +82,17 @@ def _first(op: Op, graph: Graph, node: Node) -> int:
     return 1
 
 
-@axes.register(Linear)
-def _last(op: Linear, graph: Graph, node: Node) -> int:
+@axes.register(Embedding, Linear)
+def _last(op: Op, graph: Graph, node: Node) -> int:
     return len(graph.shapes[node.name])
 
 
-@axes.register(Add, Affine, Concat, Slice, Take, Pad, Pool, Activation, Timed)
+@axes.register(MatMul)
+def _none(op: MatMul, graph: Graph, node: Node) -> None:
+    """Either factor has its own."""
+
+
+@axes.register(Add, Affine, Concat, Slice, Take, Pad, Pool, Activation, Normalization, Pointwise, Resample, Timed)
 def _kept(op: Op, graph: Graph, node: Node) -> int | None:
     """Several inputs lie channel by channel beside each other: the first one tells."""
     (before, *_) = node.inputs

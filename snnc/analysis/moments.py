@@ -25,8 +25,10 @@ from snnc.ops import (
     Concat,
     ConvTranspose,
     Mean,
+    Nonlinear,
     Pad,
     Pool,
+    Resample,
     Reshape,
     Slice,
     Take,
@@ -60,6 +62,13 @@ def propagate(graph: Graph, stated: Mapping[str, Moments]) -> dict[str, Moments]
         known = stated.get(name) or moments(node.op, [found[value] for value in node.inputs], graph, node)
         found[name] = _spread(known, channel_count(graph, name))
     return found
+
+
+moments.refuse(
+    Nonlinear,
+    why="what comes out of it does not follow from means and variances",
+    hint="calibrate with samples",
+)
 
 
 @moments.register(Input)
@@ -158,7 +167,7 @@ def _reshaped(op: Reshape, inputs: Sequence[Moments], graph: Graph, node: Node) 
     return Moments(*(per_channel(part, shape, axis).expand(shape).flatten() for part in (x.mean, x.variance)))
 
 
-@moments.register(Pool, Mean, Transpose)
+@moments.register(Pool, Mean, Resample, Transpose)
 def _same(op: Op, inputs: Sequence[Moments], *_: object) -> Moments:
     """What is averaged, or is the largest, is taken as one of the values."""
     return inputs[0]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from snnc.ops import (
     Conv,
     MaxPool,
     Mean,
+    Nonlinear,
+    Resample,
     Routing,
     Weighted,
 )
@@ -100,6 +102,12 @@ def _taken_up_in_place(op: BatchNorm | TemporalBias) -> Count:
     return lambda x: x
 
 
+@passage.register(Resample)
+def _weighted_sum(op: Resample) -> Count:
+    """A spike that counts with a weight is taken in with it; one that counts with 0 is not."""
+    return replace(op, weights=(op.weights != 0).to(op.weights))
+
+
 @passage.register(AveragePool)
 def _average(op: AveragePool) -> Count:
     padding = tuple(map(sum, zip(op.padding, op.excess, strict=True)))
@@ -123,7 +131,7 @@ def _one_of_a_window(op: MaxPool) -> Count:
     return count
 
 
-@passage.register(Activation, Input, Neuron, Weighted)
+@passage.register(Activation, Input, Neuron, Nonlinear, Weighted)
 def _nothing(op: Op) -> None:
     """What comes out are no spikes of the neurons before."""
 

@@ -17,7 +17,20 @@ from snnc.analysis.reach import arriving
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.ops import Activation, Add, Affine, AveragePool, BatchNorm, MaxPool, Mean, Pad, Routing, Weighted
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    MaxPool,
+    Mean,
+    Nonlinear,
+    Pad,
+    Resample,
+    Routing,
+    Weighted,
+)
 from snnc.rules import Rules
 
 # rule(op, shape, inputs): what one spike that comes out is worth, ``[*shape]`` of one sample, float64, by what it is
@@ -167,7 +180,7 @@ def _moving_shift(op: TemporalBias) -> Drive:
     return Drive(sums=True, constant=Constant(op.shift, lambda steps: replace(op, shift=steps)))
 
 
-@drives.register(Input, BatchNorm, Routing, Mean, AveragePool, Activation, Neuron)
+@drives.register(Input, BatchNorm, Routing, Mean, AveragePool, Activation, Neuron, Nonlinear, Resample)
 def _outside(op: Op) -> Drive:
     """Spikes apart, what comes out is counted in no unit, or channels no longer lie where they did."""
     return Drive()
@@ -179,7 +192,7 @@ def _threshold(op: Neuron, shape: tuple[int, ...], inputs: Sequence[Tensor] | No
     return op.threshold.double().expand(shape).contiguous() if op.slope is None else None
 
 
-@worth.register(Input, Weighted, BatchNorm, Activation, TemporalBias)
+@worth.register(Input, Weighted, BatchNorm, Activation, Nonlinear, Resample, TemporalBias)
 def _no_spikes(op: Op, shape: tuple[int, ...], inputs: Sequence[Tensor] | None) -> None:
     """What comes out is a real number, or a current."""
 

@@ -12,7 +12,19 @@ from enum import IntEnum
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.ops import Activation, Add, Affine, AveragePool, BatchNorm, MaxPool, Mean, Routing, Weighted
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    MaxPool,
+    Mean,
+    Nonlinear,
+    Resample,
+    Routing,
+    Weighted,
+)
 from snnc.rules import Rules
 
 
@@ -47,7 +59,7 @@ def _spikes(op: Neuron, inputs: Sequence[Kind]) -> Kind:
     return Kind.SPIKES
 
 
-@value_kind.register(Add, Affine, AveragePool, BatchNorm, Mean, Routing)
+@value_kind.register(Add, Affine, AveragePool, BatchNorm, Mean, Resample, Routing)
 def _together(op: Op, inputs: Sequence[Kind]) -> Kind:
     """Spikes stay spikes: what scales or shifts them is part of the weights and biases of whoever reads them.
 
@@ -66,6 +78,6 @@ def _moving(op: TemporalBias, inputs: Sequence[Kind]) -> Kind:
     return max(inputs[0], Kind.CURRENT)
 
 
-@value_kind.register(MaxPool, Activation)
+@value_kind.register(Activation, MaxPool, Nonlinear)
 def _lifted(op: Op, inputs: Sequence[Kind]) -> Kind:
     return Kind.LIFTED if any(inputs) else Kind.CONSTANT

@@ -7,7 +7,23 @@ from dataclasses import dataclass
 from snnc.analysis.values import Kind
 from snnc.ir import Input, Op
 from snnc.neurons.base import Timed
-from snnc.ops import Activation, Add, Affine, BatchNorm, ConvTranspose, Mean, Pool, Routing, Weighted
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    ConvTranspose,
+    Embedding,
+    MatMul,
+    Mean,
+    Normalization,
+    Pointwise,
+    Pool,
+    Product,
+    Resample,
+    Routing,
+    Weighted,
+)
 from snnc.rules import Rules
 from snnc.schedule import Schedule
 
@@ -72,13 +88,34 @@ def _mean(op: Mean, before: Sequence[Shape], after: Shape) -> Work:
     return Work(additions=math.prod(before[0]) - math.prod(after))
 
 
-@work.register(Activation, Timed)
+@work.register(MatMul)
+def _products(op: MatMul, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(math.prod(after) * before[0][-1])
+
+
+@work.register(Product)
+def _each_product(op: Product, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(math.prod(after))
+
+
+@work.register(Normalization)
+def _statistics(op: Normalization, before: Sequence[Shape], after: Shape) -> Work:
+    """Every number goes into the statistics, and is multiplied by what comes of them."""
+    return Work(2 * math.prod(after))
+
+
+@work.register(Resample)
+def _weighted_sums(op: Resample, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(math.prod(after) * op.places.shape[1])
+
+
+@work.register(Activation, Pointwise, Timed)
 def _each(op: Op, before: Sequence[Shape], after: Shape) -> Work:
-    """One comparison, or one step of a membrane, for every element."""
+    """One comparison, one function, or one step of a membrane, for every element."""
     return Work(additions=math.prod(after))
 
 
-@work.register(Input, Routing)
+@work.register(Embedding, Input, Routing)
 def _nothing(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work()
 

@@ -206,9 +206,12 @@ class _Builder:
         expressions = expressed if isinstance(expressed, tuple) else (expressed,)
         outputs = [value for value in layer.last.outputs if value]
         used: list[Op] = []
+        made: dict[int, str] = {}
         for index, (output, expression) in enumerate(zip(outputs, expressions, strict=False)):
             label = layer.last.label if len(expressions) == 1 else f"{layer.last.label}_{index}"
-            self._values[output] = _Stored(self._emit(expression, layer, label, used), stored(call.outputs[index]))
+            self._values[output] = _Stored(
+                self._emit(expression, layer, label, used, made), stored(call.outputs[index])
+            )
         return ", ".join(dict.fromkeys(type(op).__name__ for op in used)) or FOLDED
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
@@ -220,8 +223,13 @@ class _Builder:
         """Return by our nodes the values of the file that they compute; the first of several that are the same."""
         return {at.node: value for value, at in reversed(self._values.items())}
 
-    def _emit(self, expression: Expression, layer: _Layer, label: str, used: list[Op]) -> str:
-        """Make the nodes of an expression, the outermost called after ``label``; return that one's name."""
+    def _emit(self, expression: Expression, layer: _Layer, label: str, used: list[Op], made: dict[int, str]) -> str:
+        """Make the nodes of an expression, the outermost called after ``label``; return that one's name.
+
+        An expression that is a part of several is made once: ``made`` has its name.
+        """
+        if id(expression) in made:
+            return made[id(expression)]
         if isinstance(expression, Operand):
             value = layer.inputs[expression.index]
             at = self._values.get(value, _Stored("", expression.shape))
@@ -233,12 +241,15 @@ class _Builder:
         else:
             simple = _without_detour(expression)
             if isinstance(simple, Operand):
-                return self._emit(simple, layer, label, used)
+                return self._emit(simple, layer, label, used, made)
             name = self._named(label)
             op = simple.op
-            arguments = tuple(self._emit(part, layer, f"{name}_{_suffix(part)}", used) for part in simple.arguments)
+            arguments = tuple(
+                self._emit(part, layer, f"{name}_{_suffix(part)}", used, made) for part in simple.arguments
+            )
         used.append(op)
         self._nodes[name] = Node(name, op, arguments, layer.last.label)
+        made[id(expression)] = name
         return name
 
     def _named(self, wanted: str) -> str:

@@ -23,7 +23,9 @@ from snnc.ops import (
     Linear,
     MaxPool,
     Mean,
+    Nonlinear,
     Pad,
+    Resample,
     Routing,
 )
 from snnc.rules import MissingRuleError, RefusedError, Rules
@@ -76,6 +78,16 @@ holds.refuse(
     Activation,
     why="an activation that does not spike",
     hint="set passes.normalize-activations.beside-quantized=spike to make it spike, at some loss",
+)
+holds.refuse(
+    Nonlinear,
+    why="a function of values that are no spikes",
+    hint="compute it on the host, or train with what rectifiers can say in its place",
+)
+holds.refuse(
+    Resample,
+    why="weighted sums between positions",
+    hint="train with nearest resizing in its place",
 )
 holds.refuse(
     BatchNorm,

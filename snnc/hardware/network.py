@@ -13,7 +13,19 @@ from snnc.analysis.units import Membrane, membranes, spike_values
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
 from snnc.neurons.base import Timed
-from snnc.ops import Activation, Add, Affine, BatchNorm, Mean, Pool, Reshape, Routing, Weighted
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    Mean,
+    Nonlinear,
+    Pool,
+    Resample,
+    Reshape,
+    Routing,
+    Weighted,
+)
 from snnc.rules import Rules
 
 
@@ -200,7 +212,7 @@ def _each(op: Op, graph: Graph, node: Node) -> tuple[int, ...]:
     return _unflattened(graph, before) if alike else graph.shapes[node.name]
 
 
-@maps.register(Input, Weighted, Add, Routing, Pool)
+@maps.register(Input, Weighted, Add, Nonlinear, Resample, Routing, Pool)
 def _own(op: Op, graph: Graph, node: Node) -> tuple[int, ...]:
     return graph.shapes[node.name]
 

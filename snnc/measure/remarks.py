@@ -20,7 +20,9 @@ from snnc.ops import (
     Input,
     MaxPool,
     Mean,
+    Nonlinear,
     QuantizedRelu,
+    Resample,
     Routing,
     Weighted,
 )
@@ -193,7 +195,7 @@ def _on_operations(snn: Graph, connections: dict[str, Connections]) -> Iterator[
 remarks = Rules[Op, Iterable[Finding]]("what is remarked on an operation")
 
 
-@remarks.register(Input, Add, Routing, Mean, AveragePool)
+@remarks.register(Input, Add, Routing, Mean, AveragePool, Nonlinear, Resample)
 def _nothing(op: Op, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterable[Finding]:
     """Spikes pass, and are added."""
     return ()

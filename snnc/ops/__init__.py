@@ -7,8 +7,14 @@ all the beginnings, then all the ends, as ONNX has them.
 from snnc.ir import Input, Op
 from snnc.ops.activation import HALF, Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu, level_count
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
+from snnc.ops.contraction import MatMul
+from snnc.ops.embedding import Embedding
+from snnc.ops.nonlinear import Nonlinear
+from snnc.ops.normalization import Normalization, RootMeanSquareNorm, Softmax
+from snnc.ops.pointwise import Pointwise, Product, Sigmoid, Tanh
 from snnc.ops.pool import AveragePool, MaxPool, Pool
 from snnc.ops.reduction import Mean
+from snnc.ops.resampling import Resample
 from snnc.ops.routing import Concat, Pad, Reshape, Routing, Slice, Take, Transpose
 from snnc.ops.weighted import Conv, ConvTranspose, Linear, Weighted
 
@@ -23,20 +29,31 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
+    "Embedding",
     "Input",
     "LeakyRelu",
     "Linear",
+    "MatMul",
     "MaxPool",
     "Mean",
+    "Nonlinear",
+    "Normalization",
     "Op",
     "Pad",
+    "Pointwise",
     "Pool",
+    "Product",
     "QuantizedRelu",
     "Relu",
+    "Resample",
     "Reshape",
+    "RootMeanSquareNorm",
     "Routing",
+    "Sigmoid",
     "Slice",
+    "Softmax",
     "Take",
+    "Tanh",
     "Transpose",
     "Weighted",
     "level_count",

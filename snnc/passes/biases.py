@@ -7,7 +7,19 @@ from torch import Tensor
 
 from snnc.ir import Graph, Input, Node, Op, rewired
 from snnc.neurons.base import Timed
-from snnc.ops import Activation, Add, Affine, BatchNorm, MaxPool, Mean, Pool, Routing, Weighted
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    MaxPool,
+    Mean,
+    Nonlinear,
+    Pool,
+    Resample,
+    Routing,
+    Weighted,
+)
 from snnc.rules import Rules
 
 # rule(op, graph, node): the layer, or None where only a node of its own can shift a value.
@@ -47,7 +59,7 @@ def _last_summand(op: Add, graph: Graph, node: Node) -> str | None:
     return layers[-1] if layers else None
 
 
-@layer_behind.register(Input, Routing, Pool, Mean, Affine, BatchNorm, Activation, Timed)
+@layer_behind.register(Input, Routing, Pool, Mean, Resample, Affine, BatchNorm, Activation, Nonlinear, Timed)
 def _nobody(op: Op, graph: Graph, node: Node) -> None:
     """What is moved, scaled or averaged would take another constant before than behind."""
 

@@ -28,7 +28,20 @@ from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
 from snnc.neurons.base import Timed
-from snnc.ops import Activation, Add, Affine, BatchNorm, ClippedRelu, Mean, Pool, QuantizedRelu, Routing, Weighted
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    BatchNorm,
+    ClippedRelu,
+    Mean,
+    Nonlinear,
+    Pool,
+    QuantizedRelu,
+    Resample,
+    Routing,
+    Weighted,
+)
 from snnc.passes.base import Pass, check_form, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
 from snnc.rules import Rules
@@ -252,7 +265,7 @@ def _activation(op: QuantizedRelu, walk: _Walk, node: Node) -> Iterator[Tensor]:
     return walk.correct_activation(node, op)
 
 
-@corrections.register(Activation, Add, Affine, BatchNorm, Mean, Pool, Routing, Timed)
+@corrections.register(Activation, Add, Affine, BatchNorm, Mean, Nonlinear, Pool, Resample, Routing, Timed)
 def _nothing(op: Op, walk: _Walk, node: Node) -> Iterator[Tensor]:
     return walk.apply(op, node)
 

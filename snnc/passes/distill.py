@@ -31,9 +31,11 @@ from snnc.ops import (
     ConvTranspose,
     Linear,
     Mean,
+    Nonlinear,
     Pad,
     Pool,
     QuantizedRelu,
+    Resample,
     Reshape,
     Slice,
     Take,
@@ -133,12 +135,12 @@ def _yes(op: Op) -> bool:
     return True
 
 
-@reads_image.register(Affine, BatchNorm, Pad)
+@reads_image.register(Affine, BatchNorm, Pad, Resample)
 def _as_it_comes(op: Op) -> None:
-    """Another scale, or a border, leaves an image one."""
+    """Another scale, another size or a border leaves an image one."""
 
 
-@reads_image.register(Activation, Add, Concat, Input, Linear, Mean, Reshape, Slice, Take, Timed, Transpose)
+@reads_image.register(Activation, Add, Concat, Input, Linear, Mean, Nonlinear, Reshape, Slice, Take, Timed, Transpose)
 def _no(op: Op) -> bool:
     return False
 

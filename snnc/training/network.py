@@ -22,9 +22,11 @@ from snnc.ops import (
     ClippedRelu,
     Input,
     Mean,
+    Nonlinear,
     Pool,
     QuantizedRelu,
     Relu,
+    Resample,
     Routing,
     Weighted,
 )
@@ -184,7 +186,9 @@ def _frozen(tensor: Tensor) -> Tensor:
 parameters = Rules[Op, None]("what of an operation is trained")
 
 _TRAINED = "train weights, normalizations and thresholds"
-parameters.refuse(Input, Add, Routing, Mean, Pool, Relu, why="there is nothing in it to train", hint=_TRAINED)
+parameters.refuse(
+    Input, Add, Nonlinear, Routing, Mean, Pool, Relu, Resample, why="there is nothing in it to train", hint=_TRAINED
+)
 parameters.refuse(Affine, Activation, TemporalBias, why="its constants stay what they are", hint=_TRAINED)
 
 
@@ -220,7 +224,7 @@ stand_ins = Rules[Op, Tensor]("what stands in for an operation in training")
 stand_ins.refuse(Input, why="an input of the network was not given", hint="feed it, or a value behind it")
 
 
-@stand_ins.register(Affine, Add, Routing, Mean, Pool, Activation)
+@stand_ins.register(Affine, Add, Routing, Mean, Nonlinear, Pool, Resample, Activation)
 def _itself(op: Op, network: TrainableNetwork, name: str, answer: Tensor | None, *inputs: Tensor) -> Tensor:
     """Torch knows its gradient."""
     return op(*inputs)

@@ -219,6 +219,14 @@ lowerings.refuse(
 )
 lowerings.refuse(ops.ConvTranspose, why="NIR has no transposed convolution", hint="upsample outside, or not at all")
 lowerings.refuse(
+    ops.Nonlinear,
+    why="NIR has no function of values that are no spikes",
+    hint="export onnx or torch, which have",
+)
+lowerings.refuse(
+    ops.Resample, why="NIR has no weighted sums between positions", hint="export onnx or torch, which have"
+)
+lowerings.refuse(
     ops.Transpose,
     why="NIR has no other order of axes",
     hint="keep channels first, or put Flatten behind images only",

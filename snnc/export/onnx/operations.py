@@ -18,7 +18,7 @@ from snnc.rules import Rules, UnansweredError
 writers = Rules[Op, Operations]("what standard operations of ONNX write an operation")
 
 # What a member of a family is, its family does not say.
-FAMILIES = (ops.Activation, ops.Pool, ops.Routing, ops.Weighted)
+FAMILIES = (ops.Activation, ops.Nonlinear, ops.Pool, ops.Resample, ops.Routing, ops.Weighted)
 
 writers.refuse(
     Input,
@@ -143,6 +143,26 @@ def _max_pool(op: ops.MaxPool, place: Place) -> Operations:
     if all(pad < size for pad, size in zip(op.padding, (*op.kernel, *op.kernel), strict=True)):
         return [Operation("MaxPool", attributes={"pads": op.padding, **windows})]
     return [_padded(op.padding, float("-inf"), place), Operation("MaxPool", attributes=windows)]
+
+
+@writers.register(ops.MatMul)
+def _product(op: ops.MatMul, place: Place) -> Operations:
+    return [Operation("MatMul")]
+
+
+@writers.register(ops.Product)
+def _each_product(op: ops.Product, place: Place) -> Operations:
+    return [Operation("Mul")]
+
+
+@writers.register(ops.Sigmoid, ops.Tanh)
+def _function(op: ops.Sigmoid | ops.Tanh, place: Place) -> Operations:
+    return [Operation(type(op).__name__)]
+
+
+@writers.register(ops.Softmax)
+def _softmax(op: ops.Softmax, place: Place) -> Operations:
+    return [Operation("Softmax", attributes={"axis": op.axis})]
 
 
 @writers.register(ops.Relu)

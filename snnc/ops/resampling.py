@@ -1,0 +1,32 @@
+"""Weighted sums along one axis, of constants that no training learnt: resizing, sampling at places, running sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from snnc.ir import Op, operation
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Resample(Op):
+    """Entries of one axis (the batch is axis 0) as sums of K old ones: ``y[i] = Σ_k weights[i, k] · x[places[i, k]]``.
+
+    ``places`` and ``weights`` are ``[out, K]``; places are whole numbers, below 2^24 as all that single precision holds.
+    """
+
+    axis: int
+    places: Tensor
+    weights: Tensor
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        along = (-1, *(1 for _ in range(x.ndim - self.axis - 1)))
+        total = x.new_zeros(())
+        for places, weights in zip(self.places.T, self.weights.T, strict=True):
+            total = total + x.index_select(self.axis, places.to(x.device).long()) * weights.view(along)
+        return total
