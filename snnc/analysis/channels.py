@@ -12,7 +12,6 @@ from snnc.ops import (
     Concat,
     Conv,
     ConvTranspose,
-    Embedding,
     Linear,
     MatMul,
     Mean,
@@ -82,8 +81,8 @@ def _first(op: Op, graph: Graph, node: Node) -> int:
     return 1
 
 
-@axes.register(Embedding, Linear)
-def _last(op: Op, graph: Graph, node: Node) -> int:
+@axes.register(Linear)
+def _last(op: Linear, graph: Graph, node: Node) -> int:
     return len(graph.shapes[node.name])
 
 

@@ -18,11 +18,10 @@ _TREES = "train a neural network in its place"
 
 # Operations, why they cannot become spiking, and what to do instead.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
-    ("Softmax", "a softmax inside the network compares all values", "only a softmax at the very end can be left out"),
     ("LogSoftmax", "a softmax inside the network compares all values", "only one at the very end can be left out"),
     ("Hardmax OneHot", "a choice inside the network", _RAW),
     (
-        "Sigmoid Tanh Gelu FastGelu BiasGelu QuickGelu Swish SwiGLU Mish Elu Celu Selu Softplus Softsign",
+        "Gelu FastGelu BiasGelu QuickGelu Swish SwiGLU Mish Elu Celu Selu Softplus Softsign",
         "a smooth activation",
         _SMOOTH,
     ),

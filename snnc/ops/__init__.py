@@ -8,9 +8,8 @@ from snnc.ir import Input, Op
 from snnc.ops.activation import HALF, Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu, level_count
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
 from snnc.ops.contraction import MatMul
-from snnc.ops.embedding import Embedding
 from snnc.ops.nonlinear import Nonlinear
-from snnc.ops.normalization import Normalization, RootMeanSquareNorm, Softmax
+from snnc.ops.normalization import Normalization, Softmax
 from snnc.ops.pointwise import Pointwise, Product, Sigmoid, Tanh
 from snnc.ops.pool import AveragePool, MaxPool, Pool
 from snnc.ops.reduction import Mean
@@ -29,7 +28,6 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
-    "Embedding",
     "Input",
     "LeakyRelu",
     "Linear",
@@ -47,7 +45,6 @@ __all__ = [
     "Relu",
     "Resample",
     "Reshape",
-    "RootMeanSquareNorm",
     "Routing",
     "Sigmoid",
     "Slice",

@@ -16,7 +16,7 @@ from snnc.ir import Op, operation
 class Resample(Op):
     """Entries of one axis (the batch is axis 0) as sums of K old ones: ``y[i] = Σ_k weights[i, k] · x[places[i, k]]``.
 
-    ``places`` and ``weights`` are ``[out, K]``; places are whole numbers, below 2^24 as all that single precision holds.
+    ``places`` and ``weights`` are ``[out, K]``; places are whole numbers in single precision, hence below 2^24.
     """
 
     axis: int

@@ -25,13 +25,16 @@ DOMAIN = "snnc"
 class Operation:
     """One ONNX operation on what came before and, behind it, on constants, each with a name of its own.
 
-    A ``local`` one is a function of the file. After the constants it reads its ``states``, of these shapes without the
-    batch, whose next values are its further outputs, and then what tells it the time.
+    Where it ``reads`` other values, these are named: ``x0``, ``x1`` the inputs of all, then constants, or what an
+    earlier operation ``makes``. A ``local`` one is a function of the file. After the constants it reads its ``states``,
+    of these shapes without the batch, whose next values are its further outputs, and then what tells it the time.
     """
 
     kind: str
     constants: Mapping[str, Array] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    reads: Sequence[str] = ()
+    makes: str = ""
     local: bool = False
     states: Mapping[str, Sequence[int]] = field(default_factory=dict)
     clock: Sequence[str] = ()
@@ -88,13 +91,16 @@ class File:
         """
         values: Sequence[str] = inputs
         owner = owner or name
+        known = {f"x{index}": value for index, value in enumerate(inputs)}
         for operation in operations:
             output = name if operation is operations[-1] else self.named(f"{owner}/{operation.kind.lower()}")
-            constants = [self.constant(f"{owner}/{part}", array) for part, array in operation.constants.items()]
+            constants = {part: self.constant(f"{owner}/{part}", array) for part, array in operation.constants.items()}
+            known.update(constants)
+            read = [known[part] for part in operation.reads] or [*values, *constants.values()]
             states = [self._state(f"{owner}/{part}", shape) for part, shape in operation.states.items()]
             node = helper.make_node(
                 operation.kind,
-                [*values, *constants, *(before for before, _ in states), *operation.clock],
+                [*read, *(before for before, _ in states), *operation.clock],
                 [output, *(after for _, after in states)],
                 output,
                 domain=DOMAIN if operation.local else "",
@@ -102,6 +108,7 @@ class File:
             )
             self.nodes.append(node)
             values = (output,)
+            known[operation.makes] = output
 
     def constant(self, wanted: str, array: Array) -> str:
         """Keep an array under a name of its own, and return that."""

@@ -18,7 +18,7 @@ from snnc.rules import Rules, UnansweredError
 writers = Rules[Op, Operations]("what standard operations of ONNX write an operation")
 
 # What a member of a family is, its family does not say.
-FAMILIES = (ops.Activation, ops.Nonlinear, ops.Pool, ops.Resample, ops.Routing, ops.Weighted)
+FAMILIES = (ops.Activation, ops.Nonlinear, ops.Pool, ops.Routing, ops.Weighted)
 
 writers.refuse(
     Input,
@@ -153,6 +153,22 @@ def _product(op: ops.MatMul, place: Place) -> Operations:
 @writers.register(ops.Product)
 def _each_product(op: ops.Product, place: Place) -> Operations:
     return [Operation("Mul")]
+
+
+@writers.register(ops.Resample)
+def _resample(op: ops.Resample, place: Place) -> Operations:
+    """The sum of entries that are gathered, each of them multiplied by its weights."""
+    along = (-1, *(1 for _ in range(place.rank - op.axis - 1)))
+    written: list[Operation] = []
+    for index, (places, weights) in enumerate(zip(op.places.T, op.weights.T, strict=True)):
+        at, part = f"places{index}", f"part{index}"
+        taken = {at: places.long().numpy()}
+        written += [
+            Operation("Gather", taken, {"axis": op.axis}, reads=("x0", at)),
+            Operation("Mul", {"weights": floated(weights.view(along))}, makes=part),
+        ]
+    parts = tuple(f"part{index}" for index in range(len(op.places.T)))
+    return [*written, Operation("Sum", reads=parts)] if len(parts) > 1 else written
 
 
 @writers.register(ops.Sigmoid, ops.Tanh)

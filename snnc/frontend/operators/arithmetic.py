@@ -47,11 +47,10 @@ def negate(call: Call) -> Expression:
 
 @operators.register("Mul")
 def multiply(call: Call) -> Expression:
-    """Read a product with a constant."""
+    """Read a product with a constant, or of two activations."""
     computed = call.computed()
     if len(computed) != 1:
-        reason = "it multiplies two activations, which spikes cannot do"
-        raise UnsupportedError(reason, "gates and SiLU have no spiking form here; train with ReLU and without gates")
+        return Apply(ops.Product(), (call.broadcast(0), call.broadcast(1)))
     return _affine(call, computed[0], call.constant(1 - computed[0]), None)
 
 

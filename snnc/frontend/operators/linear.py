@@ -3,7 +3,7 @@
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Array, Call, Expression, UnsupportedError, chain, tensor
+from snnc.frontend.expression import Apply, Array, Call, Expression, Operand, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
 
 
@@ -24,10 +24,9 @@ def gemm(call: Call) -> Expression:
 
 @operators.register("MatMul")
 def matrix_product(call: Call) -> Expression:
-    """Read the product with one constant matrix, from the right or from the left."""
+    """Read the product with one constant matrix, from the right or from the left, or of two activations."""
     if len(call.computed()) == 2:
-        reason = "it multiplies two activations, which spikes cannot do"
-        raise UnsupportedError(reason, "attention has no spiking form here; train a network without it")
+        return _activations(call)
     if call.constants[1] is not None:
         return matrix_product_with_bias(call, None)
     matrix = _matrix(call.constant(0))
@@ -43,6 +42,19 @@ def matrix_product(call: Call) -> Expression:
 def matrix_product_with_bias(call: Call, bias: Array | None) -> Expression:
     """Read the product with a constant matrix from the right and the addition of a bias to its last axis."""
     return _linear(call, _matrix(call.constant(1)).T, bias)
+
+
+def _activations(call: Call) -> Expression:
+    """Build the product of two activations; a vector is a matrix with one row, or with one column behind."""
+    first, second = call.shape(0), call.shape(1)
+    rows = (1, *first) if len(first) == 1 else first
+    columns = (*second, 1) if len(second) == 1 else second
+    rank = max(len(rows), len(columns))
+    rows, columns = ((1,) * (rank - len(shape)) + shape for shape in (rows, columns))
+    # The batch is an axis that both share, or else both values are samples whole.
+    cut = 1 if rank > 2 and rows[0] == columns[0] == 1 else 0
+    value = Apply(ops.MatMul(), (Operand(0, rows[cut:]), Operand(1, columns[cut:])))
+    return call.settled(value)
 
 
 def _linear(call: Call, weight: Array, bias: Array | None) -> Expression:

@@ -1,0 +1,31 @@
+"""Functions of every number by itself, and of numbers beside one another."""
+
+from snnc import ops
+from snnc.frontend.expression import Call, Expression, chain
+from snnc.frontend.operators import operators
+
+
+@operators.register("Sigmoid")
+def sigmoid(call: Call) -> Expression:
+    """Read a sigmoid."""
+    return chain(call.broadcast(0), ops.Sigmoid())
+
+
+@operators.register("Tanh")
+def hyperbolic_tangent(call: Call) -> Expression:
+    """Read a hyperbolic tangent."""
+    return chain(call.broadcast(0), ops.Tanh())
+
+
+@operators.register("Softmax")
+def softmax(call: Call) -> Expression:
+    """Read a softmax: along one axis, or before opset 13 along all from that one on."""
+    if call.opset >= 13:
+        axis = call.axis(call.integer("axis", -1))
+        operand, offset = call.framed((axis,))
+        return call.framed_result(chain(operand, ops.Softmax(axis + offset)), offset)
+    axis = call.axis(call.integer("axis", 1))
+    operand, offset = call.framed(range(axis, len(call.shape())))
+    before = operand.shape[: axis + offset - 1]
+    flat = (*before, -1)
+    return call.settled(chain(operand, ops.Reshape(flat), ops.Softmax(len(flat))))
