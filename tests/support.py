@@ -188,7 +188,7 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     return {
         "MatMul": (ops.MatMul(), ((2, 5, 5), (2, 5, 5))),
         "Product": (ops.Product(), (image, (4, 1, 6))),
-        "Resample": (ops.Resample(2, torch.tensor([[0.0, 1.0], [6.0, 2.0], [3.0, 3.0]]), normal(3, 2)), (image,)),
+        "Resample": (ops.Resample(2, torch.tensor([[0.0, 1.0], [6.0, 2.0], [3.0, 4.0]]), normal(3, 2)), (image,)),
         "Sigmoid": (ops.Sigmoid(), (image,)),
         "Softmax": (ops.Softmax(2), (image,)),
         "Tanh": (ops.Tanh(), (image,)),
