@@ -25,8 +25,9 @@ from snnc.cli.options import (
     required_data,
     task_of,
 )
-from snnc.cli.outcome import check_warnings, report_beside, write_faces
+from snnc.cli.outcome import check_warnings, write_faces
 from snnc.errors import GateError, UsageError
+from snnc.project import report_beside
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
