@@ -91,7 +91,7 @@ def diff(
 def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
     """Tell all figures of the networks, those of layers that changed, and what else is different."""
     from snnc.blocks import Column, Table, Text
-    from snnc.report.comparison import shown
+    from snnc.report.comparison import value_text
     from snnc.report.escaping import printable
 
     listed = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
@@ -100,8 +100,8 @@ def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
         [
             (Column("where", "words"), lambda change: printable(change.place) or "as converted"),
             (Column("figure", "words"), lambda change: f"{change.name} {change.unit}".rstrip()),
-            (Column("before"), lambda change: shown(change.old, change.unit)),
-            (Column("now"), lambda change: shown(change.new, change.unit)),
+            (Column("before"), lambda change: value_text(change.old, change.unit)),
+            (Column("now"), lambda change: value_text(change.new, change.unit)),
             (Column("difference"), lambda change: change.difference_text),
             (Column("allowed"), lambda change: change.tolerance_text),
             (Column("verdict", "words"), _judged),

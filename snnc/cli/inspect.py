@@ -138,9 +138,9 @@ def _converted(found: Inspected, size: int) -> Iterator[Block]:
 def _show_fit(terminal: Terminal, path: Path, name: str) -> None:
     from snnc.actions.inspect import hold_against
     from snnc.artifact import load_conversion
-    from snnc.hardware import load
+    from snnc.hardware import load_target
 
-    target = load(name)
+    target = load_target(name)
     found = hold_against(load_conversion(path), target)
     terminal.show(found.plain(), lambda: _fitting(target, found.misfits))
     found.check(str(path))
