@@ -82,6 +82,11 @@ class Project:
         return found[0]
 
 
+def report_beside(output: Path) -> Path:
+    """Return where the report of a .snn file goes unless the user says otherwise."""
+    return output.with_name(f"{output.stem}.report.json")
+
+
 def read(folder: Path) -> Project:
     """Read the project file of a folder, if there is one; raises UsageError with the path of the first problem."""
     path = folder / FILE

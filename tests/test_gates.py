@@ -13,7 +13,7 @@ from snnc.errors import DataError, UsageError
 from snnc.figure import LayerError
 from snnc.measure import gates
 from snnc.measure.figures import DROP, RELATIVE_DROP
-from snnc.measure.gates import Gate, Limits, judge, merged, stated
+from snnc.measure.gates import Gate, Limits, judge, merged, stated_limits
 from snnc.measure.remarks import undecided
 from snnc.report.sections.gates import gate_table
 from tests.support import energy, row
@@ -192,7 +192,7 @@ def test_a_gate_says_its_numbers_so_that_they_can_be_read_again():
 
 def test_flags_win_over_the_project_one_by_one():
     project = Limits(max_drop=1.0, min_agreement=98.0)
-    assert merged(project, stated(max_drop="2%", max_spikes=None)) == Limits(max_drop="2%", min_agreement=98.0)
+    assert merged(project, stated_limits(max_drop="2%", max_spikes=None)) == Limits(max_drop="2%", min_agreement=98.0)
     relative, absolute = Limits(max_drop="2 %"), Limits(max_drop=2)
     assert [limits.on(figure) for limits in (relative, absolute) for figure in (DROP, RELATIVE_DROP)] == [
         None,
@@ -205,4 +205,4 @@ def test_flags_win_over_the_project_one_by_one():
 @pytest.mark.parametrize("value", ["x", "nan", "inf%", "", "%"])
 def test_what_is_no_limit_is_refused(value: str):
     with pytest.raises(UsageError, match="is no limit for max-drop"):
-        stated(max_drop=value)
+        stated_limits(max_drop=value)

@@ -11,21 +11,21 @@ import torch
 from snnc import cli, ops
 from snnc.analysis.integers import widths
 from snnc.errors import UsageError
-from snnc.hardware import Misfit, Target, fit, load, shipped
-from snnc.hardware.fit import Place, _held
-from snnc.hardware.network import Network as Counted
+from snnc.hardware import Misfit, Target, fit, load_target, target_names
+from snnc.hardware.fit import Situation, _held
+from snnc.hardware.network import CountedNetwork
 from snnc.hardware.target import (
     Ability,
-    Choice,
+    Capacities,
+    Capacity,
+    Citation,
     Core,
     Cores,
     Demand,
-    Limit,
-    Limits,
     Maximum,
     Models,
-    Source,
-    from_plain,
+    Permitted,
+    target_from_plain,
 )
 from snnc.ir import Graph
 from snnc.neurons import Neuron, neurons
@@ -35,7 +35,7 @@ from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.schedule import Schedule
 from tests.support import Network, calibration, normal
 
-SOURCE = (Source("A data sheet", "https://example.org", "1"),)
+SOURCE = (Citation("A data sheet", "https://example.org", "1"),)
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 DATA = ("--data", DIGITS / "calibration", "--mean", "0.31", "--std", "0.38", "--channels", "gray")
 
@@ -67,8 +67,8 @@ def joined() -> Graph:
     return net.graph()
 
 
-def against(graph: Graph, timesteps: int = 4, **limits: Limit) -> tuple[Misfit, ...]:
-    return fit(graph, Schedule(timesteps), Target("toy", "Toy", {}, Limits(**limits)))
+def against(graph: Graph, timesteps: int = 4, **limits: Capacity) -> tuple[Misfit, ...]:
+    return fit(graph, Schedule(timesteps), Target("toy", "Toy", {}, Capacities(**limits)))
 
 
 def most(number: int) -> Maximum:
@@ -110,7 +110,7 @@ def test_a_maximum_is_kept_at_its_value_and_not_below(limit: str) -> None:
 
 
 def test_every_maximum_has_been_tried() -> None:
-    fields = {field.name for field in dataclasses.fields(Limits) if "Maximum" in str(field.type)}
+    fields = {field.name for field in dataclasses.fields(Capacities) if "Maximum" in str(field.type)}
     rest = {"bias_bits", "threshold_bits", "first_weight_bits"}
     assert fields == {limit.replace("-", "_") for limit in NEEDS} | rest
 
@@ -134,21 +134,21 @@ def test_first_layers_may_have_widths_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("limits", "layer", "edit"),
     [
-        ({"kernel": Choice(SOURCE, (1, 3), "positions")}, "first", "train with 3x3 kernels"),
+        ({"kernel": Permitted(SOURCE, (1, 3), "positions")}, "first", "train with 3x3 kernels"),
         (
-            {"first_kernel": Choice(SOURCE, (7,), "positions"), "kernel": Choice(SOURCE, (3,), "")},
+            {"first_kernel": Permitted(SOURCE, (7,), "positions"), "kernel": Permitted(SOURCE, (3,), "")},
             "first",
             "7x7 kernels",
         ),
-        ({"stride": Choice(SOURCE, (1,), "positions")}, "first", "a stride of 1"),
-        ({"input_channels": Choice(SOURCE, (1, 3), "channels")}, "x", "images of 1 channels"),
-        ({"pooling": Choice(SOURCE, (1, 2), "positions")}, "pool", "pool by 2, then by 2"),
-        ({"pooling": Choice(SOURCE, (3,), "positions")}, "pool", "train with pooling by 3"),
+        ({"stride": Permitted(SOURCE, (1,), "positions")}, "first", "a stride of 1"),
+        ({"input_channels": Permitted(SOURCE, (1, 3), "channels")}, "x", "images of 1 channels"),
+        ({"pooling": Permitted(SOURCE, (1, 2), "positions")}, "pool", "pool by 2, then by 2"),
+        ({"pooling": Permitted(SOURCE, (3,), "positions")}, "pool", "train with pooling by 3"),
         ({"analog_input": Ability(SOURCE, False)}, "first", "send its spikes"),
         ({"neuron_models": Models(SOURCE, ("burst", "two-phase"))}, "", "--neuron burst"),
     ],
 )
-def test_what_is_no_number_is_told_too(limits: dict[str, Limit], layer: str, edit: str) -> None:
+def test_what_is_no_number_is_told_too(limits: dict[str, Capacity], layer: str, edit: str) -> None:
     found = against(plain(), **limits)
     assert found and edit in found[0].edit
     assert not layer or {misfit.layer for misfit in found} == {layer}
@@ -165,13 +165,13 @@ def test_what_is_no_number_is_told_too(limits: dict[str, Limit], layer: str, edi
         ({"destinations": most(1)}, "if", "at most 1 layers"),
     ],
 )
-def test_forms_that_do_not_exist_are_told(limits: dict[str, Limit], layer: str, edit: str) -> None:
+def test_forms_that_do_not_exist_are_told(limits: dict[str, Capacity], layer: str, edit: str) -> None:
     (misfit,) = against(joined(), **limits)
     assert edit in misfit.edit and (layer == "if" or misfit.layer == layer)
 
 
 @pytest.mark.parametrize("limits", [{name: Ability(SOURCE, True)} for name in ("groups", "dilation", "additions")])
-def test_what_is_supported_is_no_misfit(limits: dict[str, Limit]) -> None:
+def test_what_is_supported_is_no_misfit(limits: dict[str, Capacity]) -> None:
     assert against(joined(), **limits) == ()
 
 
@@ -237,7 +237,7 @@ def test_an_operation_without_a_rule_does_not_fit() -> None:
         def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
             return inputs[0]
 
-    (misfit,) = _held(Forgotten(), Place("own", Counted(plain()), Schedule(4), Limits()))
+    (misfit,) = _held(Forgotten(), Situation("own", CountedNetwork(plain()), Schedule(4), Capacities()))
     assert misfit.layer == "own" and misfit.limit == "operations" and "Forgotten" in str(misfit.needed) and misfit.edit
 
 
@@ -255,7 +255,7 @@ def test_a_grouped_transposed_convolution_keeps_the_weights_of_its_groups_only()
 def test_a_map_that_was_flattened_before_its_neurons_is_a_map_all_the_same() -> None:
     net = Network((2, 4, 4))
     net.linear(net.add(IntegrateAndFire(torch.tensor(0.5)), net.flat(net.conv("x", 6)), name="spikes"), 5, name="dense")
-    assert Counted(net.graph()).layers["dense"].before == (6, 4, 4)
+    assert CountedNetwork(net.graph()).layers["dense"].before == (6, 4, 4)
 
 
 def test_negative_spikes_and_waiting_neurons_have_an_edit_that_the_target_takes() -> None:
@@ -291,7 +291,7 @@ def test_the_smaller_input_is_the_largest_that_fits(allowed: int) -> None:
     assert channels == 2 and side == other < 8
 
     def needed(size: int) -> int:
-        return sum(Counted(plain(side=size)).neurons.values())
+        return sum(CountedNetwork(plain(side=size)).neurons.values())
 
     assert needed(side) <= allowed < needed(side + 1)
 
@@ -312,7 +312,7 @@ def test_so_many_groups_bring_the_fan_in_down(allowed: int) -> None:
 
 def test_dense_synapses_are_counted_where_kernels_are_not_shared() -> None:
     graph = plain()
-    dense = sum(layer.connections for layer in Counted(graph).layers.values())
+    dense = sum(layer.connections for layer in CountedNetwork(graph).layers.values())
     # Every connection that is not padding: ones through the network count them.
     one = {
         n: dataclasses.replace(op, weight=torch.ones_like(op.weight), bias=None)
@@ -359,25 +359,25 @@ def test_skips_that_are_too_wide_can_be_laid_side_by_side() -> None:
     assert against(rounded(joined(), bits=6, skip_bits=6), weight_bits=most(6)) == ()
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", target_names())
 def test_a_network_of_floats_fits_no_target(name: str) -> None:
-    found = fit(plain(), Schedule(4), load(name))
+    found = fit(plain(), Schedule(4), load_target(name))
     assert any(misfit.limit.endswith("weight-bits") and misfit.needed == 32 for misfit in found)
 
 
 def test_a_network_made_for_it_fits() -> None:
-    assert fit(rounded(plain()), Schedule(4), load("loihi2")) == ()
-    assert fit(rounded(plain()), Schedule(4), load("spinnaker2")) == ()
+    assert fit(rounded(plain()), Schedule(4), load_target("loihi2")) == ()
+    assert fit(rounded(plain()), Schedule(4), load_target("spinnaker2")) == ()
     pool = ops.AveragePool((2, 2), (2, 2), (0,) * 4, (0,) * 4)
-    (misfit,) = fit(rounded(plain(pool=pool), bias_bits=8), Schedule(4), load("speck"))
+    (misfit,) = fit(rounded(plain(pool=pool), bias_bits=8), Schedule(4), load_target("speck"))
     assert misfit.limit == "analog-input"
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", target_names())
 def test_targets_cite_their_sources(name: str) -> None:
-    target = load(name)
+    target = load_target(name)
     limits = [
-        limit for field in dataclasses.fields(Limits) if (limit := getattr(target.limits, field.name)) is not None
+        limit for field in dataclasses.fields(Capacities) if (limit := getattr(target.limits, field.name)) is not None
     ]
     assert target.name == name and target.title and limits
     cited = {source.document for limit in limits for source in limit.sources}
@@ -389,7 +389,7 @@ def test_targets_cite_their_sources(name: str) -> None:
 
 
 def test_there_are_five_targets() -> None:
-    assert shipped() == ["akida", "loihi2", "speck", "spinnaker2", "xylo"]
+    assert target_names() == ["akida", "loihi2", "speck", "spinnaker2", "xylo"]
 
 
 GOOD = {
@@ -435,9 +435,9 @@ def changed(path: str, value: object) -> dict:
     ],
 )
 def test_target_files_are_read_strictly(path: str, value: object, complaint: str) -> None:
-    assert from_plain(GOOD, place="toy.yaml").limits.fan_in == Maximum(SOURCE, 3, "inputs")
+    assert target_from_plain(GOOD, place="toy.yaml").limits.fan_in == Maximum(SOURCE, 3, "inputs")
     with pytest.raises(UsageError, match=complaint):
-        from_plain(changed(path, value), place="toy.yaml")
+        target_from_plain(changed(path, value), place="toy.yaml")
 
 
 @pytest.fixture(scope="module")

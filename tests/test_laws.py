@@ -15,7 +15,7 @@ from snnc.ir import Op
 from snnc.laws import neurons as neuron_laws
 from snnc.laws import operations as operation_laws
 from snnc.laws.neurons import TIMESTEPS, off_grid
-from snnc.laws.operations import Shapes, cumulative
+from snnc.laws.operations import SampleShapes, cumulative
 from snnc.laws.passes import it_keeps_its_promises
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.burst import Burst
@@ -68,7 +68,7 @@ def test_a_neuron_keeps_the_law(name: str, law: Callable[[Neuron], None]) -> Non
 
 @pytest.mark.parametrize("law", operation_laws.LAWS, ids=named)
 @pytest.mark.parametrize("name", operations())
-def test_an_operation_keeps_the_law(name: str, law: Callable[[Op, Shapes], None]) -> None:
+def test_an_operation_keeps_the_law(name: str, law: Callable[[Op, SampleShapes], None]) -> None:
     law(*operations()[name])
 
 

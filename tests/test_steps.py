@@ -144,7 +144,7 @@ class _Train(torch.nn.Module):
         super().__init__()
         self.snn, self.schedule = snn, schedule
 
-    def forward(self, images: Tensor, memories: dict[str, steps.Memory]) -> Tensor:
+    def forward(self, images: Tensor, memories: dict[str, steps.OperationMemory]) -> Tensor:
         state, total = steps.State(0, memories), torch.zeros(())
         for t in range(self.schedule.total):
             state, signals = steps.step(self.snn, self.schedule, state, feeding(self.snn, images))

@@ -7,7 +7,7 @@ import pytest
 
 from snnc import ops
 from snnc.ir import Op, operations
-from snnc.laws.tables import families, forgotten, tables
+from snnc.laws.tables import asked_families, forgotten, tables
 from snnc.neurons import neurons
 from snnc.rules import Rules
 
@@ -26,7 +26,7 @@ def asked(table: Rules[Any, Any]) -> set[type]:
 
     Of operations, those that networks may be of.
     """
-    found = {member for family in families(table) for member in members(family)}
+    found = {member for family in asked_families(table) for member in members(family)}
     return {kind for kind in found if not issubclass(kind, Op) or kind in operations.values()}
 
 
@@ -60,4 +60,4 @@ def test_a_forgotten_kind_would_be_noticed() -> None:
 
     class Forgotten(Op): ...
 
-    assert set(forgotten(Forgotten)) == {question for question, table in TABLES.items() if Op in families(table)}
+    assert set(forgotten(Forgotten)) == {question for question, table in TABLES.items() if Op in asked_families(table)}

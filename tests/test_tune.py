@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import snnc
 from snnc import pipeline
 from snnc.actions import tune
-from snnc.actions.tune import Advice, Candidate, Family, Limits, Trial
+from snnc.actions.tune import Advice, Candidate, Family, SearchLimits, Trial
 from snnc.artifact import save_conversion
 from snnc.conversion import Manifest
 from snnc.data.dataset import Dataset, Reading, open_dataset
@@ -137,14 +137,14 @@ def test_the_worst_quarter_is_named_in_the_order_of_the_network() -> None:
     assert tune.worst_layers([]) == ()
 
 
-def trial(drop: float, steps: int, energy: float, limits: Limits, title: str = "") -> Trial:
+def trial(drop: float, steps: int, energy: float, limits: SearchLimits, title: str = "") -> Trial:
     measured = row(steps, total_steps=steps, energy=support.energy(energy))
     candidate = Candidate(Family("quick", "if", title), steps)
     return Trial(candidate, measured, drop, (drop, drop), 0.0, limits.excess(drop, tune.energy_ratio(measured)))
 
 
 def test_cheapest_first_then_what_misses_the_limits_by_least() -> None:
-    limits = Limits(max_drop=2, max_energy=0.5)
+    limits = SearchLimits(max_drop=2, max_energy=0.5)
     listed = [
         trial(2.0, 8, 40, limits, "cheap in steps"),
         trial(0.0, 9, 30, limits, "cheap in energy"),
@@ -378,7 +378,7 @@ def searched(
     **options: Any,
 ) -> tuple[Any, list[Candidate]]:
     bench = FakeBench(Watch(monkeypatch), drop, energy)
-    search = tune._Search(bench, Limits(**options), "energy", tune._Clock(options.get("minutes")), silent)
+    search = tune._Search(bench, SearchLimits(**options), "energy", tune._Clock(options.get("minutes")), silent)
     monkeypatch.setattr(tune, "more_for", more_without_a_graph)
     search.run()
     best = search._best

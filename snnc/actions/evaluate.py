@@ -66,7 +66,7 @@ def evaluate(
     outputs = conversion.snn.output_shapes
     task = task or conversion.task or seeming(outputs, dataset.kinds)
     task.check(dataset, outputs)
-    gates.check(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
+    gates.check_limits(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
     canonical = None
     if blamed or limits.on_layers:
         canonical = canonical_reference(conversion)

@@ -109,7 +109,7 @@ def finetune(
     trained = read_trained(model, input_shape)
     dataset = open_dataset(data, how, trained.graph.input_shapes, reading)
     _TASK.check(dataset, trained.graph.output_shapes)
-    training, held_out = split(dataset, settings.seed)
+    training, held_out = split_dataset(dataset, settings.seed)
     variation = Variation(settings.augment, trained.graph.shapes[trained.graph.inputs[0]], how)
     identity = {
         "model": trained.file.sha256,
@@ -163,7 +163,7 @@ def check_training(recipe: Recipe) -> Training:
     return recipe.training
 
 
-def split(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
+def split_dataset(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     """Return the numbers of the images to train on and of a tenth of every class, at least one image, to hold out.
 
     Raises DataError where there are no labels, a single class, or a class with one image only.

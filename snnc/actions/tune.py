@@ -44,7 +44,7 @@ from snnc.tasks import Loss, Task
 from snnc.text import number, written
 from snnc.trials import Bench, Candidate, Family, Latency
 
-SCHEMA_VERSION = 1
+TUNING_VERSION = 1
 
 Prefer = Literal["energy", "steps"]
 
@@ -61,7 +61,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """What a spiking network has to keep to, and how long it may be looked for.
 
     ``max_drop`` is in points; ``max_steps`` are those from image to answer; ``max_energy`` is relative to the trained
@@ -173,7 +173,7 @@ class Advice:
     ``shortfall`` says what came closest where nothing keeps to the limits, and is "" otherwise.
     """
 
-    limits: Limits
+    limits: SearchLimits
     prefer: Prefer
     trials: tuple[Trial, ...]
     chosen: Chosen | None
@@ -193,7 +193,7 @@ class Advice:
     def plain(self) -> dict[str, Any]:
         """Return the advice as plain data."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": TUNING_VERSION,
             "limits": dataclasses.asdict(self.limits),
             "prefer": self.prefer,
             "drop_measures": self.loss.measures,
@@ -232,7 +232,7 @@ def tune(
     exceeded by the first candidate, and by the report on the one that is chosen. Raises UsageError where no
     candidate can keep to the limits, DataError where the data is broken or too small to be split.
     """
-    limits = Limits(max_drop, max_steps, max_energy, minutes, latency)
+    limits = SearchLimits(max_drop, max_steps, max_energy, minutes, latency)
     clock = _Clock(minutes)
     trained = read_trained(model, input_shape)
     bench = Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task)
@@ -353,7 +353,7 @@ class _Made:
 class _Search:
     """Trying one candidate after the other."""
 
-    def __init__(self, bench: Bench, limits: Limits, prefer: Prefer, clock: _Clock, progress: Progress) -> None:
+    def __init__(self, bench: Bench, limits: SearchLimits, prefer: Prefer, clock: _Clock, progress: Progress) -> None:
         self._bench = bench
         self._limits = limits
         self._prefer: Prefer = prefer
@@ -579,7 +579,7 @@ class _Search:
         return tuple(found)
 
 
-def _shortfall(closest: Trial, limits: Limits) -> str:
+def _shortfall(closest: Trial, limits: SearchLimits) -> str:
     missed = []
     if limits.excess(closest.drop, 0.0) > 0:
         missed.append(f"a drop of {written(closest.drop, 'points')}, allowed {limits.max_drop:g}")

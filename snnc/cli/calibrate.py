@@ -20,7 +20,8 @@ from snnc.cli.options import (
     check_outputs,
     required_data,
 )
-from snnc.cli.outcome import deliver, report_beside
+from snnc.cli.outcome import deliver
+from snnc.project import report_beside
 
 
 @commands.register("calibrate")

@@ -26,8 +26,9 @@ from snnc.cli.options import (
     shape,
     task_of,
 )
-from snnc.cli.outcome import Beside, deliver, report_beside
+from snnc.cli.outcome import Beside, deliver
 from snnc.cli.preview import refuse, show_plan
+from snnc.project import report_beside
 
 
 @commands.register("convert")

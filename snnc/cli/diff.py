@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +10,10 @@ import typer
 from snnc.cli.application import Flags, commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import check_outputs
-from snnc.cli.outcome import read_report, report_beside
-from snnc.errors import DataError, GateError, UsageError
+from snnc.errors import UsageError
 from snnc.measure.figures import tolerances
 from snnc.measure.gates import Tolerances
+from snnc.project import report_beside
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -75,34 +74,24 @@ def diff(
     for source in (old, new, report_beside(old), report_beside(new)):
         check_outputs([markdown] if markdown is not None else [], source, "--markdown")
 
+    from snnc.actions.diff import diff as compared
     from snnc.files import write_atomically
-    from snnc.report.comment import comment
-    from snnc.report.comparison import compare
 
-    comparison = compare(read_report(old), read_report(new), allowed)
+    found = compared(old, new, allowed)
     files = []
     if markdown is not None:
-        write_atomically(markdown, comment(comparison, str(old), str(new)).encode(), flag="--markdown")
+        write_atomically(markdown, found.comment.encode(), flag="--markdown")
         files.append(str(markdown))
-    plain = {"old": str(old), "new": str(new), **comparison.plain(), "files": files}
-    terminal.show(plain, lambda: _shown(comparison, files))
-    worse = [change.sentence for change in comparison.worse]
-    if worse and not no_fail:
-        others = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
-        hint = "allow more with the --max flags, or only report it with --no-fail"
-        raise GateError(f"worse than allowed: {worse[0]}{others}", place=str(new), hint=hint, details=tuple(worse[1:]))
-    # What answers are worth is what a comparison is for: that it could not be judged is no success.
-    worth = "error_increase" if comparison.judges("error_increase") else "accuracy_loss"
-    for name in dict.fromkeys([worth, *flags.named]):
-        if not comparison.judges(name) and math.isfinite(allowed[name]) and not no_fail:
-            hint = "measure both in the same way (snnc calibrate, snnc evaluate at the same T), or allow anything: inf"
-            raise DataError(f"nothing to judge --max-{name.replace('_', '-')} by", place="snnc diff", hint=hint)
+    plain = {"old": str(old), "new": str(new), **found.comparison.plain(), "files": files}
+    terminal.show(plain, lambda: _shown(found.comparison, files))
+    if not no_fail:
+        found.check(flags.named)
 
 
 def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
     """Tell all figures of the networks, those of layers that changed, and what else is different."""
     from snnc.blocks import Column, Table, Text
-    from snnc.report.comparison import shown
+    from snnc.report.comparison import value_text
     from snnc.report.escaping import printable
 
     listed = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
@@ -111,8 +100,8 @@ def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
         [
             (Column("where", "words"), lambda change: printable(change.place) or "as converted"),
             (Column("figure", "words"), lambda change: f"{change.name} {change.unit}".rstrip()),
-            (Column("before"), lambda change: shown(change.old, change.unit)),
-            (Column("now"), lambda change: shown(change.new, change.unit)),
+            (Column("before"), lambda change: value_text(change.old, change.unit)),
+            (Column("now"), lambda change: value_text(change.new, change.unit)),
             (Column("difference"), lambda change: change.difference_text),
             (Column("allowed"), lambda change: change.tolerance_text),
             (Column("verdict", "words"), _judged),

@@ -21,12 +21,13 @@ from snnc.cli.options import (
     Strict,
     TaskFlag,
     check_outputs,
-    parsed,
+    parsed_numbers,
     required_data,
     task_of,
 )
-from snnc.cli.outcome import check_warnings, report_beside, write_faces
+from snnc.cli.outcome import check_warnings, write_faces
 from snnc.errors import GateError, UsageError
+from snnc.project import report_beside
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -93,7 +94,7 @@ def evaluate(
     settings = project.read(Path())
     model = settings.converted(model, Path())
     images = required_data(data, "evaluation", settings.evaluation.data)
-    steps = parsed(timesteps, "--timesteps", int) or ()
+    steps = parsed_numbers(timesteps, "--timesteps", int) or ()
     limits = gates.resolve(settings)
     if blame_images < 1:
         raise UsageError(f"{blame_images} images", place="--blame-images", hint="give a whole number from 1")

@@ -13,8 +13,9 @@ from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import Artifact, FormatFlags, ReadingFlags, ReportFile, Strict, check_outputs
-from snnc.cli.outcome import check_warnings, report_beside
+from snnc.cli.outcome import check_warnings
 from snnc.errors import UsageError
+from snnc.project import report_beside
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.

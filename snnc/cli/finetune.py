@@ -24,8 +24,9 @@ from snnc.cli.options import (
     required_data,
     shape,
 )
-from snnc.cli.outcome import Beside, deliver, report_beside
+from snnc.cli.outcome import Beside, deliver
 from snnc.errors import UsageError
+from snnc.project import report_beside
 from snnc.text import written
 
 if TYPE_CHECKING:

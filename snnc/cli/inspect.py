@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,16 +13,16 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import InputShape, RecipeFlags, check_outputs, shape
 from snnc.cli.preview import as_typed, facts_of, plain_survey, refuse, survey_blocks
-from snnc.errors import GateError, UsageError
+from snnc.errors import UsageError
 from snnc.project import Project
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from collections.abc import Iterator
 
+    from snnc.actions.inspect import Inspected
     from snnc.actions.plan import Plan
     from snnc.blocks import Block
-    from snnc.conversion import Conversion
     from snnc.hardware import Misfit, Target
 
 
@@ -103,82 +102,48 @@ def _trained(found: Plan, files: list[str]) -> Iterator[Block]:
 
 
 def _show_converted(terminal: Terminal, path: Path) -> None:
-    from snnc.analysis.latency import latency
+    from snnc.actions.inspect import inspect as inspected_by
     from snnc.artifact import load_conversion
-    from snnc.measure.layers import describe
 
-    conversion = load_conversion(path)
-    layers = describe(conversion.snn, conversion.schedule)
-    schedule = conversion.schedule
-    facts = {
-        "bytes": path.stat().st_size,
-        "parameters": _parameters(conversion),
-        "timesteps": schedule.timesteps,
-        "sleep": schedule.sleep,
-        "rehearsal": schedule.rehearsal,
-        "total_steps": latency(conversion.snn, schedule),
-        "coding": conversion.schedule.coding,
-        "calibrated": conversion.calibrated,
-        "reference": conversion.reference is not None,
-        "layers": [
-            {
-                key: getattr(layer, key)
-                for key in ("name", "source", "neuron", "neurons", "threshold_minimum", "threshold_maximum", "levels")
-            }
-            for layer in layers
-        ],
-        "passes": [{"name": a.name, "options": dict(a.options), "changed": a.changed} for a in conversion.applied],
-        "findings": [dataclasses.asdict(finding) for finding in conversion.findings],
-        "preprocessing": conversion.preprocessing.plain(),
-        "provenance": conversion.provenance.plain(),
-    }
-    terminal.show(facts, lambda: _converted(conversion, facts))
+    found = inspected_by(load_conversion(path))
+    size = path.stat().st_size
+    terminal.show({"bytes": size, **found.plain()}, lambda: _converted(found, size))
 
 
-def _converted(conversion: Conversion, facts: dict[str, Any]) -> Iterator[Block]:
+def _converted(found: Inspected, size: int) -> Iterator[Block]:
     from snnc.blocks import Text
-    from snnc.measure.layers import describe
     from snnc.report.sections.findings import by_kind
     from snnc.report.sections.network import layer_table
 
+    conversion, schedule = found.conversion, found.conversion.schedule
     provenance = conversion.provenance
     calibration = provenance.calibration
     shown = {
         "made from": f"{provenance.model.file} (sha256 {provenance.model.sha256})",
         "with": ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
         "calibrated": f"on {calibration.images:,} images" if calibration else "no",
-        "time steps": f"{facts['timesteps']} ({facts['total_steps']} from image to answer), {facts['coding']} coding",
-        "trained network": "kept" if facts["reference"] else "stripped",
-        "size": f"{facts['bytes']:,} bytes, {facts['parameters']:,} parameters",
+        "time steps": f"{schedule.timesteps} ({found.total_steps} from image to answer), {schedule.coding} coding",
+        "trained network": "stripped" if conversion.reference is None else "kept",
+        "size": f"{size:,} bytes, {found.parameters:,} parameters",
         "preprocessing": as_typed(conversion.preprocessing.plain()),
         f"recipe {provenance.recipe['name']}": "",
         **{f"  {applied.name}": as_typed(applied.options) for applied in conversion.applied},
     }
     yield facts_of(shown)
     yield Text("")
-    yield layer_table(describe(conversion.snn, conversion.schedule))
+    yield layer_table(found.layers)
     yield from by_kind(conversion.findings)
 
 
 def _show_fit(terminal: Terminal, path: Path, name: str) -> None:
+    from snnc.actions.inspect import hold_against
     from snnc.artifact import load_conversion
-    from snnc.hardware import fit, load
+    from snnc.hardware import load_target
 
-    target = load(name)
-    conversion = load_conversion(path)
-    misfits = fit(conversion.snn, conversion.schedule, target)
-    facts = {
-        "target": target.name,
-        "title": target.title,
-        "fits": not misfits,
-        "misfits": [{**dataclasses.asdict(misfit), "excess": misfit.excess} for misfit in misfits],
-        "unknown": list(target.limits.unknown),
-    }
-    terminal.show(facts, lambda: _fitting(target, misfits))
-    if misfits:
-        limits = len({misfit.limit for misfit in misfits})
-        message = f"does not fit {target.title}: {limits} limit{'s are' if limits > 1 else ' is'} not kept"
-        raise GateError(message, place=str(path), hint=misfits[0].edit)
+    target = load_target(name)
+    found = hold_against(load_conversion(path), target)
+    terminal.show(found.plain(), lambda: _fitting(target, found.misfits))
+    found.check(str(path))
 
 
 def _fitting(target: Target, misfits: Sequence[Misfit]) -> Iterator[Block]:
@@ -208,9 +173,3 @@ def _fitting(target: Target, misfits: Sequence[Misfit]) -> Iterator[Block]:
 
 def _counted(value: int | str) -> str:
     return f"{value:,}" if isinstance(value, int) else value
-
-
-def _parameters(conversion: Conversion) -> int:
-    """Count weights, biases and thresholds of the spiking network."""
-    ops = (node.op for node in conversion.snn.nodes.values())
-    return sum(tensor.numel() for op in ops for tensor in op.tensors().values())

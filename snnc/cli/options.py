@@ -15,7 +15,7 @@ from snnc.cli.application import Flags
 from snnc.data.preprocessing import Preprocessing, from_file
 from snnc.errors import DataError, UsageError
 from snnc.measure.figures import limits
-from snnc.measure.gates import Limits, merged, stated
+from snnc.measure.gates import Limits, merged, stated_limits
 from snnc.project import FILE, Project
 from snnc.registry import suggest
 from snnc.validation import Option, parse
@@ -167,8 +167,8 @@ class PreprocessingFlags:
         else:
             base = project.preprocessing or stored or Preprocessing()
         given: dict[str, Any] = {
-            "mean": parsed(self.mean, "--mean", float),
-            "std": parsed(self.std, "--std", float),
+            "mean": parsed_numbers(self.mean, "--mean", float),
+            "std": parsed_numbers(self.std, "--std", float),
             "scale": self.scale,
             "resize": _size(self.resize, "--resize"),
             "crop": _size(self.crop, "--crop"),
@@ -220,7 +220,7 @@ class GateFlags(Flags):
 
     def resolve(self, project: Project) -> Limits:
         """Return the limits of the flags, else of the project; raises UsageError where one is no number."""
-        return merged(project.gates, stated(**self.given))
+        return merged(project.gates, stated_limits(**self.given))
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ class FormatFlags(Flags):
                 flag = _flag(option)
                 raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
             if get_origin(known[option][0]) is tuple:
-                values[option] = parsed(value, _flag(option), get_args(known[option][0])[0])
+                values[option] = parsed_numbers(value, _flag(option), get_args(known[option][0])[0])
         return chosen_format(name, project, values)
 
 
@@ -361,7 +361,7 @@ def task_of(given: str | None, settings: Project) -> Task | None:
     return None if settings.task is None else stated(settings.task, f"{FILE}: task")
 
 
-def parsed(text: str | None, flag: str, kind: type[Number]) -> tuple[Number, ...] | None:
+def parsed_numbers(text: str | None, flag: str, kind: type[Number]) -> tuple[Number, ...] | None:
     """Read numbers separated by commas; raises UsageError where it is something else."""
     if text is None:
         return None
@@ -375,7 +375,7 @@ def parsed(text: str | None, flag: str, kind: type[Number]) -> tuple[Number, ...
 
 def shape(text: str | None, project: Project) -> tuple[int, ...] | None:
     """Return the shape of one sample, from the flag or the project; raises UsageError where it is none."""
-    given = parsed(text, "--input-shape", int) or project.input_shape
+    given = parsed_numbers(text, "--input-shape", int) or project.input_shape
     if given is not None and min(given, default=0) < 1:
         hint = "give the shape of one sample without the batch, as in 3,32,32"
         raise UsageError(f"invalid value {text or given!r}", place="--input-shape", hint=hint)
@@ -407,7 +407,7 @@ def check_outputs(outputs: list[Path], source: Path | None, flag: str = "--outpu
 
 
 def _size(text: str | None, flag: str) -> tuple[int, int] | int | None:
-    sides = parsed(text, flag, int)
+    sides = parsed_numbers(text, flag, int)
     if sides is None:
         return None
     if len(sides) == 1:

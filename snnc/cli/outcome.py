@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from snnc import project
 from snnc.cli.console import Terminal
 from snnc.cli.options import FaceFlags
-from snnc.errors import DataError, GateError, UsageError
+from snnc.errors import DataError, GateError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -20,32 +20,6 @@ if TYPE_CHECKING:
     from snnc.conversion import Conversion
     from snnc.findings import Finding
     from snnc.report import Report
-
-
-def report_beside(output: Path) -> Path:
-    """Return where the report of a .snn file goes unless the user says otherwise."""
-    return output.with_name(f"{output.stem}.report.json")
-
-
-def read_report(path: Path, report_file: Path | None = None) -> Report:
-    """Return the report that a .json file is, or the one on a .snn file: in ``report_file``, or else beside it.
-
-    A .snn file without any has one without measurements. Raises UsageError on a trained model, DataError and ModelError
-    where a file cannot be read or the report is on another network.
-    """
-    from snnc.artifact import load_conversion
-    from snnc.report import stored
-    from snnc.report.data import read
-
-    if path.suffix == ".json":
-        if report_file is not None:
-            hint = "leave one of them out, or name the .snn file"
-            raise UsageError("a report alone has no other report", place="--report", hint=hint)
-        return read(path)
-    conversion = load_conversion(project.Project().converted(path, path.parent))
-    if report_file is not None:
-        read(report_file)
-    return stored(conversion, report_file or report_beside(path))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import FaceFlags, check_outputs
-from snnc.cli.outcome import read_report, write_faces
+from snnc.cli.outcome import write_faces
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -65,10 +65,12 @@ def report(
     faces.summary_file()
     machine = [json_file] if json_file is not None and str(json_file) != "-" else []
     check_outputs([*machine, *faces.files().values()], path, "the flag that names it")
-    found = read_report(path, report_file)
-    files = write_faces(found, faces)
 
+    from snnc.actions.report import report as read_again
     from snnc.report.data import plain, write
+
+    found = read_again(path, report_file)
+    files = write_faces(found, faces)
 
     for file in machine:
         write(found, file, flag="--json")

@@ -27,9 +27,9 @@ from snnc.cli.options import (
     task_of,
     typed,
 )
-from snnc.cli.outcome import report_beside
 from snnc.errors import GateError, UsageError
 from snnc.measure.figures import DROP, RELATIVE_DROP
+from snnc.project import report_beside
 from snnc.text import fixed, number, written
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def chain(value: Expression, *operations: Op) -> Expression:
     return value
 
 
-def stored(shape: Shape) -> Shape:
+def stored_shape(shape: Shape) -> Shape:
     """Return the sample shape under which a value of the file with this shape is kept."""
     return shape[1:] if shape[:1] == (1,) else shape
 
@@ -172,7 +172,7 @@ class Call:
 
     def settled(self, value: Expression, output: int = 0) -> Expression:
         """Return the value in the shape under which this output is kept."""
-        return Apply(ops.Reshape(stored(self.outputs[output])), (value,))
+        return Apply(ops.Reshape(stored_shape(self.outputs[output])), (value,))
 
     def framed_result(self, value: Expression, offset: int, output: int = 0) -> Expression:
         """Return what was computed along axes offset by ``offset`` in the shape under which it is kept."""

@@ -16,7 +16,7 @@ _ZIP = b"PK"
 
 
 @dataclass(frozen=True, eq=False)
-class File:
+class ModelFile:
     """A model as it was read. ``sha256`` is of the file's bytes, then of those of its ``external`` data."""
 
     model: ModelProto
@@ -24,7 +24,7 @@ class File:
     external: tuple[Path, ...] = ()
 
 
-def read_file(path: Path, input_shape: Shape | None) -> File:
+def read_file(path: Path, input_shape: Shape | None) -> ModelFile:
     """Read ONNX or TorchScript; raises DataError where there is no such file and ModelError where it is neither."""
     try:
         data = path.read_bytes()
@@ -38,12 +38,12 @@ def read_file(path: Path, input_shape: Shape | None) -> File:
         from snnc.frontend.torchscript import export_torchscript
 
         model = _parsed(export_torchscript(path, input_shape), path)
-        return File(model, digest.hexdigest())
+        return ModelFile(model, digest.hexdigest())
     model = _parsed(data, path)
     external = _external_files(model, path)
     for contents in external.values():
         digest.update(contents)
-    return File(model, digest.hexdigest(), tuple(external))
+    return ModelFile(model, digest.hexdigest(), tuple(external))
 
 
 def _parsed(data: bytes, path: Path) -> ModelProto:

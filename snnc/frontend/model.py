@@ -13,7 +13,7 @@ from snnc.frontend.canonical import canonical
 from snnc.frontend.check import check
 from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import read_file
-from snnc.frontend.preparation import Prepared, prepare
+from snnc.frontend.preparation import Prepared, prepare_model
 from snnc.frontend.walk import Verdict, walk
 from snnc.ir import Graph
 
@@ -95,7 +95,7 @@ def open_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Opened
     DataError where there is no such file and ModelError where it cannot be read, but not for unsupported operations.
     """
     file = read_file(path, input_shape)
-    prepared = prepare(file.model, input_shape, str(path))
+    prepared = prepare_model(file.model, input_shape, str(path))
     graph = canonical(prepared.pinned, str(path))
     fixed = [name for name in graph.outputs if name in graph.constants]
     if fixed:

@@ -26,7 +26,7 @@ class Prepared:
     findings: tuple[Finding, ...]
 
 
-def prepare(model: ModelProto, input_shape: Shape | None, place: str) -> Prepared:
+def prepare_model(model: ModelProto, input_shape: Shape | None, place: str) -> Prepared:
     """Give every node a name of its own, make every float a float32, drop the ends of classifiers, pin the batch to 1.
 
     Raises ModelError where the network has not exactly one input of floats, or one of another or unknown shape.

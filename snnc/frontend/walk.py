@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from snnc import ops
 from snnc.frontend.canonical import OnnxGraph, OnnxNode
 from snnc.frontend.cost import macs
-from snnc.frontend.expression import Apply, Array, Call, Converter, Expression, Operand, Shape, UnsupportedError, stored
+from snnc.frontend.expression import (
+    Apply,
+    Array,
+    Call,
+    Converter,
+    Expression,
+    Operand,
+    Shape,
+    UnsupportedError,
+    stored_shape,
+)
 from snnc.frontend.operators import operators
 from snnc.frontend.operators.linear import matrix_product_with_bias
 from snnc.frontend.quantization import staircases
@@ -210,7 +220,7 @@ class _Builder:
         for index, (output, expression) in enumerate(zip(outputs, expressions, strict=False)):
             label = layer.last.label if len(expressions) == 1 else f"{layer.last.label}_{index}"
             self._values[output] = _Stored(
-                self._emit(expression, layer, label, used, made), stored(call.outputs[index])
+                self._emit(expression, layer, label, used, made), stored_shape(call.outputs[index])
             )
         return ", ".join(dict.fromkeys(type(op).__name__ for op in used)) or FOLDED
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from snnc.analysis.integers import Widths
-from snnc.hardware.network import Layer, Network, grouping
-from snnc.hardware.target import Ability, Choice, Cores, Limits, Maximum, Source, Target
+from snnc.hardware.network import CountedNetwork, WeightedLayer, grouping
+from snnc.hardware.target import Ability, Capacities, Citation, Cores, Maximum, Permitted, Target
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.neurons.temporal_bias import TemporalBias
@@ -48,7 +48,7 @@ class Misfit:
     needed: int | str
     allowed: int | str
     unit: str
-    sources: tuple[Source, ...]
+    sources: tuple[Citation, ...]
     edit: str
 
     @property
@@ -62,13 +62,13 @@ OPERATIONS = "operations"
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Situation:
     """Where an operation is, and what it is held against."""
 
     name: str
-    network: Network
+    network: CountedNetwork
     schedule: Schedule
-    limits: Limits
+    limits: Capacities
 
 
 # rule(op, place): what of an operation a chip cannot hold.
@@ -106,17 +106,17 @@ def fit(snn: Graph, schedule: Schedule, target: Target) -> tuple[Misfit, ...]:
 
     An operation that no rule of ``holds`` allows does not fit. Sorted by the limits.
     """
-    network, limits = Network(snn), target.limits
+    network, limits = CountedNetwork(snn), target.limits
     found = [misfit for check in (_counts, _memory, _cores, _outputs) for misfit in check(network, limits)]
     for name, node in snn.nodes.items():
         # What is done to the input before the first layer is done before the chip.
         if name not in network.preprocessing:
-            found += _held(node.op, Place(name, network, schedule, limits))
-    order = {name: index for index, name in enumerate((*Limits().unknown, OPERATIONS))}
+            found += _held(node.op, Situation(name, network, schedule, limits))
+    order = {name: index for index, name in enumerate((*Capacities().unknown, OPERATIONS))}
     return tuple(sorted(found, key=lambda misfit: order[misfit.limit.removeprefix("first-")]))
 
 
-def _held(op: Op, place: Place) -> Iterable[Misfit]:
+def _held(op: Op, place: Situation) -> Iterable[Misfit]:
     try:
         return [*holds(op, place)]
     except (RefusedError, MissingRuleError) as refusal:
@@ -130,7 +130,7 @@ def _over(layer: str, limit: str, needed: int, most: Maximum | None, edit: Calla
 
 
 def _not_among(
-    layer: str, limit: str, needed: int, choice: Choice | None, edit: Callable[[int], str]
+    layer: str, limit: str, needed: int, choice: Permitted | None, edit: Callable[[int], str]
 ) -> Iterator[Misfit]:
     """Yield a misfit where a number is none of the possible ones; ``edit`` is told the nearest, the smaller of two."""
     if choice is not None and needed not in choice.values:
@@ -144,9 +144,9 @@ def _unable(layer: str, limit: str, what: str, ability: Ability | None, edit: st
         yield Misfit(layer, limit, what, "none", "", ability.sources, edit)
 
 
-def _counts(network: Network, limits: Limits) -> Iterator[Misfit]:
+def _counts(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     def fewer(most: int) -> str:
-        size = network.smaller_input(lambda resized: sum(Network(resized).neurons.values()) <= most)
+        size = network.smaller_input(lambda resized: sum(CountedNetwork(resized).neurons.values()) <= most)
         return _resized(size) or _narrower(most / sum(network.neurons.values()))
 
     yield from _over("", "neurons", sum(network.neurons.values()), limits.neurons, fewer)
@@ -155,7 +155,7 @@ def _counts(network: Network, limits: Limits) -> Iterator[Misfit]:
     yield from _over("", "synapses", stored, limits.synapses, lambda most: _narrower(math.sqrt(most / stored)))
 
 
-def _memory(network: Network, limits: Limits) -> Iterator[Misfit]:
+def _memory(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     def held(bits: int | None = None) -> int:
         sizes = (_stored(layer, limits) * (bits or _bits(layer)) for layer in network.layers.values())
         return math.ceil(sum(sizes) / 8)
@@ -167,7 +167,7 @@ def _memory(network: Network, limits: Limits) -> Iterator[Misfit]:
     yield from _over("", "memory", held(), limits.memory, rounded)
 
 
-def _cores(network: Network, limits: Limits) -> Iterator[Misfit]:
+def _cores(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     cores = limits.cores
     if cores is None:
         return
@@ -188,7 +188,7 @@ def _cores(network: Network, limits: Limits) -> Iterator[Misfit]:
         yield Misfit("", "cores", len(layers), placed, cores.unit, cores.sources, edit)
 
 
-def _alone(network: Network, layer: Layer, cores: Cores) -> Iterator[Misfit]:
+def _alone(network: CountedNetwork, layer: WeightedLayer, cores: Cores) -> Iterator[Misfit]:
     """Yield what keeps a layer from every core."""
     words, most = _words(layer), max(core.weights for core in cores.cores)
     if words > most:
@@ -218,13 +218,13 @@ def _placed(fitting: list[set[int]]) -> int:
     return sum(place(layer, set()) for layer in range(len(fitting)))
 
 
-def _outputs(network: Network, limits: Limits) -> Iterator[Misfit]:
+def _outputs(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     outputs = sum(math.prod(network.snn.shapes[name]) for name in network.snn.outputs)
     yield from _over("", "outputs", outputs, limits.outputs, lambda most: f"train with {most} classes")
 
 
 @holds.register(Input)
-def _input(op: Input, place: Place) -> Iterator[Misfit]:
+def _input(op: Input, place: Situation) -> Iterator[Misfit]:
     shape, limits = op.shape, place.limits
     yield from _over(place.name, "inputs", math.prod(shape), limits.inputs, partial(_fewer_pixels, shape))
     if len(shape) > 1:
@@ -244,7 +244,7 @@ def _fewer_pixels(shape: tuple[int, ...], most: int) -> str:
 
 
 @holds.register(Conv, ConvTranspose)
-def _convolution(op: Conv | ConvTranspose, place: Place) -> Iterator[Misfit]:
+def _convolution(op: Conv | ConvTranspose, place: Situation) -> Iterator[Misfit]:
     layer, limits = place.network.layers[place.name], place.limits
     yield from _weighted(layer, place)
     edit = partial(_smaller_map, place.network, layer)
@@ -253,14 +253,14 @@ def _convolution(op: Conv | ConvTranspose, place: Place) -> Iterator[Misfit]:
 
 
 @holds.register(Linear)
-def _linear(op: Linear, place: Place) -> Iterator[Misfit]:
+def _linear(op: Linear, place: Situation) -> Iterator[Misfit]:
     layer = place.network.layers[place.name]
     yield from _weighted(layer, place)
     taken = math.prod(layer.before)
     yield from _over(layer.name, "dense-inputs", taken, place.limits.dense_inputs, partial(_fewer_inputs, layer))
 
 
-def _weighted(layer: Layer, place: Place) -> Iterator[Misfit]:
+def _weighted(layer: WeightedLayer, place: Situation) -> Iterator[Misfit]:
     network, limits = place.network, place.limits
     if layer.analog:
         neuron = next(iter(network.snn.ops(Neuron)), "")
@@ -273,12 +273,12 @@ def _weighted(layer: Layer, place: Place) -> Iterator[Misfit]:
     yield from _widths(layer, network, limits)
 
 
-def _fewer_inputs(layer: Layer, most: int) -> str:
+def _fewer_inputs(layer: WeightedLayer, most: int) -> str:
     count = grouping(layer, lambda groups: layer.fan_in * layer.groups // groups <= most)
     return _split(count) or f"train with at most {most} inputs to {layer.name}"
 
 
-def _fewer_targets(fed: list[Layer], reach: int, most: int) -> str:
+def _fewer_targets(fed: list[WeightedLayer], reach: int, most: int) -> str:
     (layer, *others) = fed
     count = None if others else grouping(layer, lambda groups: reach * layer.groups // groups <= most)
     names = ", ".join(layer.name for layer in fed)
@@ -289,7 +289,7 @@ def _fewer_readers(most: int) -> str:
     return f"train with at most {most} layers behind it"
 
 
-def _smaller_map(network: Network, layer: Layer, most: int) -> str:
+def _smaller_map(network: CountedNetwork, layer: WeightedLayer, most: int) -> str:
     size = network.smaller_input(lambda resized: max(resized.shapes[layer.name][1:]) <= most)
     return _resized(size) or f"train with a stride of {-(-max(layer.after[1:]) // most)} more up to {layer.name}"
 
@@ -298,7 +298,7 @@ def _smaller_maps(most: int) -> str:
     return f"train with maps of at most {most} positions a side"
 
 
-def _kernels(layer: Layer, op: Conv | ConvTranspose, limits: Limits) -> Iterator[Misfit]:
+def _kernels(layer: WeightedLayer, op: Conv | ConvTranspose, limits: Capacities) -> Iterator[Misfit]:
     kernel = layer.kernel
     name = "first-kernel" if layer.first and limits.first_kernel else "kernel"
     sizes = limits.first_kernel if name == "first-kernel" else limits.kernel
@@ -322,7 +322,7 @@ def _kernels(layer: Layer, op: Conv | ConvTranspose, limits: Limits) -> Iterator
         yield from _unable(layer.name, "groups", f"{layer.groups} groups", limits.groups, edit)
 
 
-def _widths(layer: Layer, network: Network, limits: Limits) -> Iterator[Misfit]:
+def _widths(layer: WeightedLayer, network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     rounded = any(other.widths is not None for other in network.layers.values())
     first = layer.first and limits.first_weight_bits is not None
     weights = limits.first_weight_bits if first else limits.weight_bits
@@ -358,7 +358,7 @@ def _option(name: str, most: int) -> str:
 
 
 @holds.register(Neuron)
-def _neuron(op: Neuron, place: Place) -> Iterator[Misfit]:
+def _neuron(op: Neuron, place: Situation) -> Iterator[Misfit]:
     network, limits = place.network, place.limits
     reach, models = network.fan_out.get(place.name), limits.neuron_models
     if reach is not None:
@@ -386,24 +386,24 @@ def _fewer_levels(op: Neuron, most: int) -> str:
 
 
 @holds.register(MaxPool)
-def _max_pool(op: MaxPool, place: Place) -> Iterator[Misfit]:
+def _max_pool(op: MaxPool, place: Situation) -> Iterator[Misfit]:
     edit = "--set passes.treat-max-pool.method=average, and snnc finetune"
     yield from _unable(place.name, "max-pooling", "max-pooling", place.limits.max_pooling, edit)
     yield from _pooled(op.kernel, place)
 
 
 @holds.register(AveragePool)
-def _average_pool(op: AveragePool, place: Place) -> Iterator[Misfit]:
+def _average_pool(op: AveragePool, place: Situation) -> Iterator[Misfit]:
     yield from _averaged(op.kernel, place)
 
 
 @holds.register(Mean)
-def _mean(op: Mean, place: Place) -> Iterator[Misfit]:
+def _mean(op: Mean, place: Situation) -> Iterator[Misfit]:
     before = place.network.before(place.name)
     yield from _averaged(tuple(before[axis - 1] for axis in op.axes), place)
 
 
-def _averaged(window: tuple[int, ...], place: Place) -> Iterator[Misfit]:
+def _averaged(window: tuple[int, ...], place: Situation) -> Iterator[Misfit]:
     whole = window == place.network.before(place.name)[1:]
     if whole and place.limits.global_pooling is not None:
         yield from _over(place.name, "global-pooling", max(window), place.limits.global_pooling, _smaller_maps)
@@ -414,37 +414,37 @@ def _averaged(window: tuple[int, ...], place: Place) -> Iterator[Misfit]:
     yield from _pooled(window, place)
 
 
-def _pooled(window: tuple[int, ...], place: Place) -> Iterator[Misfit]:
+def _pooled(window: tuple[int, ...], place: Situation) -> Iterator[Misfit]:
     choice = place.limits.pooling
     yield from _not_among(place.name, "pooling", max(window), choice, partial(_pools, max(window), choice))
 
 
 @holds.register(Add)
-def _add(op: Add, place: Place) -> Iterator[Misfit]:
+def _add(op: Add, place: Situation) -> Iterator[Misfit]:
     yield from _unable(place.name, "additions", "a shortcut", place.limits.additions, "train without shortcuts")
 
 
 @holds.register(Concat)
-def _concat(op: Concat, place: Place) -> Iterator[Misfit]:
+def _concat(op: Concat, place: Situation) -> Iterator[Misfit]:
     edit = "train without branches"
     yield from _unable(place.name, "concatenations", "a concatenation", place.limits.concatenations, edit)
 
 
 @holds.register(Routing)
-def _moved(op: Routing, place: Place) -> Iterable[Misfit]:
+def _moved(op: Routing, place: Situation) -> Iterable[Misfit]:
     """Nothing is computed: who sends to whom is what chips are told."""
     return ()
 
 
 @holds.register(Pad)
-def _border(op: Pad, place: Place) -> Iterable[Misfit]:
+def _border(op: Pad, place: Situation) -> Iterable[Misfit]:
     if op.value and any(op.padding):
         raise RefusedError(f"a border of {op.value:g}, which no spike stands for", hint="pad with zeros")
     return ()
 
 
 @holds.register(Affine)
-def _affine(op: Affine, place: Place) -> Iterable[Misfit]:
+def _affine(op: Affine, place: Situation) -> Iterable[Misfit]:
     """What scales spikes is part of the weights behind; what shifts currents, of the biases before."""
     if place.network.spike_values[place.name] is None and place.name not in place.network.constants:
         raise RefusedError(
@@ -460,17 +460,17 @@ def _nearest_model(op: Neuron, kinds: tuple[str, ...]) -> str:
     return (same or list(kinds))[0]
 
 
-def _bits(layer: Layer) -> int:
+def _bits(layer: WeightedLayer) -> int:
     return _FLOAT if layer.widths is None else layer.widths.weights
 
 
-def _stored(layer: Layer, limits: Limits) -> int:
+def _stored(layer: WeightedLayer, limits: Capacities) -> int:
     """Return the synapses that a chip keeps: kernels where it shares them, or where nobody says that it does not."""
     shared = limits.shared_kernels is None or limits.shared_kernels.supported
     return layer.weights if shared else layer.connections
 
 
-def _words(layer: Layer) -> int:
+def _words(layer: WeightedLayer) -> int:
     """Return the words of weights in a core that addresses kernels and output channels by whole bits."""
     channels = layer.before[0] // layer.groups
     return channels << (_address(math.prod(layer.kernel)) + _address(layer.after[0]))
@@ -480,7 +480,7 @@ def _address(count: int) -> int:
     return (count - 1).bit_length()
 
 
-def _pools(window: int, choice: Choice | None, nearest: int) -> str:
+def _pools(window: int, choice: Permitted | None, nearest: int) -> str:
     """Say how to pool over a window in steps that exist."""
     steps, left = [], window
     for size in sorted(choice.values if choice else (), reverse=True):
@@ -490,7 +490,7 @@ def _pools(window: int, choice: Choice | None, nearest: int) -> str:
     return f"pool by {', then by '.join(map(str, steps))}" if left == 1 else f"train with pooling by {nearest}"
 
 
-def _cropped(network: Network, shape: tuple[int, ...], most: int) -> str:
+def _cropped(network: CountedNetwork, shape: tuple[int, ...], most: int) -> str:
     size = network.smaller_input(lambda resized: max(resized.shapes[resized.inputs[0]][1:]) <= most)
     return _resized(size) or f"train on an input of {_text((shape[0], *(min(side, most) for side in shape[1:])))}"
 

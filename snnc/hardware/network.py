@@ -30,7 +30,7 @@ from snnc.rules import Rules
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class WeightedLayer:
     """A weighted layer: shapes of one sample, ``[C, *space]``, and what it connects.
 
     ``before`` is the shape that was flattened for a linear layer. ``connections`` are all pairs of neurons, ``weights``
@@ -73,7 +73,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class CountedNetwork:
     """A spiking network as chips see it."""
 
     snn: Graph
@@ -84,7 +84,7 @@ class Network:
         return connected(self.snn)
 
     @cached_property
-    def layers(self) -> Mapping[str, Layer]:
+    def layers(self) -> Mapping[str, WeightedLayer]:
         """The weighted layers."""
         found = widths(self.snn)
         by_layer = {name: found[m.neuron or m.layers[0]] for m in self._membranes for name in m.layers}
@@ -169,11 +169,11 @@ class Network:
     def _sizes(self) -> dict[int, Graph | None]:
         return {}
 
-    def _layer(self, name: str, op: Weighted, found: Widths | None) -> Layer:
+    def _layer(self, name: str, op: Weighted, found: Widths | None) -> WeightedLayer:
         windows = op.kernel().ndim > 3
         reach = self.connections[name].reach
         pairs = self.connections[name].macs if reach is None else int(sum(float(n.sum()) for n in reach.values()))
-        return Layer(
+        return WeightedLayer(
             name=name,
             op=op,
             before=self.before(name) if windows else _unflattened(self.snn, self.snn.nodes[name].inputs[0]),
@@ -217,7 +217,7 @@ def _own(op: Op, graph: Graph, node: Node) -> tuple[int, ...]:
     return graph.shapes[node.name]
 
 
-def grouping(layer: Layer, fits: Callable[[int], bool]) -> int | None:
+def grouping(layer: WeightedLayer, fits: Callable[[int], bool]) -> int | None:
     """Return into how many groups a convolution has to be split at least so that ``fits(groups)``; None if never."""
     if layer.op.kernel().ndim == 3:
         return None

@@ -1,6 +1,6 @@
 """What chips can hold, read from data files that say where every limit is from.
 
-A limit that no source states is left out, never guessed: ``Limits.unknown`` names what is therefore not checked.
+A limit that no source states is left out, never guessed: ``Capacities.unknown`` names what is therefore not checked.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Source:
+class Citation:
     """Where a limit is from."""
 
     document: str
@@ -45,10 +45,10 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Limit:
+class Capacity:
     """What every kind of limit has: at least one source."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[Citation, ...]
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -56,7 +56,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Maximum(Limit):
+class Maximum(Capacity):
     """At most so many."""
 
     most: int
@@ -64,7 +64,7 @@ class Maximum(Limit):
 
 
 @dataclass(frozen=True)
-class Choice(Limit):
+class Permitted(Capacity):
     """One of these numbers."""
 
     values: tuple[int, ...]
@@ -72,21 +72,21 @@ class Choice(Limit):
 
 
 @dataclass(frozen=True)
-class Ability(Limit):
+class Ability(Capacity):
     """Whether something is supported at all."""
 
     supported: bool
 
 
 @dataclass(frozen=True)
-class Demand(Limit):
+class Demand(Capacity):
     """Whether something has to be so."""
 
     required: bool
 
 
 @dataclass(frozen=True)
-class Models(Limit):
+class Models(Capacity):
     """The neurons that a chip computes, by snnc's names."""
 
     kinds: tuple[str, ...]
@@ -102,7 +102,7 @@ class Core:
 
 
 @dataclass(frozen=True)
-class Cores(Limit):
+class Cores(Capacity):
     """Cores that each hold one layer."""
 
     cores: tuple[Core, ...]
@@ -110,7 +110,7 @@ class Cores(Limit):
 
 
 @dataclass(frozen=True)
-class Limits:
+class Capacities:
     """What a chip can hold; None where no source says so. Bits include the sign.
 
     ``neurons``, ``synapses``, ``memory`` (for weights), ``inputs`` and ``outputs`` are of the whole network.
@@ -129,18 +129,18 @@ class Limits:
     fan_out: Maximum | None = None
     destinations: Maximum | None = None
     input_size: Maximum | None = None
-    input_channels: Choice | None = None
+    input_channels: Permitted | None = None
     output_size: Maximum | None = None
     channels: Maximum | None = None
     dense_inputs: Maximum | None = None
-    first_kernel: Choice | None = None
-    kernel: Choice | None = None
+    first_kernel: Permitted | None = None
+    kernel: Permitted | None = None
     square_kernels: Demand | None = None
-    first_stride: Choice | None = None
-    stride: Choice | None = None
+    first_stride: Permitted | None = None
+    stride: Permitted | None = None
     dilation: Ability | None = None
     groups: Ability | None = None
-    pooling: Choice | None = None
+    pooling: Permitted | None = None
     global_pooling: Maximum | None = None
     average_pooling: Ability | None = None
     max_pooling: Ability | None = None
@@ -170,23 +170,23 @@ class Target:
     name: str
     title: str
     documents: Mapping[str, Document]
-    limits: Limits
+    limits: Capacities
 
 
-def shipped() -> list[str]:
+def target_names() -> list[str]:
     """Return the names of the targets inside the package."""
     return sorted(Path(entry.name).stem for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load(name: str) -> Target:
+def load_target(name: str) -> Target:
     """Read a target by its name; raises UsageError where there is none of that name."""
-    if name not in shipped():
-        raise UsageError(f"unknown target {name!r}", place="--target", hint=suggest(name, shipped()))
+    if name not in target_names():
+        raise UsageError(f"unknown target {name!r}", place="--target", hint=suggest(name, target_names()))
     with resources.as_file(_SHIPPED / f"{name}.yaml") as path:
-        return from_plain(read_yaml(path), place=path.name)
+        return target_from_plain(read_yaml(path), place=path.name)
 
 
-def from_plain(data: object, *, place: str) -> Target:
+def target_from_plain(data: object, *, place: str) -> Target:
     """Build a target from plain data; raises UsageError with the path of the first problem."""
     fields = _mapping(data, place)
     documents = {
@@ -199,15 +199,15 @@ def from_plain(data: object, *, place: str) -> Target:
         for key, kind in _kinds().items()
         if key in limits
     }
-    named = parse(Limits, {**limits, **read}, place=f"{place}: limits")
+    named = parse(Capacities, {**limits, **read}, place=f"{place}: limits")
     return parse(Target, {**fields, "documents": documents, "limits": named}, place=place)
 
 
-def _limit(kind: type[Limit], data: object, documents: Mapping[str, Document], place: str) -> Limit:
+def _limit(kind: type[Capacity], data: object, documents: Mapping[str, Document], place: str) -> Capacity:
     fields = dict(_mapping(data, place))
     sources = []
     for index, entry in enumerate(fields.get("sources") or []):
-        source = parse(Source, entry, place=f"{place}.sources[{index}]")
+        source = parse(Citation, entry, place=f"{place}.sources[{index}]")
         if Document(source.document, source.url) not in documents.values():
             raise UsageError(f"no document is called {source.document!r}", place=place, hint="list it in documents")
         sources.append(source)
@@ -218,9 +218,9 @@ def _limit(kind: type[Limit], data: object, documents: Mapping[str, Document], p
     return parse(kind, {**fields, "sources": sources}, place=place)
 
 
-def _kinds() -> dict[str, type[Limit]]:
+def _kinds() -> dict[str, type[Capacity]]:
     """Return the kind of every limit by its name as written."""
-    hints = {name: hint for name, hint in get_type_hints(Limits).items() if isinstance(hint, UnionType)}
+    hints = {name: hint for name, hint in get_type_hints(Capacities).items() if isinstance(hint, UnionType)}
     return {_written(name): get_args(hint)[0] for name, hint in hints.items()}
 
 

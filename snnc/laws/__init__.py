@@ -4,6 +4,6 @@ An operation is tried as it is made without arguments on a sample [4, 7, 6], or 
 list of operations, each with the shapes of one sample of its inputs, ``[(Softsign(), (4, 7, 6))]``.
 """
 
-from snnc.laws.verdicts import Verdict, verdicts
+from snnc.laws.verdicts import Judgment, verdicts
 
-__all__ = ["Verdict", "verdicts"]
+__all__ = ["Judgment", "verdicts"]

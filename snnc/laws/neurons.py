@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from snnc.feeds import laid_out
 from snnc.laws.samples import normal, uniform
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
-from snnc.neurons.base import State, mean_signal
+from snnc.neurons.base import NeuronState, mean_signal
 from snnc.ops import QuantizedRelu
 from snnc.schedule import Schedule
 
@@ -138,10 +138,10 @@ def a_step_changes_neither_state_nor_input(neuron: Neuron) -> None:
         return
     schedule = Schedule(3, 2, 2)
     currents = normal(schedule.total, 3, 4, 7, 6)
-    history: list[tuple[State, State]] = []
+    history: list[tuple[NeuronState, NeuronState]] = []
     given = currents.clone(), {field: tensor.clone() for field, tensor in neuron.tensors().items()}
 
-    def remember(state: State) -> None:
+    def remember(state: NeuronState) -> None:
         history.append((state, tuple(part.clone() if isinstance(part, Tensor) else part for part in state)))
 
     state = neuron.initial(currents[0])

@@ -11,23 +11,23 @@ from snnc.laws.samples import normal
 from snnc.run import Program
 from snnc.schedule import Schedule
 
-Shapes = Sequence[tuple[int, ...]]
+SampleShapes = Sequence[tuple[int, ...]]
 
 
-def the_mean_output_is_the_operation_of_the_mean_input(op: Op, shapes: Shapes) -> None:
+def the_mean_output_is_the_operation_of_the_mean_input(op: Op, shapes: SampleShapes) -> None:
     """Run on trains, the mean output up to any step is the operation of the mean inputs up to that step."""
     op, signals = _double(op), _signals(shapes)
     for t, total in enumerate(cumulative(op, signals), 1):
         torch.testing.assert_close(total / t, op(*(signal.cumsum(0)[t - 1] / t for signal in signals)))
 
 
-def a_linear_operation_commutes_with_the_mean(op: Op, shapes: Shapes) -> None:
+def a_linear_operation_commutes_with_the_mean(op: Op, shapes: SampleShapes) -> None:
     """What says that it is ``linear`` may be computed step by step: the mean of the steps is the same."""
     if op.linear:
         assert commutes(op, shapes), "the flag `linear` is wrong"
 
 
-def it_changes_no_input_and_no_constant(op: Op, shapes: Shapes) -> None:
+def it_changes_no_input_and_no_constant(op: Op, shapes: SampleShapes) -> None:
     """Called again with the same inputs it gives the same, and neither they nor its own tensors are changed."""
     inputs = [normal(3, *shape) for shape in shapes]
     kept = [x.clone() for x in inputs], {field: tensor.clone() for field, tensor in op.tensors().items()}
@@ -37,7 +37,7 @@ def it_changes_no_input_and_no_constant(op: Op, shapes: Shapes) -> None:
     assert all(torch.equal(tensor, kept[1][field]) for field, tensor in op.tensors().items()), "it changes itself"
 
 
-def samples_are_computed_alone(op: Op, shapes: Shapes) -> None:
+def samples_are_computed_alone(op: Op, shapes: SampleShapes) -> None:
     """A sample gives alone what it gives beside others, and a batch without samples one without samples."""
     op, inputs = _double(op), [normal(3, *shape).double() for shape in shapes]
     together = op(*inputs)
@@ -45,7 +45,7 @@ def samples_are_computed_alone(op: Op, shapes: Shapes) -> None:
     torch.testing.assert_close(torch.cat([op(*(x[[n]] for x in inputs)) for n in range(3)]), together)
 
 
-def commutes(op: Op, shapes: Shapes) -> bool:
+def commutes(op: Op, shapes: SampleShapes) -> bool:
     """Return whether the mean over steps of what an operation gives is what it gives for the means."""
     op, signals = _double(op), _signals(shapes)
     stepwise = torch.stack([op(*step) for step in zip(*signals, strict=True)]).mean(0)
@@ -62,7 +62,7 @@ def cumulative(op: Op, signals: Sequence[Tensor]) -> list[Tensor]:
     return list(program(Feeds({}), given=given)["y"].cumsum(0))
 
 
-LAWS: tuple[Callable[[Op, Shapes], None], ...] = (
+LAWS: tuple[Callable[[Op, SampleShapes], None], ...] = (
     the_mean_output_is_the_operation_of_the_mean_input,
     a_linear_operation_commutes_with_the_mean,
     it_changes_no_input_and_no_constant,
@@ -74,5 +74,5 @@ def _double(op: Op) -> Op:
     return op.map_tensors(lambda tensor: tensor.double())
 
 
-def _signals(shapes: Shapes) -> list[Tensor]:
+def _signals(shapes: SampleShapes) -> list[Tensor]:
     return [normal(6, 2, *shape, seed=seed).double() for seed, shape in enumerate(shapes)]

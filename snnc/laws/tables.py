@@ -35,7 +35,7 @@ def registries() -> dict[str, Registry[Any]]:
     return {registry.kind: registry for registry in values}
 
 
-def families(table: Rules[Any, Any]) -> tuple[type[Any], ...]:
+def asked_families(table: Rules[Any, Any]) -> tuple[type[Any], ...]:
     """Return whose members a table can be asked about: those of the type that it was made with, ``Rules[Op, int]``."""
     kind = table.__orig_class__.__args__[0]  # type: ignore[attr-defined]
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
@@ -43,5 +43,5 @@ def families(table: Rules[Any, Any]) -> tuple[type[Any], ...]:
 
 def forgotten(kind: type[Any]) -> list[str]:
     """Return the questions of the tables that can be asked about a kind, and neither answer nor refuse in words."""
-    asked = {question: table for question, table in tables().items() if issubclass(kind, families(table))}
+    asked = {question: table for question, table in tables().items() if issubclass(kind, asked_families(table))}
     return [question for question, table in asked.items() if table.missing([kind])]

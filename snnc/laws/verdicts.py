@@ -22,7 +22,7 @@ _SEEDS = range(2)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgment:
     """Whether a member keeps a law: ``fault`` says how it is broken, and is empty where it is kept."""
 
     member: str
@@ -30,7 +30,7 @@ class Verdict:
     fault: str
 
 
-def verdicts(plugin: str) -> Iterator[Verdict]:
+def verdicts(plugin: str) -> Iterator[Judgment]:
     """Yield what laws say of everything that a plug-in has registered."""
     for kind, registry in registries().items():
         for name, member in registry.items():
@@ -40,7 +40,7 @@ def verdicts(plugin: str) -> Iterator[Verdict]:
                 yield from _member(f"{kind} {name!r}", registry, member, plugin)
 
 
-def _member(called: str, registry: Any, member: Any, plugin: str) -> Iterator[Verdict]:
+def _member(called: str, registry: Any, member: Any, plugin: str) -> Iterator[Judgment]:
     if isinstance(member, type):
         yield _asked(called, partial(_is_final, member))
     if registry is neurons:
@@ -54,7 +54,7 @@ def _member(called: str, registry: Any, member: Any, plugin: str) -> Iterator[Ve
         yield from _pass(called, member)
 
 
-def _operation(called: str, kind: type[Op], plugin: str) -> Iterator[Verdict]:
+def _operation(called: str, kind: type[Op], plugin: str) -> Iterator[Judgment]:
     given = getattr(sys.modules.get(f"snnc_plugins.{plugin}"), "EXAMPLES", [])
     examples = [(op, shapes) for op, *shapes in given if type(op) is kind]
 
@@ -71,7 +71,7 @@ def _operation(called: str, kind: type[Op], plugin: str) -> Iterator[Verdict]:
             yield _asked(one, partial(law, op, shapes), law)
 
 
-def _pass(called: str, kind: type[Pass]) -> Iterator[Verdict]:
+def _pass(called: str, kind: type[Pass]) -> Iterator[Judgment]:
     made: list[Pass] = []
 
     def has_defaults() -> None:
@@ -89,7 +89,7 @@ def _pass(called: str, kind: type[Pass]) -> Iterator[Verdict]:
 
 def _of_instances(
     called: str, instances: Callable[[], dict[str, Neuron]], laws: tuple[Callable[[Neuron], None], ...]
-) -> Iterator[Verdict]:
+) -> Iterator[Judgment]:
     made: dict[str, Neuron] = {}
 
     def is_made_of_thresholds() -> None:
@@ -113,14 +113,14 @@ def _is_in_every_table(kind: type[Op]) -> None:
     assert not missing, "; ".join(missing)
 
 
-def _asked(member: str, law: Callable[[], None], told: Callable[..., None] | None = None) -> Verdict:
+def _asked(member: str, law: Callable[[], None], told: Callable[..., None] | None = None) -> Judgment:
     """Try a law; whatever it raises, it is broken."""
     words = told or (law.func if isinstance(law, partial) else law)
     try:
         law()
     except Exception as error:
-        return Verdict(member, _first_line(words), _fault(error))
-    return Verdict(member, _first_line(words), "")
+        return Judgment(member, _first_line(words), _fault(error))
+    return Judgment(member, _first_line(words), "")
 
 
 def _fault(error: Exception) -> str:

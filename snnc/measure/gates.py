@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 # Nobody evaluates on more.
 _MOST_SAMPLES = 10**9
 
-Verdict = Literal["passed", "failed", "undecided"]
+Ruling = Literal["passed", "failed", "undecided"]
 
 
 class Limits(Mapping[str, float | str]):
@@ -133,7 +133,7 @@ class Gate:
     measured: float
     interval: Interval | None
     samples: int
-    verdict: Verdict
+    verdict: Ruling
     samples_needed: int | None = None
 
     @property
@@ -161,7 +161,7 @@ def merged(limits: Limits, given: Limits) -> Limits:
     return Limits(**{name.replace("-", "_"): value for name, value in {**limits, **given}.items()})
 
 
-def stated(**limits: float | str | None) -> Limits:
+def stated_limits(**limits: float | str | None) -> Limits:
     """Return limits from flags; raises UsageError where one is none."""
     try:
         return Limits(**limits)
@@ -170,7 +170,7 @@ def stated(**limits: float | str | None) -> Limits:
         raise UsageError(message, place="gates", hint=hint) from None
 
 
-def check(limits: Limits, *, labelled: bool, stripped: bool) -> None:
+def check_limits(limits: Limits, *, labelled: bool, stripped: bool) -> None:
     """Raise DataError where data without labels, or a file without the trained network, leave a limit unjudged."""
     held = {
         figure.limit.name: figure.limit for figure in figures.figures() if figure.limit and figure.limit.name in limits
@@ -244,7 +244,7 @@ def judge(
     ``larger`` returns the interval that so many times as many samples would have, all in proportion. Without, intervals
     are taken to shrink with the root of the number of samples.
     """
-    verdict: Verdict = "undecided" if interval is None else _verdict(name, limit, interval)
+    verdict: Ruling = "undecided" if interval is None else _verdict(name, limit, interval)
     needed = None
     if verdict == "undecided" and interval is not None and abs(limit - measured) > _ROUNDING:
         low, high = interval
@@ -257,7 +257,7 @@ def judge(
     return Gate(name, timesteps, layer, unit, float(limit), float(measured), interval, samples, verdict, needed)
 
 
-def _verdict(name: str, limit: float, interval: Interval) -> Verdict:
+def _verdict(name: str, limit: float, interval: Interval) -> Ruling:
     # How far the value is within the limit, at its worst and at its best.
     sign = -1 if name.startswith("min-") else 1
     worst, best = sorted(sign * (limit - end) for end in interval)

@@ -150,7 +150,7 @@ class Neuron(Timed):
 
 
 # What a neuron remembers from one step to the next: tensors shaped like its layer, and counts of steps.
-State = tuple[Any, ...]
+NeuronState = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,22 +158,22 @@ class CausalNeuron(Neuron):
     """A neuron whose spike at a step depends on the currents up to that step."""
 
     @abstractmethod
-    def initial(self, x: Tensor) -> State:
+    def initial(self, x: Tensor) -> NeuronState:
         """Return the state before the first step, in tensors of its own; currents are like ``x``, ``[N, ...]``."""
 
     @abstractmethod
-    def advance(self, state: Any, x: Tensor, awake: bool, value: Tensor) -> State:
+    def advance(self, state: Any, x: Tensor, awake: bool, value: Tensor) -> NeuronState:
         """Take one time step in place: may overwrite the tensors of ``state``, and fills ``value``.
 
         Asleep and without current, who is silent at one step stays silent.
         """
 
-    def rehearsed(self, state: Any, x: Tensor) -> State:
+    def rehearsed(self, state: Any, x: Tensor) -> NeuronState:
         """Return the state to start again with, in tensors of its own, from the one that the rehearsal ended in."""
         return self.initial(x)
 
     @final
-    def step(self, state: State, x: Tensor, awake: bool = True) -> tuple[State, Tensor]:
+    def step(self, state: NeuronState, x: Tensor, awake: bool = True) -> tuple[NeuronState, Tensor]:
         """Take one time step: (state, currents) to (next state, spikes times their values); changes neither."""
         value = torch.empty_like(x)
         own = type(state)(*(part.clone() if isinstance(part, Tensor) else part for part in state))

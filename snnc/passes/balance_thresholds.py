@@ -29,7 +29,7 @@ from snnc.neurons import Neuron
 from snnc.ops import ClippedRelu
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
-from snnc.passes.thresholds import quantized, releveled
+from snnc.passes.thresholds import quantized_activation, releveled
 from snnc.run import Program
 
 Thresholds = Mapping[str, Tensor]
@@ -83,7 +83,7 @@ class BalanceThresholds(Pass):
                 done += batch.samples
                 calibration.progress(done, total)
         return graph.with_ops(
-            {n: quantized(graph, n, threshold, calibration.levels[n]) for n, threshold in thresholds.items()}
+            {n: quantized_activation(graph, n, threshold, calibration.levels[n]) for n, threshold in thresholds.items()}
         )
 
     def _raised(self, threshold: Tensor, seen: "_Seen") -> Tensor:

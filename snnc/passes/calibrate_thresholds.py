@@ -11,7 +11,7 @@ from snnc.calibration import Calibration, Histogram
 from snnc.ir import Graph
 from snnc.ops import ClippedRelu, QuantizedRelu
 from snnc.passes.base import Pass, check_layers, passes
-from snnc.passes.thresholds import largest_by_channel, quantized, releveled
+from snnc.passes.thresholds import largest_by_channel, quantized_activation, releveled
 
 
 @final
@@ -65,7 +65,7 @@ class CalibrateThresholds(Pass):
         if self.per == "layer" and name not in self.channel_wise:
             counts, ceiling = counts.pooled(), ceiling.max().unsqueeze(0)
             slope = None if slope is None else slope.abs().mean().unsqueeze(0)
-        return quantized(graph, name, self._thresholds(counts, levels, ceiling, slope), levels)
+        return quantized_activation(graph, name, self._thresholds(counts, levels, ceiling, slope), levels)
 
     def _thresholds(self, counts: Histogram, levels: int, ceiling: Tensor, slope: Tensor | None) -> Tensor:
         if self.kind == "mmse":

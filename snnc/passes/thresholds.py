@@ -20,7 +20,7 @@ def releveled(graph: Graph, levels: Mapping[str, int]) -> Graph:
     return graph.with_ops({n: replace(op, levels=levels[n]) for n, op in kept if op.levels != levels[n]})
 
 
-def quantized(graph: Graph, name: str, threshold: Tensor, levels: int) -> QuantizedRelu:
+def quantized_activation(graph: Graph, name: str, threshold: Tensor, levels: int) -> QuantizedRelu:
     """Return what takes the place of the clipped ReLU ``name``, with a threshold per channel ``[C]`` or layer ``[1]``.
 
     No threshold is above the ceiling that was there; one of 0 stands for a channel that never fires.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from snnc.report.comparison import Change, Comparison, shown
+from snnc.report.comparison import Change, Comparison, value_text
 from snnc.report.escaping import escaped
 
 # A comment is short: so many lines of each kind, and so many characters of a name.
@@ -43,8 +43,8 @@ def _row(change: Change) -> str:
     cells = [
         _text(change.place) or "as converted",
         f"{change.name} ({change.unit})" if change.unit else change.name,
-        shown(change.old, change.unit),
-        shown(change.new, change.unit),
+        value_text(change.old, change.unit),
+        value_text(change.new, change.unit),
         change.difference_text or "-",
         change.tolerance_text or "-",
         f"{verdict}, within chance" if change.within_chance else verdict,

@@ -21,7 +21,7 @@ from snnc.measure.layers import Layer
 from snnc.report.data import Report
 from snnc.text import exact, signed, written
 
-Outcome = Literal["same", "better", "changed", "allowed", "worse", "unknown"]
+ChangeVerdict = Literal["same", "better", "changed", "allowed", "worse", "unknown"]
 
 # Figures this near are the same but for the order in which numbers were added up.
 _NOISE, _SMALLEST = 1e-6, 1e-9
@@ -53,7 +53,7 @@ class Change:
     limit: str
     tolerance: float
     relative: bool
-    verdict: Outcome
+    verdict: ChangeVerdict
 
     @property
     def place(self) -> str:
@@ -82,7 +82,8 @@ class Change:
         """What has changed, in words."""
         where = f" at {self.place}" if self.place else ""
         unit = f" {self.unit}" if self.unit else ""
-        text = f"{self.name}{where}: {shown(self.old, self.unit)}{unit} before, {shown(self.new, self.unit)}{unit} now"
+        before, now = (value_text(value, self.unit) for value in (self.old, self.new))
+        text = f"{self.name}{where}: {before}{unit} before, {now}{unit} now"
         if self.difference_text is not None:
             text += f" ({self.difference_text})"
         if self.tolerance_text is not None:
@@ -122,7 +123,7 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The outcome, in words."""
-        names: dict[Outcome, str] = {
+        names: dict[ChangeVerdict, str] = {
             "worse": "worse than allowed",
             "allowed": "worse but allowed",
             "changed": "changed",
@@ -184,7 +185,7 @@ def compare(old: Report, new: Report, tolerances: Tolerances) -> Comparison:
     )
 
 
-def shown(value: float | None, unit: str) -> str:
+def value_text(value: float | None, unit: str) -> str:
     """Return a figure as people read it, "-" where it is not known."""
     return "-" if value is None else written(value, unit)
 
@@ -217,7 +218,7 @@ def _compared(
         tolerance = math.inf if held is None else tolerances[held.name]
         relative = figure.tolerance is not None and figure.tolerance.relative
         difference = interval = within_chance = None
-        verdict: Outcome = "unknown"
+        verdict: ChangeVerdict = "unknown"
         if before is not None and after is not None:
             difference = after - before
             verdict = _verdict(figure.better, before, after, tolerance, relative)
@@ -242,7 +243,7 @@ def _compared(
         )
 
 
-def _verdict(better: int, old: float, new: float, tolerance: float, relative: bool) -> Outcome:
+def _verdict(better: int, old: float, new: float, tolerance: float, relative: bool) -> ChangeVerdict:
     if math.isclose(old, new, rel_tol=_NOISE, abs_tol=_SMALLEST):
         return "same"
     lost = better * (old - new) if better else abs(new - old)

@@ -22,7 +22,7 @@ from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
 
 # What one node remembers: tensors, and counts of steps.
-Memory = tuple[Any, ...]
+OperationMemory = tuple[Any, ...]
 
 
 @final
@@ -31,7 +31,7 @@ class State:
     """What a network remembers after ``taken`` steps, by node, in tensors of its own that no step writes to."""
 
     taken: int
-    memories: Mapping[str, Memory]
+    memories: Mapping[str, OperationMemory]
 
 
 class _Difference(NamedTuple):
@@ -52,7 +52,7 @@ def start(graph: Graph, feeds: Feeds) -> State:
     def blank(name: str) -> Tensor:
         return laid_out(like.new_zeros(feeds.samples, *graph.shapes[name]))
 
-    memories: dict[str, Memory] = {}
+    memories: dict[str, OperationMemory] = {}
     for name, node in graph.nodes.items():
         if isinstance(node.op, CausalNeuron):
             memories[name] = node.op.initial(blank(name))
@@ -75,7 +75,7 @@ def step(graph: Graph, schedule: Schedule, state: State, feeds: Feeds) -> tuple[
     since = state.taken if rehearsing else state.taken - schedule.rehearsal
     awake = since + 1 if rehearsing else min(since + 1, schedule.timesteps)
     again = state.taken == schedule.rehearsal > 0
-    memories: dict[str, Memory] = {}
+    memories: dict[str, OperationMemory] = {}
     signals: Signals = {}
     for name, node in graph.nodes.items():
         op, inputs, memory = node.op, [signals[value] for value in node.inputs], state.memories.get(name, ())
@@ -99,7 +99,7 @@ def _constant(op: Op, inputs: list[Tensor]) -> Tensor:
     return op(*(torch.zeros_like(x[:1]) for x in inputs))
 
 
-def _advanced(op: Op, memory: Memory, inputs: list[Tensor], awake: int) -> tuple[_Difference, Tensor]:
+def _advanced(op: Op, memory: OperationMemory, inputs: list[Tensor], awake: int) -> tuple[_Difference, Tensor]:
     """Return what the temporal difference of an operation remembers after a step, and what it puts out."""
     before, answered = memory
     sums = tuple(total + x for total, x in zip(before, inputs, strict=True))
@@ -107,6 +107,6 @@ def _advanced(op: Op, memory: Memory, inputs: list[Tensor], awake: int) -> tuple
     return _Difference(sums, answer), answer - answered
 
 
-def _forgotten(memory: Memory) -> _Difference:
+def _forgotten(memory: OperationMemory) -> _Difference:
     sums, answered = memory
     return _Difference(tuple(map(torch.zeros_like, sums)), torch.zeros_like(answered))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, stored, tensor
+from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, stored_shape, tensor
 from snnc.frontend.operators import operators
 
 
@@ -107,7 +107,7 @@ def gather(call: Call) -> Expression:
 def expand(call: Call) -> Expression:
     """Read the repetition of axes of length 1."""
     operand, shape = call.broadcast(0), call.shape()
-    target = stored(call.output)
+    target = stored_shape(call.output)
     value: Expression = operand
     for axis, (old, new) in enumerate(zip(operand.shape, target, strict=True), start=1):
         if old != new:
