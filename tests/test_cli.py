@@ -111,9 +111,9 @@ def assert_error(result: Result, code: int, *parts: str) -> None:
 def unsupported_model(path: Path) -> Path:
     """A model with two operations that cannot become spiking."""
     nodes = [
-        helper.make_node("Softplus", ["x"], ["a"], name="soft[bold]"),
+        helper.make_node("RandomNormalLike", ["x"], ["a"], name="draw[bold]"),
         helper.make_node("MatMul", ["a", "w"], ["b"], name="product"),
-        helper.make_node("Erf", ["b"], ["y"], name="erf"),
+        helper.make_node("RandomUniformLike", ["b"], ["y"], name="last"),
     ]
     value = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 4]) for n in "xy"}
     weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
@@ -575,10 +575,10 @@ def test_inspecting_a_model_lists_all_that_cannot_spike(run: Run, folder: Path):
     unsupported_model(folder / "odd.onnx")
     result = run("inspect", "odd.onnx")
     assert result.code == 3
-    assert "soft[bold]" in result.out
+    assert "draw[bold]" in result.out
     assert result.out.count("cannot spike: ") == 2
     assert_error(result._replace(out=""), 3, "2 of 3 operations cannot become spiking", "@ odd.onnx")
-    assert {"soft[bold]", "erf"} == {
+    assert {"draw[bold]", "last"} == {
         verdict["name"]
         for verdict in json.loads(run("inspect", "odd.onnx", "--json").out)["verdicts"]
         if verdict["problem"]
@@ -586,7 +586,7 @@ def test_inspecting_a_model_lists_all_that_cannot_spike(run: Run, folder: Path):
     # Without the table, the error has them.
     quiet = run("inspect", "odd.onnx", "-q")
     assert quiet.out == ""
-    assert [line.split(" ")[4] for line in quiet.err.splitlines()[1:]] == ["soft[bold]", "erf"]
+    assert [line.split(" ")[4] for line in quiet.err.splitlines()[1:]] == ["draw[bold]", "last"]
 
 
 def test_converting_an_unsupported_model_lists_all_of_it(run: Run, folder: Path):
@@ -595,7 +595,7 @@ def test_converting_an_unsupported_model_lists_all_of_it(run: Run, folder: Path)
     first, *details = result.err.splitlines()
     assert first.startswith("error: 2 of 3 operations cannot become spiking")
     assert [line.startswith("    ") for line in details] == [True, True]
-    assert "soft[bold]" in details[0]
+    assert "draw[bold]" in details[0]
     assert not list(folder.glob("*.snn"))
 
 

@@ -1,5 +1,7 @@
 """Functions of every number by itself, and of numbers beside one another."""
 
+import math
+
 from snnc import ops
 from snnc.frontend.expression import Call, Expression, chain
 from snnc.frontend.operators import operators
@@ -27,5 +29,5 @@ def softmax(call: Call) -> Expression:
     axis = call.axis(call.integer("axis", 1))
     operand, offset = call.framed(range(axis, len(call.shape())))
     before = operand.shape[: axis + offset - 1]
-    flat = (*before, -1)
+    flat = (*before, math.prod(operand.shape[len(before) :]))
     return call.settled(chain(operand, ops.Reshape(flat), ops.Softmax(len(flat))))
