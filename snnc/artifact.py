@@ -28,7 +28,7 @@ from snnc.validation import parse
 
 Parsed = TypeVar("Parsed")
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _HEADER = "snnc"
 _HINT = "convert the model again, or fetch the file again"
 
@@ -210,7 +210,8 @@ def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[s
             op = _op(entry["op"], entry["fields"], tensors, used)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"node {entry.get('name')!r}: {_first_line(error)}") from error
-        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), entry["source"]))
+        source = _checked(f"source of {entry['name']}", list[str], entry["source"])
+        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), tuple(source)))
     return Graph.of(nodes, packed["outputs"])
 
 

@@ -74,12 +74,17 @@ class Input(Op):
 @final
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A named operation. ``source`` is the name that the user's file gave it, for messages."""
+    """A named operation. ``source`` are the operations of the user's file that it stands for, by their names there."""
 
     name: str
     op: Op
     inputs: tuple[str, ...]
-    source: str = ""
+    source: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """What messages call it: the last of the operations that it stands for, or its own name."""
+        return self.source[-1] if self.source else self.name
 
 
 @final

@@ -70,8 +70,8 @@ def test_every_registered_neuron_is_covered() -> None:
 @pytest.mark.parametrize("name", every_kind())
 def test_every_operation_is_read_back(name: str, tmp_path: Path) -> None:
     op, shapes = every_kind()[name]
-    nodes = [Node(f"x{i}", Input(shape), (), f"input/{i}") for i, shape in enumerate(shapes)]
-    graph = Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes), "/layer.1/y")], ["y"])
+    nodes = [Node(f"x{i}", Input(shape), (), (f"input/{i}",)) for i, shape in enumerate(shapes)]
+    graph = Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes), ("/layer.0/y", "/layer.1/y"))], ["y"])
     found = saved(conversion(graph), tmp_path / "model.snn")
     assert found.reference is None
     assert_same_graph(found.snn, graph)

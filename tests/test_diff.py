@@ -104,7 +104,7 @@ def unmeasured() -> Report:
 def stripped() -> Report:
     """A report evaluated with neither labels nor the trained network."""
     lacking = dict.fromkeys(f"{name}{end}" for name in ("accuracy", "drop", "agreement") for end in ("", "_interval"))
-    return report(row(**lacking), labelled=False)
+    return report(row(**lacking), labelled=False, stripped=True)
 
 
 def many() -> list[Report]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,16 +20,19 @@ from snnc.actions import finetune as finetune_action
 from snnc.actions.finetune import Tuned
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples
+from snnc.data.samples import DatasetSamples, MemorySamples
+from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, StoppedError, UsageError
 from snnc.export.onnx import onnx_model
+from snnc.feeds import Feeds
+from snnc.ir import Input, Node
 from snnc.neurons import Neuron
 from snnc.recipe import Recipe
 from snnc.training import trainer
 from snnc.training.checkpoint import load
 from snnc.training.processes import ALONE, Processes
 from snnc.training.settings import Training
-from snnc.training.trainer import Noise
+from snnc.training.trainer import Labelled, Noise
 from snnc.training.variation import Variation
 from tests.support import Network, normal, run
 
@@ -202,12 +206,19 @@ def test_the_noise_is_the_residual_of_spiking_layers(monkeypatch: pytest.MonkeyP
 # Images.
 
 
+def varied(
+    kinds: tuple[str, ...], shape: tuple[int, ...], preprocessing: Preprocessing
+) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    vary = Variation(kinds, {"x": shape}, preprocessing)  # type: ignore[arg-type]
+    return lambda images, seed: vary(Feeds({"x": images}), seed)["x"]
+
+
 @pytest.mark.parametrize("kinds", [("crop",), ("flip",), ("cutout",), ("autoaugment",), ("crop", "flip", "cutout")])
 @pytest.mark.parametrize("last", [False, True])
 def test_images_are_varied_by_the_seed_alone(kinds: tuple[str, ...], last: bool) -> None:
     shape = (16, 12, 3) if last else (3, 16, 12)
     layout = Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2,), layout="nhwc" if last else "nchw")
-    vary = Variation(kinds, shape, layout)  # type: ignore[arg-type]
+    vary = varied(kinds, shape, layout)
     images = normal(20, *shape)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
@@ -219,28 +230,33 @@ def test_images_are_varied_by_the_seed_alone(kinds: tuple[str, ...], last: bool)
 
 
 def test_what_a_crop_adds_is_black() -> None:
-    vary = Variation(("crop",), (1, 8, 8), Preprocessing(mean=(0.5,), std=(0.25,)))
-    varied = vary(torch.zeros(200, 1, 8, 8), 0)
-    assert sorted({round(v, 4) for v in varied.flatten().tolist()}) == [-2.0, 0.0]
+    vary = varied(("crop",), (1, 8, 8), Preprocessing(mean=(0.5,), std=(0.25,)))
+    found = vary(torch.zeros(200, 1, 8, 8), 0)
+    assert sorted({round(v, 4) for v in found.flatten().tolist()}) == [-2.0, 0.0]
 
 
 def test_what_cannot_be_varied_is_refused() -> None:
     with pytest.raises(UsageError, match="no images"):
-        Variation(("crop",), (12,), Preprocessing())
+        varied(("crop",), (12,), Preprocessing())
     with pytest.raises(UsageError, match="colors"):
-        Variation(("autoaugment",), (1, 8, 8), Preprocessing())
-    x = normal(3, 12)
-    assert Variation((), (12,), Preprocessing())(x, 0) is x
+        varied(("autoaugment",), (1, 8, 8), Preprocessing())
+    shapes = {"x": (3, 8, 8), "mask": (1, 8, 8)}
+    with pytest.raises(UsageError, match="several inputs: x, mask"):
+        Variation(("crop",), shapes, Preprocessing())
+    frames = Feeds({"x": normal(5, 2, 3, 8, 8)}, ["x"])
+    with pytest.raises(UsageError, match="frames over time"):
+        Variation(("crop",), {"x": (3, 8, 8)}, Preprocessing())(frames, 0)
+    assert Variation((), shapes, Preprocessing())(frames, 0) is frames
 
 
 def test_images_are_varied_alike_whatever_pixels_became() -> None:
     pixels = torch.rand(16, 3, 12, 12)
     changes = ("flip", "autoaugment", "cutout")
-    plain = Variation(changes, (3, 12, 12), Preprocessing())(pixels, 4)
+    plain = varied(changes, (3, 12, 12), Preprocessing())(pixels, 4)
     assert not torch.equal(plain, pixels)
-    large = Variation(changes, (3, 12, 12), Preprocessing(scale=1.0, mean=(100.0,), std=(50.0,)))
+    large = varied(changes, (3, 12, 12), Preprocessing(scale=1.0, mean=(100.0,), std=(50.0,)))
     torch.testing.assert_close((large((pixels * 255 - 100) / 50, 4) * 50 + 100) / 255, plain, rtol=0, atol=1e-4)
-    reversed_ = Variation(changes, (3, 12, 12), Preprocessing(channels="bgr"))
+    reversed_ = varied(changes, (3, 12, 12), Preprocessing(channels="bgr"))
     torch.testing.assert_close(reversed_(pixels.flip(1), 4).flip(1), plain)
 
 
@@ -280,6 +296,44 @@ def test_images_without_labels_are_refused() -> None:
 def test_a_recipe_without_training_is_refused() -> None:
     with pytest.raises(UsageError, match="says nothing of training"):
         finetune_action.finetune(DIGITS / "model.onnx", recipe.load("quick"), data=DIGITS / "test")
+
+
+# Several inputs.
+
+
+def test_a_network_of_several_inputs_is_trained_by_their_names(tmp_path: Path) -> None:
+    net = Network((6,))
+    net.nodes.append(Node("side", Input((4,)), ()))
+    net.shapes["side"] = (4,)
+    total = net.add(ops.Add(), net.linear("x", 12), net.linear("side", 12))
+    net.linear(net.add(ops.Relu(), total), 3)
+    graph = net.graph()
+    feeds = Feeds({"x": normal(90, 6, seed=1), "side": normal(90, 4, seed=2)})
+    # What is asked for depends on both.
+    labels = (feeds["x"][:, 0] + feeds["side"][:, 0] > 0).long()
+    order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
+    settings = Training(epochs=30, batch_size=20, augment=(), learning_rate=0.03, features=0.1, distillation=0.1)
+    start = finetune_action.starting(graph, how(settings), MemorySamples(feeds, 16), pipeline.silent)
+    data = Labelled(FeedsStore(tmp_path / "samples", feeds.split(16)), labels, order[:70], order[70:])
+    noisy = dataclasses.replace(settings, activation="noisy-qcfs")
+    training = finetune_action._trainer(
+        graph,
+        start,
+        data,
+        noisy,
+        how(settings).schedule,
+        variation=Variation((), graph.input_shapes, Preprocessing()),
+        processes=ALONE,
+        device=torch.device("cpu"),
+        identity={},
+        checkpoint=None,
+        progress=pipeline.silent,
+        after_epoch=lambda history: None,
+    )
+    before = finetune_action._accuracy(graph, data)
+    outcome = training.train()
+    assert outcome.accuracy >= max(80.0, before)
+    assert outcome.history[-1]["noise"] > 0
 
 
 # Stopping and going on.

@@ -286,15 +286,15 @@ def test_names_are_identifiers_and_sources_are_kept(tmp_path: Path) -> None:
     bounds = {"l": np.float32(-1), "h": np.float32(1)}
     graph = read_model(save(tmp_path / "m.onnx", nodes, (4, 2), bounds, ["y", "z"], 18)).graph
     assert {name: node.source for name, node in graph.nodes.items()} == {
-        "x": "x",
-        "node_0_block_1_Relu": "/0/block.1/Relu",
-        "node_0_block_1_Relu_2": "/0/block_1/Relu",
-        "v_1_clippedrelu_affine": "v/1",
-        "v_1_clippedrelu": "v/1",
-        "v_1": "v/1",
-        "split_0": "split",
-        "split_1": "split",
-        "node": "Σ",
+        "x": ("x",),
+        "node_0_block_1_Relu": ("/0/block.1/Relu",),
+        "node_0_block_1_Relu_2": ("/0/block_1/Relu",),
+        "v_1_clippedrelu_affine": ("v/1",),
+        "v_1_clippedrelu": ("v/1",),
+        "v_1": ("v/1",),
+        "split_0": ("split",),
+        "split_1": ("split",),
+        "node": ("Σ",),
     }
     assert graph.outputs == ("split_1", "node")
 

@@ -50,7 +50,9 @@ def test_several_nodes_are_one_clipped_rectifier(spelling: str, tmp_path: Path) 
     path = network(tmp_path / "m.onnx", steps)
     model = parity(path, SHAPE)
     (name,) = (name for name, node in model.graph.nodes.items() if node.inputs)
-    assert model.graph.nodes[name].source == f"the/{steps[-1][0]}/y"
+    members = zip(steps, [*(f"v{index}" for index in range(len(steps) - 1)), "y"], strict=True)
+    assert model.graph.nodes[name].source == tuple(f"the/{kind}/{value}" for (kind, *_), value in members)
+    assert model.graph.nodes[name].place == f"the/{steps[-1][0]}/y"
     op = model.graph.op(name)
     assert isinstance(op, ops.ClippedRelu)
     assert torch.equal(op.ceiling, torch.from_numpy(np.asarray(ceiling)))

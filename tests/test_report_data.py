@@ -14,6 +14,7 @@ import snnc
 import snnc.report
 from snnc import pipeline, recipe
 from snnc.analysis.reach import connected
+from snnc.blocks import Facts, Text
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
 from snnc.errors import DataError
@@ -27,13 +28,16 @@ from snnc.measure.layers import compare_layers
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.report import Report, build, completed, stored
-from snnc.report.data import plain, read, schema, to_json, write
+from snnc.report.data import parsed, plain, read, schema, to_json, write
 from snnc.report.faces.terminal import lines, rendered
 from snnc.report.sections import sections
+from snnc.report.sections.figures import KeyFiguresSection
+from snnc.report.sections.steps import StepsSection
 from snnc.report.sentence import sentence
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
-from tests.support import fed, row, run
+from snnc.tasks.values import Values
+from tests.support import fed, normal, row, run
 from tests.test_report import DIGITS, PREPROCESSING, spiking
 
 
@@ -298,3 +302,24 @@ def test_the_trained_network_is_found_again_in_the_form_it_was_compared_in():
     )
     for one, other in zip(wanted.values(), found.values(), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_values_are_told_in_one_order_and_only_what_was_stripped_is_called_so(reports: dict[str, Report]) -> None:
+    answers, trained = normal(8, 3, seed=1), normal(8, 3, seed=2)
+    outcomes = Values().outcomes(answers, trained, truth=trained + 1)
+    assert reports["evaluated"].headline is not None
+    shown = dataclasses.replace(
+        reports["evaluated"].headline, accuracy=None, agreement=None, scores=Values().measured(outcomes)["scores"]
+    )
+    live = dataclasses.replace(reports["calibrated"], evaluation=Evaluation(8, True, None, (shown,), ()))
+    again = parsed(json.loads(to_json(live)), "here")
+    titles = ["Relative error", "Cosine", "Largest deviation", "Label error"]
+    for report in (live, again):
+        facts = next(block for block in KeyFiguresSection().blocks(report) if isinstance(block, Facts))
+        assert [fact.name for fact in facts.facts if fact.name in titles] == titles
+        told = [block.words for block in StepsSection().blocks(report) if isinstance(block, Text)]
+        assert "8 samples; with labels" in told
+    assert live.evaluation is not None
+    bare = dataclasses.replace(live, evaluation=dataclasses.replace(live.evaluation, stripped=True))
+    assert bare.stripped and not live.stripped
+    assert any("stripped of" in block.words for block in StepsSection().blocks(bare) if isinstance(block, Text))

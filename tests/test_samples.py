@@ -15,7 +15,7 @@ from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples, Samples, noise
 from snnc.data.source import Array, Source, sources
-from snnc.data.store import Store
+from snnc.data.store import FeedsStore, Store
 from snnc.data.transform import Transform
 from snnc.errors import DataError
 from snnc.feeds import Feeds
@@ -276,3 +276,25 @@ def test_a_store_keeps_channels_innermost(tmp_path: Path) -> None:
     assert plain[torch.arange(9)].is_contiguous()
     lines = normal(2, 3, 4).transpose(1, 2)
     assert torch.equal(next(Store(tmp_path / "store", [lines], channels_last=True).chunks(2)), lines)
+
+
+def test_a_store_of_feeds_keeps_every_input_of_a_sample(tmp_path: Path) -> None:
+    feeds = Feeds(
+        {
+            "mask": torch.arange(27).view(9, 3).to(torch.uint8),
+            "x": normal(9, 3, 4, 5),
+            "frames": normal(6, 9, 2, seed=1).double(),
+            "number": torch.arange(9) + 2**40,
+        },
+        ["frames"],
+    )
+    store = FeedsStore(tmp_path / "store", feeds.split(4))
+    assert not list(tmp_path.iterdir()), "the file is still there"
+    assert len(store) == 9
+    for order in (torch.tensor([3, 8, 0, 3]), torch.tensor([5])):
+        found, wanted = store[order], feeds.taken(order)
+        assert (list(found), found.over_time, found.samples) == (list(feeds), feeds.over_time, len(order))
+        for name, tensor in wanted.items():
+            single = tensor.float() if name == "frames" else tensor
+            assert found[name].dtype == single.dtype
+            assert torch.equal(found[name], single), name

@@ -532,7 +532,7 @@ def test_correction_needs_the_trained_activations() -> None:
     with pytest.raises(PreconditionError, match="no such activation") as caught:
         CorrectSpikingResidual()(snn, dataclasses.replace(look, reference=snn))
     assert "calibrate-thresholds" in caught.value.hint
-    assert snn.nodes[first].source in str(caught.value)
+    assert snn.nodes[first].place in str(caught.value)
 
 
 # Where biases go.

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from snnc import ops
 from snnc.calibration import Calibration
+from snnc.data.samples import MemorySamples
 from snnc.errors import PreconditionError
+from snnc.feeds import Feeds
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
 from snnc.neurons.burst import Burst
@@ -21,6 +23,7 @@ from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.reconstruct_units import ReconstructUnits
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.rules import RefusedError
+from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.training.activations import clipped as clipped_activation
 from snnc.training.activations import consistent, quantized
@@ -223,11 +226,58 @@ def test_values_in_training_are_those_of_the_run(name: str, seed: int, monkeypat
     wanted = run(graph, {"x": x.unsqueeze(0)}, graph.nodes, schedule)
     for trained in ([], trained_kinds(graph)):
         network = TrainableNetwork(graph, schedule, trained)
-        found = network({"x": x}, graph.nodes)
+        found = network(Feeds({"x": x}), graph.nodes)
         assert set(found) == set(graph.nodes)
         for node, value in found.items():
             torch.testing.assert_close(value.detach(), wanted[node][0], msg=lambda text, node=node: f"{node}: {text}")
     assert wanted[graph.outputs[0]].abs().max() > 0
+
+
+def two_inputs() -> Graph:
+    """A network whose second input, of another shape, is added behind the first activation."""
+    net = Network((3, 6, 6))
+    net.nodes.append(Node("side", Input((4,)), ()))
+    net.shapes["side"] = (4,)
+    image = net.flat(net.add(ops.Mean((2, 3)), relu(net, net.conv("x", 6))))
+    total = relu(net, net.add(ops.Add(), net.linear(image, 24), net.linear("side", 24)))
+    net.linear(relu(net, net.linear(total, 24)), 3)
+    return net.graph()
+
+
+def quantized_by(look: Calibration) -> Graph:
+    return CalibrateThresholds()(NormalizeActivations()(look.reference, look), look)
+
+
+def samples_of_two(count: int = 60) -> Feeds:
+    return Feeds({"x": normal(count, 3, 6, 6, seed=1), "side": 2 * normal(count, 4, seed=2)})
+
+
+@pytest.mark.parametrize("over_time", [[], ["side"]])
+@pytest.mark.parametrize("sleep", [0, 2])
+def test_values_in_training_are_those_of_the_run_of_several_inputs(over_time: list[str], sleep: int) -> None:
+    trained, feeds, schedule = two_inputs(), samples_of_two(), Schedule(4, sleep)
+    look = Calibration(trained, MemorySamples(feeds), schedule, dict.fromkeys(trained.nodes, 4), {})
+    snn = double(SubstituteNeurons("if")(quantized_by(look), look))
+    if over_time:
+        feeds = Feeds({"x": feeds["x"], "side": 2 * normal(4, 60, 4, seed=3)}, over_time)
+    feeds = feeds.to(torch.float64)
+    wanted = Program(snn, schedule, want=snn.nodes)(feeds)
+    found = TrainableNetwork(snn, schedule, trained_kinds(snn))(feeds, snn.nodes)
+    for node, value in found.items():
+        torch.testing.assert_close(value.detach(), wanted[node][0], msg=lambda text, node=node: f"{node}: {text}")
+
+
+@pytest.mark.parametrize("name", ["reconstruct-units", "distill"])
+def test_networks_of_several_inputs_are_trained(name: str) -> None:
+    trained, feeds = two_inputs(), samples_of_two(300)
+    first = units(trained)[0]
+    assert isinstance(trained.op(first.entry), ops.Add), "a cut that the second input crosses"
+    look = Calibration(trained, MemorySamples(feeds, 16), Schedule(3), dict.fromkeys(trained.nodes, 3), {})
+    graph = quantized_by(look)
+    after = dataclasses.replace(TRAININGS[name], batch_size=32)(graph, look)  # type: ignore[call-arg]
+    (output,) = trained.outputs
+    goal, before, now = (Program(network)(feeds)[output] for network in (trained, graph, after))
+    assert (now - goal).square().sum() < 0.95 * (before - goal).square().sum()
 
 
 def test_what_cannot_be_trained_is_refused_and_so_is_a_missing_input() -> None:
@@ -235,7 +285,7 @@ def test_what_cannot_be_trained_is_refused_and_so_is_a_missing_input() -> None:
     with pytest.raises(RefusedError, match="nothing in it to train"):
         TrainableNetwork(graph, Schedule(4), ["x"])
     with pytest.raises(RefusedError, match="not given"):
-        TrainableNetwork(graph, Schedule(4), [])({}, graph.outputs)
+        TrainableNetwork(graph, Schedule(4), [])(Feeds({}), graph.outputs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -274,7 +324,7 @@ def test_thresholds_stay_positive_whatever_the_step(name: str) -> None:
             assert threshold is not None
             assert bool((threshold > 0).all()) and bool(threshold.isfinite().all())
             assert bool(((threshold > old) == (step > 0)).all())
-        assert bool(network({"x": normal(3, 3, 8, 8)}, graph.outputs)[graph.outputs[0]].isfinite().all())
+        assert bool(network(Feeds({"x": normal(3, 3, 8, 8)}), graph.outputs)[graph.outputs[0]].isfinite().all())
 
 
 def test_every_parameter_learns() -> None:
@@ -282,7 +332,7 @@ def test_every_parameter_learns() -> None:
         for name in ("quantized", "cif asleep"):
             graph = random_network(seed, NETWORKS[name][0])
             network = TrainableNetwork(graph, NETWORKS[name][1], trained_kinds(graph))
-            network({"x": normal(16, 3, 8, 8)}, graph.outputs)[graph.outputs[0]].square().sum().backward()
+            network(Feeds({"x": normal(16, 3, 8, 8)}), graph.outputs)[graph.outputs[0]].square().sum().backward()
             for parameter in (*network.weights, *network.thresholds.values()):
                 assert parameter.grad is not None and parameter.grad.any()
 
@@ -305,7 +355,7 @@ def test_batch_normalization_learns_as_that_of_torch(shape: tuple[int, ...]) -> 
     weight, *_ = (tensor.detach().clone().requires_grad_() for tensor in parameters)
     for seed in range(3):
         x = normal(8, *shape, seed=seed)
-        found = network({"x": x}, [name])[name]
+        found = network(Feeds({"x": x}), [name])[name]
         wanted = theirs(dataclasses.replace(graph.op(layer), weight=weight)(x))  # type: ignore[type-var]
         torch.testing.assert_close(found, wanted)
         gradients = torch.autograd.grad((found**3).sum(), parameters)
@@ -319,7 +369,9 @@ def test_batch_normalization_learns_as_that_of_torch(shape: tuple[int, ...]) -> 
     network.eval()
     theirs.eval()
     x = normal(8, *shape, seed=9)
-    torch.testing.assert_close(network({"x": x}, [name])[name], run(network.graph(), {"x": x[None]}, [name])[name][0])
+    torch.testing.assert_close(
+        network(Feeds({"x": x}), [name])[name], run(network.graph(), {"x": x[None]}, [name])[name][0]
+    )
     assert graph.op(name) is norm, "the graph it was made of stays as it was"
 
 
@@ -342,7 +394,7 @@ def test_a_burst_neuron_learns_up_to_what_it_can_answer() -> None:
         Node("a", Burst(torch.tensor([1.0]), max_event=2), ("z",)),
     ]
     network = TrainableNetwork(Graph.of(nodes, ["a"]), Schedule(4), ["z", "a"])
-    network({"x": z}, ["a"])["a"].sum().backward()
+    network(Feeds({"x": z}), ["a"])["a"].sum().backward()
     assert network.layers["z"].bias is not None
     assert network.layers["z"].bias.grad is not None
     assert network.layers["z"].bias.grad.tolist() == [1, 1, 0]

@@ -551,7 +551,9 @@ def test_without_labels_predictions_are_compared() -> None:
     assert advice.loss.measures == "agreement"
     assert advice.reference_accuracy is None
     assert advice.plain()["drop_measures"] == "agreement"
-    assert "no-labels" in {finding.code for finding in advice.findings}
+    (finding,) = (finding for finding in advice.findings if finding.code == "no-labels")
+    assert finding.message == "the data has no classes as labels: the drop is the percent of predictions that changed"
+    assert "drop in accuracy" in finding.hint
     for found in advice.trials:
         assert found.row.agreement is not None
         assert found.drop == pytest.approx(100 - found.row.agreement)

@@ -16,9 +16,8 @@ from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.labels import CLASSES, Classes
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
-from snnc.data.store import Store
+from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, UsageError
-from snnc.feeds import Feeds
 from snnc.files import temporary_folder
 from snnc.findings import Finding
 from snnc.ir import Graph
@@ -110,7 +109,7 @@ def finetune(
     dataset = open_dataset(data, how, trained.graph.input_shapes, reading)
     _TASK.check(dataset, trained.graph.output_shapes)
     training, held_out = split_dataset(dataset, settings.seed)
-    variation = Variation(settings.augment, trained.graph.shapes[trained.graph.inputs[0]], how)
+    variation = Variation(settings.augment, trained.graph.input_shapes, how)
     identity = {
         "model": trained.file.sha256,
         "data": f"{dataset.digest()} {_digest(dataset, training)}",
@@ -123,9 +122,7 @@ def finetune(
         samples = DatasetSamples(dataset, reading, "reading images", tell)
         start = starting(trained.graph, recipe, samples, tell)
         labels = _classes(dataset).answers
-        (image,) = trained.graph.inputs
-        images = Store(folder / "images", (feeds[image] for feeds in samples.batches()))
-        labelled = Labelled(images, labels, training, held_out)
+        labelled = Labelled(FeedsStore(folder / "samples", samples.batches()), labels, training, held_out)
         trainer = _trainer(
             trained.graph,
             start,
@@ -280,11 +277,10 @@ def _residuals(data: Labelled, settings: Training, device: torch.device) -> Call
     def measured(graph: Graph) -> dict[str, float]:
         names = list(graph.ops(QuantizedRelu))
         spiking = SubstituteNeurons(settings.noise_neuron)(graph, Calibration(graph, None, schedule, {}, {}))
-        (image,) = graph.inputs
         trained, fired_by = Program(graph, want=names), Program(spiking, schedule, want=names)
         variances: dict[str, list[float]] = {name: [] for name in names}
         for part in torch.split(data.held_out, fired_by.chunk):
-            feeds = Feeds({image: data.images[part].to(device)})
+            feeds = data.samples[part].to(device)
             clean, fired = trained(feeds), fired_by(feeds)
             for name in names:
                 variances[name].append(float((clean[name] - fired[name]).var(correction=0)))
@@ -299,8 +295,8 @@ def _digest(dataset: Dataset, chosen: Tensor) -> str:
 
 
 def _accuracy(graph: Graph, data: Labelled) -> float:
-    (image,), (output, *_) = graph.inputs, graph.outputs
-    batches = (Feeds({image: data.images[part]}) for part in torch.split(data.held_out, 256))
+    output = graph.outputs[0]
+    batches = (data.samples[part] for part in torch.split(data.held_out, 256))
     found = torch.cat([_TASK.answers([signal[output][0]]) for signal in Program(graph, want=[output]).stream(batches)])
     return 100 * float((found == data.labels[data.held_out]).double().mean())
 

@@ -1,6 +1,6 @@
 """What a conversion will do, told before it is done."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,13 +8,10 @@ from snnc.analysis.latency import latency
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.frontend import FOLDED, LEFT_OUT, Opened, Survey, Verdict, open_model
-from snnc.ir import Graph, Input, Op
+from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, neurons
 from snnc.pipeline import apply_recipe
 from snnc.recipe import Recipe
-
-# What stands between the sources of a node that passes merged from several.
-_AND = " + "
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,26 +71,29 @@ def _in_the_spiking_network(verdicts: tuple[Verdict, ...], trained: Graph, snn: 
     A node that was merged from several belongs to the first of them; the others are folded into it. What passes took
     out is folded into what reads it.
     """
-    names = {verdict.name for verdict in verdicts}
+    layers = {verdict.name: _layer(verdict) for verdict in verdicts}
     own: dict[str, list[Op]] = {}
     hosts: dict[str, list[str]] = {}
     for node in snn.nodes.values():
-        first, *others = _sources(node.source, names) or [""]
+        first, *others = _sources(node, layers) or [""]
         # A value that is computed nowhere is no operation of the file, whatever it is called.
         if not isinstance(node.op, Input):
             own.setdefault(first, []).append(node.op)
         for other in others:
             hosts.setdefault(other, []).append(first)
-    for node in [node for node in trained.nodes.values() if node.source not in {*own, *hosts}]:
-        readers = (trained.nodes[reader].source for reader in _readers(trained, snn, node.name))
-        hosts.setdefault(node.source, []).extend(source for source in readers if source != node.source)
+    gone = set(layers.values()) - {*own, *hosts}
+    for node in trained.nodes.values():
+        for source in gone.intersection(_sources(node, layers)):
+            readers = (trained.nodes[reader] for reader in _readers(trained, snn, node.name))
+            found = (other for reader in readers for other in _sources(reader, layers))
+            hosts.setdefault(source, []).extend(other for other in found if other != source)
     return tuple(_judged(verdict, own, hosts) for verdict in verdicts)
 
 
 def _judged(verdict: Verdict, own: Mapping[str, list[Op]], hosts: Mapping[str, list[str]]) -> Verdict:
     if verdict.becomes in (FOLDED, LEFT_OUT):
         return verdict
-    (name,) = verdict.into or (verdict.name,)
+    name = _layer(verdict)
     if name in own:
         return replace(verdict, becomes=", ".join(dict.fromkeys(map(_kind, own[name]))))
     return replace(verdict, becomes=FOLDED, into=tuple(dict.fromkeys(hosts.get(name, ()))))
@@ -110,17 +110,15 @@ def _readers(trained: Graph, snn: Graph, name: str) -> Iterator[str]:
         waiting += [reader for reader in following if reader not in snn.nodes]
 
 
-def _sources(source: str, names: Set[str]) -> list[str]:
+def _layer(verdict: Verdict) -> str:
+    """Return the operation that does what this one is a part of: often itself."""
+    (name,) = verdict.into or (verdict.name,)
+    return name
+
+
+def _sources(node: Node, layers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the operations that a node was merged from; none where it stems from no operation."""
-    if source in names:
-        return [source]
-    start = source.find(_AND)
-    while start >= 0:
-        rest = _sources(source[start + len(_AND) :], names) if source[:start] in names else []
-        if rest:
-            return [source[:start], *rest]
-        start = source.find(_AND, start + 1)
-    return []
+    return tuple(dict.fromkeys(layers[source] for source in node.source if source in layers))
 
 
 def _kind(op: Op) -> str:

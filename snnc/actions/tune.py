@@ -24,7 +24,6 @@ from typing import Any, Literal
 
 from snnc.conversion import Conversion
 from snnc.data.dataset import Dataset, Reading
-from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Progress, silent
 from snnc.errors import UsageError
@@ -566,9 +565,11 @@ class _Search:
             message = f"the time ({self._limits.minutes:g} minutes) was over before all was tried"
             hint = "give more --minutes: how much is tried depends on the speed of the computer, too"
             found.append(Finding("budget-spent", "warning", "", message, hint))
-        if self._bench.task.labels == CLASSES and self._bench.judging.labels(CLASSES) is None:
-            message = "the images have no labels: the drop is the percentage of predictions that changed"
-            hint = "for the drop in accuracy, give class sub-folders or labels.csv"
+        task, judging = self._bench.task, self._bench.judging
+        lost, wanted = task.loss(judging.labels(task.labels) is not None), task.loss(True)
+        if lost != wanted:
+            message = f"the data has no {task.labels} as labels: the drop is the {lost.title}"
+            hint = f"for the drop in {wanted.measures}, give data with them, such as class sub-folders or labels.csv"
             found.append(Finding("no-labels", "info", "", message, hint))
         high = best.drop_interval[1]
         if best.kept and high > self._limits.max_drop:

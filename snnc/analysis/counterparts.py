@@ -16,6 +16,6 @@ def check_counterparts(trained: Graph, snn: Graph, kind: type[Neuron] = Neuron) 
         if name not in activations or trained.shapes[name] != snn.shapes[name]:
             raise PreconditionError(
                 "the trained network has no such activation to compare with",
-                place=snn.nodes[name].source or name,
+                place=snn.nodes[name].place,
                 hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
             )

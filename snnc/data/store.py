@@ -1,15 +1,19 @@
-"""Values of all samples on disk, so that memory does not grow with their number."""
+"""Values of all samples, or all that goes into a network, on disk, so that memory does not grow with their number."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from snnc.feeds import Feeds
 
+
+@final
 class Store:
-    """Float32 values ``[samples, ...]`` in one file, read in any order; the file goes when the store does.
+    """Float32 values or integers ``[samples, ...]`` in one file, read in any order; the file goes when the store does.
 
     What is handed out is a copy, laid out in memory as its axes stand, or, with ``channels_last``, images with their
     channels innermost: sums are rounded in the order in which numbers lie.
@@ -20,14 +24,16 @@ class Store:
         self._innermost = False
         count = 0
         shape: tuple[int, ...] = ()
+        kind: np.dtype[Any] = np.dtype(np.float32)
         with path.open("wb") as file:
             for chunk in chunks:
                 self._innermost = channels_last and chunk.ndim == 4
                 values = chunk.permute(0, 2, 3, 1) if self._innermost else chunk
                 # Written through the file, not by numpy: that does not notice when the disk fills up.
-                file.write(values.float().contiguous().numpy().data)
-                count, shape = count + len(values), tuple(values.shape[1:])
-        self._values = np.memmap(path, np.float32, "r", shape=(count, *shape))
+                rows = _plain(values).contiguous().numpy()
+                file.write(rows.data)
+                count, shape, kind = count + len(rows), rows.shape[1:], rows.dtype
+        self._values = np.memmap(path, kind, "r", shape=(count, *shape))
         # What is mapped stays until nobody maps it; the name is no longer needed.
         path.unlink()
 
@@ -43,3 +49,47 @@ class Store:
         """Yield all values in order, ``size`` samples at once."""
         for start in range(0, len(self), size):
             yield self[torch.arange(start, min(start + size, len(self)))]
+
+
+@final
+class FeedsStore:
+    """Samples by the names of the inputs that take them, in one file, read in any order; the file goes with the store.
+
+    Real numbers are kept in single precision, integers as they are.
+    """
+
+    def __init__(self, path: Path, batches: Iterable[Feeds]) -> None:
+        """Write the batches to a file; raises OSError when the disk is full."""
+        self._over_time = frozenset[str]()
+        # By input what a row of the file holds of it.
+        self._parts: dict[str, tuple[torch.Size, torch.dtype]] = {}
+        self._rows = Store(path, map(self._packed, batches))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: Tensor) -> Feeds:
+        """Return some samples, in the order asked for."""
+        sizes = [shape.numel() * kind.itemsize for shape, kind in self._parts.values()]
+        parts = torch.split(self._rows[indices], sizes, 1)
+        found: dict[str, Tensor] = {}
+        for (name, (shape, kind)), part in zip(self._parts.items(), parts, strict=True):
+            # A part of a row starts where memory is not aligned.
+            rows = part.clone(memory_format=torch.contiguous_format) if len(sizes) > 1 else part
+            values = rows.view(kind).view(-1, *shape)
+            found[name] = values.movedim(1, 0) if name in self._over_time else values
+        return Feeds(found, self._over_time)
+
+    def _packed(self, feeds: Feeds) -> Tensor:
+        """Return the bytes of every sample ``[N, bytes]``."""
+        self._over_time = feeds.over_time
+        rows: list[Tensor] = []
+        for name, tensor in feeds.items():
+            values = _plain(tensor.movedim(0, 1) if name in feeds.over_time else tensor)
+            self._parts[name] = values.shape[1:], values.dtype
+            rows.append(values.reshape(len(values), -1).contiguous().view(torch.uint8))
+        return torch.cat(rows, 1)
+
+
+def _plain(values: Tensor) -> Tensor:
+    return values.float() if values.is_floating_point() else values

@@ -83,7 +83,7 @@ def conformance_vectors(
             {
                 "name": name,
                 "neuron": type(neuron).__name__,
-                "source": snn.nodes[name].source,
+                "source": snn.nodes[name].place,
                 "train": trains.get(name, ""),
                 "mean": means.get(name, ""),
             }

@@ -73,7 +73,7 @@ def _compared(
     quantized = graph.ops(ops.QuantizedRelu)
     for name, found in between.items():
         if found.numel() != len(samples) * math.prod(graph.shapes[name]):
-            return _Compared(f"{graph.nodes[name].source!r} has another size", math.inf)
+            return _Compared(f"{graph.nodes[name].place!r} has another size", math.inf)
     relays = {name: found.reshape(len(samples), *graph.shapes[name]) for name, found in between.items()}
     try:
         values = computed(graph, samples, relays)
@@ -83,7 +83,7 @@ def _compared(
     for name, relayed in relays.items():
         (before,) = graph.nodes[name].inputs
         if not _at_its_level(quantized[name], relays.get(before, values[before]), relayed):
-            return _Compared(f"{graph.nodes[name].source!r} is at levels that its input does not explain", math.inf)
+            return _Compared(f"{graph.nodes[name].place!r} is at levels that its input does not explain", math.inf)
         crossed = max(crossed, _relative_error(values[name], relayed))
     behind_crossings = set(relays) != set(quantized)
     for name, output in zip(graph.outputs, outputs, strict=True):

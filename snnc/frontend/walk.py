@@ -207,7 +207,7 @@ class _Builder:
     def enter(self, value: str, shape: Shape) -> None:
         """Make the network's input."""
         name = self._named(value)
-        self._nodes[name] = Node(name, Input(shape), (), value)
+        self._nodes[name] = Node(name, Input(shape), (), (value,))
         self._values[value] = _Stored(name, shape)
 
     def build(self, layer: _Layer, call: Call) -> str:
@@ -258,7 +258,7 @@ class _Builder:
                 self._emit(part, layer, f"{name}_{_suffix(part)}", used, made) for part in simple.arguments
             )
         used.append(op)
-        self._nodes[name] = Node(name, op, arguments, layer.last.label)
+        self._nodes[name] = Node(name, op, arguments, tuple(member.label for member in layer.members))
         made[id(expression)] = name
         return name
 

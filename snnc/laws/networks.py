@@ -59,7 +59,7 @@ class Network:
     def add(self, op: Op, *inputs: str, name: str = "") -> str:
         """Add an operation, by default behind the last one, and return its name."""
         name = name or f"{type(op).__name__.lower()}_{len(self.nodes)}"
-        self.nodes.append(Node(name, op, inputs or (self.nodes[-1].name,), f"source of {name}"))
+        self.nodes.append(Node(name, op, inputs or (self.nodes[-1].name,), (f"source of {name}",)))
         self.shapes[name] = tuple(op(*(torch.zeros(1, *self.shapes[v]) for v in self.nodes[-1].inputs)).shape[1:])
         return name
 

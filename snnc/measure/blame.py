@@ -114,7 +114,7 @@ def check_alike(canonical: Graph, snn: Graph) -> None:
         known = name in canonical.nodes
         if canonical.nodes[name].inputs != inputs if known else len(inputs) != 1:
             hint = "put the passes that change the network's form first in the recipe"
-            raise PreconditionError("the trained network has another form here", place=node.source or name, hint=hint)
+            raise PreconditionError("the trained network has another form here", place=node.place, hint=hint)
         stands_for[name] = name if known else inputs[0]
     if tuple(stands_for[name] for name in snn.outputs) != canonical.outputs:
         hint = "put the passes that change the network's form first in the recipe"

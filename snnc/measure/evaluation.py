@@ -39,8 +39,9 @@ _IMAGES = 256
 class Evaluation:
     """What ``evaluate`` measured.
 
-    ``labelled`` says whether the data had labels, ``sha256`` which data it was, ``preprocessing`` how it was read,
-    ``seed`` what was drawn at random.
+    ``labelled`` says whether the data had labels of the kind that the task takes, ``stripped`` whether there was no
+    trained network to compare with, ``sha256`` which data it was, ``preprocessing`` how it was read, ``seed`` what was
+    drawn at random.
     """
 
     samples: int
@@ -52,6 +53,7 @@ class Evaluation:
     seed: int = 0
     sha256: str = ""
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    stripped: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
@@ -147,6 +149,7 @@ def measure(
         reference_accuracy=task.reference(trials[0].outcomes).get("accuracy"),
         rows=tuple(rows),
         findings=tuple(found),
+        stripped=reference is None,
     )
 
 

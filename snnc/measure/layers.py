@@ -213,7 +213,7 @@ class LayerErrors:
 def _plain(snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> Layer:
     return Layer(
         name=name,
-        source=snn.nodes[name].source,
+        source=snn.nodes[name].place,
         neuron=type(neuron).__name__,
         neurons=math.prod(snn.shapes[name]),
         channels=channel_count(snn, name),

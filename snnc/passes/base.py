@@ -55,20 +55,20 @@ def check_form(reference: Graph, graph: Graph) -> None:
         if other is None or other.inputs != node.inputs or reference.shapes[name] != graph.shapes[name]:
             raise PreconditionError(
                 "the trained network has no such value to compare with",
-                place=node.source or name,
+                place=node.place,
                 hint="put the passes that change the network's form before calibrate-thresholds in the recipe",
             )
 
 
 def check_stage(graph: Graph, early: type[Op] | tuple[type[Op], ...], late: type[Op] | tuple[type[Op], ...]) -> None:
     """Raise PreconditionError where an activation is not yet, or no longer, what a pass works on: these kinds."""
-    for name, node in graph.nodes.items():
+    for node in graph.nodes.values():
         for kinds, what, hint in (
             (early, "not yet", "put the passes that choose thresholds and neurons before it in the recipe"),
             (late, "no longer", "put it before substitute-neurons in the recipe"),
         ):
             if isinstance(node.op, kinds):
-                place = node.source or name
+                place = node.place
                 raise PreconditionError(f"an activation is {what} what this pass works on", place=place, hint=hint)
 
 

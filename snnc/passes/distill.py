@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.calibration import Calibration
-from snnc.data.store import Store
+from snnc.data.store import FeedsStore
 from snnc.feeds import Feeds
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Op
@@ -90,33 +90,31 @@ class Distill(Pass):
         if calibration.samples is None or not graph.ops((QuantizedRelu, Neuron)):
             return graph
         with temporary_folder() as folder:
-            (image,) = graph.inputs
-            images = Store(folder / "images", (feeds[image] for feeds in calibration.samples.batches()))
-            return self._trained(graph, calibration, images)
+            return self._trained(graph, calibration, FeedsStore(folder / "samples", calibration.samples.batches()))
 
-    def _trained(self, graph: Graph, calibration: Calibration, images: Store) -> Graph:
+    def _trained(self, graph: Graph, calibration: Calibration, samples: FeedsStore) -> Graph:
         generator = Generator().manual_seed(self.seed)
-        order = torch.randperm(len(images), generator=generator)
-        held = len(images) // 10 if len(images) >= _FEWEST else 0
+        order = torch.randperm(len(samples), generator=generator)
+        held = len(samples) // 10 if len(samples) >= _FEWEST else 0
         held_out, training = order[:held], order[held:]
         augmented = self.augment and _takes_images(graph)
         compare = _Comparison(calibration.reference, graph, features=self.features)
         network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, QuantizedRelu, Neuron)))
         batch = min(self.batch_size, len(training))
         steps = min(self.steps, self.epochs * max(1, len(training) // batch))
-        best, lowest = graph, compare.error(network, images, held_out, batch) if held else math.inf
+        best, lowest = graph, compare.error(network, samples, held_out, batch) if held else math.inf
         if not lowest:
             return graph
 
         def loss(chosen: Tensor) -> Tensor:
-            shown = images[chosen]
-            return compare(network, flipped_and_shifted(shown, generator) if augmented else shown)
+            shown = samples[chosen]
+            return compare(network, _varied(shown, generator) if augmented else shown)
 
         def look(step: int) -> None:
             nonlocal best, lowest
             calibration.progress(step, steps)
             if held and (step % max(1, steps // _LOOKS) == 0 or step == steps):
-                error = compare.error(network, images, held_out, batch)
+                error = compare.error(network, samples, held_out, batch)
                 if error < lowest:
                     best, lowest = network.graph(), error
 
@@ -145,9 +143,18 @@ def _no(op: Op) -> bool:
     return False
 
 
+def _varied(feeds: Feeds, generator: Generator) -> Feeds:
+    return Feeds({name: flipped_and_shifted(images, generator) for name, images in feeds.items()}, feeds.over_time)
+
+
 def _takes_images(graph: Graph) -> bool:
-    """Return whether all that reads the input reads an image: only then is its last axis the width."""
-    (image,) = graph.inputs
+    """Return whether all that reads the one input reads an image: only then is its last axis the width.
+
+    What of several inputs would have to move together, nobody says.
+    """
+    image, *others = graph.inputs
+    if others:
+        return False
     waiting, answers = [image], list[bool]()
     while waiting:
         for reader in graph.consumers[waiting.pop()]:
@@ -163,16 +170,15 @@ class _Comparison:
     """How far a network in training is from the trained one."""
 
     def __init__(self, reference: Graph, graph: Graph, *, features: bool) -> None:
-        (self._image,) = graph.inputs
         self._outputs = graph.outputs
         crossings = [unit.activation for unit in units(graph) if features]
         self._features = [name for name in crossings if name is not None and name in reference.nodes]
         self._outputs_alone = Program(reference, want=self._outputs)
         self._everything = Program(self._outputs_alone.graph, want=[*self._features, *self._outputs])
 
-    def __call__(self, network: TrainableNetwork, images: Tensor) -> Tensor:
+    def __call__(self, network: TrainableNetwork, feeds: Feeds) -> Tensor:
         """Return the relative squared distance of the outputs plus the mean of those of the features."""
-        wanted, reached = self._both(network, images, self._everything)
+        wanted, reached = self._both(network, feeds, self._everything)
         outputs = [relative_distance(reached[name], wanted[name]) for name in self._outputs]
         loss = torch.stack(outputs).mean()
         if self._features:
@@ -182,18 +188,17 @@ class _Comparison:
         return loss
 
     @torch.no_grad()
-    def error(self, network: TrainableNetwork, images: Store, indices: Tensor, batch: int) -> float:
-        """Return the relative squared distance of the outputs on some images, as they are."""
+    def error(self, network: TrainableNetwork, samples: FeedsStore, indices: Tensor, batch: int) -> float:
+        """Return the relative squared distance of the outputs on some samples, as they are."""
         distance = norm = 0.0
         for chosen in torch.split(indices, batch):
-            wanted, reached = self._both(network, images[chosen], self._outputs_alone)
+            wanted, reached = self._both(network, samples[chosen], self._outputs_alone)
             for name in self._outputs:
                 distance += float((reached[name] - wanted[name]).double().square().sum())
                 norm += float(wanted[name].double().square().sum())
         return distance / norm if norm else distance
 
     def _both(
-        self, network: TrainableNetwork, images: Tensor, trained: Program
+        self, network: TrainableNetwork, feeds: Feeds, trained: Program
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        feeds = Feeds({self._image: images})
         return {name: signal[0] for name, signal in trained(feeds).items()}, network(feeds, trained.want)

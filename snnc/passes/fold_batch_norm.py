@@ -69,7 +69,7 @@ def _fold(layer: Weighted, scale: Tensor, shift: Tensor) -> Weighted:
 def _merge(graph: Graph, layer: str, affine: str, folded: Weighted) -> Graph:
     """Put the folded layer in the place of the affine map, under its name."""
     old = graph.nodes[layer]
-    source = f"{old.source} + {graph.nodes[affine].source}"
+    source = old.source + graph.nodes[affine].source
     nodes = [
         Node(affine, folded, old.inputs, source) if name == affine else node
         for name, node in graph.nodes.items()

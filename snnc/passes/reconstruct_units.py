@@ -16,8 +16,8 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.calibration import Calibration
-from snnc.data.store import Store
-from snnc.feeds import Feeds, laid_out, rechunk
+from snnc.data.store import FeedsStore, Store
+from snnc.feeds import Feeds, laid_out
 from snnc.files import temporary_folder
 from snnc.ir import Graph
 from snnc.neurons import Neuron
@@ -76,16 +76,14 @@ class _Walk:
         self._stores = 0
         self._chunk = Program(graph).chunk
         self._generator = Generator().manual_seed(options.seed)
-        (self._image,) = graph.inputs
-        batches = rechunk(calibration.samples.batches(), self._chunk)
-        self._images = self._store(feeds[self._image] for feeds in batches)
+        self._samples = FeedsStore(folder / "samples", calibration.samples.batches())
 
     def reconstructed(self) -> Graph:
         found = units(self._graph)
         if not found:
             return self._graph
-        wanted = self._advanced(self._reference, self._image, self._images, found[0].entry)
-        reached = self._advanced(self._graph, self._image, self._images, found[0].entry)
+        wanted = self._entered(self._reference, found[0].entry)
+        reached = self._entered(self._graph, found[0].entry)
         for index, unit in enumerate(found):
             self._progress(index, len(found))
             goal = self._reference.nodes[unit.exit].inputs[0] if unit.activation else unit.exit
@@ -106,7 +104,7 @@ class _Walk:
 
         def loss(chosen: Tensor) -> Tensor:
             goal = laid_out(target[chosen])
-            values = network({unit.entry: laid_out(reached[chosen])}, [before, unit.exit])
+            values = network(Feeds({unit.entry: reached[chosen]}), [before, unit.exit])
             distance = relative_distance(values[before], goal)
             return distance + relative_distance(values[unit.exit], activation(goal)) if activation else distance
 
@@ -121,6 +119,12 @@ class _Walk:
             place="reconstruct-units",
         )
         return network.graph()
+
+    def _entered(self, graph: Graph, end: str) -> Store:
+        """Return the values of ``end`` for the samples."""
+        program = Program(graph, want=[end])
+        chunks = torch.split(torch.arange(len(self._samples)), self._chunk)
+        return self._store(program(self._samples[chunk])[end][0] for chunk in chunks)
 
     def _advanced(self, graph: Graph, entry: str, values: Store, end: str) -> Store:
         """Return the values of ``end`` for those of ``entry``."""

@@ -45,7 +45,7 @@ class SubstituteNeurons(Pass):
         for name in graph.ops(ClippedRelu):
             raise PreconditionError(
                 "an activation has no threshold yet",
-                place=graph.nodes[name].source or name,
+                place=graph.nodes[name].place,
                 hint="put calibrate-thresholds before substitute-neurons in the recipe",
             )
         check_layers("substitute-neurons.layers", self.layers, graph.ops(QuantizedRelu))

@@ -269,7 +269,7 @@ def _paired(old: Sequence[Layer], new: Sequence[Layer]) -> tuple[tuple[Layer, La
 def _by_source(layers: Iterable[Layer]) -> dict[str, Layer]:
     listed = list(layers)
     sources = [layer.source for layer in listed]
-    return {layer.source: layer for layer in listed if layer.source and sources.count(layer.source) == 1}
+    return {layer.source: layer for layer in listed if sources.count(layer.source) == 1}
 
 
 def _rows(evaluation: Evaluation | None) -> dict[int, Row]:

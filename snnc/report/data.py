@@ -87,8 +87,7 @@ class Report:
     @property
     def stripped(self) -> bool:
         """Whether it was evaluated without the trained network."""
-        rows = () if self.evaluation is None else self.evaluation.rows
-        return bool(rows) and all(row.agreement is None and not row.scores for row in rows)
+        return self.evaluation is not None and self.evaluation.stripped
 
     @property
     def unmeasured(self) -> bool:

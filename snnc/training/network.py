@@ -1,6 +1,6 @@
 """A graph whose weights, biases, normalization and thresholds can be trained, quantized or spiking as it is."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -104,12 +104,13 @@ class TrainableNetwork(nn.Module):
         """The weights and biases that are trained."""
         return [tensor for layer in self.layers.values() for tensor in layer.tensors().values()]
 
-    def forward(self, feeds: Mapping[str, Tensor], want: Iterable[str]) -> dict[str, Tensor]:
+    def forward(self, feeds: Feeds, want: Iterable[str]) -> dict[str, Tensor]:
         """Return the mean values ``[N, ...]`` of the nodes in ``want`` for those of the nodes in ``feeds``."""
         want = tuple(want)
         needed = self._graph.ancestors(want, stop=feeds) - set(feeds)
         answers = self._answers(feeds, needed)
-        values = dict(feeds)
+        shown = feeds.signals(self._schedule)
+        values = {name: mean_signal(signal, self._schedule)[0] for name, signal in shown.items()}
         for name, node in self._graph.nodes.items():
             if name not in needed:
                 continue
@@ -153,14 +154,14 @@ class TrainableNetwork(nn.Module):
         factor = norm.scale / (variance + norm.epsilon).sqrt()
         return (centered * factor.view(shape) + norm.shift.view(shape)).to(kind)
 
-    def _answers(self, feeds: Mapping[str, Tensor], needed: set[str]) -> dict[str, Tensor]:
+    def _answers(self, feeds: Feeds, needed: set[str]) -> dict[str, Tensor]:
         """Return the mean answers of all neurons needed, from simulating the network."""
         neurons = [name for name in self._graph.ops(Neuron) if name in needed]
         if not neurons:
             return {}
         now = self._graph.with_ops(self._ops())
         program = Program(now, self._schedule, want=neurons, given=feeds)
-        chunks = [program(Feeds({}), given=part.signals(self._schedule)) for part in Feeds(feeds).split(self._chunk)]
+        chunks = [program(Feeds({}), given=part.signals(self._schedule)) for part in feeds.split(self._chunk)]
         return {name: torch.cat([chunk[name][0] for chunk in chunks]) for name in neurons}
 
     def _parameter(self, name: str, field: str, tensor: Tensor) -> Tensor:

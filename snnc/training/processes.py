@@ -30,10 +30,10 @@ class Processes:
         total: Tensor = all_reduce(tensor)  # type: ignore[no-untyped-call]
         return total / self.count
 
-    def share(self, batch: Tensor) -> Tensor:
-        """Return this process's part of what is equal in all of them; the first axis is divided evenly."""
-        size = len(batch) // self.count
-        return batch[self.rank * size : (self.rank + 1) * size]
+    def share(self, count: int) -> slice:
+        """Return which of ``count`` samples, the same in all processes and divided evenly, are this one's."""
+        size = count // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
 
 
 ALONE = Processes()

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from snnc.data.store import Store
+from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, UsageError
 from snnc.feeds import Feeds
 from snnc.ir import Graph
@@ -41,9 +41,9 @@ _TASK = Classification()
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images with labels, and which of them are trained on and which are held out."""
+    """Samples with labels, and which of them are trained on and which are held out."""
 
-    images: Store
+    samples: FeedsStore
     labels: Tensor
     training: Tensor
     held_out: Tensor
@@ -69,7 +69,7 @@ class Noise:
         # Drawn for the images of all processes, so that their number changes nothing.
         shape = (len(value) * self._processes.count, *value.shape[1:])
         drawn = torch.randn(shape, generator=self._generator, device=value.device, dtype=torch.float32)
-        return value - strength * self._processes.share(drawn).to(value.dtype)
+        return value - strength * drawn[self._processes.share(len(drawn))].to(value.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,6 @@ class Trainer:
             network if processes.count == 1 else DistributedDataParallel(network, broadcast_buffers=False)
         )
         self._autocast = _precision(settings, device)
-        (self._image,) = reference.inputs
         self._output = reference.outputs[0]
         # The output itself is compared by its probabilities.
         ends = [unit.activation for unit in units(reference) if settings.features]
@@ -193,19 +192,21 @@ class Trainer:
         """Learn from some images; returns whether any process was asked to stop."""
         seed = _seed(self._settings.seed, step, "step")
         self._noise.reseed(seed)
-        images = self._processes.share(self._variation(self._data.images[chosen].to(self._device), seed))
-        labels = self._processes.share(self._data.labels[chosen]).to(self._device)
+        mine = self._processes.share(len(chosen))
+        # Varied as they are for all processes, so that their number changes nothing.
+        feeds = self._variation(self._data.samples[chosen].to(self._device), seed).part(mine.start, mine.stop)
+        labels = self._data.labels[chosen[mine]].to(self._device)
         self._network.train()
-        loss = self._loss(Feeds({self._image: images}), labels)
+        loss = self._loss(feeds, labels)
         # All processes have to agree on what comes next.
         told = self._processes.mean(torch.stack([loss.detach(), loss.new_tensor(float(stopping))]))
         value, asked = float(told[0]), bool(told[1] > 0)
         if not math.isfinite(value):
-            raise self._diverged(images)
+            raise self._diverged(feeds)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         self._optimizer.step()
-        self._check(images)
+        self._check(feeds)
         self._losses += value
         done = step % self._epoch_steps + 1
         shown = f"{self._score[0]:.1f} %" if self._history else "-"
@@ -217,7 +218,7 @@ class Trainer:
         share, temperature = self._settings.distillation, self._settings.temperature
         names = (self._output, *self._features)
         with self._autocast():
-            reached = self._module(dict(feeds), names)
+            reached = self._module(feeds, names)
         outputs = _TASK.scores([reached[self._output]])
         loss = F.cross_entropy(outputs, labels) * (1 - share)
         if not share and not self._features:
@@ -242,14 +243,14 @@ class Trainer:
         self._network.eval()
         found = torch.zeros(2, device=self._device, dtype=torch.float64)
         for part in torch.split(self._data.held_out, _IMAGES):
-            images = self._data.images[part].to(self._device)
+            feeds = self._data.samples[part].to(self._device)
             labels = self._data.labels[part].to(self._device)
-            outputs = _TASK.scores([self._network(Feeds({self._image: images}), (self._output,))[self._output]])
+            outputs = _TASK.scores([self._network(feeds, (self._output,))[self._output]])
             found[0] += (outputs.argmax(1) == labels).sum()
             found[1] += F.cross_entropy(outputs, labels, reduction="sum")
         # All processes look at the same images; that they round alike is not said.
         right, lost = (self._processes.mean(found) / len(self._data.held_out)).tolist()
-        self._check(self._data.images[self._data.held_out[:_IMAGES]].to(self._device), lost)
+        self._check(self._data.samples[self._data.held_out[:_IMAGES]].to(self._device), lost)
         if (100 * right, -lost) > self._score:
             self._score = 100 * right, -lost
             self._best = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
@@ -310,13 +311,13 @@ class Trainer:
         self._kept = True
         return state.step
 
-    def _check(self, images: Tensor, loss: float = 0.0) -> None:
+    def _check(self, feeds: Feeds, loss: float = 0.0) -> None:
         """Raise PreconditionError where the network, or what it just lost, is no longer finite."""
         finite = torch.stack([tensor.isfinite().all() for tensor in self._network.state_dict().values()]).all()
         if not finite or not math.isfinite(loss):
-            raise self._diverged(images)
+            raise self._diverged(feeds)
 
-    def _diverged(self, images: Tensor) -> PreconditionError:
+    def _diverged(self, feeds: Feeds) -> PreconditionError:
         """Return the error that names the first layer that is no longer finite."""
         kept = f"the last checkpoint is kept in {self._path}; " if self._kept else ""
         hint = f"{kept}set a smaller rate: --set training.learning-rate=RATE"
@@ -324,7 +325,7 @@ class Trainer:
         broken = [key.partition(":")[0] for key, tensor in state.items() if not bool(tensor.isfinite().all())]
         if not broken:
             now = self._network.graph()
-            values = Program(now, want=now.nodes)(Feeds({self._image: images}))
+            values = Program(now, want=now.nodes)(feeds)
             broken = [name for name in now.nodes if not bool(values[name].isfinite().all())]
         place = broken[0] if broken else self._output
         return PreconditionError("the loss is no longer a number", place=place, hint=hint)

@@ -48,7 +48,8 @@ def _cut_into_segments(graph: Graph) -> list[list[str]]:
     last_use = {name: index for index, node in enumerate(graph.nodes.values()) for name in node.inputs}
     segments: list[list[str]] = []
     inside: list[str] = []
-    live: set[str] = set()
+    # Inputs are there from the start, wherever they stand.
+    live = {name for name in graph.inputs if name in last_use}
     for index, node in enumerate(graph.nodes.values()):
         inside.append(node.name)
         live = {name for name in live if last_use[name] > index or name in graph.outputs}

@@ -5,8 +5,10 @@ import torch
 from kornia.augmentation.auto import AutoAugment
 from torch import Tensor, nn
 
+from snnc.data.dataset import Shapes
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UsageError
+from snnc.feeds import Feeds
 from snnc.training.settings import Augmentation
 
 # The padding of a random crop, as a share of the side: 4 pixels of 32 are usual for CIFAR.
@@ -16,20 +18,24 @@ _ALIKE = 8
 
 
 class Variation:
-    """Random changes to preprocessed images ``[N, *shape]``, the same for the same seed.
+    """Random changes to preprocessed images ``[N, *shape]`` of one input, the same for the same seed.
 
-    ``preprocessing`` says how they came from pixels, to which changes are made: what a crop adds is black. Raises
-    UsageError where samples of ``shape`` cannot be varied like that.
+    ``shapes`` are those of samples, by input. ``preprocessing`` says how they came from pixels, to which changes are
+    made: what a crop adds is black. Raises UsageError where samples cannot be varied like that.
     """
 
-    def __init__(self, kinds: tuple[Augmentation, ...], shape: tuple[int, ...], preprocessing: Preprocessing) -> None:
+    def __init__(self, kinds: tuple[Augmentation, ...], shapes: Shapes, preprocessing: Preprocessing) -> None:
         place = "training.augment"
         self._channels_last = preprocessing.layout == "nhwc"
         self._reversed = preprocessing.channels == "bgr"
         self._steps: list[nn.Module] = []
         if kinds:
+            hint = "leave it out: --set training.augment=[]"
+            if len(shapes) > 1:
+                # What of the others would have to move along, nobody says.
+                raise UsageError(f"samples are of several inputs: {', '.join(shapes)}", place=place, hint=hint)
+            (shape,) = shapes.values()
             if len(shape) != 3:
-                hint = "leave it out: --set training.augment=[]"
                 raise UsageError(f"samples of shape {list(shape)} are no images", place=place, hint=hint)
             channels, height, width = (shape[2], *shape[:2]) if self._channels_last else shape
             if "autoaugment" in kinds and channels != 3:
@@ -41,10 +47,16 @@ class Variation:
         self._mean = torch.tensor(preprocessing.mean or (0.0,)).view(-1, 1, 1)
         self._std = torch.tensor(preprocessing.std or (1.0,)).view(-1, 1, 1)
 
-    def __call__(self, images: Tensor, seed: int) -> Tensor:
-        """Return the images, each changed on its own."""
+    def __call__(self, feeds: Feeds, seed: int) -> Feeds:
+        """Return the images, each changed on its own; raises UsageError where they are frames over time."""
         if not self._steps:
-            return images
+            return feeds
+        if feeds.over_time:
+            hint = "leave it out: --set training.augment=[]"
+            raise UsageError("frames over time cannot be varied", place="training.augment", hint=hint)
+        return Feeds({name: self._varied(images, seed) for name, images in feeds.items()})
+
+    def _varied(self, images: Tensor, seed: int) -> Tensor:
         mean, std = self._mean.to(images), self._std.to(images)
         pixels = ((images.movedim(-1, 1) if self._channels_last else images) * std + mean) / self._white
         pixels = pixels.flip(1) if self._reversed else pixels

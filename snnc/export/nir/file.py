@@ -72,7 +72,7 @@ def nir_file(conversion: Conversion, *, profile: str = "portable") -> NirFile:
     nodes.enter(network.input, nir_package().Input({"input": np.array(network.shape)}))
     for layer in network.layers:
         ends = [nodes.chain(term, layer.name) for term in layer.terms]
-        nodes.add(layer.name, _neuron(layer.threshold, how, {"source": layer.source or layer.name}), ends)
+        nodes.add(layer.name, _neuron(layer.threshold, how, {"source": layer.place}), ends)
         nodes.sources[layer.name] = nodes.last
     shape = np.array(network.output.shape)
     nodes.add("output", nir_package().Output({"output": shape}), [nodes.chain(network.output, "output")])

@@ -63,7 +63,7 @@ class SpikingLayer:
     """A layer of neurons, the sum of chains it is fed by, and what it fires at; its spikes are worth 1."""
 
     name: str
-    source: str
+    place: str
     shape: tuple[int, ...]
     terms: tuple[Term, ...]
     threshold: Tensor
@@ -108,7 +108,7 @@ def lowered(
                 scale = 1 / threshold if unit_thresholds else torch.ones_like(threshold)
                 terms = tuple(_weighted(term, scale, node) for term in values[node.inputs[0]])
                 own = torch.ones(()).double() if unit_thresholds else threshold
-                layers.append(SpikingLayer(node.name, node.source, shape, terms, own.expand(shape)))
+                layers.append(SpikingLayer(node.name, node.place, shape, terms, own.expand(shape)))
             values[node.name] = _terms(graph, node, values)
         except ModelError as error:
             refuse(error)
@@ -129,7 +129,7 @@ def _raise(error: ModelError) -> NoReturn:
 
 
 def _refused(node: Node, message: str, hint: str = _RECIPE) -> ModelError:
-    return ModelError(message, place=node.source or node.name, hint=hint)
+    return ModelError(message, place=node.place, hint=hint)
 
 
 @final
@@ -189,7 +189,7 @@ def _firing(graph: Graph, refuse: Callable[[ModelError], object]) -> dict[str, F
         try:
             found[node.name] = firings(node.op, node)
         except UnansweredError as refusal:
-            refuse(refusal.at(node.source or node.name))
+            refuse(refusal.at(node.place))
         except ModelError as error:
             refuse(error)
         else:
@@ -247,7 +247,7 @@ def _terms(graph: Graph, node: Node, values: Mapping[str, tuple[Term, ...]]) -> 
     try:
         return lowerings(node.op, graph, node, [values[value] for value in node.inputs])
     except UnansweredError as refusal:
-        raise refusal.at(node.source or node.name) from None
+        raise refusal.at(node.place) from None
 
 
 @lowerings.register(Input)

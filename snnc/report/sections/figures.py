@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from snnc.blocks import Block, Fact, Facts, Missing, Text
 from snnc.intervals import Interval
+from snnc.measure.figures import figures
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, EVALUATE, Section, sections
 from snnc.text import number, span, written
@@ -47,9 +48,12 @@ def _values(report: Report) -> tuple[Fact, ...]:
     if row is None and not rows and summary.agreement is None and summary.output_error is not None:
         return (Fact("Relative error", number(summary.output_error), "on samples it was calibrated on"),)
     scores = {} if row is None else row.scores
+    # A file keeps no order of them: those that are figures come in the order of these, others behind by name.
+    known = {figure.name: place for place, figure in enumerate(figures("row"))}
+    named = {name.replace("-", " "): score for name, score in scores.items()}
     return tuple(
-        Fact(name.replace("-", " ").capitalize(), number(score.value), _interval(score.interval))
-        for name, score in scores.items()
+        Fact(name.capitalize(), number(named[name].value), _interval(named[name].interval))
+        for name in sorted(named, key=lambda name: (known.get(name, len(known)), name))
     )
 
 

@@ -301,7 +301,7 @@ def _facts(layer: Layer) -> Iterator[Fact]:
     low, high = layer.threshold_minimum, layer.threshold_maximum
     yield Fact("Neurons", f"{layer.neurons:,} of the kind {layer.neuron}, in {layer.channels:,} channels")
     yield Fact("Threshold" if low == high else "Thresholds", _thresholds(layer))
-    yield Fact("Stands for", layer.source or layer.name)
+    yield Fact("Stands for", layer.source)
     of_channels = f"of {layer.channels}"
     known = {
         "Error, all layers converted": _written(layer.error, percent),

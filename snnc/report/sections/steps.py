@@ -49,7 +49,9 @@ class StepsSection(Section):
 def _trained(evaluation: Evaluation) -> str:
     if evaluation.reference_accuracy is not None:
         return f"the trained network has {written(evaluation.reference_accuracy, '%')} % accuracy"
-    return "stripped of the trained network" if evaluation.labelled else "no labels"
+    if not evaluation.labelled:
+        return "no labels"
+    return "stripped of the trained network" if evaluation.stripped else "with labels"
 
 
 def _table(rows: Sequence[Row]) -> Table:
