@@ -42,10 +42,11 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """One of our operations on the values of expressions."""
+    """One of our operations on the values of expressions, which may have a name within its layer."""
 
     op: Op
     arguments: tuple[Expression, ...]
+    name: str = ""
 
 
 Expression = Operand | Apply
@@ -74,7 +75,7 @@ class Call:
     """One ONNX node as its converter sees it. Shapes include the batch axis, which is pinned to 1.
 
     Of every input either the shape is known and the constant None (it is computed), or the constant is there too;
-    an optional input that is left out has neither.
+    an optional input that is left out has neither. An output that is left out is not ``read``.
     """
 
     kind: str

@@ -7,6 +7,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_help
 
 from snnc.errors import ModelError
 from snnc.findings import Finding
+from snnc.frontend.batchwise import sequences_first
 from snnc.frontend.expression import Shape, shown
 from snnc.frontend.labels import labels
 
@@ -37,6 +38,7 @@ def prepare_model(model: ModelProto, input_shape: Shape | None, place: str) -> P
     for node, label in zip(original.graph.node, labels(original.graph), strict=True):
         node.name = label
     _in_single_precision(original.graph)
+    sequences_first(original.graph)
     findings = _without_endings(original.graph)
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
     del original.graph.value_info[:]

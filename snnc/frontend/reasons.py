@@ -55,7 +55,7 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ),
     ("Einsum", "a contraction of general tensors", "write it as a matrix product with a constant matrix"),
     ("Det", "it multiplies activations", "write it as a matrix product with a constant matrix"),
-    ("LSTM GRU RNN CausalConvWithState", "a recurrent layer", _FORWARD),
+    ("CausalConvWithState", "a memory of earlier samples", _FORWARD),
     ("TensorScatter", "a memory of earlier samples", _FORWARD),
     ("If", "a branch that data decides", _LOOPS),
     ("Loop Scan SequenceMap", "a loop", _LOOPS),

@@ -8,7 +8,6 @@ from snnc import ops
 from snnc.frontend.canonical import OnnxGraph, OnnxNode
 from snnc.frontend.cost import macs
 from snnc.frontend.expression import (
-    Apply,
     Array,
     Call,
     Converter,
@@ -118,8 +117,7 @@ def walk(file: OnnxGraph, input_name: str, input_shape: Shape) -> Walked:
 
 def _try(builder: "_Builder", file: OnnxGraph, layer: _Layer) -> tuple[str, str, str]:
     """Build a layer; return what it becomes, or the problem and a hint."""
-    first, *others = layer.last.outputs
-    results = [first, *(value for value in others if _is_read(file, value))]
+    results = [value for value in layer.last.outputs if _is_read(file, value)]
     try:
         if not all(value in file.shapes for value in layer.inputs if value):
             raise UnsupportedError("the shape of its input is not known", "resolve the problems before it first")
@@ -135,20 +133,19 @@ def _try(builder: "_Builder", file: OnnxGraph, layer: _Layer) -> tuple[str, str,
 
 
 def _call(file: OnnxGraph, layer: _Layer) -> Call:
-    outputs = [value for value in layer.last.outputs if value]
     return Call(
         kind=layer.last.kind,
         opset=file.opset,
         attributes=layer.members[0].attributes,
         shapes=tuple(file.shapes[value] if value else None for value in layer.inputs),
         constants=tuple(file.constants.get(value) for value in layer.inputs),
-        outputs=tuple(file.shapes.get(value, ()) for value in outputs),
-        read=tuple(_is_read(file, value) for value in outputs),
+        outputs=tuple(file.shapes.get(value, ()) for value in layer.last.outputs),
+        read=tuple(_is_read(file, value) for value in layer.last.outputs),
     )
 
 
 def _is_read(file: OnnxGraph, value: str) -> bool:
-    return value in file.outputs or value in file.consumers
+    return value != "" and (value in file.outputs or value in file.consumers)
 
 
 def _layers(file: OnnxGraph) -> Iterator[_Layer]:
@@ -201,7 +198,8 @@ class _Builder:
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
-        self._names: set[str] = set()
+        # How often each name was wanted.
+        self._names: dict[str, int] = {}
         self._values: dict[str, _Stored] = {}
 
     def enter(self, value: str, shape: Shape) -> None:
@@ -214,14 +212,14 @@ class _Builder:
         """Make the nodes of a layer; return what it becomes. Raises UnsupportedError before anything is made."""
         expressed = layer.express(call)
         expressions = expressed if isinstance(expressed, tuple) else (expressed,)
-        outputs = [value for value in layer.last.outputs if value]
         used: list[Op] = []
         made: dict[int, str] = {}
-        for index, (output, expression) in enumerate(zip(outputs, expressions, strict=False)):
+        for index, (output, expression) in enumerate(zip(layer.last.outputs, expressions, strict=False)):
+            if not call.read[index]:
+                continue
             label = layer.last.label if len(expressions) == 1 else f"{layer.last.label}_{index}"
-            self._values[output] = _Stored(
-                self._emit(expression, layer, label, used, made), stored_shape(call.outputs[index])
-            )
+            node = self._emit(expression, layer, label, used, made)
+            self._values[output] = _Stored(node, stored_shape(call.outputs[index]))
         return ", ".join(dict.fromkeys(type(op).__name__ for op in used)) or FOLDED
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
@@ -233,50 +231,58 @@ class _Builder:
         """Return by our nodes the values of the file that they compute; the first of several that are the same."""
         return {at.node: value for value, at in reversed(self._values.items())}
 
-    def _emit(self, expression: Expression, layer: _Layer, label: str, used: list[Op], made: dict[int, str]) -> str:
+    def _emit(self, root: Expression, layer: _Layer, label: str, used: list[Op], made: dict[int, str]) -> str:
         """Make the nodes of an expression, the outermost called after ``label``; return that one's name.
 
-        An expression that is a part of several is made once: ``made`` has its name.
+        An expression that is a part of several is made once: ``made`` has its name. Recurrent layers nest thousands, so
+        what waits for its arguments, with a name already, is on a stack of our own.
         """
-        if id(expression) in made:
-            return made[id(expression)]
-        if isinstance(expression, Operand):
-            value = layer.inputs[expression.index]
-            at = self._values.get(value, _Stored("", expression.shape))
-            if at.shape == expression.shape:
-                return at.node
-            op: Op = ops.Reshape(expression.shape)
-            arguments: tuple[str, ...] = (at.node,)
-            name = self._named(label)
-        else:
+        waiting: list[tuple[Expression, str, str]] = [(root, label, "")]
+        while waiting:
+            expression, label, name = waiting.pop()
+            if id(expression) in made:
+                continue
             simple = _without_detour(expression)
             if isinstance(simple, Operand):
-                return self._emit(simple, layer, label, used, made)
-            name = self._named(label)
-            op = simple.op
-            arguments = tuple(
-                self._emit(part, layer, f"{name}_{_suffix(part)}", used, made) for part in simple.arguments
-            )
+                made[id(expression)] = self._read(simple, layer, label, used)
+            elif name:
+                arguments = tuple(made[id(part)] for part in simple.arguments)
+                made[id(expression)] = self._make(name, simple.op, arguments, layer, used)
+            else:
+                name = self._named(f"{layer.last.label}_{simple.name}" if simple.name else label)
+                waiting.append((expression, label, name))
+                waiting += [(part, f"{name}_{_suffix(part)}", "") for part in reversed(simple.arguments)]
+        return made[id(root)]
+
+    def _read(self, operand: Operand, layer: _Layer, label: str, used: list[Op]) -> str:
+        """Return the node that has an input in the shape wanted, which may be a new one."""
+        at = self._values.get(layer.inputs[operand.index], _Stored("", operand.shape))
+        if at.shape == operand.shape:
+            return at.node
+        return self._make(self._named(label), ops.Reshape(operand.shape), (at.node,), layer, used)
+
+    def _make(self, name: str, op: Op, arguments: tuple[str, ...], layer: _Layer, used: list[Op]) -> str:
         used.append(op)
         self._nodes[name] = Node(name, op, arguments, tuple(member.label for member in layer.members))
-        made[id(expression)] = name
         return name
 
     def _named(self, wanted: str) -> str:
         """Return an identifier made of a name of the file, unique in the graph."""
         plain = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_") or "node"
         plain = plain if not plain[0].isdigit() else f"node_{plain}"
-        name, count = plain, 1
+        name = plain
         while name in self._names:
-            count += 1
-            name = f"{plain}_{count}"
-        self._names.add(name)
+            self._names[plain] += 1
+            name = f"{plain}_{self._names[plain]}"
+        self._names[name] = 1
         return name
 
 
-def _without_detour(expression: Apply) -> Expression:
+def _without_detour(expression: Expression) -> Expression:
     """Read a reshape of a reshaped input as one reshape."""
-    if isinstance(expression.op, ops.Reshape) and isinstance(expression.arguments[0], Operand):
+    if isinstance(expression, Operand) or not isinstance(expression.op, ops.Reshape):
+        return expression
+    if isinstance(expression.arguments[0], Operand):
         return Operand(expression.arguments[0].index, expression.op.shape)
     return expression
 

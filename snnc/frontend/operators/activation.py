@@ -9,6 +9,7 @@ import numpy as np
 from snnc import ops
 from snnc.frontend.expression import Array, Call, Expression, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
+from snnc.ir import Op
 
 
 @operators.register("Relu")
@@ -39,9 +40,7 @@ def maximum(call: Call) -> Expression:
 @operators.register("HardSigmoid")
 def hard_sigmoid(call: Call) -> Expression:
     """Read an affine function clipped to the unit interval."""
-    scale, shift = call.number("alpha", 0.2), call.number("beta", 0.5)
-    affine = ops.Affine(tensor(scale), tensor(shift))
-    return chain(call.broadcast(0), affine, ops.ClippedRelu(tensor(1.0)))
+    return chain(call.broadcast(0), *unit_clipped(call.number("alpha", 0.2), call.number("beta", 0.5)))
 
 
 @operators.register("LeakyRelu")
@@ -54,6 +53,11 @@ def leaky_relu(call: Call) -> Expression:
 def parametric_relu(call: Call) -> Expression:
     """Read a rectifier with learnt slopes for negative values."""
     return chain(call.broadcast(0), ops.LeakyRelu(call.broadcast_constant(call.constant(1, "its slope"))))
+
+
+def unit_clipped(scale: float, shift: float) -> tuple[Op, ...]:
+    """Return the operations that compute ``clip(scale · x + shift, 0, 1)``."""
+    return ops.Affine(tensor(scale), tensor(shift)), ops.ClippedRelu(tensor(1.0))
 
 
 def clip_bounds(attributes: Mapping[str, Any], low: Array | None, high: Array | None) -> tuple[float, float]:
