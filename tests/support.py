@@ -186,8 +186,17 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     """One instance of everything that is neither affine nor a place for neurons, and of weighted sums of constants."""
     image = IMAGE
     return {
+        "Embedding": (ops.Embedding(normal(40, 3)), ((5,),)),
+        "EuclideanNorm": (ops.EuclideanNorm((1, 3), keep=False), (image,)),
+        "LocalResponseNorm": (ops.LocalResponseNorm(3, 0.5, 0.75, 2.0), (image,)),
+        "LogSoftmax": (ops.LogSoftmax(2), (image,)),
+        "LogSumExp": (ops.LogSumExp((2,)), (image,)),
         "MatMul": (ops.MatMul(), ((2, 5, 5), (2, 5, 5))),
         "Product": (ops.Product(), (image, (4, 1, 6))),
+        "RootMeanSquareNorm": (ops.RootMeanSquareNorm((3,), 1e-2), (image,)),
+        "RootMeanSquareNorm floor": (ops.RootMeanSquareNorm((2, 3), 0.0, 0.5), (image,)),
+        "RootMeanSquareNorm plain": (ops.RootMeanSquareNorm((1,), 0.0), (image,)),
+        "TotalProduct": (ops.TotalProduct((2, 3)), (image,)),
         "Resample": (ops.Resample(2, torch.tensor([[0.0, 1.0], [6.0, 2.0], [3.0, 4.0]]), normal(3, 2)), (image,)),
         "Sigmoid": (ops.Sigmoid(), (image,)),
         "Softmax": (ops.Softmax(2), (image,)),

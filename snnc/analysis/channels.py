@@ -12,6 +12,7 @@ from snnc.ops import (
     Concat,
     Conv,
     ConvTranspose,
+    Embedding,
     Linear,
     MatMul,
     Mean,
@@ -19,6 +20,7 @@ from snnc.ops import (
     Pad,
     Pointwise,
     Pool,
+    Reduction,
     Resample,
     Reshape,
     Slice,
@@ -81,7 +83,7 @@ def _first(op: Op, graph: Graph, node: Node) -> int:
     return 1
 
 
-@axes.register(Linear)
+@axes.register(Embedding, Linear)
 def _last(op: Linear, graph: Graph, node: Node) -> int:
     return len(graph.shapes[node.name])
 
@@ -105,8 +107,8 @@ def _transposed(op: Transpose, graph: Graph, node: Node) -> int | None:
     return None if axis is None else op.order.index(axis)
 
 
-@axes.register(Mean)
-def _averaged(op: Mean, graph: Graph, node: Node) -> int | None:
+@axes.register(Mean, Reduction)
+def _averaged(op: Mean | Reduction, graph: Graph, node: Node) -> int | None:
     axis = channel_axis(graph, node.inputs[0])
     if axis is None or op.keep:
         return axis

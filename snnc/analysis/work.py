@@ -13,12 +13,14 @@ from snnc.ops import (
     Affine,
     BatchNorm,
     ConvTranspose,
+    Embedding,
     MatMul,
     Mean,
     Normalization,
     Pointwise,
     Pool,
     Product,
+    Reduction,
     Resample,
     Routing,
     Weighted,
@@ -103,6 +105,12 @@ def _statistics(op: Normalization, before: Sequence[Shape], after: Shape) -> Wor
     return Work(2 * math.prod(after))
 
 
+@work.register(Reduction)
+def _reduction(op: Reduction, before: Sequence[Shape], after: Shape) -> Work:
+    """Every number is multiplied, or taken an exponential of, on its way into one of the results."""
+    return Work(math.prod(before[0]))
+
+
 @work.register(Resample)
 def _weighted_sums(op: Resample, before: Sequence[Shape], after: Shape) -> Work:
     return Work(math.prod(after) * op.places.shape[1])
@@ -114,7 +122,7 @@ def _each(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work(additions=math.prod(after))
 
 
-@work.register(Input, Routing)
+@work.register(Embedding, Input, Routing)
 def _nothing(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work()
 

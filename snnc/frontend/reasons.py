@@ -18,7 +18,6 @@ _TREES = "train a neural network in its place"
 
 # Operations, why they cannot become spiking, and what to do instead.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
-    ("LogSoftmax", "a softmax inside the network compares all values", "only one at the very end can be left out"),
     ("Hardmax OneHot", "a choice inside the network", _RAW),
     (
         "Gelu FastGelu BiasGelu QuickGelu Swish SwiGLU Mish Elu Celu Selu Softplus Softsign",
@@ -37,12 +36,6 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("Sqrt", "a root of an activation", _NORM),
     ("Reciprocal", "it divides by an activation", _NORM),
     ("Mod", "a remainder jumps", _SMOOTH),
-    (
-        "LayerNormalization SimplifiedLayerNormalization SkipLayerNormalization GroupNormalization "
-        "InstanceNormalization LpNormalization MeanVarianceNormalization RMSNormalization LRN",
-        "statistics of the sample at hand divide it",
-        _NORM,
-    ),
     ("Round Floor Ceil", "it rounds activations", _STEPS),
     ("QuantizeLinear", "it quantizes values that are not the output of a rectifier", _UNQUANTIZED),
     ("DequantizeLinear", "it continues a quantization that is not supported", _UNQUANTIZED),
@@ -75,10 +68,8 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ),
     ("BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor", "it works on the bits of numbers", _UNQUANTIZED),
     ("CastLike", "it turns values into numbers of another kind", "export the network in single precision"),
-    ("ReduceL1 ReduceL2 ReduceSumSquare", "a norm of activations", _NORM),
-    ("ReduceLogSum ReduceLogSumExp", "a logarithm", _SMOOTH),
-    ("ReduceProd CumProd", "it multiplies activations", "add them"),
-    ("ReduceMin", "the minimum of activations", "take the maximum of their negatives"),
+    ("ReduceLogSum", "a logarithm", _SMOOTH),
+    ("CumProd", "it multiplies activations", "add them"),
     ("CumSum", "a running sum over an axis", "write it as a matrix product with a constant matrix"),
     ("GlobalLpPool LpPool", "pooling by a norm", _POOL),
     ("MaxUnpool", "it puts values where a maximum was found", "upsample by repetition or transposed convolution"),

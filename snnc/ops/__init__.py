@@ -8,11 +8,12 @@ from snnc.ir import Input, Op
 from snnc.ops.activation import HALF, Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu, level_count
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
 from snnc.ops.contraction import MatMul
+from snnc.ops.embedding import Embedding
 from snnc.ops.nonlinear import Nonlinear
-from snnc.ops.normalization import Normalization, Softmax
+from snnc.ops.normalization import LocalResponseNorm, LogSoftmax, Normalization, RootMeanSquareNorm, Softmax
 from snnc.ops.pointwise import Pointwise, Product, Sigmoid, Tanh
 from snnc.ops.pool import AveragePool, MaxPool, Pool
-from snnc.ops.reduction import Mean
+from snnc.ops.reduction import EuclideanNorm, LogSumExp, Mean, Reduction, TotalProduct
 from snnc.ops.resampling import Resample
 from snnc.ops.routing import Concat, Pad, Reshape, Routing, Slice, Take, Transpose
 from snnc.ops.weighted import Conv, ConvTranspose, Linear, Weighted
@@ -28,9 +29,14 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
+    "Embedding",
+    "EuclideanNorm",
     "Input",
     "LeakyRelu",
     "Linear",
+    "LocalResponseNorm",
+    "LogSoftmax",
+    "LogSumExp",
     "MatMul",
     "MaxPool",
     "Mean",
@@ -42,15 +48,18 @@ __all__ = [
     "Pool",
     "Product",
     "QuantizedRelu",
+    "Reduction",
     "Relu",
     "Resample",
     "Reshape",
+    "RootMeanSquareNorm",
     "Routing",
     "Sigmoid",
     "Slice",
     "Softmax",
     "Take",
     "Tanh",
+    "TotalProduct",
     "Transpose",
     "Weighted",
     "level_count",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.nonlinear import Nonlinear
 
 
 @final
@@ -21,3 +23,45 @@ class Mean(Op):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].mean(self.axes, keepdim=self.keep)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction(Nonlinear):
+    """One value of all along some axes (the batch is axis 0), which stay with length 1 where they are kept."""
+
+    axes: tuple[int, ...]
+    keep: bool = True
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class EuclideanNorm(Reduction):
+    """``√Σ x²``."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(inputs[0], 2, self.axes, self.keep)
+        return norm
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class LogSumExp(Reduction):
+    """``log Σ exp(x)``."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].logsumexp(self.axes, self.keep)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class TotalProduct(Reduction):
+    """``Π x``."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        for axis in sorted(self.axes, reverse=True):
+            x = x.prod(axis, keepdim=self.keep)
+        return x

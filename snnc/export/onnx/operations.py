@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
 from snnc import ops
 from snnc.export.onnx.file import Array, Operation, Operations, Place
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons.base import Timed
+from snnc.ops.normalization import TINY
 from snnc.rules import Rules, UnansweredError
 
 # rule(op, place): steps one after another, the first of which reads the operation's inputs.
@@ -120,10 +122,7 @@ def _transpose(op: ops.Transpose, place: Place) -> Operations:
 
 @writers.register(ops.Mean)
 def _mean(op: ops.Mean, place: Place) -> Operations:
-    keep = {"keepdims": int(op.keep)}
-    if place.opset < 18:
-        return [Operation("ReduceMean", attributes={"axes": op.axes, **keep})]
-    return [Operation("ReduceMean", {"axes": _integers(*op.axes)}, keep)]
+    return [_reduced("ReduceMean", op.axes, op.keep, place)]
 
 
 @writers.register(ops.AveragePool)
@@ -176,9 +175,51 @@ def _function(op: ops.Sigmoid | ops.Tanh, place: Place) -> Operations:
     return [Operation(type(op).__name__)]
 
 
-@writers.register(ops.Softmax)
-def _softmax(op: ops.Softmax, place: Place) -> Operations:
-    return [Operation("Softmax", attributes={"axis": op.axis})]
+@writers.register(ops.Softmax, ops.LogSoftmax)
+def _softmax(op: ops.Softmax | ops.LogSoftmax, place: Place) -> Operations:
+    return [Operation(type(op).__name__, attributes={"axis": op.axis})]
+
+
+@writers.register(ops.RootMeanSquareNorm)
+def _root_mean_square_norm(op: ops.RootMeanSquareNorm, place: Place) -> Operations:
+    floor = np.array(max(op.floor, TINY), np.float32)
+    return [
+        Operation("Mul", reads=("x0", "x0")),
+        _reduced("ReduceMean", op.axes, True, place),
+        *([Operation("Add", {"epsilon": np.array(op.epsilon, np.float32)})] if op.epsilon else []),
+        *([Operation("Max", {"floor": floor})] if op.epsilon < floor else []),
+        Operation("Sqrt", makes="root"),
+        Operation("Div", reads=("x0", "root")),
+    ]
+
+
+@writers.register(ops.LocalResponseNorm)
+def _local_response_norm(op: ops.LocalResponseNorm, place: Place) -> Operations:
+    return [Operation("LRN", attributes={name: getattr(op, name) for name in ("size", "alpha", "beta", "bias")})]
+
+
+@writers.register(ops.EuclideanNorm)
+def _euclidean_norm(op: ops.EuclideanNorm, place: Place) -> Operations:
+    return [_reduced("ReduceL2", op.axes, op.keep, place)]
+
+
+@writers.register(ops.LogSumExp)
+def _log_sum_exp(op: ops.LogSumExp, place: Place) -> Operations:
+    return [_reduced("ReduceLogSumExp", op.axes, op.keep, place)]
+
+
+@writers.register(ops.TotalProduct)
+def _total_product(op: ops.TotalProduct, place: Place) -> Operations:
+    return [_reduced("ReduceProd", op.axes, op.keep, place)]
+
+
+@writers.register(ops.Embedding)
+def _embedding(op: ops.Embedding, place: Place) -> Operations:
+    return [
+        Operation("Round"),
+        Operation("Cast", attributes={"to": TensorProto.INT64}, makes="rows"),
+        Operation("Gather", {"table": floated(op.table)}, reads=("table", "rows")),
+    ]
 
 
 @writers.register(ops.Relu)
@@ -219,6 +260,14 @@ def _quantized_relu(op: ops.QuantizedRelu, place: Place) -> Operations:
 def _weights(op: ops.Weighted) -> dict[str, Array]:
     weight = {"weight": floated(op.weight)}
     return weight if op.bias is None else {**weight, "bias": floated(op.bias)}
+
+
+def _reduced(kind: str, axes: Sequence[int], keep: bool, place: Place) -> Operation:
+    """Write a reduction, whose axes are an attribute before opset 18."""
+    kept = {"keepdims": int(keep)}
+    if place.opset < 18:
+        return Operation(kind, attributes={"axes": axes, **kept})
+    return Operation(kind, {"axes": _integers(*axes)}, kept)
 
 
 def _multiplied(name: str, factor: Tensor) -> Operation:

@@ -1,7 +1,12 @@
-"""Normalizations with stored statistics."""
+"""Normalizations with stored statistics, and with those of the sample at hand."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Call, Expression, UnsupportedError, chain, tensor
+from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
 
 
@@ -12,3 +17,127 @@ def batch_normalization(call: Call) -> Expression:
         raise UnsupportedError("batch normalization in training mode", "call model.eval() before the export")
     scale, shift, mean, variance = (tensor(call.constant(index, "a statistic")) for index in range(1, 5))
     return chain(call.sample(), ops.BatchNorm(scale, shift, mean, variance, call.number("epsilon", 1e-5)))
+
+
+@operators.register("LayerNormalization")
+def layer_normalization(call: Call) -> Expression:
+    """Read layer normalization over all axes from one on."""
+    return _from_axis(call, centers=True)
+
+
+@operators.register("RMSNormalization")
+def root_mean_square_normalization(call: Call) -> Expression:
+    """Read the division by the root mean square over all axes from one on."""
+    return _from_axis(call, centers=False)
+
+
+@operators.register("SimplifiedLayerNormalization")
+def simplified_layer_normalization(call: Call) -> Expression:
+    """Read onnxruntime's name for the division by the root mean square."""
+    return _from_axis(call, centers=False)
+
+
+@operators.register("SkipLayerNormalization")
+def skip_layer_normalization(call: Call) -> tuple[Expression, ...]:
+    """Read onnxruntime's layer normalization of a sum, which is its fourth output."""
+    return _of_sum(call, centers=True)
+
+
+@operators.register("SkipSimplifiedLayerNormalization")
+def skip_simplified_layer_normalization(call: Call) -> tuple[Expression, ...]:
+    """Read onnxruntime's division of a sum by its root mean square; the sum is its fourth output."""
+    return _of_sum(call, centers=False)
+
+
+@operators.register("InstanceNormalization")
+def instance_normalization(call: Call) -> Expression:
+    """Read the normalization of every channel by itself."""
+    operand = call.sample()
+    axes = tuple(range(2, len(operand.shape) + 1))
+    value = normalized(operand, axes, call.number("epsilon", 1e-5))
+    along = (-1, *(1 for _ in axes))
+    return _scaled(value, call.constant(1).reshape(along), call.constant(2, "its bias").reshape(along))
+
+
+@operators.register("GroupNormalization")
+def group_normalization(call: Call) -> Expression:
+    """Read the normalization of groups of channels; before opset 21 scale and bias are those of a group."""
+    operand = call.sample()
+    groups = call.integer("num_groups", 1)
+    size = operand.shape[0] // groups
+    rows = chain(operand, ops.Reshape((groups, math.prod(operand.shape) // groups)))
+    value = chain(normalized(rows, (2,), call.number("epsilon", 1e-5)), ops.Reshape(operand.shape))
+    along = (-1, *(1 for _ in operand.shape[1:]))
+    parameters = [call.constant(1), call.constant(2, "its bias")]
+    scale, bias = (np.repeat(array, size) if array.size < operand.shape[0] else array for array in parameters)
+    return _scaled(value, scale.reshape(along), bias.reshape(along))
+
+
+@operators.register("MeanVarianceNormalization")
+def mean_variance_normalization(call: Call) -> Expression:
+    """Read the normalization over some axes."""
+    axes = tuple(call.axis(axis) for axis in call.integers("axes", (0, 2, 3)))
+    axes = tuple(axis for axis in axes if call.shape()[axis] != 1) or axes
+    operand, offset = call.framed(axes)
+    value = normalized(operand, tuple(axis + offset for axis in axes), 0.0)
+    return call.framed_result(value, offset)
+
+
+@operators.register("LpNormalization")
+def norm_normalization(call: Call) -> Expression:
+    """Read the division by the Euclidean norm along an axis."""
+    if call.integer("p", 2) != 2:
+        raise UnsupportedError("it divides by a sum of absolute values", "normalize by the Euclidean norm")
+    axis = call.axis(call.integer("axis", -1))
+    operand, offset = call.framed((axis,))
+    norm = ops.RootMeanSquareNorm((axis + offset,), 0.0)
+    value = chain(operand, norm, ops.Affine(tensor(call.shape()[axis] ** -0.5), None))
+    return call.framed_result(value, offset)
+
+
+@operators.register("LRN")
+def local_response_normalization(call: Call) -> Expression:
+    """Read the normalization of every channel by those around it."""
+    alpha, beta, bias = call.number("alpha", 1e-4), call.number("beta", 0.75), call.number("bias", 1.0)
+    return chain(call.sample(), ops.LocalResponseNorm(call.integer("size", 1), alpha, beta, bias))
+
+
+def normalized(value: Expression, axes: tuple[int, ...], epsilon: float, *, centers: bool = True) -> Expression:
+    """Return a value with mean 0 over some axes (the batch is axis 0), where it is centered, and with variance 1."""
+    if centers:
+        mean = chain(value, ops.Mean(axes), ops.Affine(tensor(-1.0), None))
+        value = Apply(ops.Add(), (value, mean))
+    return chain(value, ops.RootMeanSquareNorm(axes, epsilon))
+
+
+def _from_axis(call: Call, *, centers: bool) -> Expression:
+    _no_statistics(call, call.read[1:])
+    axes = tuple(range(call.axis(call.integer("axis", -1)), len(call.shape())))
+    operand, offset = call.framed(axes)
+    ours = tuple(axis + offset for axis in axes)
+    value = normalized(operand, ours, call.number("epsilon", 1e-5), centers=centers)
+    return call.framed_result(_scaled(value, call.constant(1), call.given(2)), offset)
+
+
+def _of_sum(call: Call, *, centers: bool) -> tuple[Expression, ...]:
+    _no_statistics(call, call.read[1:3])
+    scale, *rest = call.constant(2), *((call.given(3), call.given(4)) if centers else (None, call.given(3)))
+    shift, bias = rest
+    first, second = call.broadcast(0), call.broadcast(1)
+    value: Expression = Apply(ops.Add(), (first, second))
+    if bias is not None:
+        value = chain(value, ops.Affine(None, tensor(bias)))
+    normal = normalized(value, (len(first.shape),), call.number("epsilon", 1e-12), centers=centers)
+    return _scaled(normal, scale, shift), value, value, value
+
+
+def _no_statistics(call: Call, read: Sequence[bool]) -> None:
+    if any(read):
+        raise UnsupportedError("its mean or its deviation is used", "compute it by operations of its own")
+
+
+def _scaled(value: Expression, scale: Array, shift: Array | None) -> Expression:
+    """Return a value multiplied by a scale and shifted, by what changes it."""
+    factor = tensor(scale) if np.any(scale != 1) else None
+    offset = tensor(shift) if shift is not None and shift.any() else None
+    return value if factor is None and offset is None else chain(value, ops.Affine(factor, offset))
