@@ -12,7 +12,6 @@ from snnc.ops import (
     Concat,
     Conv,
     ConvTranspose,
-    Embedding,
     Linear,
     MatMul,
     Mean,
@@ -83,7 +82,7 @@ def _first(op: Op, graph: Graph, node: Node) -> int:
     return 1
 
 
-@axes.register(Embedding, Linear)
+@axes.register(Linear)
 def _last(op: Linear, graph: Graph, node: Node) -> int:
     return len(graph.shapes[node.name])
 

@@ -13,7 +13,6 @@ from snnc.ops import (
     Affine,
     BatchNorm,
     ConvTranspose,
-    Embedding,
     MatMul,
     Mean,
     Normalization,
@@ -122,7 +121,7 @@ def _each(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work(additions=math.prod(after))
 
 
-@work.register(Embedding, Input, Routing)
+@work.register(Input, Routing)
 def _nothing(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work()
 

@@ -1,7 +1,7 @@
 """onnxruntime's canonical form of a model, as plain data: constants folded, shapes known, idioms gone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,10 @@ _LEFT_TO_US = [
     "QDQPropagationTransformer",
 ]
 _FATAL_ONLY = 4
+
+# Functions that onnxruntime would write out, and operations of its own with the same inputs and output that stand in
+# for them meanwhile.
+_HELD = {"GroupNormalization": "InstanceNormalization"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,7 @@ def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
 
     Operations that onnxruntime does not know are kept, with whatever shapes the file says they have.
     """
-    known, foreign = _cut(pinned)
+    known, foreign = _cut(_held(pinned))
     with temporary_folder() as folder:
         path = folder / "canonical.onnx"
         options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
@@ -122,6 +126,19 @@ def refusal(error: Exception, place: str) -> ModelError:
     return ModelError(f"not a valid network: {reason}", place=place, hint=hint)
 
 
+def _held(model: ModelProto) -> ModelProto:
+    """Return the model with operations of onnxruntime in the place of functions that it would write out."""
+    if not any(node.op_type in _HELD for node in model.graph.node):
+        return model
+    held = ModelProto()
+    held.CopyFrom(model)
+    for node in held.graph.node:
+        if node.op_type in _HELD:
+            node.op_type = _HELD[node.op_type]
+            del node.attribute[:]
+    return held
+
+
 def _cut(model: ModelProto) -> tuple[ModelProto, list[NodeProto]]:
     """Take out the nodes that onnxruntime cannot know: what they read becomes output, what they compute input."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -161,9 +178,12 @@ def _parsed(model: ModelProto, pinned: ModelProto, foreign: list[NodeProto]) -> 
         if value.type.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in dimensions):
             shapes.setdefault(value.name, tuple(axis.dim_value for axis in dimensions))
     nodes = []
+    held = {node.name: node for node in pinned.graph.node if node.op_type in _HELD}
     replaced = _replaced(model, pinned)
     for node in _ordered([*graph.node, *foreign], {*constants, *(value.name for value in pinned.graph.input)}):
         parsed = _parsed_node(node, replaced)
+        if parsed.name in held:
+            parsed = replace(parsed, kind=held[node.name].op_type, attributes=_attributes(held[node.name]))
         weight = _dequantized(parsed, constants)
         if weight is None:
             nodes.append(parsed)
@@ -203,9 +223,12 @@ def _replaced(model: ModelProto, pinned: ModelProto) -> Mapping[str, str]:
 
 
 def _parsed_node(node: NodeProto, replaced: Mapping[str, str]) -> OnnxNode:
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     name = replaced.get(node.output[0], node.name)
-    return OnnxNode(name, node.op_type, attributes, tuple(node.input), tuple(node.output))
+    return OnnxNode(name, node.op_type, _attributes(node), tuple(node.input), tuple(node.output))
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _dequantized(node: OnnxNode, constants: Mapping[str, Array]) -> Array | None:

@@ -22,6 +22,7 @@ from snnc.frontend.operators.linear import matrix_product_with_bias
 from snnc.frontend.quantization import staircases
 from snnc.frontend.reasons import reason
 from snnc.frontend.rectifiers import rectifiers
+from snnc.frontend.statistics import statistics
 from snnc.ir import Graph, Input, Node, Op
 
 FOLDED = "folded away"
@@ -152,7 +153,7 @@ def _layers(file: OnnxGraph) -> Iterator[_Layer]:
     """Group the nodes into layers, in the order of their last nodes."""
     groups = list(_biased_products(file))
     # No node is in two groups: what is grouped is taken.
-    for find in (staircases, rectifiers):
+    for find in (statistics, staircases, rectifiers):
         taken = {id(node) for group in groups for node in group.members}
         groups += [_Layer(found.members, (found.input,), found.express) for found in find(file, taken)]
     grouped = {id(node): group for group in groups for node in group.members}

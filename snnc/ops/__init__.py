@@ -8,7 +8,6 @@ from snnc.ir import Input, Op
 from snnc.ops.activation import HALF, Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu, level_count
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
 from snnc.ops.contraction import MatMul
-from snnc.ops.embedding import Embedding
 from snnc.ops.nonlinear import Nonlinear
 from snnc.ops.normalization import LocalResponseNorm, LogSoftmax, Normalization, RootMeanSquareNorm, Softmax
 from snnc.ops.pointwise import Pointwise, Product, Sigmoid, Tanh
@@ -29,7 +28,6 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
-    "Embedding",
     "EuclideanNorm",
     "Input",
     "LeakyRelu",

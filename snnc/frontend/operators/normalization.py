@@ -31,24 +31,6 @@ def root_mean_square_normalization(call: Call) -> Expression:
     return _from_axis(call, centers=False)
 
 
-@operators.register("SimplifiedLayerNormalization")
-def simplified_layer_normalization(call: Call) -> Expression:
-    """Read onnxruntime's name for the division by the root mean square."""
-    return _from_axis(call, centers=False)
-
-
-@operators.register("SkipLayerNormalization")
-def skip_layer_normalization(call: Call) -> tuple[Expression, ...]:
-    """Read onnxruntime's layer normalization of a sum, which is its fourth output."""
-    return _of_sum(call, centers=True)
-
-
-@operators.register("SkipSimplifiedLayerNormalization")
-def skip_simplified_layer_normalization(call: Call) -> tuple[Expression, ...]:
-    """Read onnxruntime's division of a sum by its root mean square; the sum is its fourth output."""
-    return _of_sum(call, centers=False)
-
-
 @operators.register("InstanceNormalization")
 def instance_normalization(call: Call) -> Expression:
     """Read the normalization of every channel by itself."""
@@ -102,12 +84,14 @@ def local_response_normalization(call: Call) -> Expression:
     return chain(call.sample(), ops.LocalResponseNorm(call.integer("size", 1), alpha, beta, bias))
 
 
-def normalized(value: Expression, axes: tuple[int, ...], epsilon: float, *, centers: bool = True) -> Expression:
+def normalized(
+    value: Expression, axes: tuple[int, ...], epsilon: float, *, centers: bool = True, floor: float = 0.0
+) -> Expression:
     """Return a value with mean 0 over some axes (the batch is axis 0), where it is centered, and with variance 1."""
     if centers:
         mean = chain(value, ops.Mean(axes), ops.Affine(tensor(-1.0), None))
         value = Apply(ops.Add(), (value, mean))
-    return chain(value, ops.RootMeanSquareNorm(axes, epsilon))
+    return chain(value, ops.RootMeanSquareNorm(axes, epsilon, floor))
 
 
 def _from_axis(call: Call, *, centers: bool) -> Expression:
@@ -117,18 +101,6 @@ def _from_axis(call: Call, *, centers: bool) -> Expression:
     ours = tuple(axis + offset for axis in axes)
     value = normalized(operand, ours, call.number("epsilon", 1e-5), centers=centers)
     return call.framed_result(_scaled(value, call.constant(1), call.given(2)), offset)
-
-
-def _of_sum(call: Call, *, centers: bool) -> tuple[Expression, ...]:
-    _no_statistics(call, call.read[1:3])
-    scale, *rest = call.constant(2), *((call.given(3), call.given(4)) if centers else (None, call.given(3)))
-    shift, bias = rest
-    first, second = call.broadcast(0), call.broadcast(1)
-    value: Expression = Apply(ops.Add(), (first, second))
-    if bias is not None:
-        value = chain(value, ops.Affine(None, tensor(bias)))
-    normal = normalized(value, (len(first.shape),), call.number("epsilon", 1e-12), centers=centers)
-    return _scaled(normal, scale, shift), value, value, value
 
 
 def _no_statistics(call: Call, read: Sequence[bool]) -> None:
