@@ -139,7 +139,7 @@ def outputs(graph: Graph, x: Tensor, timesteps: int = 1) -> list[Tensor]:
 
 def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     """One instance of every stateless operation that takes inputs, with the shapes of one sample of its inputs."""
-    image, line = IMAGE, (4, 9)
+    image, line, volume = IMAGE, (4, 9), (2, 5, 4, 6)
     kernel = normal(6, 2, 3, 2, seed=1)
     slope = uniform(0.05, 0.4, 4, 1, 1)
     table: Mapping[str, tuple[Op, tuple[tuple[int, ...], ...]]] = {
@@ -149,10 +149,21 @@ def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
             ops.ConvTranspose(normal(4, 3, 3, 3), normal(6), (2, 2), (1, 0, 0, 1), (1, 1), (1, 1), 2),
             (image,),
         ),
+        "Conv 3d": (ops.Conv(normal(3, 2, 2, 3, 2), normal(3), (1, 2, 1), (1, 0, 0, 0, 1, 1), (1, 1, 2)), (volume,)),
+        "Conv windows": (ops.Conv(kernel, normal(6), (2, 1), (1, 0, 0, 1), (1, 2), 2), ((3, *image),)),
+        "ConvTranspose 3d": (
+            ops.ConvTranspose(normal(2, 3, 2, 3, 2), normal(3), (1, 2, 1), (1, 0, 0, 0, 1, 1), (0, 1, 0), (1, 1, 1)),
+            (volume,),
+        ),
+        "ConvTranspose windows": (ops.ConvTranspose(normal(4, 3, 2), None, (2,), (1, 0), (1,), (2,), 2), ((3, *line),)),
         "Linear": (ops.Linear(normal(5, 6), normal(5)), (image,)),
         "BatchNorm": (
             ops.BatchNorm(normal(4), normal(4, seed=1), normal(4, seed=2), uniform(0.5, 2, 4), 1e-5),
             (image,),
+        ),
+        "BatchNorm windows": (
+            ops.BatchNorm(normal(4), normal(4, seed=1), normal(4, seed=2), uniform(0.5, 2, 4), 1e-5, 2),
+            ((3, *image),),
         ),
         "Affine": (ops.Affine(normal(4, 1, 1), normal(6)), (image,)),
         "Affine scale": (ops.Affine(normal(1), None), (line,)),
@@ -165,8 +176,12 @@ def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
         "Transpose": (ops.Transpose((0, 3, 1, 2)), (image,)),
         "Mean": (ops.Mean((2, 3), keep=False), (image,)),
         "AveragePool": (ops.AveragePool((3, 2), (2, 2), (1, 0, 0, 1), (0, 0, 1, 0)), (image,)),
+        "AveragePool 3d": (ops.AveragePool((2, 2, 2), (1, 2, 1), (0,) * 6, (0, 1, 0, 0, 0, 1)), (volume,)),
+        "AveragePool windows": (ops.AveragePool((3, 2), (2, 2), (1, 0, 0, 1), (0,) * 4), ((3, *image),)),
         "MaxPool": (ops.MaxPool((3, 3), (2, 1), (1, 0, 1, 2), (1, 1)), (image,)),
         "MaxPool 1d": (ops.MaxPool((3,), (1,), (1, 1), (2,)), (line,)),
+        "MaxPool 3d": (ops.MaxPool((2, 2, 1), (1, 2, 1), (0, 1, 0, 1, 0, 0), (2, 1, 1)), (volume,)),
+        "MaxPool windows": (ops.MaxPool((3, 3), (2, 1), (1, 0, 1, 2), (1, 1)), ((3, *image),)),
         "Relu": (ops.Relu(), (image,)),
         "LeakyRelu": (ops.LeakyRelu(slope), (image,)),
         "ClippedRelu": (ops.ClippedRelu(uniform(0.3, 1, 4, 1, 1)), (image,)),
@@ -197,6 +212,10 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
         "RootMeanSquareNorm plain": (ops.RootMeanSquareNorm((1,), 0.0), (image,)),
         "TotalProduct": (ops.TotalProduct((2, 3)), (image,)),
         "Resample": (ops.Resample(2, torch.tensor([[0.0, 1.0], [6.0, 2.0], [3.0, 4.0]]), normal(3, 2)), (image,)),
+        "Resample many": (
+            ops.Resample(2, torch.arange(60).remainder(20).view(3, 20).float(), normal(3, 20)),
+            ((4, 20),),
+        ),
         "Sigmoid": (ops.Sigmoid(), (image,)),
         "Softmax": (ops.Softmax(2), (image,)),
         "Tanh": (ops.Tanh(), (image,)),

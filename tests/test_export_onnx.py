@@ -79,6 +79,12 @@ CASES = {**operations(), **FURTHER}
 # What reads back as operations other than that which was written, or with other fields, and computes the same.
 READ_AS: dict[str, list[type[Op]]] = {
     "Resample": [ops.Take, ops.Affine, ops.Take, ops.Affine, ops.Add],
+    "Resample many": [ops.Transpose, ops.Linear, ops.Transpose],
+    # Only one of the shapes around it is another one.
+    **{
+        f"{kind.__name__} windows": [kind]
+        for kind in (ops.Conv, ops.ConvTranspose, ops.BatchNorm, ops.AveragePool, ops.MaxPool)
+    },
     "Affine": [ops.Affine, ops.Affine],
     "Pad last": [ops.Pad],
     "AveragePool": [ops.Pad, ops.AveragePool],
@@ -215,8 +221,9 @@ def test_the_operation_is_read_back(name: str, tmp_path: Path) -> None:
     after = read(graph, tmp_path)
     kinds = [type(node.op) for node in after.nodes.values() if node.inputs]
     assert kinds == READ_AS.get(name, [type(graph.op("y"))])
-    assert after.outputs == ("y",)
+    assert all(output.startswith("y") for output in after.outputs)
     if name not in READ_AS:
+        assert after.outputs == ("y",)
         assert_same_graph(graph, after)
     for batch in (1, 3):
         given = samples(graph, batch)

@@ -77,9 +77,19 @@ def per_channel(values: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
     return values.reshape([-1 if position == axis - 1 else 1 for position in range(len(shape))])
 
 
-@axes.register(Input, Conv, ConvTranspose, BatchNorm)
-def _first(op: Op, graph: Graph, node: Node) -> int:
+@axes.register(Input)
+def _first(op: Input, graph: Graph, node: Node) -> int:
     return 1
+
+
+@axes.register(Conv, ConvTranspose)
+def _before_space(op: Conv | ConvTranspose, graph: Graph, node: Node) -> int:
+    return len(graph.shapes[node.name]) + 2 - op.weight.ndim
+
+
+@axes.register(BatchNorm)
+def _told(op: BatchNorm, graph: Graph, node: Node) -> int:
+    return op.axis
 
 
 @axes.register(Linear)

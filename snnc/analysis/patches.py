@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ops import Conv, ConvTranspose, Linear, Weighted
@@ -25,8 +24,7 @@ def _rows(op: Linear, x: Tensor) -> Tensor:
 
 @patches.register(Conv)
 def _windows(op: Conv, x: Tensor) -> Tensor:
-    columns = _unfolded(bordered(x, op.padding, 0.0), op.weight.shape[2:], op.dilation, op.stride)
-    return _grouped(columns, op.groups)
+    return _grouped(_unfolded(bordered(x, op.padding, 0.0), op.weight.shape[2:], op.dilation, op.stride), op.groups)
 
 
 @patches.register(ConvTranspose)
@@ -34,24 +32,29 @@ def _spread_windows(op: ConvTranspose, x: Tensor) -> Tensor:
     """A transposed convolution is one with the kernel turned around, over the input with zeros between its values."""
     window = op.weight.shape[2:]
     axes = len(window)
-    sparse = x.new_zeros(*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], op.stride, strict=True)))
-    steps = [slice(None, None, s) for s in op.stride]
-    sparse[(slice(None), slice(None), *steps)] = x
+    space = ((n - 1) * s + 1 for n, s in zip(x.shape[-axes:], op.stride, strict=True))
+    sparse = x.new_zeros(*x.shape[:-axes], *space)
+    steps = [slice(None)] * (x.ndim - axes) + [slice(None, None, s) for s in op.stride]
+    sparse[tuple(steps)] = x
     full = [d * (k - 1) for d, k in zip(op.dilation, window, strict=True)]
     ends = [f + more for f, more in zip(full, op.output_padding, strict=True)]
     # Below 0 where more is cut off than there is.
     border = [f - cut for f, cut in zip([*full, *ends], op.padding, strict=True)]
     columns = _unfolded(bordered(sparse, tuple(border), 0.0), window, op.dilation, (1,) * axes)
-    turned = columns.view(len(columns), -1, *window, columns.shape[2]).flip(*range(2, 2 + axes)).flatten(1, 1 + axes)
-    return _grouped(turned, op.groups)
+    return _grouped(columns.flip(*range(-axes, 0)), op.groups)
 
 
 def _unfolded(x: Tensor, window: Sequence[int], dilation: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Return the windows of ``x`` as ``[N, in · window, positions]``."""
-    if len(window) == 1:
-        x, window, dilation, stride = x.unsqueeze(2), (1, *window), (1, *dilation), (1, *stride)
-    return F.unfold(x, tuple(window), tuple(dilation), 0, tuple(stride))
+    """Return the windows of ``x`` as ``[N, in, *positions, *window]``, axes before the channels part of the batch."""
+    axes = len(window)
+    x = x.flatten(0, -axes - 2)
+    for axis, (size, step, every) in enumerate(zip(window, dilation, stride, strict=True), start=2):
+        x = x.unfold(axis, (size - 1) * step + 1, every)[..., ::step]
+    return x
 
 
-def _grouped(columns: Tensor, groups: int) -> Tensor:
-    return columns.view(len(columns), groups, -1, columns.shape[2]).permute(1, 0, 3, 2).flatten(1, 2)
+def _grouped(windows: Tensor, groups: int) -> Tensor:
+    """Return windows ``[N, in, *positions, *window]`` as ``[groups, N · positions, in · window]``."""
+    axes = windows.ndim // 2 - 1
+    split = windows.view(len(windows), groups, -1, *windows.shape[2:]).movedim((1, 2), (0, 2 + axes))
+    return split.flatten(2 + axes).flatten(1, -2)

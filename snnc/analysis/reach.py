@@ -125,8 +125,9 @@ def _one_of_a_window(op: MaxPool) -> Count:
     """One spike of a window passes: each of its inputs counts for its share."""
 
     def count(x: Tensor) -> Tensor:
-        share = torch.full((x.shape[1], 1, *op.kernel), 1 / math.prod(op.kernel))
-        return Conv(share, None, op.stride, op.padding, op.dilation, x.shape[1])(x)
+        channels = x.shape[-len(op.kernel) - 1]
+        share = torch.full((channels, 1, *op.kernel), 1 / math.prod(op.kernel))
+        return Conv(share, None, op.stride, op.padding, op.dilation, channels)(x)
 
     return count
 

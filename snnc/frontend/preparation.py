@@ -14,6 +14,9 @@ from snnc.frontend.labels import labels
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 _ENDINGS = {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"}
 
+# The input of an operation that says which shape comes out.
+_TARGETS = {"Expand": 1, "Reshape": 1, "Resize": 3}
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -149,8 +152,12 @@ def _set_shape(value: ValueInfoProto, shape: Shape) -> None:
 
 
 def _unbake(graph: GraphProto, batch: int) -> None:
-    """Replace a batch above 1 that the exporter wrote into reshapes; a wrong guess fails the check at the door."""
-    targets = {node.input[1] for node in graph.node if node.op_type == "Reshape" and len(node.input) > 1}
+    """Replace a batch above 1 that the exporter wrote into shapes; a wrong guess fails the check at the door."""
+    targets = {
+        node.input[_TARGETS[node.op_type]]
+        for node in graph.node
+        if node.op_type in _TARGETS and len(node.input) > _TARGETS[node.op_type]
+    }
     constants = [tensor for tensor in graph.initializer if tensor.name in targets]
     constants += [
         attribute.t

@@ -290,7 +290,7 @@ def _fewer_readers(most: int) -> str:
 
 
 def _smaller_map(network: CountedNetwork, layer: WeightedLayer, most: int) -> str:
-    size = network.smaller_input(lambda resized: max(resized.shapes[layer.name][1:]) <= most)
+    size = network.smaller_input(lambda resized: max(resized.shapes[layer.name][1 - len(layer.after) :]) <= most)
     return _resized(size) or f"train with a stride of {-(-max(layer.after[1:]) // most)} more up to {layer.name}"
 
 
@@ -307,7 +307,7 @@ def _kernels(layer: WeightedLayer, op: Conv | ConvTranspose, limits: Capacities)
     )
     square = limits.square_kernels
     if square is not None and square.required and len(set(kernel)) > 1:
-        edit = f"train with {_text((max(kernel),) * 2)} kernels, or fill up with zeros"
+        edit = f"train with {_text((max(kernel),) * len(kernel))} kernels, or fill up with zeros"
         yield Misfit(layer.name, "square-kernels", _text(kernel), "square", "", square.sources, edit)
     name = "first-stride" if layer.first and limits.first_stride else "stride"
     strides = limits.first_stride if name == "first-stride" else limits.stride

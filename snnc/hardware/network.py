@@ -41,6 +41,7 @@ class WeightedLayer:
     op: Weighted
     before: tuple[int, ...]
     after: tuple[int, ...]
+    neurons: int
     connections: int
     first: bool
     analog: bool
@@ -50,11 +51,6 @@ class WeightedLayer:
     def weights(self) -> int:
         """How many weights there are."""
         return self.op.weight.numel()
-
-    @property
-    def neurons(self) -> int:
-        """How many sums it forms."""
-        return math.prod(self.after)
 
     @property
     def groups(self) -> int:
@@ -170,14 +166,16 @@ class CountedNetwork:
         return {}
 
     def _layer(self, name: str, op: Weighted, found: Widths | None) -> WeightedLayer:
-        windows = op.kernel().ndim > 3
+        axes = op.kernel().ndim - 3
         reach = self.connections[name].reach
         pairs = self.connections[name].macs if reach is None else int(sum(float(n.sum()) for n in reach.values()))
         return WeightedLayer(
             name=name,
             op=op,
-            before=self.before(name) if windows else _unflattened(self.snn, self.snn.nodes[name].inputs[0]),
-            after=self.snn.shapes[name],
+            # The maps of a convolution, of which there may be several side by side.
+            before=self.before(name)[-axes - 1 :] if axes else _unflattened(self.snn, self.snn.nodes[name].inputs[0]),
+            after=self.snn.shapes[name][-axes - 1 :] if axes else self.snn.shapes[name],
+            neurons=math.prod(self.snn.shapes[name]),
             connections=pairs,
             first=fed_by_image(self.snn, name),
             analog=reach is None,

@@ -9,23 +9,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.batching import batched
 
 
 @final
 @operation
 @dataclass(frozen=True, eq=False)
 class BatchNorm(Op):
-    """Batch normalization with stored statistics, all ``[C]``, over axis 1."""
+    """Batch normalization with stored statistics, all ``[C]``, of the channels along an axis (the batch is 0)."""
 
     scale: Tensor
     shift: Tensor
     mean: Tensor
     variance: Tensor
     epsilon: float
+    axis: int = 1
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
-        return F.batch_norm(x, self.mean, self.variance, self.scale, self.shift, False, 0.0, self.epsilon)
+        known = self.mean, self.variance, self.scale, self.shift, False, 0.0, self.epsilon
+        return batched(lambda x: F.batch_norm(x, *known), x, self.axis - 1)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return what the normalization multiplies by and then adds, each ``[C]``."""

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.batching import batched
 from snnc.ops.padding import bordered
 
 
 @dataclass(frozen=True, eq=False)
 class Pool(Op):
-    """One value for every window over 1 or 2 spatial axes."""
+    """One value for every window over 1 to 3 spatial axes, the last ones; any axes may be before them."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -26,7 +27,7 @@ class Pool(Op):
 @operation
 @dataclass(frozen=True, eq=False)
 class AveragePool(Pool):
-    """Average pooling over 1 or 2 spatial axes.
+    """Average pooling over 1 to 3 spatial axes.
 
     ``padding`` counts as zeros in the average; ``excess``, around it, does not count at all.
     """
@@ -35,7 +36,10 @@ class AveragePool(Pool):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
-        pool = F.avg_pool1d if len(self.kernel) == 1 else F.avg_pool2d
+        return batched(self._pooled, x, x.ndim - len(self.kernel) - 2)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(self.kernel) - 1]
         padded = bordered(x, self.padding, 0.0)
         y = pool(bordered(padded, self.excess, 0.0), self.kernel, self.stride)
         if any(self.excess):
@@ -48,7 +52,7 @@ class AveragePool(Pool):
 @operation
 @dataclass(frozen=True, eq=False)
 class MaxPool(Pool):
-    """Max-pooling over 1 or 2 spatial axes."""
+    """Max-pooling over 1 to 3 spatial axes."""
 
     linear: ClassVar[bool] = False
 
@@ -56,5 +60,6 @@ class MaxPool(Pool):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         x = bordered(inputs[0], self.padding, float("-inf"))
-        pool = F.max_pool1d if len(self.kernel) == 1 else F.max_pool2d
-        return pool(x, self.kernel, self.stride, 0, self.dilation)
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(self.kernel) - 1]
+        windows = self.kernel, self.stride, 0, self.dilation
+        return batched(lambda x: pool(x, *windows), x, x.ndim - len(self.kernel) - 2)

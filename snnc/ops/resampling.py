@@ -9,6 +9,9 @@ from torch import Tensor
 
 from snnc.ir import Op, operation
 
+# Sums of more entries than these are computed as a product with a matrix: one of 16 is cubic resizing of a map.
+_FEW = 16
+
 
 @final
 @operation
@@ -25,8 +28,20 @@ class Resample(Op):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
+        if self.dense:
+            return (x.movedim(self.axis, -1) @ self.matrix(x.shape[self.axis]).T.to(x)).movedim(-1, self.axis)
         along = (-1, *(1 for _ in range(x.ndim - self.axis - 1)))
         total = x.new_zeros(())
         for places, weights in zip(self.places.T, self.weights.T, strict=True):
             total = total + x.index_select(self.axis, places.to(x.device).long()) * weights.view(along)
         return total
+
+    @property
+    def dense(self) -> bool:
+        """Whether a product with a matrix is less work than gathering so many entries one by one."""
+        return self.places.shape[1] > _FEW
+
+    def matrix(self, length: int) -> Tensor:
+        """Return the weights as a matrix ``[out, in]`` of an axis of that length."""
+        matrix = self.weights.new_zeros(len(self.places), length)
+        return matrix.scatter_add(1, self.places.long(), self.weights)

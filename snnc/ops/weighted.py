@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.batching import batched
 from snnc.ops.padding import bordered
 
 
@@ -40,7 +41,10 @@ class Weighted(Op):
 @operation
 @dataclass(frozen=True, eq=False)
 class Conv(Weighted):
-    """Convolution over 1 or 2 spatial axes; weight ``[C_out, C_in / groups, *kernel]``."""
+    """Convolution over 1 to 3 spatial axes; weight ``[C_out, C_in / groups, *kernel]``.
+
+    Axes between the batch and the channels are further samples of the same convolution.
+    """
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -53,8 +57,12 @@ class Conv(Weighted):
         begin, end = self.padding[:axes], self.padding[axes:]
         if begin != end:
             x, begin = bordered(x, self.padding, 0.0), (0,) * axes
-        convolve = F.conv1d if axes == 1 else F.conv2d
-        return convolve(x, self.weight, self.bias, self.stride, begin, self.dilation, self.groups)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+        return batched(
+            lambda x: convolve(x, self.weight, self.bias, self.stride, begin, self.dilation, self.groups),
+            x,
+            x.ndim - axes - 2,
+        )
 
     def kernel(self) -> Tensor:
         return self.weight.view(self.groups, -1, *self.weight.shape[1:])
@@ -67,9 +75,10 @@ class Conv(Weighted):
 @operation
 @dataclass(frozen=True, eq=False)
 class ConvTranspose(Weighted):
-    """Transposed convolution over 1 or 2 spatial axes; weight ``[C_in, C_out / groups, *kernel]``.
+    """Transposed convolution over 1 to 3 spatial axes; weight ``[C_in, C_out / groups, *kernel]``.
 
-    ``padding`` is cut off the full output, ``output_padding`` added at its ends.
+    ``padding`` is cut off the full output, ``output_padding`` added at its ends. Axes between the batch and the
+    channels are further samples.
     """
 
     stride: tuple[int, ...]
@@ -81,11 +90,14 @@ class ConvTranspose(Weighted):
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
         axes = self.weight.ndim - 2
-        convolve = F.conv_transpose1d if axes == 1 else F.conv_transpose2d
-        y = convolve(x, self.weight, self.bias, self.stride, 0, self.output_padding, self.groups, self.dilation)
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+        weights, extra = (self.weight, self.bias), self.output_padding
+        y = batched(
+            lambda x: convolve(x, *weights, self.stride, 0, extra, self.groups, self.dilation), x, x.ndim - axes - 2
+        )
         for axis in range(axes):
-            length = y.shape[2 + axis] - self.padding[axis] - self.padding[axes + axis]
-            y = y.narrow(2 + axis, self.padding[axis], length)
+            length = y.shape[axis - axes] - self.padding[axis] - self.padding[axes + axis]
+            y = y.narrow(axis - axes, self.padding[axis], length)
         return y
 
     def kernel(self) -> Tensor:

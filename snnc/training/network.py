@@ -30,6 +30,7 @@ from snnc.ops import (
     Routing,
     Weighted,
 )
+from snnc.ops.batching import batched
 from snnc.rules import Rules
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -239,7 +240,9 @@ def _weighted(op: Weighted, network: TrainableNetwork, name: str, answer: Tensor
 @stand_ins.register(BatchNorm)
 def _norm(op: BatchNorm, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
     trained = network.norms.get(name)
-    return network._normalized(trained, z) if trained and network.training else (trained or op)(z)
+    if trained is None or not network.training:
+        return (trained or op)(z)
+    return batched(lambda z: network._normalized(trained, z), z, op.axis - 1)
 
 
 @stand_ins.register(ClippedRelu)

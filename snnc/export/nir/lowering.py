@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from snnc import ops
+from snnc.analysis.channels import from_channels
 from snnc.errors import ModelError
 from snnc.export.nir.links import (
     Flattening,
@@ -43,6 +44,8 @@ from snnc.rules import Rules, UnansweredError
 from snnc.schedule import Schedule
 
 _RECIPE = "use the recipe nir: snnc calibrate --recipe nir"
+# The most axes that NIR has convolutions for: channels, height and width.
+_MAPS = 3
 _SHAPES = "NIR passes on images [C, H, W] through convolutions and pools, and flat values behind Flatten"
 
 
@@ -281,8 +284,7 @@ def _linear(op: ops.Linear, graph: Graph, node: Node, inputs: Sequence[tuple[Ter
 
 @lowerings.register(ops.BatchNorm)
 def _batch_norm(op: ops.BatchNorm, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...]]) -> tuple[Term, ...]:
-    ones = (1,) * (len(graph.shapes[node.name]) - 1)
-    scale, shift = (factor.reshape(-1, *ones) for factor in op.factors())
+    scale, shift = (from_channels(graph, node.name, factor) for factor in op.factors())
     return _affine(ops.Affine(scale, shift), graph, node, inputs)
 
 
@@ -422,7 +424,7 @@ def _applied(layer: Kernel | Matrix, node: Node, terms: Sequence[Term]) -> tuple
 
 
 def _behind(term: Term, layer: Kernel | Matrix, node: Node) -> Term:
-    if (len(term.shape) == 1) != isinstance(layer, Matrix):
+    if len(term.shape) != (1 if isinstance(layer, Matrix) else layer.weight.ndim - 1) or len(term.shape) > _MAPS:
         raise _refused(node, f"NIR has no such layer behind a value of shape {term.shape}", _SHAPES)
     if term.scale is not None:
         factors = _factors(term.scale, term.shape, node)
@@ -448,6 +450,8 @@ def _routed(term: Term, route: Tensor, node: Node) -> Term:
 def _summed(term: Term, pool: SumPool, node: Node) -> Term:
     if term.scale is not None:
         _factors(term.scale, term.shape, node)
+    if len(term.shape) != _MAPS:
+        raise _refused(node, f"NIR has no such pool of values of shape {term.shape}", _SHAPES)
     return Term(term.source, shape_behind(term.shape, pool), (*term.links, pool), term.scale)
 
 

@@ -42,11 +42,21 @@ class Operation:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an operation is written: behind how many inputs, of how many axes with the batch, and the opset."""
+    """Where an operation is written: behind inputs of which shapes, to an output of which, those of one sample."""
 
-    inputs: int
-    rank: int
+    before: tuple[tuple[int, ...], ...]
+    after: tuple[int, ...]
     opset: int
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs there are."""
+        return len(self.before)
+
+    @property
+    def rank(self) -> int:
+        """How many axes the first input has, the batch among them."""
+        return 1 + len(self.before[0])
 
 
 Operations = Sequence[Operation]

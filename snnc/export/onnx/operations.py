@@ -40,7 +40,7 @@ writers.refuse(
 
 def spelled(graph: Graph, node: Node, opset: int) -> Operations:
     """Return what a node of a network is written as; raises ModelError that names it where that is nothing."""
-    place = Place(len(node.inputs), 1 + len(graph.shapes[node.inputs[0]]), opset)
+    place = Place(tuple(graph.shapes[value] for value in node.inputs), graph.shapes[node.name], opset)
     try:
         return writers(node.op, place)
     except UnansweredError as refusal:
@@ -50,15 +50,17 @@ def spelled(graph: Graph, node: Node, opset: int) -> Operations:
 @writers.register(ops.Conv)
 def _conv(op: ops.Conv, place: Place) -> Operations:
     windows = {"strides": op.stride, "pads": op.padding, "dilations": op.dilation}
-    return [Operation("Conv", _weights(op), {"kernel_shape": op.weight.shape[2:], "group": op.groups, **windows})]
+    kernel = op.weight.shape[2:]
+    attributes = {"kernel_shape": kernel, "group": op.groups, **windows}
+    return _batched(place, len(kernel), [Operation("Conv", _weights(op), attributes)])
 
 
 @writers.register(ops.ConvTranspose)
 def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Operations:
     windows = {"strides": op.stride, "pads": op.padding, "dilations": op.dilation, "output_padding": op.output_padding}
-    return [
-        Operation("ConvTranspose", _weights(op), {"kernel_shape": op.weight.shape[2:], "group": op.groups, **windows})
-    ]
+    kernel = op.weight.shape[2:]
+    attributes = {"kernel_shape": kernel, "group": op.groups, **windows}
+    return _batched(place, len(kernel), [Operation("ConvTranspose", _weights(op), attributes)])
 
 
 @writers.register(ops.Linear)
@@ -73,7 +75,8 @@ def _linear(op: ops.Linear, place: Place) -> Operations:
 def _batch_norm(op: ops.BatchNorm, place: Place) -> Operations:
     statistics = {"scale": op.scale, "shift": op.shift, "mean": op.mean, "variance": op.variance}
     constants = {name: floated(tensor) for name, tensor in statistics.items()}
-    return [Operation("BatchNormalization", constants, {"epsilon": op.epsilon})]
+    channels = len(place.before[0]) - op.axis
+    return _batched(place, channels, [Operation("BatchNormalization", constants, {"epsilon": op.epsilon})])
 
 
 @writers.register(ops.Affine)
@@ -106,7 +109,7 @@ def _take(op: ops.Take, place: Place) -> Operations:
 
 @writers.register(ops.Pad)
 def _pad(op: ops.Pad, place: Place) -> Operations:
-    return [_padded(op.padding, op.value, place)]
+    return [_padded(op.padding, op.value, place.rank)]
 
 
 @writers.register(ops.Reshape)
@@ -127,20 +130,24 @@ def _mean(op: ops.Mean, place: Place) -> Operations:
 @writers.register(ops.AveragePool)
 def _average_pool(op: ops.AveragePool, place: Place) -> Operations:
     windows = {"kernel_shape": op.kernel, "strides": op.stride}
+    axes = len(op.kernel)
     if not any(op.excess):
-        return [Operation("AveragePool", attributes={"pads": op.padding, "count_include_pad": 1, **windows})]
+        pool = Operation("AveragePool", attributes={"pads": op.padding, "count_include_pad": 1, **windows})
+        return _batched(place, axes, [pool])
     # One ONNX pool counts all of its padding or none of it.
-    counted = [_padded(op.padding, 0.0, place)] if any(op.padding) else []
-    return [*counted, Operation("AveragePool", attributes={"pads": op.excess, **windows})]
+    counted = [_padded(op.padding, 0.0, axes + 2)] if any(op.padding) else []
+    return _batched(place, axes, [*counted, Operation("AveragePool", attributes={"pads": op.excess, **windows})])
 
 
 @writers.register(ops.MaxPool)
 def _max_pool(op: ops.MaxPool, place: Place) -> Operations:
     windows = {"kernel_shape": op.kernel, "strides": op.stride, "dilations": op.dilation}
     # Runtimes demand that a pool's padding be smaller than its kernel, dilated or not.
+    axes = len(op.kernel)
     if all(pad < size for pad, size in zip(op.padding, (*op.kernel, *op.kernel), strict=True)):
-        return [Operation("MaxPool", attributes={"pads": op.padding, **windows})]
-    return [_padded(op.padding, float("-inf"), place), Operation("MaxPool", attributes=windows)]
+        return _batched(place, axes, [Operation("MaxPool", attributes={"pads": op.padding, **windows})])
+    border = _padded(op.padding, float("-inf"), axes + 2)
+    return _batched(place, axes, [border, Operation("MaxPool", attributes=windows)])
 
 
 @writers.register(ops.MatMul)
@@ -155,7 +162,13 @@ def _each_product(op: ops.Product, place: Place) -> Operations:
 
 @writers.register(ops.Resample)
 def _resample(op: ops.Resample, place: Place) -> Operations:
-    """The sum of entries that are gathered, each of them multiplied by its weights."""
+    """The sum of entries that are gathered, each of them multiplied by its weights, or a product with a matrix."""
+    if op.dense:
+        order = [*range(place.rank)]
+        order[op.axis], order[-1] = order[-1], order[op.axis]
+        matrix = op.matrix(place.before[0][op.axis - 1]).T
+        swap, back = (Operation("Transpose", attributes={"perm": order}) for _ in range(2))
+        return [swap, Operation("MatMul", {"matrix": floated(matrix)}), back]
     along = (-1, *(1 for _ in range(place.rank - op.axis - 1)))
     written: list[Operation] = []
     for index, (places, weights) in enumerate(zip(op.places.T, op.weights.T, strict=True)):
@@ -280,10 +293,19 @@ def _bent(slope: Tensor) -> Operation:
     return Operation("PRelu", {"slope": floated(slope)})
 
 
-def _padded(padding: Sequence[int], value: float, place: Place) -> Operation:
+def _batched(place: Place, axes: int, operations: Operations) -> Operations:
+    """Write what ONNX has for ``[N, C, *space]`` of ``axes`` spatial axes, where there may be more of the batch."""
+    (before,) = place.before
+    if len(before) == axes + 1:
+        return operations
+    folded = Operation("Reshape", {"folded": _integers(-1, *before[-axes - 1 :])})
+    return [folded, *operations, Operation("Reshape", {"unfolded": _integers(-1, *place.after)})]
+
+
+def _padded(padding: Sequence[int], value: float, rank: int) -> Operation:
     """Write a border around the last axes."""
     axes = len(padding) // 2
-    inner = [0] * (place.rank - axes)
+    inner = [0] * (rank - axes)
     pads = _integers(*inner, *padding[:axes], *inner, *padding[axes:])
     return Operation("Pad", {"pads": pads, "value": np.array(value, np.float32)})
 

@@ -10,14 +10,14 @@ from snnc.frontend.windows import automatic_padding
 
 @operators.register("Conv")
 def convolution(call: Call) -> Expression:
-    """Read a convolution over 1 or 2 spatial axes."""
+    """Read a convolution over 1 to 3 spatial axes."""
     weight = call.constant(1)
     axes = _spatial_axes(weight.ndim)
     stride = call.integers("strides", (1,) * axes)
     dilation = call.integers("dilations", (1,) * axes)
     padding = automatic_padding(call, weight.shape[2:], stride, dilation)
     op = ops.Conv(tensor(weight), _bias(call), stride, padding, dilation, call.integer("group", 1))
-    return chain(call.sample(), op)
+    return chain(call.framed(())[0], op)
 
 
 @operators.register("ConvTranspose")
@@ -39,12 +39,12 @@ def transposed_convolution(call: Call) -> Expression:
     if min(padding) < 0:
         raise UnsupportedError("its padding is negative", "export it with explicit pads of zero or more")
     op = ops.ConvTranspose(tensor(weight), _bias(call), stride, padding, extra, dilation, call.integer("group", 1))
-    return chain(call.sample(), op)
+    return chain(call.framed(())[0], op)
 
 
 def _spatial_axes(rank: int) -> int:
-    if rank not in (3, 4):
-        raise UnsupportedError(f"convolution over {rank - 2} spatial axes", "1 and 2 spatial axes are supported")
+    if rank not in (3, 4, 5):
+        raise UnsupportedError(f"convolution over {rank - 2} spatial axes", "1 to 3 spatial axes are supported")
     return rank - 2
 
 

@@ -16,7 +16,9 @@ def batch_normalization(call: Call) -> Expression:
     if call.integer("training_mode", 0):
         raise UnsupportedError("batch normalization in training mode", "call model.eval() before the export")
     scale, shift, mean, variance = (tensor(call.constant(index, "a statistic")) for index in range(1, 5))
-    return chain(call.sample(), ops.BatchNorm(scale, shift, mean, variance, call.number("epsilon", 1e-5)))
+    operand, offset = call.framed((1,))
+    norm = ops.BatchNorm(scale, shift, mean, variance, call.number("epsilon", 1e-5), 1 + offset)
+    return chain(operand, norm)
 
 
 @operators.register("LayerNormalization")
@@ -34,8 +36,8 @@ def root_mean_square_normalization(call: Call) -> Expression:
 @operators.register("InstanceNormalization")
 def instance_normalization(call: Call) -> Expression:
     """Read the normalization of every channel by itself."""
-    operand = call.sample()
-    axes = tuple(range(2, len(operand.shape) + 1))
+    operand = call.framed(())[0]
+    axes = tuple(range(len(operand.shape) + 3 - len(call.shape()), len(operand.shape) + 1))
     value = normalized(operand, axes, call.number("epsilon", 1e-5))
     along = (-1, *(1 for _ in axes))
     return _scaled(value, call.constant(1).reshape(along), call.constant(2, "its bias").reshape(along))
@@ -44,14 +46,15 @@ def instance_normalization(call: Call) -> Expression:
 @operators.register("GroupNormalization")
 def group_normalization(call: Call) -> Expression:
     """Read the normalization of groups of channels; before opset 21 scale and bias are those of a group."""
-    operand = call.sample()
-    groups = call.integer("num_groups", 1)
-    size = operand.shape[0] // groups
-    rows = chain(operand, ops.Reshape((groups, math.prod(operand.shape) // groups)))
-    value = chain(normalized(rows, (2,), call.number("epsilon", 1e-5)), ops.Reshape(operand.shape))
-    along = (-1, *(1 for _ in operand.shape[1:]))
+    operand = call.framed(())[0]
+    groups, (channels, *space) = call.integer("num_groups", 1), call.shape()[1:]
+    before = operand.shape[: -len(call.shape()) + 1]
+    rows = chain(operand, ops.Reshape((*before, groups, channels * math.prod(space) // groups)))
+    normal = normalized(rows, (len(before) + 2,), call.number("epsilon", 1e-5))
+    value = chain(normal, ops.Reshape(operand.shape))
+    along = (-1, *(1 for _ in space))
     parameters = [call.constant(1), call.constant(2, "its bias")]
-    scale, bias = (np.repeat(array, size) if array.size < operand.shape[0] else array for array in parameters)
+    scale, bias = (np.repeat(array, channels // groups) if array.size < channels else array for array in parameters)
     return _scaled(value, scale.reshape(along), bias.reshape(along))
 
 

@@ -1,9 +1,14 @@
 """Pools."""
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from snnc import ops
-from snnc.frontend.expression import Call, Expression, UnsupportedError, chain
+from snnc.frontend.expression import Call, Expression, Shape, UnsupportedError, chain
 from snnc.frontend.operators import operators
 from snnc.frontend.operators.reduction import maximum
+from snnc.frontend.sampling import resampled
 from snnc.frontend.windows import automatic_padding, overhang
 
 
@@ -14,14 +19,15 @@ def average_pool(call: Call) -> Expression:
     axes = _spatial_axes(kernel)
     stride = call.integers("strides", (1,) * axes)
     dilation = call.integers("dilations", (1,) * axes)
-    if any(step != 1 for step in dilation):
-        raise UnsupportedError("average pooling with dilation", "write it as a depthwise convolution")
     padding = automatic_padding(call, kernel, stride, dilation)
-    over = overhang(call, kernel, stride, dilation, padding)
-    if call.integer("count_include_pad", 0):
-        return chain(call.sample(), ops.AveragePool(kernel, stride, padding, (0,) * axes + over))
-    excess = padding[:axes] + tuple(end + more for end, more in zip(padding[axes:], over, strict=True))
-    return chain(call.sample(), ops.AveragePool(kernel, stride, (0,) * 2 * axes, excess))
+    excess = (0,) * axes + overhang(call, kernel, stride, dilation, padding)
+    if not call.integer("count_include_pad", 0):
+        excess = tuple(map(sum, zip(padding, excess, strict=True)))
+        padding = (0,) * 2 * axes
+    operand = call.framed(())[0]
+    if all(step == 1 for step in dilation):
+        return chain(operand, ops.AveragePool(kernel, stride, padding, excess))
+    return chain(operand, *_averages(call, kernel, stride, dilation, padding, excess))
 
 
 @operators.register("MaxPool")
@@ -36,13 +42,15 @@ def max_pool(call: Call) -> Expression:
     padding = automatic_padding(call, kernel, stride, dilation)
     over = overhang(call, kernel, stride, dilation, padding)
     ends = tuple(end + more for end, more in zip(padding[axes:], over, strict=True))
-    return chain(call.sample(), ops.MaxPool(kernel, stride, padding[:axes] + ends, dilation))
+    return chain(call.framed(())[0], ops.MaxPool(kernel, stride, padding[:axes] + ends, dilation))
 
 
 @operators.register("GlobalAveragePool")
 def global_average_pool(call: Call) -> Expression:
     """Read the mean over all spatial axes."""
-    return chain(call.sample(), ops.Mean(tuple(range(2, len(call.shape())))))
+    operand = call.framed(())[0]
+    rank = len(operand.shape) + 1
+    return chain(operand, ops.Mean(tuple(range(rank - len(call.shape()) + 2, rank))))
 
 
 @operators.register("GlobalMaxPool")
@@ -51,7 +59,25 @@ def global_max_pool(call: Call) -> Expression:
     return maximum(call, range(2, len(call.shape())), keep=True)
 
 
+def _averages(
+    call: Call, kernel: Shape, stride: Shape, dilation: Shape, padding: Shape, excess: Shape
+) -> Iterator[ops.Op]:
+    """Yield the averages along one axis after another: how many count in a window is the product of how many in each.
+
+    ``padding`` counts as zeros, ``excess`` around it does not count.
+    """
+    axes = len(kernel)
+    rank = len(call.framed(())[0].shape) + 1
+    for axis, (size, every, step) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        length, count = call.shape()[axis - axes], call.output[axis - axes]
+        start = np.arange(count)[:, None] * every - padding[axis] - excess[axis]
+        places = start + np.arange(size) * step
+        counted = (places >= -padding[axis]) & (places < length + padding[axes + axis])
+        weights = ((places >= 0) & (places < length)) / counted.sum(1, keepdims=True)
+        yield from resampled(rank - axes + axis, places, weights, length)
+
+
 def _spatial_axes(kernel: tuple[int, ...]) -> int:
-    if len(kernel) not in (1, 2):
-        raise UnsupportedError(f"pooling over {len(kernel)} spatial axes", "1 and 2 spatial axes are supported")
+    if len(kernel) not in (1, 2, 3):
+        raise UnsupportedError(f"pooling over {len(kernel)} spatial axes", "1 to 3 spatial axes are supported")
     return len(kernel)

@@ -100,9 +100,9 @@ def _mean(value: Expression, shape: Shape, axes: tuple[int, ...], keep: bool) ->
 
 
 def _maximum(value: Expression, shape: Shape, axes: tuple[int, ...], keep: bool) -> Expression:
-    """Build a max-pool, over the last one or two axes as they lie, over others in one row."""
+    """Build a max-pool, over the last one to three axes as they lie, over others in one row."""
     rank, count = len(shape), len(axes)
-    if keep and count in (1, 2) and axes == tuple(range(2, rank + 1)):
+    if keep and count in (1, 2, 3) and axes == tuple(range(2, rank + 1)):
         return chain(value, ops.MaxPool(shape[1:], (1,) * count, (0,) * 2 * count, (1,) * count))
     rest = tuple(axis for axis in range(1, rank + 1) if axis not in axes)
     row = math.prod(shape[axis - 1] for axis in axes)

@@ -1,13 +1,14 @@
-"""Operations that only move values: reshapes, slices, gathers, pads and nearest resizing."""
+"""Operations that only move values: reshapes, slices, gathers and pads."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, stored_shape, tensor
+from snnc.frontend.expression import Apply, Call, Expression, UnsupportedError, chain, stored_shape, tensor
 from snnc.frontend.operators import operators
+from snnc.frontend.sampling import moved
 
 
 @operators.register("Reshape")
@@ -74,7 +75,7 @@ def cut(call: Call) -> Expression:
     for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
         # Bounds clamp as Python's do, but "before the first" is written with any very negative number.
         indices = range(shape[axis])[slice(start, None if step < 0 and stop < -shape[axis] else stop, step)]
-        value = _taken(value, axis + offset, tuple(indices), shape[axis])
+        value = chain(value, *moved(axis + offset, indices, shape[axis]))
     return call.framed_result(value, offset)
 
 
@@ -99,7 +100,7 @@ def gather(call: Call) -> Expression:
     wanted = call.constant(1, "the list of indices")
     indices = tuple(int(index) % length for index in wanted.reshape(-1))
     operand, offset = call.framed((axis,))
-    value = _taken(operand, axis + offset, indices, length)
+    value = chain(operand, *moved(axis + offset, indices, length))
     return call.framed_result(value, offset) if wanted.ndim == 1 else call.settled(value)
 
 
@@ -132,24 +133,24 @@ def tile(call: Call) -> Expression:
 def depth_to_space(call: Call) -> Expression:
     """Read the spreading of channels over blocks of pixels, also known as pixel shuffle."""
     size = call.integer("blocksize", 1)
-    operand = call.sample()
-    channels, height, width = operand.shape
+    operand = call.framed(())[0]
+    *before, channels, height, width = operand.shape
     rest = channels // size**2
     if call.text("mode", "DCR") == "CRD":
-        split_shape, order = (rest, size, size, height, width), (0, 1, 4, 2, 5, 3)
+        blocks, order = (rest, size, size, height, width), (0, 3, 1, 4, 2)
     else:
-        split_shape, order = (size, size, rest, height, width), (0, 3, 4, 1, 5, 2)
-    return call.settled(chain(operand, ops.Reshape(split_shape), ops.Transpose(order)))
+        blocks, order = (size, size, rest, height, width), (2, 3, 0, 4, 1)
+    return call.settled(chain(operand, ops.Reshape((*before, *blocks)), _last_transposed(before, order)))
 
 
 @operators.register("SpaceToDepth")
 def space_to_depth(call: Call) -> Expression:
     """Read the gathering of blocks of pixels into channels."""
     size = call.integer("blocksize", 1)
-    operand = call.sample()
-    channels, height, width = operand.shape
-    blocks = ops.Reshape((channels, height // size, size, width // size, size))
-    return call.settled(chain(operand, blocks, ops.Transpose((0, 3, 5, 1, 2, 4))))
+    operand = call.framed(())[0]
+    *before, channels, height, width = operand.shape
+    blocks = ops.Reshape((*before, channels, height // size, size, width // size, size))
+    return call.settled(chain(operand, blocks, _last_transposed(before, (2, 4, 0, 1, 3))))
 
 
 @operators.register("Pad")
@@ -168,10 +169,10 @@ def pad(call: Call) -> Expression:
     value: Expression = operand
     for axis, (begin, end) in borders.items():
         kept = (max(-begin, 0), shape[axis] - max(-end, 0))
-        value = _taken(value, axis + offset, tuple(range(*kept)), shape[axis])
+        value = chain(value, *moved(axis + offset, range(*kept), shape[axis]))
         if mode != "constant":
             indices = _mirrored(kept[1] - kept[0], max(begin, 0), max(end, 0), mode)
-            value = _taken(value, axis + offset, indices, kept[1] - kept[0])
+            value = chain(value, *moved(axis + offset, indices, kept[1] - kept[0]))
     positive = {axis + offset - 1: (max(begin, 0), max(end, 0)) for axis, (begin, end) in borders.items()}
     if mode == "constant" and any(any(border) for border in positive.values()):
         pairs = [positive.get(axis, (0, 0)) for axis in range(len(operand.shape))]
@@ -179,42 +180,14 @@ def pad(call: Call) -> Expression:
     return call.framed_result(value, offset)
 
 
-@operators.register("Resize")
-def resize(call: Call) -> Expression:
-    """Read nearest-neighbor resizing as a choice of indices per axis."""
-    if call.opset < 11:
-        return _nearest(call, call.constant(1, "its scale"), "asymmetric", "floor")
-    if call.text("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise UnsupportedError("resizing that keeps the aspect ratio", "export it with explicit sizes")
-    scales = call.given(2)
-    if scales is not None and not scales.size:
-        scales = None
-    where = call.text("coordinate_transformation_mode", "half_pixel")
-    return _nearest(call, scales, where, call.text("nearest_mode", "round_prefer_floor"))
-
-
-@operators.register("Upsample")
-def upsample(call: Call) -> Expression:
-    """Read nearest-neighbor resizing as opsets 7 to 9 write it."""
-    scales = np.asarray(call.attributes["scales"]) if "scales" in call.attributes else call.constant(1, "its scale")
-    return _nearest(call, scales, "asymmetric", "floor")
+def _last_transposed(before: Sequence[int], order: Sequence[int]) -> ops.Transpose:
+    """Return what gives the last axes another order, behind the batch and ``before``."""
+    first = 1 + len(before)
+    return ops.Transpose((*range(first), *(first + axis for axis in order)))
 
 
 def _reshaped(call: Call) -> Expression:
     return call.settled(call.framed(())[0])
-
-
-def _taken(value: Expression, axis: int, indices: tuple[int, ...], length: int) -> Expression:
-    """Return the entries of an axis, as a slice where they lie evenly in a row, as they are where all are kept."""
-    if not indices:
-        raise UnsupportedError("its output is empty", "check the file")
-    if indices == tuple(range(length)):
-        return value
-    step = indices[1] - indices[0] if len(indices) > 1 else 1
-    row = tuple(range(indices[0], indices[-1] + 1, step)) if step > 0 else ()
-    if indices == row and len(indices) > 1:
-        return chain(value, ops.Slice(axis, indices[0], indices[-1] + 1, step))
-    return chain(value, ops.Take(axis, indices))
 
 
 def _bordered(call: Call, value: Expression, axis: int, offset: int) -> Expression:
@@ -242,65 +215,3 @@ def _mirrored(length: int, begin: int, end: int, mode: str) -> tuple[int, ...]:
         period = max(2 * (length - 1), 1)
         return tuple(min(position % period, period - position % period) for position in positions)
     raise UnsupportedError(f"padding mode {mode!r}", "pad with a constant, 'reflect', 'edge' or 'wrap'")
-
-
-def _nearest(call: Call, scales: Array | None, where: str, rounding: str) -> Expression:
-    if call.text("mode", "nearest") != "nearest":
-        mode = call.text("mode", "nearest")
-        raise UnsupportedError(f"{mode} resizing", "resize with mode='nearest', or by a transposed convolution")
-    if where not in _COORDINATES:
-        raise UnsupportedError(f"resizing with {where!r}", f"one of: {', '.join(sorted(_COORDINATES))}")
-    shape, output = call.shape(), call.output
-    axes = tuple(call.axis(axis) for axis in call.integers("axes", range(len(shape))))
-    given = {} if scales is None else dict(zip(axes, scales.reshape(-1).tolist(), strict=True))
-    changed = [axis for axis in range(len(shape)) if given.get(axis, output[axis] / shape[axis]) != 1]
-    operand, offset = call.framed(changed)
-    value: Expression = operand
-    for axis in changed:
-        scale = given.get(axis, output[axis] / shape[axis])
-        positions = _COORDINATES[where](np.arange(output[axis], dtype=np.float32), scale, shape[axis], output[axis])
-        indices = np.clip(_ROUNDINGS[rounding](positions), 0, shape[axis] - 1)
-        value = _taken(value, axis + offset, tuple(int(index) for index in indices), shape[axis])
-    return call.framed_result(value, offset)
-
-
-def _align_corners(x: Array, scale: float, old: int, new: int) -> Array:
-    return x * np.float32((old - 1) / (new - 1)) if new > 1 else x * 0
-
-
-def _half_pixel(x: Array, scale: float, old: int, new: int) -> Array:
-    return (x + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
-
-
-def _half_pixel_symmetric(x: Array, scale: float, old: int, new: int) -> Array:
-    adjustment = np.float32(new) / np.float32(scale * old)
-    return np.float32(old / 2) * (1 - adjustment) + _half_pixel(x, scale, old, new)
-
-
-def _torch_half_pixel(x: Array, scale: float, old: int, new: int) -> Array:
-    return _half_pixel(x, scale, old, new) if new > 1 else x * 0
-
-
-def _half_pixel_start(x: Array, scale: float, old: int, new: int) -> Array:
-    return (x + np.float32(0.5)) / np.float32(scale)
-
-
-def _asymmetric(x: Array, scale: float, old: int, new: int) -> Array:
-    return x / np.float32(scale)
-
-
-_COORDINATES: dict[str, Callable[[Array, float, int, int], Array]] = {
-    "align_corners": _align_corners,
-    "asymmetric": _asymmetric,
-    "half_pixel": _half_pixel,
-    "half_pixel_symmetric": _half_pixel_symmetric,
-    "pytorch_half_pixel": _torch_half_pixel,
-    "tf_half_pixel_for_nn": _half_pixel_start,
-}
-
-_ROUNDINGS: dict[str, Callable[[Array], Array]] = {
-    "ceil": np.ceil,
-    "floor": np.floor,
-    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
-    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
-}
