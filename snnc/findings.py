@@ -99,6 +99,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "All repeats would be the same; one was run.",
         "Leave out --repeats.",
     ),
+    "input-not-read": Explanation(
+        "No output depends on an input of the file: what it was for was folded away, or was never there.",
+        "The spiking network has no such input, and data needs none for it.",
+        "Nothing, unless it should matter: then look at how the network was exported.",
+    ),
     "nothing-spikes": Explanation(
         "The network has no activation that a spiking neuron could stand for.",
         "Nothing was converted: the result is the trained network, run step by step.",

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from snnc.registry import Registry
 
+# How much of a mask is on where it is drawn.
+_MASKED_IN = 0.75
+
 OpKind = TypeVar("OpKind", bound="Op")
 Kind = TypeVar("Kind", bound="type[Op]")
 
@@ -61,14 +64,27 @@ def operation(kind: Kind) -> Kind:
 class Input(Op):
     """Where a network's input enters: ``shape`` is that of one sample, and ``numbers`` what it is made of.
 
-    Called with nothing, it is one blank sample.
+    Pixels are 0 to 255, integers below ``below``, which is the length of the shortest list that they are places in; 0
+    where that is not known, as of masks. Called with nothing, it is one blank sample.
     """
 
     shape: tuple[int, ...]
     numbers: Literal["real", "pixel", "integer"] = "real"
+    below: int = 0
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return torch.zeros(1, *self.shape)
+
+    def drawn(self, samples: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Draw random samples ``[N, ...]``: normal ones, whole numbers in range, or masks with their first entry on."""
+        size = (samples, *self.shape)
+        if self.numbers == "real":
+            return torch.randn(*size, generator=generator, dtype=dtype)
+        if self.numbers == "pixel" or self.below:
+            return torch.randint(self.below or 256, size, generator=generator).to(dtype)
+        mask = (torch.rand(*size, generator=generator) < _MASKED_IN).to(dtype)
+        mask[..., :1] = 1
+        return mask
 
 
 @final

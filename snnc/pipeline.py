@@ -18,7 +18,7 @@ from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import ModelError, VerificationError
 from snnc.feeds import Feeds
 from snnc.findings import Finding
-from snnc.frontend import read_model
+from snnc.frontend import InputShapes, read_model
 from snnc.ir import Graph, Input
 from snnc.measure.summary import examine
 from snnc.neurons import Neuron
@@ -167,9 +167,7 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
     if not step.exact or after is before:
         return
     generator = torch.Generator().manual_seed(0)
-    feeds = Feeds(
-        {n: torch.randn(2, *op.shape, generator=generator, dtype=torch.float64) for n, op in before.ops(Input).items()}
-    )
+    feeds = Feeds({name: op.drawn(2, generator, torch.float64) for name, op in before.ops(Input).items()})
     results = []
     for graph in (before, after):
         exactly = graph.map_tensors(lambda tensor: tensor.double())
@@ -180,7 +178,7 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
         raise VerificationError(f"{name} changed the network's output by {error:.1e}", hint=hint)
 
 
-def read_trained(model: Path, input_shape: tuple[int, ...] | None = None) -> Trained:
+def read_trained(model: Path, input_shape: InputShapes = None) -> Trained:
     """Read a trained network from its file; raises ModelError where it cannot be read or holds what cannot spike."""
     read = read_model(model, input_shape)
     return Trained(read.graph, Origin(model.name, read.sha256), read.findings)

@@ -36,7 +36,7 @@ class Project:
     """
 
     model: Path | None = None
-    input_shape: tuple[int, ...] | None = None
+    input_shape: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
     calibration: Data = field(default_factory=Data)
     evaluation: Data = field(default_factory=Data)
     preprocessing: Preprocessing | None = None

@@ -49,7 +49,7 @@ def save(
 
 def run(graph: Graph, x: torch.Tensor) -> list[torch.Tensor]:
     """The outputs of a graph, without the simulator."""
-    values = computed(graph, x)
+    values = computed(graph, {graph.inputs[0]: x})
     return [values[name] for name in graph.outputs]
 
 

@@ -6,6 +6,7 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Progress, silent
+from snnc.frontend import InputShapes
 from snnc.pipeline import Trained, make, read_trained, reported
 from snnc.recipe import Recipe, load
 from snnc.report import Report
@@ -19,7 +20,7 @@ def convert(
     data: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
     task: Task | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShapes = None,
     reading: Reading | None = None,
     progress: Progress = silent,
 ) -> tuple[Conversion, Report]:

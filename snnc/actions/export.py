@@ -14,6 +14,7 @@ from snnc.export import verification
 from snnc.export.format import Format, Written
 from snnc.export.match import Match
 from snnc.export.vectors import conformance_vectors
+from snnc.frontend import InputShapes
 from snnc.recipe import Recipe
 from snnc.report import Report
 from snnc.report.escaping import printable
@@ -97,7 +98,7 @@ def convert_and_export(
     data: Path | None = None,
     preprocessing: Preprocessing | None = None,
     task: Task | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShapes = None,
     reading: Reading | None = None,
     progress: Progress = silent,
 ) -> tuple[Conversion, Report, Exported]:
@@ -133,7 +134,7 @@ def check_format(
     *,
     preprocessing: Preprocessing | None = None,
     task: Task | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShapes = None,
 ) -> tuple[Conversion, Report]:
     """Convert without images, and raise what the format raises for what it cannot say."""
     conversion, report = convert(model, recipe, preprocessing=preprocessing, task=task, input_shape=input_shape)

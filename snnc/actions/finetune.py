@@ -20,6 +20,7 @@ from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, UsageError
 from snnc.files import temporary_folder
 from snnc.findings import Finding
+from snnc.frontend import InputShapes
 from snnc.ir import Graph
 from snnc.ops import HALF, BatchNorm, ClippedRelu, QuantizedRelu, Weighted
 from snnc.passes.balance_thresholds import BalanceThresholds
@@ -83,7 +84,7 @@ def finetune(
     *,
     data: Path,
     preprocessing: Preprocessing | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShapes = None,
     reading: Reading | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from snnc.analysis.latency import latency
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.frontend import FOLDED, LEFT_OUT, Opened, Survey, Verdict, open_model
+from snnc.frontend import FOLDED, LEFT_OUT, InputShapes, Opened, Survey, Verdict, open_model
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, neurons
 from snnc.pipeline import apply_recipe
@@ -36,7 +36,7 @@ def plan(
     *,
     data: Path | None = None,
     preprocessing: Preprocessing | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShapes = None,
     reading: Reading | None = None,
 ) -> Plan:
     """Tell what ``snnc.convert`` would do with the same arguments, reading no image and writing nothing.

@@ -29,6 +29,7 @@ from snnc.data.samples import Progress, silent
 from snnc.errors import UsageError
 from snnc.figure import Row
 from snnc.findings import Finding
+from snnc.frontend import InputShapes
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure.evaluation import Evaluation
@@ -221,7 +222,7 @@ def tune(
     prefer: Prefer = "energy",
     task: Task | None = None,
     preprocessing: Preprocessing | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShapes = None,
     reading: Reading | None = None,
     progress: Progress = silent,
 ) -> Advice:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from snnc.actions.inspect import Inspected
     from snnc.actions.plan import Plan
     from snnc.blocks import Block
+    from snnc.frontend import InputShapes
     from snnc.hardware import Misfit, Target
 
 
@@ -78,7 +79,7 @@ def inspect(
 
 
 def _show_trained(
-    terminal: Terminal, path: Path, settings: Project, sample_shape: tuple[int, ...] | None, annotated: Path | None
+    terminal: Terminal, path: Path, settings: Project, sample_shape: InputShapes, annotated: Path | None
 ) -> None:
     check_outputs([annotated] if annotated else [], path, "--annotate")
 

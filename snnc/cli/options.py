@@ -48,8 +48,12 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="OUT.snn", help="Default: the model's name, in this folder."),
 ]
 InputShape = Annotated[
-    str | None,
-    typer.Option(metavar="3,32,32", help="Shape of one sample without the batch, where the model does not say it."),
+    list[str] | None,
+    typer.Option(
+        metavar="3,32,32",
+        help="Shape of one sample without the batch, where the model does not say it; NAME=3,32,32 for each of "
+        "several inputs.",
+    ),
 ]
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Where to write the report. Default: beside the .snn.")
@@ -373,12 +377,25 @@ def parsed_numbers(text: str | None, flag: str, kind: type[Number]) -> tuple[Num
         raise UsageError(f"invalid value {text!r}", place=flag, hint=hint) from None
 
 
-def shape(text: str | None, project: Project) -> tuple[int, ...] | None:
-    """Return the shape of one sample, from the flag or the project; raises UsageError where it is none."""
-    given = parsed_numbers(text, "--input-shape", int) or project.input_shape
-    if given is not None and min(given, default=0) < 1:
-        hint = "give the shape of one sample without the batch, as in 3,32,32"
-        raise UsageError(f"invalid value {text or given!r}", place="--input-shape", hint=hint)
+def shape(texts: list[str] | None, project: Project) -> tuple[int, ...] | dict[str, tuple[int, ...]] | None:
+    """Return the shape of one sample, by the names of several inputs, from the flag or the project.
+
+    Raises UsageError where it is none.
+    """
+    given = project.input_shape
+    if texts:
+        named = {name: lengths for name, equals, lengths in (text.rpartition("=") for text in texts) if equals}
+        if len(named) < len(texts) and len(texts) > 1:
+            hint = "give one for each input, as in --input-shape NAME=3,32,32"
+            raise UsageError(
+                "several shapes, of which one says no input or one twice", place="--input-shape", hint=hint
+            )
+        read = {name: parsed_numbers(lengths, "--input-shape", int) or () for name, lengths in named.items()}
+        given = read or parsed_numbers(texts[0], "--input-shape", int)
+    for lengths in given.values() if isinstance(given, dict) else [given] if given is not None else []:
+        if min(lengths, default=0) < 1:
+            hint = "give the shape of one sample without the batch, as in 3,32,32"
+            raise UsageError(f"invalid value {' '.join(texts or []) or lengths!r}", place="--input-shape", hint=hint)
     return given
 
 

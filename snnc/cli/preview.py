@@ -55,7 +55,10 @@ def survey_blocks(found: Survey) -> Iterator[Block]:
     from snnc.text import fixed
 
     facts = {
-        "input": _shape(found.input_shape),
+        "input": ", ".join(
+            _shape(shape) if len(found.input_shapes) == 1 else f"{name} {_shape(shape)}"
+            for name, shape in found.input_shapes.items()
+        ),
         "output": ", ".join(map(_shape, found.output_shapes)),
         "MACs": f"{found.macs:,}",
         "opset": str(found.opset),

@@ -135,7 +135,7 @@ def tune(
     chosen, command, report = advice.chosen, "", None
     if chosen is not None:
         given = [*typed(preprocessing), *typed(reading, "limit", "seed")]
-        given += [] if input_shape is None else ["--input-shape", input_shape]
+        given += [part for text in input_shape or [] for part in ("--input-shape", text)]
         source = ["snnc", "convert", str(model), "--data", str(images), "--part", "calibration"]
         command = shlex.join([*source, *given, *chosen.trial.candidate.flags, "--output", str(output)])
         text = to_json(chosen.report)

@@ -1,12 +1,14 @@
 """The front door: a trained network's file in, one graph of our operations out."""
 
 from snnc.frontend.annotation import annotate
+from snnc.frontend.expression import InputShapes
 from snnc.frontend.model import Model, Opened, Survey, open_model, read_model, unsupported
 from snnc.frontend.walk import FOLDED, LEFT_OUT, Verdict
 
 __all__ = [
     "FOLDED",
     "LEFT_OUT",
+    "InputShapes",
     "Model",
     "Opened",
     "Survey",

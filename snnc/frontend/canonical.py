@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from snnc.errors import ModelError
 from snnc.files import temporary_folder
 from snnc.frontend.expression import Array, Shape
+from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
 
 # Fusions that would hide a layer from our passes, or that merge the batch with other axes; the last two split the
 # pairs of quantization and dequantization apart.
@@ -24,7 +24,6 @@ _LEFT_TO_US = [
     "EnsureUniqueDQForNodeUnit",
     "QDQPropagationTransformer",
 ]
-_FATAL_ONLY = 4
 
 # Functions that onnxruntime would write out, and operations of its own with the same inputs and output that stand in
 # for them meanwhile.
@@ -33,13 +32,17 @@ _HELD = {"GroupNormalization": "InstanceNormalization"}
 
 @dataclass(frozen=True, eq=False)
 class OnnxNode:
-    """One operation of the canonical file. An optional input or output that is left out is called ""."""
+    """One operation of the canonical file. An optional input or output that is left out is called "".
+
+    ``domain`` is "" of what ONNX itself defines.
+    """
 
     name: str
     kind: str
     attributes: Mapping[str, Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    domain: str = ""
 
     @property
     def label(self) -> str:
@@ -49,13 +52,17 @@ class OnnxNode:
 
 @dataclass(frozen=True, eq=False)
 class OnnxGraph:
-    """A canonical file: nodes in topological order, constants, and the shapes of values that are known."""
+    """A canonical file: nodes in topological order, constants, and the shapes of values that are known.
+
+    ``whole`` are the values whose numbers are integers or bits.
+    """
 
     nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, Array]
     shapes: Mapping[str, Shape]
     outputs: tuple[str, ...]
     opset: int
+    whole: frozenset[str] = frozenset()
 
     @cached_property
     def producers(self) -> Mapping[str, OnnxNode]:
@@ -90,40 +97,8 @@ def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         start_session(known, options, place, disabled_optimizers=_LEFT_TO_US)
         optimized = onnx.load(path)
-    return _parsed(onnx.shape_inference.infer_shapes(optimized), pinned, foreign)
-
-
-def session_options(level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.SessionOptions:
-    """Return quiet options; one thread is fastest for a sample or two."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = level
-    options.log_severity_level = _FATAL_ONLY
-    options.intra_op_num_threads = 1
-    return options
-
-
-def start_session(
-    model: ModelProto, options: onnxruntime.SessionOptions, place: str, **arguments: Any
-) -> onnxruntime.InferenceSession:
-    """Start onnxruntime on a model; raises ModelError with its reason where it refuses."""
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            # Else a failure is printed to stdout and tried again.
-            enable_fallback=0,
-            **arguments,
-        )
-    except Exception as error:
-        raise refusal(error, place) from error
-
-
-def refusal(error: Exception, place: str) -> ModelError:
-    """Return what an exception of onnxruntime, whose classes share no base that it exports, means to the user."""
-    reason = str(error).strip().splitlines()[0]
-    hint = "check the file with onnx.checker; where it was exported for a fixed batch, export it for a batch of 1"
-    return ModelError(f"not a valid network: {reason}", place=place, hint=hint)
+    inferred = onnx.shape_inference.infer_shapes(optimized)
+    return _parsed(inferred, pinned, foreign, measured(inferred, place))
 
 
 def _held(model: ModelProto) -> ModelProto:
@@ -169,14 +144,18 @@ def _known(node: NodeProto, versions: Mapping[str, int], functions: set[tuple[st
     return bool(onnx.defs.has(node.op_type, node.domain)) and node.domain in versions
 
 
-def _parsed(model: ModelProto, pinned: ModelProto, foreign: list[NodeProto]) -> OnnxGraph:
+def _parsed(model: ModelProto, pinned: ModelProto, foreign: list[NodeProto], found: Mapping[str, Array]) -> OnnxGraph:
+    """Return a canonical file as plain data; ``found`` are arrays of the shapes that its own shapes leave out."""
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in constants.items()}
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        dimensions = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in dimensions):
-            shapes.setdefault(value.name, tuple(axis.dim_value for axis in dimensions))
+    shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in {**constants, **found}.items()}
+    whole = {name for name, array in {**constants, **found}.items() if array.dtype.kind in "iub"}
+    for value in values_of(graph):
+        if value.type.tensor_type.elem_type in INTEGERS:
+            whole.add(value.name)
+        shape = shape_of(value)
+        if shape is not None:
+            shapes.setdefault(value.name, shape)
     nodes = []
     held = {node.name: node for node in pinned.graph.node if node.op_type in _HELD}
     replaced = _replaced(model, pinned)
@@ -191,7 +170,8 @@ def _parsed(model: ModelProto, pinned: ModelProto, foreign: list[NodeProto]) -> 
             constants[parsed.outputs[0]] = weight
             shapes[parsed.outputs[0]] = tuple(weight.shape)
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    return OnnxGraph(tuple(nodes), constants, shapes, tuple(value.name for value in pinned.graph.output), opset)
+    outputs = tuple(value.name for value in pinned.graph.output)
+    return OnnxGraph(tuple(nodes), constants, shapes, outputs, opset, frozenset(whole))
 
 
 def _ordered(nodes: list[NodeProto], available: set[str]) -> list[NodeProto]:
@@ -224,7 +204,8 @@ def _replaced(model: ModelProto, pinned: ModelProto) -> Mapping[str, str]:
 
 def _parsed_node(node: NodeProto, replaced: Mapping[str, str]) -> OnnxNode:
     name = replaced.get(node.output[0], node.name)
-    return OnnxNode(name, node.op_type, _attributes(node), tuple(node.input), tuple(node.output))
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return OnnxNode(name, node.op_type, _attributes(node), tuple(node.input), tuple(node.output), domain)
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:

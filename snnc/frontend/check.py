@@ -13,9 +13,11 @@ from torch import Tensor
 from snnc import ops
 from snnc.errors import ModelError, VerificationError
 from snnc.findings import Finding
-from snnc.frontend.canonical import refusal, session_options, start_session
+from snnc.frontend.expression import Array
+from snnc.frontend.inputs import FileInput
+from snnc.frontend.measuring import refusal, session_options, start_session
 from snnc.frontend.preparation import Prepared
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 
 # Relative errors that sums in another order explain: of values, and of what is behind steps that may have been crossed.
 _TOLERANCE = 1e-3
@@ -34,17 +36,25 @@ def check(graph: Graph, values: Mapping[str, str], prepared: Prepared, place: st
     than sums in another order explain, and ModelError where the file cannot be run or computes infinities.
     """
     quantized = graph.ops(ops.QuantizedRelu)
-    # One sample at a time, what is between has the batch nowhere else than in front.
-    file, batch = (prepared.pinned, 1) if quantized else (prepared.original, prepared.batch)
-    samples = torch.randn(max(batch, _SAMPLES), *prepared.shape, generator=torch.Generator().manual_seed(0))
+    # One sample at a time, what is between has the batch nowhere else than in front, and so have several inputs.
+    alone = bool(quantized) or len(prepared.inputs) > 1 or prepared.inputs[0].batch != 0
+    file, batch = (prepared.pinned, 1) if alone else (prepared.original, prepared.batch)
+    generator = torch.Generator().manual_seed(0)
+    drawn = {graph.nodes[name].source: (name, op) for name, op in graph.ops(Input).items()}
+    count = max(batch, _SAMPLES)
+    given = {
+        entry.name: drawn[entry.name][1].drawn(count, generator) for entry in prepared.inputs if entry.name in drawn
+    }
+    samples = {drawn[name][0]: values for name, values in given.items()}
+    parts = [_part(prepared.inputs, given, start, start + batch) for start in range(0, count, batch)]
     known = {value for node in file.graph.node for value in node.output}
     between = {name: values[name] for name in quantized if values.get(name) in known}
 
     def compared(model: ModelProto) -> _Compared:
-        outputs, found = _run_file(model, between, batch, prepared.input, samples, place)
+        outputs, found = _run_file(model, between, parts, place)
         if not all(output.isfinite().all() for output in outputs):
             hint = "look for infinities in its weights and for variances below zero"
-            raise ModelError("the network computes infinities or NaN from normal samples", place=place, hint=hint)
+            raise ModelError("the network computes infinities or NaN from random samples", place=place, hint=hint)
         return _compared(graph, samples, outputs, found, place)
 
     first = compared(file)
@@ -68,13 +78,18 @@ class _Compared:
 
 
 def _compared(
-    graph: Graph, samples: Tensor, outputs: Sequence[Tensor], between: Mapping[str, Tensor], place: str
+    graph: Graph,
+    samples: Mapping[str, Tensor],
+    outputs: Sequence[Tensor],
+    between: Mapping[str, Tensor],
+    place: str,
 ) -> _Compared:
     quantized = graph.ops(ops.QuantizedRelu)
+    count = len(next(iter(samples.values())))
     for name, found in between.items():
-        if found.numel() != len(samples) * math.prod(graph.shapes[name]):
+        if found.numel() != count * math.prod(graph.shapes[name]):
             return _Compared(f"{graph.nodes[name].place!r} has another size", math.inf)
-    relays = {name: found.reshape(len(samples), *graph.shapes[name]) for name, found in between.items()}
+    relays = {name: found.reshape(count, *graph.shapes[name]) for name, found in between.items()}
     try:
         values = computed(graph, samples, relays)
     except (RuntimeError, IndexError) as failure:
@@ -132,8 +147,8 @@ def _halves_differ(error: float) -> Finding:
     )
 
 
-def computed(graph: Graph, samples: Tensor, relays: Mapping[str, Tensor] = {}) -> dict[str, Tensor]:
-    """Return what the nodes of a graph of one input compute for samples ``[N, ...]``.
+def computed(graph: Graph, samples: Mapping[str, Tensor], relays: Mapping[str, Tensor] = {}) -> dict[str, Tensor]:
+    """Return what the nodes of a graph compute for samples ``[N, ...]`` by its inputs.
 
     Those behind a node in ``relays`` read what is there instead.
     """
@@ -141,14 +156,14 @@ def computed(graph: Graph, samples: Tensor, relays: Mapping[str, Tensor] = {}) -
     with torch.no_grad():
         for name, node in graph.nodes.items():
             inputs = (relays.get(value, values[value]) for value in node.inputs)
-            values[name] = node.op(*inputs) if node.inputs else samples
+            values[name] = samples[name] if name in samples else node.op(*inputs)
     return values
 
 
 def _run_file(
-    model: ModelProto, between: Mapping[str, str], batch: int, network_input: str, samples: Tensor, place: str
+    model: ModelProto, between: Mapping[str, str], batches: Sequence[Mapping[str, Array]], place: str
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Return what onnxruntime computes from a form of the file that takes batches of this size.
+    """Return what onnxruntime computes from a form of the file for some batches by its inputs.
 
     Its outputs, and the values ``between``, by our nodes; each stacked over the batches.
     """
@@ -160,15 +175,21 @@ def _run_file(
     shown.graph.output.extend(ValueInfoProto(name=value) for value in asked if value not in outputs)
     names = [*outputs, *asked]
     session = start_session(shown, options, place)
-    starts = range(0, len(samples), batch)
     try:
-        parts = [samples[start : start + batch].numpy() for start in starts]
-        batches = [session.run(names, {network_input: part}) for part in parts]
+        results = [session.run(names, dict(batch)) for batch in batches]
     except Exception as failure:
         raise refusal(failure, place) from failure
-    stacked = [torch.from_numpy(np.stack(parts)) for parts in zip(*batches, strict=True)]
+    stacked = [torch.from_numpy(np.stack(parts)) for parts in zip(*results, strict=True)]
     found = dict(zip(names, stacked, strict=True))
     return stacked[: len(outputs)], {node: found[value] for node, value in between.items()}
+
+
+def _part(inputs: Sequence[FileInput], given: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Array]:
+    """Return some samples as the file takes them, and zeros where it reads none."""
+    return {
+        entry.name: entry.array(given[entry.name][start:stop] if entry.name in given else torch.zeros(1, *entry.shape))
+        for entry in inputs
+    }
 
 
 def _relative_error(ours: Tensor, theirs: Tensor) -> float:

@@ -22,6 +22,9 @@ from snnc.ir import Op
 Shape = tuple[int, ...]
 Array = NDArray[Any]
 
+# The shape of one sample where a file does not say it: of its only input, or by the names of its inputs.
+InputShapes = Shape | Mapping[str, Shape] | None
+
 
 class UnsupportedError(Exception):
     """This node cannot be expressed in our operations: why, and what to do about it."""
@@ -75,7 +78,8 @@ class Call:
     """One ONNX node as its converter sees it. Shapes include the batch axis, which is pinned to 1.
 
     Of every input either the shape is known and the constant None (it is computed), or the constant is there too;
-    an optional input that is left out has neither. An output that is left out is not ``read``.
+    an optional input that is left out has neither. ``whole`` says of which inputs the numbers are integers or bits;
+    ``domain`` is "" of what ONNX itself defines. An output that is left out is not ``read``.
     """
 
     kind: str
@@ -85,6 +89,8 @@ class Call:
     constants: tuple[Array | None, ...]
     outputs: tuple[Shape, ...]
     read: tuple[bool, ...]
+    whole: tuple[bool, ...] = ()
+    domain: str = ""
 
     @property
     def output(self) -> Shape:

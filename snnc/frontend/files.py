@@ -10,7 +10,7 @@ from onnx import ModelProto
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from snnc.errors import DataError, ModelError
-from snnc.frontend.expression import Shape
+from snnc.frontend.expression import InputShapes
 
 _ZIP = b"PK"
 
@@ -24,7 +24,7 @@ class ModelFile:
     external: tuple[Path, ...] = ()
 
 
-def read_file(path: Path, input_shape: Shape | None) -> ModelFile:
+def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
     """Read ONNX or TorchScript; raises DataError where there is no such file and ModelError where it is neither."""
     try:
         data = path.read_bytes()

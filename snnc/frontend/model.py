@@ -11,8 +11,10 @@ from snnc.errors import ModelError
 from snnc.findings import Finding
 from snnc.frontend.canonical import canonical
 from snnc.frontend.check import check
+from snnc.frontend.expression import InputShapes
 from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import read_file
+from snnc.frontend.inputs import input_ops
 from snnc.frontend.preparation import Prepared, prepare_model
 from snnc.frontend.walk import Verdict, walk
 from snnc.ir import Graph
@@ -35,7 +37,7 @@ class Survey:
     """
 
     verdicts: tuple[Verdict, ...]
-    input_shape: tuple[int, ...]
+    input_shapes: Mapping[str, tuple[int, ...]]
     output_shapes: tuple[tuple[int, ...], ...]
     opset: int
     producer: str
@@ -88,11 +90,12 @@ class Opened:
         return Model(self._graph, self.survey.findings + remarks, self.survey.sha256)
 
 
-def open_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Opened:
+def open_model(path: Path, input_shape: InputShapes = None) -> Opened:
     """Read an ONNX or TorchScript file and look at every operation.
 
-    ``input_shape`` is that of one sample, without the batch axis; needed where the file does not say it. Raises
-    DataError where there is no such file and ModelError where it cannot be read, but not for unsupported operations.
+    ``input_shape`` is that of one sample, without the batch axis, of several inputs by their names; needed where the
+    file does not say it. Raises DataError where there is no such file and ModelError where it cannot be read, but not
+    for unsupported operations.
     """
     file = read_file(path, input_shape)
     prepared = prepare_model(file.model, input_shape, str(path))
@@ -101,20 +104,25 @@ def open_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Opened
     if fixed:
         hint = "export the network without this output"
         raise ModelError(f"its output {fixed[0]!r} does not depend on its input", place=str(path), hint=hint)
-    walked = walk(graph, prepared.input, prepared.shape)
+    entrances = input_ops(prepared.inputs, graph)
+    walked = walk(graph, entrances)
     seen = Survey(
         verdicts=in_file_order(file.model.graph, prepared.pinned.graph, graph, walked.verdicts),
-        input_shape=prepared.shape,
+        input_shapes={given.name: given.shape for given in prepared.inputs if given.name in entrances},
         output_shapes=tuple(graph.shapes.get(name, ())[1:] for name in graph.outputs),
         opset=graph.opset,
         producer=" ".join(part for part in (file.model.producer_name, file.model.producer_version) if part),
         sha256=file.sha256,
-        findings=prepared.findings + (() if walked.graph is None else _findings(walked.graph)),
+        findings=(
+            *prepared.findings,
+            *(_not_read(given.name) for given in prepared.inputs if given.name not in entrances),
+            *(() if walked.graph is None else _findings(walked.graph)),
+        ),
     )
     return Opened(path, (path, *file.external), file.model, seen, prepared, walked.graph, walked.values)
 
 
-def read_model(path: Path, input_shape: tuple[int, ...] | None = None) -> Model:
+def read_model(path: Path, input_shape: InputShapes = None) -> Model:
     """Read an ONNX or TorchScript file as a graph and check it against onnxruntime on random samples.
 
     Raises what ``open_model`` and ``Opened.model`` raise.
@@ -131,6 +139,16 @@ def unsupported(seen: Survey, place: str) -> ModelError:
     )
     hint = "replace these operations and retrain, or export the network without them"
     return ModelError(seen.shortfall, place=place, hint=hint, details=details)
+
+
+def _not_read(name: str) -> Finding:
+    return Finding(
+        code="input-not-read",
+        severity="info",
+        node=name,
+        message=f"its input {name!r} changes no output and was left out",
+        hint="no data is needed for it; where it should matter, look at how the network was exported",
+    )
 
 
 def _findings(graph: Graph) -> tuple[Finding, ...]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
-from snnc.errors import ModelError
 from snnc.findings import Finding
 from snnc.frontend.batchwise import sequences_first
-from snnc.frontend.expression import Shape, shown
+from snnc.frontend.expression import InputShapes, Shape
+from snnc.frontend.inputs import FileInput, inputs_of
 from snnc.frontend.labels import labels
 
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
@@ -20,20 +20,19 @@ _TARGETS = {"Expand": 1, "Reshape": 1, "Resize": 3}
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A network of one float32 input. ``pinned`` takes one sample, ``original`` as many as the file says."""
+    """A network in single precision. ``pinned`` takes one sample, ``original`` as many as the file says."""
 
     pinned: ModelProto
     original: ModelProto
     batch: int
-    input: str
-    shape: Shape
+    inputs: tuple[FileInput, ...]
     findings: tuple[Finding, ...]
 
 
-def prepare_model(model: ModelProto, input_shape: Shape | None, place: str) -> Prepared:
+def prepare_model(model: ModelProto, input_shapes: InputShapes, place: str) -> Prepared:
     """Give every node a name of its own, make every float a float32, drop the ends of classifiers, pin the batch to 1.
 
-    Raises ModelError where the network has not exactly one input of floats, or one of another or unknown shape.
+    Raises ModelError where an input takes no numbers, or one of another or unknown shape.
     """
     original = ModelProto()
     original.CopyFrom(model)
@@ -45,17 +44,19 @@ def prepare_model(model: ModelProto, input_shape: Shape | None, place: str) -> P
     findings = _without_endings(original.graph)
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
     del original.graph.value_info[:]
-    network_input = _only_input(original.graph, place)
-    batch, shape = _sample_shape(network_input, input_shape, place)
-    _set_shape(network_input, (batch, *shape))
+    batch, inputs = inputs_of(original.graph, input_shapes, place)
     for output in original.graph.output:
         output.type.tensor_type.ClearField("shape")
     pinned = ModelProto()
     pinned.CopyFrom(original)
-    _set_shape(_only_input(pinned.graph, place), (1, *shape))
+    values = {given.name: given for given in inputs}
+    for graph, length in ((original.graph, batch), (pinned.graph, 1)):
+        for value in graph.input:
+            if value.name in values:
+                _set_shape(value, values[value.name].with_batch(length))
     if batch > 1:
         _unbake(pinned.graph, batch)
-    return Prepared(pinned, original, batch, network_input.name, shape, findings)
+    return Prepared(pinned, original, batch, inputs, findings)
 
 
 def _in_single_precision(graph: GraphProto) -> None:
@@ -108,41 +109,6 @@ def _ending_removed(kind: str, name: str) -> Finding:
         message=f"the closing {kind} was left out: outputs are the values before it",
         hint="the largest output stays the largest; apply it to the outputs where probabilities are needed",
     )
-
-
-def _only_input(graph: GraphProto, place: str) -> ValueInfoProto:
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs: list[ValueInfoProto] = [value for value in graph.input if value.name not in constants]
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
-        hint = "export the network with one input, or one network per input"
-        raise ModelError(f"one input is needed, the network has {len(inputs)} ({names})", place=place, hint=hint)
-    if inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        kind = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
-        hint = "export the network from the first floating-point value on"
-        raise ModelError(f"its input {inputs[0].name!r} is of type {kind}, not of floats", place=place, hint=hint)
-    return inputs[0]
-
-
-def _sample_shape(value: ValueInfoProto, wanted: Shape | None, place: str) -> tuple[int, Shape]:
-    """Return the batch that the file says (1 where it is free) and the shape of one sample."""
-    declared = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-    known = value.type.tensor_type.HasField("shape") and len(declared) > 0
-    if not known:
-        declared = [0] * (len(wanted) + 1 if wanted is not None else 0)
-    shape = tuple(declared[1:])
-    if wanted is None:
-        if not known or not all(length > 0 for length in shape):
-            said = "x".join(str(length) if length > 0 else "?" for length in shape) or "?"
-            hint = "give the shape of one sample without the batch, as in --input-shape 3,32,32"
-            raise ModelError(f"the input shape {said} is not fixed in the file", place=place, hint=hint)
-        return max(declared[0], 1), shape
-    fits = len(shape) == len(wanted) and all(ours in (0, theirs) for ours, theirs in zip(shape, wanted, strict=True))
-    if not fits or not all(length > 0 for length in wanted):
-        takes = "x".join(str(length) if length > 0 else "?" for length in shape) or "a scalar"
-        hint = "leave --input-shape out, or give the shape of one sample without the batch"
-        raise ModelError(f"the network takes {takes}, not {shown(wanted)}", place=place, hint=hint)
-    return max(declared[0], 1), wanted
 
 
 def _set_shape(value: ValueInfoProto, shape: Shape) -> None:

@@ -28,6 +28,8 @@ from snnc.ir import Graph, Input, Node, Op
 FOLDED = "folded away"
 LEFT_OUT = "left out"
 
+_COUNTED = "export the network up to here, and do what is behind it outside"
+
 # Text names at most this many operations.
 _NAMED = 3
 
@@ -98,11 +100,12 @@ class _Stored:
     shape: Shape
 
 
-def walk(file: OnnxGraph, input_name: str, input_shape: Shape) -> Walked:
-    """Express every node of a file whose input takes samples of ``input_shape``."""
+def walk(file: OnnxGraph, inputs: Mapping[str, Input]) -> Walked:
+    """Express every node of a file that reads ``inputs``."""
     total = max(sum(macs(node, file.shapes) for node in file.nodes), 1)
     builder = _Builder()
-    builder.enter(input_name, input_shape)
+    for name, op in inputs.items():
+        builder.enter(name, op)
     verdicts: dict[int, Verdict] = {}
     for layer in _layers(file):
         becomes, problem, hint = _try(builder, file, layer)
@@ -118,12 +121,15 @@ def walk(file: OnnxGraph, input_name: str, input_shape: Shape) -> Walked:
 
 def _try(builder: "_Builder", file: OnnxGraph, layer: _Layer) -> tuple[str, str, str]:
     """Build a layer; return what it becomes, or the problem and a hint."""
+    if layer.express is _never:
+        # What is refused for good is, whatever its shapes are.
+        return "", *reason(layer.last.kind)
     results = [value for value in layer.last.outputs if _is_read(file, value)]
     try:
         if not all(value in file.shapes for value in layer.inputs if value):
             raise UnsupportedError("the shape of its input is not known", "resolve the problems before it first")
         if not all(value in file.shapes for value in results):
-            raise UnsupportedError("the shape of its output is not known", "export the network with static shapes")
+            raise UnsupportedError("its output has a shape that depends on data", _COUNTED)
         return builder.build(layer, _call(file, layer)), "", ""
     except UnsupportedError as error:
         return "", error.reason, error.hint
@@ -142,6 +148,8 @@ def _call(file: OnnxGraph, layer: _Layer) -> Call:
         constants=tuple(file.constants.get(value) for value in layer.inputs),
         outputs=tuple(file.shapes.get(value, ()) for value in layer.last.outputs),
         read=tuple(_is_read(file, value) for value in layer.last.outputs),
+        whole=tuple(value in file.whole for value in layer.inputs),
+        domain=layer.last.domain,
     )
 
 
@@ -203,11 +211,11 @@ class _Builder:
         self._names: dict[str, int] = {}
         self._values: dict[str, _Stored] = {}
 
-    def enter(self, value: str, shape: Shape) -> None:
-        """Make the network's input."""
+    def enter(self, value: str, op: Input) -> None:
+        """Make one of the network's inputs."""
         name = self._named(value)
-        self._nodes[name] = Node(name, Input(shape), (), (value,))
-        self._values[value] = _Stored(name, shape)
+        self._nodes[name] = Node(name, op, (), (value,))
+        self._values[value] = _Stored(name, op.shape)
 
     def build(self, layer: _Layer, call: Call) -> str:
         """Make the nodes of a layer; return what it becomes. Raises UnsupportedError before anything is made."""

@@ -81,8 +81,8 @@ def dropout(call: Call) -> Expression:
 
 @operators.register("Cast")
 def cast(call: Call) -> Expression:
-    """Read a conversion between floating types."""
-    if call.integer("to", _FLOAT) != _FLOAT:
+    """Read a conversion to floats, or of what is whole already to integers."""
+    if call.integer("to", _FLOAT) != _FLOAT and not call.whole[0]:
         raise UnsupportedError("it converts activations to integers", "keep activations in floating point")
     return call.framed(())[0]
 

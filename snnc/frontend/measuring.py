@@ -1,0 +1,118 @@
+"""Running a file in onnxruntime, and the shapes of values that only a run tells."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+
+from snnc.errors import ModelError
+from snnc.frontend.expression import Array, Shape
+
+INTEGERS = {
+    TensorProto.BOOL,
+    *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
+    *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+}
+
+# How many values come out of these depends on what goes in, whatever came out once.
+_COUNTING = {"NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
+# Runs that must agree, the first of zeros.
+_RUNS = 3
+_FATAL_ONLY = 4
+
+
+def values_of(graph: GraphProto) -> Iterator[ValueInfoProto]:
+    """Yield all that a graph says of its values."""
+    yield from graph.value_info
+    yield from graph.input
+    yield from graph.output
+
+
+def shape_of(value: ValueInfoProto) -> Shape | None:
+    """Return the shape of a value, None where it is not known."""
+    dimensions = value.type.tensor_type.shape.dim
+    if not value.type.tensor_type.HasField("shape") or not all(axis.HasField("dim_value") for axis in dimensions):
+        return None
+    return tuple(axis.dim_value for axis in dimensions)
+
+
+def measured(model: ModelProto, place: str) -> dict[str, Array]:
+    """Return arrays of the shapes and types that values have of which the file does not say them, by name.
+
+    The file is run on a few inputs. What comes out in different shapes, or is counted out of data, is left out, and so
+    is everything where the file does not run.
+    """
+    graph = model.graph
+    known = {value.name for value in values_of(graph) if shape_of(value) is not None}
+    counted: set[str] = set()
+    unknown = []
+    for node in graph.node:
+        if node.op_type in _COUNTING or counted & {*node.input}:
+            counted.update(name for name in node.output if name not in known)
+        unknown += [name for name in node.output if name and name not in known | counted]
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if not unknown or not all(shape_of(value) is not None for value in inputs):
+        return {}
+    asking = ModelProto()
+    asking.CopyFrom(model)
+    del asking.graph.output[:]
+    asking.graph.output.extend(ValueInfoProto(name=name) for name in unknown)
+    try:
+        session = start_session(asking, session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL), place)
+        runs = [session.run(unknown, {value.name: _given(value, run) for value in inputs}) for run in range(_RUNS)]
+    except Exception:
+        # Whatever the reason is: then they are not known, which is told where it matters.
+        return {}
+    found = {}
+    for name, *arrays in zip(unknown, *runs, strict=True):
+        if all(isinstance(array, np.ndarray) and array.shape == arrays[0].shape for array in arrays):
+            found[name] = arrays[0]
+    return found
+
+
+def session_options(level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.SessionOptions:
+    """Return quiet options; one thread is fastest for a sample or two."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = 1
+    return options
+
+
+def start_session(
+    model: ModelProto, options: onnxruntime.SessionOptions, place: str, **arguments: Any
+) -> onnxruntime.InferenceSession:
+    """Start onnxruntime on a model; raises ModelError with its reason where it refuses."""
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            # Else a failure is printed to stdout and tried again.
+            enable_fallback=0,
+            **arguments,
+        )
+    except Exception as error:
+        raise refusal(error, place) from error
+
+
+def refusal(error: Exception, place: str) -> ModelError:
+    """Return what an exception of onnxruntime, whose classes share no base that it exports, means to the user."""
+    reason = str(error).strip().splitlines()[0]
+    hint = "check the file with onnx.checker; where it was exported for a fixed batch, export it for a batch of 1"
+    return ModelError(f"not a valid network: {reason}", place=place, hint=hint)
+
+
+def _given(value: ValueInfoProto, run: int) -> Array:
+    """Return a value of an input for one of the runs."""
+    kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    shape = shape_of(value) or ()
+    if kind.kind != "f":
+        return np.full(shape, run % 2, kind)
+    waves = np.sin(np.arange(math.prod(shape)) * (1.3 + run)).reshape(shape)
+    array: Array = (waves * run).astype(kind)
+    return array
