@@ -40,12 +40,9 @@ def check(graph: Graph, values: Mapping[str, str], prepared: Prepared, place: st
     alone = bool(quantized) or len(prepared.inputs) > 1 or prepared.inputs[0].batch != 0
     file, batch = (prepared.pinned, 1) if alone else (prepared.original, prepared.batch)
     generator = torch.Generator().manual_seed(0)
-    drawn = {graph.nodes[name].source: (name, op) for name, op in graph.ops(Input).items()}
     count = max(batch, _SAMPLES)
-    given = {
-        entry.name: drawn[entry.name][1].drawn(count, generator) for entry in prepared.inputs if entry.name in drawn
-    }
-    samples = {drawn[name][0]: values for name, values in given.items()}
+    samples = {name: op.drawn(count, generator) for name, op in graph.ops(Input).items()}
+    given = {graph.nodes[name].place: values for name, values in samples.items()}
     parts = [_part(prepared.inputs, given, start, start + batch) for start in range(0, count, batch)]
     known = {value for node in file.graph.node for value in node.output}
     between = {name: values[name] for name in quantized if values.get(name) in known}
