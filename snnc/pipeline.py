@@ -22,7 +22,7 @@ from snnc.frontend import InputShapes, read_model
 from snnc.ir import Graph, Input
 from snnc.measure.summary import examine
 from snnc.neurons import Neuron
-from snnc.ops import ClippedRelu, QuantizedRelu
+from snnc.ops import Clipped, Quantized
 from snnc.passes import Pass
 from snnc.plugins import origin
 from snnc.recipe import Recipe, options, pass_name, recorded
@@ -125,7 +125,7 @@ def levels_to_be(graph: Graph, recipe: Recipe, index: int = 0) -> Mapping[str, i
     Where no pass from there on puts in any, those of one spike a step.
     """
     steps = recipe.schedule.timesteps
-    levels = {name: steps for kind in (ClippedRelu, QuantizedRelu) for name in graph.ops(kind)}
+    levels = {name: steps for kind in (Clipped, Quantized) for name in graph.ops(kind)}
     for step in reversed(recipe.passes[index:]):
         levels |= step.levels(graph, recipe.schedule)
     return levels | {name: neuron.levels(steps) for name, neuron in graph.ops(Neuron).items()}
@@ -174,7 +174,7 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
         results.append(torch.cat([out.flatten() for out in Program(exactly)(feeds).values()]))
     error = float((results[0] - results[1]).norm() / results[0].norm().clamp(min=1e-30))
     # Weights are rounded to single precision, which can move a quantized value to its neighboring level.
-    if not error < (5e-2 if before.ops(QuantizedRelu) else 1e-4):
+    if not error < (5e-2 if before.ops(Quantized) else 1e-4):
         raise VerificationError(f"{name} changed the network's output by {error:.1e}", hint=hint)
 
 

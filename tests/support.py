@@ -189,6 +189,9 @@ def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
         "ClippedRelu slope": (ops.ClippedRelu(torch.tensor(0.8), slope), (image,)),
         "QuantizedRelu": (ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 5), (image,)),
         **_functions(),
+        "ClippedCoding": (ops.ClippedCoding(uniform(0.3, 1, 4, 1, 1), uniform(0.3, 3, 4, 1, 1, seed=1)), (image,)),
+        "ClippedCoding infinite": (ops.ClippedCoding(torch.tensor(torch.inf)), (image,)),
+        "Coding": (ops.Coding(uniform(0.3, 2, 4, 1, 1), 3, uniform(0.3, 3, 4, 1, 1, seed=1)), (image,)),
         "QuantizedRelu slope": (ops.QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 3, slope), (image,)),
     }
     covered = {type(op) for op, _ in table.values()} | {Input}

@@ -78,6 +78,10 @@ CASES = {**operations(), **FURTHER}
 
 # What reads back as operations other than that which was written, or with other fields, and computes the same.
 READ_AS: dict[str, list[type[Op]]] = {
+    # Files know rectifiers: a code is one around which values are shifted, or of values that were bent before.
+    "ClippedCoding": [ops.Affine, ops.Relu, ops.Affine, ops.Affine, ops.Relu, ops.Affine],
+    "ClippedCoding infinite": [],
+    "Coding": [ops.LeakyRelu, ops.QuantizedRelu],
     "Resample": [ops.Take, ops.Affine, ops.Take, ops.Affine, ops.Add],
     "Resample many": [ops.Transpose, ops.Linear, ops.Transpose],
     # Only one of the shapes around it is another one.

@@ -22,7 +22,7 @@ from snnc.files import temporary_folder
 from snnc.findings import Finding
 from snnc.frontend import InputShapes
 from snnc.ir import Graph
-from snnc.ops import HALF, BatchNorm, ClippedRelu, QuantizedRelu, Weighted
+from snnc.ops import HALF, BatchNorm, Clipped, Quantized, Weighted
 from snnc.passes.balance_thresholds import BalanceThresholds
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
@@ -213,15 +213,15 @@ def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress)
             made = apply_recipe(made, replace(recipe, passes=(step,)), samples, progress, levels_of=levels).snn
         if isinstance(step, CalibrateThresholds | BalanceThresholds):
             break
-    if not made.ops(QuantizedRelu):
+    if not made.ops(Quantized):
         hint = "take a recipe with calibrate-thresholds, and a network with ReLU activations"
         raise PreconditionError("no activation has a threshold to train", place="passes", hint=hint)
-    return made.with_ops({name: _stand_in(op, settings) for name, op in made.ops(QuantizedRelu).items()})
+    return made.with_ops({name: _stand_in(op, settings) for name, op in made.ops(Quantized).items()})
 
 
-def _stand_in(op: QuantizedRelu, settings: Training) -> QuantizedRelu | ClippedRelu:
+def _stand_in(op: Quantized, settings: Training) -> Quantized | Clipped:
     if settings.activation == "clip":
-        return ClippedRelu(op.ceiling, op.slope)
+        return op.clipped()
     return replace(op, potential=_EMPTY if settings.activation == "cqrelu" else HALF)
 
 
@@ -240,7 +240,7 @@ def _trainer(
     if settings.batch_norm == "trainable":
         kinds += (BatchNorm,)
     if settings.activation != "cqrelu":
-        kinds += (QuantizedRelu, ClippedRelu)
+        kinds += (Quantized, Clipped)
     noise = Noise(processes, device)
     network = TrainableNetwork(
         start.map_tensors(lambda tensor: tensor.to(device)),
@@ -276,7 +276,7 @@ def _residuals(data: Labelled, settings: Training, device: torch.device) -> Call
     schedule = Schedule(settings.noise_steps)
 
     def measured(graph: Graph) -> dict[str, float]:
-        names = list(graph.ops(QuantizedRelu))
+        names = list(graph.ops(Quantized))
         spiking = SubstituteNeurons(settings.noise_neuron)(graph, Calibration(graph, None, schedule, {}, {}))
         trained, fired_by = Program(graph, want=names), Program(spiking, schedule, want=names)
         variances: dict[str, list[float]] = {name: [] for name in names}

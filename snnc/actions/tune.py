@@ -35,7 +35,7 @@ from snnc.ir import Graph
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.layers import Layer
 from snnc.neurons import neurons
-from snnc.ops import ClippedRelu
+from snnc.ops import Clipped
 from snnc.pipeline import (
     read_trained,
 )
@@ -290,7 +290,7 @@ def more_for(family: Family, layers: Sequence[Layer], canonical: Graph) -> list[
     """
     if "passes.calibrate-thresholds.per=layer" in family.changes:
         # What is quantized in the file keeps its thresholds.
-        free = canonical.ops(ClippedRelu)
+        free = canonical.ops(Clipped)
         worst = worst_layers([layer for layer in layers if layer.name in free])
         change = f"passes.calibrate-thresholds.channel-wise={json.dumps(worst)}"
         return [family.changed(f"{_counted(worst)} per channel", change)] if worst else []

@@ -3,12 +3,15 @@
 from torch import Tensor
 
 from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import Neuron
 from snnc.neurons.base import Timed
 from snnc.ops import (
     Activation,
     Add,
     Affine,
     BatchNorm,
+    ClippedCoding,
+    Coding,
     Concat,
     Conv,
     ConvTranspose,
@@ -25,6 +28,7 @@ from snnc.ops import (
     Slice,
     Take,
     Transpose,
+    Weighted,
 )
 from snnc.rules import Rules
 
@@ -108,6 +112,27 @@ def _kept(op: Op, graph: Graph, node: Node) -> int | None:
     (before, *_) = node.inputs
     # Broadcasting may have put axes in front.
     return channel_axis(graph, before) if len(graph.shapes[before]) == len(graph.shapes[node.name]) else None
+
+
+@axes.register(ClippedCoding, Coding)
+def _contracted(op: Op, graph: Graph, node: Node) -> int | None:
+    """The axis that all who weight a code sum over: what a level is worth there is a scale of their weights.
+
+    None where there is none, or where readers sum over different ones.
+    """
+    found = {contracted(graph, node.name, reader) for reader in graph.consumers[node.name]} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+@axes.register(Neuron)
+def _fired(op: Neuron, graph: Graph, node: Node) -> int | None:
+    return _contracted(op, graph, node) if op.coding else _kept(op, graph, node)
+
+
+def contracted(graph: Graph, value: str, reader: str) -> int | None:
+    """Return the axis of a value (the batch is 0) over which a weighted reader sums, None where it weights nothing."""
+    op, rank = graph.op(reader), len(graph.shapes[value])
+    return rank - op.kernel().ndim + 3 if isinstance(op, Weighted) else None
 
 
 @axes.register(Transpose)

@@ -22,6 +22,8 @@ from snnc.ops import (
     Add,
     Affine,
     BatchNorm,
+    ClippedCoding,
+    Coding,
     Concat,
     ConvTranspose,
     Mean,
@@ -60,7 +62,7 @@ def propagate(graph: Graph, stated: Mapping[str, Moments]) -> dict[str, Moments]
     found: dict[str, Moments] = {}
     for name, node in graph.nodes.items():
         known = stated.get(name) or moments(node.op, [found[value] for value in node.inputs], graph, node)
-        found[name] = _spread(known, channel_count(graph, name))
+        found[name] = spread_over(known, channel_count(graph, name))
     return found
 
 
@@ -93,7 +95,12 @@ def _transposed_convolution(op: ConvTranspose, inputs: Sequence[Moments], *_: ob
     return _summed(op.kernel().double() / math.prod(op.stride), op.bias, inputs[0])
 
 
-@moments.register(Activation, Neuron)
+@moments.register(Neuron)
+def _fired(op: Neuron, inputs: Sequence[Moments], *_: object) -> Moments:
+    return inputs[0] if op.coding else _rectified(op, inputs)
+
+
+@moments.register(Activation)
 def _rectified(op: Op, inputs: Sequence[Moments], *_: object) -> Moments:
     """Return the moments of max(z, 0) for normal z."""
     (z,) = inputs
@@ -167,7 +174,7 @@ def _reshaped(op: Reshape, inputs: Sequence[Moments], graph: Graph, node: Node) 
     return Moments(*(per_channel(part, shape, axis).expand(shape).flatten() for part in (x.mean, x.variance)))
 
 
-@moments.register(Pool, Mean, Resample, Transpose)
+@moments.register(ClippedCoding, Coding, Pool, Mean, Resample, Transpose)
 def _same(op: Op, inputs: Sequence[Moments], *_: object) -> Moments:
     """What is averaged, or is the largest, is taken as one of the values."""
     return inputs[0]
@@ -177,7 +184,7 @@ def _summed(kernel: Tensor, bias: Tensor | None, x: Moments) -> Moments:
     """Return the moments of weighted sums of independent values, from ``[groups, out, in, *window]``."""
     kernel = kernel.reshape(*kernel.shape[:3], -1).contiguous()
     groups, _, each, _ = kernel.shape
-    spread = _spread(x, groups * each)
+    spread = spread_over(x, groups * each)
     mean = torch.einsum("goik,gi->go", kernel, spread.mean.view(groups, -1)).flatten()
     variance = torch.einsum("goik,gi->go", kernel.square(), spread.variance.view(groups, -1)).flatten()
     return Moments(mean if bias is None else mean + bias.double(), variance)
@@ -195,10 +202,10 @@ def _alike(inputs: Sequence[Moments], graph: Graph, node: Node) -> list[Moments]
     """Return moments of equally many channels: what has others is spread to those of the node."""
     if len({len(m.mean) for m in inputs}) == 1:
         return list(inputs)
-    return [_spread(m, channel_count(graph, node.name)) for m in inputs]
+    return [spread_over(m, channel_count(graph, node.name)) for m in inputs]
 
 
-def _spread(known: Moments, channels: int) -> Moments:
+def spread_over(known: Moments, channels: int) -> Moments:
     """Return moments for another number of channels: repeated where a flattening multiplied them, else pooled."""
     held = len(known.mean)
     if held == channels:

@@ -1,7 +1,7 @@
 """What kind of value every node of a graph has (METHODS 6).
 
 constant   computed from the input by any operations, with no neuron before it
-spikes     a neuron's output, also moved, scaled, averaged, or summed with other spikes
+spikes     a neuron's output, also moved, scaled, averaged, summed with other spikes, or the largest of a window
 current    affine in spikes, behind weights or together with what is constant
 lifted     not affine in what moves: a non-affine operation with a neuron or another lifted value before it
 """
@@ -78,6 +78,12 @@ def _moving(op: TemporalBias, inputs: Sequence[Kind]) -> Kind:
     return max(inputs[0], Kind.CURRENT)
 
 
-@value_kind.register(Activation, MaxPool, Nonlinear)
+@value_kind.register(MaxPool)
+def _largest(op: MaxPool, inputs: Sequence[Kind]) -> Kind:
+    """By lateral inhibition, one spike of a window passes."""
+    return inputs[0] if inputs[0] <= Kind.SPIKES else Kind.LIFTED
+
+
+@value_kind.register(Activation, Nonlinear)
 def _lifted(op: Op, inputs: Sequence[Kind]) -> Kind:
     return Kind.LIFTED if any(inputs) else Kind.CONSTANT

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from snnc.analysis.channels import channel_axis
-from snnc.analysis.moments import Moments, propagate
+from snnc.analysis.channels import channel_axis, channel_count
+from snnc.analysis.moments import Moments, propagate, spread_over
 from snnc.calibration.histogram import Histogram
 from snnc.data.samples import Samples
 from snnc.ir import Graph
@@ -33,20 +33,21 @@ class Calibration:
         return replace(self, samples=None)
 
     def histograms(self, graph: Graph, names: Iterable[str]) -> dict[str, Histogram]:
-        """Return the histogram of each named value per channel (one channel where it has no channel axis).
+        """Return the histogram of what comes into each named activation, per channel (one where no axis counts them).
 
         Counted on the images; without images, the Gaussians that batch normalization states.
         """
-        names = tuple(dict.fromkeys(names))
+        before = {name: graph.nodes[name].inputs[0] for name in names}
         if self.samples is None:
             moments = propagate(graph, self.stated)
-            return {name: Histogram.gaussian(moments[name].mean, moments[name].variance.sqrt()) for name in names}
-        axes = {name: channel_axis(graph, name) for name in names}
+            spread = {n: spread_over(moments[value], channel_count(graph, n)) for n, value in before.items()}
+            return {n: Histogram.gaussian(known.mean, known.variance.sqrt()) for n, known in spread.items()}
+        axes = {name: channel_axis(graph, name) for name in before}
         found: dict[str, Histogram] = {}
-        for signals in Program(graph, want=names).stream(self.samples.batches()):
-            for name in names:
+        for signals in Program(graph, want=before.values()).stream(self.samples.batches()):
+            for name, value in before.items():
                 axis = axes[name]
-                values = signals[name][0]
+                values = signals[value][0]
                 counted = Histogram.of(values if axis else values.flatten(1).unsqueeze(1), axis or 1)
                 found[name] = found[name] + counted if name in found else counted
         return found

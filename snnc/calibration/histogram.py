@@ -60,6 +60,10 @@ class Histogram:
     def __add__(self, other: Histogram) -> Histogram:
         return Histogram(self.positive + other.positive, self.negative + other.negative, self.total + other.total)
 
+    def mirrored(self) -> Histogram:
+        """Return the histogram of the values with the other sign."""
+        return Histogram(self.negative, self.positive, self.total)
+
     def pooled(self) -> Histogram:
         """Return the histogram of all channels together, with one channel."""
         return Histogram(*(part.sum(0, keepdim=True) for part in (self.positive, self.negative, self.total)))

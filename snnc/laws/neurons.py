@@ -29,6 +29,7 @@ def instances(kind: type[Neuron]) -> dict[str, Neuron]:
     }
     if kind.signed:
         found["slope"] = kind(uniform(0.3, 2, 4, 1, 1), uniform(0.05, 0.4, 4, 1, 1))
+        found["coding"] = kind(uniform(0.3, 2, 4, 1, 1), uniform(0.4, 2.5, 4, 1, 1, seed=1), coding=True)
     return found
 
 
@@ -113,7 +114,7 @@ def _numbers_tell(neuron: Neuron, schedule: Schedule) -> None:
     assert numbers.abs().max() == neuron.max_event, "its largest event is another"
     assert torch.equal(numbers != 0, response != 0), "a spike is lost or made up"
     assert torch.equal(numbers.abs().sum(0), neuron.spikes(response, schedule))
-    if neuron.slope is not None:
+    if neuron.slope is not None and not neuron.coding:
         # Which spikes are fired does not depend on what they weigh, and with a slope of 1 all weigh the same.
         plain = dataclasses.replace(neuron, slope=torch.ones_like(neuron.slope))
         signed = (plain.respond(currents, schedule) / neuron.threshold).round()
@@ -129,7 +130,11 @@ def _numbers_tell(neuron: Neuron, schedule: Schedule) -> None:
 def _slopes(neuron: Neuron) -> list[Neuron]:
     """Return the neuron with slopes of all kinds in its channels: none, gentle, steep, falling and mirroring."""
     per_channel = torch.tensor([0.0, 0.3, 2.0, -0.5]).view(4, 1, 1), torch.tensor([-1.0])
-    return [dataclasses.replace(neuron, slope=slope) for slope in per_channel] if neuron.signed else []
+    return (
+        [dataclasses.replace(neuron, slope=slope) for slope in per_channel]
+        if neuron.signed and not neuron.coding
+        else []
+    )
 
 
 def a_step_changes_neither_state_nor_input(neuron: Neuron) -> None:
@@ -239,7 +244,10 @@ def _share_nothing_but_draws(neuron: Neuron) -> None:
     timesteps = 8
     whole = torch.randint(-9, 10, (3, 4, 7, 6), generator=Generator().manual_seed(0)).double()
     # Half a millionth of a spike above what is whole, lest rounding come out below.
-    current = ((whole - neuron.potential + 5e-7) * neuron.threshold / timesteps).unsqueeze(0)
+    count = whole - neuron.potential + 5e-7
+    if neuron.coding and neuron.slope is not None:
+        count = torch.where(count < 0, count * neuron.slope, count)
+    current = (count * neuron.threshold / timesteps).unsqueeze(0)
     together = neuron.respond(current, Schedule(timesteps))
     alone = torch.cat([neuron.respond(current[:, [n]], Schedule(timesteps)) for n in range(3)], 1)
     torch.testing.assert_close(alone.sum(0), together.sum(0))

@@ -29,7 +29,6 @@ from snnc.analysis.reach import Connections, driven_by
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
-from snnc.ops import ClippedRelu
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
@@ -250,7 +249,7 @@ class _Sums:
         form = self.neuron.closed_form(self.schedule.timesteps)
         ceiling, slope = form.ceiling, form.slope
         ideal = activation(current)
-        clipped = torch.minimum(ideal, ceiling) if slope is None else ClippedRelu(ceiling, slope)(current)
+        clipped = torch.minimum(ideal, ceiling) if slope is None else form.clipped()(current)
         quantized = form(current)
         parts = {
             "reference": wanted,
@@ -279,7 +278,7 @@ class _Sums:
         apart = (emitted - asked) * (form.levels / ceiling)
         self.over += int((apart > _ROUNDING).sum())
         self.under += int((apart < -_ROUNDING).sum())
-        left = (current - emitted) * (form.levels / ceiling) + self.neuron.potential
+        left = (form.gathered(current) - emitted) * (form.levels / ceiling) + self.neuron.potential
         shown = {
             "reference": (wanted / threshold, self.activations),
             "result": (reached / threshold, self.activations),

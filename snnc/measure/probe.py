@@ -45,4 +45,6 @@ class _Permuted(Neuron):
 def permuted(snn: Graph) -> Graph:
     """Return the network with the spikes of its causal neurons in random order."""
     found = snn.ops(CausalNeuron).items()
-    return snn.with_ops({name: _Permuted(op.threshold, op.slope, op.potential, neuron=op) for name, op in found})
+    return snn.with_ops(
+        {name: _Permuted(op.threshold, op.slope, op.potential, op.coding, neuron=op) for name, op in found}
+    )

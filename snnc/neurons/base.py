@@ -11,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.ir import Op, operations
-from snnc.ops import HALF, QuantizedRelu
+from snnc.ops import HALF, Coding, Quantized, QuantizedRelu
+from snnc.ops.activation import as_above, check_coding
 from snnc.registry import Registered, Registry
 from snnc.schedule import Schedule
 
@@ -41,9 +42,10 @@ class Neuron(Timed):
 
     ``threshold`` broadcasts against one sample, so it is one per layer or one per channel. With a ``slope`` (for
     LeakyReLU) the signed spike count may go below zero, and what is below zero weighs ``slope``; only a ``signed``
-    neuron can do that. A ``random`` one draws its spikes. ``potential`` is v(0) as a share of the threshold, and
-    broadcasts likewise; ``rounding`` is how much more the potential of the closed form is. What fields a neuron adds,
-    other than tensors, are its options, in recipes and for ``--neuron``.
+    neuron can do that. With ``coding`` they stand for no rectifier but for the value itself: a spike below zero takes
+    from the membrane what it weighs, slope · threshold. A ``random`` one draws its spikes. ``potential`` is v(0) as a
+    share of the threshold, and broadcasts likewise; ``rounding`` is how much more the potential of the closed form is.
+    What fields a neuron adds, other than tensors, are its options, in recipes and for ``--neuron``.
     """
 
     signed: ClassVar[bool] = True
@@ -53,6 +55,7 @@ class Neuron(Timed):
     threshold: Tensor
     slope: Tensor | None = None
     potential: Tensor = HALF
+    coding: bool = False
 
     @final
     def __post_init__(self) -> None:
@@ -61,7 +64,11 @@ class Neuron(Timed):
         if not bool(self.potential.isfinite().all()):
             raise ValueError("initial potentials must be finite")
         if self.slope is not None and not self.signed:
-            raise ValueError(f"{type(self).__name__} has no negative spikes and cannot stand for a LeakyReLU")
+            raise ValueError(f"{type(self).__name__} has no negative spikes and cannot stand for what goes below zero")
+        if self.coding:
+            if self.slope is None:
+                raise ValueError("a code needs spikes of both signs")
+            check_coding(self.slope)
         self.check_own()
 
     def check_own(self) -> None:
@@ -87,22 +94,30 @@ class Neuron(Timed):
         return max((steps for steps in range(1, levels + 1) if self.levels(steps) <= levels), default=None)
 
     @classmethod
-    def standing_for(cls, activation: QuantizedRelu, schedule: Schedule, **options: Any) -> Self:
+    def standing_for(cls, activation: Quantized, schedule: Schedule, **options: Any) -> Self:
         """Return the neuron whose mean output is, or comes near, that of a quantized activation.
 
         Its ceiling is that of the activation, and its levels are those that it has over the time steps. ``options``
         are the fields that this kind of neuron adds.
         """
-        neuron = cls(activation.ceiling, activation.slope, activation.potential - cls.rounding, **options)
+        start, coding = activation.potential - cls.rounding, isinstance(activation, Coding)
+        neuron = cls(activation.ceiling, activation.slope, start, coding, **options)
         # The threshold is the weight of one level.
         share = schedule.timesteps / neuron.levels(schedule.timesteps)
         return neuron if share == 1 else replace(neuron, threshold=activation.ceiling * share)
 
-    def closed_form(self, timesteps: int) -> QuantizedRelu:
+    def closed_form(self, timesteps: int) -> Quantized:
         """Return the quantized activation that the mean output is, or comes near, for a constant current."""
         levels = self.levels(timesteps)
         ceiling = self.threshold * (levels / timesteps)
-        return QuantizedRelu(ceiling, levels, self.slope, self.potential + self.rounding)
+        start = self.potential + self.rounding
+        if self.coding and self.slope is not None:
+            return Coding(ceiling, levels, self.slope, start)
+        return QuantizedRelu(ceiling, levels, self.slope, start)
+
+    def gathered(self, z: Tensor) -> Tensor:
+        """Return an input in units in which a spike takes as much from it below zero as above."""
+        return as_above(z, self.slope) if self.coding and self.slope is not None else z
 
     def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:
         """Return how many spikes, of either sign, each neuron fired, from its response.
@@ -202,6 +217,17 @@ class CausalNeuron(Neuron):
     def start(self, x: Tensor) -> Tensor:
         """Return the membrane potential before the first step, shaped and laid out in memory like ``x``."""
         return torch.empty_like(x).copy_(self.potential * self.threshold)
+
+    @final
+    def coding_bounds(self, count: Tensor, margin: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return from what potential on a code of ``count`` spikes fires one more, and below what one less.
+
+        Halfway to the next level, from the potential before the first step; ``margin`` is how much farther down one
+        less has to be, as a share of that level.
+        """
+        value, rest = self.value(count), self.potential * self.threshold
+        up, down = self.value(count + 1) - value, value - self.value(count - 1)
+        return rest + up / 2, rest - (0.5 + margin) * down
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnc.errors import UsageError
 from snnc.neurons.base import Neuron, neurons
-from snnc.ops import QuantizedRelu
+from snnc.ops import Quantized
 from snnc.registry import suggest
 from snnc.schedule import Schedule
 from snnc.validation import called, keys, parse
@@ -28,7 +28,7 @@ class Choice:
     kind: type[Neuron]
     options: Mapping[str, Any]
 
-    def standing_for(self, activation: QuantizedRelu, schedule: Schedule) -> Neuron:
+    def standing_for(self, activation: Quantized, schedule: Schedule) -> Neuron:
         """Return the neuron of this choice whose mean output is, or comes near, that of a quantized activation."""
         return self.kind.standing_for(activation, schedule, **self.options)
 

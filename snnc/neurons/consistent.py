@@ -7,6 +7,7 @@
 Once nothing fires any more, n = clip(floor((X + v(0))/θ), 0, T) for the whole input X, whatever the order in which it
 came (CASC, Li et al., 2024). v(0) = θ/2 matches activations that round to the nearest level, v(0) = 0 those that
 round down. With a slope (LeakyReLU) the count goes down to −t, and a spike carries what it changes of the value of n.
+As a code of its input it compares v with half a level above θ/2, or below, and v loses what the spike carries.
 """
 
 from dataclasses import dataclass
@@ -38,10 +39,13 @@ class ConsistentIntegrateAndFire(CausalNeuron):
         lowest = 0 if self.slope is None else -count
         # Compared straight into numbers: truth values would have to be converted, at the price of the comparison.
         other = torch.empty_like(membrane)
-        torch.ge(membrane, self.threshold, out=value).mul_(torch.lt(state.spikes, count, out=other))
-        undo = torch.lt(membrane, 0, out=torch.empty_like(membrane)).mul_(torch.gt(state.spikes, lowest, out=other))
+        above, below = self.coding_bounds(state.spikes) if self.coding else (self.threshold, 0.0)
+        torch.ge(membrane, above, out=value).mul_(torch.lt(state.spikes, count, out=other))
+        undo = torch.lt(membrane, below, out=torch.empty_like(membrane)).mul_(torch.gt(state.spikes, lowest, out=other))
         fired = value.sub_(undo)
         spikes = state.spikes + fired
-        membrane.sub_(torch.mul(fired, self.threshold, out=other))
-        value.copy_(other if self.slope is None else self.value(spikes) - self.value(state.spikes))
+        charge = torch.mul(fired, self.threshold, out=other)
+        weighed = charge if self.slope is None else self.value(spikes) - self.value(state.spikes)
+        membrane.sub_(weighed if self.coding else charge)
+        value.copy_(weighed)
         return _State(membrane, spikes, count)

@@ -5,7 +5,11 @@
 
 The neuron of error compensation learning (Liu et al., ICML 2025) as defined here: its text could not be read. With a
 slope (LeakyReLU) the condition n ≥ 1 is dropped, and a spike carries what it changes of the value of n, so that a
-spike taken back is taken back whole.
+spike taken back is taken back whole. As a code of its input, of both signs,
+
+    s = +1 if v ≥ θ/2 + (S(n+1) − S(n))/2;   −1 if v < θ/2 − (1/2 + θ_neg/θ)·(S(n) − S(n−1));   v ← v − (S(n+s) − S(n))
+
+where S(n) is what n spikes weigh.
 """
 
 from dataclasses import dataclass
@@ -45,11 +49,16 @@ class DualThreshold(CausalNeuron):
     def advance(self, state: _State, x: Tensor, awake: bool, value: Tensor) -> _State:
         membrane = state.membrane.add_(x)
         # Compared straight into numbers: truth values would have to be converted, at the price of the comparison.
-        undo = torch.lt(membrane, -self.negative_threshold * self.threshold, out=torch.empty_like(membrane))
+        above, below = self.threshold, -self.negative_threshold * self.threshold
+        if self.coding:
+            above, below = self.coding_bounds(state.spikes, self.negative_threshold)
+        undo = torch.lt(membrane, below, out=torch.empty_like(membrane))
         if self.slope is None:
             undo.mul_(state.spikes.clamp(max=1))
-        fired = torch.ge(membrane, self.threshold, out=value).sub_(undo)
+        fired = torch.ge(membrane, above, out=value).sub_(undo)
         spikes = state.spikes + fired
-        membrane.sub_(torch.mul(fired, self.threshold, out=undo))
-        value.copy_(undo if self.slope is None else self.value(spikes) - self.value(state.spikes))
+        charge = torch.mul(fired, self.threshold, out=undo)
+        weighed = charge if self.slope is None else self.value(spikes) - self.value(state.spikes)
+        membrane.sub_(weighed if self.coding else charge)
+        value.copy_(weighed)
         return _State(membrane, spikes)

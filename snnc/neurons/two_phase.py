@@ -40,4 +40,4 @@ class TwoPhase(OrderFreeNeuron):
 
     def _count(self, mean: Tensor, timesteps: int) -> Tensor:
         signed = self.slope is not None
-        return level_count(mean, self.threshold, self.levels(timesteps), self.potential, signed=signed)
+        return level_count(self.gathered(mean), self.threshold, self.levels(timesteps), self.potential, signed=signed)

@@ -5,7 +5,19 @@ all the beginnings, then all the ends, as ONNX has them.
 """
 
 from snnc.ir import Input, Op
-from snnc.ops.activation import HALF, Activation, ClippedRelu, LeakyRelu, QuantizedRelu, Relu, level_count
+from snnc.ops.activation import (
+    HALF,
+    Activation,
+    Clipped,
+    ClippedCoding,
+    ClippedRelu,
+    Coding,
+    LeakyRelu,
+    Quantized,
+    QuantizedRelu,
+    Relu,
+    level_count,
+)
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
 from snnc.ops.contraction import MatMul
 from snnc.ops.nonlinear import Nonlinear
@@ -24,7 +36,10 @@ __all__ = [
     "Affine",
     "AveragePool",
     "BatchNorm",
+    "Clipped",
+    "ClippedCoding",
     "ClippedRelu",
+    "Coding",
     "Concat",
     "Conv",
     "ConvTranspose",
@@ -45,6 +60,7 @@ __all__ = [
     "Pointwise",
     "Pool",
     "Product",
+    "Quantized",
     "QuantizedRelu",
     "Reduction",
     "Relu",

@@ -26,7 +26,7 @@ from snnc.calibration import Calibration
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons import Neuron
-from snnc.ops import ClippedRelu
+from snnc.ops import Clipped
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.thresholds import quantized_activation, releveled
@@ -65,7 +65,7 @@ class BalanceThresholds(Pass):
         if calibration.samples is None:
             return CalibrateThresholds(per=self.per)(graph, calibration)
         graph = releveled(graph, calibration.levels)
-        layers = {name: _Layer(graph, name, self.per) for name in graph.ops(ClippedRelu)}
+        layers = {name: _Layer(graph, name, self.per) for name in graph.ops(Clipped)}
         if not layers:
             return graph
         program = Program(graph)
@@ -115,11 +115,11 @@ class _Layer:
     """A clipped ReLU, and how its values are grouped: one group for every threshold."""
 
     def __init__(self, graph: Graph, name: str, per: Literal["channel", "layer"]) -> None:
-        op = graph.ops(ClippedRelu)[name]
+        op = graph.ops(Clipped)[name]
         (self.before,) = graph.nodes[name].inputs
         self._op = op
         self._shape = graph.shapes[name]
-        axis = channel_axis(graph, self.before)
+        axis = channel_axis(graph, name)
         self._axis = axis if per == "channel" else None
         self.groups = self._shape[self._axis - 1] if self._axis else 1
 
@@ -130,7 +130,7 @@ class _Layer:
         values = torch.minimum(values, self._op.ceiling)
         return channel_rows(values, self._axis)
 
-    def clipped(self, threshold: Tensor | None) -> ClippedRelu:
+    def clipped(self, threshold: Tensor | None) -> Clipped:
         """Return the activation clipped at thresholds, never above the ceiling that it has."""
         if threshold is None:
             return self._op

@@ -22,7 +22,7 @@ from snnc.calibration import Calibration
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
-from snnc.ops import ClippedRelu, QuantizedRelu
+from snnc.ops import Clipped, Quantized
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -47,7 +47,7 @@ class CalibrateHardReset(Pass):
             raise ValueError("images start at 1")
 
     def requires(self, graph: Graph) -> None:
-        check_stage(graph, (ClippedRelu, QuantizedRelu), ())
+        check_stage(graph, (Clipped, Quantized), ())
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         layers = list(graph.ops(IntegrateAndFireToZero))

@@ -1,4 +1,4 @@
-"""Choose the thresholds: clipped ReLU -> quantized ReLU, the closed form of the spiking layer."""
+"""Choose the thresholds: clipped activation -> quantized one, the closed form of the spiking layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 from snnc.analysis.channels import channel_axis
 from snnc.calibration import Calibration, Histogram
 from snnc.ir import Graph
-from snnc.ops import ClippedRelu, QuantizedRelu
+from snnc.ops import Clipped, ClippedCoding, Quantized
 from snnc.passes.base import Pass, check_layers, passes
 from snnc.passes.thresholds import largest_by_channel, quantized_activation, releveled
 
@@ -39,33 +39,35 @@ class CalibrateThresholds(Pass):
             raise ValueError("percentile must be above 0 and at most 100")
 
     def requires(self, graph: Graph) -> None:
-        check_layers("calibrate-thresholds.channel-wise", self.channel_wise, graph.ops(ClippedRelu))
+        check_layers("calibrate-thresholds.channel-wise", self.channel_wise, graph.ops(Clipped))
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         graph = releveled(graph, calibration.levels)
-        activations = graph.ops(ClippedRelu)
+        activations = graph.ops(Clipped)
         if not activations:
             return graph
-        before = {name: graph.nodes[name].inputs[0] for name in activations}
         look = calibration if self.source == "images" else calibration.without_samples()
-        counted: Mapping[str, Histogram] = look.histograms(graph, before.values())
+        counted: Mapping[str, Histogram] = look.histograms(graph, activations)
         return graph.with_ops(
             {
-                name: self._quantized(graph, name, op, counted[before[name]], calibration.levels[name])
+                name: self._quantized(graph, name, op, counted[name], calibration.levels[name])
                 for name, op in activations.items()
             }
         )
 
-    def _quantized(self, graph: Graph, name: str, op: ClippedRelu, counts: Histogram, levels: int) -> QuantizedRelu:
+    def _quantized(self, graph: Graph, name: str, op: Clipped, counts: Histogram, levels: int) -> Quantized:
         shape = graph.shapes[name]
-        axis = channel_axis(graph, graph.nodes[name].inputs[0])
+        axis = channel_axis(graph, name)
         channels = len(counts.total)
         ceiling = largest_by_channel(op.ceiling, shape, axis, channels)
-        slope = None if op.slope is None else largest_by_channel(op.slope, shape, axis, channels)
+        codes = isinstance(op, ClippedCoding)
+        slope = None if op.slope is None or codes else largest_by_channel(op.slope, shape, axis, channels)
         if self.per == "layer" and name not in self.channel_wise:
             counts, ceiling = counts.pooled(), ceiling.max().unsqueeze(0)
             slope = None if slope is None else slope.abs().mean().unsqueeze(0)
-        return quantized_activation(graph, name, self._thresholds(counts, levels, ceiling, slope), levels)
+        above = self._thresholds(counts, levels, ceiling, slope)
+        below = self._thresholds(counts.mirrored(), levels, ceiling, None) if codes else None
+        return quantized_activation(graph, name, above, levels, below)
 
     def _thresholds(self, counts: Histogram, levels: int, ceiling: Tensor, slope: Tensor | None) -> Tensor:
         if self.kind == "mmse":

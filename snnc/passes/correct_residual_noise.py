@@ -33,11 +33,11 @@ from snnc.ops import (
     Add,
     Affine,
     BatchNorm,
-    ClippedRelu,
+    Clipped,
     Mean,
     Nonlinear,
     Pool,
-    QuantizedRelu,
+    Quantized,
     Resample,
     Routing,
     Weighted,
@@ -74,10 +74,10 @@ class CorrectResidualNoise(Pass):
             raise ValueError("images start at 1")
 
     def requires(self, graph: Graph) -> None:
-        check_stage(graph, ClippedRelu, Neuron)
+        check_stage(graph, Clipped, Neuron)
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        if calibration.samples is None or not graph.ops(QuantizedRelu):
+        if calibration.samples is None or not graph.ops(Quantized):
             return graph
         check_form(calibration.reference, graph)
         with temporary_folder() as folder:
@@ -160,7 +160,7 @@ class _Walk:
         self._ops[node.name] = layer
         return self.apply(layer, node)
 
-    def correct_activation(self, node: Node, activation: QuantizedRelu) -> Iterator[Tensor]:
+    def correct_activation(self, node: Node, activation: Quantized) -> Iterator[Tensor]:
         """Correct the bias before an activation, and return what that then computes."""
         (before,) = node.inputs
         shift: Tensor | float = 0.0
@@ -260,8 +260,8 @@ def _layer(op: Weighted, walk: _Walk, node: Node) -> Iterator[Tensor]:
     return walk.correct_layer(node, op)
 
 
-@corrections.register(QuantizedRelu)
-def _activation(op: QuantizedRelu, walk: _Walk, node: Node) -> Iterator[Tensor]:
+@corrections.register(Quantized)
+def _activation(op: Quantized, walk: _Walk, node: Node) -> Iterator[Tensor]:
     return walk.correct_activation(node, op)
 
 

@@ -28,7 +28,7 @@ from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.ops import Affine, ClippedRelu, QuantizedRelu, Weighted
+from snnc.ops import Affine, Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
 from snnc.run import Program
@@ -61,7 +61,7 @@ class CorrectSpikingResidual(Pass):
             raise ValueError("the rate must be above 0 and at most 1")
 
     def requires(self, graph: Graph) -> None:
-        check_stage(graph, (ClippedRelu, QuantizedRelu), ())
+        check_stage(graph, (Clipped, Quantized), ())
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         anything = self.bias or self.potential or self.temporal

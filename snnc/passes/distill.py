@@ -25,7 +25,7 @@ from snnc.ops import (
     Add,
     Affine,
     BatchNorm,
-    ClippedRelu,
+    Clipped,
     Concat,
     Conv,
     ConvTranspose,
@@ -34,7 +34,7 @@ from snnc.ops import (
     Nonlinear,
     Pad,
     Pool,
-    QuantizedRelu,
+    Quantized,
     Resample,
     Reshape,
     Slice,
@@ -84,10 +84,10 @@ class Distill(Pass):
             raise ValueError("the learning rate must be positive and finite")
 
     def requires(self, graph: Graph) -> None:
-        check_stage(graph, ClippedRelu, ())
+        check_stage(graph, Clipped, ())
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        if calibration.samples is None or not graph.ops((QuantizedRelu, Neuron)):
+        if calibration.samples is None or not graph.ops((Quantized, Neuron)):
             return graph
         with temporary_folder() as folder:
             return self._trained(graph, calibration, FeedsStore(folder / "samples", calibration.samples.batches()))
@@ -99,7 +99,7 @@ class Distill(Pass):
         held_out, training = order[:held], order[held:]
         augmented = self.augment and _takes_images(graph)
         compare = _Comparison(calibration.reference, graph, features=self.features)
-        network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, QuantizedRelu, Neuron)))
+        network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
         batch = min(self.batch_size, len(training))
         steps = min(self.steps, self.epochs * max(1, len(training) // batch))
         best, lowest = graph, compare.error(network, samples, held_out, batch) if held else math.inf

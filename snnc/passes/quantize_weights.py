@@ -31,7 +31,7 @@ from snnc.analysis.units import Membrane, input_values, membranes, spike_values
 from snnc.calibration import Calibration
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
-from snnc.ops import ClippedRelu, QuantizedRelu, Weighted
+from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import shifted
 from snnc.run import Program
@@ -73,7 +73,7 @@ class QuantizeWeights(Pass):
         return self.skip_bits or max(self.bits, 8)
 
     def requires(self, graph: Graph) -> None:
-        check_stage(graph, (ClippedRelu, QuantizedRelu), ())
+        check_stage(graph, (Clipped, Quantized), ())
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if not graph.ops(Neuron):

@@ -21,7 +21,7 @@ from snnc.feeds import Feeds, laid_out
 from snnc.files import temporary_folder
 from snnc.ir import Graph
 from snnc.neurons import Neuron
-from snnc.ops import ClippedRelu, QuantizedRelu, Weighted
+from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_form, check_stage, passes
 from snnc.run import Program
 from snnc.training.network import TrainableNetwork
@@ -52,10 +52,10 @@ class ReconstructUnits(Pass):
             raise ValueError("the learning rate must be positive and finite")
 
     def requires(self, graph: Graph) -> None:
-        check_stage(graph, ClippedRelu, Neuron)
+        check_stage(graph, Clipped, Neuron)
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        if calibration.samples is None or not graph.ops(QuantizedRelu):
+        if calibration.samples is None or not graph.ops(Quantized):
             return graph
         check_form(calibration.reference, graph)
         with temporary_folder() as folder:
@@ -94,7 +94,7 @@ class _Walk:
         return self._graph
 
     def _trained(self, unit: Unit, reached: Store, target: Store) -> Graph:
-        kinds = (Weighted, QuantizedRelu) if self._options.weights else (QuantizedRelu,)
+        kinds = (Weighted, Quantized) if self._options.weights else (Quantized,)
         trained = [name for name in unit.nodes if isinstance(self._graph.op(name), kinds)]
         if not trained:
             return self._graph

@@ -15,7 +15,7 @@ from snnc.analysis.channels import by_channel
 from snnc.calibration import Calibration
 from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron
-from snnc.ops import Affine, ClippedRelu, QuantizedRelu, Weighted
+from snnc.ops import Affine, Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
 
@@ -27,7 +27,7 @@ class StartAtRest(Pass):
     """Give every neuron that fires while it gathers the initial potential 0, and its current what it started with."""
 
     def requires(self, graph: Graph) -> None:
-        check_stage(graph, (ClippedRelu, QuantizedRelu), ())
+        check_stage(graph, (Clipped, Quantized), ())
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         charged = {name: neuron for name, neuron in graph.ops(CausalNeuron).items() if neuron.potential.any()}

@@ -9,7 +9,7 @@ from snnc.errors import PreconditionError
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.neurons.choice import Choice, chosen
-from snnc.ops import ClippedRelu, QuantizedRelu
+from snnc.ops import Clipped, Quantized
 from snnc.passes.base import Pass, check_layers, passes
 from snnc.schedule import Schedule
 
@@ -42,27 +42,27 @@ class SubstituteNeurons(Pass):
         return tuple(chosen(neuron).kind for neuron in (self.neuron, *self.layers.values()))
 
     def requires(self, graph: Graph) -> None:
-        for name in graph.ops(ClippedRelu):
+        for name in graph.ops(Clipped):
             raise PreconditionError(
                 "an activation has no threshold yet",
                 place=graph.nodes[name].place,
                 hint="put calibrate-thresholds before substitute-neurons in the recipe",
             )
-        check_layers("substitute-neurons.layers", self.layers, graph.ops(QuantizedRelu))
+        check_layers("substitute-neurons.layers", self.layers, graph.ops(Quantized))
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         return graph.with_ops(
             {
                 name: self._choice(name, op).standing_for(op, calibration.schedule)
-                for name, op in graph.ops(QuantizedRelu).items()
+                for name, op in graph.ops(Quantized).items()
             }
         )
 
     def levels(self, graph: Graph, schedule: Schedule) -> Mapping[str, int]:
-        rectifiers: Mapping[str, ClippedRelu | QuantizedRelu]
-        rectifiers = {**graph.ops(ClippedRelu), **graph.ops(QuantizedRelu)}
+        rectifiers: Mapping[str, Clipped | Quantized]
+        rectifiers = {**graph.ops(Clipped), **graph.ops(Quantized)}
         return {name: self._choice(name, op).levels(schedule.timesteps) for name, op in rectifiers.items()}
 
-    def _choice(self, layer: str, op: ClippedRelu | QuantizedRelu) -> Choice:
+    def _choice(self, layer: str, op: Clipped | Quantized) -> Choice:
         choice = chosen(self.layers.get(layer, self.neuron))
         return chosen(self.signed_neuron) if op.slope is not None and not choice.kind.signed else choice

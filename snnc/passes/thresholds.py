@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_rows, per_channel
 from snnc.ir import Graph
-from snnc.ops import ClippedRelu, QuantizedRelu
+from snnc.ops import Clipped, Quantized
 
 
 def releveled(graph: Graph, levels: Mapping[str, int]) -> Graph:
@@ -16,24 +16,34 @@ def releveled(graph: Graph, levels: Mapping[str, int]) -> Graph:
 
     Activations quantized in the file keep their ceiling.
     """
-    kept = graph.ops(QuantizedRelu).items()
+    kept = graph.ops(Quantized).items()
     return graph.with_ops({n: replace(op, levels=levels[n]) for n, op in kept if op.levels != levels[n]})
 
 
-def quantized_activation(graph: Graph, name: str, threshold: Tensor, levels: int) -> QuantizedRelu:
-    """Return what takes the place of the clipped ReLU ``name``, with a threshold per channel ``[C]`` or layer ``[1]``.
+def quantized_activation(
+    graph: Graph, name: str, threshold: Tensor, levels: int, below: Tensor | None = None
+) -> Quantized:
+    """Return what takes the place of the clipped activation ``name``, with a threshold per channel ``[C]`` or ``[1]``.
 
-    No threshold is above the ceiling that was there; one of 0 stands for a channel that never fires.
+    A value to be coded has one ``below`` zero besides; where either is 0, no value lies on that side, and it is as the
+    other. No threshold is above the ceiling that was there; one of 0 stands for a channel that never fires.
     """
-    op, shape = graph.ops(ClippedRelu)[name], graph.shapes[name]
-    axis = channel_axis(graph, graph.nodes[name].inputs[0])
+    op, shape = graph.ops(Clipped)[name], graph.shapes[name]
+    axis = channel_axis(graph, name)
     ceiling = largest_by_channel(op.ceiling, shape, axis, len(threshold))
     if len(threshold) == 1:
         ceiling = ceiling.max().unsqueeze(0)
+    if below is not None:
+        threshold = torch.where(threshold > 0, threshold, below)
     threshold = revived(torch.minimum(threshold, ceiling))
     threshold = torch.where(ceiling > 0, torch.minimum(threshold, ceiling), threshold)
     shaped = per_channel(threshold, shape, axis) if axis and len(threshold) > 1 else threshold
-    return QuantizedRelu(shaped.float(), levels, op.slope)
+    shaped = shaped.float()
+    if below is None:
+        return op.quantized(shaped, levels, op.slope)
+    lower = revived(torch.where(below > 0, below, threshold))
+    lower = per_channel(lower, shape, axis) if axis and len(lower) > 1 else lower
+    return op.quantized(shaped, levels, lower.float() / shaped)
 
 
 def revived(thresholds: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ from snnc.ops import (
     Add,
     Affine,
     BatchNorm,
-    ClippedRelu,
+    Clipped,
     Input,
     Mean,
     Nonlinear,
     Pool,
-    QuantizedRelu,
+    Quantized,
     Relu,
     Resample,
     Routing,
@@ -208,8 +208,8 @@ def _train_norm(op: BatchNorm, network: TrainableNetwork, name: str) -> None:
     network.norms[name] = replace(op, scale=scale, shift=shift, mean=mean, variance=variance)
 
 
-@parameters.register(ClippedRelu, QuantizedRelu)
-def _train_ceiling(op: ClippedRelu | QuantizedRelu, network: TrainableNetwork, name: str) -> None:
+@parameters.register(Clipped, Quantized)
+def _train_ceiling(op: Clipped | Quantized, network: TrainableNetwork, name: str) -> None:
     network._fields[name] = "ceiling"
     network.thresholds[name] = network._parameter(name, "threshold", op.ceiling.log())
 
@@ -245,15 +245,15 @@ def _norm(op: BatchNorm, network: TrainableNetwork, name: str, answer: Tensor | 
     return batched(lambda z: network._normalized(trained, z), z, op.axis - 1)
 
 
-@stand_ins.register(ClippedRelu)
-def _clipped(op: ClippedRelu, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
-    return network._after_noise(name, clipped(z, network._threshold(name, op.ceiling), op.slope))
+@stand_ins.register(Clipped)
+def _clipped(op: Clipped, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+    return network._after_noise(name, clipped(op.gathered(z), network._threshold(name, op.ceiling), op.slope))
 
 
-@stand_ins.register(QuantizedRelu)
-def _quantized(op: QuantizedRelu, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
+@stand_ins.register(Quantized)
+def _quantized(op: Quantized, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
     ceiling = network._threshold(name, op.ceiling)
-    return network._after_noise(name, network._stand_in(z, ceiling, op.levels, op.potential, op.slope))
+    return network._after_noise(name, network._stand_in(op.gathered(z), ceiling, op.levels, op.potential, op.slope))
 
 
 @stand_ins.register(Neuron)
@@ -261,7 +261,7 @@ def _neuron(op: Neuron, network: TrainableNetwork, name: str, answer: Tensor | N
     """The answer of the neurons, with the gradients of what they stand for."""
     now = replace(op, threshold=network._threshold(name, op.threshold))
     form = now.closed_form(network._schedule.timesteps)
-    answered = network._stand_in(z, form.ceiling, form.levels, form.potential, form.slope, answer)
+    answered = network._stand_in(form.gathered(z), form.ceiling, form.levels, form.potential, form.slope, answer)
     return network._after_noise(name, answered)
 
 

@@ -200,6 +200,34 @@ def _burst(op: Burst) -> Recurrence:
     )
 
 
+# From what potential on a code takes one spike more, and below what one less: halfway to the next level.
+_CODING_BOUNDS = """
+        unit = Constant<value_float = 1.0>()
+        half = Constant<value_float = 0.5>()
+        one_more = Add(count, unit)
+        one_less = Sub(count, unit)
+        sloped_here = PRelu(count, slope)
+        sloped_more = PRelu(one_more, slope)
+        sloped_less = PRelu(one_less, slope)
+        here = Mul(sloped_here, threshold)
+        more = Mul(sloped_more, threshold)
+        less = Mul(sloped_less, threshold)
+        up = Sub(more, here)
+        down = Sub(here, less)
+        half_up = Mul(half, up)
+        part_down = Mul(margin, down)
+        upper = Add(rest, half_up)
+        lower = Sub(rest, part_down)
+"""
+
+
+def _bounds(op: CausalNeuron, margin: float = 0.0) -> tuple[str, dict[str, Tensor]]:
+    """Return what computes the bounds of a code, and the constants that it needs; nothing for any other neuron."""
+    if not op.coding:
+        return "", {}
+    return _CODING_BOUNDS, {"rest": _start(op), "margin": torch.tensor(0.5 + margin)}
+
+
 def _start(op: CausalNeuron) -> Tensor:
     return op.potential * op.threshold
 
@@ -220,30 +248,41 @@ _COUNTED_WITH_SLOPE = """
         worth_before = Mul(before, threshold)
         spikes = Sub(worth_after, worth_before)
 """
+# The membrane loses what the spike carries.
+_COUNTED_AS_CODE = """
+        next_count = Add(count, fired)
+        after = PRelu(next_count, slope)
+        worth_after = Mul(after, threshold)
+        spikes = Sub(worth_after, here)
+        next_membrane = Sub(charged, spikes)
+"""
 
 
 @forms.register(ConsistentIntegrateAndFire)
 def _consistent(op: ConsistentIntegrateAndFire) -> Recurrence:
     lowest = "Neg(awake)" if op.slope is not None else "Constant<value_float = 0.0>()"
+    bounds, constants = _bounds(op)
+    upper, lower = ("upper", "lower") if op.coding else ("threshold", "zero")
     return _sloped(
         op,
         "CIF",
         "v <- v + x; s = +1 if v >= threshold and n < t, -1 if v < 0 and n > 0; v <- v - threshold * s; n <- n + s",
         f"""
         charged = Add(membrane, x)
-        above = GreaterOrEqual(charged, threshold)
+        {bounds}
+        above = GreaterOrEqual(charged, {upper})
         free = Less(count, awake)
-        up = And(above, free)
+        raises = And(above, free)
         zero = Constant<value_float = 0.0>()
-        below = Less(charged, zero)
+        below = Less(charged, {lower})
         lowest = {lowest}
         some = Greater(count, lowest)
-        down = And(below, some)
-        raised = CastLike(up, x)
-        undone = CastLike(down, x)
+        lowers = And(below, some)
+        raised = CastLike(raises, x)
+        undone = CastLike(lowers, x)
         fired = Sub(raised, undone)
         """,
-        {"threshold": op.threshold},
+        {"threshold": op.threshold, **constants},
         counting=True,
     )
 
@@ -258,19 +297,23 @@ def _dual_threshold(op: DualThreshold) -> Recurrence:
         some = Min(count, one)
         undone = Mul(fallen, some)
         """
+    bounds, constants = _bounds(op, op.negative_threshold)
+    if not op.coding:
+        constants = {"lower": -op.negative_threshold * op.threshold}
     return _sloped(
         op,
         "DualThreshold",
         "v <- v + x; s = +1 if v >= threshold, -1 if v < lower and n >= 1; v <- v - threshold * s; n <- n + s",
         f"""
         charged = Add(membrane, x)
+        {bounds}
         below = Less(charged, lower)
         {undone}
-        above = GreaterOrEqual(charged, threshold)
+        above = GreaterOrEqual(charged, {"upper" if op.coding else "threshold"})
         raised = CastLike(above, x)
         fired = Sub(raised, undone)
         """,
-        {"threshold": op.threshold, "lower": -op.negative_threshold * op.threshold},
+        {"threshold": op.threshold, **constants},
     )
 
 
@@ -282,16 +325,29 @@ def _sloped(
     if op.slope is None:
         return Recurrence(name, about, constants, starts, f"{firing}{_COUNTED_WITHOUT_SLOPE}", counting)
     constants = {**constants, "slope": op.slope}
+    if op.coding:
+        about = f"as {name}, but of both signs, and each spike from halfway to the next level"
+        return Recurrence(f"Coding{name}", about, constants, starts, f"{firing}{_COUNTED_AS_CODE}", counting)
     return Recurrence(f"Leaky{name}", about, constants, starts, f"{firing}{_COUNTED_WITH_SLOPE}", counting)
+
+
+# What is below zero, as many levels away as what is above.
+_IN_UNITS = """
+        deeper = Div(gathered, slope)
+        nothing = Constant<value_float = 0.0>()
+        positive = Greater(gathered, nothing)
+        taken = Where(positive, gathered, deeper)
+"""
 
 
 @forms.register(TwoPhase)
 def _two_phase(op: TwoPhase) -> Gathering:
     signed = op.slope is not None
     count = f"""
+        {_IN_UNITS if op.coding else ""}
         steps = CastLike(timesteps, gathered)
         scale = Div(steps, threshold)
-        scaled = Mul(gathered, scale)
+        scaled = Mul({"taken" if op.coding else "gathered"}, scale)
         charge = Add(scaled, potential)
         level = Floor(charge)
         lowest = {"Neg(steps)" if signed else "Constant<value_float = 0.0>()"}
@@ -323,9 +379,10 @@ def _two_phase(op: TwoPhase) -> Gathering:
 def _two_phase_probabilistic(op: TwoPhaseProbabilistic) -> Gathering:
     signed = op.slope is not None
     fired = f"""
+        {_IN_UNITS if op.coding else ""}
         steps = CastLike(timesteps, gathered)
         scale = Div(steps, threshold)
-        scaled = Mul(gathered, scale)
+        scaled = Mul({"taken" if op.coding else "gathered"}, scale)
         signed_charge = Add(scaled, potential)
         zero = Constant<value_float = 0.0>()
         {"sign = Sign(signed_charge)" if signed else "sign = Constant<value_float = 1.0>()"}
@@ -362,7 +419,8 @@ def _two_phase_probabilistic(op: TwoPhaseProbabilistic) -> Gathering:
 def _leaky(plain: Gathering, op: OrderFreeNeuron) -> Gathering:
     if op.slope is None:
         return plain
-    return dataclasses.replace(plain, name=f"Leaky{plain.name}", constants={**plain.constants, "slope": op.slope})
+    kind = "Coding" if op.coding else "Leaky"
+    return dataclasses.replace(plain, name=f"{kind}{plain.name}", constants={**plain.constants, "slope": op.slope})
 
 
 def _mean_value(signed: bool) -> str:

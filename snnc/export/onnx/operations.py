@@ -247,6 +247,22 @@ def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Operations:
     return [Operation("Max", {"floor": floated(floor)}), Operation("Min", {"ceiling": floated(op.ceiling)}), *bent]
 
 
+@writers.register(ops.ClippedCoding)
+def _clipped_coding(op: ops.ClippedCoding, place: Place) -> Operations:
+    if op.ceiling.isposinf().all():
+        return [Operation("Identity")]
+    bounds = {"floor": floated(-op.slope * op.ceiling)}, {"ceiling": floated(op.ceiling)}
+    return [Operation("Max", bounds[0]), Operation("Min", bounds[1])]
+
+
+@writers.register(ops.Coding)
+def _coding(op: ops.Coding, place: Place) -> Operations:
+    return [
+        _bent(1 / op.slope),
+        *_quantized_relu(ops.QuantizedRelu(op.ceiling, op.levels, op.slope, op.potential), place),
+    ]
+
+
 @writers.register(ops.QuantizedRelu)
 def _quantized_relu(op: ops.QuantizedRelu, place: Place) -> Operations:
     highest = torch.tensor(op.levels)

@@ -1,0 +1,86 @@
+"""Put neurons where weights would multiply what is no spike."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, final
+
+import torch
+
+from snnc.analysis.values import Kind, value_kind
+from snnc.calibration import Calibration
+from snnc.ir import Graph, Node
+from snnc.ops import Clipped, ClippedCoding, Pointwise, Quantized, Weighted
+from snnc.passes.base import Pass, check_layers, passes
+
+SUFFIX = "code"
+
+
+@final
+@passes.register("place-neurons")
+@dataclass(frozen=True)
+class PlaceNeurons(Pass):
+    """A value of a weighted layer's that no spikes bring -> a code of it: neurons of both signs, as defined here.
+
+    Currents and what is computed from them by functions that no neuron stands for are coded once each, however many
+    layers read them; what the image alone makes, what spikes bring and what is only added or goes into other functions
+    is left as it is. ``where`` names the layers whose inputs are looked at, or is ``all`` or ``none``; ``keep`` those
+    among them that go on multiplying. Until thresholds are chosen the network computes the same.
+    """
+
+    where: Literal["all", "none"] | tuple[str, ...] = "all"
+    keep: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def requires(self, graph: Graph) -> None:
+        if not isinstance(self.where, str):
+            check_layers("place-neurons.where", self.where, graph.ops(Weighted))
+        check_layers("place-neurons.keep", self.keep, graph.ops(Weighted))
+
+    def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
+        readers = self._readers(graph)
+        kinds = _kinds(graph)
+        read = (value for name in graph.nodes if name in readers for value in graph.nodes[name].inputs)
+        coded = {value for value in read if kinds[value] >= Kind.CURRENT}
+        if not coded:
+            return graph
+        names = {value: _unused(graph, value) for value in graph.nodes if value in coded}
+        nodes: list[Node] = []
+        for node in graph.nodes.values():
+            inputs = tuple(names.get(value, value) for value in node.inputs)
+            nodes.append(replace(node, inputs=inputs) if node.name in readers and inputs != node.inputs else node)
+            if node.name in coded:
+                op = ClippedCoding(torch.tensor(torch.inf))
+                nodes.append(Node(names[node.name], op, (node.name,), node.source))
+        return Graph.of(nodes, graph.outputs)
+
+    def _readers(self, graph: Graph) -> set[str]:
+        """Return the layers whose inputs are to be spikes."""
+        wanted = {"all": {*graph.ops(Weighted)}, "none": set[str]()}
+        asked = wanted[self.where] if isinstance(self.where, str) else {*self.where}
+        return asked - {*self.keep}
+
+
+def _kinds(graph: Graph) -> dict[str, Kind]:
+    """Return the kinds of values once neurons stand where they will: what they stand for brings spikes.
+
+    A function of every number behind weights ends what the image alone makes, as a rectifier does in other networks:
+    else a network without rectifiers would be computed from the image to the answer without a spike.
+    """
+    spiking, weighted, functions = {*graph.ops((Clipped, Quantized))}, {*graph.ops(Weighted)}, {*graph.ops(Pointwise)}
+    found: dict[str, Kind] = {}
+    behind: set[str] = set()
+    for name, node in graph.nodes.items():
+        if name in weighted or behind.intersection(node.inputs):
+            behind.add(name)
+        kind = Kind.SPIKES if name in spiking else value_kind(node.op, [found[value] for value in node.inputs])
+        found[name] = Kind.LIFTED if name in functions and name in behind else kind
+    return found
+
+
+def _unused(graph: Graph, value: str) -> str:
+    name = f"{value}_{SUFFIX}"
+    while name in graph.nodes:
+        name += "_"
+    return name
