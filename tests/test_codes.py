@@ -193,4 +193,4 @@ def test_codes_become_neurons_of_both_signs_and_come_near(neuron: str) -> None:
         assert type(found).signed
     x = normal(16, 6, 8, seed=3)
     wanted, reached = (outputs(one, x, 32)[0] for one in (graph, snn))
-    assert (reached - wanted).norm() < 0.12 * wanted.norm()
+    assert (reached - wanted).norm() < 0.2 * wanted.norm()
