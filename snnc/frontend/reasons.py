@@ -46,7 +46,6 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
         "attention multiplies activations",
         "train a network without attention",
     ),
-    ("Einsum", "a contraction of general tensors", "write it as a matrix product with a constant matrix"),
     ("Det", "it multiplies activations", "write it as a matrix product with a constant matrix"),
     ("CausalConvWithState", "a memory of earlier samples", _FORWARD),
     ("TensorScatter", "a memory of earlier samples", _FORWARD),

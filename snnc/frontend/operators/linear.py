@@ -1,42 +1,79 @@
 """Matrix products."""
 
+import string
+
 import numpy as np
 
 from snnc import ops
+from snnc.frontend.contraction import contraction
 from snnc.frontend.expression import Apply, Array, Call, Expression, Operand, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
 
 
 @operators.register("Gemm")
 def gemm(call: Call) -> Expression:
-    """Read alpha times input times weight plus beta times bias."""
-    if call.constants[0] is not None:
-        raise UnsupportedError("a constant is multiplied by an activation from the right", "swap the factors")
-    if call.integer("transA", 0):
-        raise UnsupportedError("its input is transposed, which mixes the samples of a batch", "transpose the weight")
-    weight = call.constant(1) * np.float32(call.number("alpha", 1.0))
-    weight = weight if call.integer("transB", 0) else weight.T
-    bias = call.given(2)
-    if bias is not None:
-        bias = bias * np.float32(call.number("beta", 1.0))
-    return _linear(call, weight, bias)
+    """Read alpha times the product of two matrices plus beta times a bias."""
+    swapped = [call.integer(name, 0) for name in ("transA", "transB")]
+    alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
+    bias = call.constants[2] if len(call.constants) > 2 else None
+    computed = 2 in call.computed()
+    if call.constants[0] is None and not swapped[0] and call.constants[1] is not None and not computed:
+        weight = call.constants[1] * np.float32(alpha)
+        return _linear(call, weight if swapped[1] else weight.T, None if bias is None else bias * np.float32(beta))
+    letters = ["ki" if swapped[0] else "ik", "jk" if swapped[1] else "kj"]
+    value = contraction(call, letters, "ij")
+    if alpha != 1:
+        value = chain(value, ops.Affine(tensor(alpha), None))
+    if computed:
+        return Apply(ops.Add(), (value, chain(call.broadcast(2), ops.Affine(tensor(beta), None))))
+    return value if bias is None else chain(value, ops.Affine(None, call.broadcast_constant(bias * np.float32(beta))))
 
 
 @operators.register("MatMul")
 def matrix_product(call: Call) -> Expression:
-    """Read the product with one constant matrix, from the right or from the left, or of two activations."""
+    """Read the product with one constant matrix, or one for every slice, from either side, or of two activations."""
     if len(call.computed()) == 2:
         return _activations(call)
-    if call.constants[1] is not None:
+    matrix = call.constants[1]
+    if matrix is not None and matrix.size == np.prod(matrix.shape[-2:]):
         return matrix_product_with_bias(call, None)
-    matrix = _matrix(call.constant(0))
-    rank = len(call.shape(1))
-    if rank < 2 or len(call.output) != rank:
-        raise UnsupportedError("a constant matrix is multiplied by a vector", "multiply the vector by its transpose")
-    operand, offset = call.framed((rank - 2, rank - 1), 1)
-    swap = (*range(rank + offset - 2), rank + offset - 1, rank + offset - 2)
-    value = chain(operand, ops.Transpose(swap), ops.Linear(tensor(matrix), None), ops.Transpose(swap))
-    return call.framed_result(value, offset)
+    return contraction(call, *_letters(len(call.shape(0)), len(call.shape(1))))
+
+
+@operators.register("MatMulNBits")
+def matrix_product_of_few_bits(call: Call) -> Expression:
+    """Read onnxruntime's product with a matrix of which every block has a scale, its numbers packed into bytes."""
+    bits, block = call.integer("bits", 4), call.integer("block_size", 32)
+    rows, columns = call.integer("N", 0), call.integer("K", 0)
+    if call.given(4) is not None:
+        raise UnsupportedError("its columns are in another order (g_idx)", "quantize the weights without reordering")
+    numbers = _unpacked(call.constant(1).reshape(rows, -1), bits)
+    blocks = numbers.shape[1] // block
+    zero = call.given(3)
+    if zero is None:
+        zeros: Array = np.full((rows, blocks), 1 << (bits - 1), np.float32)
+    elif zero.dtype == np.uint8:
+        zeros = _unpacked(zero.reshape(rows, -1), bits)[:, :blocks]
+    else:
+        zeros = zero.reshape(rows, blocks)
+    scales = call.constant(2, "its scales").reshape(rows, blocks, 1).astype(np.float32)
+    weight = (numbers.reshape(rows, blocks, block) - zeros.astype(np.float32)[..., None]) * scales
+    return _linear(call, weight.reshape(rows, -1)[:, :columns], call.given(5))
+
+
+def _unpacked(packed: Array, bits: int) -> Array:
+    """Return the numbers that lie in bytes, the lowest bits first."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    numbers = (packed.astype(np.uint8)[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+    return numbers.reshape(len(packed), -1).astype(np.float32)
+
+
+def _letters(left: int, right: int) -> tuple[list[str], str]:
+    """Return the letters of the axes of both factors and of their product; a vector has but the axis that is summed."""
+    names = string.ascii_lowercase[: max(left, right) - 2] if max(left, right) > 2 else ""
+    first = "K" if left == 1 else names[len(names) - (left - 2) :] + "MK"
+    second = "K" if right == 1 else names[len(names) - (right - 2) :] + "KN"
+    return [first, second], names + ("M" if left > 1 else "") + ("N" if right > 1 else "")
 
 
 def matrix_product_with_bias(call: Call, bias: Array | None) -> Expression:
@@ -73,8 +110,4 @@ def _linear(call: Call, weight: Array, bias: Array | None) -> Expression:
 
 
 def _matrix(array: Array) -> Array:
-    if array.ndim == 1:
-        return array[:, None]
-    if array.ndim > 2 and array.size != array.shape[-1] * array.shape[-2]:
-        raise UnsupportedError("a different constant matrix for every slice", "one matrix per layer is supported")
-    return array.reshape(array.shape[-2:])
+    return array[:, None] if array.ndim == 1 else array.reshape(array.shape[-2:])

@@ -1,0 +1,137 @@
+"""Products of two activations and with constants, summed over any axes; onnxruntime is the oracle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from snnc import ops
+from tests.frontend_files import array, integers, one, parity, save
+
+INPUT = (6,)
+
+
+def computed(name: str, *shape: int) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """Nodes that compute a value of this shape from x, and their constants; a length of -1 is the batch's."""
+    size = int(np.prod([length for length in shape if length > 0]))
+    nodes = [one("MatMul", ["x", f"{name}w"], [f"{name}m"]), one("Reshape", [f"{name}m", f"{name}s"], [name])]
+    return nodes, {f"{name}w": array(6, size), f"{name}s": integers(*shape)}
+
+
+def network(
+    path: Path, node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], constants: dict[str, np.ndarray], opset: int
+) -> Path:
+    """A node on computed values of these shapes and on constants; the batch is free where all have it in front."""
+    nodes: list[Any] = []
+    for name, shape in shapes.items():
+        made, weights = computed(name, *shape)
+        nodes += made
+        constants = {**constants, **weights}
+    fixed = any(shape[0] != -1 for shape in shapes.values())
+    last = [one("Reshape", ["y", "flat"], ["f"]), one("Neg", ["f"], ["z"])] if fixed else [one("Neg", ["y"], ["z"])]
+    constants = {**constants, "flat": integers(1, -1)} if fixed else constants
+    return save(path, [*nodes, node, *last], INPUT, constants, ["z"], opset, batch=1 if fixed else "N")
+
+
+# Shapes of what is computed, and of constants.
+EINSUMS: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]] = {
+    "bij,bjk->bik": ({"p": (-1, 3, 4), "q": (-1, 4, 5)}, {}),
+    "bhid,bhjd->bhij": ({"p": (-1, 2, 3, 4), "q": (-1, 2, 5, 4)}, {}),
+    "bihd,bjhd->bhij": ({"p": (-1, 3, 2, 4), "q": (-1, 5, 2, 4)}, {}),
+    "bhij,bjhd->bihd": ({"p": (-1, 2, 3, 5), "q": (-1, 5, 2, 4)}, {}),
+    "bnc,cd->bnd": ({"p": (-1, 3, 4)}, {"c": (4, 5)}),
+    "bnhc,hcd->bnhd": ({"p": (-1, 3, 2, 4)}, {"c": (2, 4, 5)}),
+    "bnhc,hcd->bhnd": ({"p": (-1, 3, 2, 4)}, {"c": (2, 4, 5)}),
+    "ij,bjc->bic": ({"p": (-1, 4, 3)}, {"c": (5, 4)}),
+    "bchw,cd->bdhw": ({"p": (-1, 4, 3, 2)}, {"c": (4, 5)}),
+    "bnc,c->bnc": ({"p": (-1, 3, 4)}, {"c": (4,)}),
+    "bnc,nc->b": ({"p": (-1, 3, 4)}, {"c": (3, 4)}),
+    "bn,c->bnc": ({"p": (-1, 3)}, {"c": (4,)}),
+    "bn,bc->bnc": ({"p": (-1, 3), "q": (-1, 4)}, {}),
+    "bnc,bnc->bnc": ({"p": (-1, 3, 4), "q": (-1, 3, 4)}, {}),
+    "bnc,bn->bc": ({"p": (-1, 3, 4), "q": (-1, 3)}, {}),
+    "bnc,bnd->b": ({"p": (-1, 3, 4), "q": (-1, 3, 5)}, {}),
+    "bnc->bcn": ({"p": (-1, 3, 4)}, {}),
+    "bnc->bc": ({"p": (-1, 3, 4)}, {}),
+    "bnn->bn": ({"p": (-1, 3, 3)}, {}),
+    "bnn->b": ({"p": (-1, 3, 3)}, {}),
+    "b...c,cd->b...d": ({"p": (-1, 3, 2, 4)}, {"c": (4, 5)}),
+    "...ij,...jk": ({"p": (-1, 2, 3, 4), "q": (-1, 1, 4, 5)}, {}),
+    "bi,ijk,bk->bj": ({"p": (-1, 3), "q": (-1, 5)}, {"c": (3, 4, 5)}),
+    "bi,ij,jk->bk": ({"p": (-1, 3)}, {"c": (3, 4), "d": (4, 5)}),
+    "nij,njk->nik": ({"p": (2, 3, 4), "q": (2, 4, 5)}, {}),
+    "nij,jk->kn": ({"p": (2, 3, 4)}, {"c": (4, 5)}),
+}
+
+
+@pytest.mark.parametrize("equation", EINSUMS)
+def test_an_einsum(equation: str, tmp_path: Path) -> None:
+    shapes, given = EINSUMS[equation]
+    # In the order of the equation a constant may stand in front.
+    names = [*shapes, *given]
+    if equation.startswith("ij,"):
+        names.reverse()
+    if equation.startswith("bi,ijk"):
+        names = ["p", "c", "q"]
+    node = one("Einsum", names, equation=equation)
+    path = network(tmp_path / "m.onnx", node, shapes, {name: array(*shape) for name, shape in given.items()}, 13)
+    parity(path, INPUT, 1e-4, pinned=any(shape[0] != -1 for shape in shapes.values()))
+
+
+MATRICES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], type[ops.Op]]] = {
+    "right": ("pc", (-1, 2, 3, 4), (2, 4, 5), ops.Conv),
+    "left": ("cp", (-1, 2, 4, 3), (2, 5, 4), ops.Conv),
+    "right-four": ("pc", (-1, 2, 3, 4), (1, 2, 4, 5), ops.Conv),
+    "right-broadcast": ("pc", (-1, 1, 3, 4), (2, 4, 5), ops.Linear),
+    "right-two-axes": ("pc", (-1, 2, 3, 2, 4), (2, 3, 4, 5), ops.Conv),
+    "left-one": ("cp", (-1, 4, 3), (5, 4), ops.Linear),
+    "left-vector": ("cp", (-1, 4, 3), (4,), ops.Linear),
+    "right-vector": ("pc", (-1, 3, 4), (4,), ops.Linear),
+}
+
+
+@pytest.mark.parametrize("case", MATRICES)
+def test_a_constant_matrix_for_every_slice(case: str, tmp_path: Path) -> None:
+    order, shape, matrix, layer = MATRICES[case]
+    path = network(tmp_path / "m.onnx", one("MatMul", [*order]), {"p": shape}, {"c": array(*matrix)}, 13)
+    graph = parity(path, INPUT, 1e-4).graph
+    # One layer makes the value, one multiplies it.
+    kinds = [type(op) for op in graph.ops(ops.Weighted).values()]
+    assert kinds == [ops.Linear, layer]
+
+
+ACTIVATIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "scores": ((-1, 2, 3, 4), (-1, 2, 4, 5)),
+    "broadcast": ((-1, 2, 3, 4), (-1, 1, 4, 5)),
+    "more-axes": ((-1, 2, 3, 4), (4, 5)),
+    "vectors": ((-1, 3, 4), (4,)),
+    "merged": ((6, 3, 4), (6, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("case", ACTIVATIONS)
+def test_a_product_of_two_activations(case: str, tmp_path: Path) -> None:
+    first, second = ACTIVATIONS[case]
+    path = network(tmp_path / "m.onnx", one("MatMul", ["p", "q"]), {"p": first, "q": second}, {}, 13)
+    assert len(parity(path, INPUT, 1e-4, pinned=second[0] != -1).graph.ops(ops.MatMul)) == 1
+
+
+@pytest.mark.parametrize("transposed", [{}, {"transA": 1}, {"transB": 1}, {"transA": 1, "transB": 1}], ids=str)
+@pytest.mark.parametrize("bias", ["none", "constant", "computed"])
+@pytest.mark.parametrize("constant", ["left", "right", "neither"])
+def test_a_gemm_in_any_form(constant: str, bias: str, transposed: dict[str, int], tmp_path: Path) -> None:
+    left, right = (4, 3) if transposed.get("transA") else (3, 4), (5, 4) if transposed.get("transB") else (4, 5)
+    shapes = {"p": left, "q": right, "r": (3, 5)}
+    constants = {}
+    for name, side in (("p", "left"), ("q", "right")):
+        if constant == side:
+            constants[name] = array(*shapes.pop(name))
+    if bias != "computed":
+        del shapes["r"]
+    if bias == "constant":
+        constants["r"] = array(5)
+    inputs = ["p", "q", *([] if bias == "none" else ["r"])]
+    node = one("Gemm", inputs, alpha=0.5, beta=2.0, **transposed)
+    parity(network(tmp_path / "m.onnx", node, shapes, constants, 13), INPUT, 1e-4, pinned=True)
