@@ -135,3 +135,30 @@ def test_a_gemm_in_any_form(constant: str, bias: str, transposed: dict[str, int]
     inputs = ["p", "q", *([] if bias == "none" else ["r"])]
     node = one("Gemm", inputs, alpha=0.5, beta=2.0, **transposed)
     parity(network(tmp_path / "m.onnx", node, shapes, constants, 13), INPUT, 1e-4, pinned=True)
+
+
+# onnxruntime has no fractional zeros of 8 bits.
+@pytest.mark.parametrize(
+    ("bits", "zeros"), [(bits, zeros) for bits in (2, 4, 8) for zeros in ("none", "packed", "floats")][:-1]
+)
+def test_a_matrix_of_few_bits(bits: int, zeros: str, tmp_path: Path) -> None:
+    rows, columns, block = 5, 40, 16
+    blocks, random = 3, np.random.default_rng(bits)
+    constants = {
+        "w": array(6, columns),
+        "p": random.integers(0, 256, (rows, blocks, block * bits // 8), np.uint8),
+        "s": np.abs(array(rows, blocks)),
+    }
+    if zeros == "packed":
+        constants["z"] = random.integers(0, 256, (rows, -(-blocks * bits // 8)), np.uint8)
+    elif zeros == "floats":
+        constants["z"] = array(rows, blocks)
+    inputs = ["h", "p", "s", *(["z"] if zeros != "none" else [])]
+    attributes = {"K": columns, "N": rows, "bits": bits, "block_size": block, "accuracy_level": 1}
+    nodes = [
+        one("MatMul", ["x", "w"], ["h"]),
+        one("MatMulNBits", inputs, domain="com.microsoft", **attributes),
+        one("Neg", ["y"], ["f"]),
+    ]
+    model = parity(save(tmp_path / "m.onnx", nodes, INPUT, constants, ["f"]), INPUT, 1e-3)
+    assert len(model.graph.ops(ops.Linear)) == 2

@@ -18,6 +18,11 @@ MAP, TOKENS, LINE = (6, 5, 4), (5, 8), (7,)
 ONE = {"s": array(8), "b": array(8)}
 CHANNELS = {"s": array(6), "b": array(6)}
 
+
+def foreign(kind: str, inputs: list[str], outputs: tuple[str, ...] = ("y",), **attributes: Any) -> Any:
+    return one(kind, inputs, outputs, domain="com.microsoft", **attributes)
+
+
 # What stands between two affine maps, so that nothing of it is an ending; the opset, and the shape of a sample.
 CASES: dict[str, tuple[int, Any, tuple[int, ...], dict[str, np.ndarray]]] = {
     "layer": (17, one("LayerNormalization", ["h", "s", "b"], axis=-1, epsilon=1e-3), TOKENS, ONE),
@@ -26,6 +31,15 @@ CASES: dict[str, tuple[int, Any, tuple[int, ...], dict[str, np.ndarray]]] = {
     "layer-whole-sample": (17, one("LayerNormalization", ["h", "s"], axis=1), MAP, {"s": array(*MAP)}),
     "rms": (23, one("RMSNormalization", ["h", "s"], axis=-1, epsilon=1e-2), TOKENS, {"s": array(8)}),
     "rms-two-axes": (23, one("RMSNormalization", ["h", "s"], axis=2), MAP, {"s": array(5, 4)}),
+    "simplified": (13, one("SimplifiedLayerNormalization", ["h", "s"], epsilon=1e-2), TOKENS, {"s": array(8)}),
+    "skip": (
+        13,
+        foreign("SkipLayerNormalization", ["h", "x", "s", "b", "c"], epsilon=1e-2),
+        TOKENS,
+        {**ONE, "c": array(8)},
+    ),
+    "skip-no-bias": (13, foreign("SkipLayerNormalization", ["h", "x", "s"]), TOKENS, {"s": array(8)}),
+    "skip-simplified": (13, foreign("SkipSimplifiedLayerNormalization", ["h", "x", "s"]), TOKENS, {"s": array(8)}),
     "instance": (17, one("InstanceNormalization", ["h", "s", "b"], epsilon=1e-2), MAP, CHANNELS),
     "instance-1d": (17, one("InstanceNormalization", ["h", "s", "b"]), (6, 9), CHANNELS),
     "group": (21, one("GroupNormalization", ["h", "s", "b"], num_groups=3, epsilon=1e-2), MAP, CHANNELS),
@@ -53,6 +67,16 @@ def test_what_divides_by_statistics(case: str, tmp_path: Path) -> None:
     nodes = [one("Mul", ["x", "two"], ["h"]), node, one("Neg", ["y"], ["z"])]
     path = save(tmp_path / "m.onnx", nodes, shape, {**constants, "two": np.float32(2)}, ["z"], opset)
     parity(path, shape)
+
+
+@pytest.mark.parametrize("kind", ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"])
+def test_the_sum_beside_its_normalization(kind: str, tmp_path: Path) -> None:
+    nodes = [
+        one("Mul", ["x", "two"], ["h"]),
+        foreign(kind, ["h", "x", "s"], ("y", "", "", "t")),
+        one("Sub", ["y", "t"], ["z"]),
+    ]
+    parity(save(tmp_path / "m.onnx", nodes, TOKENS, {"s": array(8), "two": np.float32(2)}, ["z"]), TOKENS)
 
 
 REDUCTIONS = {

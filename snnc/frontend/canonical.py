@@ -25,6 +25,9 @@ _LEFT_TO_US = [
     "QDQPropagationTransformer",
 ]
 
+# What onnxruntime has among the operations of ONNX, though it is none.
+_OF_ITS_OWN = {"SimplifiedLayerNormalization"}
+
 # Functions that onnxruntime would write out, and operations of its own with the same inputs and output that stand in
 # for them meanwhile.
 _HELD = {"GroupNormalization": "InstanceNormalization"}
@@ -140,6 +143,8 @@ def _cut(model: ModelProto) -> tuple[ModelProto, list[NodeProto]]:
 
 def _known(node: NodeProto, versions: Mapping[str, int], functions: set[tuple[str, str]]) -> bool:
     if (node.domain, node.op_type) in functions or node.domain.startswith("com.microsoft"):
+        return True
+    if node.domain == "" and node.op_type in _OF_ITS_OWN:
         return True
     return bool(onnx.defs.has(node.op_type, node.domain)) and node.domain in versions
 

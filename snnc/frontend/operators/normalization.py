@@ -33,6 +33,24 @@ def root_mean_square_normalization(call: Call) -> Expression:
     return _from_axis(call, centers=False)
 
 
+@operators.register("SimplifiedLayerNormalization")
+def simplified_layer_normalization(call: Call) -> Expression:
+    """Read onnxruntime's name for the division by the root mean square."""
+    return _from_axis(call, centers=False)
+
+
+@operators.register("SkipLayerNormalization")
+def skip_layer_normalization(call: Call) -> tuple[Expression, ...]:
+    """Read onnxruntime's layer normalization of a sum, which is its fourth output."""
+    return _of_sum(call, centers=True)
+
+
+@operators.register("SkipSimplifiedLayerNormalization")
+def skip_simplified_layer_normalization(call: Call) -> tuple[Expression, ...]:
+    """Read onnxruntime's division of a sum by its root mean square; the sum is its fourth output."""
+    return _of_sum(call, centers=False)
+
+
 @operators.register("InstanceNormalization")
 def instance_normalization(call: Call) -> Expression:
     """Read the normalization of every channel by itself."""
@@ -98,7 +116,7 @@ def normalized(
 
 
 def _from_axis(call: Call, *, centers: bool) -> Expression:
-    _no_statistics(call, call.read[1:])
+    _no_statistics(call.read[1:])
     axes = tuple(range(call.axis(call.integer("axis", -1)), len(call.shape())))
     operand, offset = call.framed(axes)
     ours = tuple(axis + offset for axis in axes)
@@ -106,7 +124,18 @@ def _from_axis(call: Call, *, centers: bool) -> Expression:
     return call.framed_result(_scaled(value, call.constant(1), call.given(2)), offset)
 
 
-def _no_statistics(call: Call, read: Sequence[bool]) -> None:
+def _of_sum(call: Call, *, centers: bool) -> tuple[Expression, ...]:
+    _no_statistics(call.read[1:3])
+    shift, bias = (call.given(3), call.given(4)) if centers else (None, call.given(3))
+    first = call.broadcast(0)
+    value: Expression = Apply(ops.Add(), (first, call.broadcast(1)))
+    if bias is not None:
+        value = chain(value, ops.Affine(None, tensor(bias)))
+    normal = normalized(value, (len(first.shape),), call.number("epsilon", 1e-12), centers=centers)
+    return _scaled(normal, call.constant(2), shift), value, value, value
+
+
+def _no_statistics(read: Sequence[bool]) -> None:
     if any(read):
         raise UnsupportedError("its mean or its deviation is used", "compute it by operations of its own")
 
