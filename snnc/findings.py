@@ -119,6 +119,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Outputs are logits, not probabilities; the largest is the same.",
         "Apply the softmax outside, where probabilities are needed.",
     ),
+    "post-processing-removed": Explanation(
+        "The network ends in post-processing: it chooses among what was computed, the largest or the best boxes, and "
+        "how much comes out can depend on the data.",
+        "Outputs are the values that it chooses from.",
+        "Do it outside, on the outputs.",
+    ),
     "quantized-activations": Explanation(
         "The file holds activations that are rounded to levels: the network was trained for this, or quantized.",
         "They are taken over with their thresholds; with as many time steps as levels the conversion can be exact.",

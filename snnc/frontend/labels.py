@@ -24,7 +24,7 @@ def labels(graph: GraphProto) -> tuple[str, ...]:
 def read_values(node: NodeProto) -> Iterator[str]:
     """Yield the values that a node reads, those that the graphs inside it take from outside included."""
     yield from filter(None, node.input)
-    for inside in _subgraphs(node):
+    for inside in subgraphs(node):
         own = {value for part in inside.node for value in part.output} | {value.name for value in inside.input}
         for part in inside.node:
             yield from (value for value in read_values(part) if value not in own)
@@ -35,11 +35,12 @@ def _names(graph: GraphProto) -> Iterator[str]:
     for node in graph.node:
         if node.name:
             yield node.name
-        for inside in _subgraphs(node):
+        for inside in subgraphs(node):
             yield from _names(inside)
 
 
-def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the graphs inside a node: branches, and bodies of loops."""
     for attribute in node.attribute:
         yield from attribute.graphs
         if attribute.HasField("g"):

@@ -7,12 +7,12 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_help
 
 from snnc.findings import Finding
 from snnc.frontend.batchwise import sequences_first
+from snnc.frontend.endings import without_endings
 from snnc.frontend.expression import InputShapes, Shape
 from snnc.frontend.inputs import FileInput, inputs_of
 from snnc.frontend.labels import labels
 
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
-_ENDINGS = {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"}
 
 # The input of an operation that says which shape comes out.
 _TARGETS = {"Expand": 1, "Reshape": 1, "Resize": 3}
@@ -41,12 +41,13 @@ def prepare_model(model: ModelProto, input_shapes: InputShapes, place: str) -> P
         node.name = label
     _in_single_precision(original.graph)
     sequences_first(original.graph)
-    findings = _without_endings(original.graph)
+    findings = without_endings(original.graph)
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
     del original.graph.value_info[:]
     batch, inputs = inputs_of(original.graph, input_shapes, place)
     for output in original.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.HasField("type"):
+            output.type.tensor_type.ClearField("shape")
     pinned = ModelProto()
     pinned.CopyFrom(original)
     values = {given.name: given for given in inputs}
@@ -79,36 +80,6 @@ def _narrow(tensor: TensorProto) -> None:
     if tensor.data_type in _FLOATS:
         array = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-
-
-def _without_endings(graph: GraphProto) -> tuple[Finding, ...]:
-    """Let the network end before a closing softmax and its like, whose order of outputs is that of their inputs."""
-    findings = []
-    for output in graph.output:
-        while True:
-            producers = [node for node in graph.node if output.name in node.output]
-            read = any(output.name in node.input for node in graph.node)
-            if read or not producers or producers[0].op_type not in {*_ENDINGS, "Identity"}:
-                break
-            (node, *_) = producers
-            if node.input[0] in {value.name for value in graph.output}:
-                break
-            graph.node.remove(node)
-            output.name = node.input[0]
-            output.type.tensor_type.elem_type = TensorProto.FLOAT
-            if node.op_type in _ENDINGS:
-                findings.append(_ending_removed(node.op_type, node.name))
-    return tuple(findings)
-
-
-def _ending_removed(kind: str, name: str) -> Finding:
-    return Finding(
-        code="output-softmax-removed",
-        severity="info",
-        node=name,
-        message=f"the closing {kind} was left out: outputs are the values before it",
-        hint="the largest output stays the largest; apply it to the outputs where probabilities are needed",
-    )
 
 
 def _set_shape(value: ValueInfoProto, shape: Shape) -> None:

@@ -1,0 +1,210 @@
+"""Post-processing at the end of a network, which chooses among its outputs or keeps their order: it is cut off."""
+
+from collections.abc import Iterable, Iterator, Sequence, Set
+
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
+
+from snnc.findings import Finding
+from snnc.frontend.labels import read_values, subgraphs
+
+# They keep the order of values: what was the largest still is.
+_ORDERLY = {"LogSoftmax", "Sigmoid", "Softmax"}
+_MOVING = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+_CHOOSING = {"ArgMax", "ArgMin", "Hardmax", "LabelEncoder", "NonMaxSuppression", "NonZero", "TopK", "Unique", "ZipMap"}
+# They choose where the network computes what they choose by; Loops where they hold what chooses.
+_CHOOSING_BY = {"Compress": 1, "If": 0}
+# Answers to questions, which nothing but what chooses reads.
+_DECIDING = {
+    *("And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or", "Xor"),
+}
+_SIZES = {"Shape", "Size"}
+# What a trained network is made of, where it reads constants.
+_TRAINED = {
+    *("Conv", "ConvInteger", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger", "QGemm"),
+    *("QLinearConv", "QLinearMatMul", "RNN"),
+}
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
+
+
+def without_endings(graph: GraphProto) -> tuple[Finding, ...]:
+    """Let the network end before its post-processing, and before a closing softmax and its like.
+
+    What was read there is an output then; two outputs that have become the same are one.
+    """
+    findings: list[Finding] = []
+    given = [output.name for output in graph.output]
+    chosen = _choice(graph)
+    lost = {value for node in chosen for value in node.output}
+    frontier = list(_frontier(graph, chosen, lost))
+    if frontier or not lost.issuperset(given):
+        first = next((number for number, name in enumerate(given) if name in lost), 0)
+        outputs = [ValueInfoProto(name=value) for value in frontier]
+        _set_outputs(graph, [o for o in [*graph.output[:first], *outputs, *graph.output[first:]] if o.name not in lost])
+        _set_nodes(graph, [node for node in graph.node if not lost & {*node.output}])
+        findings += _post_processing(chosen)
+    for output in graph.output:
+        # The values and their softmax, where the file gives out both, stay two.
+        findings += _without_orderly(graph, output, {*given} if output.name in given else set())
+    unique = {output.name: output for output in reversed(graph.output)}
+    _set_outputs(graph, [unique[name] for name in dict.fromkeys(output.name for output in graph.output)])
+    return tuple(findings)
+
+
+def _choice(graph: GraphProto) -> list[NodeProto]:
+    """Return what chooses among what the trained network computes, and all that is behind it or decides for it."""
+    constants = _constants(graph)
+    inputs = {value.name for value in graph.input} - constants
+    data = _reached(graph.node, inputs, _SIZES)
+    trained = _reached(graph.node, {v for node in graph.node if _is_trained(node, constants) for v in node.output})
+    needed: set[str] = set()
+    for node in reversed(graph.node):
+        if _is_trained(node, constants) or needed & {*node.output}:
+            needed.update(read_values(node))
+    starts = {
+        value
+        for node in graph.node
+        if _chooses(node, data) and trained & {*read_values(node)} and not _is_trained(node, constants)
+        for value in node.output
+        if not needed & {*node.output}
+    }
+    lost = _reached(graph.node, starts)
+    outputs = {output.name for output in graph.output}
+    if not lost & outputs:
+        return []
+    readers: dict[str, set[str]] = {}
+    for node in reversed(graph.node):
+        read_by = [readers.get(value, set()) for value in node.output]
+        decides = node.op_type in _DECIDING or (node.op_type == "Cast" and not _is_float_cast(node))
+        if decides and any(read_by) and all(read <= lost for read in read_by) and not outputs & {*node.output}:
+            lost.update(node.output)
+        for value in read_values(node):
+            readers.setdefault(value, set()).update(node.output)
+    return [node for node in graph.node if lost & {*node.output}]
+
+
+def _frontier(graph: GraphProto, chosen: Sequence[NodeProto], lost: Set[str]) -> Iterator[str]:
+    """Yield what the nodes read of the network and it does not give out already; of what only differs in shape, one."""
+    constants = _constants(graph)
+    data = _reached(graph.node, {value.name for value in graph.input} - constants, _SIZES)
+    producers = {value: node for node in graph.node for value in node.output}
+
+    def root(value: str) -> str:
+        while value in producers and producers[value].op_type in _MOVING:
+            value = producers[value].input[0]
+        return value
+
+    seen = {root(output.name) for output in graph.output if output.name not in lost}
+    # What only decides about a branch is no value of the network's.
+    conditions = {node.input[0] for node in chosen if node.op_type == "If"}
+    for node in reversed(chosen):
+        if node.op_type in _DECIDING and conditions & {*node.output}:
+            conditions.update(node.input)
+    choosing = [node for node in chosen if not conditions & {*node.output}]
+    for value in dict.fromkeys(value for node in choosing for value in read_values(node) if value not in conditions):
+        if value in data and value in producers and value not in lost and root(value) not in seen:
+            seen.add(root(value))
+            yield value
+
+
+def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str]) -> Iterator[Finding]:
+    """Cut off what only keeps the order of an output, also where what moves values about stands behind it."""
+    while True:
+        others = [entry.name for entry in graph.output if entry is not output]
+        row = _row(graph, output.name, others)
+        if not row or row[-1].input[0] in twins:
+            return
+        end = row[-1]
+        if len(row) == 1:
+            output.name = end.input[0]
+            output.ClearField("type")
+        else:
+            row[-2].input[0] = end.input[0]
+        graph.node.remove(end)
+        if end.op_type in _ORDERLY:
+            yield _ending_removed(end.op_type, end.name)
+
+
+def _row(graph: GraphProto, value: str, others: Sequence[str]) -> list[NodeProto]:
+    """Return the nodes from an output back to what keeps its order, or to an Identity; none where there is no such."""
+    row: list[NodeProto] = []
+    while value not in others and sum([*node.input].count(value) for node in graph.node) == (1 if row else 0):
+        producers = [node for node in graph.node if value in node.output]
+        if not producers:
+            return []
+        (node, *_) = producers
+        row.append(node)
+        if node.op_type in _ORDERLY or (node.op_type == "Identity" and len(row) == 1):
+            return row
+        if node.op_type not in _MOVING or (node.op_type == "Cast" and not _is_float_cast(node)):
+            return []
+        value = node.input[0]
+    return []
+
+
+def _chooses(node: NodeProto, data: Set[str]) -> bool:
+    if node.op_type in _CHOOSING_BY:
+        return node.input[_CHOOSING_BY[node.op_type]] in data
+    inside = (part for graph in subgraphs(node) for part in graph.node)
+    return node.op_type in _CHOOSING or any(part.op_type in _CHOOSING for part in inside)
+
+
+def _is_trained(node: NodeProto, constants: Set[str]) -> bool:
+    if node.op_type in _TRAINED and constants & {*node.input}:
+        return True
+    return any(_is_trained(part, constants | _constants(graph)) for graph in subgraphs(node) for part in graph.node)
+
+
+def _is_float_cast(node: NodeProto) -> bool:
+    return any(attribute.name == "to" and attribute.i in _FLOATS for attribute in node.attribute)
+
+
+def _constants(graph: GraphProto) -> set[str]:
+    """Return the values that depend on no input."""
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if constants.issuperset(read_values(node)):
+            constants.update(node.output)
+    return constants
+
+
+def _reached(nodes: Iterable[NodeProto], start: Set[str], but: Set[str] = frozenset()) -> set[str]:
+    """Return values and all that is computed from them, not by way of the operations that are left out."""
+    found = {*start}
+    for node in nodes:
+        if node.op_type not in but and found & {*read_values(node)}:
+            found.update(filter(None, node.output))
+    return found
+
+
+def _set_outputs(graph: GraphProto, outputs: Sequence[ValueInfoProto]) -> None:
+    held = [ValueInfoProto.FromString(output.SerializeToString()) for output in outputs]
+    del graph.output[:]
+    graph.output.extend(held)
+
+
+def _set_nodes(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
+    held = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(held)
+
+
+def _ending_removed(kind: str, name: str) -> Finding:
+    return Finding(
+        code="output-softmax-removed",
+        severity="info",
+        node=name,
+        message=f"the closing {kind} was left out: outputs are the values before it",
+        hint="the largest output stays the largest; apply it to the outputs where probabilities are needed",
+    )
+
+
+def _post_processing(chosen: Sequence[NodeProto]) -> Iterator[Finding]:
+    for first in [node for node in chosen if node.op_type not in _DECIDING][:1]:
+        more = f" and {len(chosen) - 1} operations around it were" if len(chosen) > 1 else " was"
+        yield Finding(
+            code="post-processing-removed",
+            severity="info",
+            node=first.name,
+            message=f"the closing {first.op_type}{more} left out: outputs are the values that it chooses from",
+            hint="do it outside, on the outputs",
+        )
