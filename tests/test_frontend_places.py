@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from snnc import ops
+from snnc.errors import ModelError
 from snnc.frontend import read_model
 from tests.frontend_files import array, integers, one, parity, save
 
@@ -155,3 +156,113 @@ def test_sizes_of_a_baked_batch(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [node], (2, 6, 5), {"s": integers(3, 2, 9, 4)}, batch=3)
     graph = read_model(path).graph
     assert graph.shapes[graph.outputs[0]] == (2, 9, 4)
+
+
+TOKENS = (5, 4)
+
+# How values are moved, of one sample "x" (5, 4) behind a rectifier "r": nodes, constants.
+MOVES: dict[str, tuple[list[Any], dict[str, np.ndarray]]] = {
+    "gather-elements": (
+        [one("GatherElements", ["r", "i"], axis=1)],
+        {"i": np.array([[[4, 0, -1, 2], [1, 1, 0, 3]]], np.int64)},
+    ),
+    "gather-elements-row": ([one("GatherElements", ["r", "i"], axis=2)], {"i": np.full((1, 5, 2), 3, np.int64)}),
+    "gather-nd": ([one("GatherND", ["r", "i"], batch_dims=1)], {"i": np.array([[[3, 1], [0, -1]]], np.int64)}),
+    "gather-nd-slices": ([one("GatherND", ["r", "i"], batch_dims=1)], {"i": np.array([[[3], [0], [3]]], np.int64)}),
+    "gather-nd-whole": (
+        [one("GatherND", ["r", "i"], ["g"]), one("Flatten", ["g"], axis=0)],
+        {"i": np.array([[0, 3], [0, 1]], np.int64)},
+    ),
+    "compress": ([one("Compress", ["r", "c"], axis=2)], {"c": np.array([True, False, True])}),
+    "compress-flat": (
+        [one("Compress", ["r", "c"], ["g"]), one("Flatten", ["g"], axis=0)],
+        {"c": np.arange(20) % 3 == 0},
+    ),
+    "reverse": ([one("ReverseSequence", ["r", "l"], time_axis=1, batch_axis=0)], {"l": integers(3)}),
+    "trilu": ([one("Trilu", ["r"], upper=0)], {}),
+    "trilu-diagonal": ([one("Trilu", ["r", "k"])], {"k": np.array(1)}),
+    "crop-and-pad": ([one("CenterCropPad", ["r", "s"], axes=[1, 2])], {"s": integers(2, 7)}),
+    "crop-odd": ([one("CenterCropPad", ["r", "s"], axes=[-1, 1])], {"s": integers(1, 10)}),
+    "running-sum": ([one("CumSum", ["r", "k"])], {"k": np.array(1)}),
+    "running-sum-exclusive": ([one("CumSum", ["r", "k"], exclusive=1)], {"k": np.array(-1)}),
+    "running-sum-reverse": ([one("CumSum", ["r", "k"], reverse=1, exclusive=1)], {"k": np.array(1)}),
+    "scatter-elements": (
+        [one("ScatterElements", ["r", "i", "u"], axis=2)],
+        {"i": np.array([[[3, 0], [1, -2]]], np.int64), "u": array(1, 2, 2)},
+    ),
+    "scatter-elements-add": (
+        [one("Slice", ["r", "a", "b", "k"], ["u"]), one("ScatterElements", ["r", "i", "u"], axis=1, reduction="add")],
+        {
+            "i": np.array([[[4, 0, 1, 2], [4, 1, 0, 3]]], np.int64),
+            "a": integers(1),
+            "b": integers(3),
+            "k": integers(1),
+        },
+    ),
+    "scatter-elements-mul": (
+        [one("ScatterElements", ["r", "i", "u"], axis=1, reduction="mul")],
+        {"i": np.array([[[4, 0, 1, 2], [4, 1, 0, 3]]], np.int64), "u": array(1, 2, 4)},
+    ),
+    "scatter-into-constants": (
+        [one("Slice", ["r", "a", "b", "k"], ["u"]), one("ScatterElements", ["d", "i", "u"], axis=1)],
+        {
+            "d": array(1, 6, 4),
+            "i": np.array([[[4, 0, 1, 2], [5, 1, 0, 3]]], np.int64),
+            "a": integers(1),
+            "b": integers(3),
+            "k": integers(1),
+        },
+    ),
+    "scatter-nd": ([one("ScatterND", ["r", "i", "u"])], {"i": np.array([[0, 1], [0, 4]]), "u": array(2, 4)}),
+    "scatter-nd-add": (
+        [one("ScatterND", ["r", "i", "u"], reduction="add")],
+        {"i": np.array([[0, 1], [0, 4], [0, 1]]), "u": array(3, 4)},
+    ),
+    "scatter-nd-add-computed": (
+        [one("Gather", ["r", "k"], ["u"], axis=1), one("ScatterND", ["d", "i", "v"], reduction="add")],
+        {"i": np.array([[0, 1], [0, 4], [0, 1]]), "d": array(1, 6, 4), "k": integers(1, 1, 2)},
+    ),
+    "concat-constants": (
+        [one("Neg", ["r"], ["n"]), one("Concat", ["c", "r", "d", "c", "n", "r", "d"], axis=1)],
+        {"c": array(1, 1, 4), "d": array(1, 2, 4)},
+    ),
+    "concat-last": ([one("Concat", ["r", "d", "r"], axis=-1)], {"d": array(1, 5, 2)}),
+}
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_values_moved_to_constant_places(case: str, tmp_path: Path) -> None:
+    nodes, constants = MOVES[case]
+    if case == "scatter-nd-add-computed":
+        nodes = [nodes[0], one("Squeeze", ["u", "z"], ["v"]), nodes[1]]
+        constants = {**constants, "z": integers(0)}
+    path = save(tmp_path / "m.onnx", [one("Relu", ["x"], ["r"]), *nodes], TOKENS, constants, opset=18, batch=1)
+    parity(path, TOKENS, pinned=True)
+
+
+def test_entries_that_are_assigned_stay_together(tmp_path: Path) -> None:
+    """As torch writes ``x[:, 1:3] = y``."""
+    nodes = [
+        one("Relu", ["x"], ["r"]),
+        one("Slice", ["r", "a", "b", "k"], ["u"]),
+        one("Neg", ["u"], ["n"]),
+        one("ScatterND", ["r", "i", "n"]),
+    ]
+    constants = {"i": np.array([[[0, 1], [0, 3]]]), "a": integers(1), "b": integers(3), "k": integers(1)}
+    model = parity(save(tmp_path / "m.onnx", nodes, (5, 4, 3), constants, batch=1), (5, 4, 3), pinned=True)
+    assert [type(node.op) for node in model.graph.nodes.values()][-2:] == [ops.Concat, ops.Take]
+    assert not model.graph.ops(ops.Reshape)
+
+
+def test_scattering_of_old_opsets(tmp_path: Path) -> None:
+    node = one("Scatter", ["x", "i", "u"], axis=1)
+    constants = {"i": np.array([[[4, 0, 1, 2]]]), "u": array(1, 1, 4)}
+    parity(save(tmp_path / "m.onnx", [node], TOKENS, constants, opset=10, batch=1), TOKENS, pinned=True)
+
+
+def test_values_that_are_scattered_by_their_maximum_are_refused(tmp_path: Path) -> None:
+    node = one("ScatterElements", ["x", "i", "u"], axis=1, reduction="max")
+    constants = {"i": np.array([[[4, 0, 1, 2]]]), "u": array(1, 1, 4)}
+    with pytest.raises(ModelError, match="cannot become spiking") as caught:
+        read_model(save(tmp_path / "m.onnx", [node], TOKENS, constants, opset=18, batch=1))
+    assert "scattering by 'max'" in caught.value.details[0]

@@ -32,6 +32,9 @@ _OF_ITS_OWN = {"SimplifiedLayerNormalization"}
 # for them meanwhile.
 _HELD = {"GroupNormalization": "InstanceNormalization"}
 
+# What is constant as soon as shapes are.
+_OF_SHAPES = {"Shape", "Size"}
+
 
 @dataclass(frozen=True, eq=False)
 class OnnxNode:
@@ -100,6 +103,10 @@ def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         start_session(known, options, place, disabled_optimizers=_LEFT_TO_US)
         optimized = onnx.load(path)
+        if any(node.op_type in _OF_SHAPES for node in optimized.graph.node):
+            # What was written out of a function is folded only when it is read again.
+            start_session(optimized, options, place, disabled_optimizers=_LEFT_TO_US)
+            optimized = onnx.load(path)
     inferred = onnx.shape_inference.infer_shapes(optimized)
     return _parsed(inferred, pinned, foreign, measured(inferred, place))
 

@@ -13,7 +13,6 @@ _STATIC = "export the network with static shapes, so that this becomes a constan
 _UNQUANTIZED = "export the network unquantized"
 _FORWARD = "only feed-forward networks are supported"
 _POOL = "pool by the maximum or by the average"
-_FIXED = "choose and order values by constants"
 _TREES = "train a neural network in its place"
 
 # Operations, why they cannot become spiking, and what to do instead.
@@ -59,7 +58,7 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ),
     ("NonMaxSuppression TopK", "a part of the post-processing", _RAW),
     ("ArgMax ArgMin", "a choice inside the network", _RAW),
-    ("NonZero Unique Compress", "how many values it gives depends on the data", _RAW),
+    ("NonZero Unique", "how many values it gives depends on the data", _RAW),
     (
         "And Or Xor Not Equal Greater GreaterOrEqual Less LessOrEqual IsInf IsNaN Where",
         "a decision about every value by itself",
@@ -69,18 +68,11 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("CastLike", "it turns values into numbers of another kind", "export the network in single precision"),
     ("ReduceLogSum", "a logarithm", _SMOOTH),
     ("CumProd", "it multiplies activations", "add them"),
-    ("CumSum", "a running sum over an axis", "write it as a matrix product with a constant matrix"),
     ("GlobalLpPool LpPool", "pooling by a norm", _POOL),
     ("MaxUnpool", "it puts values where a maximum was found", "upsample by repetition or transposed convolution"),
     ("MaxRoiPool RoiAlign", "it pools over regions that data choose", _RAW),
     ("AffineGrid GridSample DeformConv", "it reads at places that data choose", "read at constant places"),
-    (
-        "GatherElements GatherND Scatter ScatterElements ScatterND ReverseSequence",
-        "it moves values to places that indices choose",
-        _FIXED,
-    ),
-    ("Trilu", "a triangle of a matrix", "multiply by a constant of ones and zeros"),
-    ("CenterCropPad", "it crops and pads at once", "write it as a slice and a pad"),
+    ("CenterCropPad", "how much it crops depends on the data", _STATIC),
     ("Col2Im", "it adds up overlapping windows", "write it as a transposed convolution"),
     ("Shape Size Range ConstantOfShape EyeLike", "it makes values out of the size of its input", _STATIC),
     ("Constant", "a constant that is no plain tensor of numbers", "export its numbers as a float tensor"),

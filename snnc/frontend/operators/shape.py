@@ -47,19 +47,24 @@ def transpose(call: Call) -> Expression:
 
 @operators.register("Concat")
 def concatenate(call: Call) -> Expression:
-    """Read a concatenation; constants at either end become padding plus a shift."""
+    """Read a concatenation; where a constant lies, the activation beside it is padded, and the constant added."""
     computed = call.computed()
-    first, last = computed[0], computed[-1]
-    if computed != tuple(range(first, last + 1)):
-        raise UnsupportedError("a constant stands between concatenated activations", "put it at either end")
-    axis = call.axis(call.integer("axis", 1), first)
-    frames = [call.framed((axis,), index) for index in computed]
-    offset = frames[0][1]
-    value: Expression = frames[0][0]
-    if len(frames) > 1:
-        value = Apply(ops.Concat(axis + offset), tuple(operand for operand, _ in frames))
-    if len(computed) < len(call.shapes):
-        value = _bordered(call, value, axis, offset)
+    axis = call.axis(call.integer("axis", 1), computed[0])
+    frames = {index: call.framed((axis,), index) for index in computed}
+    offset = frames[computed[0]][1]
+    lengths = [call.shape(index)[axis] for index in range(len(call.shapes))]
+    parts: list[Expression] = []
+    for index, following in zip(computed, [*computed[1:], len(lengths)], strict=True):
+        operand = frames[index][0]
+        border = [0] * 2 * len(operand.shape)
+        border[axis + offset - 1] = 0 if parts else sum(lengths[:index])
+        border[len(operand.shape) + axis + offset - 1] = sum(lengths[index + 1 : following])
+        parts.append(chain(operand, ops.Pad(tuple(border))) if any(border) else operand)
+    value = parts[0] if len(parts) == 1 else Apply(ops.Concat(axis + offset), tuple(parts))
+    if len(computed) < len(lengths):
+        arrays = [np.zeros(call.shape(index)) if a is None else a for index, a in enumerate(call.constants)]
+        shift = np.concatenate(arrays, axis)
+        value = chain(value, ops.Affine(None, tensor(shift.reshape(call.output[1 - offset :]))))
     return call.framed_result(value, offset)
 
 
@@ -188,20 +193,6 @@ def _last_transposed(before: Sequence[int], order: Sequence[int]) -> ops.Transpo
 
 def _reshaped(call: Call) -> Expression:
     return call.settled(call.framed(())[0])
-
-
-def _bordered(call: Call, value: Expression, axis: int, offset: int) -> Expression:
-    """Return a value between the constants that are concatenated to it."""
-    computed = call.computed()
-    output = call.output[1 - offset :]
-    place = axis - 1 + offset
-    zeros = [0] * len(output)
-    parts = [np.zeros(call.shape(index)) if a is None else a for index, a in enumerate(call.constants)]
-    begins, ends = zeros.copy(), zeros.copy()
-    begins[place] = sum(part.shape[axis] for part in parts[: computed[0]])
-    ends[place] = sum(part.shape[axis] for part in parts[computed[-1] + 1 :])
-    shift = np.concatenate(parts, axis)
-    return chain(value, ops.Pad((*begins, *ends)), ops.Affine(None, tensor(shift.reshape(output))))
 
 
 def _mirrored(length: int, begin: int, end: int, mode: str) -> tuple[int, ...]:
