@@ -15,6 +15,7 @@ from snnc.laws.samples import normal, uniform
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import mean_signal
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
+from snnc.passes.correct_residual_noise import CorrectResidualNoise
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.place_neurons import PlaceNeurons
 from snnc.passes.substitute_neurons import SubstituteNeurons
@@ -194,3 +195,18 @@ def test_codes_become_neurons_of_both_signs_and_come_near(neuron: str) -> None:
     x = normal(16, 6, 8, seed=3)
     wanted, reached = (outputs(one, x, 32)[0] for one in (graph, snn))
     assert (reached - wanted).norm() < 0.2 * wanted.norm()
+
+
+def test_weights_behind_codes_change_only_where_held_out_samples_say_so() -> None:
+    """What fine codes lose on few samples is noise, and the weights stay; what coarse ones lose on many is mended."""
+    net = Network((24,))
+    seen = net.add(ops.Relu(), net.linear("x", 24))
+    trained = net.graph(net.linear(net.linear(seen, 24), 8, name="read"))
+    graph = NormalizeActivations()(trained, calibration(trained))
+    placed = PlaceNeurons()(graph, calibration(graph))
+    for count, timesteps, kept in ((40, 64, True), (4000, 1, False)):
+        given = calibration(placed, normal(count, 24), timesteps=timesteps)
+        coded = CalibrateThresholds()(placed, given)
+        corrected = CorrectResidualNoise(damping=1e-9)(coded, given)
+        before, after = (one.ops(ops.Weighted)["read"].weight for one in (coded, corrected))
+        assert torch.equal(before, after) == kept

@@ -34,6 +34,7 @@ from snnc.ops import (
     Affine,
     BatchNorm,
     Clipped,
+    Coding,
     Mean,
     Nonlinear,
     Pool,
@@ -50,6 +51,9 @@ from snnc.run import Program
 # Positions of one layer's output, over all samples, that the least squares look at.
 _POSITIONS = 1 << 18
 
+# One of so many positions of every chunk is held out of the solve, and says whether other weights are better there.
+_HELD_OUT = 8
+
 
 @final
 @passes.register("correct-residual-noise")
@@ -58,8 +62,9 @@ class CorrectResidualNoise(Pass):
     """Correct weights and biases by what separates the converted network from the trained one on the images.
 
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
-    seen is added to it, so that few images change little. At most ``images``, spread evenly over all, are looked at.
-    Without images nothing is corrected.
+    seen is added to it, so that few images change little. Where a layer reads codes, and positions that are held out
+    say that other weights do no better than another bias, its weights stay. At most ``images``, spread evenly over all,
+    are looked at. Without images nothing is corrected.
     """
 
     weights: bool = True
@@ -202,26 +207,23 @@ class _Walk:
         groups, outputs = kernel.shape[:2]
         features = kernel[0, 0].numel()
         reached = self.apply(layer, node)
-        gram = torch.zeros(groups, features + 1, features + 1, dtype=torch.float64)
-        moment = torch.zeros(groups, features + 1, outputs, dtype=torch.float64)
+        seen, held_out = (_Moments(groups, features, outputs) for _ in range(2))
         residuals = self._residuals(node.name, reached, others)
-        seen = 0
         stride = self._stride(node.name)
         for chunk, (x, residual) in enumerate(zip(self.read(node.inputs[0]), residuals, strict=True)):
             seen_by = patches(layer, x)[:, chunk % stride :: stride]
             wanted = positions(residual, axis)[chunk % stride :: stride]
             wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
             extended = torch.cat([seen_by, torch.ones_like(seen_by[..., :1])], 2)
-            gram += (extended.transpose(1, 2) @ extended).double()
-            moment += (extended.transpose(1, 2) @ wanted).double()
-            seen += seen_by.shape[1]
-        energy = gram.diagonal(dim1=1, dim2=2).clone()
-        energy[:, -1] = 0
-        # A feature that is always zero must not make the system singular.
-        energy[:, :-1] += 1e-6 * energy.mean(1, keepdim=True) + torch.finfo(torch.float32).tiny
-        damped = gram + torch.diag_embed(energy * (self._options.damping + features / max(seen, 1)))
-        damped[:, -1, -1] = damped[:, -1, -1].clamp(min=1)
-        solution = torch.linalg.solve(damped, moment)
+            seen.add(extended, wanted)
+            first = extended.shape[1] - extended.shape[1] // _HELD_OUT
+            held_out.add(extended[:, first:], wanted[:, first:])
+        # What codes lose is nearly white: regression on it may do no more than to shrink weights.
+        if node.inputs[0] in self._graph.ops(Coding):
+            rest = seen.without(held_out)
+            if held_out.count and held_out.error(rest.solved(self._options.damping)) > held_out.error(rest.mean()):
+                return layer
+        solution = seen.solved(self._options.damping)
         change = solution[:, :-1].transpose(1, 2).reshape(kernel.shape)
         return shifted(layer.with_kernel(kernel.double() + change, layer.bias), solution[:, -1].flatten())
 
@@ -229,6 +231,52 @@ class _Walk:
         shape = self._graph.shapes[name]
         each = torch.Size(shape).numel() // channel_count(self._graph, name)
         return max(1, each * self._samples // _POSITIONS)
+
+
+class _Moments:
+    """What least squares know of inputs ``[groups, N, features + 1]``, the last of them 1, and of what they lack.
+
+    Solutions are ``[groups, features + 1, outputs]``, the constant last.
+    """
+
+    def __init__(self, groups: int, features: int, outputs: int) -> None:
+        self.gram = torch.zeros(groups, features + 1, features + 1, dtype=torch.float64)
+        self.moment = torch.zeros(groups, features + 1, outputs, dtype=torch.float64)
+        self.count = 0
+
+    def add(self, inputs: Tensor, wanted: Tensor) -> None:
+        self.gram += (inputs.transpose(1, 2) @ inputs).double()
+        self.moment += (inputs.transpose(1, 2) @ wanted).double()
+        self.count += inputs.shape[1]
+
+    def without(self, part: "_Moments") -> "_Moments":
+        """Return the moments of all but what is a part of it."""
+        rest = _Moments(len(self.gram), self.gram.shape[1] - 1, self.moment.shape[2])
+        rest.gram, rest.moment = self.gram - part.gram, self.moment - part.moment
+        rest.count = self.count - part.count
+        return rest
+
+    def solved(self, damping: float) -> Tensor:
+        """Return the damped solution."""
+        energy = self.gram.diagonal(dim1=1, dim2=2).clone()
+        energy[:, -1] = 0
+        # A feature that is always zero must not make the system singular.
+        energy[:, :-1] += 1e-6 * energy.mean(1, keepdim=True) + torch.finfo(torch.float32).tiny
+        features = self.gram.shape[1] - 1
+        damped = self.gram + torch.diag_embed(energy * (damping + features / max(self.count, 1)))
+        damped[:, -1, -1] = damped[:, -1, -1].clamp(min=1)
+        solution: Tensor = torch.linalg.solve(damped, self.moment)
+        return solution
+
+    def mean(self) -> Tensor:
+        """Return the solution that adds nothing but a constant."""
+        constant = torch.zeros_like(self.moment)
+        constant[:, -1] = self.moment[:, -1] / max(self.count, 1)
+        return constant
+
+    def error(self, solution: Tensor) -> float:
+        """Return the squared error of a solution, up to what no solution changes."""
+        return float(((self.gram @ solution - 2 * self.moment) * solution).sum())
 
 
 def _reference(name: str) -> str:
