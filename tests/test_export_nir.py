@@ -28,10 +28,11 @@ from snnc.export.nir.frameworks import FRAMEWORKS, Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Dynamics, Interpreter
 from snnc.export.nir.links import Kernel, squared
 from snnc.export.nir.lowering import lowered
+from snnc.export.nir.split import split_network
 from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.ir import Graph
-from snnc.neurons import neurons
+from snnc.neurons import Neuron, neurons
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.temporal_bias import TemporalBias
@@ -162,7 +163,9 @@ def read_as(snn: Graph, reading: Dynamics, profile: str = "portable", other: Gra
     """The file of a network, understood in one way, against the network, or against an ``other`` one."""
     made = conversion(other or snn)
     written = NirFormat(profile).write(conversion(snn))
-    return verify(made, written, NirEngine("", Interpreter(reading), written.file, made.snn), fed(snn, images(snn)))
+    return verify(
+        made, written, NirEngine("", Interpreter(reading), written.file.front, made.snn), fed(snn, images(snn))
+    )
 
 
 def spiking_share(snn: Graph, name: str) -> float:
@@ -427,7 +430,7 @@ def test_a_framework_reads_a_file_as_it_is_said_to(nir, soft: Conversion, framew
     if not framework.version:
         pytest.skip(f"{framework.name} is not installed")
     written = NirFormat(profile).write(soft)
-    found = verify(soft, written, foreign(framework, written.file, soft.snn), judged(soft, 20))
+    found = verify(soft, written, foreign(framework, written.file.front, soft.snn), judged(soft, 20))
     assert "does not read it" not in found.remark
     assert not found.mismatch
     assert found.expected is not None and found.expected > 99.9
@@ -447,7 +450,7 @@ def test_a_hard_reset_costs_and_calibration_wins_it_back(nir, soft: Conversion, 
     lost = told.accuracy - (told.accuracy_there or 0)
     assert lost > 3
     written = NirFormat().write(hard)
-    found = verify(hard, written, reference(written.file, hard.snn), judged(hard, 100))
+    found = verify(hard, written, reference(written.file.front, hard.snn), judged(hard, 100))
     assert found.verdict == "passed"
     assert found.accuracy_there is not None
     assert found.accuracy_there >= told.accuracy - 2
@@ -455,7 +458,7 @@ def test_a_hard_reset_costs_and_calibration_wins_it_back(nir, soft: Conversion, 
 
 def told_by(framework: Framework, made: Conversion) -> Match:
     written = NirFormat().write(made)
-    engine = foreign(framework, written.file, made.snn)
+    engine = foreign(framework, written.file.front, made.snn)
     return verify(made, written, engine, samples(made, None, Reading(limit=4), "", silent))
 
 
@@ -518,3 +521,55 @@ def test_the_command_writes_a_file_and_says_how_it_is_read(
     assert cli.main(["export", "--format", "nir", "--step", "-o", "n.nir"]) == 2
     assert cli.main(["export", "--profile", "if", "-o", "n.onnx"]) == 2
     assert not (tmp_path / "n.nir").exists()
+
+
+# In two parts.
+
+
+def with_a_pool_in_the_middle() -> Graph:
+    """NIR can say what is before the max-pooling, whose branches meet behind the layer that it ends with."""
+    net = Builder((2, 8, 8))
+    value = fire(net, net.conv("x", 4))
+    value = fire(net, net.add(ops.Add(), net.conv(value, 4), value))
+    pooled = net.add(ops.MaxPool((2, 2), (2, 2), (0, 0, 0, 0), (1, 1)), value)
+    net.linear(net.flat(fire(net, net.conv(pooled, 6))), 5)
+    return dyadic(net.graph())
+
+
+def test_the_largest_part_that_nir_can_say_ends_before_what_it_cannot(nir) -> None:
+    snn = with_a_pool_in_the_middle()
+    parts = split_network(snn, Schedule(8), unit_thresholds=True)
+    assert {type(op) for op in parts.rest.ops(ops.MaxPool).values()} == {ops.MaxPool}
+    assert not parts.front.ops(ops.MaxPool)
+    assert parts.front.outputs == (parts.cut,) == parts.rest.inputs
+    assert len(parts.front.ops(Neuron)) == 2
+    assert 0 < parts.share < 1
+
+
+def test_both_parts_one_after_the_other_fire_the_same_spikes(nir) -> None:
+    made = conversion(with_a_pool_in_the_middle())
+    how = NirFormat(split=True)
+    assert how.refusals(made) == ()
+    written = how.write(made)
+    (engine,) = how.engines(written, made)
+    found = verify(made, written, engine, fed(made.snn, images(made.snn)))
+    assert (found.verdict, found.equal) == ("passed", 100.0)
+    assert {layer.name for layer in found.layers} == {*made.snn.ops(Neuron)}
+    assert written.facts["share"] == pytest.approx(100 * written.file.parts.share)
+    # Spikes that come otherwise would be noticed.
+    threshold = made.snn.ops(Neuron)[written.file.parts.cut].threshold
+    other = made.snn.with_ops({written.file.parts.cut: IntegrateAndFire(threshold * 2, potential=ZERO)})
+    assert verify(conversion(other), written, engine, fed(made.snn, images(made.snn))).verdict == "failed"
+
+
+def test_a_network_of_which_nir_can_say_nothing_is_refused(nir) -> None:
+    net = Builder((4,))
+    net.linear(fire(net, net.linear("x", 4), "cif"), 3)
+    (refusal,) = NirFormat(split=True).refusals(conversion(net.graph()))
+    assert "no part" in refusal.message
+
+
+def test_a_network_in_two_is_two_files(nir, tmp_path: Path) -> None:
+    made = conversion(with_a_pool_in_the_middle())
+    written = NirFormat(split=True).write(made)
+    assert [path.name for path in written.files(tmp_path / "a.nir")] == ["a.nir", "a.nir.rest.onnx"]

@@ -1,5 +1,6 @@
 """snnc convert."""
 
+from collections import ChainMap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,7 +117,8 @@ def convert(
     if save_recipe is not None:
         write_atomically(save_recipe, how.to_yaml().encode())
     right = exported if exported and not exported.mismatch else None
-    beside = Beside(content=dict.fromkeys(exported_to, right.written.data) if right else {})
+    written = [right.written.files(path) for path in exported_to] if right else []
+    beside = Beside(content=dict(ChainMap(*written)))
     deliver(terminal, conversion, report, output, report_file, strip=strip, beside=beside, wanted=faces, strict=strict)
     if exported is not None:
         exported.check(str(model))

@@ -95,8 +95,9 @@ def export(
         exported = exported_by(conversion, how, verify=verify, vectors=vectors, progress=progress, **images)
     files = []
     if not exported.mismatch:
-        write_atomically(output, exported.written.data)
-        files.append(str(output))
+        for path, content in exported.written.files(output).items():
+            write_atomically(path, content)
+            files.append(str(path))
         if vectors is not None:
             write_atomically(vectors_file, exported.vectors)
             files.append(str(vectors_file))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, final
 
 from snnc.conversion import Conversion
@@ -41,7 +42,8 @@ class Written(Generic[_File]):
 
     ``trains`` says, by layer, what the spikes at every step are called in the file, and ``means`` what their mean over
     time is, of layers for which the file has no more. ``variant`` is what of the format was written, ``facts`` is what
-    the format says of it to machines, ``notes`` what it says to people, and ``file`` what its engines need.
+    the format says of it to machines, ``notes`` what it says to people, and ``file`` what its engines need. Files that
+    belong to it stand ``beside`` it, by what is put behind its name.
     """
 
     format: str
@@ -52,6 +54,11 @@ class Written(Generic[_File]):
     means: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def files(self, path: Path) -> dict[Path, bytes]:
+        """Return all files that are to be written where the first is written to ``path``."""
+        return {path: self.data, **{path.with_name(f"{path.name}{end}"): data for end, data in self.beside.items()}}
 
 
 class Format(ABC, Generic[_File]):

@@ -93,7 +93,7 @@ def exported(key: str, made: Conversion, samples: Samples) -> tuple[Figures, set
     readers: set[str] = set()
     for profile in PROFILES:
         written = NirFormat(profile).write(made)
-        file = written.file
+        file = written.file.front
         own, other = (HARD, SOFT) if file.zero else (SOFT, HARD)
         for name, reading in {"reference": own, "other_reset": other, "as_specified": SPECIFIED}.items():
             engine = NirEngine(name, Interpreter(reading), file, made.snn)

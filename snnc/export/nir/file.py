@@ -58,8 +58,8 @@ class NirFile:
         return buffer.getvalue()
 
 
-def nir_file(conversion: Conversion, *, profile: str = "portable") -> NirFile:
-    """Write a conversion as a NIR file of one of ``PROFILES``.
+def nir_file(conversion: Conversion, *, profile: str = "portable", snn: Graph | None = None) -> NirFile:
+    """Write a conversion as a NIR file of one of ``PROFILES``; ``snn`` is the part of its network that is written.
 
     Raises UsageError for an unknown profile and where the extra ``snnc[nir]`` is not installed, and ModelError that
     names what NIR cannot say.
@@ -67,8 +67,9 @@ def nir_file(conversion: Conversion, *, profile: str = "portable") -> NirFile:
     if profile not in PROFILES:
         raise UsageError(f"unknown profile {profile!r}", place="--profile", hint=suggest(profile, PROFILES))
     how = PROFILES[profile]
-    network = lowered(conversion.snn, conversion.schedule, unit_thresholds=how.unit_thresholds)
-    nodes = _Nodes(conversion.snn, how)
+    snn = snn or conversion.snn
+    network = lowered(snn, conversion.schedule, unit_thresholds=how.unit_thresholds)
+    nodes = _Nodes(snn, how)
     nodes.enter(network.input, nir_package().Input({"input": np.array(network.shape)}))
     for layer in network.layers:
         ends = [nodes.chain(term, layer.name) for term in layer.terms]

@@ -3,17 +3,34 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, Literal, final
 
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
 from snnc.export.format import Format, Refusal, Written, formats, grouped, raised
-from snnc.export.nir.engines import NirEngine, engines
+from snnc.export.nir.engines import engines
 from snnc.export.nir.extra import nir_package
 from snnc.export.nir.file import NirFile, nir_file
 from snnc.export.nir.lowering import lowered
 from snnc.export.nir.profiles import PROFILES
+from snnc.export.nir.split import SUFFIX, Parts, SplitEngine, split_network
+from snnc.export.onnx import SpikingFile
+from snnc.export.onnx.spiking import properties
+from snnc.export.onnx.step import step_model
+from snnc.export.verification import Engine
+from snnc.text import fixed
 from snnc.validation import Option
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NirFiles:
+    """A NIR file of a network, or of its ``front`` where the network is in ``parts`` and the ``rest`` is in ONNX."""
+
+    front: NirFile
+    parts: Parts | None = None
+    rest: SpikingFile | None = None
+
 
 _NOTE = (
     "NIR defines a reset to zero, and this file says that its neurons are reset by their threshold; a reader that does "
@@ -24,13 +41,19 @@ _NOTE = (
 @final
 @formats.register("nir")
 @dataclass(frozen=True)
-class NirFormat(Format[NirFile]):
+class NirFormat(Format[NirFiles]):
     """The neuromorphic interchange format."""
 
     profile: Annotated[
         Literal["portable", "cuba", "if"],
         Option("What most importers read (the default), neurons as CubaLIF, or as they are."),
     ] = "portable"
+    split: Annotated[
+        bool,
+        Option(
+            "Write the largest part that NIR can say, and beside it an ONNX file of the rest, one step, for the host."
+        ),
+    ] = False
 
     name = "nir"
     suffix = ".nir"
@@ -40,26 +63,45 @@ class NirFormat(Format[NirFile]):
 
     def refusals(self, conversion: Conversion) -> tuple[Refusal, ...]:
         nir_package()
+        if self.split:
+            return grouped(raised([partial(self.write, conversion)]))
         errors: list[ModelError] = []
         unit_thresholds = PROFILES[self.profile].unit_thresholds
         lowered(conversion.snn, conversion.schedule, unit_thresholds=unit_thresholds, refuse=errors.append)
         # The shapes of kernels are looked at where the nodes of NIR are made.
         return grouped(errors or raised([partial(nir_file, conversion, profile=self.profile)]))
 
-    def write(self, conversion: Conversion) -> Written[NirFile]:
-        file = nir_file(conversion, profile=self.profile)
+    def write(self, conversion: Conversion) -> Written[NirFiles]:
+        schedule, parts, rest = conversion.schedule, None, None
+        if self.split:
+            unit_thresholds = PROFILES[self.profile].unit_thresholds
+            parts = split_network(conversion.snn, schedule, unit_thresholds=unit_thresholds)
+            rest = step_model(parts.rest, schedule, properties(conversion, "rest"), over_time=[parts.cut])
+        file = nir_file(conversion, profile=self.profile, snn=parts and parts.front)
         reset = "zero" if file.zero else "subtract"
         how = "setting them to zero" if file.zero else "their threshold"
-        about = f"NIR, profile {self.profile}, T={file.timesteps}; neurons are reset by {how}"
-        return Written(
-            self.name,
-            f"profile {self.profile}",
-            file.data(),
-            file,
-            file.layers,
-            facts={"profile": self.profile, "reset": reset, "timesteps": file.timesteps},
-            notes=(about,) if file.zero else (about, _NOTE),
-        )
+        notes = [f"NIR, profile {self.profile}, T={file.timesteps}; neurons are reset by {how}"]
+        notes += [] if file.zero else [_NOTE]
+        facts: dict[str, Any] = {"profile": self.profile, "reset": reset, "timesteps": file.timesteps}
+        beside = {}
+        if parts is not None and rest is not None:
+            share = 100 * parts.share
+            facts |= {"cut": parts.cut, "share": share}
+            notes.append(
+                f"{fixed(share, 1)} % of the multiply-accumulates are in the NIR file, which ends with the spikes of "
+                f"{parts.cut}; the host feeds these, step by step, to the ONNX file of the other "
+                f"{fixed(100 - share, 1)} %"
+            )
+            beside[SUFFIX] = rest.model.SerializeToString(deterministic=True)
+        trains = {**file.layers, **(rest.trains if rest else {})}
+        variant = f"profile {self.profile}{', split' if self.split else ''}"
+        files = NirFiles(file, parts, rest)
+        return Written(self.name, variant, file.data(), files, trains, {}, facts, tuple(notes), beside)
 
-    def engines(self, written: Written[NirFile], conversion: Conversion) -> Iterator[NirEngine]:
-        return engines(written.file, conversion.snn)
+    def engines(self, written: Written[NirFiles], conversion: Conversion) -> Iterator[Engine]:
+        files = written.file
+        if files.parts is None or files.rest is None:
+            yield from engines(files.front, conversion.snn)
+        else:
+            data = written.beside[SUFFIX]
+            yield SplitEngine(files.front, files.rest, data, files.parts, conversion.schedule)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import final
 
@@ -52,7 +52,7 @@ class Onnxruntime:
         if self._file.timesteps:
             fed[self._file.timesteps] = np.array(self.schedule.timesteps, np.int64)
         if self._file.states:
-            steps = [*self._loop(fed, samples)]
+            steps = [*self._loop(fed, samples, feeds.over_time)]
             counting = steps[self.schedule.rehearsal :]
             outputs = [sum(found[name] for found in counting) / self.schedule.timesteps for name in self._answers]
         else:
@@ -74,12 +74,16 @@ class Onnxruntime:
             if name in names
         }
 
-    def _loop(self, feeds: Mapping[str, Array], samples: int) -> Iterator[dict[str, Array]]:
-        """Keep the loop, as a host does, and yield what the file answers at every step, without the states."""
+    def _loop(self, feeds: Mapping[str, Array], samples: int, over_time: Collection[str]) -> Iterator[dict[str, Array]]:
+        """Keep the loop, as a host does, and yield what the file answers at every step, without the states.
+
+        Inputs ``over_time`` have one array for every step.
+        """
         after = self._file.states
         state = {name: self._blank(name, samples) for name in after}
-        for _ in range(self.schedule.total):
-            found = self._run({**feeds, **state})
+        for step in range(self.schedule.total):
+            now = {name: array[step] if name in over_time else array for name, array in feeds.items()}
+            found = self._run({**now, **state})
             state = {name: found.pop(after[name]) for name in after}
             yield found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -44,12 +44,13 @@ class Lowering(ABC):
     """A network as it is written, node by node; alive for one export.
 
     A value is held, the same at every step with the image on (``[N, ...]``), or it moves. Held is also the mean of what
-    moves, where nobody behind asks for the order of the steps.
+    moves, where nobody behind asks for the order of the steps. Inputs ``over_time`` are others at every step.
     """
 
-    def __init__(self, graph: Graph, schedule: Schedule) -> None:
+    def __init__(self, graph: Graph, schedule: Schedule, over_time: Collection[str] = ()) -> None:
         self.graph = graph.without_dead().map_tensors(lambda tensor: tensor.detach().cpu().float())
         self.schedule = schedule
+        self._over_time = over_time
         self.file = File(self.graph.nodes)
         self.timesteps = self.file.named("timesteps")
         # The values of nodes: every node has one or the other. Besides, those that were set in motion.
@@ -63,7 +64,7 @@ class Lowering(ABC):
         """Write all nodes."""
         for node in self.graph.nodes.values():
             if isinstance(node.op, Input):
-                self.held[node.name] = node.name
+                (self.moving if node.name in self._over_time else self.held)[node.name] = node.name
             elif isinstance(node.op, Neuron):
                 self.write_neuron(node, form(node))
             elif isinstance(node.op, TemporalBias):

@@ -78,20 +78,25 @@ def spiking_file(conversion: Conversion, *, step: bool = False) -> SpikingFile:
     The same conversion gives the same bytes. Raises ModelError that names the node for what nobody has written for
     ONNX, for a step of neurons that have none, and where the file would be larger than ONNX allows.
     """
+    described = properties(conversion, "step" if step else "train")
+    file = (step_model if step else train_model)(conversion.snn, conversion.schedule, described)
+    if file.model.ByteSize() > _LARGEST:
+        raise ModelError("ONNX files hold 2 GiB at most", hint="export a smaller network")
+    return file
+
+
+def properties(conversion: Conversion, kind: str) -> dict[str, str]:
+    """Return what a file says of itself: of which ``kind`` it is, and what it was made from."""
     calibration = conversion.provenance.calibration
-    properties = {
+    return {
         "snnc.format": str(ONNX_VERSION),
-        "snnc.kind": "step" if step else "train",
+        "snnc.kind": kind,
         "snnc.schedule": _plain(dataclasses.asdict(conversion.schedule)),
         "snnc.preprocessing": _plain(conversion.preprocessing.plain()),
         "snnc.network.sha256": fingerprint(conversion),
         "snnc.model.sha256": conversion.provenance.model.sha256,
         **({"snnc.calibration.sha256": calibration.sha256} if calibration else {}),
     }
-    file = (step_model if step else train_model)(conversion.snn, conversion.schedule, properties)
-    if file.model.ByteSize() > _LARGEST:
-        raise ModelError("ONNX files hold 2 GiB at most", hint="export a smaller network")
-    return file
 
 
 def _plain(value: object) -> str:

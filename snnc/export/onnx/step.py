@@ -6,7 +6,7 @@ states for the next. States, and the number of the step, are zero at first: what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -23,13 +23,17 @@ from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
 
 
-def step_model(graph: Graph, schedule: Schedule, properties: dict[str, str]) -> SpikingFile:
+def step_model(
+    graph: Graph, schedule: Schedule, properties: Mapping[str, str], over_time: Collection[str] = ()
+) -> SpikingFile:
     """Write one time step of a spiking network; the time steps of the schedule are the default of the file.
+
+    Inputs ``over_time`` are spikes, others at every step.
 
     Raises ModelError that names the node for an operation that nobody has written for ONNX, and for a neuron that
     gathers its whole input before it fires.
     """
-    lowering = _Step(graph, schedule)
+    lowering = _Step(graph, schedule, over_time)
     lowering.write()
     return lowering.finished(properties)
 
@@ -43,15 +47,15 @@ def check_step(node: Node, form: Form) -> None:
 
 @final
 class _Step(Lowering):
-    def __init__(self, graph: Graph, schedule: Schedule) -> None:
-        super().__init__(graph, schedule)
+    def __init__(self, graph: Graph, schedule: Schedule, over_time: Collection[str]) -> None:
+        super().__init__(graph, schedule, over_time)
         self._step = self.file.named("step")
 
     @property
     def axes(self) -> Sequence[Axis]:
         return [BATCH]
 
-    def finished(self, properties: dict[str, str]) -> SpikingFile:
+    def finished(self, properties: Mapping[str, str]) -> SpikingFile:
         shapes, states = self.graph.shapes, self.file.states.values()
         outputs = [value(self.moved(name), [BATCH, *shapes[name]]) for name in self.graph.outputs]
         after = self.file.named(f"{self._step}/next")
