@@ -593,6 +593,9 @@ def test_converting_an_unsupported_model_lists_all_of_it(run: Run, folder: Path)
     result = run("convert", unsupported_model(folder / "odd.onnx"))
     assert result.code == 3
     first, *details = result.err.splitlines()
+    told = run("convert", folder / "odd.onnx", "--json")
+    assert (told.code, told.err) == (3, result.err)
+    assert [refusal["names"] for refusal in json.loads(told.out)["refusals"]] == [["draw[bold]"], ["last"]]
     assert first.startswith("error: 2 of 3 operations cannot become spiking")
     assert [line.startswith("    ") for line in details] == [True, True]
     assert "draw[bold]" in details[0]

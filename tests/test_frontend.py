@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from snnc import ops
 from snnc.errors import DataError, ModelError, VerificationError
 from snnc.frontend import open_model, read_model
+from snnc.frontend.canonical import OnnxNode
+from snnc.frontend.cost import macs
 from snnc.ir import Graph
 from tests.frontend_files import array, integers, one, parity, run, save
 
@@ -353,25 +355,52 @@ def test_survey_lists_what_was_folded_away(tmp_path: Path) -> None:
     parity(path, (4, 2))
 
 
-def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_listed_at_once_a_line_for_each_function(tmp_path: Path) -> None:
     nodes = [
         one("Conv", ["x", "w"], ["a"]),
-        one("RandomNormalLike", ["a"], ["b"]),
-        one("Mul", ["a", "b"], ["c"]),
+        *(one("RandomNormalLike", ["a"], [f"b{number}"]) for number in range(5)),
+        one("Sum", ["a", "b0", "b1", "b2", "b3", "b4"], ["c"]),
         helper.make_node("Fancy", ["c"], ["d"], name="the/fancy", domain="com.example"),
         one("Conv", ["d", "w"], ["e"]),
         one("Bernoulli", ["c"], ["f"]),
-        one("Relu", ["f"], ["g"]),
+        one("NonZero", ["f"], ["n"]),
+        one("Cast", ["n"], ["m"], to=TensorProto.FLOAT),
+        one("MatMul", ["k", "m"], ["g"]),
     ]
-    path = save(tmp_path / "m.onnx", nodes, (3, 8, 8), {"w": array(3, 3, 3, 3)}, ["e", "g"])
+    constants = {"w": array(3, 3, 3, 3), "k": array(2, 4)}
+    path = save(tmp_path / "m.onnx", nodes, (3, 8, 8), constants, ["e", "g"], opset=18)
     seen = open_model(path).survey
-    problems = {verdict.name: verdict for verdict in seen.problems}
-    assert list(problems) == ["the/RandomNormalLike/b", "the/fancy", "the/Conv/e", "the/Bernoulli/f"]
+    assert [refusal.operation for refusal in seen.refusals] == ["RandomNormalLike", "Fancy", "Bernoulli", "NonZero"]
+    assert [len(refusal.names) for refusal in seen.refusals] == [5, 1, 1, 1]
     assert all(verdict.problem and verdict.hint and not verdict.becomes for verdict in seen.problems)
-    with pytest.raises(ModelError, match="4 of 7 operations cannot become spiking") as caught:
+    behind = [verdict.name for verdict in seen.verdicts if "behind" in verdict.becomes]
+    assert behind == ["the/Conv/e", "the/Cast/m", "the/MatMul/g"]
+    message = r"8 of 13 operations cannot become spiking \(0.0 % of the MACs\), and 3 behind them cannot be judged yet"
+    with pytest.raises(ModelError, match=message) as caught:
         read_model(path)
-    assert len(caught.value.details) == 4
+    random, fancy, bernoulli, nonzero = caught.value.details
+    names = ", ".join(f"the/RandomNormalLike/b{number}" for number in range(3))
+    assert random.startswith(f"RandomNormalLike, 5 times ({names} and 2 more): it draws at random; export ")
+    assert fancy.startswith("the/fancy (Fancy): a custom operation of 'com.example'")
+    assert bernoulli.startswith("the/Bernoulli/f (Bernoulli): it draws at random")
+    assert "depends on the data" in nonzero
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "constants", "work"),
+    [
+        (one("LSTM", ["x", "w", "r"], ["y"], hidden_size=3), (5, 2, 4), {"w": (1, 12, 4), "r": (1, 12, 3)}, 10 * 84),
+        (one("Einsum", ["x", "w"], equation="...id,dj->...ij"), (2, 5, 4), {"w": (4, 3)}, 2 * 5 * 4 * 3),
+        (one("MatMul", ["x", "w"]), (5, 4), {"w": (4, 3)}, 60),
+    ],
+)
+def test_what_multiplies_has_its_share_of_the_work(
+    node: onnx.NodeProto, inputs: tuple[int, ...], constants: dict[str, tuple[int, ...]], work: int
+) -> None:
+    shapes = {"x": inputs, "y": (5, 2, 3) if node.op_type == "LSTM" else (*inputs[:-1], 3), **constants}
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    assert macs(OnnxNode("n", node.op_type, attributes, tuple(node.input), tuple(node.output)), shapes) == work
 
 
 def bad_files() -> dict[str, Callable[[Path], object]]:

@@ -88,7 +88,10 @@ def convert(
     from snnc.actions.convert import convert as converted
     from snnc.actions.export import check_format, convert_and_export
     from snnc.actions.plan import plan as planned
+    from snnc.cli.preview import plain_survey
+    from snnc.errors import ModelError
     from snnc.files import write_atomically
+    from snnc.frontend import open_model
 
     how = recipe.resolve(settings)
     reads = reading.resolve(part)
@@ -107,13 +110,18 @@ def convert(
         refuse(terminal, plan)
         return
     exported = None
-    with terminal.progress() as progress:
-        if chosen is None:
-            conversion, report = converted(model, how, task=answers, progress=progress, **arguments)
-        else:
-            conversion, report, exported = convert_and_export(
-                model, how, chosen, task=answers, progress=progress, **arguments
-            )
+    try:
+        with terminal.progress() as progress:
+            if chosen is None:
+                conversion, report = converted(model, how, task=answers, progress=progress, **arguments)
+            else:
+                conversion, report, exported = convert_and_export(
+                    model, how, chosen, task=answers, progress=progress, **arguments
+                )
+    except ModelError as error:
+        if terminal.as_json and error.details:
+            terminal.show(plain_survey(open_model(model, arguments["input_shape"]).survey), tuple)
+        raise
     if save_recipe is not None:
         write_atomically(save_recipe, how.to_yaml().encode())
     right = exported if exported and not exported.mismatch else None

@@ -45,7 +45,8 @@ def refuse(terminal: Terminal, found: Plan) -> None:
 
 def plain_survey(found: Survey) -> dict[str, Any]:
     """Return the machine form of a survey."""
-    return {**dataclasses.asdict(found), "macs": found.macs}
+    refusals = [dataclasses.asdict(refusal) for refusal in found.refusals]
+    return {**dataclasses.asdict(found), "macs": found.macs, "refusals": refusals}
 
 
 def survey_blocks(found: Survey) -> Iterator[Block]:

@@ -47,20 +47,32 @@ def measured(model: ModelProto, place: str) -> dict[str, Array]:
     """
     graph = model.graph
     known = {value.name for value in values_of(graph) if shape_of(value) is not None}
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    # What stands in for operations that onnxruntime does not know can be given nothing.
+    foreign = {value.name for value in inputs} - known
     counted: set[str] = set()
-    unknown = []
+    nodes, unknown = [], []
     for node in graph.node:
+        if foreign & {*node.input}:
+            foreign.update(node.output)
+            continue
+        nodes.append(node)
         if node.op_type in _COUNTING or counted & {*node.input}:
             counted.update(name for name in node.output if name not in known)
         unknown += [name for name in node.output if name and name not in known | counted]
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    if not unknown or not all(shape_of(value) is not None for value in inputs):
+    if not unknown:
         return {}
+    inputs = [value for value in inputs if value.name not in foreign]
     asking = ModelProto()
     asking.CopyFrom(model)
-    del asking.graph.output[:]
-    asking.graph.output.extend(ValueInfoProto(name=name) for name in unknown)
+    for entries, wanted in (
+        (asking.graph.node, nodes),
+        (asking.graph.input, inputs),
+        (asking.graph.output, [ValueInfoProto(name=name) for name in unknown]),
+    ):
+        del entries[:]
+        entries.extend(wanted)
     try:
         session = start_session(asking, session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL), place)
         runs = [session.run(unknown, {value.name: _given(value, run) for value in inputs}) for run in range(_RUNS)]

@@ -16,8 +16,11 @@ from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import read_file
 from snnc.frontend.inputs import input_ops
 from snnc.frontend.preparation import Prepared, prepare_model
-from snnc.frontend.walk import Verdict, walk
+from snnc.frontend.walk import BEHIND, Verdict, walk
 from snnc.ir import Graph
+
+# Text names at most this many operations.
+_NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,28 @@ class Model:
     graph: Graph
     findings: tuple[Finding, ...]
     sha256: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Operations of one kind that cannot become spiking for one reason, and what share of the work is theirs."""
+
+    operation: str
+    names: tuple[str, ...]
+    problem: str
+    hint: str
+    macs: int
+    share: float
+
+    @property
+    def text(self) -> str:
+        """The refusal in one line."""
+        (first, *others) = self.names
+        what = f"{first} ({self.operation})"
+        if others:
+            more = f" and {len(self.names) - _NAMED} more" if len(self.names) > _NAMED else ""
+            what = f"{self.operation}, {len(self.names)} times ({', '.join(self.names[:_NAMED])}{more})"
+        return f"{what}: {self.problem}; {self.hint} [{100 * self.share:.1f} % of the MACs]"
 
 
 @dataclass(frozen=True)
@@ -51,11 +76,31 @@ class Survey:
         return tuple(verdict for verdict in self.verdicts if verdict.problem)
 
     @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The problems, those of one kind and one reason together."""
+        alike: dict[tuple[str, str, str], list[Verdict]] = {}
+        for verdict in self.problems:
+            alike.setdefault((verdict.operation, verdict.problem, verdict.hint), []).append(verdict)
+        return tuple(
+            Refusal(
+                operation,
+                tuple(verdict.name for verdict in verdicts),
+                problem,
+                hint,
+                sum(verdict.macs for verdict in verdicts),
+                sum(verdict.share for verdict in verdicts),
+            )
+            for (operation, problem, hint), verdicts in alike.items()
+        )
+
+    @property
     def shortfall(self) -> str:
         """How much of the network cannot become spiking, in words."""
         share = sum(verdict.share for verdict in self.problems)
         count = f"{len(self.problems)} of {len(self.verdicts)} operations"
-        return f"{count} cannot become spiking ({100 * share:.1f} % of the MACs)"
+        behind = sum(verdict.becomes == BEHIND for verdict in self.verdicts)
+        more = f", and {behind} behind them cannot be judged yet" if behind else ""
+        return f"{count} cannot become spiking ({100 * share:.1f} % of the MACs){more}"
 
     @property
     def macs(self) -> int:
@@ -132,11 +177,7 @@ def read_model(path: Path, input_shape: InputShapes = None) -> Model:
 
 def unsupported(seen: Survey, place: str) -> ModelError:
     """Return the error that lists all that cannot become spiking."""
-    details = tuple(
-        f"{verdict.name} ({verdict.operation}): {verdict.problem}; {verdict.hint} "
-        f"[{100 * verdict.share:.1f} % of the MACs]"
-        for verdict in seen.problems
-    )
+    details = tuple(refusal.text for refusal in seen.refusals)
     hint = "replace these operations and retrain, or export the network without them"
     return ModelError(seen.shortfall, place=place, hint=hint, details=details)
 

@@ -113,10 +113,20 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
 
 _REASONS = {kind: (why, hint) for kinds, why, hint in _REFUSED for kind in kinds.split()}
 
-# Of what only some runtimes know.
-_FOREIGN = ("no spiking form of this operation is known", "replace it by a supported one and retrain")
+# What onnxruntime's optimizer makes of several operations.
+_FUSED = ("onnxruntime made it where it optimized the file", "convert the file as it was before it was optimized")
 
 
-def reason(kind: str, otherwise: tuple[str, str] = _FOREIGN) -> tuple[str, str]:
+def foreign(domain: str) -> tuple[str, str]:
+    """Return why an operation that is no part of ONNX is unsupported, and a hint."""
+    if not domain:
+        return "no spiking form of this operation is known", "export the network without it"
+    if domain.startswith("com.microsoft"):
+        return _FUSED
+    hint = "write it in ONNX's own operations, or export the network without it"
+    return f"a custom operation of {domain!r}: what it computes is not known", hint
+
+
+def reason(kind: str, otherwise: tuple[str, str] = foreign("")) -> tuple[str, str]:
     """Return why an operation without a converter is unsupported, and a hint; ``otherwise`` where that is not known."""
     return _REASONS.get(kind, otherwise)

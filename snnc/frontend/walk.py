@@ -1,7 +1,7 @@
 """The walk over a canonical file that every reading takes: one verdict per node, and the graph where all are fine."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from snnc import ops
@@ -20,15 +20,19 @@ from snnc.frontend.expression import (
 from snnc.frontend.operators import operators
 from snnc.frontend.operators.linear import matrix_product_with_bias
 from snnc.frontend.quantization import staircases
-from snnc.frontend.reasons import reason
+from snnc.frontend.reasons import foreign, reason
 from snnc.frontend.rectifiers import rectifiers
 from snnc.frontend.statistics import statistics
 from snnc.ir import Graph, Input, Node, Op
 
 FOLDED = "folded away"
 LEFT_OUT = "left out"
+BEHIND = "not known: it is behind what cannot become spiking"
 
 _COUNTED = "export the network up to here, and do what is behind it outside"
+
+# Whose operations are what their names say: ONNX's own, and onnxruntime's.
+_KNOWN = {"", "com.microsoft"}
 
 # Text names at most this many operations.
 _NAMED = 3
@@ -39,10 +43,10 @@ class Verdict:
     """What becomes of one operation of the file; ``problem`` is "" where it is supported.
 
     ``name`` is its name, or that of its value where it has none of its own. ``becomes`` names what it is turned into,
-    or says "folded away" or "left out", or is "" where there is a problem. ``into`` names the operations that do its
-    part besides their own, empty where it does so itself. ``macs`` are the multiply-accumulates of one sample,
-    ``share`` what fraction of the whole network's they are. ``position`` is its place among the nodes of the file, None
-    for what onnxruntime put there.
+    or says "folded away", "left out" or that it cannot be known, or is "" where there is a problem. ``into`` names the
+    operations that do its part besides their own, empty where it does so itself. ``macs`` are the multiply-accumulates
+    of one sample, ``share`` what fraction of the whole network's they are. ``position`` is its place among the nodes of
+    the file, None for what onnxruntime put there.
     """
 
     name: str
@@ -103,7 +107,7 @@ class _Stored:
 def walk(file: OnnxGraph, inputs: Mapping[str, Input]) -> Walked:
     """Express every node of a file that reads ``inputs``."""
     total = max(sum(macs(node, file.shapes) for node in file.nodes), 1)
-    builder = _Builder()
+    builder = _Builder(file.constants.keys())
     for name, op in inputs.items():
         builder.enter(name, op)
     verdicts: dict[int, Verdict] = {}
@@ -114,7 +118,7 @@ def walk(file: OnnxGraph, inputs: Mapping[str, Input]) -> Walked:
             into = () if node is layer.last or problem else (layer.last.label,)
             verdicts[id(node)] = Verdict(node.label, node.kind, becomes, cost, cost / total, problem, hint, into)
     ordered = tuple(verdicts[id(node)] for node in file.nodes)
-    if any(verdict.problem for verdict in ordered):
+    if any(verdict.problem or verdict.becomes == BEHIND for verdict in ordered):
         return Walked(ordered, None)
     return Walked(ordered, builder.graph(file.outputs), builder.values())
 
@@ -123,11 +127,11 @@ def _try(builder: "_Builder", file: OnnxGraph, layer: _Layer) -> tuple[str, str,
     """Build a layer; return what it becomes, or the problem and a hint."""
     if layer.express is _never:
         # What is refused for good is, whatever its shapes are.
-        return "", *reason(layer.last.kind)
+        return "", *reason(layer.last.kind, foreign(layer.last.domain))
     results = [value for value in layer.last.outputs if _is_read(file, value)]
+    if not all(value in file.shapes for value in layer.inputs if value):
+        return BEHIND, "", ""
     try:
-        if not all(value in file.shapes for value in layer.inputs if value):
-            raise UnsupportedError("the shape of its input is not known", "resolve the problems before it first")
         if not all(value in file.shapes for value in results):
             raise UnsupportedError("its output has a shape that depends on data", _COUNTED)
         return builder.build(layer, _call(file, layer)), "", ""
@@ -168,19 +172,19 @@ def _layers(file: OnnxGraph) -> Iterator[_Layer]:
     for node in file.nodes:
         group = grouped.get(id(node))
         if group is None:
-            yield _Layer((node,), node.inputs, _converter(node.kind))
+            yield _Layer((node,), node.inputs, _converter(node))
         elif node is group.last:
             yield group
 
 
-def _converter(kind: str) -> Converter:
-    if kind not in operators:
+def _converter(node: OnnxNode) -> Converter:
+    if node.kind not in operators or node.domain not in _KNOWN:
         return _never
-    return operators[kind]
+    return operators[node.kind]
 
 
 def _never(call: Call) -> Expression:
-    raise UnsupportedError(*reason(call.kind))
+    raise UnsupportedError(*reason(call.kind, foreign(call.domain)))
 
 
 def _biased_products(file: OnnxGraph) -> Iterator[_Layer]:
@@ -205,7 +209,8 @@ def _with_bias(bias: Array) -> Callable[[Call], Expression]:
 class _Builder:
     """Our nodes as they come to be; the one mutable thing in the front end, alive for one walk."""
 
-    def __init__(self) -> None:
+    def __init__(self, constants: Set[str]) -> None:
+        self._constants = constants
         self._nodes: dict[str, Node] = {}
         # How often each name was wanted.
         self._names: dict[str, int] = {}
@@ -265,7 +270,11 @@ class _Builder:
 
     def _read(self, operand: Operand, layer: _Layer, label: str, used: list[Op]) -> str:
         """Return the node that has an input in the shape wanted, which may be a new one."""
-        at = self._values.get(layer.inputs[operand.index], _Stored("", operand.shape))
+        value = layer.inputs[operand.index]
+        # What refused operations compute is nowhere, and what reads it is judged all the same.
+        at = self._values.get(value, _Stored("", operand.shape))
+        if value in self._constants:
+            raise UnsupportedError("a constant stands where an activation is expected", "compute it before the export")
         if at.shape == operand.shape:
             return at.node
         return self._make(self._named(label), ops.Reshape(operand.shape), (at.node,), layer, used)
