@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from torch import Generator, Tensor
 
 from snnc import cli, ops
@@ -20,17 +20,18 @@ from snnc.artifact import load_conversion, save_conversion
 from snnc.conversion import Conversion
 from snnc.data.labels import Classes
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import MemorySamples, Samples
+from snnc.data.samples import MemorySamples, Samples, noise
 from snnc.errors import ModelError, VerificationError
 from snnc.export.format import Written
 from snnc.export.match import Match
-from snnc.export.onnx import Onnxruntime, SpikingFile, spiking_file
+from snnc.export.onnx import OnnxFormat, Onnxruntime, SpikingFile, spiking_file
 from snnc.export.onnx.train import train_model
 from snnc.export.verification import Bounds, verify
 from snnc.feeds import Feeds
-from snnc.ir import Graph
+from snnc.ir import Graph, Input, Node
 from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
+from snnc.neurons.dual_threshold import DualThreshold
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.report.data import read
 from snnc.schedule import Schedule
@@ -601,3 +602,30 @@ def test_what_a_format_cannot_say_is_refused_before_images_are_read(capsys: pyte
         code, _, err = call(capsys, "convert", DIGITS / "model.onnx", *data, "--export", "nir", *flags)
         assert code == 3 and "--recipe nir" in err
     assert [path.name for path in Path.cwd().iterdir()] == ["broken"]
+
+
+# Numbers of other kinds.
+
+
+@pytest.mark.parametrize("step", [False, True])
+def test_integers_and_pixels_go_in_as_what_they_are(step: bool) -> None:
+    table = ops.Linear(normal(6, 5), normal(6))
+    nodes = [
+        Node("ids", Input((4,), "integer", 9), ()),
+        Node("image", Input((4,), "pixel"), ()),
+        Node("real", Input((4,)), ()),
+        Node("scaled", ops.Affine(torch.tensor(1 / 255), None), ("image",)),
+        Node("sum", ops.Add(), ("ids", "scaled", "real")),
+        Node("wide", ops.Pad((0, 1)), ("sum",)),
+        Node("current", table, ("wide",)),
+        Node("fired", DualThreshold(torch.tensor(0.7)), ("current",)),
+        Node("y", ops.Linear(normal(3, 6), None), ("fired",)),
+    ]
+    made = conversion(Graph.of(nodes, ["y"]), Schedule(5))
+    how = OnnxFormat(step=step)
+    written = how.write(made)
+    kinds = [entry.type.tensor_type.elem_type for entry in written.file.model.graph.input[:3]]
+    assert kinds == [TensorProto.INT64, TensorProto.UINT8, TensorProto.FLOAT]
+    (engine,) = how.engines(written, made)
+    found = verify(made, written, engine, noise(made.snn.ops(Input), 20, 0))
+    assert (found.verdict, found.equal) == ("passed", 100.0)

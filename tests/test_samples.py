@@ -19,6 +19,7 @@ from snnc.data.store import FeedsStore, Store
 from snnc.data.transform import Transform
 from snnc.errors import DataError
 from snnc.feeds import Feeds
+from snnc.ir import Input
 from tests.support import normal
 
 PLAIN = Preprocessing(scale=1)
@@ -76,16 +77,16 @@ def test_labels_go_with_their_samples(tmp_path: Path) -> None:
     labels = samples.thinned(3).labels(CLASSES)
     assert labels is not None
     assert labels.answers.tolist() == [0, 500, 990]
-    assert noise(NUMBERS, 3, 0).labels(CLASSES) is None
+    assert noise({"x": Input((1,))}, 3, 0).labels(CLASSES) is None
 
 
 def test_noise_is_drawn_again_from_its_seed() -> None:
     wanted = normal(70, 3, 4, 4, seed=5)
-    drawn = noise({"x": (3, 4, 4)}, 70, 5)
+    drawn = noise({"x": Input((3, 4, 4))}, 70, 5)
     assert torch.equal(values(drawn), wanted)
     assert torch.equal(values(drawn), wanted)
     assert drawn.dataset is None
-    assert not torch.equal(values(noise({"x": (3, 4, 4)}, 70, 6)), wanted)
+    assert not torch.equal(values(noise({"x": Input((3, 4, 4))}, 70, 6)), wanted)
 
 
 # Several inputs.

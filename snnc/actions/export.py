@@ -15,6 +15,7 @@ from snnc.export.format import Format, Written
 from snnc.export.match import Match
 from snnc.export.vectors import conformance_vectors
 from snnc.frontend import InputShapes
+from snnc.ir import Input
 from snnc.recipe import Recipe
 from snnc.report import Report
 from snnc.report.escaping import printable
@@ -160,7 +161,7 @@ def samples(
     if data is None:
         assert reading.limit is not None
         progress(label, 0, reading.limit)
-        return noise(shapes, reading.limit, reading.seed)
+        return noise(conversion.snn.ops(Input), reading.limit, reading.seed)
     dataset = open_dataset(data, conversion.preprocessing, shapes, reading)
     if len(dataset) < at_least:
         hint = f"ask for {len(dataset)}, or name a folder of more"

@@ -1,15 +1,16 @@
 """Samples that are read again and again, and who is told how far that is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, final, overload
 
 import torch
 from torch import Generator, Tensor
 
-from snnc.data.dataset import Dataset, Reading, Shapes
+from snnc.data.dataset import Dataset, Reading
 from snnc.data.labels import Classes, Labels
 from snnc.feeds import Feeds
+from snnc.ir import Input
 
 # Told what is being done: a label, how much of it is done, out of how much.
 Progress = Callable[[str, int, int], None]
@@ -95,8 +96,7 @@ class MemorySamples(Samples):
         return MemorySamples(self._feeds.taken(self._spread(most)), self._size)
 
 
-def noise(shapes: Shapes, count: int, seed: int) -> Samples:
-    """Return synthetic samples: independent normal values, the same for the same seed."""
+def noise(inputs: Mapping[str, Input], count: int, seed: int) -> Samples:
+    """Return synthetic samples: independent values of the kind that each input takes, the same for the same seed."""
     generator = Generator().manual_seed(seed)
-    drawn = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
-    return MemorySamples(Feeds(drawn))
+    return MemorySamples(Feeds({name: op.drawn(count, generator) for name, op in inputs.items()}))

@@ -21,6 +21,8 @@ from snnc.ir import Graph
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.schedule import Schedule
 
+_KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8}
+
 
 @final
 class Onnxruntime:
@@ -48,7 +50,10 @@ class Onnxruntime:
     def answer(self, feeds: Feeds, generator: Generator) -> Reply:
         samples = feeds.samples
         random = self._random_numbers(samples, generator)
-        fed = {name: numbers.contiguous().numpy() for name, numbers in {**feeds, **random}.items()}
+        fed = {
+            name: numbers.contiguous().numpy().astype(_KINDS[self._inputs[name].type], copy=False)
+            for name, numbers in {**feeds, **random}.items()
+        }
         if self._file.timesteps:
             fed[self._file.timesteps] = np.array(self.schedule.timesteps, np.int64)
         if self._file.states:
@@ -89,7 +94,7 @@ class Onnxruntime:
 
     def _blank(self, name: str, samples: int) -> Array:
         shape = [samples if axis == BATCH else axis for axis in self._inputs[name].shape]
-        return np.zeros(shape, np.int64 if self._inputs[name].type == "tensor(int64)" else np.float32)
+        return np.zeros(shape, _KINDS[self._inputs[name].type])
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         names = [entry.name for entry in self._session.get_outputs()]

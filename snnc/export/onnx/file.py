@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, parser
 
+from snnc.ir import Input
 from snnc.version import VERSION
 
 Array = NDArray[Any]
@@ -60,6 +61,8 @@ class Place:
 
 
 Operations = Sequence[Operation]
+
+_KINDS = {"real": TensorProto.FLOAT, "integer": TensorProto.INT64, "pixel": TensorProto.UINT8}
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,15 @@ class File:
             self.nodes.append(node)
             values = (output,)
             known[operation.makes] = output
+
+    def entered(self, name: str, op: Input) -> str:
+        """Return what an input is called as real numbers, which it is converted to where it is none."""
+        if op.numbers == "real":
+            return name
+        real = self.named(f"{name}/real")
+        self.write([name], [Operation("Cast", attributes={"to": TensorProto.FLOAT})], real)
+        self.shaped(real, [BATCH, *op.shape])
+        return real
 
     def constant(self, wanted: str, array: Array) -> str:
         """Keep an array under a name of its own, and return that."""
@@ -183,6 +195,11 @@ class File:
 def value(name: str, shape: Sequence[Axis], kind: int = TensorProto.FLOAT) -> ValueInfoProto:
     """Describe a value of single precision, or of another kind of numbers."""
     return helper.make_tensor_value_info(name, kind, shape)
+
+
+def entry(name: str, op: Input) -> ValueInfoProto:
+    """Describe an input of a network: real numbers, integers or pixels."""
+    return value(name, [BATCH, *op.shape], _KINDS[op.numbers])
 
 
 def floats(number: float) -> Array:

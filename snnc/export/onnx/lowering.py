@@ -64,7 +64,8 @@ class Lowering(ABC):
         """Write all nodes."""
         for node in self.graph.nodes.values():
             if isinstance(node.op, Input):
-                (self.moving if node.name in self._over_time else self.held)[node.name] = node.name
+                entered = self.file.entered(node.name, node.op)
+                (self.moving if node.name in self._over_time else self.held)[node.name] = entered
             elif isinstance(node.op, Neuron):
                 self.write_neuron(node, form(node))
             elif isinstance(node.op, TemporalBias):

@@ -3,7 +3,7 @@
 from onnx import ModelProto
 
 from snnc.errors import UsageError
-from snnc.export.onnx.file import BATCH, File, value
+from snnc.export.onnx.file import BATCH, File, entry, value
 from snnc.export.onnx.operations import spelled
 from snnc.ir import Graph, Input
 
@@ -21,10 +21,11 @@ def onnx_model(graph: Graph, *, opset: int = 17) -> ModelProto:
         hint = f"choose one from {OPSETS[0]} to {OPSETS[-1]}"
         raise UsageError(f"ONNX files of opset {opset} are not written", hint=hint)
     file = File(graph.nodes)
+    entries = graph.ops(Input)
+    real = {name: file.entered(name, op) for name, op in entries.items()}
     for node in graph.nodes.values():
         if not isinstance(node.op, Input):
-            file.write(node.inputs, spelled(graph, node, opset), node.name)
-    inputs, outputs = (
-        [value(name, [BATCH, *graph.shapes[name]]) for name in names] for names in (graph.inputs, graph.outputs)
-    )
+            file.write([real.get(value, value) for value in node.inputs], spelled(graph, node, opset), node.name)
+    inputs = [entry(name, op) for name, op in entries.items()]
+    outputs = [value(name, [BATCH, *graph.shapes[name]]) for name in graph.outputs]
     return file.model(inputs, outputs, opset=opset)

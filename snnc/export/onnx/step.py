@@ -13,12 +13,12 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from snnc.errors import ModelError
-from snnc.export.onnx.file import BATCH, Array, Axis, Function, Operation, Operations, value
+from snnc.export.onnx.file import BATCH, Array, Axis, Function, Operation, Operations, entry, value
 from snnc.export.onnx.lowering import OPSET, Lowering, SpikingFile, aligned
 from snnc.export.onnx.neurons import Form, Gathering, Recurrence
 from snnc.export.onnx.operations import floated
 from snnc.export.onnx.train_functions import step_function
-from snnc.ir import Graph, Node
+from snnc.ir import Graph, Input, Node
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
 
@@ -60,7 +60,7 @@ class _Step(Lowering):
         outputs = [value(self.moved(name), [BATCH, *shapes[name]]) for name in self.graph.outputs]
         after = self.file.named(f"{self._step}/next")
         self.file.write([self._step], [Operation("Add", {"one": np.array(1, np.int64)})], after)
-        inputs = [value(name, [BATCH, *shapes[name]]) for name in self.graph.inputs]
+        inputs = [entry(name, op) for name, op in self.graph.ops(Input).items()]
         clock = [value(name, [], TensorProto.INT64) for name in (self._step, self.timesteps, after)]
         default = np.array(self.schedule.timesteps, np.int64)
         self.file.constants.append(numpy_helper.from_array(default, self.timesteps))

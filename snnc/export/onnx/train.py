@@ -12,12 +12,12 @@ from typing import final
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from snnc.export.onnx.file import BATCH, Array, Axis, Operation, Operations, value
+from snnc.export.onnx.file import BATCH, Array, Axis, Operation, Operations, entry, value
 from snnc.export.onnx.lowering import OPSET, Lowering, SpikingFile, aligned
 from snnc.export.onnx.neurons import Form, Recurrence
 from snnc.export.onnx.operations import floated
 from snnc.export.onnx.train_functions import neuron_functions, time_functions
-from snnc.ir import Graph, Node
+from snnc.ir import Graph, Input, Node
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -56,7 +56,7 @@ class _Trains(Lowering):
 
     def finished(self, properties: dict[str, str]) -> SpikingFile:
         shapes = self.graph.shapes
-        inputs = [value(name, [BATCH, *shapes[name]]) for name in self.graph.inputs]
+        inputs = [entry(name, op) for name, op in self.graph.ops(Input).items()]
         outputs = [value(self._averaged_over_time(name), [BATCH, *shapes[name]]) for name in self.graph.outputs]
         timed = self.file.reads(self.timesteps)
         if timed:
