@@ -214,6 +214,9 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
         "RootMeanSquareNorm floor": (ops.RootMeanSquareNorm((2, 3), 0.0, 0.5), (image,)),
         "RootMeanSquareNorm plain": (ops.RootMeanSquareNorm((1,), 0.0), (image,)),
         "TotalProduct": (ops.TotalProduct((2, 3)), (image,)),
+        "GridSample": (ops.GridSample("linear", "border", corners=False), (image, (5, 3, 2))),
+        "GridSample cubic": (ops.GridSample("cubic", "reflection", corners=True), (image, (5, 3, 2))),
+        "GridSample windows": (ops.GridSample("linear", "zeros", corners=True), ((3, *image), (3, 5, 3, 2))),
         "Resample": (ops.Resample(2, torch.tensor([[0.0, 1.0], [6.0, 2.0], [3.0, 4.0]]), normal(3, 2)), (image,)),
         "Resample many": (
             ops.Resample(2, torch.arange(60).remainder(20).view(3, 20).float(), normal(3, 20)),

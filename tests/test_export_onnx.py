@@ -212,6 +212,10 @@ def test_every_stateless_operation_has_a_writer() -> None:
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
 def test_onnxruntime_computes_the_operation(name: str, opset: int) -> None:
     graph = single(name)
+    if name.startswith("GridSample") and opset < 16:
+        with pytest.raises(ModelError, match=f"opset {opset} of ONNX"):
+            onnx_model(graph, opset=opset)
+        return
     assert_computes_alike(graph, opset=opset)
 
 

@@ -266,3 +266,125 @@ def test_values_that_are_scattered_by_their_maximum_are_refused(tmp_path: Path) 
     with pytest.raises(ModelError, match="cannot become spiking") as caught:
         read_model(save(tmp_path / "m.onnx", [node], TOKENS, constants, opset=18, batch=1))
     assert "scattering by 'max'" in caught.value.details[0]
+
+
+GRID = np.random.default_rng(1).uniform(-1.4, 1.4, (1, 4, 3, 2)).astype(np.float32)
+BODY = np.random.default_rng(2).uniform(-1.4, 1.4, (1, 2, 4, 3, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("corners", [0, 1])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("computed", [False, True])
+def test_maps_read_at_the_places_of_a_grid(
+    computed: bool, mode: str, padding: str, corners: int, tmp_path: Path
+) -> None:
+    options = {"mode": mode, "padding_mode": padding, "align_corners": corners}
+    if computed:
+        # Two of the channels say where the others are read.
+        nodes = [
+            one("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+            one("Slice", ["t", "a", "b", "k"], ["g"]),
+            one("Tanh", ["g"], ["h"]),
+            one("GridSample", ["x", "h"], **options),
+        ]
+        constants = {"a": integers(1), "b": integers(3), "k": integers(3)}
+    else:
+        nodes, constants = [one("GridSample", ["x", "g"], **options)], {"g": GRID}
+    path = save(tmp_path / "m.onnx", nodes, (4, 5, 6), constants, opset=20, batch=1)
+    model = parity(path, (4, 5, 6), tolerance=1e-4, pinned=True)
+    assert len(model.graph.ops(ops.GridSample)) == computed
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_bodies_read_at_the_places_of_a_grid(mode: str, padding: str, tmp_path: Path) -> None:
+    node = one("GridSample", ["x", "g"], mode=mode, padding_mode=padding)
+    path = save(tmp_path / "m.onnx", [node], (2, 3, 5, 4), {"g": BODY}, opset=20, batch=1)
+    parity(path, (2, 3, 5, 4), tolerance=1e-4, pinned=True)
+
+
+def test_older_names_of_interpolation(tmp_path: Path) -> None:
+    for mode in ("bilinear", "bicubic"):
+        node = one("GridSample", ["x", "g"], mode=mode)
+        path = save(tmp_path / "m.onnx", [node], (4, 5, 6), {"g": GRID}, opset=16, batch=1)
+        parity(path, (4, 5, 6), tolerance=1e-4, pinned=True)
+
+
+def test_grids_of_several_maps(tmp_path: Path) -> None:
+    """Three maps of the sample, each with a grid of its own."""
+    nodes = [
+        one("Reshape", ["x", "s"], ["m"]),
+        one("GridSample", ["m", "g"], ["q"]),
+        one("Reshape", ["q", "t"]),
+    ]
+    grids = np.concatenate([GRID, GRID[:, ::-1], -GRID])
+    constants = {"s": integers(3, 2, 5, 6), "g": grids, "t": integers(1, 6, 4, 3)}
+    path = save(tmp_path / "m.onnx", nodes, (6, 5, 6), constants, batch=1)
+    parity(path, (6, 5, 6), tolerance=1e-4, pinned=True)
+
+
+@pytest.mark.parametrize("corners", [0, 1])
+@pytest.mark.parametrize("size", [(1, 2, 4, 5), (1, 2, 3, 4, 5)])
+def test_grids_of_a_computed_matrix(size: tuple[int, ...], corners: int, tmp_path: Path) -> None:
+    axes = len(size) - 2
+    node = one("AffineGrid", ["x", "s"], align_corners=corners)
+    path = save(tmp_path / "m.onnx", [node], (axes, axes + 1), {"s": integers(*size)}, opset=20, batch=1)
+    parity(path, (axes, axes + 1), tolerance=1e-4, pinned=True)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"sampling_ratio": 2}, {"coordinate_transformation_mode": "output_half_pixel"}]
+)
+def test_constant_regions(options: dict[str, Any], tmp_path: Path) -> None:
+    boxes = np.array([[0, 0, 9, 7], [3, 1, 14.5, 12], [8, 6, 8.2, 6.3]], np.float32)
+    nodes = [
+        one("RoiAlign", ["x", "b", "i"], ["r"], output_height=3, output_width=2, spatial_scale=0.5, **options),
+        one("Reshape", ["r", "s"]),
+    ]
+    constants = {"b": boxes, "i": integers(0, 0, 0), "s": integers(1, 3, -1)}
+    path = save(tmp_path / "m.onnx", nodes, (2, 6, 8), constants, batch=1)
+    parity(path, (2, 6, 8), tolerance=1e-4, pinned=True)
+
+
+@pytest.mark.parametrize(
+    ("parts", "groups", "weighed", "options"),
+    [
+        (1, 1, False, {"pads": [1, 1, 1, 1]}),
+        (2, 2, True, {"strides": [2, 1], "pads": [0, 1, 1, 0]}),
+        (1, 2, True, {"dilations": [2, 1], "pads": [2, 1, 2, 1]}),
+    ],
+)
+def test_deformed_convolutions(parts: int, groups: int, weighed: bool, options: dict[str, Any], tmp_path: Path) -> None:
+    """Where windows are read, and how much each pixel counts, comes of the map itself."""
+    taps = 3 * 2
+    inputs = ["x", "w", "offsets", "b", *(["masks"] if weighed else [])]
+    nodes = [
+        one("Conv", ["x", "o"], ["offsets"], **options),
+        one("Conv", ["x", "m"], ["masks"], **options),
+        one("DeformConv", inputs, offset_group=parts, group=groups, **options),
+    ]
+    constants = {
+        "o": array(2 * parts * taps, 4, 3, 2) * 0.3,
+        "m": array(parts * taps, 4, 3, 2) * 0.3,
+        "w": array(6, 4 // groups, 3, 2),
+        "b": array(6),
+    }
+    path = save(tmp_path / "m.onnx", nodes, (4, 7, 6), constants, opset=19)
+    model = parity(path, (4, 7, 6), tolerance=1e-3)
+    assert len(model.graph.ops(ops.GridSample)) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"strides": [2, 1], "pads": [1, 0, 1, 2]}, {"dilations": [2, 1], "pads": [0, 1, 2, 1]}]
+)
+def test_windows_added_up(options: dict[str, Any], tmp_path: Path) -> None:
+    size, window = (8, 8), (2, 2)
+    steps, stride = options.get("dilations", [1, 1]), options.get("strides", [1, 1])
+    pads = options.get("pads", [0] * 4)
+    count = 1
+    for axis, (n, k, d, s) in enumerate(zip(size, window, steps, stride, strict=True)):
+        count *= (n + pads[axis] + pads[2 + axis] - d * (k - 1) - 1) // s + 1
+    node = one("Col2Im", ["x", "s", "k"], **options)
+    constants = {"s": integers(*size), "k": integers(*window)}
+    parity(save(tmp_path / "m.onnx", [node], (3 * 4, count), constants, opset=18), (3 * 4, count), tolerance=1e-4)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -429,8 +430,10 @@ def test_every_operation_does_the_same_on_another_device(name: str) -> None:
     op, shapes = operations()[name]
     net = Network(shapes[0])
     net.add(neurons["cif"](torch.tensor(0.5)), "x", name="fired")
+    net.add(ops.Reshape((math.prod(shapes[0]),)), "fired", name="flat")
     for number, shape in enumerate(shapes):
-        net.add(ops.Slice(1, 0, shape[0]), "fired", name=f"part_{number}")
+        net.add(ops.Slice(1, 0, math.prod(shape)), "flat", name=f"row_{number}")
+        net.add(ops.Reshape(shape), f"row_{number}", name=f"part_{number}")
     net.add(op, *(f"part_{number}" for number in range(len(shapes))), name="asked")
     net.add(neurons["if"](torch.tensor(0.5)), "asked")
     net.add(ops.Affine(torch.tensor(2.0), torch.tensor(0.1)))

@@ -15,6 +15,7 @@ from snnc.ops import (
     Concat,
     Conv,
     ConvTranspose,
+    GridSample,
     Linear,
     MatMul,
     Mean,
@@ -106,7 +107,9 @@ def _none(op: MatMul, graph: Graph, node: Node) -> None:
     """Either factor has its own."""
 
 
-@axes.register(Add, Affine, Concat, Slice, Take, Pad, Pool, Activation, Normalization, Pointwise, Resample, Timed)
+@axes.register(
+    Add, Affine, Concat, Slice, Take, Pad, Pool, Activation, GridSample, Normalization, Pointwise, Resample, Timed
+)
 def _kept(op: Op, graph: Graph, node: Node) -> int | None:
     """Several inputs lie channel by channel beside each other: the first one tells."""
     (before, *_) = node.inputs

@@ -13,6 +13,7 @@ from snnc.ops import (
     Affine,
     BatchNorm,
     ConvTranspose,
+    GridSample,
     MatMul,
     Mean,
     Normalization,
@@ -108,6 +109,13 @@ def _statistics(op: Normalization, before: Sequence[Shape], after: Shape) -> Wor
 def _reduction(op: Reduction, before: Sequence[Shape], after: Shape) -> Work:
     """Every number is multiplied, or taken an exponential of, on its way into one of the results."""
     return Work(math.prod(before[0]))
+
+
+@work.register(GridSample)
+def _interpolated(op: GridSample, before: Sequence[Shape], after: Shape) -> Work:
+    """As many neighbors as the interpolation takes along each axis."""
+    taps = {"nearest": 1, "linear": 2, "cubic": 4}[op.mode] ** before[1][-1]
+    return Work(math.prod(after) * taps)
 
 
 @work.register(Resample)

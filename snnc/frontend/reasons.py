@@ -70,10 +70,8 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("CumProd", "it multiplies activations", "add them"),
     ("GlobalLpPool LpPool", "pooling by a norm", _POOL),
     ("MaxUnpool", "it puts values where a maximum was found", "upsample by repetition or transposed convolution"),
-    ("MaxRoiPool RoiAlign", "it pools over regions that data choose", _RAW),
-    ("AffineGrid GridSample DeformConv", "it reads at places that data choose", "read at constant places"),
+    ("MaxRoiPool", "it pools over regions that data choose", _RAW),
     ("CenterCropPad", "how much it crops depends on the data", _STATIC),
-    ("Col2Im", "it adds up overlapping windows", "write it as a transposed convolution"),
     ("Shape Size Range ConstantOfShape EyeLike", "it makes values out of the size of its input", _STATIC),
     ("Constant", "a constant that is no plain tensor of numbers", "export its numbers as a float tensor"),
     (

@@ -44,6 +44,17 @@ def _merged(places: Array, weights: Array) -> tuple[Array, Array]:
     return np.where(sums == 0, 0, found), sums
 
 
+def added(axis: int, targets: Array, size: int) -> Iterator[ops.Op]:
+    """Yield what adds every entry of an axis to one of ``size`` new ones: those at ``targets``, none where below 0."""
+    order = np.argsort(targets, kind="stable")
+    order = order[targets[order] >= 0]
+    counts = np.bincount(targets[order], minlength=size)
+    nth = np.arange(len(order)) - (np.cumsum(counts) - counts)[targets[order]]
+    places, weights = np.zeros((2, size, max(int(counts.max()), 1)))
+    places[targets[order], nth], weights[targets[order], nth] = order, 1
+    yield from resampled(axis, places, weights, len(targets))
+
+
 def moved(axis: int, indices: Sequence[int], length: int) -> Iterator[ops.Op]:
     """Yield what takes the entries of an axis at ``indices``: nothing for all of it, a slice of what lies in a row."""
     if not len(indices):

@@ -25,7 +25,7 @@ from snnc.ops.normalization import LocalResponseNorm, LogSoftmax, Normalization,
 from snnc.ops.pointwise import Pointwise, Product, Sigmoid, Tanh
 from snnc.ops.pool import AveragePool, MaxPool, Pool
 from snnc.ops.reduction import EuclideanNorm, LogSumExp, Mean, Reduction, TotalProduct
-from snnc.ops.resampling import Resample
+from snnc.ops.resampling import GridSample, Resample
 from snnc.ops.routing import Concat, Pad, Reshape, Routing, Slice, Take, Transpose
 from snnc.ops.weighted import Conv, ConvTranspose, Linear, Weighted
 
@@ -44,6 +44,7 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "EuclideanNorm",
+    "GridSample",
     "Input",
     "LeakyRelu",
     "Linear",

@@ -1,13 +1,15 @@
-"""Weighted sums along one axis, of constants that no training learnt: resizing, sampling at places, running sums."""
+"""Values read between places: at constant ones by weighted sums along an axis, at others by interpolation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import final
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.nonlinear import Nonlinear
 
 # Sums of more entries than these are computed as a product with a matrix: one of 16 is cubic resizing of a map.
 _FEW = 16
@@ -45,3 +47,28 @@ class Resample(Op):
         """Return the weights as a matrix ``[out, in]`` of an axis of that length."""
         matrix = self.weights.new_zeros(len(self.places), length)
         return matrix.scatter_add(1, self.places.long(), self.weights)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class GridSample(Nonlinear):
+    """Maps ``[..., C, *space]`` read at the places of a grid ``[..., *out, axes]``, from -1 to 1, the last axis first.
+
+    ``mode`` is ``nearest``, ``linear`` or ``cubic``; outside a map are ``zeros``, its ``border`` or its ``reflection``.
+    At -1 and 1 are the middles of the outermost pixels, their ``corners``, or else their outer edges.
+    """
+
+    mode: str
+    padding: str
+    corners: bool
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        x, grid = inputs
+        axes = grid.shape[-1]
+        further = x.shape[1 : x.ndim - axes - 1]
+        if further:
+            x, grid = x.flatten(0, len(further)), grid.flatten(0, len(further))
+        mode = {"linear": "bilinear", "cubic": "bicubic"}.get(self.mode, self.mode)
+        y = F.grid_sample(x, grid, mode, self.padding, self.corners)
+        return y.reshape(-1, *further, *y.shape[1:]) if further else y

@@ -13,10 +13,13 @@ from snnc.export.onnx.file import Array, Operation, Operations, Place
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons.base import Timed
 from snnc.ops.normalization import TINY
-from snnc.rules import Rules, UnansweredError
+from snnc.rules import RefusedError, Rules, UnansweredError
 
 # rule(op, place): steps one after another, the first of which reads the operation's inputs.
 writers = Rules[Op, Operations]("what standard operations of ONNX write an operation")
+
+# A plane has two axes; this opset calls the ways to sample one otherwise than those before.
+_PLANE, _RENAMED = 2, 20
 
 # What a member of a family is, its family does not say.
 FAMILIES = (ops.Activation, ops.Nonlinear, ops.Pool, ops.Routing, ops.Weighted)
@@ -158,6 +161,32 @@ def _product(op: ops.MatMul, place: Place) -> Operations:
 @writers.register(ops.Product)
 def _each_product(op: ops.Product, place: Place) -> Operations:
     return [Operation("Mul")]
+
+
+@writers.register(ops.GridSample)
+def _grid_sample(op: ops.GridSample, place: Place) -> Operations:
+    first = 20 if place.before[1][-1] > _PLANE else 16
+    if place.opset < first:
+        raise RefusedError(
+            f"opset {place.opset} of ONNX reads no maps at computed places", hint=f"write opset {first} or newer"
+        )
+    names = {} if place.opset >= _RENAMED else {"linear": "bilinear", "cubic": "bicubic"}
+    options = {
+        "mode": names.get(op.mode, op.mode),
+        "padding_mode": op.padding,
+        "align_corners": int(op.corners),
+    }
+    before, grid = place.before
+    axes = grid[-1]
+    if len(before) == axes + 1:
+        return [Operation("GridSample", attributes=options)]
+    shapes = (before[-axes - 1 :], grid[-axes - 1 :])
+    maps, places = (
+        Operation("Reshape", {f"shape{i}": _integers(-1, *shape)}, reads=(f"x{i}", f"shape{i}"), makes=f"folded{i}")
+        for i, shape in enumerate(shapes)
+    )
+    sampled = Operation("GridSample", attributes=options, reads=("folded0", "folded1"))
+    return [maps, places, sampled, Operation("Reshape", {"unfolded": _integers(-1, *place.after)})]
 
 
 @writers.register(ops.Resample)

@@ -18,7 +18,7 @@ from snnc.frontend.expression import (
     tensor,
 )
 from snnc.frontend.operators import operators
-from snnc.frontend.sampling import moved, resampled
+from snnc.frontend.sampling import added, moved, resampled
 
 
 @operators.register("GatherElements")
@@ -167,19 +167,13 @@ def _scattered(call: Call, places: Array) -> Expression:
         kept = tensor(np.where(untouched, data.reshape(shape), 0))
         return chain(Operand(2, (flat.size,)), *moves, ops.Reshape(shape), ops.Affine(None, kept))
     if reduction == "add":
-        counts = np.bincount(flat, minlength=size)
         if updates is not None:
             sums = np.bincount(flat, updates.reshape(-1), size)
             return chain(Operand(0, shape), ops.Affine(None, tensor(sums.reshape(shape))))
-        order = np.argsort(flat, kind="stable")
-        # As many entries as are added up at most at one place.
-        nth = np.arange(flat.size) - (np.cumsum(counts) - counts)[flat[order]]
-        read, weights = np.zeros((size, max(int(counts.max()), 1))), np.zeros((size, max(int(counts.max()), 1)))
-        read[flat[order], nth], weights[flat[order], nth] = order, 1
-        added = chain(Operand(2, (flat.size,)), *resampled(1, read, weights, flat.size), ops.Reshape(shape))
+        sums_of = chain(Operand(2, (flat.size,)), *added(1, flat, size), ops.Reshape(shape))
         if data is not None:
-            return chain(added, ops.Affine(None, tensor(data.reshape(shape))))
-        return Apply(ops.Add(), (Operand(0, shape), added))
+            return chain(sums_of, ops.Affine(None, tensor(data.reshape(shape))))
+        return Apply(ops.Add(), (Operand(0, shape), sums_of))
     if reduction == "mul" and updates is not None:
         factors = np.ones(size)
         np.multiply.at(factors, flat, updates.reshape(-1))
