@@ -40,6 +40,52 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class AnalogOperation:
+    """An operation that takes in numbers in place of spikes: a ``kind`` of operation, in the file at ``source``.
+
+    ``macs`` are the multiply-accumulates of one evaluation, of which an inference has ``evaluations``. What it
+    ``reads`` is made by the image alone, by neurons, by weights, or by operations that no neurons stand for.
+    """
+
+    name: str
+    source: str
+    kind: str
+    reads: Literal["image", "spikes", "currents", "numbers"]
+    macs: int
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A weighted layer whose sum several ``populations`` of neurons read, so that a spike is delivered to each.
+
+    ``additions`` are those beyond the first delivery, per inference, None where no images were seen. Accumulators that
+    hand their sums on would move ``relayed`` numbers instead.
+    """
+
+    name: str
+    source: str
+    populations: int
+    additions: float | None
+    relayed: int
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What multiplies in a network: ``macs`` multiply-accumulates in one pass of the trained one.
+
+    Percentages of them are driven by spikes, and by the image alone; ``analog`` are the operations that spikes do not
+    drive, ``delivered`` the layers whose spikes have several places to go to.
+    """
+
+    macs: int
+    driven_by_spikes: float | None
+    driven_by_image: float | None
+    analog: tuple[AnalogOperation, ...]
+    delivered: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True)
 class LayerError:
     """The relative error (L2) of one layer's output, all layers converted, over the images evaluated.
 
@@ -84,7 +130,8 @@ class Row:
     permutation probe gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of
     the whole loss.
     ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says. ``scores`` are
-    the figures of a task that is no classification, by name.
+    the figures of a task that is no classification, by name. ``driven_by_spikes`` is the percentage of the trained
+    network's multiply-accumulates that spikes drive.
     """
 
     timesteps: int
@@ -109,6 +156,7 @@ class Row:
     synaptic_operations: float
     energy: Energy
     energy_ratio_interval: Interval | None
+    driven_by_spikes: float | None = None
     misalignment: float | None = None
     misalignment_share: float | None = None
     layers: tuple[LayerError, ...] | None = None

@@ -140,7 +140,10 @@ def test_what_is_affine_keeps_spikes_currents_and_the_rest_lifts_them(name: str)
     for kind in Kind:
         found = value_kind(op, [kind for _ in shapes])
         assert (found == Kind.CONSTANT) == (kind == Kind.CONSTANT)
-        assert (found == Kind.LIFTED) == (kind == Kind.LIFTED or (kind != Kind.CONSTANT and not op.linear))
+        # Of a window of spikes, one passes.
+        passes = isinstance(op, ops.MaxPool) and kind == Kind.SPIKES
+        lifts = kind != Kind.CONSTANT and not op.linear and not passes
+        assert (found == Kind.LIFTED) == (kind == Kind.LIFTED or lifts)
         assert found >= kind
 
 

@@ -154,20 +154,29 @@ def test_every_limit_has_its_gate():
         "spikes_interval": (99.0, 101.0),
         "energy": energy(50.0),
         "energy_ratio_interval": (0.49, 0.51),
+        "driven_by_spikes": 97.0,
         "layers": (LayerError("a", 0.2, (0.19, 0.21)), LayerError("b", 0.4, (0.39, 0.41))),
     }
-    kept = Limits(max_drop="2%", min_agreement=94, max_energy_ratio=0.6, max_spikes=102, max_layer_error=0.3)
+    kept = Limits(
+        max_drop="2%",
+        min_agreement=94,
+        max_energy_ratio=0.6,
+        max_spikes=102,
+        max_layer_error=0.3,
+        min_spike_driven=97,
+    )
     found = {(gate.name, gate.layer): (gate.verdict, gate.measured) for gate in judged(kept, **measured)}
     assert found == {
         ("max-drop", ""): ("passed", 1.1),
         ("min-agreement", ""): ("passed", 95.0),
         ("max-energy-ratio", ""): ("passed", 0.5),
         ("max-spikes", ""): ("passed", 100.0),
+        ("min-spike-driven", ""): ("passed", 97.0),
         ("max-layer-error", "a"): ("passed", 0.2),
         ("max-layer-error", "b"): ("failed", 0.4),
     }
-    broken = judged(Limits(max_drop=0.4, min_agreement=96.5, max_energy_ratio=0.4, max_spikes=98), **measured)
-    assert [gate.verdict for gate in broken] == ["failed"] * 4
+    broken = Limits(max_drop=0.4, min_agreement=96.5, max_energy_ratio=0.4, max_spikes=98, min_spike_driven=97.1)
+    assert [gate.verdict for gate in judged(broken, **measured)] == ["failed"] * 5
     assert [gate.verdict for gate in judged(Limits(max_drop=1.2, min_agreement=95.5), **measured)] == ["undecided"] * 2
     assert judged(Limits(), **measured) == []
     # What cannot be judged has not passed.

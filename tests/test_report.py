@@ -45,7 +45,7 @@ def spiking(kind: str = "two-phase") -> Graph:
     return Graph.of(nodes, ["out"])
 
 
-def test_the_first_layer_multiplies_at_every_step_and_the_next_adds_once_per_spike_and_target():
+def test_the_first_layer_multiplies_once_and_the_next_adds_once_per_spike_and_target():
     graph = spiking()
     connections = connected(graph)
     assert connections["conv"].reach is None
@@ -56,8 +56,8 @@ def test_the_first_layer_multiplies_at_every_step_and_the_next_adds_once_per_spi
     assert torch.equal(fan_out["spikes"], torch.full((2, 4, 4), 3.0, dtype=torch.float64))
     spikes = {"spikes": torch.full((2, 4, 4), 5.0, dtype=torch.float64)}
     work = cost(graph, connections, spikes, Schedule(7))
-    assert work == Cost(synaptic_operations=32 * 5 * 3, analog_macs=288 * 7, neuron_words=2 * 32 * 7)
-    assert work.microjoules == pytest.approx((480 * 0.9 + 2016 * 4.6) * 1e-6)
+    assert work == Cost(synaptic_operations=32 * 5 * 3, analog_macs=288, neuron_words=2 * 32 * 7)
+    assert work.microjoules == pytest.approx((480 * 0.9 + 288 * 4.6) * 1e-6)
 
 
 def test_the_fan_out_of_a_convolution_counts_real_targets_only():
@@ -100,20 +100,27 @@ def test_latency_counts_the_waiting_of_neurons_that_gather_first(kind, steps):
     assert latency(spiking(kind), Schedule(8, 4, 2)) == (steps if kind == "two-phase" else steps + 6)
 
 
-def test_in_sleep_what_the_image_alone_feeds_costs_nothing():
+def test_what_the_image_alone_feeds_costs_once_and_what_neurons_fire_on_at_every_step():
     nodes = [
         Node("x", Input((4,)), ()),
         Node("first", Linear(torch.ones(4, 4), None), ("x",)),
         Node("spikes", neuron("cif"), ("first",)),
         Node("second", Linear(torch.ones(4, 4), None), ("spikes",)),
         Node("third", Linear(torch.ones(4, 4), None), ("second",)),
+        Node("last", neuron("cif"), ("third",)),
+        Node("fourth", Linear(torch.ones(4, 4), None), ("third",)),
     ]
-    graph = Graph.of(nodes, ["third"])
+    graph = Graph.of(nodes, ["last", "fourth"])
     connections = connected(graph)
-    spikes = {"spikes": torch.full((4,), 5.0, dtype=torch.float64)}
-    work = cost(graph, connections, spikes, Schedule(7, 3, 2))
-    # The first layer works for 2 + 7 steps, the third, fed by what is neither image nor spike, for all 12.
-    assert work == Cost(synaptic_operations=4 * 5 * 4, analog_macs=16 * 9 + 16 * 12, neuron_words=2 * 4 * 12)
+    spikes = {name: torch.full((4,), count, dtype=torch.float64) for name, count in (("spikes", 5.0), ("last", 0.0))}
+    schedule = Schedule(7, 3, 2)
+    work = cost(graph, connections, spikes, schedule)
+    # The first layer works once, the third, fed by what is neither image nor spike, for all 12 steps of the neurons
+    # behind it, and the fourth, which is part of the answer, once.
+    assert work == Cost(synaptic_operations=4 * 5 * 4, analog_macs=16 + 16 * 12 + 16, neuron_words=2 * 8 * 12)
+    # Of frames, the first layer sees another one at each of 2 + 7 steps.
+    framed = cost(graph, connections, spikes, schedule, {"x"})
+    assert framed.analog_macs - work.analog_macs == 16 * 8
 
 
 @pytest.mark.parametrize("slope", [None, 0.25])

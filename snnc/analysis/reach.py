@@ -1,16 +1,21 @@
-"""Whom a spike reaches: the connections into every weighted layer."""
+"""Whom a spike reaches: what drives every operation that multiplies, and how often it is evaluated (METHODS 6, 7).
+
+Weights that spikes drive are added, one for every spike and target. Where several populations of neurons read the sum
+that a layer makes, at various places of a trunk of additions, a spike is delivered to each of them.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from snnc.analysis.values import Kind, value_kinds
+from snnc.analysis.values import Kind, value_kind, value_kinds
 from snnc.analysis.work import work
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
+from snnc.neurons.base import asked_in_order
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Activation,
@@ -27,6 +32,7 @@ from snnc.ops import (
     Weighted,
 )
 from snnc.rules import Rules
+from snnc.schedule import Schedule
 
 # An operation with all its weights 1, so that it counts connections.
 Count = Callable[..., Tensor]
@@ -34,16 +40,38 @@ Count = Callable[..., Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Connections:
-    """The connections into one weighted layer.
+    """The connections into one operation that multiplies, or computes something else that no spikes pass.
 
-    ``macs`` is the work of one dense pass, ``kind`` the kind of the value that is taken in. ``reach`` says for each
-    layer of neurons that feeds it, and for each neuron there, how many targets one spike reaches; None where the layer
-    is fed by analog values.
+    ``macs`` is the work of one dense pass, ``kind`` the kind of what is taken in, ``images`` the inputs of the network
+    that it is computed from. ``reach`` says for each layer of neurons that feeds it, and for each neuron there, how
+    many targets one spike reaches, over all ``populations`` that the sum is delivered to. It is empty where scaled
+    spikes are taken up by the weights behind, and None where analog values are taken in; ``in_order`` then says whether
+    they are evaluated at every step, for neurons that fire while they gather.
     """
 
     macs: int
     kind: Kind
     reach: Mapping[str, Tensor] | None
+    images: frozenset[str] = frozenset()
+    populations: tuple[str, ...] = ()
+    in_order: bool = False
+
+    @property
+    def copies(self) -> int:
+        """To how many places a spike that drives it is delivered."""
+        return max(1, len(self.populations))
+
+    def evaluations(self, schedule: Schedule, over_time: Set[str] = frozenset()) -> int:
+        """Return how often it is evaluated in one inference; ``over_time`` are the inputs that change meanwhile.
+
+        What the image alone makes is computed once, and so is what neurons that gather first, or the answer, take the
+        mean of. Before neurons that fire while they gather, it goes on as long as the image is on, or spikes come.
+        """
+        if self.reach is not None:
+            return 0
+        if not self.in_order or (self.kind is Kind.CONSTANT and self.images.isdisjoint(over_time)):
+            return 1
+        return schedule.lit if self.kind is Kind.CONSTANT else schedule.total
 
 
 # rule(op): how it counts the connections of spikes that pass through one by one; None where they do not.
@@ -51,14 +79,26 @@ passage = Rules[Op, Count | None]("how does a spike pass")
 
 
 def connected(graph: Graph) -> dict[str, Connections]:
-    """Return the connections into every weighted layer of a graph."""
-    kinds, spikes = value_kinds(graph), arriving(graph)
+    """Return the connections into everything in a graph that multiplies, or that no spikes pass."""
+    kinds, spikes, layers = value_kinds(graph), arriving(graph), graph.ops(Weighted)
+    in_order = asked_in_order([*graph.nodes.values()])
+    images: dict[str, frozenset[str]] = {name: frozenset([name]) for name in graph.inputs}
     found = {}
-    for name, op in graph.ops(Weighted).items():
-        (before,) = graph.nodes[name].inputs
-        sources = spikes[before]
-        reach = None if sources is None else _reach(graph, name, sources)
-        found[name] = Connections(work(op, [graph.shapes[before]], graph.shapes[name]).macs, kinds[before], reach)
+    for name, node in graph.nodes.items():
+        if name in images:
+            continue
+        images[name] = frozenset().union(*(images[value] for value in node.inputs))
+        macs = work(node.op, [graph.shapes[value] for value in node.inputs], graph.shapes[name]).macs
+        if not macs and (node.op.linear or kinds[name] not in (Kind.CONSTANT, Kind.LIFTED)):
+            continue
+        reach: Mapping[str, Tensor] | None = None if spikes[name] is None else {}
+        populations: tuple[str, ...] = ()
+        if name in layers:
+            sources = spikes[node.inputs[0]]
+            populations = () if sources is None else _populations(graph, name)
+            reach = None if sources is None else _reach(graph, name, sources, max(1, len(populations)))
+        kind = max(kinds[value] for value in node.inputs)
+        found[name] = Connections(macs, kind, reach, images[name], populations, name in in_order)
     return found
 
 
@@ -146,14 +186,25 @@ def arriving(graph: Graph) -> dict[str, frozenset[str] | None]:
     return found
 
 
+def _populations(graph: Graph, layer: str) -> tuple[str, ...]:
+    """Return the layers of neurons that take in what a layer makes, through what adds and moves only."""
+    neurons, carrying = graph.ops(Neuron), {layer}
+    for name, node in graph.nodes.items():
+        # What is added stays a current; the largest of several currents, which spikes pass as well, is another number.
+        stays = value_kind(node.op, [Kind.CURRENT] * len(node.inputs)) is Kind.CURRENT
+        if stays and passage(node.op) is not None and not carrying.isdisjoint(node.inputs):
+            carrying.add(name)
+    return tuple(name for name in neurons if not carrying.isdisjoint(graph.nodes[name].inputs))
+
+
 def _united(sources: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
     known = [*sources]
     return None if None in known else frozenset().union(*(names for names in known if names is not None))
 
 
 @torch.enable_grad()
-def _reach(graph: Graph, layer: str, sources: frozenset[str]) -> dict[str, Tensor]:
-    """Count targets as the gradient of a network in which every connection weighs 1."""
+def _reach(graph: Graph, layer: str, sources: frozenset[str], copies: int) -> dict[str, Tensor]:
+    """Count targets as the gradient of a network in which every connection weighs 1, and is there so many times."""
     # In the order of the graph, not of the set, so that sums come out the same every time.
     ordered = [name for name in graph.nodes if name in sources]
     values = {name: torch.zeros(1, *graph.shapes[name], requires_grad=True) for name in ordered}
@@ -168,4 +219,4 @@ def _reach(graph: Graph, layer: str, sources: frozenset[str]) -> dict[str, Tenso
             values[name] = count(*(values[value] for value in node.inputs))
     summed = dense(values[graph.nodes[layer].inputs[0]]).sum()
     gradients = torch.autograd.grad(summed, list(leaves.values()))
-    return {name: gradient[0].double() for name, gradient in zip(leaves, gradients, strict=True)}
+    return {name: copies * gradient[0].double() for name, gradient in zip(leaves, gradients, strict=True)}

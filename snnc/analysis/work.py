@@ -1,10 +1,9 @@
-"""How much work one evaluation of an operation is, and how often it is evaluated."""
+"""How much work one evaluation of an operation is."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snnc.analysis.values import Kind
 from snnc.ir import Input, Op
 from snnc.neurons.base import Timed
 from snnc.ops import (
@@ -26,7 +25,6 @@ from snnc.ops import (
     Weighted,
 )
 from snnc.rules import Rules
-from snnc.schedule import Schedule
 
 Shape = tuple[int, ...]
 
@@ -41,14 +39,6 @@ class Work:
 
 # rule(op, before, after): by the shapes of the inputs and of the output, those of one sample.
 work = Rules[Op, Work]("how much work is one evaluation")
-
-
-def evaluations(kind: Kind, schedule: Schedule) -> int:
-    """Return in how many steps there is something to compute from a value of a kind.
-
-    What is constant is there as long as the image is on; everything else may go on in sleep.
-    """
-    return schedule.lit if kind is Kind.CONSTANT else schedule.total
 
 
 @work.register(Weighted)

@@ -1,8 +1,10 @@
 """What a spiking network costs: synaptic operations, memory traffic and energy.
 
-A layer fed by spikes adds a weight for every spike and target: Σ spikes · fan-out accumulations. A layer fed by analog
-values (the image, or what no neuron has made into spikes) multiplies at every step. All energies are estimates for
-45 nm and 32-bit floats (Horowitz, ISSCC 2014): 3.7 pJ a multiplication, 0.9 pJ an addition.
+A layer fed by spikes adds a weight for every spike and target: Σ spikes · fan-out accumulations. What takes in analog
+values (the image, or what no neuron has made into spikes) multiplies, as often as it is evaluated: what the image alone
+makes, and what neurons that gather first or the answer read, once; what neurons that fire while they gather read, at
+every step. All energies are estimates for 45 nm and 32-bit floats (Horowitz, ISSCC 2014): 3.7 pJ a multiplication,
+0.9 pJ an addition.
 
 Memory is a line of its own, because it depends on what the hardware reuses: here nothing, for all alike, and every word
 of 32 bits costs the 5 pJ of a small SRAM. A multiplication reads a weight and a value; an accumulation reads a weight,
@@ -15,16 +17,16 @@ has its full width there as here.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from snnc.analysis.latency import active_steps
 from snnc.analysis.reach import Connections, driven_by
 from snnc.analysis.values import Kind
-from snnc.analysis.work import evaluations
-from snnc.figure import Energy
+from snnc.figure import AnalogOperation, Arithmetic, Delivery, Energy
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.schedule import Schedule
@@ -71,14 +73,76 @@ class Cost:
         return words * PICOJOULES["memory_word"] * 1e-6
 
 
+_READS: Mapping[Kind, Literal["image", "spikes", "currents", "numbers"]] = {
+    Kind.CONSTANT: "image",
+    Kind.SPIKES: "spikes",
+    Kind.CURRENT: "currents",
+    Kind.LIFTED: "numbers",
+}
+
+
+def arithmetic(
+    snn: Graph,
+    connections: Mapping[str, Connections],
+    schedule: Schedule,
+    spikes: Mapping[str, Tensor] | None = None,
+    over_time: Set[str] = frozenset(),
+) -> Arithmetic:
+    """Say what drives every multiplication; ``spikes`` are each neuron's mean number, where images were seen."""
+    macs = sum(found.macs for found in connections.values())
+    analog = {name: found for name, found in connections.items() if found.reach is None}
+
+    def percent(part: int) -> float | None:
+        return 100 * part / macs if macs else None
+
+    return Arithmetic(
+        macs=macs,
+        driven_by_spikes=percent(macs - sum(found.macs for found in analog.values())),
+        driven_by_image=percent(sum(found.macs for found in analog.values() if found.kind is Kind.CONSTANT)),
+        analog=tuple(
+            AnalogOperation(
+                name,
+                snn.nodes[name].place,
+                type(snn.op(name)).__name__,
+                _READS[found.kind],
+                found.macs,
+                found.evaluations(schedule, over_time),
+            )
+            for name, found in analog.items()
+        ),
+        delivered=tuple(
+            _delivery(snn, name, found, schedule, spikes) for name, found in connections.items() if found.copies > 1
+        ),
+    )
+
+
+def _delivery(
+    snn: Graph, name: str, found: Connections, schedule: Schedule, spikes: Mapping[str, Tensor] | None
+) -> Delivery:
+    additions = None
+    if spikes is not None:
+        additions = sum(driven_by({name: found}, layer, spikes[layer]) for layer in found.reach or {})
+        additions = additions * (found.copies - 1) / found.copies
+    steps = schedule.total if found.in_order else 1
+    relayed = math.prod(snn.shapes[name]) * found.copies * steps
+    return Delivery(name, snn.nodes[name].place, found.copies, additions, relayed)
+
+
 def energy(
-    snn: Graph, connections: Mapping[str, Connections], spikes: Mapping[str, Tensor], schedule: Schedule
+    snn: Graph,
+    connections: Mapping[str, Connections],
+    spikes: Mapping[str, Tensor],
+    schedule: Schedule,
+    over_time: Set[str] = frozenset(),
 ) -> Energy:
-    """Compare what a spiking network needs for its mean numbers of spikes with what the trained one needs."""
+    """Compare what a spiking network needs for its mean numbers of spikes with what the trained one needs.
+
+    ``over_time`` are the inputs that are frames.
+    """
     neurons = sum(count.numel() for count in spikes.values())
     fired = sum(float(count.sum()) for count in spikes.values())
     firing_rate = fired / (neurons * active_steps(snn, schedule)) if neurons else 0.0
-    spent = cost(snn, connections, spikes, schedule)
+    spent = cost(snn, connections, spikes, schedule, over_time)
     by_image, others = (
         float(sum(layer.macs for layer in connections.values() if (layer.kind is Kind.CONSTANT) == constant))
         for constant in (True, False)
@@ -110,11 +174,15 @@ def energy(
     )
 
 
-def cost(snn: Graph, connections: Mapping[str, Connections], spikes: Mapping[str, Tensor], schedule: Schedule) -> Cost:
+def cost(
+    snn: Graph,
+    connections: Mapping[str, Connections],
+    spikes: Mapping[str, Tensor],
+    schedule: Schedule,
+    over_time: Set[str] = frozenset(),
+) -> Cost:
     """Return the cost of one inference from each neuron's mean number of spikes, by layer and shaped like it."""
     operations = sum(driven_by(connections, name, count) for name, count in spikes.items())
-    analog = sum(
-        layer.macs * evaluations(layer.kind, schedule) for layer in connections.values() if layer.reach is None
-    )
+    analog = sum(found.macs * found.evaluations(schedule, over_time) for found in connections.values())
     neurons = sum(count.numel() for count in spikes.values())
     return Cost(operations, float(analog), 2.0 * neurons * active_steps(snn, schedule))

@@ -20,7 +20,7 @@ from snnc.figure import Energy, LayerError, Row, Score
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
-from snnc.measure.energy import Cost, cost, energy
+from snnc.measure.energy import Cost, arithmetic, cost, energy
 from snnc.measure.gates import Gate
 from snnc.measure.layers import LayerErrors
 from snnc.measure.probe import permuted
@@ -102,21 +102,24 @@ def measure(
         errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
     expecting = None if reference is None else Program(reference, want=task.judged(reference.outputs))
     truth, seen = truth_of(samples, task), 0
+    over_time: frozenset[str] = frozenset()
     for images in rechunk(samples.batches(), _IMAGES):
         trained = None if expecting is None else torch.cat([*_answers(task, expecting, expecting.stream([images]))])
         right = None if truth is None else truth[seen : seen + images.samples]
         seen += images.samples
+        over_time |= images.over_time
         for trial in trials:
             trial.see(images, trained, right)
         for observer in (draw for draws in errors.values() for draw in draws):
             observer.see(images)
     rows = []
+    driven = arithmetic(snn, connections, conversion.schedule).driven_by_spikes
     for schedule in schedules:
         run = plain[schedule]
         spikes = {
             name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(samples) for name in snn.ops(Neuron)
         }
-        needed = energy(snn, connections, spikes, schedule)
+        needed = energy(snn, connections, spikes, schedule, over_time)
         compared = _averaged([{**task.measured(trial.outcomes), **trial.work(needed)} for trial in run])
         probed = _averaged([task.measured(trial.outcomes) for trial in shuffled[schedule]])
         rows.append(
@@ -130,6 +133,7 @@ def measure(
                 spikes=sum(float(count.sum()) for count in spikes.values()),
                 synaptic_operations=cost(snn, connections, spikes, schedule).synaptic_operations,
                 energy=needed,
+                driven_by_spikes=driven,
                 **_misalignment(compared, probed),
                 layers=_layer_errors(errors[schedule]) if errors[schedule] else None,
             )

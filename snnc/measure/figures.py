@@ -54,6 +54,12 @@ def _energy_ratio(subject: Any) -> float | None:
     return None if subject.energy is None else subject.energy.ratio
 
 
+def _driven(subject: Any) -> Interval | None:
+    """Return the share itself: no sample says anything else."""
+    share = getattr(subject, "driven_by_spikes", None)
+    return None if share is None else (share, share)
+
+
 def _paired(row: Row, samples: float) -> Interval:
     lost, won = ((share or 0.0) * samples / 100 for share in (row.lost, row.won))
     return intervals.paired(lost, won, samples)
@@ -304,6 +310,27 @@ register(
         short="energy",
         about="estimated, the trained network's being 1",
         trend=Trend("Energy of arithmetic, trained network = 1", trained=lambda accuracy: 1.0),
+    )
+)
+register(
+    Figure(
+        name="work driven by spikes",
+        of=_BOTH,
+        value=_read("driven_by_spikes"),
+        interval=_driven,
+        better=1,
+        unit="%",
+        limit=Limit(
+            name="min-spike-driven",
+            help="Least share of the trained network's multiply-accumulates that spikes drive.",
+            metavar="PERCENT",
+            example="95",
+            lacking="the trained network multiplies nothing",
+            accepts=lambda value: 1 < value <= 100,
+            expected="percent, as in 95",
+        ),
+        short=None,
+        about="of the trained network's multiply-accumulates",
     )
 )
 register(

@@ -122,7 +122,8 @@ class Measured:
     """Sums over the images: by layer, and the spikes of every neuron per inference.
 
     ``agreement`` is the share of answers that are the trained network's, None where answers are hardly ever the same.
-    ``outputs`` are some pairs of numbers that the trained and the spiking network give out.
+    ``outputs`` are some pairs of numbers that the trained and the spiking network give out, ``over_time`` the inputs
+    that were frames.
     """
 
     layers: tuple[Layer, ...]
@@ -131,6 +132,7 @@ class Measured:
     agreement: float | None
     output_error: float
     outputs: tuple[tuple[float, float], ...]
+    over_time: frozenset[str] = frozenset()
 
 
 def describe(snn: Graph, schedule: Schedule) -> tuple[Layer, ...]:
@@ -162,7 +164,9 @@ def compare_layers(
     agreed: int | None = 0
     difference = norm = 0.0
     pairs: list[Tensor] = []
+    over_time: frozenset[str] = frozenset()
     for feeds in rechunk(batches, spiking.chunk):
+        over_time |= feeds.over_time
         wanted = trained(feeds)
         responses: dict[str, Tensor] = {}
         # What is random comes out differently for every chunk, and alike where the same chunk is run again.
@@ -185,7 +189,7 @@ def compare_layers(
     spikes = {name: total.spikes / images for name, total in sums.items()}
     outputs = tuple((first, second) for first, second in torch.cat(pairs)[:_PAIRS].tolist())
     error = math.sqrt(difference / norm) if norm else 0.0
-    return Measured(layers, spikes, images, None if agreed is None else agreed / images, error, outputs)
+    return Measured(layers, spikes, images, None if agreed is None else agreed / images, error, outputs, over_time)
 
 
 class LayerErrors:

@@ -8,10 +8,10 @@ from snnc.analysis.latency import active_steps, latency
 from snnc.analysis.reach import connected
 from snnc.conversion import Conversion
 from snnc.feeds import Feeds
-from snnc.figure import Energy
+from snnc.figure import Arithmetic, Energy
 from snnc.findings import Finding
 from snnc.ir import Graph
-from snnc.measure.energy import cost, energy
+from snnc.measure.energy import arithmetic, cost, energy
 from snnc.measure.layers import Layer, Measured, compare_layers, describe
 from snnc.measure.remarks import find
 from snnc.tasks import Task, seeming
@@ -40,6 +40,12 @@ class Summary:
     synaptic_operations: float | None = None
     analog_macs: float | None = None
     energy: Energy | None = None
+    arithmetic: Arithmetic | None = None
+
+    @property
+    def driven_by_spikes(self) -> float | None:
+        """The percentage of the multiply-accumulates that spikes drive."""
+        return None if self.arithmetic is None else self.arithmetic.driven_by_spikes
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +81,14 @@ def examine(
         neurons=sum(layer.neurons for layer in layers),
         reference_macs=sum(layer.macs for layer in connections.values()),
         images=0,
+        arithmetic=arithmetic(snn, connections, schedule),
     )
     measured = None
     if images is not None and canonical is not None:
         task = task or conversion.task or seeming(snn.output_shapes, ())
         measured = compare_layers(canonical, snn, images, schedule, connections, task)
-        work = cost(snn, connections, measured.spikes, schedule)
+        known = measured.spikes, schedule, measured.over_time
+        work = cost(snn, connections, *known)
         layers = measured.layers
         summary = dataclasses.replace(
             summary,
@@ -90,7 +98,8 @@ def examine(
             spikes=sum(float(spikes.sum()) for spikes in measured.spikes.values()),
             synaptic_operations=work.synaptic_operations,
             analog_macs=work.analog_macs,
-            energy=energy(snn, connections, measured.spikes, schedule),
+            energy=energy(snn, connections, *known),
+            arithmetic=arithmetic(snn, connections, schedule, measured.spikes, measured.over_time),
         )
     findings = dict.fromkeys([*find(conversion, layers, connections), *conversion.imported])
     return Examined(summary, layers, tuple(findings), measured)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Generator, Tensor
 
-from snnc.ir import Op, operations
+from snnc.ir import Node, Op, operations
 from snnc.ops import HALF, Coding, Quantized, QuantizedRelu
 from snnc.ops.activation import as_above, check_coding
 from snnc.registry import Registered, Registry
@@ -240,6 +240,17 @@ class OrderFreeNeuron(Neuron):
     @abstractmethod
     def mean_response(self, mean: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
         """Return the mean output over the steps for the mean input ``[N, ...]``: the mean of ``respond``."""
+
+
+def asked_in_order(order: Sequence[Node]) -> set[str]:
+    """Return the nodes whose step order matters: a neuron that asks for it lies behind them, no other between."""
+    found: set[str] = set()
+    for node in reversed(order):
+        if isinstance(node.op, OrderFreeNeuron):
+            continue
+        if isinstance(node.op, Neuron) or node.name in found:
+            found.update(node.inputs)
+    return found
 
 
 def seeded(generator: Generator | None) -> Generator:

@@ -11,7 +11,7 @@ max-pooling this is lateral-inhibition pooling (CASC, Li et al. 2024): the cumul
 cumulative inputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import final
 
@@ -19,9 +19,9 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.feeds import Feeds, Signals, laid_out, rechunk
-from snnc.ir import Graph, Input, Node, Op
+from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron, OrderFreeNeuron
-from snnc.neurons.base import Timed, is_silent, mean_signal, seeded
+from snnc.neurons.base import Timed, asked_in_order, is_silent, mean_signal, seeded
 from snnc.schedule import Schedule
 
 # Told the name and the response of every layer of neurons.
@@ -62,7 +62,7 @@ class Program:
         given = frozenset(given)
         needed = graph.ancestors(self.want, stop=given)
         self._order = tuple(node for name, node in self.graph.nodes.items() if name in needed and name not in given)
-        ordered = needed if trains else _ordered(self._order)
+        ordered = needed if trains else asked_in_order(self._order)
         self.order_free = frozenset(needed - ordered)
         last_use = {value: node.name for node in self._order for value in node.inputs}
         self._expiring: dict[str, list[str]] = {}
@@ -140,17 +140,6 @@ def with_layout(graph: Graph) -> Graph:
         if any(laid_out(tensor) is not tensor for tensor in node.op.tensors().values())
     }
     return graph.with_ops(changed) if changed else graph
-
-
-def _ordered(order: Sequence[Node]) -> set[str]:
-    """Return the nodes whose step order matters: a neuron that asks for it lies behind them, no other between."""
-    found: set[str] = set()
-    for node in reversed(order):
-        if isinstance(node.op, OrderFreeNeuron):
-            continue
-        if isinstance(node.op, Neuron) or node.name in found:
-            found.update(node.inputs)
-    return found
 
 
 def _respond(op: Timed, currents: Tensor, schedule: Schedule, ordered: bool, generator: Generator) -> Tensor:

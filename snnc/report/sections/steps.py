@@ -78,7 +78,9 @@ def _cell(figure: Figure, row: Row) -> Cell | None:
         return None
     if deviation is not None:
         return Cell(f"{written(value, figure.unit)} ± {written(deviation, figure.unit)}")
-    cell = Cell.of(value, figure.interval(row), figure.unit, figure.detail(row))
+    interval = figure.interval(row)
+    # What is the same of all samples needs no interval.
+    cell = Cell.of(value, None if interval == (value, value) else interval, figure.unit, figure.detail(row))
     return replace(cell, text=signed(value, figure.unit)) if cell is not None and figure.signed else cell
 
 
