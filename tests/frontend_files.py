@@ -74,3 +74,29 @@ def parity(path: Path, shape: Sequence[int], tolerance: float = 1e-5, pinned: bo
 
 def one(kind: str, inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",), **attributes: Any) -> Any:
     return helper.make_node(kind, list(inputs), list(outputs), name=f"the/{kind}/{outputs[0]}", **attributes)
+
+
+# The shape of a sample of which all projections are made.
+PROJECTED = (6,)
+
+
+def projected(name: str, *shape: int) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """Nodes that compute a value of this shape from x, and their constants; a length of -1 is the batch's."""
+    size = int(np.prod([length for length in shape if length > 0]))
+    nodes = [one("MatMul", ["x", f"{name}w"], [f"{name}m"]), one("Reshape", [f"{name}m", f"{name}s"], [name])]
+    return nodes, {f"{name}w": array(6, size), f"{name}s": integers(*shape)}
+
+
+def on_projections(
+    path: Path, node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], constants: dict[str, np.ndarray], opset: int
+) -> Path:
+    """A node on computed values of these shapes and on constants; the batch is free where all have it in front."""
+    nodes: list[Any] = []
+    for name, shape in shapes.items():
+        made, weights = projected(name, *shape)
+        nodes += made
+        constants = {**constants, **weights}
+    fixed = any(shape[0] != -1 for shape in shapes.values())
+    last = [one("Reshape", ["y", "flat"], ["f"]), one("Neg", ["f"], ["z"])] if fixed else [one("Neg", ["y"], ["z"])]
+    constants = {**constants, "flat": integers(1, -1)} if fixed else constants
+    return save(path, [*nodes, node, *last], PROJECTED, constants, ["z"], opset, batch=1 if fixed else "N")

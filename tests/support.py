@@ -204,6 +204,7 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     """One instance of everything that is neither affine nor a place for neurons, and of weighted sums of constants."""
     image = IMAGE
     return {
+        "Embedding": (ops.Embedding(normal(40, 3)), ((5,),)),
         "EuclideanNorm": (ops.EuclideanNorm((1, 3), keep=False), (image,)),
         "LocalResponseNorm": (ops.LocalResponseNorm(3, 0.5, 0.75, 2.0), (image,)),
         "LogSoftmax": (ops.LogSoftmax(2), (image,)),

@@ -1,39 +1,12 @@
 """Products of two activations and with constants, summed over any axes; onnxruntime is the oracle."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from snnc import ops
-from tests.frontend_files import array, integers, one, parity, save
-
-INPUT = (6,)
-
-
-def computed(name: str, *shape: int) -> tuple[list[Any], dict[str, np.ndarray]]:
-    """Nodes that compute a value of this shape from x, and their constants; a length of -1 is the batch's."""
-    size = int(np.prod([length for length in shape if length > 0]))
-    nodes = [one("MatMul", ["x", f"{name}w"], [f"{name}m"]), one("Reshape", [f"{name}m", f"{name}s"], [name])]
-    return nodes, {f"{name}w": array(6, size), f"{name}s": integers(*shape)}
-
-
-def network(
-    path: Path, node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], constants: dict[str, np.ndarray], opset: int
-) -> Path:
-    """A node on computed values of these shapes and on constants; the batch is free where all have it in front."""
-    nodes: list[Any] = []
-    for name, shape in shapes.items():
-        made, weights = computed(name, *shape)
-        nodes += made
-        constants = {**constants, **weights}
-    fixed = any(shape[0] != -1 for shape in shapes.values())
-    last = [one("Reshape", ["y", "flat"], ["f"]), one("Neg", ["f"], ["z"])] if fixed else [one("Neg", ["y"], ["z"])]
-    constants = {**constants, "flat": integers(1, -1)} if fixed else constants
-    return save(path, [*nodes, node, *last], INPUT, constants, ["z"], opset, batch=1 if fixed else "N")
-
+from tests.frontend_files import PROJECTED, array, on_projections, one, parity, save
 
 # Shapes of what is computed, and of constants.
 EINSUMS: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]] = {
@@ -76,8 +49,8 @@ def test_an_einsum(equation: str, tmp_path: Path) -> None:
     if equation.startswith("bi,ijk"):
         names = ["p", "c", "q"]
     node = one("Einsum", names, equation=equation)
-    path = network(tmp_path / "m.onnx", node, shapes, {name: array(*shape) for name, shape in given.items()}, 13)
-    parity(path, INPUT, 1e-4, pinned=any(shape[0] != -1 for shape in shapes.values()))
+    path = on_projections(tmp_path / "m.onnx", node, shapes, {name: array(*shape) for name, shape in given.items()}, 13)
+    parity(path, PROJECTED, 1e-4, pinned=any(shape[0] != -1 for shape in shapes.values()))
 
 
 MATRICES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], type[ops.Op]]] = {
@@ -95,8 +68,8 @@ MATRICES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], type[ops.Op]]] 
 @pytest.mark.parametrize("case", MATRICES)
 def test_a_constant_matrix_for_every_slice(case: str, tmp_path: Path) -> None:
     order, shape, matrix, layer = MATRICES[case]
-    path = network(tmp_path / "m.onnx", one("MatMul", [*order]), {"p": shape}, {"c": array(*matrix)}, 13)
-    graph = parity(path, INPUT, 1e-4).graph
+    path = on_projections(tmp_path / "m.onnx", one("MatMul", [*order]), {"p": shape}, {"c": array(*matrix)}, 13)
+    graph = parity(path, PROJECTED, 1e-4).graph
     # One layer makes the value, one multiplies it.
     kinds = [type(op) for op in graph.ops(ops.Weighted).values()]
     assert kinds == [ops.Linear, layer]
@@ -114,8 +87,8 @@ ACTIVATIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_a_product_of_two_activations(case: str, tmp_path: Path) -> None:
     first, second = ACTIVATIONS[case]
-    path = network(tmp_path / "m.onnx", one("MatMul", ["p", "q"]), {"p": first, "q": second}, {}, 13)
-    assert len(parity(path, INPUT, 1e-4, pinned=second[0] != -1).graph.ops(ops.MatMul)) == 1
+    path = on_projections(tmp_path / "m.onnx", one("MatMul", ["p", "q"]), {"p": first, "q": second}, {}, 13)
+    assert len(parity(path, PROJECTED, 1e-4, pinned=second[0] != -1).graph.ops(ops.MatMul)) == 1
 
 
 @pytest.mark.parametrize("transposed", [{}, {"transA": 1}, {"transB": 1}, {"transA": 1, "transB": 1}], ids=str)
@@ -134,7 +107,7 @@ def test_a_gemm_in_any_form(constant: str, bias: str, transposed: dict[str, int]
         constants["r"] = array(5)
     inputs = ["p", "q", *([] if bias == "none" else ["r"])]
     node = one("Gemm", inputs, alpha=0.5, beta=2.0, **transposed)
-    parity(network(tmp_path / "m.onnx", node, shapes, constants, 13), INPUT, 1e-4, pinned=True)
+    parity(on_projections(tmp_path / "m.onnx", node, shapes, constants, 13), PROJECTED, 1e-4, pinned=True)
 
 
 # onnxruntime has no fractional zeros of 8 bits.
@@ -160,5 +133,5 @@ def test_a_matrix_of_few_bits(bits: int, zeros: str, tmp_path: Path) -> None:
         one("MatMulNBits", inputs, domain="com.microsoft", **attributes),
         one("Neg", ["y"], ["f"]),
     ]
-    model = parity(save(tmp_path / "m.onnx", nodes, INPUT, constants, ["f"]), INPUT, 1e-3)
+    model = parity(save(tmp_path / "m.onnx", nodes, PROJECTED, constants, ["f"]), PROJECTED, 1e-3)
     assert len(model.graph.ops(ops.Linear)) == 2

@@ -15,6 +15,7 @@ from snnc.ops import (
     Concat,
     Conv,
     ConvTranspose,
+    Embedding,
     GridSample,
     Linear,
     MatMul,
@@ -97,7 +98,7 @@ def _told(op: BatchNorm, graph: Graph, node: Node) -> int:
     return op.axis
 
 
-@axes.register(Linear)
+@axes.register(Embedding, Linear)
 def _last(op: Linear, graph: Graph, node: Node) -> int:
     return len(graph.shapes[node.name])
 

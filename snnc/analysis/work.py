@@ -12,6 +12,7 @@ from snnc.ops import (
     Affine,
     BatchNorm,
     ConvTranspose,
+    Embedding,
     GridSample,
     MatMul,
     Mean,
@@ -119,7 +120,7 @@ def _each(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work(additions=math.prod(after))
 
 
-@work.register(Input, Routing)
+@work.register(Embedding, Input, Routing)
 def _nothing(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work()
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Apply, Array, Call, Expression, Operand, Shape, chain, tensor
+from snnc.frontend.expression import Apply, Array, Call, Expression, Operand, Shape, chain, stored_shape, tensor
 
 
 @dataclass(frozen=True, eq=False)
-class _Term:
+class Term:
     """A value with a letter for every axis of its sample; a constant is an array."""
 
     value: Expression | Array
@@ -22,7 +22,7 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """How long the axes of all letters are, each of them longer than 1."""
+    """How long the axes of all letters are."""
 
     lengths: Mapping[str, int]
 
@@ -49,15 +49,16 @@ def contraction(call: Call, letters: Sequence[str], output: str) -> Expression:
         kept = "".join(letter for letter, length in zip(named, shape, strict=True) if length > 1)
         short = tuple(length for length in shape if length > 1)
         constant = call.constants[index]
-        terms.append(_Term(Operand(index, short) if constant is None else np.float32(constant).reshape(short), kept))
-    sizes = _Sizes({letter: length for letter, length in lengths.items() if length > 1})
-    wanted = "".join(letter for letter in output if letter in sizes.lengths)
-    value = _contracted(terms, wanted, sizes)
-    shape = call.output[1:] if call.output[:1] == (1,) else call.output
-    return value if sizes.shape(wanted) == shape else chain(value, ops.Reshape(shape))
+        terms.append(Term(Operand(index, short) if constant is None else np.float32(constant).reshape(short), kept))
+    wanted = "".join(letter for letter in output if lengths[letter] > 1)
+    value = contracted(terms, wanted, lengths)
+    shape = stored_shape(call.output)
+    return value if tuple(lengths[letter] for letter in wanted) == shape else chain(value, ops.Reshape(shape))
 
 
-def _contracted(terms: Sequence[_Term], wanted: str, sizes: _Sizes) -> Expression:
+def contracted(terms: Sequence[Term], wanted: str, lengths: Mapping[str, int]) -> Expression:
+    """Return the sum of the products of terms, not all of them constants, over all letters that are not wanted."""
+    sizes = _Sizes(lengths)
     total, *rest = terms
     while rest:
         following, *rest = rest
@@ -70,16 +71,16 @@ def _contracted(terms: Sequence[_Term], wanted: str, sizes: _Sizes) -> Expressio
     return _ordered(value, letters, wanted)
 
 
-def _parts(term: _Term) -> tuple[Expression, str]:
+def _parts(term: Term) -> tuple[Expression, str]:
     assert not isinstance(term.value, np.ndarray)
     return term.value, term.letters
 
 
-def _summed(term: _Term, needed: Collection[str], sizes: _Sizes) -> _Term:
+def _summed(term: Term, needed: Collection[str], sizes: _Sizes) -> Term:
     """Return the diagonal where a letter stands twice, summed over what is not needed."""
     if isinstance(term.value, np.ndarray):
         letters = "".join(letter for letter in dict.fromkeys(term.letters) if letter in needed)
-        return _Term(np.einsum(term.value, [*_places(term.letters)], [*_places(letters, term.letters)]), letters)
+        return Term(np.einsum(term.value, [*_places(term.letters)], [*_places(letters, term.letters)]), letters)
     value, letters = term.value, term.letters
     for letter in dict.fromkeys(letters):
         while letters.count(letter) > 1:
@@ -88,7 +89,7 @@ def _summed(term: _Term, needed: Collection[str], sizes: _Sizes) -> _Term:
     if axes:
         count = sizes.size("".join(letters[axis - 1] for axis in axes))
         value = chain(value, ops.Mean(axes, keep=False), ops.Affine(tensor(float(count)), None))
-    return _Term(value, "".join(letter for letter in letters if letter in needed))
+    return Term(value, "".join(letter for letter in letters if letter in needed))
 
 
 def _diagonal(value: Expression, letters: str, letter: str, sizes: _Sizes) -> tuple[Expression, str]:
@@ -104,20 +105,20 @@ def _diagonal(value: Expression, letters: str, letter: str, sizes: _Sizes) -> tu
     return chain(value, ops.Transpose(order), rows, entries), letter + others
 
 
-def _pair(first: _Term, second: _Term, needed: Collection[str], sizes: _Sizes) -> _Term:
+def _pair(first: Term, second: Term, needed: Collection[str], sizes: _Sizes) -> Term:
     if isinstance(first.value, np.ndarray):
         if isinstance(second.value, np.ndarray):
             letters = "".join(letter for letter in dict.fromkeys(first.letters + second.letters) if letter in needed)
             every = first.letters + second.letters
             factors = first.value, [*_places(first.letters, every)], second.value, [*_places(second.letters, every)]
-            return _Term(np.einsum(*factors, [*_places(letters, every)]), letters)
+            return Term(np.einsum(*factors, [*_places(letters, every)]), letters)
         return _weighted(second, first, needed, sizes)
     if isinstance(second.value, np.ndarray):
         return _weighted(first, second, needed, sizes)
     return _product(first, second, needed, sizes)
 
 
-def _weighted(term: _Term, constant: _Term, needed: Collection[str], sizes: _Sizes) -> _Term:
+def _weighted(term: Term, constant: Term, needed: Collection[str], sizes: _Sizes) -> Term:
     """Return the product with a constant: a layer with weights unless nothing is summed up and nothing added."""
     value, letters = _parts(term)
     weight = constant.value
@@ -130,24 +131,24 @@ def _weighted(term: _Term, constant: _Term, needed: Collection[str], sizes: _Siz
     matrices = weight.transpose([constant.letters.index(letter) for letter in groups + added + summed])
     if not summed and not added:
         along = [sizes.lengths[letter] if letter in groups else 1 for letter in letters]
-        return _Term(chain(value, ops.Affine(tensor(matrices.reshape(along)), None)), letters)
+        return Term(chain(value, ops.Affine(tensor(matrices.reshape(along)), None)), letters)
     rows, columns = sizes.size(added), sizes.size(summed)
     if not groups:
         order = kept + summed
         value = _shaped(_ordered(value, letters, order), sizes.shape(order), (*sizes.shape(kept), columns))
         value = chain(value, ops.Linear(tensor(matrices.reshape(rows, columns)), None))
         after = kept + added
-        return _Term(_shaped(value, (*sizes.shape(kept), rows), sizes.shape(after)), after)
+        return Term(_shaped(value, (*sizes.shape(kept), rows), sizes.shape(after)), after)
     # One matrix for each group: a convolution over what is left, with windows of one.
     order, count, length = groups + summed + kept, sizes.size(groups), sizes.size(kept)
     value = _shaped(_ordered(value, letters, order), sizes.shape(order), (count * columns, length))
     kernel = tensor(matrices.reshape(count * rows, columns, 1))
     value = chain(value, ops.Conv(kernel, None, (1,), (0, 0), (1,), count))
     after = groups + added + kept
-    return _Term(_shaped(value, (count * rows, length), sizes.shape(after)), after)
+    return Term(_shaped(value, (count * rows, length), sizes.shape(after)), after)
 
 
-def _product(first: _Term, second: _Term, needed: Collection[str], sizes: _Sizes) -> _Term:
+def _product(first: Term, second: Term, needed: Collection[str], sizes: _Sizes) -> Term:
     """Return the product of two computed values: a matrix product where something is summed up."""
     (x, left), (y, right) = _parts(first), _parts(second)
     shared = [letter for letter in left if letter in right]
@@ -162,11 +163,11 @@ def _product(first: _Term, second: _Term, needed: Collection[str], sizes: _Sizes
     if not summed:
         x = _shaped(x, shapes[0], (*shapes[0], *(1 for _ in columns)))
         y = _shaped(y, shapes[1], (*before, *(1 for _ in rows), *sizes.shape(columns)))
-        return _Term(Apply(ops.Product(), (x, y)), after)
+        return Term(Apply(ops.Product(), (x, y)), after)
     x = _shaped(x, shapes[0], (*before, sizes.size(rows), sizes.size(summed)))
     y = _shaped(y, shapes[1], (*before, sizes.size(summed), sizes.size(columns)))
     found = (*before, sizes.size(rows), sizes.size(columns))
-    return _Term(_shaped(Apply(ops.MatMul(), (x, y)), found, sizes.shape(after)), after)
+    return Term(_shaped(Apply(ops.MatMul(), (x, y)), found, sizes.shape(after)), after)
 
 
 def _ordered(value: Expression, letters: str, wanted: str) -> Expression:

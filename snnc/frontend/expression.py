@@ -136,6 +136,10 @@ class Call:
             )
         return array
 
+    def has(self, index: int) -> bool:
+        """Return whether an optional input is there, constant or computed."""
+        return index < len(self.shapes) and self.shapes[index] is not None
+
     def listed(self, name: str, index: int, default: Sequence[int] | None = None) -> tuple[int, ...]:
         """Return a list of integers that older opsets give as an attribute and newer ones as an input."""
         if name in self.attributes:

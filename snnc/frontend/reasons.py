@@ -17,7 +17,7 @@ _TREES = "train a neural network in its place"
 
 # Operations, why they cannot become spiking, and what to do instead.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
-    ("Hardmax OneHot", "a choice inside the network", _RAW),
+    ("Hardmax", "a choice inside the network", _RAW),
     (
         "Gelu FastGelu BiasGelu QuickGelu Swish SwiGLU Mish Elu Celu Selu Softplus Softsign",
         "a smooth activation",
@@ -41,7 +41,7 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("DynamicQuantizeLinear", "it quantizes by the range of the sample at hand", _UNQUANTIZED),
     ("ConvInteger MatMulInteger QLinearConv QLinearMatMul", "it works on integers", _UNQUANTIZED),
     (
-        "Attention MultiHeadAttention FlexAttention LinearAttention RotaryEmbedding",
+        "FlexAttention LinearAttention",
         "attention multiplies activations",
         "train a network without attention",
     ),

@@ -20,6 +20,7 @@ from snnc.ops.activation import (
 )
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
 from snnc.ops.contraction import MatMul
+from snnc.ops.embedding import Embedding
 from snnc.ops.nonlinear import Nonlinear
 from snnc.ops.normalization import LocalResponseNorm, LogSoftmax, Normalization, RootMeanSquareNorm, Softmax
 from snnc.ops.pointwise import Pointwise, Product, Sigmoid, Tanh
@@ -43,6 +44,7 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
+    "Embedding",
     "EuclideanNorm",
     "GridSample",
     "Input",

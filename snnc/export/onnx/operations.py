@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
 from snnc import ops
@@ -252,6 +253,15 @@ def _log_sum_exp(op: ops.LogSumExp, place: Place) -> Operations:
 @writers.register(ops.TotalProduct)
 def _total_product(op: ops.TotalProduct, place: Place) -> Operations:
     return [_reduced("ReduceProd", op.axes, op.keep, place)]
+
+
+@writers.register(ops.Embedding)
+def _embedding(op: ops.Embedding, place: Place) -> Operations:
+    return [
+        Operation("Round"),
+        Operation("Cast", attributes={"to": TensorProto.INT64}, makes="rows"),
+        Operation("Gather", {"table": floated(op.table)}, reads=("table", "rows")),
+    ]
 
 
 @writers.register(ops.Relu)

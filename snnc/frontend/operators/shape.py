@@ -8,6 +8,7 @@ import numpy as np
 from snnc import ops
 from snnc.frontend.expression import Apply, Call, Expression, UnsupportedError, chain, stored_shape, tensor
 from snnc.frontend.operators import operators
+from snnc.frontend.operators.embedding import looked_up
 from snnc.frontend.sampling import moved
 
 
@@ -97,9 +98,9 @@ def split(call: Call) -> tuple[Expression, ...]:
 
 @operators.register("Gather")
 def gather(call: Call) -> Expression:
-    """Read the entries of one axis at constant indices."""
+    """Read the entries of one axis at constant indices, or of a constant table at computed ones."""
     if call.constants[0] is not None:
-        raise UnsupportedError("it looks rows up in a table", "embeddings of integers are not supported")
+        return looked_up(call)
     axis = call.axis(call.integer("axis", 0))
     length = call.shape()[axis]
     wanted = call.constant(1, "the list of indices")
