@@ -13,7 +13,7 @@ from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
 from snnc.run import Program, steps
@@ -104,6 +104,7 @@ class SpikingNetwork(torch.nn.Module):
         self.preprocessing: Preprocessing = conversion.preprocessing
         self.layers = tuple(snn.ops(Neuron))
         self.input_shapes = snn.input_shapes
+        self._whole = frozenset(name for name, op in snn.ops(Input).items() if op.numbers != "real")
         for name, node in snn.nodes.items():
             for field, tensor in node.op.tensors().items():
                 self.register_buffer(f"{name}:{field}", laid_out(tensor).clone())
@@ -224,13 +225,16 @@ class SpikingNetwork(torch.nn.Module):
         if not isinstance(images, Mapping) and len(self.input_shapes) > 1:
             hint = f"give a tensor for each of: {', '.join(self.input_shapes)}"
             raise DataError(f"one tensor for a network of {len(self.input_shapes)} inputs", hint=hint)
-        given = images if isinstance(images, Mapping) else dict.fromkeys(self.input_shapes, images)
+        given = dict(images) if isinstance(images, Mapping) else dict.fromkeys(self.input_shapes, images)
         over_time = images.over_time if isinstance(images, Feeds) else frozenset[str]()
         if set(given) != set(self.input_shapes):
             hint = f"give a tensor for each of: {', '.join(self.input_shapes)}"
             raise DataError(f"tensors for the inputs {', '.join(given) or 'none'}", hint=hint)
         for name, tensor in given.items():
-            self._check_fits(name, tensor, name in over_time)
+            if name in self._whole and isinstance(tensor, Tensor) and not tensor.is_floating_point():
+                # Whole numbers are numbers like others inside.
+                given[name] = tensor.to(next(self.buffers(), torch.empty(0)).dtype)
+            self._check_fits(name, given[name], name in over_time)
         try:
             return Feeds(given, over_time)
         except ValueError as error:

@@ -1,5 +1,7 @@
 """Numbers in words: the one place that rounds what people read, so that a figure looks the same wherever it stands."""
 
+import re
+
 # Units of which two decimals are written; a limit of half a point is a usual one.
 _HUNDREDTHS = {"%", "points"}
 
@@ -51,3 +53,9 @@ def exact(value: float) -> str:
 def typable(text: str) -> str:
     """Return the text with a minus that can be typed, searched for, and read as a number by other programs."""
     return text.replace("−", "-")
+
+
+def identifier(text: str) -> str:
+    """Write a name with letters, digits and underscores alone, a letter first."""
+    plain = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "node"
+    return plain if not plain[0].isdigit() else f"node_{plain}"

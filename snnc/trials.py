@@ -9,7 +9,7 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 from snnc.measure.evaluation import Evaluation, measure
 from snnc.neurons import OrderFreeNeuron, neurons
 from snnc.pipeline import Memory, Trained, apply_recipe, make, reported
@@ -82,7 +82,7 @@ class Bench:
         self._reading = reading
         self._memory = Memory()
         graph = trained.graph
-        whole = open_dataset(data, preprocessing, graph.input_shapes, reading)
+        whole = open_dataset(data, preprocessing, graph.ops(Input), reading)
         outputs = graph.output_shapes
         self._stated = task
         self.task = task or seeming(outputs, whole.kinds)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
@@ -299,3 +299,55 @@ def test_a_store_of_feeds_keeps_every_input_of_a_sample(tmp_path: Path) -> None:
             single = tensor.float() if name == "frames" else tensor
             assert found[name].dtype == single.dtype
             assert torch.equal(found[name], single), name
+
+
+# Integers and pixels.
+
+
+def test_integers_are_taken_as_they_are_and_masks_too(tmp_path: Path) -> None:
+    ids, mask = np.arange(12).reshape(4, 3) % 7, np.eye(4, 3) > 0
+    np.savez(tmp_path / "a.npz", **{"input.ids": ids, "mask": mask, "x": normal(4, 2).numpy()})
+    inputs = {"input_ids": Input((3,), "integer", 7), "mask": Input((3,), "integer"), "x": Input((2,))}
+    how = Preprocessing(mean=(3.0,), std=(2.0,))
+    (feeds,) = open_dataset(tmp_path / "a.npz", how, inputs).batches()
+    assert feeds["input_ids"].tolist() == ids.tolist()
+    assert feeds["mask"].tolist() == mask.tolist()
+    assert torch.equal(feeds["x"], normal(4, 2))
+
+
+@pytest.mark.parametrize("wrong", [7, -1, 2.5])
+def test_a_number_that_is_no_place_in_the_list_is_named(wrong: float, tmp_path: Path) -> None:
+    ids = np.zeros((4, 3), np.float32 if wrong == 2.5 else np.int64)
+    ids[2, 1] = wrong
+    np.savez(tmp_path / "a.npz", ids=ids)
+    dataset = open_dataset(tmp_path / "a.npz", PLAIN, {"ids": Input((3,), "integer", 7)})
+    with pytest.raises(DataError, match=rf"{wrong}.* is no whole number from 0 to 6 @ .*ids\[2\]") as caught:
+        list(dataset.batches())
+    assert caught.value.hint
+
+
+def test_a_network_of_real_numbers_takes_no_integers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 3), np.int64))
+    with pytest.raises(DataError, match="x is of type int64"):
+        open_dataset(tmp_path / "a.npz", PLAIN, {"ids": (3,)})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "scale", "wanted"), [("real", 1 / 255, 1.0), ("pixel", 1 / 255, 255.0), ("pixel", 0.5, 127.5)]
+)
+def test_pixels_are_left_to_a_network_that_scales_them(
+    numbers: Any, scale: float, wanted: float, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", np.full((2, 3, 4, 4), 255, np.uint8))
+    dataset = open_dataset(tmp_path / "a.npy", Preprocessing(scale=scale), {"x": Input((3, 4, 4), numbers)})
+    assert dataset.sample(0)["x"].unique().tolist() == pytest.approx([wanted])
+
+
+@pytest.mark.parametrize("kind", ["integer", "pixel"])
+def test_what_is_drawn_for_an_input_is_what_it_takes(kind: Any) -> None:
+    (drawn,) = noise({"x": Input((3, 5, 5), kind, 6 if kind == "integer" else 0)}, 40, 0).batches()
+    assert torch.equal(drawn["x"], drawn["x"].round())
+    assert (drawn["x"].min(), drawn["x"].max()) == (0, 5 if kind == "integer" else 255)
+    (mask,) = noise({"x": Input((3, 5), "integer")}, 40, 0).batches()
+    assert set(mask["x"].unique().tolist()) == {0, 1}
+    assert bool((mask["x"][..., 0] == 1).all())

@@ -7,6 +7,7 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Progress, silent
 from snnc.frontend import InputShapes
+from snnc.ir import Input
 from snnc.pipeline import Trained, make, read_trained, reported
 from snnc.recipe import Recipe, load
 from snnc.report import Report
@@ -59,6 +60,6 @@ def converted(
     task: Task | None,
 ) -> tuple[Conversion, Report]:
     """Convert a network that was read, and measure what came of it."""
-    dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.input_shapes, reading)
+    dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.ops(Input), reading)
     conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress, task=task)
     return reported(conversion, canonical, dataset, reading, progress)

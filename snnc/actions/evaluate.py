@@ -13,7 +13,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import UsageError
 from snnc.figure import Blame
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 from snnc.measure import gates
 from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, measure, truth_of
@@ -62,7 +62,7 @@ def evaluate(
         raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)
     reading = reading or Reading()
     how = preprocessing or conversion.preprocessing
-    dataset = open_dataset(data, how, conversion.snn.input_shapes, reading)
+    dataset = open_dataset(data, how, conversion.snn.ops(Input), reading)
     outputs = conversion.snn.output_shapes
     task = task or conversion.task or seeming(outputs, dataset.kinds)
     task.check(dataset, outputs)

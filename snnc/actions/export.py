@@ -157,12 +157,12 @@ def samples(
     Raises DataError where the data is broken, has fewer than ``at_least`` images, or a label is none of the network's
     outputs.
     """
-    shapes = conversion.snn.input_shapes
+    inputs = conversion.snn.ops(Input)
     if data is None:
         assert reading.limit is not None
         progress(label, 0, reading.limit)
-        return noise(conversion.snn.ops(Input), reading.limit, reading.seed)
-    dataset = open_dataset(data, conversion.preprocessing, shapes, reading)
+        return noise(inputs, reading.limit, reading.seed)
+    dataset = open_dataset(data, conversion.preprocessing, inputs, reading)
     if len(dataset) < at_least:
         hint = f"ask for {len(dataset)}, or name a folder of more"
         raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)

@@ -21,7 +21,7 @@ from snnc.errors import DataError, PreconditionError, UsageError
 from snnc.files import temporary_folder
 from snnc.findings import Finding
 from snnc.frontend import InputShapes
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 from snnc.ops import HALF, BatchNorm, Clipped, Quantized, Weighted
 from snnc.passes.balance_thresholds import BalanceThresholds
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
@@ -107,7 +107,7 @@ def finetune(
     if resume and checkpoint is None:
         raise UsageError("nothing to go on from", place="--resume", hint="name the checkpoint with --checkpoint")
     trained = read_trained(model, input_shape)
-    dataset = open_dataset(data, how, trained.graph.input_shapes, reading)
+    dataset = open_dataset(data, how, trained.graph.ops(Input), reading)
     _TASK.check(dataset, trained.graph.output_shapes)
     training, held_out = split_dataset(dataset, settings.seed)
     variation = Variation(settings.augment, trained.graph.input_shapes, how)

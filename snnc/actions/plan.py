@@ -51,7 +51,7 @@ def plan(
     images = None
     if data is not None:
         how = reading or Reading()
-        dataset = open_dataset(data, preprocessing or Preprocessing(), network.graph.input_shapes, how)
+        dataset = open_dataset(data, preprocessing or Preprocessing(), network.graph.ops(Input), how)
         # Refuses sizes that make no sense, and reads nothing unless it is iterated.
         dataset.batches(how)
         images = len(dataset)

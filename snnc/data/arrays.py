@@ -15,6 +15,7 @@ from snnc.data.labels import CLASSES, Classes
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
+from snnc.text import identifier
 
 # How one row of an array lies on disk: an image in one of three ways, or exactly as the network takes it.
 _RowLayout = Literal["nchw", "nhwc", "nhw", "sample"]
@@ -34,7 +35,7 @@ class _Rows:
     def read(self, index: int, path: Path) -> Array:
         """Return a row: ``[height, width, channels]`` where it is an image; raises DataError where it is not finite."""
         row = np.asarray(self.values[index])
-        if row.dtype != np.uint8:
+        if row.dtype.kind == "f":
             # Values beyond the range of float32 become infinite here, and are reported as such.
             with np.errstate(over="ignore"):
                 row = row.astype(np.float32)
@@ -52,7 +53,7 @@ class _Rows:
 @sources.register("arrays")
 @dataclass(frozen=True, eq=False)
 class Arrays(Source):
-    """The rows of arrays ``[N, ...]`` of uint8 pixels or of floats, one array for each input.
+    """The rows of arrays ``[N, ...]`` of uint8 pixels, floats or integers, one array for each input.
 
     The x of a .npy file is mapped into memory and read row by row; the arrays of a .npz file are held as a whole, in
     their own type, because rows of a compressed file cannot be reached one by one. Pickled objects are never read.
@@ -70,7 +71,7 @@ class Arrays(Source):
 
     @classmethod
     def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
-        keys = dict.fromkeys(inputs, _X) if len(inputs) == 1 else {name: name for name in inputs}
+        keys = {name: _key(name, inputs, path) for name in inputs}
         found, y = (_npy if path.suffix.lower() == ".npy" else _npz)(path, list(keys.values()))
         rows = {name: _rows(key, found[key], inputs[name], path) for name, key in keys.items()}
         first = next(iter(rows.values()))
@@ -104,6 +105,18 @@ class Arrays(Source):
         return digest.hexdigest()
 
 
+def _key(name: str, inputs: Mapping[str, Transform], path: Path) -> str:
+    """Return what the array of an input is called: by its name, or x of the only one."""
+    if len(inputs) > 1:
+        return name
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {entry.removesuffix(".npy") for entry in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        found = set()
+    return name if name in found and _X not in found else _X
+
+
 def _npy(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], None]:
     if len(keys) > 1:
         message = f"one array, but the network takes {', '.join(keys)}"
@@ -120,12 +133,14 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], N
     hint = f"write it with numpy.savez, {named} as uint8 or float32; pickled objects are never read"
     try:
         with zipfile.ZipFile(path) as archive:
-            found = [name.removesuffix(".npy") for name in archive.namelist()]
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+        # Names of inputs may have been made of others, which arrays may have.
+        found = {identifier(name): name for name in names} | {name: name for name in names}
         missing = [key for key in keys if key not in found]
         if not missing:
             with np.load(path, allow_pickle=False) as arrays:
                 y = arrays[_Y] if _Y in found and _Y not in keys else None
-                return {key: arrays[key] for key in keys}, y
+                return {key: arrays[found[key]] for key in keys}, y
     except MemoryError:
         hint = f"save {named} alone with numpy.save: a .npy file is not read as a whole"
         hint = hint if len(keys) == 1 else "save fewer samples: a .npz file is read as a whole"
@@ -134,14 +149,15 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], N
         raise DataError(_reason(error, ".npz"), place=str(path), hint=hint) from None
     example = ", ".join(f"{key}=..." for key in dict.fromkeys((*keys, _Y)))
     raise DataError(
-        f"no array {missing[0]}, only: {', '.join(found) or 'nothing'}", place=str(path), hint=f"numpy.savez({example})"
+        f"no array {missing[0]}, only: {', '.join(names) or 'nothing'}", place=str(path), hint=f"numpy.savez({example})"
     )
 
 
 def _rows(key: str, values: NDArray[Any], transform: Transform, path: Path) -> _Rows:
     """Return an array as one input takes it; raises DataError where it does not fit."""
     place = f"{path}:{key}"
-    if values.dtype != np.uint8 and values.dtype.kind != "f":
+    whole = transform.is_whole and values.dtype.kind in "iub"
+    if values.dtype != np.uint8 and values.dtype.kind != "f" and not whole:
         hint = "save pixels as uint8, and values that are already scaled as float32"
         raise DataError(f"{key} is of type {values.dtype}", place=place, hint=hint)
     layout = _row_layout(key, values, transform, place)

@@ -22,6 +22,7 @@ from snnc.data.source import Source, sources
 from snnc.data.transform import Sample, Transform
 from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds
+from snnc.ir import Input
 
 # What samples are kept apart for: two thirds to calibrate on, one third to judge by.
 Part = Literal["calibration", "judging"]
@@ -204,9 +205,15 @@ class Dataset:
 
 
 def open_dataset(
-    path: str | Path, preprocessing: Preprocessing, shapes: Shapes, reading: Reading | None = None
+    path: str | Path,
+    preprocessing: Preprocessing,
+    inputs: Mapping[str, Input | tuple[int, ...]],
+    reading: Reading | None = None,
 ) -> Dataset:
-    """Open a folder of images or an array file (.npy, .npz) for a network that takes ``shapes``, by input.
+    """Open a folder of images or an array file (.npy, .npz) for the inputs of a network, by name.
+
+    Of an input ``Input`` says what it takes, or else a shape, that of one sample of real numbers. Of several inputs,
+    only images are preprocessed; integers never are.
 
     ``batches()`` of the result are preprocessed float tensors ``[N, ...]`` by input. Of ``reading``, ``limit`` keeps so
     many samples, spread evenly: the data is cut into ``limit`` equal stretches, and ``seed`` draws one sample from
@@ -219,15 +226,19 @@ def open_dataset(
     path = Path(path)
     if not path.exists():
         raise DataError("no such file or folder", place=str(path), hint="check the path")
-    inputs = {name: Transform(preprocessing, shape) for name, shape in shapes.items()}
+    taken = {name: op if isinstance(op, Input) else Input(op) for name, op in inputs.items()}
+    fitted = {
+        name: Transform(preprocessing if len(taken) == 1 or len(op.shape) == 3 else Preprocessing(), op)
+        for name, op in taken.items()
+    }
     # What opens all that is left comes last.
     found = [kind for kind in sorted(sources.values(), key=lambda kind: kind.general) if kind.opens(path)]
     if not found:
         # Folders first.
         hint = f"give {', '.join(sorted((kind.about for kind in sources.values()), reverse=True))}"
         raise DataError("neither a folder nor an array file", place=str(path), hint=hint)
-    source = found[0].open(path, inputs)
-    dataset = Dataset(source, preprocessing, inputs, tuple(range(len(source))))
+    source = found[0].open(path, fitted)
+    dataset = Dataset(source, preprocessing, fitted, tuple(range(len(source))))
     if reading.limit is not None:
         dataset = dataset.spread(reading.limit, reading.seed)
     return dataset if reading.part is None else dataset.part(reading.part, reading.seed)

@@ -8,23 +8,30 @@ from PIL import Image
 
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError
+from snnc.ir import Input
 
 Sample = NDArray[np.float32]
 
 
 @final
 class Transform:
-    """Preprocessing for samples of one shape.
+    """Preprocessing for samples that one input takes.
 
     A sample of three axes is an image of ``channels`` x ``height`` x ``width``, whichever way its layout has them; any
-    other shape can only come from arrays, and has height and width 0. Raises DataError where the preprocessing does
-    not fit the shape.
+    other shape can only come from arrays, and has height and width 0. Integers are taken as they are, and pixels, for
+    networks that scale them themselves, are not scaled unless the preprocessing says by what. Raises DataError where
+    the preprocessing does not fit the shape.
     """
 
-    def __init__(self, preprocessing: Preprocessing, sample_shape: tuple[int, ...]) -> None:
+    def __init__(self, preprocessing: Preprocessing, taken: Input) -> None:
+        sample_shape = taken.shape
         self.preprocessing = preprocessing
         self.sample_shape = sample_shape
-        self.is_image = len(sample_shape) == 3
+        self.is_whole = taken.numbers == "integer"
+        self.is_image = len(sample_shape) == 3 and not self.is_whole
+        self._below = taken.below
+        unscaled = taken.numbers == "pixel" and preprocessing.scale == Preprocessing.scale
+        self._scale = 1.0 if unscaled else preprocessing.scale
         self._channels_first = preprocessing.layout == "nchw"
         self.height = self.width = 0
         if self.is_image:
@@ -33,6 +40,9 @@ class Transform:
             self.channels, self.height, self.width = order
         else:
             self.channels = sample_shape[0 if self._channels_first else -1] if sample_shape else 1
+        self._mean = self._std = None
+        if self.is_whole:
+            return
         if preprocessing.channels == "gray" and self.is_image and self.channels != 1:
             raise DataError(
                 f"channels is gray, but the network takes {self.channels} channels",
@@ -53,11 +63,23 @@ class Transform:
         uint8 are pixels, float32 values. Both are ``[height, width, channels]`` where the sample is an image, and
         otherwise in its shape.
         """
+        if self.is_whole:
+            return self._whole(values, place)
         if values.dtype == np.uint8:
             if self.is_image:
                 return self._pixels(values, place)
             values = self._times_scale(values)
         return self._normalized(self._in_layout(values))
+
+    def _whole(self, values: NDArray[Any], place: str) -> Sample:
+        wrong = values[values != np.floor(values)]
+        if not wrong.size and self._below:
+            wrong = values[(values < 0) | (values >= self._below)]
+        if wrong.size:
+            what = f"no whole number from 0 to {self._below - 1}" if self._below else "no whole number"
+            hint = "give what the network was trained on, such as the numbers of its own tokens"
+            raise DataError(f"{wrong.reshape(-1)[0]} is {what}", place=place, hint=hint)
+        return values.astype(np.float32).reshape(self.sample_shape)
 
     def _pixels(self, pixels: NDArray[np.uint8], place: str) -> Sample:
         if self.resizes:
@@ -83,7 +105,7 @@ class Transform:
         return self._normalized(self._in_layout(self._times_scale(pixels)))
 
     def _times_scale(self, values: NDArray[np.uint8]) -> Sample:
-        return values.astype(np.float32) * np.float32(self.preprocessing.scale)
+        return values.astype(np.float32) * np.float32(self._scale)
 
     def _in_layout(self, values: Sample) -> Sample:
         """Bring ``[height, width, channels]`` into the layout of the network."""

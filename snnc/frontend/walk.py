@@ -1,6 +1,5 @@
 """The walk over a canonical file that every reading takes: one verdict per node, and the graph where all are fine."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
@@ -25,6 +24,7 @@ from snnc.frontend.reasons import foreign, reason
 from snnc.frontend.rectifiers import rectifiers
 from snnc.frontend.statistics import statistics
 from snnc.ir import Graph, Input, Node, Op
+from snnc.text import identifier
 
 FOLDED = "folded away"
 LEFT_OUT = "left out"
@@ -287,8 +287,7 @@ class _Builder:
 
     def _named(self, wanted: str) -> str:
         """Return an identifier made of a name of the file, unique in the graph."""
-        plain = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_") or "node"
-        plain = plain if not plain[0].isdigit() else f"node_{plain}"
+        plain = identifier(wanted)
         name = plain
         while name in self._names:
             self._names[plain] += 1
