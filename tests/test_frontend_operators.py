@@ -362,7 +362,6 @@ UNSUPPORTED: dict[str, tuple[Any, dict[str, np.ndarray]]] = {
     "RandomNormalLike": (one("RandomNormalLike"), {}),
     "RandomUniformLike": (one("RandomUniformLike"), {}),
     "Bernoulli": (one("Bernoulli"), {}),
-    "Cast": (one("Cast", to=TensorProto.INT32), {}),
 }
 
 

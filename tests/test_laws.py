@@ -72,6 +72,13 @@ def test_an_operation_keeps_the_law(name: str, law: Callable[[Op, SampleShapes],
     law(*operations()[name])
 
 
+@pytest.mark.parametrize("name", [name for name, (op, _) in operations().items() if isinstance(op, ops.Pointwise)])
+def test_functions_are_finite_far_beyond_their_domains(name: str) -> None:
+    op, shapes = operations()[name]
+    for factor in (90.0, 1e4):
+        assert op(*(normal(2, *shape, seed=seed) * factor for seed, shape in enumerate(shapes))).isfinite().all()
+
+
 @pytest.mark.parametrize("kind", sorted({type(op) for op, _ in operations().values()}, key=lambda kind: kind.__name__))
 def test_what_is_not_linear_does_not_commute_with_the_mean(kind: type[Op]) -> None:
     cases = [case for case in operations().values() if type(case[0]) is kind]

@@ -20,6 +20,7 @@ from snnc.ops import (
     Pointwise,
     Pool,
     Product,
+    Quotient,
     Reduction,
     Resample,
     Routing,
@@ -85,8 +86,8 @@ def _products(op: MatMul, before: Sequence[Shape], after: Shape) -> Work:
     return Work(math.prod(after) * before[0][-1])
 
 
-@work.register(Product)
-def _each_product(op: Product, before: Sequence[Shape], after: Shape) -> Work:
+@work.register(Product, Quotient)
+def _each_product(op: Product | Quotient, before: Sequence[Shape], after: Shape) -> Work:
     return Work(math.prod(after))
 
 

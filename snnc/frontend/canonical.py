@@ -1,6 +1,6 @@
 """onnxruntime's canonical form of a model, as plain data: constants folded, shapes known, idioms gone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -96,19 +96,30 @@ def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
     Operations that onnxruntime does not know are kept, with whatever shapes the file says they have.
     """
     known, foreign = _cut(_held(pinned))
+    optimized = _optimized(known, place)
+    constants = {"", *(tensor.name for tensor in optimized.graph.initializer)}
+    if any(_is_foldable(node, constants) for node in optimized.graph.node):
+        # What was written out of a function is folded only when it is read again.
+        optimized = _optimized(optimized, place)
+    inferred = onnx.shape_inference.infer_shapes(optimized)
+    return _parsed(inferred, pinned, foreign, measured(inferred, place))
+
+
+def _optimized(model: ModelProto, place: str) -> ModelProto:
     with temporary_folder() as folder:
         path = folder / "canonical.onnx"
         options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
         options.optimized_model_filepath = str(path)
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        start_session(known, options, place, disabled_optimizers=_LEFT_TO_US)
-        optimized = onnx.load(path)
-        if any(node.op_type in _OF_SHAPES for node in optimized.graph.node):
-            # What was written out of a function is folded only when it is read again.
-            start_session(optimized, options, place, disabled_optimizers=_LEFT_TO_US)
-            optimized = onnx.load(path)
-    inferred = onnx.shape_inference.infer_shapes(optimized)
-    return _parsed(inferred, pinned, foreign, measured(inferred, place))
+        start_session(model, options, place, disabled_optimizers=_LEFT_TO_US)
+        return onnx.load(path)
+
+
+def _is_foldable(node: NodeProto, constants: Set[str]) -> bool:
+    """Return whether a node computes from constants or from shapes alone what is no dequantized weight."""
+    if node.op_type in _OF_SHAPES:
+        return True
+    return bool(node.input) and node.op_type != "DequantizeLinear" and constants >= {*node.input}
 
 
 def _held(model: ModelProto) -> ModelProto:

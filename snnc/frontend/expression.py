@@ -196,6 +196,15 @@ class Call:
         padded = (1,) * (len(self.output) - len(shape)) + shape
         return Operand(index, padded[1:] if self.output[:1] == (1,) else padded)
 
+    def operand(self, index: int, instead: Array | None = None) -> Expression:
+        """Return an input ready to be broadcast, be it a constant (or another ``instead``), for what takes several."""
+        array = self.constants[index] if instead is None else instead
+        if array is None:
+            return self.broadcast(index)
+        # A network has no source but its inputs.
+        source = self.broadcast(self.computed()[0])
+        return Apply(ops.Affine(tensor(0.0), self.broadcast_constant(array)), (source,))
+
     def broadcast_constant(self, array: Array) -> Tensor:
         """Return a constant as a tensor that broadcasts against one sample of the first output."""
         if array.ndim == len(self.output) and self.output[:1] == (1,):

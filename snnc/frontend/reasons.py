@@ -5,7 +5,6 @@ Every operation of ONNX has a converter (``snnc.frontend.operators``) or a reaso
 
 _SMOOTH = "train with ReLU in its place; it is what a spiking neuron approximates"
 _NORM = "normalize with BatchNorm, which folds into the weights"
-_STEPS = "outside a quantized rectifier, c/L * round(L * clip(x/c, 0, 1)), it has no spiking form"
 _LOOPS = "trace the network instead of scripting it, so that loops and branches are unrolled"
 _RAW = "export the network up to its raw outputs"
 _OUTSIDE = "do it before the network: export the network from where its numbers enter"
@@ -18,24 +17,6 @@ _TREES = "train a neural network in its place"
 # Operations, why they cannot become spiking, and what to do instead.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("Hardmax", "a choice inside the network", _RAW),
-    (
-        "Gelu FastGelu BiasGelu QuickGelu Swish SwiGLU Mish Elu Celu Selu Softplus Softsign",
-        "a smooth activation",
-        _SMOOTH,
-    ),
-    ("Erf", "a smooth activation, part of GELU", _SMOOTH),
-    ("HardSwish", "an activation that multiplies its input by itself", _SMOOTH),
-    ("ThresholdedRelu Shrink", "a rectifier with a jump", _SMOOTH),
-    ("Abs", "it makes negative values positive", _SMOOTH),
-    ("Sign", "it keeps nothing of a value but its sign", _SMOOTH),
-    ("Exp", "an exponential", _SMOOTH),
-    ("Log", "a logarithm", _SMOOTH),
-    ("Acos Acosh Asin Asinh Atan Atanh Cos Cosh Sin Sinh Tan", "a trigonometric function", _SMOOTH),
-    ("Pow", "a power of an activation", "often a part of LayerNorm or GELU: use BatchNorm and ReLU"),
-    ("Sqrt", "a root of an activation", _NORM),
-    ("Reciprocal", "it divides by an activation", _NORM),
-    ("Mod", "a remainder jumps", _SMOOTH),
-    ("Round Floor Ceil", "it rounds activations", _STEPS),
     ("QuantizeLinear", "it quantizes values that are not the output of a rectifier", _UNQUANTIZED),
     ("DequantizeLinear", "it continues a quantization that is not supported", _UNQUANTIZED),
     ("DynamicQuantizeLinear", "it quantizes by the range of the sample at hand", _UNQUANTIZED),
@@ -59,11 +40,6 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("NonMaxSuppression TopK", "a part of the post-processing", _RAW),
     ("ArgMax ArgMin", "a choice inside the network", _RAW),
     ("NonZero Unique", "how many values it gives depends on the data", _RAW),
-    (
-        "And Or Xor Not Equal Greater GreaterOrEqual Less LessOrEqual IsInf IsNaN Where",
-        "a decision about every value by itself",
-        "decide by constants, or train with ReLU in its place",
-    ),
     ("BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor", "it works on the bits of numbers", _UNQUANTIZED),
     ("CastLike", "it turns values into numbers of another kind", "export the network in single precision"),
     ("ReduceLogSum", "a logarithm", _SMOOTH),

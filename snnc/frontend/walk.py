@@ -16,6 +16,7 @@ from snnc.frontend.expression import (
     UnsupportedError,
     stored_shape,
 )
+from snnc.frontend.functions import functions
 from snnc.frontend.lookups import lookups
 from snnc.frontend.operators import operators
 from snnc.frontend.operators.linear import matrix_product_with_bias
@@ -166,7 +167,7 @@ def _layers(file: OnnxGraph) -> Iterator[_Layer]:
     """Group the nodes into layers, in the order of their last nodes."""
     groups = list(_biased_products(file))
     # No node is in two groups: what is grouped is taken.
-    for find in (statistics, lookups, staircases, rectifiers):
+    for find in (statistics, lookups, staircases, functions, rectifiers):
         taken = {id(node) for group in groups for node in group.members}
         groups += [_Layer(found.members, (found.input,), found.express) for found in find(file, taken)]
     grouped = {id(node): group for group in groups for node in group.members}

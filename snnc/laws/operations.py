@@ -21,6 +21,21 @@ def the_mean_output_is_the_operation_of_the_mean_input(op: Op, shapes: SampleSha
         torch.testing.assert_close(total / t, op(*(signal.cumsum(0)[t - 1] / t for signal in signals)))
 
 
+def asleep_it_comes_to_the_operation_of_the_mean_input(op: Op, shapes: SampleShapes) -> None:
+    """What still comes in when the image is off counts as if it had come before: it is divided by the steps awake."""
+    op, signals = _double(op), _signals(shapes)
+    awake = len(signals[0]) - 2
+    after = cumulative(op, signals, Schedule(awake, sleep=2))[-1] / awake
+    torch.testing.assert_close(after, op(*(signal.sum(0) / awake for signal in signals)))
+
+
+def numbers_give_numbers(op: Op, shapes: SampleShapes) -> None:
+    """Silent inputs, and others of either sign that trains may lead to on their way, give finite numbers."""
+    for factor in (0.0, 1e-30, 1.0, 8.0):
+        given = op(*(normal(2, *shape, seed=seed) * factor for seed, shape in enumerate(shapes)))
+        assert given.isfinite().all(), f"inputs of size {factor:g} give what is no number"
+
+
 def a_linear_operation_commutes_with_the_mean(op: Op, shapes: SampleShapes) -> None:
     """What says that it is ``linear`` may be computed step by step: the mean of the steps is the same."""
     if op.linear:
@@ -52,18 +67,20 @@ def commutes(op: Op, shapes: SampleShapes) -> bool:
     return torch.allclose(stepwise, op(*(signal.mean(0) for signal in signals)))
 
 
-def cumulative(op: Op, signals: Sequence[Tensor]) -> list[Tensor]:
+def cumulative(op: Op, signals: Sequence[Tensor], schedule: Schedule | None = None) -> list[Tensor]:
     """Return the running sums of what a program answers, step by step, to trains fed to the inputs of an operation."""
     names = [f"x{index}" for index in range(len(signals))]
     nodes = [Node(name, Input(tuple(s.shape[2:])), ()) for name, s in zip(names, signals, strict=True)]
     graph = Graph.of([*nodes, Node("y", op, tuple(names))], ["y"])
     given = dict(zip(names, signals, strict=True))
-    program = Program(graph, Schedule(len(signals[0])), want=["y"], given=given, trains=True)
+    program = Program(graph, schedule or Schedule(len(signals[0])), want=["y"], given=given, trains=True)
     return list(program(Feeds({}), given=given)["y"].cumsum(0))
 
 
 LAWS: tuple[Callable[[Op, SampleShapes], None], ...] = (
     the_mean_output_is_the_operation_of_the_mean_input,
+    asleep_it_comes_to_the_operation_of_the_mean_input,
+    numbers_give_numbers,
     a_linear_operation_commutes_with_the_mean,
     it_changes_no_input_and_no_constant,
     samples_are_computed_alone,

@@ -1,14 +1,25 @@
-"""Functions of every number by itself, or of the numbers at the same place of several inputs."""
+"""Functions of every number by itself that have parameters, and of the numbers at one place of several inputs.
+
+What is true is 1, what is not is 0. All are total, as those without parameters are (``snnc.ops.functions``).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import final
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import operation
 from snnc.ops.nonlinear import Nonlinear
+
+# Two numbers that differ by a smaller part of the larger one are the same but for rounding: means over time steps of
+# what is one value of the trained network differ so.
+ROUNDING = 2e-6
+# Beyond it a difference counts, however large the numbers are.
+LARGEST_ROUNDING = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,21 +30,102 @@ class Pointwise(Nonlinear):
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Sigmoid(Pointwise):
-    """``1 / (1 + exp(−x))``."""
+class Silu(Pointwise):
+    """``x · sigmoid(steepness · x)``, also called Swish."""
+
+    steepness: float = 1.0
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].sigmoid()
+        (x,) = inputs
+        return x * (x * self.steepness).sigmoid()
 
 
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Tanh(Pointwise):
-    """``tanh(x)``."""
+class Gelu(Pointwise):
+    """``x · Φ(x)``, with Φ the normal distribution or, ``approximate``, what is near it and made of tanh."""
+
+    approximate: bool = False
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].tanh()
+        return F.gelu(inputs[0], approximate="tanh" if self.approximate else "none")
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Elu(Pointwise):
+    """``x`` above zero, ``scale · (exp(x) − 1)`` below it."""
+
+    scale: float = 1.0
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return F.elu(inputs[0], self.scale)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Shrink(Pointwise):
+    """``x + shift`` below ``−limit``, ``x − shift`` above it, zero between."""
+
+    limit: float
+    shift: float
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        zero = torch.zeros_like(x)
+        return torch.where(x < -self.limit, x + self.shift, torch.where(x > self.limit, x - self.shift, zero))
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class ThresholdedRelu(Pointwise):
+    """``x`` above ``limit``, zero elsewhere."""
+
+    limit: float
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        return torch.where(x > self.limit, x, torch.zeros_like(x))
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Power(Pointwise):
+    """``x`` to an ``exponent`` that broadcasts against one sample; zero where that is not finite."""
+
+    exponent: Tensor
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return _finite(inputs[0].pow(self.exponent))
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Remainder(Pointwise):
+    """What dividing by a ``divisor`` leaves: of the sign of the divisor where ``floored``, else of that of ``x``."""
+
+    divisor: Tensor
+    floored: bool
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return (torch.remainder if self.floored else torch.fmod)(inputs[0], self.divisor)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Truncate(Pointwise):
+    """The next whole number towards zero; what misses one by a rounding error is that one."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        return (x + (x * ROUNDING).clamp(-LARGEST_ROUNDING, LARGEST_ROUNDING)).trunc()
 
 
 @final
@@ -45,3 +137,51 @@ class Product(Pointwise):
     def __call__(self, *inputs: Tensor) -> Tensor:
         x, y = inputs
         return x * y
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Quotient(Pointwise):
+    """The first input divided by the second; zero where that is not finite."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        x, y = inputs
+        return _finite(x / y)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Exponentiation(Pointwise):
+    """The first input to the second; zero where that is not finite."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        x, y = inputs
+        return _finite(x.pow(y))
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Greater(Pointwise):
+    """Whether the first input exceeds the second by more than a rounding error."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        x, y = inputs
+        return (x - y > ROUNDING * torch.maximum(x.abs(), y.abs())).to(x.dtype)
+
+
+@final
+@operation
+@dataclass(frozen=True, eq=False)
+class Where(Pointwise):
+    """The second input where the first is true, else the third."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        condition, x, y = inputs
+        return torch.where(condition > 0.5, x, y)
+
+
+def _finite(y: Tensor) -> Tensor:
+    return y.nan_to_num(0.0, 0.0, 0.0)

@@ -26,9 +26,10 @@ DOMAIN = "snnc"
 class Operation:
     """One ONNX operation on what came before and, behind it, on constants, each with a name of its own.
 
-    Where it ``reads`` other values, these are named: ``x0``, ``x1`` the inputs of all, then constants, or what an
-    earlier operation ``makes``. A ``local`` one is a function of the file. After the constants it reads its ``states``,
-    of these shapes without the batch, whose next values are its further outputs, and then what tells it the time.
+    Where it ``reads`` other values, these are named: ``x0``, ``x1`` the inputs of all, constants, what an earlier
+    operation ``makes``, and "" what came before. A ``local`` one is a function of the file. After the constants it
+    reads its ``states``, of these shapes without the batch, whose next values are its further outputs, and then what
+    tells it the time.
     """
 
     kind: str
@@ -121,7 +122,7 @@ class File:
             )
             self.nodes.append(node)
             values = (output,)
-            known[operation.makes] = output
+            known[operation.makes] = known[""] = output
 
     def entered(self, name: str, op: Input) -> str:
         """Return what an input is called as real numbers, which it is converted to where it is none."""

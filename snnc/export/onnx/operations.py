@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -212,9 +214,144 @@ def _resample(op: ops.Resample, place: Place) -> Operations:
     return [*written, Operation("Sum", reads=parts)] if len(parts) > 1 else written
 
 
-@writers.register(ops.Sigmoid, ops.Tanh)
-def _function(op: ops.Sigmoid | ops.Tanh, place: Place) -> Operations:
-    return [Operation(type(op).__name__)]
+@writers.register(
+    ops.Acos,
+    ops.Acosh,
+    ops.Asin,
+    ops.Asinh,
+    ops.Atan,
+    ops.Atanh,
+    ops.Ceil,
+    ops.Cos,
+    ops.Cosh,
+    ops.Erf,
+    ops.Exp,
+    ops.Floor,
+    ops.Log,
+    ops.Round,
+    ops.Sigmoid,
+    ops.Sign,
+    ops.Sin,
+    ops.Sinh,
+    ops.Softplus,
+    ops.Softsign,
+    ops.Sqrt,
+    ops.Tan,
+    ops.Tanh,
+)
+def _function(op: ops.Function, place: Place) -> Operations:
+    """ONNX has one of the same name, which has to be kept in its domain."""
+    low, high = (torch.tensor(bound) for bound in op.domain)
+    named = Operation(type(op).__name__)
+    return [named] if low.isinf() and high.isinf() else [_clipped(low, high), named]
+
+
+@writers.register(ops.Mish)
+def _mish(op: ops.Mish, place: Place) -> Operations:
+    return [Operation("Softplus"), Operation("Tanh"), _times_input()]
+
+
+@writers.register(ops.Silu)
+def _silu(op: ops.Silu, place: Place) -> Operations:
+    steep = [] if op.steepness == 1 else [_multiplied("steepness", torch.tensor(op.steepness))]
+    return [*steep, Operation("Sigmoid"), _times_input()]
+
+
+@writers.register(ops.Gelu)
+def _gelu(op: ops.Gelu, place: Place) -> Operations:
+    """As onnxruntime fuses it; an operation of its own is younger than the oldest opset."""
+    one, half = _added("one", torch.ones(())), _multiplied("half", torch.tensor(0.5))
+    if not op.approximate:
+        width = Operation("Div", {"width": floated(torch.tensor(2.0).sqrt())})
+        return [width, Operation("Erf"), one, _times_input(), half]
+    factor, bend = math.sqrt(2 / math.pi), 0.044715
+    return [
+        Operation("Mul", reads=("x0", "x0")),
+        _multiplied("bend", torch.tensor(factor * bend)),
+        _added("factor", torch.tensor(factor)),
+        _times_input(),
+        Operation("Tanh"),
+        one,
+        _times_input(),
+        half,
+    ]
+
+
+@writers.register(ops.Elu)
+def _elu(op: ops.Elu, place: Place) -> Operations:
+    return [Operation("Elu", attributes={"alpha": op.scale})]
+
+
+@writers.register(ops.Shrink)
+def _shrink(op: ops.Shrink, place: Place) -> Operations:
+    return [Operation("Shrink", attributes={"lambd": op.limit, "bias": op.shift})]
+
+
+@writers.register(ops.ThresholdedRelu)
+def _thresholded_relu(op: ops.ThresholdedRelu, place: Place) -> Operations:
+    return [Operation("ThresholdedRelu", attributes={"alpha": op.limit})]
+
+
+@writers.register(ops.Power)
+def _power(op: ops.Power, place: Place) -> Operations:
+    written = Operation("Pow", {"exponent": floated(op.exponent)}, makes="plain")
+    return [written] if bool(((op.exponent >= 0) & (op.exponent == op.exponent.round())).all()) else _finite(written)
+
+
+@writers.register(ops.Exponentiation)
+def _exponentiation(op: ops.Exponentiation, place: Place) -> Operations:
+    return _finite(Operation("Pow", makes="plain"))
+
+
+@writers.register(ops.Quotient)
+def _quotient(op: ops.Quotient, place: Place) -> Operations:
+    return _finite(Operation("Div", makes="plain"))
+
+
+@writers.register(ops.Remainder)
+def _remainder(op: ops.Remainder, place: Place) -> Operations:
+    """ONNX has the one that has the sign of what is divided."""
+    rest = Operation("Mod", {"divisor": floated(op.divisor)}, {"fmod": 1}, makes="rest")
+    if not op.floored:
+        return [rest]
+    return [
+        rest,
+        Operation("Add", reads=("rest", "divisor"), makes="raised"),
+        Operation("Mod", attributes={"fmod": 1}, reads=("raised", "divisor")),
+    ]
+
+
+@writers.register(ops.Truncate)
+def _truncate(op: ops.Truncate, place: Place) -> Operations:
+    largest = torch.tensor(ops.LARGEST_ROUNDING)
+    return [
+        _multiplied("rounding", torch.tensor(ops.ROUNDING)),
+        _clipped(-largest, largest),
+        Operation("Add", reads=("x0", "")),
+        Operation("Cast", attributes={"to": TensorProto.INT64}),
+        Operation("Cast", attributes={"to": TensorProto.FLOAT}),
+    ]
+
+
+@writers.register(ops.Greater)
+def _greater(op: ops.Greater, place: Place) -> Operations:
+    return [
+        Operation("Abs", reads=("x0",), makes="first"),
+        Operation("Abs", reads=("x1",), makes="second"),
+        Operation("Max", reads=("first", "second")),
+        replace(_multiplied("rounding", torch.tensor(ops.ROUNDING)), makes="slack"),
+        Operation("Sub", reads=("x0", "x1"), makes="excess"),
+        Operation("Greater", reads=("excess", "slack")),
+        Operation("Cast", attributes={"to": TensorProto.FLOAT}),
+    ]
+
+
+@writers.register(ops.Where)
+def _where(op: ops.Where, place: Place) -> Operations:
+    return [
+        Operation("Greater", {"half": floated(torch.tensor(0.5))}, reads=("x0", "half"), makes="choice"),
+        Operation("Where", reads=("choice", "x1", "x2")),
+    ]
 
 
 @writers.register(ops.Softmax, ops.LogSoftmax)
@@ -355,6 +492,22 @@ def _batched(place: Place, axes: int, operations: Operations) -> Operations:
         return operations
     folded = Operation("Reshape", {"folded": _integers(-1, *before[-axes - 1 :])})
     return [folded, *operations, Operation("Reshape", {"unfolded": _integers(-1, *place.after)})]
+
+
+def _times_input() -> Operation:
+    """Write the product of what came before and of the input."""
+    return Operation("Mul", reads=("x0", ""))
+
+
+def _finite(operation: Operation) -> Operations:
+    """Write an operation and, behind what it makes that is ``plain``, a zero for what is not finite."""
+    return [
+        operation,
+        Operation("IsNaN", reads=("plain",), makes="nothing"),
+        Operation("IsInf", reads=("plain",), makes="endless"),
+        Operation("Or", reads=("nothing", "endless"), makes="lost"),
+        Operation("Where", {"zero": floated(torch.zeros(()))}, reads=("lost", "zero", "plain")),
+    ]
 
 
 def _padded(padding: Sequence[int], value: float, rank: int) -> Operation:

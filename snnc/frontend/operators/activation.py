@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Array, Call, Expression, UnsupportedError, chain, tensor
+from snnc.frontend.expression import Apply, Array, Call, Expression, chain, tensor
 from snnc.frontend.operators import operators
 from snnc.ir import Op
 
@@ -22,19 +22,19 @@ def relu(call: Call) -> Expression:
 def clip(call: Call) -> Expression:
     """Read a limit on both sides, on one, or on none."""
     low, high = clip_bounds(call.attributes, call.given(1), call.given(2))
-    return _clipped(call, 0, np.float32(low), np.float32(high))
+    return _clipped(call, call.broadcast(0), np.float32(low), np.float32(high))
 
 
 @operators.register("Min")
 def minimum(call: Call) -> Expression:
-    """Read the minimum of an activation and constants."""
-    return _extremum(call, "minimum")
+    """Read the minimum of activations and constants."""
+    return _extremum(call, -1.0)
 
 
 @operators.register("Max")
 def maximum(call: Call) -> Expression:
-    """Read the maximum of an activation and constants."""
-    return _extremum(call, "maximum")
+    """Read the maximum of activations and constants."""
+    return _extremum(call, 1.0)
 
 
 @operators.register("HardSigmoid")
@@ -68,33 +68,56 @@ def clip_bounds(attributes: Mapping[str, Any], low: Array | None, high: Array | 
     return (-np.inf if lowest <= -largest else float(lowest)), (np.inf if highest >= largest else float(highest))
 
 
-def _extremum(call: Call, which: str) -> Expression:
-    computed = call.computed()
-    if len(computed) != 1:
-        reason = f"it takes the {which} of two activations"
-        raise UnsupportedError(reason, "pool with MaxPool, or add the branches")
-    bounds = [array for array in call.constants if array is not None]
-    if which == "minimum":
-        return _clipped(call, computed[0], np.float32(-np.inf), functools.reduce(np.minimum, bounds))
-    return _clipped(call, computed[0], functools.reduce(np.maximum, bounds), np.float32(np.inf))
-
-
-def _clipped(call: Call, index: int, low: Array | np.float32, high: Array | np.float32) -> Expression:
-    """Build ``min(max(x, low), high)`` from rectifiers around which the values are shifted to zero."""
-    value: Expression = call.broadcast(index)
-    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-    if not np.all(low <= high):
-        raise UnsupportedError("its lower bound is above its upper bound", "check the file")
-    bottom, top = np.isfinite(low).all(), np.isfinite(high).all()
-    if not bottom and not top:
+def _extremum(call: Call, sign: float) -> Expression:
+    """Read the largest, or with a ``sign`` of −1 the smallest, of activations and constants."""
+    first, *others = (call.broadcast(index) for index in call.computed())
+    value: Expression = first
+    for other in others:
+        value = _extreme(value, other, sign)
+    bounds = [np.asarray(array, np.float32) for array in call.constants if array is not None]
+    if not bounds:
         return value
-    if not bottom:
-        # min(x, c) = c - max(c - x, 0)
-        ceiling = call.broadcast_constant(high)
-        mirror = ops.Affine(tensor(-1.0), ceiling)
-        return chain(value, mirror, ops.Relu(), mirror)
-    rectifier = ops.ClippedRelu(call.broadcast_constant(high - low)) if top else ops.Relu()
-    if not low.any():
+    if sign < 0:
+        return _clipped(call, value, np.float32(-np.inf), functools.reduce(np.minimum, bounds))
+    return _clipped(call, value, functools.reduce(np.maximum, bounds), np.float32(np.inf))
+
+
+def _extreme(first: Expression, second: Expression, sign: float) -> Expression:
+    """Return ``first ± max(±(second − first), 0)``."""
+    opposite, turn = ops.Affine(tensor(-1.0), None), ops.Affine(tensor(sign), None)
+    excess = chain(Apply(ops.Add(), (second, chain(first, opposite))), turn, ops.Relu(), turn)
+    return Apply(ops.Add(), (first, excess))
+
+
+def _clipped(call: Call, value: Expression, low: Array | np.float32, high: Array | np.float32) -> Expression:
+    """Build ``min(max(x, low), high)`` from rectifiers around which the values are shifted to zero."""
+    high = np.asarray(high, np.float32)
+    low = np.minimum(np.asarray(low, np.float32), high)
+    if np.isfinite(high).all() and np.all(low == high):
+        return chain(value, ops.Affine(tensor(0.0), call.broadcast_constant(high)))
+    if not np.isfinite(low).all() or not np.isfinite(high).any():
+        return _limited(call, _limited(call, value, low, 1.0), high, -1.0)
+    return _rectified(call, value, low, ops.ClippedRelu(call.broadcast_constant(high - low)))
+
+
+def _limited(call: Call, value: Expression, bound: Array, sign: float) -> Expression:
+    """Build the maximum of a value and bounds, or with a ``sign`` of −1 the minimum, where they are finite."""
+    finite = np.isfinite(bound)
+    if not finite.any():
+        return value
+    free = call.broadcast_constant(~finite)
+    rectifier = ops.Relu() if finite.all() else ops.LeakyRelu(free)
+    origin = np.where(finite, bound, np.float32(0))
+    if sign > 0:
+        return _rectified(call, value, origin, rectifier)
+    # min(x, c) = c - max(c - x, 0)
+    mirror = ops.Affine(tensor(-1.0), call.broadcast_constant(origin))
+    return chain(value, mirror, rectifier, mirror)
+
+
+def _rectified(call: Call, value: Expression, origin: Array, rectifier: ops.Activation) -> Expression:
+    """Return what a rectifier makes of a value if the origin is taken for its zero."""
+    if not origin.any():
         return chain(value, rectifier)
-    floor = call.broadcast_constant(low)
+    floor = call.broadcast_constant(origin)
     return chain(value, ops.Affine(None, -floor), rectifier, ops.Affine(None, floor))

@@ -1,13 +1,12 @@
 """Sums, and products with constants."""
 
 import numpy as np
+from onnx import TensorProto
 
 from snnc import ops
 from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
-
-# The element type FLOAT of ONNX; the file's other floating types are read as this one.
-_FLOAT = 1
+from snnc.frontend.operators.decision import differing, visible
 
 
 @operators.register("Add")
@@ -56,9 +55,12 @@ def multiply(call: Call) -> Expression:
 
 @operators.register("Div")
 def divide(call: Call) -> Expression:
-    """Read a quotient by a constant."""
+    """Read a quotient: by a constant, of a constant, or of two activations."""
+    if call.constants[0] is not None:
+        inverse = chain(call.broadcast(1), ops.Power(tensor(-1.0)))
+        return chain(inverse, ops.Affine(call.broadcast_constant(call.constants[0]), None))
     if call.constants[1] is None:
-        raise UnsupportedError("it divides by an activation", "normalize with BatchNorm instead of LayerNorm")
+        return Apply(ops.Quotient(), (call.broadcast(0), call.broadcast(1)))
     if not np.all(call.constants[1]):
         raise UnsupportedError("it divides by zero", "check the file")
     return _affine(call, 0, 1 / call.constants[1].astype(np.float64), None)
@@ -81,10 +83,14 @@ def dropout(call: Call) -> Expression:
 
 @operators.register("Cast")
 def cast(call: Call) -> Expression:
-    """Read a conversion to floats, or of what is whole already to integers."""
-    if call.integer("to", _FLOAT) != _FLOAT and not call.whole[0]:
-        raise UnsupportedError("it converts activations to integers", "keep activations in floating point")
-    return call.framed(())[0]
+    """Read a conversion: to floats there is nothing to do, to integers what is behind the point goes."""
+    value, _ = call.framed(())
+    kind = call.integer("to", TensorProto.FLOAT)
+    if kind == TensorProto.FLOAT:
+        return value
+    if kind == TensorProto.BOOL:
+        return differing(value, chain(value, ops.Affine(tensor(0.0), None)))
+    return value if call.whole[0] else chain(value, ops.Truncate())
 
 
 def _sum(call: Call) -> Expression:
@@ -94,7 +100,7 @@ def _sum(call: Call) -> Expression:
     if len(computed) > 1:
         value = Apply(ops.Add(), tuple(call.broadcast(index) for index in computed))
     for array in constants:
-        value = chain(value, ops.Affine(None, call.broadcast_constant(array)))
+        value = chain(value, ops.Affine(None, call.broadcast_constant(visible(array))))
     return value
 
 
