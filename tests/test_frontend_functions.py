@@ -13,7 +13,11 @@ from snnc.errors import ModelError
 from snnc.frontend import read_model
 from snnc.frontend.expression import Apply, Call
 from snnc.frontend.operators import operators
+from snnc.neurons import neurons
+from snnc.run import ONCE
+from snnc.schedule import Schedule
 from tests.frontend_files import array, one, parity, save
+from tests.support import run as signals_of
 
 SHAPE = (3, 5)
 FRONT = {
@@ -281,6 +285,44 @@ def test_what_has_no_name_stays_what_it_is(text: str, tmp_path: Path) -> None:
 def test_a_part_that_is_read_elsewhere_keeps_a_function_from_being_named(tmp_path: Path) -> None:
     model = parity(network(spelled("s = Sigmoid(a); p = Mul(a, s); y = Max(p, s)"), tmp_path), SHAPE)
     assert not model.graph.ops(ops.Silu)
+
+
+# What is exact with rectifiers, by how many of them.
+EXACT: dict[str, tuple[str, int]] = {
+    "abs": ("y = Abs(a)", 2),
+    "max": ("b = Mul(a, vector); y = Max(a, b)", 1),
+    "min": ("b = Mul(a, vector); y = Min(a, b)", 1),
+    "clip": ("y = Clip(a, low, high)", 1),
+    "hard sigmoid": ("y = HardSigmoid(a)", 1),
+    "abs in other words": ("m = Neg(a); y = Max(a, m)", 2),
+}
+
+
+@pytest.mark.parametrize("timesteps", [4, 32])
+@pytest.mark.parametrize("case", EXACT)
+def test_what_is_exact_with_rectifiers_is_off_by_no_more_than_their_neurons(
+    case: str, timesteps: int, tmp_path: Path
+) -> None:
+    text, count = EXACT[case]
+    graph = parity(network(spelled(text), tmp_path), SHAPE).graph
+    rectifiers = graph.ops((ops.Relu, ops.ClippedRelu))
+    assert len(rectifiers) == count
+    schedule, ceiling = Schedule(timesteps), 16.0
+    rounded = {
+        name: ops.QuantizedRelu(getattr(op, "ceiling", torch.tensor(ceiling)), timesteps)
+        for name, op in rectifiers.items()
+    }
+    spiking = graph.with_ops({name: neurons["two-phase"].standing_for(op, schedule) for name, op in rounded.items()})
+    x = torch.randn(8, *SHAPE, generator=torch.Generator().manual_seed(0)) * 2
+    given = {graph.inputs[0]: x.unsqueeze(0)}
+    (output,) = graph.outputs
+    wanted, found = (
+        signals_of(one, given, [output], when)[output][0] for one, when in ((graph, ONCE), (spiking, schedule))
+    )
+    # What is behind doubles them.
+    slack = 2 * sum(float(op.ceiling.max()) for op in rounded.values()) / (2 * timesteps)
+    assert float((found - wanted).abs().max()) <= slack * 1.001
+    assert not torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("hidden", [-np.inf, np.finfo(np.float32).min, -1e9, -65504.0])

@@ -30,7 +30,7 @@ Function = Callable[[Expression], Expression]
 _POINTWISE = (
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh Cast Ceil Celu Clip Cos Cosh Div Elu Equal Erf Exp Floor Gelu "
     "Greater GreaterOrEqual HardSigmoid HardSwish IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul "
-    "Neg Not Or PRelu Pow QuickGelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub "
+    "Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub "
     "Sum Swish Tan Tanh ThresholdedRelu Where Xor"
 )
 _KINDS = {*_POINTWISE.split()}
@@ -115,7 +115,12 @@ def _region(graph: OnnxGraph, start: str, used: Set[int], places: Mapping[int, i
 
 
 def _is_pointwise(graph: OnnxGraph, node: OnnxNode, values: Mapping[str, Tensor], start: str) -> bool:
-    if node.kind not in _KINDS or len(node.outputs) != 1 or graph.shapes.get(node.outputs[0]) != graph.shapes[start]:
+    if (
+        node.kind not in _KINDS
+        or node.domain
+        or len(node.outputs) != 1
+        or graph.shapes.get(node.outputs[0]) != graph.shapes[start]
+    ):
         return False
     constants = [graph.constants.get(value) for value in node.inputs]
     pairs = zip(node.inputs, constants, strict=True)
@@ -175,22 +180,23 @@ def _named(found: Tensor, far: bool) -> Function | None:
     found = found[:, :points]
     if not found.isfinite().all():
         return None
-    for function, known in _table():
-        if _is_same(found, known[:, :points]):
-            return function
-    return next((f for f in _fitted(found[0]) if _is_same(found, computed(f(_X), [_GRID])[:, :points])), None)
+    named, known = _table()
+    same = _is_same(found, known[:, :points])
+    if same.any():
+        return named[int(same.byte().argmax())]
+    return next((f for f in _fitted(found[0]) if bool(_is_same(found, computed(f(_X), [_GRID])[:, :points]))), None)
 
 
-def _is_same(found: Tensor, known: Tensor) -> bool:
-    return bool(((found - known).abs() <= _TOLERANCE * known.abs().clamp_min(1.0)).all())
+def _is_same(found: Tensor, known: Tensor) -> Tensor:
+    return ((found - known).abs() <= _TOLERANCE * known.abs().clamp_min(1.0)).all(1)
 
 
 _X = Operand(0, tuple(_GRID.shape[1:]))
 
 
 @cache
-def _table() -> tuple[tuple[Function, Tensor], ...]:
-    """The functions without parameters, and their values on the grid."""
+def _table() -> tuple[tuple[Function, ...], Tensor]:
+    """The functions without parameters, and for each of them its values on the grid."""
     opposite, gate = ops.Affine(tensor(-1.0), None), unit_clipped(1 / 6, 0.5)
     plain: list[Op] = [kind() for kind in NAMED]
     named: list[Function] = [
@@ -201,7 +207,7 @@ def _table() -> tuple[tuple[Function, Tensor], ...]:
         _chained(opposite, ops.Softplus(), opposite),
         *map(_chained, (ops.Relu(), *plain, ops.Silu(), ops.Gelu(), ops.Gelu(approximate=True), ops.Truncate())),
     ]
-    return tuple((function, computed(function(_X), [_GRID])) for function in named)
+    return tuple(named), torch.cat([computed(function(_X), [_GRID]) for function in named])
 
 
 def _fitted(found: Tensor) -> Iterator[Function]:
