@@ -40,8 +40,12 @@ def save_conversion(conversion: Conversion, path: str | Path) -> None:
     """
     tensors: dict[str, Tensor] = {}
     by_content: dict[tuple[str, torch.dtype, torch.Size], str] = {}
+    by_identity: dict[int, str] = {}
 
     def keep(name: str, tensor: Tensor) -> str:
+        return by_identity.get(id(tensor)) or by_identity.setdefault(id(tensor), keep_content(name, tensor))
+
+    def keep_content(name: str, tensor: Tensor) -> str:
         tensor = tensor.detach().contiguous()
         content = hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), tensor.dtype, tensor.shape
         if content not in by_content:

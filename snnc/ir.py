@@ -192,6 +192,16 @@ class Graph:
                     raise ValueError(f"node {name!r} does not fit its inputs: {reason}") from error
         return {name: tuple(value.shape[1:]) for name, value in values.items()}
 
+    @cached_property
+    def tensor_names(self) -> Mapping[tuple[str, str], str]:
+        """For every node and field that is a tensor a name, ``NODE:FIELD`` of the first that is this very tensor."""
+        names: dict[int, str] = {}
+        return {
+            (name, field): names.setdefault(id(tensor), f"{name}:{field}")
+            for name, node in self.nodes.items()
+            for field, tensor in node.op.tensors().items()
+        }
+
     def op(self, name: str) -> Op:
         """Return the operation of the node called ``name``."""
         return self.nodes[name].op
@@ -240,8 +250,17 @@ class Graph:
         return {n: (old, new) for n, (old, new) in pairs.items() if old is not new}
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Graph:
-        """Return the graph with ``function`` applied to every tensor: to double precision, to a device."""
-        return self.with_ops({name: node.op.map_tensors(function) for name, node in self.nodes.items()})
+        """Return the graph with ``function`` applied once to every tensor: to double precision, to a device."""
+        found: dict[str, Tensor] = {}
+        changed: dict[str, Op] = {}
+        for (name, field), kept in self.tensor_names.items():
+            op = changed.get(name, self.nodes[name].op)
+            tensor = op.tensors()[field]
+            if kept not in found:
+                found[kept] = function(tensor)
+            if found[kept] is not tensor:
+                changed[name] = op.with_tensors({field: found[kept]})
+        return self.with_ops(changed)
 
 
 def rewired(node: Node, names: Mapping[str, str]) -> Node:

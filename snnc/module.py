@@ -87,13 +87,14 @@ class SpikingNetwork(torch.nn.Module):
     not measured; that it fires the spikes of the CPU takes ``torch.backends.cudnn.allow_tf32 = False``, because
     torch rounds the inputs of convolutions there unless told otherwise.
 
-    ``layers`` are the names of the layers of neurons, ``schedule`` says how many steps the network was made for, and
-    ``conversion`` is what it came from: graphs, findings, provenance. The tensors of the graph are buffers, copies of
-    those in ``conversion``, named ``NODE:FIELD``, so that ``to``, ``double`` and ``state_dict`` work; what they are
-    changed to does not reach ``conversion``. Where they hold what no network can run with (thresholds that half
-    precision rounds to 0), every use raises ModelError until they hold something better. There are no parameters and
-    no gradients: to train, see ``snnc finetune``. To send a network, send ``model.snn``: what ``torch.save`` makes of
-    the module holds the whole conversion, and is read with ``weights_only=False`` only.
+    ``layers`` are the names of the layers of neurons, ``schedule`` says how many steps the network was made for,
+    and ``conversion`` is what it came from: graphs, findings, provenance. The tensors of the graph are buffers,
+    copies of those in ``conversion``, named ``NODE:FIELD`` (one that several nodes share, after the first), so that
+    ``to``, ``double`` and ``state_dict`` work; what they are changed to does not reach ``conversion``. Where they
+    hold what no network can run with (thresholds that half precision rounds to 0), every use raises ModelError
+    until they hold something better. There are no parameters and no gradients: to train, see ``snnc finetune``. To
+    send a network, send ``model.snn``: what ``torch.save`` makes of the module holds the whole conversion, and is
+    read with ``weights_only=False`` only.
     """
 
     def __init__(self, conversion: Conversion) -> None:
@@ -105,9 +106,9 @@ class SpikingNetwork(torch.nn.Module):
         self.layers = tuple(snn.ops(Neuron))
         self.input_shapes = snn.input_shapes
         self._whole = frozenset(name for name, op in snn.ops(Input).items() if op.numbers != "real")
-        for name, node in snn.nodes.items():
-            for field, tensor in node.op.tensors().items():
-                self.register_buffer(f"{name}:{field}", laid_out(tensor).clone())
+        for (name, field), kept in snn.tensor_names.items():
+            if kept == f"{name}:{field}":
+                self.register_buffer(kept, laid_out(snn.op(name).tensors()[field]).clone())
         self._built: tuple[dict[str, Tensor], dict[str, int], Graph] = ({}, {}, snn)
 
     @torch.no_grad()
@@ -274,7 +275,7 @@ def _with_buffers(snn: Graph, buffers: Mapping[str, Tensor]) -> Graph:
     for name, node in snn.nodes.items():
         op = node.op
         for field, own in op.tensors().items():
-            place = f"{name}:{field}"
+            place = snn.tensor_names[name, field]
             try:
                 if buffers[place].shape != own.shape:
                     raise ValueError(f"{[*buffers[place].shape]} in the place of {[*own.shape]}")

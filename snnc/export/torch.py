@@ -132,9 +132,10 @@ class _Network(nn.Module):
         super().__init__()
         self.graph = graph.without_dead()
         self._schedule = schedule
-        for name, node in self.graph.nodes.items():
-            for field, tensor in node.op.tensors().items():
-                self.register_buffer(f"{name}:{field}", tensor.detach().cpu().float().clone())
+        for (name, field), kept in self.graph.tensor_names.items():
+            if kept == f"{name}:{field}":
+                tensor = self.graph.op(name).tensors()[field]
+                self.register_buffer(kept, tensor.detach().cpu().float().clone())
 
     def forward(self, *samples: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         graph = self._bound()
@@ -147,7 +148,7 @@ class _Network(nn.Module):
         for name, node in self.graph.nodes.items():
             ops[name] = copy.copy(node.op)
             for field in node.op.tensors():
-                object.__setattr__(ops[name], field, self.get_buffer(f"{name}:{field}"))
+                object.__setattr__(ops[name], field, self.get_buffer(self.graph.tensor_names[name, field]))
         bound = self.graph.with_ops(ops)
         # Worked out before: to trace it would be to write it into the program.
         object.__setattr__(bound, "shapes", self.graph.shapes)

@@ -134,12 +134,8 @@ class Program:
 
 def with_layout(graph: Graph) -> Graph:
     """Return the graph with its tensors laid out for the operations that read them; what is so already is shared."""
-    changed = {
-        name: node.op.map_tensors(laid_out)
-        for name, node in graph.nodes.items()
-        if any(laid_out(tensor) is not tensor for tensor in node.op.tensors().values())
-    }
-    return graph.with_ops(changed) if changed else graph
+    tensors = (tensor for node in graph.nodes.values() for tensor in node.op.tensors().values())
+    return graph.map_tensors(laid_out) if any(laid_out(tensor) is not tensor for tensor in tensors) else graph
 
 
 def _respond(op: Timed, currents: Tensor, schedule: Schedule, ordered: bool, generator: Generator) -> Tensor:

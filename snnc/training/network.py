@@ -94,6 +94,8 @@ class TrainableNetwork(nn.Module):
         # Which field of its operation a threshold is.
         self._fields: dict[str, str] = {}
         self._chunk = program.chunk
+        # Each with the tensor that it began as, which lives on so that no other has its identity.
+        self._shared: dict[int, tuple[Tensor, nn.Parameter]] = {}
         self.thresholds: dict[str, Tensor] = {}
         self.layers: dict[str, Weighted] = {}
         self.norms: dict[str, BatchNorm] = {}
@@ -102,8 +104,8 @@ class TrainableNetwork(nn.Module):
 
     @property
     def weights(self) -> list[Tensor]:
-        """The weights and biases that are trained."""
-        return [tensor for layer in self.layers.values() for tensor in layer.tensors().values()]
+        """The weights and biases that are trained, each once."""
+        return unique(tensor for layer in self.layers.values() for tensor in layer.tensors().values())
 
     def forward(self, feeds: Feeds, want: Iterable[str]) -> dict[str, Tensor]:
         """Return the mean values ``[N, ...]`` of the nodes in ``want`` for those of the nodes in ``feeds``."""
@@ -125,7 +127,12 @@ class TrainableNetwork(nn.Module):
 
     def _ops(self) -> dict[str, Op]:
         """Return the operations in training as they are now."""
-        ops: dict[str, Op] = {n: op.map_tensors(_frozen) for n, op in (self.layers | self.norms).items()}
+        frozen: dict[int, Tensor] = {}
+
+        def once(tensor: Tensor) -> Tensor:
+            return frozen[id(tensor)] if id(tensor) in frozen else frozen.setdefault(id(tensor), _frozen(tensor))
+
+        ops: dict[str, Op] = {n: op.map_tensors(once) for n, op in (self.layers | self.norms).items()}
         for name, log in self.thresholds.items():
             ops[name] = self._graph.op(name).with_tensors({self._fields[name]: _exp(_frozen(log))})
         return ops
@@ -166,14 +173,22 @@ class TrainableNetwork(nn.Module):
         return {name: torch.cat([chunk[name][0] for chunk in chunks]) for name in neurons}
 
     def _parameter(self, name: str, field: str, tensor: Tensor) -> Tensor:
-        parameter = nn.Parameter(tensor.detach().clone())
-        self.register_parameter(f"{name}:{field}", parameter)
-        return parameter
+        """Return a parameter that begins as a tensor: one parameter for all that share it."""
+        if id(tensor) not in self._shared:
+            parameter = nn.Parameter(tensor.detach().clone())
+            self.register_parameter(f"{name}:{field}", parameter)
+            self._shared[id(tensor)] = tensor, parameter
+        return self._shared[id(tensor)][1]
 
     def _buffer(self, name: str, field: str, tensor: Tensor) -> Tensor:
         buffer = tensor.detach().clone()
         self.register_buffer(f"{name}:{field}", buffer)
         return buffer
+
+
+def unique(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return tensors, each once where several layers share it."""
+    return list({id(tensor): tensor for tensor in tensors}.values())
 
 
 def _exp(log: Tensor) -> Tensor:

@@ -41,7 +41,14 @@ def minimize(
     Raises PreconditionError, naming ``place``, where the loss or a parameter is no longer finite.
     """
     thresholds = list(network.thresholds.values())
-    groups = [(list(layer.tensors().values()), _size(layer)) for layer in network.layers.values()]
+    # A layer's tensors are trained by its size, those that several share by that of the first.
+    grouped: set[int] = set()
+    groups: list[tuple[list[Tensor], float]] = []
+    for layer in network.layers.values():
+        own = [tensor for tensor in layer.tensors().values() if id(tensor) not in grouped]
+        grouped.update(map(id, own))
+        if own:
+            groups.append((own, _size(layer)))
     if thresholds:
         groups.append((thresholds, _THRESHOLD_RATE))
     optimizer = torch.optim.Adam([{"params": tensors, "lr": learning_rate * size} for tensors, size in groups])

@@ -24,7 +24,7 @@ from snnc.ir import Graph
 from snnc.run import Program
 from snnc.tasks.classification import Classification
 from snnc.training.checkpoint import Checkpoint, save
-from snnc.training.network import TrainableNetwork
+from snnc.training.network import TrainableNetwork, unique
 from snnc.training.optimization import rising_cosine
 from snnc.training.processes import Processes
 from snnc.training.settings import Training
@@ -333,12 +333,12 @@ class Trainer:
 
 def _optimizer(network: TrainableNetwork, settings: Training) -> Optimizer:
     """Return the optimizer: weights decay, nothing else does."""
-    decaying = [layer.weight for layer in network.layers.values()]
+    decaying = unique(layer.weight for layer in network.layers.values())
     steady = [layer.bias for layer in network.layers.values() if layer.bias is not None]
     steady += [tensor for norm in network.norms.values() for tensor in (norm.scale, norm.shift)]
     groups = [
         {"params": decaying, "weight_decay": settings.weight_decay},
-        {"params": steady, "weight_decay": 0.0},
+        {"params": unique(steady), "weight_decay": 0.0},
         {
             "params": list(network.thresholds.values()),
             "weight_decay": 0.0,

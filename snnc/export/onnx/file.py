@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,6 +98,8 @@ class File:
         # The values of states before and after, by the names they have before.
         self.states: dict[str, tuple[ValueInfoProto, ValueInfoProto]] = {}
         self._names = set(names)
+        # The constants by kind of numbers, shape and content: copies of a cell share theirs.
+        self._kept: dict[tuple[str, tuple[int, ...], str], str] = {}
 
     def write(self, inputs: Sequence[str], operations: Operations, name: str, owner: str = "") -> None:
         """Write operations one after another, the last of which computes what is called ``name``.
@@ -134,10 +137,12 @@ class File:
         return real
 
     def constant(self, wanted: str, array: Array) -> str:
-        """Keep an array under a name of its own, and return that."""
-        name = self.named(wanted)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
+        """Keep an array under a name of its own, and return that, or the name of one that is the same."""
+        content = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).hexdigest())
+        if content not in self._kept:
+            name = self._kept[content] = self.named(wanted)
+            self.constants.append(numpy_helper.from_array(array, name))
+        return self._kept[content]
 
     def shaped(self, name: str, shape: Sequence[Axis]) -> None:
         """State the shape of a value, as nobody sees from outside what a function answers."""
