@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from snnc.files import temporary_folder
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
+from snnc.frontend.unrolling import unrolled
 
 # Fusions that would hide a layer from our passes, or that merge the batch with other axes; the last two split the
 # pairs of quantization and dequantization apart.
@@ -96,13 +97,21 @@ def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
     Operations that onnxruntime does not know are kept, with whatever shapes the file says they have.
     """
     known, foreign = _cut(_held(pinned))
-    optimized = _optimized(known, place)
+    optimized = _folded(known, place)
+    # What is written out may tell how often what is inside it, or behind, is done.
+    while (written := unrolled(optimized)) is not None:
+        optimized = _folded(written, place)
+    return _parsed(optimized, pinned, foreign, measured(optimized, place))
+
+
+def _folded(model: ModelProto, place: str) -> ModelProto:
+    """Return what onnxruntime makes of a model, with the shapes that can be inferred."""
+    optimized = _optimized(model, place)
     constants = {"", *(tensor.name for tensor in optimized.graph.initializer)}
     if any(_is_foldable(node, constants) for node in optimized.graph.node):
         # What was written out of a function is folded only when it is read again.
         optimized = _optimized(optimized, place)
-    inferred = onnx.shape_inference.infer_shapes(optimized)
-    return _parsed(inferred, pinned, foreign, measured(inferred, place))
+    return onnx.shape_inference.infer_shapes(optimized)
 
 
 def _optimized(model: ModelProto, place: str) -> ModelProto:

@@ -30,11 +30,11 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("CausalConvWithState", "a memory of earlier samples", _FORWARD),
     ("TensorScatter", "a memory of earlier samples", _FORWARD),
     ("If", "a branch that data decides", _LOOPS),
-    ("Loop Scan SequenceMap", "a loop", _LOOPS),
+    ("Loop Scan SequenceMap", "a loop whose length depends on data", _LOOPS),
     (
         "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt SequenceConstruct SequenceEmpty "
         "SequenceErase SequenceInsert SequenceLength SplitToSequence",
-        "a list of tensors that may have any length",
+        "a list of tensors whose length or places depend on data",
         _LOOPS,
     ),
     ("NonMaxSuppression TopK", "a part of the post-processing", _RAW),
