@@ -40,8 +40,8 @@ def network(
     ways, gates, states = DIRECTIONS[direction], GATES[kind], 2 if kind == "LSTM" else 1
     reads = tuple(output for output in reads if output <= states)
     constants: dict[str, np.ndarray] = {
-        "w": array(ways, gates * size, WIDTH) / 2,
-        "r": array(ways, gates * size, size) / np.float32(np.sqrt(size)),
+        "w": array(ways, gates * size, WIDTH) / 4,
+        "r": array(ways, gates * size, size) / np.float32(2 * np.sqrt(size)),
         "b": array(ways, 2 * gates * size),
         "p": array(ways, 3 * size),
         "lengths": np.full(rows, lengths or length, np.int32),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -85,13 +86,15 @@ class _Writer:
         values = list(carried)
         columns: list[list[str]] = [[] for _ in range(stacked)]
         for index in range(rounds):
-            number = self._constant(f"{node.name}/{index}/number", np.array(index, np.int64))
-            going = self._constant(f"{node.name}/{index}/going", np.array(True))
+            number = self._constant(f"{node.name}/{index}//number", np.array(index, np.int64))
+            going = self._constant(f"{node.name}/{index}//going", np.array(True))
             _, *found = self._inlined(node, body, [number, going, *values], f"{index}/")
             values = found[:states]
             for column, value in zip(columns, found[states:], strict=True):
                 column.append(self._unsqueezed(value, 0))
-        for output, value in zip(node.output, [*values, *(self._stacked(column, 0) for column in columns)], strict=False):
+        for output, value in zip(
+            node.output, [*values, *(self._stacked(column, 0) for column in columns)], strict=False
+        ):
             self._call(output, value, node.name)
         return True
 
@@ -117,9 +120,11 @@ class _Writer:
             entries = []
             for value, axis, reverse in zip(scanned, axes, back, strict=True):
                 place = np.array(length - 1 - index if reverse else index, np.int64)
-                entry = f"{node.name}/{index}/{value}"
+                entry = f"{node.name}/{index}//{value}"
                 self.nodes.append(
-                    helper.make_node("Gather", [value, self._constant(f"{entry}/place", place)], [entry], entry, axis=axis)
+                    helper.make_node(
+                        "Gather", [value, self._constant(f"{entry}/place", place)], [entry], entry, axis=axis
+                    )
                 )
                 entries.append(entry)
             found = self._inlined(node, body, [*values, *entries], f"{index}/")
@@ -168,7 +173,7 @@ class _Writer:
         while rounds < most:
             rounds += 1
             found = run.run(None, known | {number: np.array(rounds - 1, np.int64)})
-            known |= dict(zip(part.states, found, strict=True))
+            known |= {state: np.asarray(value) for state, value in zip(part.states, found, strict=True)}
             if not known[kept].reshape(-1)[0]:
                 break
             if not moving:
@@ -316,11 +321,12 @@ class _Writer:
     ) -> None:
         """Write an operation whose list of integers was an attribute before opset 13."""
         inputs = [value]
+        options: dict[str, Any] = dict(attributes)
         if self._opset >= 13:
             inputs.append(self._constant(f"{outputs[0]}/{field}", np.array(given, np.int64)))
-            self.nodes.append(helper.make_node(kind, inputs, outputs, outputs[0], **attributes))
         else:
-            self.nodes.append(helper.make_node(kind, inputs, outputs, outputs[0], **attributes, **{field: given}))
+            options[field] = given
+        self.nodes.append(helper.make_node(kind, inputs, outputs, outputs[0], **options))
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,8 +347,9 @@ class _Part:
         """Find what a decision depends on."""
         producers = {value: node for node in body.node for value in node.output if value}
         constants = {tensor.name for tensor in body.initializer}
-        found: dict[str, NodeProto] = {}
-        states, outer = {decision: None}, set()
+        found: set[str] = set()
+        states: dict[str, None] = {decision: None}
+        outer: set[str] = set()
         waiting, seen = [after[decision]], set()
         while waiting:
             value = waiting.pop()
@@ -351,14 +358,14 @@ class _Part:
             seen.add(value)
             if value in producers:
                 node = producers[value]
-                found[node.output[0]] = node
+                found.add(node.output[0])
                 waiting += _read(node)
             else:
                 outer.add(value)
                 if value in after and value not in states:
                     states[value] = None
                     waiting.append(after[value])
-        nodes = tuple(node for node in body.node if found.get(node.output[0]) is node)
+        nodes = tuple(node for node in body.node if node.output[0] in found)
         return cls(body, nodes, tuple(states), after, frozenset(outer))
 
     def evaluator(self, model: ModelProto, inputs: Iterable[str]) -> ReferenceEvaluator:

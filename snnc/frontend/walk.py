@@ -1,7 +1,11 @@
 """The walk over a canonical file that every reading takes: one verdict per node, and the graph where all are fine."""
 
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
 
 from snnc import ops
 from snnc.frontend.canonical import OnnxGraph, OnnxNode
@@ -136,7 +140,8 @@ def _try(builder: "_Builder", file: OnnxGraph, layer: _Layer) -> tuple[str, str,
     try:
         if not all(value in file.shapes for value in results):
             raise UnsupportedError("its output has a shape that depends on data", _COUNTED)
-        return builder.build(layer, _call(file, layer)), "", ""
+        repeated = any(value in file.constants and len(file.consumers[value]) > 1 for value in layer.inputs)
+        return builder.build(layer, _call(file, layer), repeated=repeated), "", ""
     except UnsupportedError as error:
         return "", error.reason, error.hint
     except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -217,6 +222,8 @@ class _Builder:
         # How often each name was wanted.
         self._names: dict[str, int] = {}
         self._values: dict[str, _Stored] = {}
+        # The tensors that layers may share.
+        self._contents: dict[tuple[bytes, Shape], Tensor] = {}
 
     def enter(self, value: str, op: Input) -> None:
         """Make one of the network's inputs."""
@@ -224,8 +231,11 @@ class _Builder:
         self._nodes[name] = Node(name, op, (), (value,))
         self._values[value] = _Stored(name, op.shape)
 
-    def build(self, layer: _Layer, call: Call) -> str:
-        """Make the nodes of a layer; return what it becomes. Raises UnsupportedError before anything is made."""
+    def build(self, layer: _Layer, call: Call, *, repeated: bool) -> str:
+        """Make the nodes of a layer; return what it becomes. Raises UnsupportedError before anything is made.
+
+        Where its constants are ``repeated``, read by other layers too, tensors of the same content become one.
+        """
         expressed = layer.express(call)
         expressions = expressed if isinstance(expressed, tuple) else (expressed,)
         used: list[Op] = []
@@ -236,6 +246,8 @@ class _Builder:
             label = layer.last.label if len(expressions) == 1 else f"{layer.last.label}_{index}"
             node = self._emit(expression, layer, label, used, made)
             self._values[output] = _Stored(node, stored_shape(call.outputs[index]))
+        if repeated:
+            self._share(made.values())
         return ", ".join(dict.fromkeys(type(op).__name__ for op in used)) or FOLDED
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
@@ -269,6 +281,20 @@ class _Builder:
                 waiting.append((expression, label, name))
                 waiting += [(part, f"{name}_{_suffix(part)}", "") for part in reversed(simple.arguments)]
         return made[id(root)]
+
+    def _share(self, names: Iterable[str]) -> None:
+        """Let nodes have the tensors of the same content that others were made with."""
+        found: dict[int, Tensor] = {}
+
+        def shared(tensor: Tensor) -> Tensor:
+            if id(tensor) not in found:
+                content = hashlib.sha256(tensor.numpy().tobytes()).digest(), tuple(tensor.shape)
+                found[id(tensor)] = self._contents.setdefault(content, tensor)
+            return found[id(tensor)]
+
+        for name in names:
+            node = self._nodes[name]
+            self._nodes[name] = replace(node, op=node.op.map_tensors(shared))
 
     def _read(self, operand: Operand, layer: _Layer, label: str, used: list[Op]) -> str:
         """Return the node that has an input in the shape wanted, which may be a new one."""
