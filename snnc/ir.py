@@ -251,16 +251,16 @@ class Graph:
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Graph:
         """Return the graph with ``function`` applied once to every tensor: to double precision, to a device."""
-        found: dict[str, Tensor] = {}
-        changed: dict[str, Op] = {}
-        for (name, field), kept in self.tensor_names.items():
-            op = changed.get(name, self.nodes[name].op)
-            tensor = op.tensors()[field]
-            if kept not in found:
-                found[kept] = function(tensor)
-            if found[kept] is not tensor:
-                changed[name] = op.with_tensors({field: found[kept]})
-        return self.with_ops(changed)
+        found: dict[int, Tensor] = {}
+
+        def once(tensor: Tensor) -> Tensor:
+            if id(tensor) not in found:
+                found[id(tensor)] = function(tensor)
+            return found[id(tensor)]
+
+        mapped = {name: node.op.map_tensors(once) for name, node in self.nodes.items()}
+        same = {n for n, node in self.nodes.items() if all(once(t) is t for t in node.op.tensors().values())}
+        return self.with_ops({name: op for name, op in mapped.items() if name not in same})
 
 
 def rewired(node: Node, names: Mapping[str, str]) -> Node:
