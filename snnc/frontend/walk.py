@@ -1,7 +1,6 @@
 """The walk over a canonical file that every reading takes: one verdict per node, and the graph where all are fine."""
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
