@@ -41,16 +41,16 @@ class Energy:
 
 @dataclass(frozen=True)
 class AnalogOperation:
-    """An operation that takes in numbers in place of spikes: a ``kind`` of operation, in the file at ``source``.
+    """An operation that spikes do not drive: a ``kind`` of operation, in the file at ``source``.
 
-    ``macs`` are the multiply-accumulates of one evaluation, of which an inference has ``evaluations``. What it
-    ``reads`` is made by the image alone, by neurons, by weights, or by operations that no neurons stand for.
+    ``macs`` are the multiply-accumulates of one evaluation, of which an inference has ``evaluations``. ``why`` says
+    that the image alone makes what it takes in, that no neurons stand before it, or that none stand for it.
     """
 
     name: str
     source: str
     kind: str
-    reads: Literal["image", "spikes", "currents", "numbers"]
+    why: Literal["image", "unplaced", "function"]
     macs: int
     evaluations: int
 

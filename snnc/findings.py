@@ -39,13 +39,22 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     "analog-layer": Explanation(
         "Between this layer and the neurons before it stands something that is not a sum of spikes: another linear "
         "layer, or an activation that does not spike.",
-        "The layer costs a multiplication for every weight at every step, which can be most of the energy.",
-        "Expected behind linear bottlenecks. For less energy, train with a ReLU between the two layers.",
+        "The layer costs a multiplication for every weight: once for each image before neurons that gather first or "
+        "the answer, at every step before those that fire while they gather.",
+        "Put place-neurons into the recipe, before the pass that chooses thresholds. Where it costs more accuracy than "
+        "it saves energy, leave the layer as it is.",
     ),
     "budget-spent": Explanation(
         "The minutes given to snnc tune were over before all candidates had been tried.",
         "A cheaper conversion may have been missed; another computer may try more, or fewer, candidates.",
         "Give more --minutes, or narrow the search with --latency, --max-steps or --max-energy.",
+    ),
+    "codes": Explanation(
+        "Weights would multiply what no spikes bring: sums of other layers, or what functions make that no neurons "
+        "stand for. The pass place-neurons put neurons there that stand for the value itself, above and below zero.",
+        "Spikes drive those weights. The target needs events with a sign, and each value is rounded to a level.",
+        "Where the target has no signed events, or rounding costs too much: passes.place-neurons.where=none, or name "
+        "layers to keep in passes.place-neurons.keep.",
     ),
     "dead-channels": Explanation(
         "Channels of this layer did not fire for any of the images measured.",

@@ -83,7 +83,7 @@ def spoiled(data: Any, key: str = "") -> Any:
         return {name: spoiled(value, name) for name, value in data.items()}
     if isinstance(data, list):
         return [spoiled(value, key) for value in data]
-    said = isinstance(data, str) and data and key not in ("code", "severity", "verdict")
+    said = isinstance(data, str) and data and key not in ("code", "severity", "verdict", "why")
     return data + HOSTILE if said else data
 
 

@@ -1,5 +1,6 @@
 """Work is counted as it is done: once where once is enough, and wherever a spike is delivered to (METHODS 6, 7)."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,29 @@ from snnc import ops
 from snnc.analysis.reach import connected
 from snnc.analysis.values import Kind
 from snnc.analysis.work import work
+from snnc.blocks import Remark, Remarks, Table, Text
 from snnc.feeds import Feeds
 from snnc.frontend import open_model
+from snnc.hardware.fit import OPERATIONS, Misfit, fit
+from snnc.hardware.target import load_target
 from snnc.ir import Graph, Op
-from snnc.laws.networks import Network, calibration
+from snnc.laws.networks import Network, calibration, random_network
 from snnc.laws.samples import normal
 from snnc.measure.energy import arithmetic, cost
-from snnc.neurons import neurons
+from snnc.neurons import Neuron, neurons
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.place_neurons import PlaceNeurons
 from snnc.passes.substitute_neurons import SubstituteNeurons
+from snnc.report.faces.terminal import show
+from snnc.report.report import build
+from snnc.report.sections import sections
 from snnc.run.program import Program
 from snnc.schedule import Schedule
 from tests.frontend_files import array, one, save
+from tests.support import spiking
 from tests.test_codes import tokens
+from tests.test_export_spiking_onnx import conversion
 
 
 def coded(neuron: str, keep: tuple[str, ...] = ()) -> Graph:
@@ -96,13 +105,63 @@ def test_shares_say_what_drives_the_multiplications_of_the_trained_network() -> 
     first, *others = (operation.name for operation in found.analog)
     assert graph.nodes[first].inputs == graph.inputs
     assert others == [*graph.ops(ops.Nonlinear)]
-    assert [operation.reads for operation in found.analog] == ["image", "currents", "numbers", "numbers"]
+    assert [operation.why for operation in found.analog] == ["image", "function", "function", "function"]
     assert found.driven_by_image == pytest.approx(100 * macs[first] / total)
     analog = macs[first] + sum(macs[name] for name in others)
     assert found.driven_by_spikes == pytest.approx(100 * (total - analog) / total)
     nothing = Network((3,))
     nothing.add(neurons["if"](torch.tensor(1.0)), "x")
     assert arithmetic(nothing.graph(), connected(nothing.graph()), Schedule(4)).driven_by_spikes is None
+
+
+def test_work_is_told_by_kind_of_operation_and_codes_together() -> None:
+    graph = coded("if", keep=("query",))
+    report = build(conversion(graph, Schedule(4)))
+    text, table, delivered = sections["arithmetic"]().blocks(report)
+    assert isinstance(text, Text) and isinstance(table, Table) and isinstance(delivered, Text)
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", text.words)]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    assert re.match(
+        r"[\d.]+ % of the multiply-accumulates are driven by spikes, [\d.]+ % are the image's own", text.words
+    )
+    cells = [[cell.text for cell in row] for row in table.rows]
+    assert [(row[0], row[3], row[4]) for row in cells] == [
+        ("Linear", "1", "the image alone makes what it takes in"),
+        ("Linear", "4", "no neurons stand before it"),
+        ("MatMul", "4", "no neurons stand for it"),
+        ("Softmax", "4", "no neurons stand for it"),
+    ]
+    assert cells[2][1] == "source of matmul_8 and 1 more"
+    assert "delivered to up to 3 populations" in delivered.words
+    found = {finding.code: finding for finding in report.findings}
+    assert found["analog-layer"].node == "query" and "at every step" in found["analog-layer"].message
+    assert "4 layers of neurons stand for values of either sign" in found["codes"].message
+    assert "ReLU" not in found["codes"].hint
+    codes = {name for name, neuron in graph.ops(Neuron).items() if neuron.coding}
+    assert not any(finding.node in codes for finding in report.findings if finding.code == "signed-spikes")
+    plain = build(conversion(random_network(1, spiking("two-phase")), Schedule(4)))
+    assert len([*sections["arithmetic"]().blocks(plain)]) == 1
+
+
+def test_little_room_is_taken_by_findings_of_one_kind() -> None:
+    alike = Remark("loose", "fasten it", tuple("abcde"))
+    others = tuple(Remark(f"loose {index}", "fasten it") for index in range(4))
+    said = [str(line) for line in show(Remarks("codes", "info", (alike, *others), ()))]
+    assert said[0] == "info: loose @ a, b, c and 2 more      hint: fasten it"
+    assert said[-1].startswith("info: 2 more of this kind are in the report      hint: snnc explain codes")
+    assert len(said) == 4
+
+
+def test_a_chip_is_asked_for_what_codes_and_functions_need() -> None:
+    misfits: dict[tuple[str, str], list[Misfit]] = {}
+    for name in ("speck", "loihi2"):
+        for misfit in fit(coded("two-phase"), Schedule(4), load_target(name)):
+            misfits.setdefault((name, misfit.limit), []).append(misfit)
+    refused = {misfit.layer for misfit in misfits["loihi2", OPERATIONS]}
+    assert {*coded("two-phase").ops(ops.Nonlinear)} <= refused
+    signed = misfits["speck", "signed-spikes"]
+    assert {misfit.layer for misfit in signed} >= {"trunk_code"}
+    assert all("place-neurons" in misfit.edit for misfit in signed)
 
 
 def test_scaled_spikes_are_taken_up_by_the_weights_behind() -> None:

@@ -81,7 +81,7 @@ passage = Rules[Op, Count | None]("how does a spike pass")
 def connected(graph: Graph) -> dict[str, Connections]:
     """Return the connections into everything in a graph that multiplies, or that no spikes pass."""
     kinds, spikes, layers = value_kinds(graph), arriving(graph), graph.ops(Weighted)
-    in_order = asked_in_order([*graph.nodes.values()])
+    in_order, reached = asked_in_order([*graph.nodes.values()]), _populations(graph)
     images: dict[str, frozenset[str]] = {name: frozenset([name]) for name in graph.inputs}
     found = {}
     for name, node in graph.nodes.items():
@@ -95,7 +95,7 @@ def connected(graph: Graph) -> dict[str, Connections]:
         populations: tuple[str, ...] = ()
         if name in layers:
             sources = spikes[node.inputs[0]]
-            populations = () if sources is None else _populations(graph, name)
+            populations = () if sources is None else reached[name]
             reach = None if sources is None else _reach(graph, name, sources, max(1, len(populations)))
         kind = max(kinds[value] for value in node.inputs)
         found[name] = Connections(macs, kind, reach, images[name], populations, name in in_order)
@@ -186,15 +186,17 @@ def arriving(graph: Graph) -> dict[str, frozenset[str] | None]:
     return found
 
 
-def _populations(graph: Graph, layer: str) -> tuple[str, ...]:
-    """Return the layers of neurons that take in what a layer makes, through what adds and moves only."""
-    neurons, carrying = graph.ops(Neuron), {layer}
-    for name, node in graph.nodes.items():
+def _populations(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Return the layers of neurons that take in the value of every node, through what adds and moves only."""
+    neurons = graph.ops(Neuron)
+    found: dict[str, dict[str, None]] = {name: {} for name in graph.nodes}
+    for name, node in reversed([*graph.nodes.items()]):
         # What is added stays a current; the largest of several currents, which spikes pass as well, is another number.
         stays = value_kind(node.op, [Kind.CURRENT] * len(node.inputs)) is Kind.CURRENT
-        if stays and passage(node.op) is not None and not carrying.isdisjoint(node.inputs):
-            carrying.add(name)
-    return tuple(name for name in neurons if not carrying.isdisjoint(graph.nodes[name].inputs))
+        if name in neurons or (stays and passage(node.op) is not None):
+            for value in node.inputs:
+                found[value] |= {name: None} if name in neurons else found[name]
+    return {name: tuple(other for other in neurons if other in reached) for name, reached in found.items()}
 
 
 def _united(sources: Iterable[frozenset[str] | None]) -> frozenset[str] | None:

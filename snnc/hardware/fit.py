@@ -372,7 +372,8 @@ def _neuron(op: Neuron, place: Situation) -> Iterator[Misfit]:
         allowed = ", ".join(models.kinds)
         yield Misfit(place.name, "neuron-models", kind, allowed, "", models.sources, f"{why}--neuron {near}")
     if op.slope is not None:
-        yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, "train with ReLU")
+        edit = "--set passes.place-neurons.where=none" if op.coding else "train with ReLU"
+        yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
     elif isinstance(op, CausalNeuron) and op.signed:
         edit = f"--neuron {_nearest_model(op, models.kinds if models else ('if',))}: no negative spikes"
         yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)

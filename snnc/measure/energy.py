@@ -27,7 +27,7 @@ from snnc.analysis.latency import active_steps
 from snnc.analysis.reach import Connections, driven_by
 from snnc.analysis.values import Kind
 from snnc.figure import AnalogOperation, Arithmetic, Delivery, Energy
-from snnc.ir import Graph
+from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.schedule import Schedule
 
@@ -73,14 +73,6 @@ class Cost:
         return words * PICOJOULES["memory_word"] * 1e-6
 
 
-_READS: Mapping[Kind, Literal["image", "spikes", "currents", "numbers"]] = {
-    Kind.CONSTANT: "image",
-    Kind.SPIKES: "spikes",
-    Kind.CURRENT: "currents",
-    Kind.LIFTED: "numbers",
-}
-
-
 def arithmetic(
     snn: Graph,
     connections: Mapping[str, Connections],
@@ -104,7 +96,7 @@ def arithmetic(
                 name,
                 snn.nodes[name].place,
                 type(snn.op(name)).__name__,
-                _READS[found.kind],
+                _why(snn.op(name), found.kind),
                 found.macs,
                 found.evaluations(schedule, over_time),
             )
@@ -114,6 +106,12 @@ def arithmetic(
             _delivery(snn, name, found, schedule, spikes) for name, found in connections.items() if found.copies > 1
         ),
     )
+
+
+def _why(op: Op, reads: Kind) -> Literal["image", "unplaced", "function"]:
+    if reads is Kind.CONSTANT:
+        return "image"
+    return "unplaced" if op.linear else "function"
 
 
 def _delivery(

@@ -1,9 +1,11 @@
 """What a conversion left alone, approximated or distrusts: told from the networks themselves, not by the passes."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from snnc.analysis.integers import widths
 from snnc.analysis.reach import Connections, fed_by_image
+from snnc.analysis.values import Kind, value_kinds
 from snnc.conversion import Conversion
 from snnc.findings import Finding
 from snnc.ir import Graph, Op
@@ -179,8 +181,19 @@ def _on_schedule(conversion: Conversion) -> Iterator[Finding]:
 
 
 def _on_operations(snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
+    kinds = value_kinds(snn)
     for name, node in snn.nodes.items():
-        yield from remarks(node.op, name, snn, connections)
+        yield from remarks(node.op, Surroundings(name, snn, connections.get(name), kinds[name]))
+    codes = [name for name, neuron in snn.ops(Neuron).items() if neuron.coding]
+    if codes:
+        count = f"{len(codes)} layers of neurons stand" if len(codes) > 1 else f"the neurons {codes[0]} stand"
+        yield Finding(
+            "codes",
+            "info",
+            "",
+            f"{count} for values of either sign, not for rectifiers: they emit negative spikes",
+            "the target needs signed events; where it has none: --set passes.place-neurons.where=none",
+        )
     if not snn.ops(Neuron):
         yield Finding(
             "nothing-spikes",
@@ -191,85 +204,99 @@ def _on_operations(snn: Graph, connections: dict[str, Connections]) -> Iterator[
         )
 
 
-# rule(op, name, snn, connections): what a user should know of an operation in a spiking network.
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Where an operation stands in a spiking network, what drives it, and the kind of what comes out of it."""
+
+    name: str
+    snn: Graph
+    connections: Connections | None
+    kind: Kind
+
+
+# rule(op, around): what a user should know of an operation in a spiking network.
 remarks = Rules[Op, Iterable[Finding]]("what is remarked on an operation")
 
 
 @remarks.register(Input, Add, Routing, Mean, AveragePool, Nonlinear, Resample)
-def _nothing(op: Op, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterable[Finding]:
+def _nothing(op: Op, around: Surroundings) -> Iterable[Finding]:
     """Spikes pass, and are added."""
     return ()
 
 
 @remarks.register(Activation)
-def _on_activation(op: Activation, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
+def _on_activation(op: Activation, around: Surroundings) -> Iterator[Finding]:
     yield Finding(
         "analog-activation",
         "info",
-        name,
+        around.name,
         "an activation does not spike: it works on mean values",
         "set passes.normalize-activations.beside-quantized=spike to make it spike, at some loss",
     )
 
 
 @remarks.register(Affine, BatchNorm)
-def _on_affine(op: Op, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
-    yield Finding(
-        "unfolded-affine",
-        "info",
-        name,
-        "a per-channel scale and shift could not be folded into weights before it",
-        "no loss; the target has to add a constant current here",
-    )
+def _on_affine(op: Op, around: Surroundings) -> Iterator[Finding]:
+    # What scales numbers is part of the analog work, of which is told elsewhere.
+    if around.kind in (Kind.SPIKES, Kind.CURRENT):
+        yield Finding(
+            "unfolded-affine",
+            "info",
+            around.name,
+            "a per-channel scale and shift could not be folded into weights before it",
+            "no loss; the target has to add a constant current here",
+        )
 
 
 @remarks.register(TemporalBias)
-def _on_temporal_bias(
-    op: TemporalBias, name: str, snn: Graph, connections: dict[str, Connections]
-) -> Iterator[Finding]:
+def _on_temporal_bias(op: TemporalBias, around: Surroundings) -> Iterator[Finding]:
     yield Finding(
         "temporal-bias",
         "info",
-        name,
+        around.name,
         "a bias that changes from step to step is added here",
         "no loss; the target has to add another constant current at every step",
     )
 
 
 @remarks.register(MaxPool)
-def _on_max_pool(op: MaxPool, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
-    if snn.ops(CausalNeuron):
+def _on_max_pool(op: MaxPool, around: Surroundings) -> Iterator[Finding]:
+    if around.snn.ops(CausalNeuron):
         yield Finding(
             "lateral-inhibition-pool",
             "info",
-            name,
+            around.name,
             "max-pooling works on accumulated currents, by lateral inhibition between the steps",
             "no loss; use two-phase neurons or average pooling where the target cannot do that",
         )
 
 
 @remarks.register(Neuron)
-def _on_neuron(op: Neuron, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
+def _on_neuron(op: Neuron, around: Surroundings) -> Iterator[Finding]:
     takes_back = isinstance(op, CausalNeuron) and op.signed
-    if op.slope is not None or takes_back:
+    # Codes are told of together.
+    if not op.coding and (op.slope is not None or takes_back):
         yield Finding(
             "signed-spikes",
             "info",
-            name,
+            around.name,
             "these neurons also emit negative spikes",
             "the target needs signed events; where it has none, use ReLU networks and --neuron if or two-phase",
         )
 
 
 @remarks.register(Weighted)
-def _on_weights(op: Weighted, name: str, snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
-    if connections[name].reach is None and not fed_by_image(snn, name):
+def _on_weights(op: Weighted, around: Surroundings) -> Iterator[Finding]:
+    found = around.connections
+    analog = found is not None and found.reach is None and found.kind is not Kind.CONSTANT
+    if found is not None and analog and not fed_by_image(around.snn, around.name):
         yield Finding(
             "analog-layer",
             "info",
-            name,
-            "this layer is fed by analog values, not by spikes: it costs multiplications at every step",
-            "expected behind linear layers without a spiking activation between",
+            around.name,
+            "this layer is fed by analog values, not by spikes: it multiplies "
+            + ("at every step" if found.in_order else "once for each image"),
+            "place-neurons in the recipe has spikes drive it, where it is not told to keep it",
         )
 
 

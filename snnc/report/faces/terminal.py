@@ -27,6 +27,9 @@ from snnc.report.faces import in_room, seen
 from snnc.report.sentence import sentence
 from snnc.rules import Rules
 
+# So many places, or findings, of one kind are enough where there is little room.
+_ALIKE = 3
+
 show = Rules[Block, Iterator[RenderableType]]("what is there of it in a terminal")
 
 
@@ -125,9 +128,14 @@ def _checks(block: Checks) -> Iterator[RenderableType]:
 
 @show.register(Remarks)
 def _remarks(block: Remarks) -> Iterator[RenderableType]:
-    """Show one line for each finding, of the form that errors have."""
-    for remark in block.remarks:
-        for node in remark.nodes or ("",):
-            place = f" @ {node}" if node else ""
-            said = printable(f"{block.severity}: {remark.message}{place}")
-            yield f"{said}      hint: {printable(remark.hint)}"
+    """Show one line for each finding, of the form that errors have, with the first places; few of one kind."""
+    for remark in block.remarks[:_ALIKE]:
+        beyond = len(remark.nodes) - _ALIKE
+        more = f" and {beyond} more" if beyond > 0 else ""
+        place = f" @ {', '.join(remark.nodes[:_ALIKE])}{more}" if remark.nodes else ""
+        said = printable(f"{block.severity}: {remark.message}{place}")
+        yield f"{said}      hint: {printable(remark.hint)}"
+    left = len(block.remarks) - _ALIKE
+    if left > 0:
+        said = f"{block.severity}: {left} more of this kind are in the report"
+        yield f"{said}      hint: snnc explain {block.code} says what they mean"
