@@ -205,6 +205,8 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     image = IMAGE
     return {
         "Embedding": (ops.Embedding(normal(40, 3)), ((5,),)),
+        "ArgMax": (ops.ArgMax((2,), keep=False), (image,)),
+        "Ranked": (ops.Ranked(2, 3), (image,)),
         "EuclideanNorm": (ops.EuclideanNorm((1, 3), keep=False), (image,)),
         "LocalResponseNorm": (ops.LocalResponseNorm(3, 0.5, 0.75, 2.0), (image,)),
         "LogSoftmax": (ops.LogSoftmax(2), (image,)),

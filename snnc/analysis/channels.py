@@ -24,6 +24,7 @@ from snnc.ops import (
     Pad,
     Pointwise,
     Pool,
+    Ranked,
     Reduction,
     Resample,
     Reshape,
@@ -109,7 +110,20 @@ def _none(op: MatMul, graph: Graph, node: Node) -> None:
 
 
 @axes.register(
-    Add, Affine, Concat, Slice, Take, Pad, Pool, Activation, GridSample, Normalization, Pointwise, Resample, Timed
+    Add,
+    Affine,
+    Concat,
+    Slice,
+    Take,
+    Pad,
+    Pool,
+    Ranked,
+    Activation,
+    GridSample,
+    Normalization,
+    Pointwise,
+    Resample,
+    Timed,
 )
 def _kept(op: Op, graph: Graph, node: Node) -> int | None:
     """Several inputs lie channel by channel beside each other: the first one tells."""

@@ -10,6 +10,7 @@ from snnc.ops import (
     Activation,
     Add,
     Affine,
+    ArgMax,
     BatchNorm,
     ConvTranspose,
     Embedding,
@@ -21,6 +22,7 @@ from snnc.ops import (
     Pool,
     Product,
     Quotient,
+    Ranked,
     Reduction,
     Resample,
     Routing,
@@ -101,6 +103,18 @@ def _statistics(op: Normalization, before: Sequence[Shape], after: Shape) -> Wor
 def _reduction(op: Reduction, before: Sequence[Shape], after: Shape) -> Work:
     """Every number is multiplied, or taken an exponential of, on its way into one of the results."""
     return Work(math.prod(before[0]))
+
+
+@work.register(Ranked)
+def _compared(op: Ranked, before: Sequence[Shape], after: Shape) -> Work:
+    """Sorted by comparing each number with half of the rest, then with half of that."""
+    length = before[0][op.axis - 1]
+    return Work(additions=math.prod(before[0]) * max(math.ceil(math.log2(length)), 1))
+
+
+@work.register(ArgMax)
+def _compared_once(op: ArgMax, before: Sequence[Shape], after: Shape) -> Work:
+    return Work(additions=math.prod(before[0]))
 
 
 @work.register(GridSample)

@@ -11,12 +11,10 @@ _OUTSIDE = "do it before the network: export the network from where its numbers 
 _STATIC = "export the network with static shapes, so that this becomes a constant"
 _UNQUANTIZED = "export the network unquantized"
 _FORWARD = "only feed-forward networks are supported"
-_POOL = "pool by the maximum or by the average"
 _TREES = "train a neural network in its place"
 
 # Operations, why they cannot become spiking, and what to do instead.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
-    ("Hardmax", "a choice inside the network", _RAW),
     ("QuantizeLinear", "it quantizes values that are not the output of a rectifier", _UNQUANTIZED),
     ("DequantizeLinear", "it continues a quantization that is not supported", _UNQUANTIZED),
     ("DynamicQuantizeLinear", "it quantizes by the range of the sample at hand", _UNQUANTIZED),
@@ -37,14 +35,12 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
         "a list of tensors whose length or places depend on data",
         _LOOPS,
     ),
-    ("NonMaxSuppression TopK", "a part of the post-processing", _RAW),
-    ("ArgMax ArgMin", "a choice inside the network", _RAW),
+    ("NonMaxSuppression", "a part of the post-processing", _RAW),
     ("NonZero Unique", "how many values it gives depends on the data", _RAW),
     ("BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor", "it works on the bits of numbers", _UNQUANTIZED),
     ("CastLike", "it turns values into numbers of another kind", "export the network in single precision"),
     ("ReduceLogSum", "a logarithm", _SMOOTH),
     ("CumProd", "it multiplies activations", "add them"),
-    ("GlobalLpPool LpPool", "pooling by a norm", _POOL),
     ("MaxUnpool", "it puts values where a maximum was found", "upsample by repetition or transposed convolution"),
     ("MaxRoiPool", "it pools over regions that data choose", _RAW),
     ("CenterCropPad", "how much it crops depends on the data", _STATIC),

@@ -19,6 +19,7 @@ from snnc.ops.activation import (
     level_count,
 )
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
+from snnc.ops.choice import ArgMax, Ranked
 from snnc.ops.contraction import MatMul
 from snnc.ops.embedding import Embedding
 from snnc.ops.functions import (
@@ -83,6 +84,7 @@ __all__ = [
     "Activation",
     "Add",
     "Affine",
+    "ArgMax",
     "Asin",
     "Asinh",
     "Atan",
@@ -132,6 +134,7 @@ __all__ = [
     "Quantized",
     "QuantizedRelu",
     "Quotient",
+    "Ranked",
     "Reduction",
     "Relu",
     "Remainder",

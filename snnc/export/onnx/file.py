@@ -28,9 +28,9 @@ class Operation:
     """One ONNX operation on what came before and, behind it, on constants, each with a name of its own.
 
     Where it ``reads`` other values, these are named: ``x0``, ``x1`` the inputs of all, constants, what an earlier
-    operation ``makes``, and "" what came before. A ``local`` one is a function of the file. After the constants it
-    reads its ``states``, of these shapes without the batch, whose next values are its further outputs, and then what
-    tells it the time.
+    operation ``makes``, and "" what came before. So many further outputs are ``ignored``. A ``local`` one is a function
+    of the file. After the constants it reads its ``states``, of these shapes without the batch, whose next values are
+    its further outputs, and then what tells it the time.
     """
 
     kind: str
@@ -38,6 +38,7 @@ class Operation:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     reads: Sequence[str] = ()
     makes: str = ""
+    ignored: int = 0
     local: bool = False
     states: Mapping[str, Sequence[int]] = field(default_factory=dict)
     clock: Sequence[str] = ()
@@ -113,12 +114,13 @@ class File:
             output = name if operation is operations[-1] else self.named(f"{owner}/{operation.kind.lower()}")
             constants = {part: self.constant(f"{owner}/{part}", array) for part, array in operation.constants.items()}
             known.update(constants)
+            ignored = [self.named(f"{owner}/ignored") for _ in range(operation.ignored)]
             read = [known[part] for part in operation.reads] or [*values, *constants.values()]
             states = [self._state(f"{owner}/{part}", shape) for part, shape in operation.states.items()]
             node = helper.make_node(
                 operation.kind,
                 [*read, *(before for before, _ in states), *operation.clock],
-                [output, *(after for _, after in states)],
+                [output, *(after for _, after in states), *ignored],
                 output,
                 domain=DOMAIN if operation.local else "",
                 **operation.attributes,

@@ -392,6 +392,17 @@ def _total_product(op: ops.TotalProduct, place: Place) -> Operations:
     return [_reduced("ReduceProd", op.axes, op.keep, place)]
 
 
+@writers.register(ops.Ranked)
+def _ranked(op: ops.Ranked, place: Place) -> Operations:
+    return [Operation("TopK", {"count": _integers(op.count)}, {"axis": op.axis}, ignored=1)]
+
+
+@writers.register(ops.ArgMax)
+def _arg_max(op: ops.ArgMax, place: Place) -> Operations:
+    found = Operation("ArgMax", attributes={"axis": op.axes[0], "keepdims": int(op.keep)})
+    return [found, Operation("Cast", attributes={"to": TensorProto.FLOAT})]
+
+
 @writers.register(ops.Embedding)
 def _embedding(op: ops.Embedding, place: Place) -> Operations:
     return [

@@ -1,13 +1,14 @@
 """Pools."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Call, Expression, Shape, UnsupportedError, chain
+from snnc.frontend.expression import Call, Expression, Shape, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
-from snnc.frontend.operators.reduction import maximum
+from snnc.frontend.operators.reduction import absolute, maximum, total
 from snnc.frontend.sampling import resampled
 from snnc.frontend.windows import automatic_padding, overhang
 
@@ -57,6 +58,35 @@ def global_average_pool(call: Call) -> Expression:
 def global_max_pool(call: Call) -> Expression:
     """Read the maximum over all spatial axes."""
     return maximum(call, range(2, len(call.shape())), keep=True)
+
+
+@operators.register("LpPool")
+def norm_pool(call: Call) -> Expression:
+    """Read the norm of every window: the root of the sum of powers of absolute values."""
+    kernel = call.integers("kernel_shape")
+    axes = _spatial_axes(kernel)
+    stride = call.integers("strides", (1,) * axes)
+    dilation = call.integers("dilations", (1,) * axes)
+    padding = automatic_padding(call, kernel, stride, dilation)
+    over = overhang(call, kernel, stride, dilation, padding)
+    padding = padding[:axes] + tuple(end + more for end, more in zip(padding[axes:], over, strict=True))
+    power, none = call.number("p", 2), (0,) * 2 * axes
+    powers = chain(absolute(call.framed(())[0]), ops.Power(tensor(power)))
+    if all(step == 1 for step in dilation):
+        pooled = chain(powers, ops.AveragePool(kernel, stride, padding, none))
+    else:
+        pooled = chain(powers, *_averages(call, kernel, stride, dilation, padding, none))
+    return chain(pooled, ops.Affine(tensor(float(math.prod(kernel))), None), ops.Power(tensor(1 / power)))
+
+
+@operators.register("GlobalLpPool")
+def global_norm_pool(call: Call) -> Expression:
+    """Read the norm over all spatial axes."""
+    operand = call.framed(())[0]
+    rank, power = len(operand.shape) + 1, call.number("p", 2)
+    axes = tuple(range(rank - len(call.shape()) + 2, rank))
+    powers = chain(absolute(operand), ops.Power(tensor(power)))
+    return chain(total(powers, operand.shape, axes, True), ops.Power(tensor(1 / power)))
 
 
 def _averages(

@@ -38,13 +38,13 @@ def reduce_min(call: Call) -> Expression:
 @operators.register("ReduceL1")
 def reduce_absolute(call: Call) -> Expression:
     """Read the sum of absolute values: of both sides' rectifiers."""
-    return _reduced(call, lambda value, *along: total(_absolute(value), *along), _absolute)
+    return _reduced(call, lambda value, *along: total(absolute(value), *along), absolute)
 
 
 @operators.register("ReduceL2")
 def reduce_norm(call: Call) -> Expression:
     """Read the Euclidean norm over some axes."""
-    return _reduced(call, _norm, _absolute)
+    return _reduced(call, _norm, absolute)
 
 
 @operators.register("ReduceSumSquare")
@@ -116,7 +116,8 @@ def _norm(value: Expression, shape: Shape, axes: tuple[int, ...], keep: bool) ->
     return chain(value, ops.EuclideanNorm(axes, keep))
 
 
-def _absolute(value: Expression) -> Expression:
+def absolute(value: Expression) -> Expression:
+    """Return the absolute value: the sum of the rectifiers of both sides."""
     return Apply(ops.Add(), (chain(value, ops.Relu()), chain(value, _NEGATIVE, ops.Relu())))
 
 
