@@ -64,6 +64,18 @@ def mmse(z: Tensor, levels: int, ceiling: float = math.inf, slope: float | None 
     return counts.mmse(levels, torch.tensor([ceiling]), None if slope is None else torch.tensor([slope]))
 
 
+@pytest.mark.parametrize("levels", [1, 8, 40])
+def test_channels_have_the_same_thresholds_alone(levels: int) -> None:
+    """However many are looked up at once."""
+    counts = Histogram.of(normal(30, 90, 20) * uniform(0.01, 9, 90, 1), 1)
+    ceilings = uniform(0.5, 5, 90)
+    together = counts.mmse(levels, ceilings)
+    for channel in (0, 40, 89):
+        part = slice(channel, channel + 1)
+        alone = Histogram(counts.positive[part], counts.negative[part], counts.total[part])
+        assert torch.equal(alone.mmse(levels, ceilings[part]), together[part])
+
+
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_mmse_threshold_is_the_brute_force_minimum(name: str, levels: int) -> None:

@@ -21,6 +21,9 @@ _CENTERS = (_LOWER[:-1] + _LOWER[1:]) / 2
 _STARTS = 2.0 ** -torch.arange(0, 5, 1 / 32, dtype=torch.float64)
 _REFINEMENTS = 2
 
+# How many numbers are looked up at once.
+_LOOKUPS = 1 << 18
+
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
@@ -95,27 +98,14 @@ class Histogram:
         weights = self._weights(slope)
         target = torch.minimum(_CENTERS, ceiling.double().unsqueeze(1))
         largest = torch.where(weights > 0, target, 0.0).amax(1, keepdim=True)
-        # φ rises by one level at (k − 1/2)·θ/T for k = 1..T, so that all expectations are sums over what lies above.
-        above = _tail(weights)
-        target_above = _tail(weights * target)
-        steps = torch.arange(1, levels + 1, dtype=torch.float64)
-        rise = (2 * steps - 1) / levels**2
-        best = torch.zeros(len(weights), 1, dtype=torch.float64)
-        lowest = torch.full_like(best, torch.inf)
-        for start in _STARTS:
-            threshold = largest * start
-            for iteration in range(_REFINEMENTS + 1):
-                first = torch.searchsorted(_CENTERS, (steps - 0.5) * (threshold / levels))
-                second = (above.gather(1, first) * rise).sum(1, keepdim=True)
-                cross = target_above.gather(1, first).sum(1, keepdim=True) / levels
-                # The error up to the constant E[a²].
-                error = threshold.square() * second - 2 * threshold * cross
-                better = error < lowest
-                best = torch.where(better, threshold, best)
-                lowest = torch.where(better, error, lowest)
-                if iteration < _REFINEMENTS:
-                    threshold = torch.where(second > 0, cross / second, threshold)
-        return best.squeeze(1)
+        sums = _tail(weights), _tail(weights * target)
+        # As many channels at once as keep what is looked up small.
+        rows = max(1, _LOOKUPS // (len(_STARTS) * levels))
+        best = [
+            _best(largest[part], sums[0][part], sums[1][part], levels)
+            for part in (slice(first, first + rows) for first in range(0, len(largest), rows))
+        ]
+        return torch.cat(best)
 
     @property
     def _counted(self) -> bool:
@@ -133,3 +123,34 @@ def _tail(weights: Tensor) -> Tensor:
     """Return the sums over this bin and all above it, ``[C, bins + 1]``."""
     sums = weights.flip(1).cumsum(1).flip(1)
     return torch.nn.functional.pad(sums, (0, 1))
+
+
+def _best(largest: Tensor, above: Tensor, target_above: Tensor, levels: int) -> Tensor:
+    """Return the best thresholds ``[C]`` from all starts, by the sums of weights and of weighted targets above a bin.
+
+    φ rises by one level at (k − 1/2)·θ/T for k = 1..T, so that all expectations are sums over what lies above.
+    """
+    steps = torch.arange(1, levels + 1, dtype=torch.float64)
+    rise = (2 * steps - 1) / levels**2
+    thresholds, errors = [largest * _STARTS], []
+    for iteration in range(_REFINEMENTS + 1):
+        threshold = thresholds[-1]
+        first = _first_center((steps - 0.5) * (threshold.unsqueeze(2) / levels))
+        second, cross = (
+            (sums.gather(1, first.flatten(1)).view(first.shape) * each).sum(2)
+            for sums, each in ((above, rise), (target_above, torch.ones(())))
+        )
+        cross = cross / levels
+        # The error up to the constant E[a²].
+        errors.append(threshold.square() * second - 2 * threshold * cross)
+        if iteration < _REFINEMENTS:
+            thresholds.append(torch.where(second > 0, cross / second, threshold))
+    # The first of the best, start by start.
+    found, tried = (torch.stack(part, 2).flatten(1) for part in (errors, thresholds))
+    return tried.gather(1, found.argmin(1, keepdim=True)).squeeze(1)
+
+
+def _first_center(values: Tensor) -> Tensor:
+    """Return the first bin whose center is not below a value, float64: what searchsorted finds, by arithmetic."""
+    bins = values.view(torch.int64).bitwise_right_shift(52 - 6).sub_((1023 - 16) << 6).clamp_(0, _BINS - 1)
+    return bins.add_(_CENTERS[bins] < values)
