@@ -38,13 +38,27 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class StandIn:
+    """The synthetic samples that thresholds and biases were worked out on; ``kinds`` says of which kind, by input."""
+
+    samples: int
+    kinds: dict[str, str]
+    seed: int
+
+
+@dataclass(frozen=True)
 class Provenance:
-    """What a conversion depends on; ``recipe`` is plain data, as ``Recipe.plain`` has it, and None means no images."""
+    """What a conversion depends on; ``recipe`` is plain data, as ``Recipe.plain`` has it.
+
+    ``calibration`` is None where no samples were given; ``stand_in`` too, where they were, or where batch normalization
+    states what they would say.
+    """
 
     model: Origin
     recipe: dict[str, Any]
     calibration: Manifest | None
     versions: dict[str, str]
+    stand_in: StandIn | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the provenance as files and reports have it."""

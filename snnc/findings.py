@@ -172,9 +172,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Where it cannot, leave passes.correct-spiking-residual.temporal off.",
     ),
     "uncalibrated": Explanation(
-        "No images were given: thresholds come from what batch normalization states about its inputs.",
-        "Nothing was corrected, and nothing measured; at few time steps the loss can be large.",
-        "Calibrate on a folder of images, without labels: snnc calibrate --data FOLDER.",
+        "No images were given: thresholds come from what batch normalization states about its inputs. Where the file "
+        "has none left, thresholds and biases come from synthetic input, made with the network itself.",
+        "Weights were not corrected, and nothing measured; at few time steps the loss can be large. At many, synthetic "
+        "images come close to real ones; ids drawn at random are a poor stand-in for text.",
+        "Calibrate on a folder of images, without labels: snnc calibrate --data FOLDER. Without any, say how images "
+        "are preprocessed (--mean, --std): otherwise they are taken as standardized.",
     ),
     "uncertain-drop": Explanation(
         "The candidate chosen keeps to the limit on the images it was judged on, but its interval does not.",

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from snnc.analysis.moments import stated_moments
+from snnc.analysis.moments import moments_known, stated_moments
 from snnc.calibration import Calibration
-from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance
+from snnc.calibration.synthetic import SyntheticSamples
+from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance, StandIn
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples, Progress, Samples, silent
+from snnc.data.samples import DatasetSamples, MemorySamples, Progress, Samples, silent
 from snnc.errors import ModelError, VerificationError
 from snnc.feeds import Feeds
 from snnc.findings import Finding
@@ -93,14 +94,19 @@ def apply_recipe(
     progress: Progress = silent,
     memory: Memory | None = None,
     levels_of: Callable[[Graph], Mapping[str, int]] | None = None,
+    stand_in: Samples | None = None,
 ) -> Passed:
     """Run the passes of a recipe over a trained network.
 
     ``levels_of`` says how many levels its activations are to have, where that is not for the recipe's neurons to say.
+    ``stand_in`` takes the place of samples where there are none, and batch normalization does not state what they
+    would say.
     Raises PreconditionError where a pass cannot run, VerificationError where one breaks its contract.
     """
     graph = canonical = reference
     exact = True
+    if samples is not None or moments_known(reference):
+        stand_in = None
     applied, seconds = [], []
     for index, step in enumerate(recipe.passes):
         name = pass_name(step)
@@ -109,7 +115,8 @@ def apply_recipe(
         started = time.monotonic()
         tell = functools.partial(progress, name)
         levels = levels_to_be(graph, recipe, index) if levels_of is None else levels_of(graph)
-        calibration = Calibration(canonical, samples, recipe.schedule, levels, stated_moments(reference), tell)
+        stated = stated_moments(reference)
+        calibration = Calibration(canonical, samples, recipe.schedule, levels, stated, tell, stand_in)
         before, work = graph, functools.partial(_applied, step, name, graph, calibration)
         graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
         exact = exact and (step.exact or not graph.changes(before))
@@ -117,6 +124,15 @@ def apply_recipe(
         seconds.append(time.monotonic() - started)
         applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step))))
     return Passed(canonical, graph, tuple(applied), tuple(seconds))
+
+
+def outline(reference: Graph, recipe: Recipe) -> Graph:
+    """Return the operations that a recipe makes of a trained network, whatever their weights and thresholds.
+
+    Nothing is read: what passes work out on samples is worked out on a blank one.
+    """
+    blank = MemorySamples(Feeds({name: op() for name, op in reference.ops(Input).items()}))
+    return apply_recipe(reference, recipe, None, stand_in=blank).snn
 
 
 def levels_to_be(graph: Graph, recipe: Recipe, index: int = 0) -> Mapping[str, int]:
@@ -196,11 +212,14 @@ def make(
     task: Task | None = None,
 ) -> tuple[Conversion, Graph]:
     """Convert, without looking at the result yet: the conversion, and what ``reported`` compares it with."""
-    samples = calibration = None
-    if dataset is not None:
+    samples = calibration = synthetic = None
+    if dataset is None:
+        synthetic = SyntheticSamples(trained.graph, preprocessing, reading.seed, progress=progress)
+    else:
         samples = DatasetSamples(dataset, reading, "reading images", progress)
         calibration = Manifest(len(samples), dataset.digest(), reading.seed)
-    passed = apply_recipe(trained.graph, recipe, samples, progress, memory)
+    passed = apply_recipe(trained.graph, recipe, samples, progress, memory, stand_in=synthetic)
+    kinds = synthetic and synthetic.kinds
     conversion = Conversion(
         reference=trained.graph,
         snn=passed.snn,
@@ -214,6 +233,7 @@ def make(
             recipe=recipe.plain(),
             calibration=calibration,
             versions={"snnc": VERSION, "torch": torch.__version__},
+            stand_in=StandIn(len(synthetic), dict(kinds), reading.seed) if synthetic and kinds else None,
         ),
         task=task,
         seconds=passed.seconds,

@@ -12,7 +12,7 @@ from snnc.data.samples import DatasetSamples, Progress
 from snnc.ir import Graph, Input
 from snnc.measure.evaluation import Evaluation, measure
 from snnc.neurons import OrderFreeNeuron, neurons
-from snnc.pipeline import Memory, Trained, apply_recipe, make, reported
+from snnc.pipeline import Memory, Trained, make, outline, reported
 from snnc.recipe import Recipe, load
 from snnc.report import Report
 from snnc.schedule import Schedule
@@ -89,7 +89,7 @@ class Bench:
         self.task.check(whole, outputs)
         self.seed = reading.seed
         self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
-        quick = apply_recipe(graph, load("quick", timesteps=1), None).snn
+        quick = outline(graph, load("quick", timesteps=1))
         # Layers that wait for one another, and the read-out.
         self._depth = latency(quick, Schedule(1))
 

@@ -164,7 +164,7 @@ def test_batch_size_changes_no_threshold(seed: int) -> None:
 def test_histograms_count_every_value_of_every_channel() -> None:
     graph = random_network(0, relu)
     images = normal(10, 3, 8, 8)
-    found = calibration(graph, images).histograms(graph, graph.nodes)
+    found = calibration(graph, images).histograms(graph, graph.ops(ops.Relu))
     for name, counts in found.items():
         axis = channel_axis(graph, name)
         size = torch.Size(graph.shapes[name]).numel()
@@ -175,13 +175,14 @@ def test_histograms_count_every_value_of_every_channel() -> None:
 def test_without_images_the_statistics_are_those_that_batch_normalization_states() -> None:
     net = Network((3, 8, 8), seed=1)
     norm = net.norm(net.conv("x", 6), name="norm")
-    graph = net.graph(norm)
+    active = net.add(ops.Relu(), norm)
+    graph = net.graph()
     stated = stated_moments(graph)
     op = graph.op(norm)
     assert isinstance(op, ops.BatchNorm)
     assert torch.equal(stated[norm].mean, op.shift.double())
     assert torch.equal(stated[norm].variance, op.scale.double().square())
-    counts = calibration(graph).histograms(graph, [norm])[norm]
+    counts = calibration(graph).histograms(graph, [active])[active]
     median = counts.percentile(50.0)
     torch.testing.assert_close(median, op.shift.double().clamp(min=0), rtol=0.03, atol=0.03)
 

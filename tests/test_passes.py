@@ -1,5 +1,6 @@
 """Passes: what keeps the function keeps it, what need not be touched is not, and nothing is changed in place."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from snnc import ops
+from snnc.analysis.moments import propagate
 from snnc.calibration import Calibration
 from snnc.errors import PreconditionError, UsageError
 from snnc.ir import Graph, Op
@@ -324,7 +326,8 @@ def activations(ceilings: tuple[float, ...] = (torch.inf,), slope: Tensor | None
 
 
 def thresholds(step: CalibrateThresholds, graph: Graph, images: Tensor | None, timesteps: int = 4) -> ops.QuantizedRelu:
-    after = apply(step, graph, calibration(graph, images, timesteps))
+    look = dataclasses.replace(calibration(graph, images, timesteps), stated=propagate(graph, {}))
+    after = apply(step, graph, look)
     op = after.op("a")
     assert isinstance(op, ops.QuantizedRelu)
     assert op.levels == timesteps

@@ -29,9 +29,10 @@ def convert(
 
     The time steps, and what is done in which order, are those of ``recipe``: one that is shipped, by name, or a file,
     as ``snnc.recipe.load`` reads them, or what that returned; without one it is the default. ``data`` is a folder of
-    images or an array file, labels not needed; without it, thresholds come from what batch normalization states, and
-    ``calibrate`` can follow. ``preprocessing`` is what the network was trained with, and is kept in the conversion;
-    without it pixels are divided by 255, and that is all: ``snnc.yaml`` is read by the commands only.
+    images or an array file, labels not needed; without it, thresholds come from what batch normalization states or,
+    if that is nothing, thresholds and biases from synthetic samples, and ``calibrate`` can follow. ``preprocessing`` is
+    what the network was trained with, and is kept in the conversion; without it pixels are divided by 255, and that is
+    all: ``snnc.yaml`` is read by the commands only.
     ``task`` says what an answer is, and is kept too; without it, labels and outputs suggest it wherever it matters.
     ``input_shape``, of one sample, is only for files that do not say it; ``reading`` says how many images are read,
     and how; ``progress`` is told what is being done.

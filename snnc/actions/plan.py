@@ -10,7 +10,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.frontend import FOLDED, LEFT_OUT, InputShapes, Opened, Survey, Verdict, open_model
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, neurons
-from snnc.pipeline import apply_recipe
+from snnc.pipeline import outline
 from snnc.recipe import Recipe
 
 
@@ -55,7 +55,7 @@ def plan(
         # Refuses sizes that make no sense, and reads nothing unless it is iterated.
         dataset.batches(how)
         images = len(dataset)
-    snn = apply_recipe(network.graph, recipe, None).snn
+    snn = outline(network.graph, recipe)
     survey = replace(
         read.survey,
         verdicts=_in_the_spiking_network(read.survey.verdicts, network.graph, snn),

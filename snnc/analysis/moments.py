@@ -1,8 +1,9 @@
 """Data-free moments: what batch normalization says about the values behind it.
 
 Channel c of a batch-normalized value is taken as N(β_c, γ_c²); at an addition means and variances add, a rectifier
-passes on the moments of a rectified Gaussian, and where no batch normalization is left (an exporter has folded it),
-weights carry the moments on as if their inputs were independent. The network's input is taken as standardized.
+passes on the moments of a rectified Gaussian, and between two normalizations weights carry the moments on as if their
+inputs were independent. That goes wrong by a factor that grows with depth, so where nothing is stated (an exporter has
+folded all of it) nothing is known. The network's input is taken as standardized.
 """
 
 import math
@@ -37,7 +38,7 @@ from snnc.ops import (
     Transpose,
     Weighted,
 )
-from snnc.rules import Rules
+from snnc.rules import Rules, UnansweredError
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,15 @@ moments = Rules[Op, Moments]("which moments do channels have")
 def stated_moments(graph: Graph) -> dict[str, Moments]:
     """Return what the batch normalizations of a graph state about their own outputs."""
     return {name: _stated(op) for name, op in graph.ops(BatchNorm).items()}
+
+
+def moments_known(graph: Graph) -> bool:
+    """Return whether batch normalization states something of a graph, and what else has to be known follows from it."""
+    stated = stated_moments(graph)
+    try:
+        return bool(stated) and bool(propagate(graph, stated))
+    except UnansweredError:
+        return False
 
 
 def propagate(graph: Graph, stated: Mapping[str, Moments]) -> dict[str, Moments]:

@@ -73,7 +73,8 @@ def convert(
 ) -> None:
     """Convert a trained network to a spiking one.
 
-    Without --data, thresholds come from what batch normalization states about its inputs: calibrate afterwards.
+    Without --data, thresholds come from what batch normalization states about its inputs or, where the file has none
+    left, thresholds and biases come from synthetic input, in a minute: calibrate afterwards.
     """
     settings = project.read(Path())
     model = settings.trained(model)

@@ -20,7 +20,7 @@ class Transform:
     A sample of three axes is an image of ``channels`` x ``height`` x ``width``, whichever way its layout has them; any
     other shape can only come from arrays, and has height and width 0. Integers are taken as they are, and pixels, for
     networks that scale them themselves, are not scaled unless the preprocessing says by what. Raises DataError where
-    the preprocessing does not fit the shape.
+    the preprocessing does not fit the shape. ``scale`` is what pixels are multiplied by.
     """
 
     def __init__(self, preprocessing: Preprocessing, taken: Input) -> None:
@@ -31,7 +31,7 @@ class Transform:
         self.is_image = len(sample_shape) == 3 and not self.is_whole
         self._below = taken.below
         unscaled = taken.numbers == "pixel" and preprocessing.scale == Preprocessing.scale
-        self._scale = 1.0 if unscaled else preprocessing.scale
+        self.scale = 1.0 if unscaled else preprocessing.scale
         self._channels_first = preprocessing.layout == "nchw"
         self.height = self.width = 0
         if self.is_image:
@@ -105,7 +105,7 @@ class Transform:
         return self._normalized(self._in_layout(self._times_scale(pixels)))
 
     def _times_scale(self, values: NDArray[np.uint8]) -> Sample:
-        return values.astype(np.float32) * np.float32(self._scale)
+        return values.astype(np.float32) * np.float32(self.scale)
 
     def _in_layout(self, values: Sample) -> Sample:
         """Bring ``[height, width, channels]`` into the layout of the network."""

@@ -1,7 +1,10 @@
 """What every pass obeys: what need not be touched is not, and nothing is changed in place."""
 
+from dataclasses import replace
+
 import torch
 
+from snnc.analysis.moments import propagate, stated_moments
 from snnc.calibration import Calibration
 from snnc.errors import PreconditionError
 from snnc.ir import Graph
@@ -39,7 +42,9 @@ def stages(seed: int) -> tuple[dict[str, Graph], Calibration]:
     canonical = trained
     for step in PREPARE:
         canonical = apply(step, canonical)
-    look = calibration(canonical, normal(24, 3, 8, 8, seed=seed))
+    # Said of all values, so that there is something even where no normalization was drawn.
+    said = propagate(trained, stated_moments(trained))
+    look = replace(calibration(canonical, normal(24, 3, 8, 8, seed=seed)), stated=said)
     quantized = apply(CalibrateThresholds(), canonical, look)
     return {"trained": trained, "canonical": canonical, "quantized": quantized}, look
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from snnc.analysis.integers import widths
 from snnc.analysis.reach import Connections, fed_by_image
 from snnc.analysis.values import Kind, value_kinds
-from snnc.conversion import Conversion
+from snnc.conversion import Conversion, StandIn
 from snnc.findings import Finding
 from snnc.ir import Graph, Op
 from snnc.measure.gates import Gate
@@ -122,12 +122,23 @@ def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
             "uncalibrated",
             "warning",
             "",
-            "no images were given: thresholds come from batch-norm statistics, nothing was corrected or measured",
+            f"no images were given: {_worked_out_on(conversion.provenance.stand_in)}",
             "calibrate on a folder of images, no labels needed: snnc calibrate --data FOLDER",
         )
     elif calibration.images < _FEW_IMAGES:
         images = calibration.images
         yield Finding("few-images", "warning", "", f"calibrated on {images} images only", f"give {_FEW_IMAGES} or more")
+
+
+def _worked_out_on(stand_in: StandIn | None) -> str:
+    if stand_in is None:
+        return "thresholds come from batch-norm statistics, nothing was corrected or measured"
+    kinds = ", ".join(dict.fromkeys(stand_in.kinds.values()))
+    poor = "; ids drawn at random are a poor stand-in for text" if "ids" in stand_in.kinds.values() else ""
+    return (
+        f"thresholds and biases come from synthetic input ({stand_in.samples} samples of {kinds}), weights were not "
+        f"corrected, nothing was measured{poor}"
+    )
 
 
 def _on_passes(conversion: Conversion) -> Iterator[Finding]:

@@ -42,8 +42,8 @@ class BalanceThresholds(Pass):
     """Give every clipped ReLU as many levels as its neurons will have and a threshold that clips few of its inputs.
 
     ``rounds`` over the images (at most ``images``, spread evenly over all) in batches of ``batch_size``; ``rate`` is η.
-    ``per``: one threshold per channel or per layer. Without images, thresholds come from what batch normalization
-    states, as calibrate-thresholds has them.
+    ``per``: one threshold per channel or per layer. Without images or what stands in for them, thresholds come
+    from what batch normalization states, as calibrate-thresholds has them.
     """
 
     per: Literal["channel", "layer"] = "channel"
@@ -62,7 +62,8 @@ class BalanceThresholds(Pass):
         check_stage(graph, (), Neuron)
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        if calibration.samples is None:
+        samples = calibration.shown
+        if samples is None:
             return CalibrateThresholds(per=self.per)(graph, calibration)
         graph = releveled(graph, calibration.levels)
         layers = {name: _Layer(graph, name, self.per) for name in graph.ops(Clipped)}
@@ -70,7 +71,7 @@ class BalanceThresholds(Pass):
             return graph
         program = Program(graph)
         fast, size = program.graph, program.chunk
-        samples = calibration.samples.thinned(self.images)
+        samples = samples.thinned(self.images)
         done, total = 0, self.rounds * len(samples)
         thresholds: Thresholds = {}
         for _ in range(self.rounds):

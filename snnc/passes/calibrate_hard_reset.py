@@ -51,11 +51,12 @@ class CalibrateHardReset(Pass):
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         layers = list(graph.ops(IntegrateAndFireToZero))
-        if calibration.samples is None or not layers:
+        shown = calibration.shown
+        if shown is None or not layers:
             return graph
         trained = calibration.reference
         check_counterparts(trained, graph, IntegrateAndFireToZero)
-        samples = calibration.samples.thinned(self.images)
+        samples = shown.thinned(self.images)
         chunks = list(rechunk(samples.batches(), Program(graph, calibration.schedule).chunk))
         for done, name in enumerate(layers):
             calibration.progress(done, len(layers))

@@ -22,8 +22,9 @@ class CalibrateThresholds(Pass):
 
     ``kind``: the largest value (max), a percentile over all samples (Rueckauer et al., 2017), or the least mean
     squared error on this number of levels (mmse). ``source``: counted on images, or worked out without any from what
-    batch normalization states (gaussian; also taken where no images were given). ``per``: one threshold per channel
-    or per layer; where it is per layer, the layers named in ``channel_wise`` have one per channel all the same.
+    batch normalization states (gaussian; also taken where no images were given, if it states anything). ``per``: one
+    threshold per channel or per layer; where it is per layer, the layers named in ``channel_wise`` have one per channel
+    all the same.
     """
 
     kind: Literal["mmse", "percentile", "max"] = "mmse"

@@ -12,7 +12,7 @@ layer, what reconstruction by gradient descent approximates.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -64,7 +64,7 @@ class CorrectResidualNoise(Pass):
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
     seen is added to it, so that few images change little. Where a layer reads codes, and positions that are held out
     say that other weights do no better than another bias, its weights stay. At most ``images``, spread evenly over all,
-    are looked at. Without images nothing is corrected.
+    are looked at. On synthetic samples biases alone are corrected; without any, nothing is.
     """
 
     weights: bool = True
@@ -82,12 +82,14 @@ class CorrectResidualNoise(Pass):
         check_stage(graph, Clipped, Neuron)
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
-        if calibration.samples is None or not graph.ops(Quantized):
+        shown = calibration.shown
+        if shown is None or not graph.ops(Quantized):
             return graph
+        options = self if calibration.samples is not None else replace(self, weights=False)
         check_form(calibration.reference, graph)
         with temporary_folder() as folder:
-            samples, size = calibration.samples.thinned(self.images), Program(graph).chunk
-            walk = _Walk(calibration.reference, graph, folder, size, self, len(samples))
+            samples, size = shown.thinned(self.images), Program(graph).chunk
+            walk = _Walk(calibration.reference, graph, folder, size, options, len(samples))
             for node in graph.nodes.values():
                 if node.name in graph.inputs:
                     walk.enter(node.name, (feeds[node.name] for feeds in rechunk(samples.batches(), size)))

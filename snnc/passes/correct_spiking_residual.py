@@ -65,7 +65,8 @@ class CorrectSpikingResidual(Pass):
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         anything = self.bias or self.potential or self.temporal
-        if calibration.samples is None or not anything or not graph.ops(Neuron):
+        shown = calibration.shown
+        if shown is None or not anything or not graph.ops(Neuron):
             return graph
         check_counterparts(calibration.reference, graph)
         schedule = calibration.schedule
@@ -73,7 +74,7 @@ class CorrectSpikingResidual(Pass):
         layers = [_Layer(graph, name, schedule.timesteps, self) for name in graph.ops(Neuron)]
         program = Program(graph, schedule)
         trained, spiking, size = Program(calibration.reference).graph, program.graph, program.chunk
-        samples = calibration.samples.thinned(self.images)
+        samples = shown.thinned(self.images)
         # The trained network stays as it is: its means of every batch are kept from the first round on.
         goals: list[dict[str, _Means]] = []
         done, total = 0, self.rounds * len(samples)

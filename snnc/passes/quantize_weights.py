@@ -87,10 +87,11 @@ class QuantizeWeights(Pass):
 
     def _mean_inputs(self, graph: Graph, calibration: Calibration) -> Mapping[str, Tensor]:
         """Return the mean over images and steps of what each weighted layer takes in, shaped like one sample."""
-        if calibration.samples is None or not self.bias:
+        shown = calibration.shown
+        if shown is None or not self.bias:
             return {}
         taken = {graph.nodes[name].inputs[0] for name in graph.ops(Weighted)}
-        samples = calibration.samples.thinned(self.images)
+        samples = shown.thinned(self.images)
         totals: dict[str, Tensor] = {}
         done = 0
         for signals in Program(graph, calibration.schedule, want=taken).stream(samples.batches()):
