@@ -388,3 +388,52 @@ def test_windows_added_up(options: dict[str, Any], tmp_path: Path) -> None:
     node = one("Col2Im", ["x", "s", "k"], **options)
     constants = {"s": integers(*size), "k": integers(*window)}
     parity(save(tmp_path / "m.onnx", [node], (3 * 4, count), constants, opset=18), (3 * 4, count), tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "options"),
+    [
+        ((3, 4, 2, 2), {"pads": [1, 0, 1, 2], "strides": [2, 1]}),
+        ((6, 2, 2, 2), {"group": 2, "dilations": [2, 1]}),
+        ((1, 4, 3, 1), {}),
+    ],
+)
+def test_weights_that_the_network_computes(weights: tuple[int, ...], options: dict[str, Any], tmp_path: Path) -> None:
+    nodes = [
+        one("GlobalAveragePool", ["x"], ["g"]),
+        one("Flatten", ["g"], ["f"]),
+        one("MatMul", ["f", "m"], ["q"]),
+        one("Reshape", ["q", "s"], ["w"]),
+        one("Conv", ["x", "w", "b"], **options),
+    ]
+    size = int(np.prod(weights))
+    constants = {"m": array(4, size), "s": integers(*weights), "b": array(weights[0])}
+    path = save(tmp_path / "m.onnx", nodes, (4, 6, 5), constants, batch=1)
+    parity(path, (4, 6, 5), tolerance=1e-4, pinned=True)
+
+
+@pytest.mark.parametrize("shape", [(9, 1), (6, 2), (3, 6, 2)])
+@pytest.mark.parametrize("options", [{}, {"inverse": 1}, {"onesided": 1}])
+def test_fourier_transforms(options: dict[str, Any], shape: tuple[int, ...], tmp_path: Path) -> None:
+    if "onesided" in options and shape[-1] == 2:
+        pytest.skip("only real numbers have half a spectrum")
+    path = save(tmp_path / "m.onnx", [one("DFT", **options)], shape, {})
+    parity(path, shape, tolerance=1e-4)
+    path = save(tmp_path / "m.onnx", [one("DFT", ["x", "", "a"], **options)], shape, {"a": np.array(-2)}, opset=20)
+    parity(path, shape, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("length", [4, 12])
+def test_fourier_transforms_of_other_lengths(length: int, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [one("DFT", ["x", "n"])], (9, 1), {"n": np.array(length)})
+    parity(path, (9, 1), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("half", [0, 1])
+def test_fourier_transforms_of_windows(half: int, windowed: bool, tmp_path: Path) -> None:
+    node = one("STFT", ["x", "d", "w" if windowed else "", "n"], onesided=half)
+    constants = {"d": np.array(3), "n": np.array(8), "w": np.hanning(8).astype(np.float32)}
+    if not windowed:
+        del constants["w"]
+    parity(save(tmp_path / "m.onnx", [node], (26, 1), constants), (26, 1), tolerance=1e-4)

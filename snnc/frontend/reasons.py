@@ -57,7 +57,7 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
         "export the network for inference, behind model.eval()",
     ),
     (
-        "BlackmanWindow HammingWindow HannWindow MelWeightMatrix DFT STFT ImageDecoder",
+        "BlackmanWindow HammingWindow HannWindow MelWeightMatrix ImageDecoder",
         "a part of the preprocessing of sound or images",
         _OUTSIDE,
     ),

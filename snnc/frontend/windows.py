@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from snnc.frontend.expression import Call
+import numpy as np
+
+from snnc.frontend.expression import Array, Call
 
 
 def automatic_padding(
@@ -27,3 +29,22 @@ def overhang(
     spatial = zip(call.shape()[2:], call.output[2:], kernel, stride, dilation, strict=True)
     ends = [(out - 1) * s + (k - 1) * d + 1 - n for n, out, k, s, d in spatial]
     return tuple(max(end - padding[axis] - padding[axes + axis], 0) for axis, end in enumerate(ends))
+
+
+def seen_places(
+    space: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    begin: Sequence[int],
+    sides: Sequence[int],
+) -> Array:
+    """Return where windows lie, ``[window, positions]``, counted through a map; -1 beside it."""
+    places, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
+    for n, k, s, d, before, count in zip(space, window, stride, dilation, begin, sides, strict=True):
+        line = np.arange(k)[:, None] * d + np.arange(count) * s - before
+        shape = (len(places) * k, places.shape[1] * count)
+        places = (places[:, None, :, None] * n + line[None, :, None, :]).reshape(shape)
+        within = (line >= 0) & (line < n)
+        inside = (inside[:, None, :, None] & within[None, :, None, :]).reshape(shape)
+    return np.where(inside, places, -1)

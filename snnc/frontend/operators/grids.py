@@ -9,6 +9,7 @@ from snnc import ops
 from snnc.frontend.expression import Apply, Array, Call, Expression, Operand, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
 from snnc.frontend.sampling import LINEAR, added, cubic, resampled
+from snnc.frontend.windows import seen_places
 
 # What versions of ONNX call the ways to interpolate.
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
@@ -138,23 +139,14 @@ def add_windows(call: Call) -> Expression:
     axes = len(space)
     steps, stride = call.integers("dilations", (1,) * axes), call.integers("strides", (1,) * axes)
     padding = call.integers("pads", (0,) * 2 * axes)
-    lines = []
-    for axis, (n, k, d, s) in enumerate(zip(space, window, steps, stride, strict=True)):
-        count = (n + padding[axis] + padding[axes + axis] - d * (k - 1) - 1) // s + 1
-        lines.append(np.arange(k)[:, None] * d + np.arange(count) * s - padding[axis])
-    # [window, positions], each as numbers counted through the map, or -1 beside it.
-    targets, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
-    for line, n in zip(lines, space, strict=True):
-        (ways, positions), (more, further) = targets.shape, line.shape
-        shape = (ways * more, positions * further)
-        targets = (targets[:, None, :, None] * n + line[None, :, None, :]).reshape(shape)
-        within = (line >= 0) & (line < n)
-        inside = (inside[:, None, :, None] & within[None, :, None, :]).reshape(shape)
+    ends = zip(space, window, stride, steps, padding[:axes], padding[axes:], strict=True)
+    sides = [(n + before + after - d * (k - 1) - 1) // s + 1 for n, k, s, d, before, after in ends]
+    targets = seen_places(space, window, stride, steps, padding[:axes], sides)
     operand = call.framed(())[0]
     *before, wide, _ = operand.shape
     flat = Operand(0, (*before, wide // math.prod(window), targets.size))
     size = math.prod(space)
-    summed = added(2 + len(before), np.where(inside, targets, -1).reshape(-1), size)
+    summed = added(2 + len(before), targets.reshape(-1), size)
     return call.settled(chain(flat, *summed))
 
 
