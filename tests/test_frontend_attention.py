@@ -205,3 +205,37 @@ def test_a_table_looked_up_at_integers(case: str, tmp_path: Path) -> None:
     found = computed(graph, {graph.inputs[0]: ids.float()})[graph.outputs[0]]
     assert tuple(found.shape) == wanted.shape
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kinds", ["none", "computed"])
+@pytest.mark.parametrize("places", ["none", "constant", "computed"])
+def test_tokens_as_onnxruntime_embeds_them(places: str, kinds: str, tmp_path: Path) -> None:
+    constants = {"w": array(9, 4), "p": array(9, 4), "s": array(9, 4), "g": array(4), "b": array(4)}
+    constants["at"] = np.array([[3, 1, 0, 2, 8]], np.int32)
+    inputs = ["i", "i" if kinds == "computed" else "", "w", "p", "s" if kinds == "computed" else "", "g", "b", ""]
+    inputs += [] if places == "none" else ["at" if places == "constant" else "i"]
+    nodes = [
+        one("Cast", ["ids"], ["i"], to=TensorProto.INT32),
+        one("EmbedLayerNormalization", inputs, ["y", ""], domain="com.microsoft"),
+    ]
+    constants = {name: value for name, value in constants.items() if name in inputs}
+    path = ids_network(tmp_path / "m.onnx", nodes, constants, (5,))
+    graph = read_model(path).graph
+    assert len(graph.ops(ops.Embedding)) == 1 + (kinds == "computed") + (places == "computed")
+
+
+def test_the_lowest_number_times_what_is_hidden_is_no_infinity(tmp_path: Path) -> None:
+    """As the masks of tokens are written: else sums over time steps overflow."""
+    nodes = [
+        one("Cast", ["ids"], ["m"], to=TensorProto.FLOAT),
+        one("Sub", ["one", "m"], ["h"]),
+        one("Mul", ["h", "lowest"], ["a"]),
+        one("Softmax", ["a"], ["y"]),
+    ]
+    constants = {"one": np.float32(1), "lowest": np.array(np.finfo(np.float32).min)}
+    graph = read_model(ids_network(tmp_path / "m.onnx", nodes, constants, (5,))).graph
+    mask = torch.tensor([[1.0, 1, 0, 1, 0]])
+    total = computed(graph, {graph.inputs[0]: mask * 1000})["the_Mul_a"] / 1000
+    assert total.isfinite().all()
+    shares = -computed(graph, {graph.inputs[0]: mask})[graph.outputs[0]]
+    torch.testing.assert_close(shares, mask / 3)

@@ -110,6 +110,25 @@ def test_a_gemm_in_any_form(constant: str, bias: str, transposed: dict[str, int]
     parity(on_projections(tmp_path / "m.onnx", node, shapes, constants, 13), PROJECTED, 1e-4, pinned=True)
 
 
+FUSED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, int]]] = {
+    "plain": ((-1, 2, 3, 4), (-1, 2, 4, 5), {}),
+    "left": ((-1, 2, 4, 3), (-1, 2, 4, 5), {"transA": 1}),
+    "right": ((-1, 3, 4), (-1, 5, 4), {"transB": 1}),
+    "both": ((-1, 4, 3), (-1, 5, 4), {"transA": 1, "transB": 1}),
+}
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("case", FUSED)
+def test_a_product_that_onnxruntime_has_transposed_and_scaled(case: str, constant: bool, tmp_path: Path) -> None:
+    first, second, attributes = FUSED[case]
+    shapes, constants = {"p": first, "q": second}, {}
+    if constant:
+        constants["q"] = array(*shapes.pop("q")[1:])
+    node = one("FusedMatMul", ["p", "q"], domain="com.microsoft", alpha=0.3, **attributes)
+    parity(on_projections(tmp_path / "m.onnx", node, shapes, constants, 17), PROJECTED, 1e-4)
+
+
 # onnxruntime has no fractional zeros of 8 bits.
 @pytest.mark.parametrize(
     ("bits", "zeros"), [(bits, zeros) for bits in (2, 4, 8) for zeros in ("none", "packed", "floats")][:-1]

@@ -53,6 +53,15 @@ CASES: dict[str, tuple[int, Any, tuple[int, ...], dict[str, np.ndarray]]] = {
     "mean-variance-channels": (13, one("MeanVarianceNormalization", ["h"], axes=[1]), MAP, {}),
     "lp": (17, one("LpNormalization", ["h"], axis=1), MAP, {}),
     "lp-last": (22, one("LpNormalization", ["h"]), TOKENS, {}),
+    "lp-absolute": (17, one("LpNormalization", ["h"], axis=2, p=1), MAP, {}),
+    "lp-pool-dilated": (18, one("LpPool", ["h"], kernel_shape=[2, 2], dilations=[2, 1]), MAP, {}),
+    "lp-pool-ceil": (18, one("LpPool", ["h"], kernel_shape=[2, 2], strides=[2, 3], ceil_mode=1), MAP, {}),
+    "log-sum": (
+        13,
+        one("ReduceLogSum", ["h"], axes=[1]),
+        MAP,
+        {},
+    ),
     "lrn": (13, one("LRN", ["h"], size=3, alpha=0.7, beta=0.6, bias=1.5), MAP, {}),
     "softmax": (13, one("Softmax", ["h"], axis=1), MAP, {}),
     "softmax-flat": (11, one("Softmax", ["h"], axis=2), MAP, {}),
@@ -64,9 +73,14 @@ CASES: dict[str, tuple[int, Any, tuple[int, ...], dict[str, np.ndarray]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_divides_by_statistics(case: str, tmp_path: Path) -> None:
     opset, node, shape, constants = CASES[case]
-    nodes = [one("Mul", ["x", "two"], ["h"]), node, one("Neg", ["y"], ["z"])]
-    path = save(tmp_path / "m.onnx", nodes, shape, {**constants, "two": np.float32(2)}, ["z"], opset)
-    parity(path, shape)
+    # What a logarithm is taken of is above zero.
+    first = one("Mul", ["x", "x" if case == "log-sum" else "two"], ["h"])
+    constants = {
+        name: value
+        for name, value in {**constants, "two": np.float32(2)}.items()
+        if name in {*first.input, *node.input}
+    }
+    parity(save(tmp_path / "m.onnx", [first, node, one("Neg", ["y"], ["z"])], shape, constants, ["z"], opset), shape)
 
 
 @pytest.mark.parametrize("kind", ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"])

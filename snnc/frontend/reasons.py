@@ -4,7 +4,6 @@ Every operation of ONNX has a converter (``snnc.frontend.operators``) or a reaso
 """
 
 _SMOOTH = "train with ReLU in its place; it is what a spiking neuron approximates"
-_NORM = "normalize with BatchNorm, which folds into the weights"
 _LOOPS = "trace the network instead of scripting it, so that loops and branches are unrolled"
 _RAW = "export the network up to its raw outputs"
 _OUTSIDE = "do it before the network: export the network from where its numbers enter"
@@ -39,7 +38,6 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("NonZero Unique", "how many values it gives depends on the data", _RAW),
     ("BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor", "it works on the bits of numbers", _UNQUANTIZED),
     ("CastLike", "it turns values into numbers of another kind", "export the network in single precision"),
-    ("ReduceLogSum", "a logarithm", _SMOOTH),
     ("CumProd", "it multiplies activations", "add them"),
     ("MaxUnpool", "it puts values where a maximum was found", "upsample by repetition or transposed convolution"),
     ("MaxRoiPool", "it pools over regions that data choose", _RAW),

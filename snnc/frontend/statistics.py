@@ -173,7 +173,7 @@ def _recognized(graph: OnnxGraph, value: str, members: tuple[OnnxNode, ...]) -> 
     # What makes no sense or is no number is told of where the nodes are read alone.
     with np.errstate(all="ignore"):
         try:
-            form = _form(_function(graph, value, members), shape, axes)
+            form = _form(_function(graph, value, members), _smaller(graph, members, shape, axes), axes)
         except Exception:
             return None
     return None if form is None else Statistic(members, value, form, axes)
@@ -187,6 +187,17 @@ def _axes(graph: OnnxGraph, node: OnnxNode, rank: int) -> Axes | None:
             return None
     axes = range(rank) if given is None or not len(given) else (int(axis) % rank for axis in given)
     return tuple(sorted(axes))
+
+
+def _smaller(graph: OnnxGraph, members: tuple[OnnxNode, ...], shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
+    """Return the shape with length 2 at most along axes along which the nodes do the same everywhere."""
+    if any(member.kind in ("Expand", "Reshape") for member in members):
+        return shape
+    names = {name for member in members for name in member.inputs if name in graph.constants}
+    factors = [graph.constants[name] for name in names if graph.constants[name].dtype.kind == "f"]
+    behind = [{axis - array.ndim for axis, length in enumerate(array.shape) if length > 1} for array in factors]
+    needed = {*axes, *(axis + len(shape) for places in behind for axis in places)}
+    return tuple(length if axis in needed else min(length, 2) for axis, length in enumerate(shape))
 
 
 def _function(graph: OnnxGraph, value: str, members: tuple[OnnxNode, ...]) -> Function:

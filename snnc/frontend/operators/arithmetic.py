@@ -6,7 +6,9 @@ from onnx import TensorProto
 from snnc import ops
 from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
-from snnc.frontend.operators.decision import differing, visible
+from snnc.frontend.operators.decision import HIDDEN, differing, visible
+
+_LOWEST = -1e30
 
 
 @operators.register("Add")
@@ -50,7 +52,9 @@ def multiply(call: Call) -> Expression:
     computed = call.computed()
     if len(computed) != 1:
         return Apply(ops.Product(), (call.broadcast(0), call.broadcast(1)))
-    return _affine(call, computed[0], call.constant(1 - computed[0]), None)
+    factor = call.constant(1 - computed[0])
+    # The lowest number times what a mask has not is added to scores to hide them.
+    return _affine(call, computed[0], np.where(factor <= _LOWEST, HIDDEN, factor), None)
 
 
 @operators.register("Div")

@@ -10,9 +10,7 @@ from snnc import ops
 from snnc.frontend.contraction import Term, contracted
 from snnc.frontend.expression import Apply, Array, Call, Expression, Operand, Shape, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
-
-# What stands in an additive mask for minus infinity. Behind a softmax it is zero, and times zero it is a number.
-_HIDDEN = -1e4
+from snnc.frontend.operators.decision import HIDDEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +228,10 @@ def _masked(scores: Expression, masks: list[Expression | Array], shape: Shape) -
     constant = np.zeros((), np.float32)
     for mask in masks:
         if isinstance(mask, np.ndarray):
-            constant = np.maximum(constant + mask, _HIDDEN)
+            constant = np.maximum(constant + mask, HIDDEN)
         else:
             scores = Apply(ops.Add(), (scores, mask))
-    if (np.broadcast_to(constant, shape) <= _HIDDEN).all(-1).any():
+    if (np.broadcast_to(constant, shape) <= HIDDEN).all(-1).any():
         reason = "its mask hides every entry of a row, which leaves a softmax without a value"
         raise UnsupportedError(reason, "export the network with a mask that leaves something in each row")
     return chain(scores, ops.Affine(None, tensor(constant))) if constant.any() else scores
@@ -245,7 +243,7 @@ def _causal(query: _Heads, keys: _Heads, offset: int) -> Array:
 
 
 def _hiding(seen: Array) -> Array:
-    return np.where(seen, np.float32(0), np.float32(_HIDDEN))
+    return np.where(seen, np.float32(0), np.float32(HIDDEN))
 
 
 def _mask(call: Call, index: int, query: _Heads, keys: _Heads) -> Expression | Array:
@@ -256,14 +254,14 @@ def _mask(call: Call, index: int, query: _Heads, keys: _Heads) -> Expression | A
     sample = full if query.lead else full[1:]
     array = call.constants[index]
     if array is not None:
-        array = _hiding(array) if array.dtype == bool else np.maximum(array.astype(np.float32), _HIDDEN)
+        array = _hiding(array) if array.dtype == bool else np.maximum(array.astype(np.float32), HIDDEN)
         pad = [(0, 0)] * (len(sample) - 1) + [(0, short)]
-        return np.pad(array.reshape(sample), pad, constant_values=_HIDDEN)
+        return np.pad(array.reshape(sample), pad, constant_values=HIDDEN)
     value: Expression = Operand(index, sample)
     if call.whole[index]:
-        value = chain(value, ops.Affine(tensor(-_HIDDEN), tensor(_HIDDEN)))
+        value = chain(value, ops.Affine(tensor(-HIDDEN), tensor(HIDDEN)))
     if short:
-        value = chain(value, ops.Pad((0,) * (2 * len(sample) - 1) + (short,), _HIDDEN))
+        value = chain(value, ops.Pad((0,) * (2 * len(sample) - 1) + (short,), HIDDEN))
     return value
 
 
@@ -277,4 +275,4 @@ def _padding(call: Call, index: int, query: _Heads, keys: _Heads) -> Expression 
     array = call.constants[index]
     if array is not None:
         return _hiding(array.reshape(sample) != 0)
-    return chain(Operand(index, sample), ops.Affine(tensor(-_HIDDEN), tensor(_HIDDEN)))
+    return chain(Operand(index, sample), ops.Affine(tensor(-HIDDEN), tensor(HIDDEN)))

@@ -7,7 +7,7 @@ from snnc.frontend.expression import Apply, Array, Call, Expression, Unsupported
 from snnc.frontend.operators import operators
 
 # What stands in an additive mask for minus infinity. Behind a softmax it is zero, and times zero it is a number.
-_HIDDEN = -1e4
+HIDDEN = -1e4
 
 
 @operators.register("Greater")
@@ -71,7 +71,7 @@ def where(call: Call) -> Expression:
     condition, *choices = call.constants
     if condition is not None:
         return _chosen(call, condition)
-    x, y = (None if array is None else np.maximum(array.astype(np.float32), _HIDDEN) for array in choices)
+    x, y = (None if array is None else np.maximum(array.astype(np.float32), HIDDEN) for array in choices)
     if x is not None and y is not None:
         span, start = call.broadcast_constant(x - y), call.broadcast_constant(y)
         return chain(call.broadcast(0), ops.Affine(span, start))
@@ -84,11 +84,11 @@ def visible(mask: Array) -> Array:
     Raises UnsupportedError where minus infinity hides a whole row.
     """
     mask = mask.astype(np.float32)
-    hidden = mask < _HIDDEN
+    hidden = mask < HIDDEN
     rows = hidden if mask.shape[-1:] not in ((), (1,)) else hidden.reshape(-1)
     whole = rows.all(-1)
     if not whole.any():
-        return np.maximum(mask, _HIDDEN)
+        return np.maximum(mask, HIDDEN)
     if (mask < np.finfo(np.float32).min / 2).any():
         reason = "its mask hides every entry of a row, which leaves a softmax without a value"
         raise UnsupportedError(reason, "export the network with a mask that leaves something in each row")

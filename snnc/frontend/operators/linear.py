@@ -40,6 +40,21 @@ def matrix_product(call: Call) -> Expression:
     return contraction(call, *_letters(len(call.shape(0)), len(call.shape(1))))
 
 
+@operators.register("FusedMatMul")
+def scaled_matrix_product(call: Call) -> Expression:
+    """Read onnxruntime's product of matrices that it transposes and scales."""
+    if call.integer("transBatchA", 0) or call.integer("transBatchB", 0):
+        raise UnsupportedError("it moves the first axis of a factor to the last but one", "transpose the factor before")
+    (first, second), output = _letters(len(call.shape(0)), len(call.shape(1)))
+    if call.integer("transA", 0) and len(first) > 1:
+        first = first[:-2] + first[:-3:-1]
+    if call.integer("transB", 0) and len(second) > 1:
+        second = second[:-2] + second[:-3:-1]
+    value = contraction(call, [first, second], output)
+    alpha = call.number("alpha", 1.0)
+    return value if alpha == 1 else chain(value, ops.Affine(tensor(alpha), None))
+
+
 @operators.register("MatMulNBits")
 def matrix_product_of_few_bits(call: Call) -> Expression:
     """Read onnxruntime's product with a matrix of which every block has a scale, its numbers packed into bytes."""

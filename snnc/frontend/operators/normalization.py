@@ -8,6 +8,7 @@ import numpy as np
 from snnc import ops
 from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
+from snnc.frontend.operators.reduction import absolute_total
 
 
 @operators.register("BatchNormalization")
@@ -58,7 +59,7 @@ def instance_normalization(call: Call) -> Expression:
     axes = tuple(range(len(operand.shape) + 3 - len(call.shape()), len(operand.shape) + 1))
     value = normalized(operand, axes, call.number("epsilon", 1e-5))
     along = (-1, *(1 for _ in axes))
-    return _scaled(value, call.constant(1).reshape(along), call.constant(2, "its bias").reshape(along))
+    return scaled(value, call.constant(1).reshape(along), call.constant(2, "its bias").reshape(along))
 
 
 @operators.register("GroupNormalization")
@@ -73,7 +74,7 @@ def group_normalization(call: Call) -> Expression:
     along = (-1, *(1 for _ in space))
     parameters = [call.constant(1), call.constant(2, "its bias")]
     scale, bias = (np.repeat(array, channels // groups) if array.size < channels else array for array in parameters)
-    return _scaled(value, scale.reshape(along), bias.reshape(along))
+    return scaled(value, scale.reshape(along), bias.reshape(along))
 
 
 @operators.register("MeanVarianceNormalization")
@@ -88,11 +89,12 @@ def mean_variance_normalization(call: Call) -> Expression:
 
 @operators.register("LpNormalization")
 def norm_normalization(call: Call) -> Expression:
-    """Read the division by the Euclidean norm along an axis."""
-    if call.integer("p", 2) != 2:
-        raise UnsupportedError("it divides by a sum of absolute values", "normalize by the Euclidean norm")
+    """Read the division along an axis by the Euclidean norm or by the sum of absolute values."""
     axis = call.axis(call.integer("axis", -1))
     operand, offset = call.framed((axis,))
+    if call.integer("p", 2) == 1:
+        size = absolute_total(operand, operand.shape, (axis + offset,), keep=True)
+        return call.framed_result(Apply(ops.Quotient(), (operand, size)), offset)
     norm = ops.RootMeanSquareNorm((axis + offset,), 0.0)
     value = chain(operand, norm, ops.Affine(tensor(call.shape()[axis] ** -0.5), None))
     return call.framed_result(value, offset)
@@ -115,13 +117,20 @@ def normalized(
     return chain(value, ops.RootMeanSquareNorm(axes, epsilon, floor))
 
 
+def scaled(value: Expression, scale: Array, shift: Array | None) -> Expression:
+    """Return a value multiplied by a scale and shifted, by what changes it."""
+    factor = tensor(scale) if np.any(scale != 1) else None
+    offset = tensor(shift) if shift is not None and shift.any() else None
+    return value if factor is None and offset is None else chain(value, ops.Affine(factor, offset))
+
+
 def _from_axis(call: Call, *, centers: bool) -> Expression:
     _no_statistics(call.read[1:])
     axes = tuple(range(call.axis(call.integer("axis", -1)), len(call.shape())))
     operand, offset = call.framed(axes)
     ours = tuple(axis + offset for axis in axes)
     value = normalized(operand, ours, call.number("epsilon", 1e-5), centers=centers)
-    return call.framed_result(_scaled(value, call.constant(1), call.given(2)), offset)
+    return call.framed_result(scaled(value, call.constant(1), call.given(2)), offset)
 
 
 def _of_sum(call: Call, *, centers: bool) -> tuple[Expression, ...]:
@@ -132,16 +141,9 @@ def _of_sum(call: Call, *, centers: bool) -> tuple[Expression, ...]:
     if bias is not None:
         value = chain(value, ops.Affine(None, tensor(bias)))
     normal = normalized(value, (len(first.shape),), call.number("epsilon", 1e-12), centers=centers)
-    return _scaled(normal, call.constant(2), shift), value, value, value
+    return scaled(normal, call.constant(2), shift), value, value, value
 
 
 def _no_statistics(read: Sequence[bool]) -> None:
     if any(read):
         raise UnsupportedError("its mean or its deviation is used", "compute it by operations of its own")
-
-
-def _scaled(value: Expression, scale: Array, shift: Array | None) -> Expression:
-    """Return a value multiplied by a scale and shifted, by what changes it."""
-    factor = tensor(scale) if np.any(scale != 1) else None
-    offset = tensor(shift) if shift is not None and shift.any() else None
-    return value if factor is None and offset is None else chain(value, ops.Affine(factor, offset))

@@ -38,7 +38,7 @@ def reduce_min(call: Call) -> Expression:
 @operators.register("ReduceL1")
 def reduce_absolute(call: Call) -> Expression:
     """Read the sum of absolute values: of both sides' rectifiers."""
-    return _reduced(call, lambda value, *along: total(absolute(value), *along), absolute)
+    return _reduced(call, absolute_total, absolute)
 
 
 @operators.register("ReduceL2")
@@ -51,6 +51,12 @@ def reduce_norm(call: Call) -> Expression:
 def reduce_squares(call: Call) -> Expression:
     """Read the sum of squares over some axes."""
     return _reduced(call, lambda value, *along: total(_square(value), *along), _square)
+
+
+@operators.register("ReduceLogSum")
+def reduce_log_sum(call: Call) -> Expression:
+    """Read the logarithm of the sum over some axes."""
+    return _reduced(call, lambda value, *along: _logarithm(total(value, *along)), _logarithm)
 
 
 @operators.register("ReduceLogSumExp")
@@ -116,9 +122,18 @@ def _norm(value: Expression, shape: Shape, axes: tuple[int, ...], keep: bool) ->
     return chain(value, ops.EuclideanNorm(axes, keep))
 
 
+def absolute_total(value: Expression, shape: Shape, axes: tuple[int, ...], keep: bool) -> Expression:
+    """Return the sum of absolute values over some axes."""
+    return total(absolute(value), shape, axes, keep)
+
+
 def absolute(value: Expression) -> Expression:
     """Return the absolute value: the sum of the rectifiers of both sides."""
     return Apply(ops.Add(), (chain(value, ops.Relu()), chain(value, _NEGATIVE, ops.Relu())))
+
+
+def _logarithm(value: Expression) -> Expression:
+    return chain(value, ops.Log())
 
 
 def _square(value: Expression) -> Expression:
