@@ -6,12 +6,15 @@ from torch import Tensor
 
 from snnc import ops
 from snnc.analysis.channels import channel_axis
+from snnc.analysis.reach import connected
 from snnc.analysis.values import Kind, value_kinds
 from snnc.calibration import Histogram
 from snnc.errors import PreconditionError
 from snnc.ir import Graph
 from snnc.laws.networks import Network, calibration, random_network, relu
 from snnc.laws.samples import normal, uniform
+from snnc.measure.blame import blame
+from snnc.measure.layers import compare_layers
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import mean_signal
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
@@ -20,7 +23,8 @@ from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.place_neurons import PlaceNeurons
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.schedule import Schedule
-from tests.support import outputs
+from snnc.tasks import seeming
+from tests.support import fed, outputs
 
 SIGNED = [name for name, kind in neurons.items() if kind.signed]
 CAUSAL = [name for name in SIGNED if issubclass(neurons[name], CausalNeuron)]
@@ -210,3 +214,29 @@ def test_weights_behind_codes_change_only_where_held_out_samples_say_so() -> Non
         corrected = CorrectResidualNoise(damping=1e-9)(coded, given)
         before, after = (one.ops(ops.Weighted)["read"].weight for one in (coded, corrected))
         assert torch.equal(before, after) == kept
+
+
+def test_codes_are_measured_and_blamed_as_layers_are() -> None:
+    """Every part of an error telescopes over both signs, and whoever spoils a code is charged with it."""
+    graph = NormalizeActivations()(tokens(), calibration(tokens()))
+    placed = PlaceNeurons()(graph, calibration(graph))
+    given = calibration(placed, normal(64, 6, 8), timesteps=8)
+    snn, schedule = SubstituteNeurons()(CalibrateThresholds()(placed, given), given), Schedule(8)
+    task, x = seeming(snn.output_shapes, ()), normal(32, 6, 8, seed=3)
+    measured = compare_layers(placed, snn, fed(snn, [x]), schedule, connected(snn), task)
+    codes = {layer.name: layer for layer in measured.layers if snn.ops(Neuron)[layer.name].coding}
+    assert set(codes) == {"embedded_code", "mixed_code", "trunk_code", "left_code"}
+    for layer in codes.values():
+        parts = [layer.inherited or 0.0, layer.clipping or 0.0, layer.quantization or 0.0, layer.unevenness or 0.0]
+        assert layer.error is not None and 0 < layer.error <= sum(parts) + 1e-6
+        assert parts[-1] < 1e-2
+        assert layer.spikes
+    far = code("two-phase", torch.tensor(200.0), torch.tensor(200.0)).map_tensors(Tensor.float)
+    spoiled = snn.with_ops({"trunk_code": far})
+    charges = blame(placed, spoiled, fed(spoiled, [x]), None, len(x), schedule, task)
+    assert {charge.name for charge in charges} == {*snn.ops(Neuron), *snn.outputs}
+    assert max(charges, key=lambda charge: charge.points).name == "trunk_code"
+    wanted, reached = (outputs(one, x, schedule.timesteps)[0] for one in (graph, spoiled))
+    answers = [task.answers([found]) for found in (wanted, reached)]
+    lost = float((task.losses(answers[1], answers[0]) - task.losses(answers[0], answers[0])).sum())
+    assert sum(charge.samples for charge in charges) == pytest.approx(lost, rel=1e-4)

@@ -176,15 +176,16 @@ def test_scaled_spikes_are_taken_up_by_the_weights_behind() -> None:
 
 def test_the_trained_network_has_the_work_of_its_file(tmp_path: Path) -> None:
     nodes = [
-        one("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
-        one("Relu", ["a"], ["b"]),
-        one("Flatten", ["b"], ["c"]),
+        one("Relu", ["x"], ["b"]),
+        one("Conv", ["b", "w"], ["a"], pads=[1, 1, 1, 1]),
+        one("Flatten", ["a"], ["c"]),
         one("Gemm", ["c", "v"], ["d"]),
         one("Relu", ["d"], ["e"]),
         one("MatMul", ["e", "u"], ["y"]),
+        one("MatMul", ["x", "b"], ["z"]),
     ]
     constants = {"w": array(4, 2, 3, 3), "v": array(4 * 5 * 5, 6), "u": array(6, 3)}
-    opened = open_model(save(tmp_path / "m.onnx", nodes, (2, 5, 5), constants))
+    opened = open_model(save(tmp_path / "m.onnx", nodes, (2, 5, 5), constants, ("y", "z")))
     graph = opened.model().graph
     found = arithmetic(graph, connected(graph), Schedule(1))
-    assert found.macs == opened.survey.macs == 4 * 25 * 18 + 100 * 6 + 6 * 3
+    assert found.macs == opened.survey.macs == 4 * 25 * 18 + 100 * 6 + 6 * 3 + 2 * 25 * 5

@@ -33,7 +33,7 @@ from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
 
-# A channel is saturated when this share of its input currents is at the threshold or above, and clips from this one on.
+# A channel is saturated when this share of its input currents is at the threshold or beyond, and clips from this one.
 _SATURATED, _CLIPS = 0.5, 0.05
 
 # Less than this share of a level is rounding.
@@ -291,7 +291,10 @@ class _Sums:
         for part, (value, bins) in shown.items():
             self._bin(part, value[value != 0], bins)
         self._bin("potentials", left, _POTENTIALS)
-        full = (current >= ceiling).double()
+        full = current >= ceiling
+        if self.neuron.coding:
+            full |= self.neuron.gathered(current) <= -ceiling
+        full = full.double()
         self.full += full.movedim(self.axis, 0).reshape(len(self.full), -1).mean(1) * len(wanted)
 
     def _bin(self, part: str, values: Tensor, bins: tuple[float, float, int]) -> None:
