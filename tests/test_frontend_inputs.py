@@ -96,6 +96,17 @@ def test_what_every_sample_has_of_its_own_needs_no_batch(tmp_path: Path) -> None
     assert agrees(path, x=array(2, 1, 5, 4), edges=array(2, 5, 5)).graph.input_shapes["edges"] == (5, 5)
 
 
+@pytest.mark.parametrize(("first", "second"), [(3, "N"), (3, "batch_size"), ("T", "N")])
+def test_a_batch_may_stand_behind_another_axis(first: int | str, second: str, tmp_path: Path) -> None:
+    nodes = [one("Transpose", ["x"], ["t"], perm=[1, 0, 2]), one("Flatten", ["t"], ["f"]), one("MatMul", ["f", "w"])]
+    path = write(tmp_path / "m.onnx", nodes, {"x": (FLOAT, [first, second, 4])}, {"w": array(12, 2)})
+    if first == "T":
+        with pytest.raises(ModelError, match=r"the input shape \?x4 is not fixed"):
+            read_model(path)
+    graph = read_model(path, (3, 4)).graph
+    assert (graph.input_shapes, graph.output_shapes) == ({"x": (3, 1, 4)}, ((2,),))
+
+
 def test_a_batch_in_the_file_is_that_of_every_input(tmp_path: Path) -> None:
     nodes = [one("Add", ["x", "z"], ["a"]), one("Reshape", ["a", "s"], ["f"]), one("MatMul", ["f", "w"])]
     constants = {"s": integers(4, 6), "w": array(6, 2)}

@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
 from snnc.files import temporary_folder
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
 from snnc.frontend.unrolling import unrolled
+from snnc.frontend.weights import KINDS, LEAST, Weights, is_outside
 
 # Fusions that would hide a layer from our passes, or that merge the batch with other axes; the last two split the
 # pairs of quantization and dequantization apart.
@@ -91,37 +93,56 @@ class OnnxGraph:
         return readers[0] if len(readers) == 1 and value not in self.outputs else None
 
 
-def canonical(pinned: ModelProto, place: str) -> OnnxGraph:
+def canonical(pinned: ModelProto, weights: Weights, place: str) -> OnnxGraph:
     """Return the canonical form of a model with pinned shapes; raises ModelError where onnxruntime refuses it.
 
     Operations that onnxruntime does not know are kept, with whatever shapes the file says they have.
     """
     known, foreign = _cut(_held(pinned))
-    optimized = _folded(known, place)
+    optimized, weights = _folded(known, weights, place)
     # What is written out may tell how often what is inside it, or behind, is done.
-    while (written := unrolled(optimized)) is not None:
-        optimized = _folded(written, place)
-    return _parsed(optimized, pinned, foreign, measured(optimized, place))
+    while (written := unrolled(optimized, weights)) is not None:
+        optimized, weights = _folded(written, weights, place)
+    return _parsed(optimized, weights, pinned, foreign, measured(optimized, weights, place))
 
 
-def _folded(model: ModelProto, place: str) -> ModelProto:
-    """Return what onnxruntime makes of a model, with the shapes that can be inferred."""
-    optimized = _optimized(model, place)
+def _folded(model: ModelProto, weights: Weights, place: str) -> tuple[ModelProto, Weights]:
+    """Return what onnxruntime makes of a model, with the shapes that can be inferred, and its large constants."""
+    optimized, weights = _optimized(model, weights, place)
     constants = {"", *(tensor.name for tensor in optimized.graph.initializer)}
     if any(_is_foldable(node, constants) for node in optimized.graph.node):
         # What was written out of a function is folded only when it is read again.
-        optimized = _optimized(optimized, place)
-    return onnx.shape_inference.infer_shapes(optimized)
+        optimized, weights = _optimized(optimized, weights, place)
+    return onnx.shape_inference.infer_shapes(optimized), weights
 
 
-def _optimized(model: ModelProto, place: str) -> ModelProto:
+def _optimized(model: ModelProto, weights: Weights, place: str) -> tuple[ModelProto, Weights]:
+    """Return what onnxruntime makes of a model, and its large constants; those that it left alone are the same."""
     with temporary_folder() as folder:
-        path = folder / "canonical.onnx"
+        path, beside = folder / "canonical.onnx", folder / "canonical.bin"
         options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
         options.optimized_model_filepath = str(path)
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        start_session(model, options, place, disabled_optimizers=_LEFT_TO_US)
-        return onnx.load(path)
+        for key, value in (
+            ("session.disable_quant_qdq", "1"),
+            ("session.optimized_model_external_initializers_file_name", beside.name),
+            ("session.optimized_model_external_initializers_min_size_in_bytes", str(LEAST)),
+        ):
+            options.add_session_config_entry(key, value)
+        start_session(model, options, place, weights, disabled_optimizers=_LEFT_TO_US)
+        optimized = onnx.load(path, load_external_data=False)
+        found = {}
+        for tensor in optimized.graph.initializer:
+            if is_outside(tensor) and tensor.data_type not in KINDS:
+                load_external_data_for_tensor(tensor, str(folder))
+                tensor.data_location = TensorProto.DEFAULT
+            elif is_outside(tensor):
+                offset = int(ExternalDataInfo(tensor).offset or 0)
+                kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+                array = np.memmap(beside, kind, "r", offset, tuple(tensor.dims))
+                own = weights.get(tensor.name)
+                same = own is not None and own.shape == array.shape and np.array_equal(own, array)
+                found[tensor.name] = own if own is not None and same else np.array(array)
+    return optimized, found
 
 
 def _is_foldable(node: NodeProto, constants: Set[str]) -> bool:
@@ -176,10 +197,15 @@ def _known(node: NodeProto, versions: Mapping[str, int], functions: set[tuple[st
     return bool(onnx.defs.has(node.op_type, node.domain)) and node.domain in versions
 
 
-def _parsed(model: ModelProto, pinned: ModelProto, foreign: list[NodeProto], found: Mapping[str, Array]) -> OnnxGraph:
+def _parsed(
+    model: ModelProto, weights: Weights, pinned: ModelProto, foreign: list[NodeProto], found: Mapping[str, Array]
+) -> OnnxGraph:
     """Return a canonical file as plain data; ``found`` are arrays of the shapes that its own shapes leave out."""
     graph = model.graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {
+        tensor.name: weights[tensor.name] if is_outside(tensor) else numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+    }
     shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in {**constants, **found}.items()}
     whole = {name for name, array in {**constants, **found}.items() if array.dtype.kind in "iub"}
     for value in values_of(graph):

@@ -17,6 +17,7 @@ from snnc.frontend.expression import Array
 from snnc.frontend.inputs import FileInput
 from snnc.frontend.measuring import refusal, session_options, start_session
 from snnc.frontend.preparation import Prepared
+from snnc.frontend.weights import Weights
 from snnc.ir import Graph, Input
 
 # Relative errors that sums in another order explain: of values, and of what is behind steps that may have been crossed.
@@ -48,7 +49,7 @@ def check(graph: Graph, values: Mapping[str, str], prepared: Prepared, place: st
     between = {name: values[name] for name in quantized if values.get(name) in known}
 
     def compared(model: ModelProto) -> _Compared:
-        outputs, found = _run_file(model, between, parts, place)
+        outputs, found = _run_file(model, prepared.weights, between, parts, place)
         if not all(output.isfinite().all() for output in outputs):
             hint = "look for infinities in its weights and for variances below zero"
             raise ModelError("the network computes infinities or NaN from random samples", place=place, hint=hint)
@@ -158,7 +159,11 @@ def computed(graph: Graph, samples: Mapping[str, Tensor], relays: Mapping[str, T
 
 
 def _run_file(
-    model: ModelProto, between: Mapping[str, str], batches: Sequence[Mapping[str, Array]], place: str
+    model: ModelProto,
+    weights: Weights,
+    between: Mapping[str, str],
+    batches: Sequence[Mapping[str, Array]],
+    place: str,
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Return what onnxruntime computes from a form of the file for some batches by its inputs.
 
@@ -171,7 +176,7 @@ def _run_file(
     asked = dict.fromkeys(between.values())
     shown.graph.output.extend(ValueInfoProto(name=value) for value in asked if value not in outputs)
     names = [*outputs, *asked]
-    session = start_session(shown, options, place)
+    session = start_session(shown, options, place, weights)
     try:
         results = [session.run(names, dict(batch)) for batch in batches]
     except Exception as failure:

@@ -1,6 +1,7 @@
 """From a file on disk to an ONNX model in memory, or one error that says what is wrong with the file."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,20 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_m
 
 from snnc.errors import DataError, ModelError
 from snnc.frontend.expression import InputShapes
+from snnc.frontend.weights import Weights, taken_out
 
 _ZIP = b"PK"
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A model as it was read. ``sha256`` is of the file's bytes, then of those of its ``external`` data."""
+    """A model as it was read, its large constants beside it.
+
+    ``sha256`` is of the file's bytes, then of those of its ``external`` data.
+    """
 
     model: ModelProto
+    weights: Weights
     sha256: str
     external: tuple[Path, ...] = ()
 
@@ -37,13 +43,14 @@ def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
         # Lazily, since torch's exporter takes a while to import.
         from snnc.frontend.torchscript import export_torchscript
 
-        model = _parsed(export_torchscript(path, input_shape), path)
-        return ModelFile(model, digest.hexdigest())
+        data = export_torchscript(path, input_shape)
+        return ModelFile(*taken_out(_parsed(data, path)), digest.hexdigest())
     model = _parsed(data, path)
+    del data
     external = _external_files(model, path)
-    for contents in external.values():
-        digest.update(contents)
-    return ModelFile(model, digest.hexdigest(), tuple(external))
+    for file in external:
+        digest.update(file.read_bytes())
+    return ModelFile(*taken_out(model), digest.hexdigest(), external)
 
 
 def _parsed(data: bytes, path: Path) -> ModelProto:
@@ -60,20 +67,17 @@ def _parsed(data: bytes, path: Path) -> ModelProto:
     return model
 
 
-def _external_files(model: ModelProto, path: Path) -> dict[Path, bytes]:
-    """Load the external data into the model; return the files it lies in with their contents, by name."""
+def _external_files(model: ModelProto, path: Path) -> tuple[Path, ...]:
+    """Load the external data into the model; return the files it lies in, by name."""
     outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
     names = sorted({ExternalDataInfo(tensor).location for tensor in outside})
-    contents = {}
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             hint = "external data has to lie beside the model file or below"
             raise ModelError(f"its external data {name!r} lies elsewhere", place=str(path), hint=hint)
-        try:
-            contents[path.parent / name] = (path.parent / name).read_bytes()
-        except OSError:
+        if not os.access(path.parent / name, os.R_OK) or not (path.parent / name).is_file():
             hint = f"put {name!r} beside the model file"
-            raise ModelError(f"its external data {name!r} is missing", place=str(path), hint=hint) from None
+            raise ModelError(f"its external data {name!r} is missing", place=str(path), hint=hint)
     if names:
         try:
             load_external_data_for_model(model, str(path.parent))
@@ -82,4 +86,4 @@ def _external_files(model: ModelProto, path: Path) -> dict[Path, bytes]:
             raise ModelError(
                 f"its external data cannot be read: {reason}", place=str(path), hint="export it again"
             ) from None
-    return contents
+    return tuple(path.parent / name for name in names)

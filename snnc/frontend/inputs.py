@@ -1,5 +1,6 @@
 """What a file takes: the shape of every input, which of its axes is the batch, and what numbers are given there."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from snnc.frontend.measuring import INTEGERS
 from snnc.ir import Input
 
 _COLORS = (1, 3, 4)
+# What an axis that counts samples is called.
+_COUNTS = re.compile(r"(n|b|bs|.*batch.*)$", re.IGNORECASE)
 _FLAG = "as in --input-shape 3,32,32"
 
 # What looks integers up, and the axis of its list; what only moves them.
@@ -125,9 +128,9 @@ def _declared(value: ValueInfoProto) -> list[tuple[str, int]]:
 
 
 def _batch_axis(declared: list[tuple[str, int]]) -> int:
-    named = [axis for axis, (name, length) in enumerate(declared) if not length and "batch" in name.lower()]
-    fixed = bool(declared) and declared[0][1] > 0
-    return named[0] if fixed and len(named) == 1 else 0
+    """Return the axis that counts samples: the first, unless another one alone is free and named so."""
+    named = [axis for axis, (name, length) in enumerate(declared) if not length and _COUNTS.match(name)]
+    return named[0] if len(named) == 1 else 0
 
 
 def _same_batch(declared: list[tuple[str, int]], symbol: str, length: int) -> int | None:

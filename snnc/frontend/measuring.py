@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from snnc.errors import ModelError
 from snnc.frontend.expression import Array, Shape
+from snnc.frontend.weights import Weights, is_outside
 
 INTEGERS = {
     TensorProto.BOOL,
@@ -39,7 +40,7 @@ def shape_of(value: ValueInfoProto) -> Shape | None:
     return tuple(axis.dim_value for axis in dimensions)
 
 
-def measured(model: ModelProto, place: str) -> dict[str, Array]:
+def measured(model: ModelProto, weights: Weights, place: str) -> dict[str, Array]:
     """Return arrays of the shapes and types that values have of which the file does not say them, by name.
 
     The file is run on a few inputs. What comes out in different shapes, or is counted out of data, is left out, and so
@@ -74,7 +75,9 @@ def measured(model: ModelProto, place: str) -> dict[str, Array]:
         del entries[:]
         entries.extend(wanted)
     try:
-        session = start_session(asking, session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL), place)
+        session = start_session(
+            asking, session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL), place, weights
+        )
         runs = [session.run(unknown, {value.name: _given(value, run) for value in inputs}) for run in range(_RUNS)]
     except Exception:
         # Whatever the reason is: then they are not known, which is told where it matters.
@@ -92,13 +95,19 @@ def session_options(level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.Se
     options.graph_optimization_level = level
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = 1
+    # Weights laid out for speed would be there twice.
+    options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 
 def start_session(
-    model: ModelProto, options: onnxruntime.SessionOptions, place: str, **arguments: Any
+    model: ModelProto, options: onnxruntime.SessionOptions, place: str, weights: Weights, **arguments: Any
 ) -> onnxruntime.InferenceSession:
-    """Start onnxruntime on a model; raises ModelError with its reason where it refuses."""
+    """Start onnxruntime on a model beside which ``weights`` are kept; raises ModelError where it refuses."""
+    outside = [tensor.name for tensor in model.graph.initializer if is_outside(tensor)]
+    held = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(weights[name])) for name in outside]
+    if outside:
+        options.add_external_initializers(outside, held)
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(),

@@ -13,10 +13,11 @@ from snnc.frontend.canonical import canonical
 from snnc.frontend.check import check
 from snnc.frontend.expression import InputShapes
 from snnc.frontend.fate import in_file_order
-from snnc.frontend.files import read_file
+from snnc.frontend.files import ModelFile, read_file
 from snnc.frontend.inputs import input_ops
 from snnc.frontend.preparation import Prepared, prepare_model
 from snnc.frontend.walk import BEHIND, Verdict, walk
+from snnc.frontend.weights import put_back
 from snnc.ir import Graph
 
 # Text names at most this many operations.
@@ -110,18 +111,20 @@ class Survey:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model file that was read, supported or not. ``onnx`` is what it holds, or what its TorchScript was exported as.
-
-    ``files`` are all that were read.
-    """
+    """A model file that was read, supported or not; ``files`` are all that were read."""
 
     path: Path
     files: tuple[Path, ...]
-    onnx: ModelProto
     survey: Survey
+    _file: ModelFile
     _prepared: Prepared
     _graph: Graph | None
     _values: Mapping[str, str]
+
+    @property
+    def onnx(self) -> ModelProto:
+        """What the file holds, or what its TorchScript was exported as."""
+        return put_back(self._file.model, self._file.weights)
 
     def model(self) -> Model:
         """Return the network, checked against onnxruntime on random samples.
@@ -143,8 +146,8 @@ def open_model(path: Path, input_shape: InputShapes = None) -> Opened:
     for unsupported operations.
     """
     file = read_file(path, input_shape)
-    prepared = prepare_model(file.model, input_shape, str(path))
-    graph = canonical(prepared.pinned, str(path))
+    prepared = prepare_model(file.model, file.weights, input_shape, str(path))
+    graph = canonical(prepared.pinned, prepared.weights, str(path))
     fixed = [name for name in graph.outputs if name in graph.constants]
     if fixed:
         hint = "export the network without this output"
@@ -164,7 +167,7 @@ def open_model(path: Path, input_shape: InputShapes = None) -> Opened:
             *(() if walked.graph is None else _findings(walked.graph)),
         ),
     )
-    return Opened(path, (path, *file.external), file.model, seen, prepared, walked.graph, walked.values)
+    return Opened(path, (path, *file.external), seen, file, prepared, walked.graph, walked.values)
 
 
 def read_model(path: Path, input_shape: InputShapes = None) -> Model:

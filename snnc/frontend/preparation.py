@@ -11,6 +11,7 @@ from snnc.frontend.endings import without_endings
 from snnc.frontend.expression import InputShapes, Shape
 from snnc.frontend.inputs import FileInput, inputs_of
 from snnc.frontend.labels import labels
+from snnc.frontend.weights import Weights, in_single_precision, is_outside
 
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
@@ -20,16 +21,20 @@ _TARGETS = {"Expand": 1, "Reshape": 1, "Resize": 3}
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A network in single precision. ``pinned`` takes one sample, ``original`` as many as the file says."""
+    """A network in single precision. ``pinned`` takes one sample, ``original`` as many as the file says.
+
+    ``weights`` are the large constants of both.
+    """
 
     pinned: ModelProto
     original: ModelProto
+    weights: Weights
     batch: int
     inputs: tuple[FileInput, ...]
     findings: tuple[Finding, ...]
 
 
-def prepare_model(model: ModelProto, input_shapes: InputShapes, place: str) -> Prepared:
+def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes, place: str) -> Prepared:
     """Give every node a name of its own, make every float a float32, drop the ends of classifiers, pin the batch to 1.
 
     Raises ModelError where an input takes no numbers, or one of another or unknown shape.
@@ -40,6 +45,7 @@ def prepare_model(model: ModelProto, input_shapes: InputShapes, place: str) -> P
     for node, label in zip(original.graph.node, labels(original.graph), strict=True):
         node.name = label
     _in_single_precision(original.graph)
+    narrowed = in_single_precision(original.graph, weights)
     sequences_first(original.graph)
     findings = without_endings(original.graph)
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
@@ -57,7 +63,7 @@ def prepare_model(model: ModelProto, input_shapes: InputShapes, place: str) -> P
                 _set_shape(value, values[value.name].with_batch(length))
     if batch > 1:
         _unbake(pinned.graph, batch)
-    return Prepared(pinned, original, batch, inputs, findings)
+    return Prepared(pinned, original, narrowed, batch, inputs, findings)
 
 
 def _in_single_precision(graph: GraphProto) -> None:
@@ -77,7 +83,7 @@ def _in_single_precision(graph: GraphProto) -> None:
 
 
 def _narrow(tensor: TensorProto) -> None:
-    if tensor.data_type in _FLOATS:
+    if tensor.data_type in _FLOATS and not is_outside(tensor):
         array = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 

@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.measuring import shape_of, values_of
+from snnc.frontend.weights import Weights, is_outside
 
 # What is followed, and itself stays until what reads it is written out.
 _LISTS = {"SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SplitToSequence", "Identity"}
@@ -23,9 +24,12 @@ _LISTS = {"SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase
 _LONGEST = 10_000
 
 
-def unrolled(model: ModelProto) -> ModelProto | None:
-    """Return the file with what can be written out, None where nothing can; constants and shapes are not its own."""
-    written = _Writer(model)
+def unrolled(model: ModelProto, weights: Weights) -> ModelProto | None:
+    """Return the file with what can be written out, None where nothing can; constants and shapes are not its own.
+
+    ``weights`` are its large constants, which are beside it.
+    """
+    written = _Writer(model, weights)
     if not written.changed:
         return None
     result = ModelProto()
@@ -39,8 +43,9 @@ def unrolled(model: ModelProto) -> ModelProto | None:
 class _Writer:
     """The nodes of a file as they are written out; lives for one file."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, weights: Weights) -> None:
         graph = model.graph
+        self._weights = weights
         self.nodes: list[NodeProto] = []
         self.made: list[TensorProto] = []
         self.changed = False
@@ -289,7 +294,10 @@ class _Writer:
 
     def _value(self, name: str) -> Array | None:
         """Return a constant, None for what is computed."""
-        return numpy_helper.to_array(self._tensors[name]) if name in self._tensors else None
+        if name not in self._tensors:
+            return None
+        tensor = self._tensors[name]
+        return self._weights[name] if is_outside(tensor) else numpy_helper.to_array(tensor)
 
     def _constant(self, name: str, array: Array) -> str:
         self._keep(numpy_helper.from_array(array, name))
