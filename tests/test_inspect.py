@@ -367,7 +367,7 @@ def test_a_dry_run_tells_all_and_touches_nothing(run: Run, tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
     assert f"{DIGITS / 'calibration'} (200 images)" in told.out
     assert "would write     model.snn, model.report.json, r.yaml\n" in told.out
-    assert "4. calibrate-thresholds    kind mmse, per channel, " in told.out
+    assert "5. calibrate-thresholds    kind mmse, per channel, " in told.out
     assert run("convert", DIGITS / "model.onnx", *DATA, *flags, "-q").code == 0
     assert told.out.endswith("\n\n" + (tmp_path / "r.yaml").read_text())
     assert sorted(plain["files"]) == sorted(entry.name for entry in tmp_path.iterdir())
