@@ -345,7 +345,7 @@ class Square(Op):
 
 @operation
 @dataclasses.dataclass(frozen=True, eq=False)
-class Power(Op):
+class Raised(Op):
     power: float
 
     def __call__(self, *inputs):
@@ -384,7 +384,7 @@ def test_a_broken_law_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ("operation 'Square'", "Every table of rules", "how much work is one evaluation; "),
         ("operation 'Square'", "may be computed step by step", "the flag `linear` is wrong"),
         ("operation 'Square'", "neither they nor its own tensors", ""),
-        ("operation 'Power'", "It can be tried", "missing 1 required positional argument: 'power'"),
+        ("operation 'Raised'", "It can be tried", "missing 1 required positional argument: 'power'"),
         ("pass 'overwrite' (trained network 0)", "keeps what it need not touch", "was changed in place"),
         ("neuron 'mine' (per layer)", "is the closed form that the neuron states", "not close"),
     ):
@@ -393,11 +393,11 @@ def test_a_broken_law_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_an_operation_is_tried_on_its_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = f"{LAWLESS}\nEXAMPLES = [(Power(3.0), (4,)), (Power(2.0), (2, 3))]\n"
+    text = f"{LAWLESS}\nEXAMPLES = [(Raised(3.0), (4,)), (Raised(2.0), (2, 3))]\n"
     assert laws.main([write(folder, "examples.py", text)]) == 4
     said = capsys.readouterr().out
     assert "It can be tried" not in said
-    assert "operation 'Power' (example 2): broken" in said
+    assert "operation 'Raised' (example 2): broken" in said
 
 
 def test_laws_of_nothing_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
