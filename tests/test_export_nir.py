@@ -314,6 +314,15 @@ def max_pool() -> Graph:
     return behind(ops.MaxPool((2, 2), (2, 2), (0, 0, 0, 0), (1, 1)))
 
 
+def convolved(kernel: tuple[int, ...], shape: tuple[int, ...]) -> Graph:
+    net = Builder(shape)
+    axes = len(kernel)
+    op = ops.Conv(normal(4, 4, *kernel), None, (1,) * axes, (0,) * 2 * axes, (1,) * axes)
+    value = net.add(op, fire(net, net.add(op, "x", name="layer")))
+    net.linear(net.flat(fire(net, value)), 5)
+    return net.graph()
+
+
 def output_sum() -> Graph:
     net = Builder((6,))
     spikes = fire(net, net.linear("x", 6))
@@ -342,6 +351,8 @@ REFUSED: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "upsampled": (lambda: behind(ops.Take(2, (0, 0, 1, 1))), "along axis 2", "Flatten"),
     "bordered": (lambda: behind(ops.Pad((0, 1, 1, 0, 1, 1), 1.0)), "pads with zeros", "zeros"),
     "uncounted": (lambda: behind(ops.AveragePool((2, 2), (2, 2), (0,) * 4, (1, 1, 1, 1))), "padding out", "count"),
+    "volumes": (lambda: convolved((2, 2, 2), (4, 5, 5, 5)), "such layer", "images"),
+    "frames": (lambda: convolved((2, 2), (3, 4, 5, 5)), "such layer", "images"),
     "place": (lambda: one_layer(uniform(0.5, 2, 4, 6, 6)), "from place to place", "per: channel"),
     "output": (output_sum, "at neurons only", "weights"),
 }

@@ -215,6 +215,25 @@ def test_what_no_rule_allows_does_not_fit(name: str) -> None:
         assert complaint in str(misfit.needed)
 
 
+def test_windows_over_three_axes_fit_where_connections_are_synapses_of_their_own() -> None:
+    net = Network((2, 4, 4, 4))
+    hidden = spike(net, net.add(ops.Conv(normal(3, 2, 2, 2, 2), None, (1,) * 3, (0,) * 6, (1,) * 3), "x", name="conv"))
+    pool = net.add(ops.AveragePool((2, 2, 2), (1, 1, 1), (0,) * 6, (0,) * 6), hidden, name="pool")
+    net.linear(net.flat(pool), 3)
+    found = against(net.graph())
+    assert [(misfit.layer, misfit.limit) for misfit in found] == [("conv", "operations"), ("pool", "operations")]
+    assert against(net.graph(), shared_kernels=Ability(SOURCE, False)) == ()
+
+
+def test_frames_beside_one_another_share_a_kernel() -> None:
+    net = Network((5, 2, 4, 4))
+    hidden = spike(net, net.add(ops.Conv(normal(3, 2, 2, 2), None, (1, 1), (0,) * 4, (1, 1)), "x", name="conv"))
+    net.linear(net.flat(hidden), 3)
+    assert against(net.graph()) == ()
+    layer = CountedNetwork(net.graph()).layers["conv"]
+    assert (layer.before, layer.after, layer.neurons) == ((2, 4, 4), (3, 3, 3), 5 * 3 * 9)
+
+
 @pytest.mark.parametrize("form", [ops.Relu(), ops.Affine(torch.tensor(0.5), torch.tensor(0.1)), ops.Pad((1,) * 4, 0.5)])
 def test_what_is_done_to_the_input_is_done_before_the_chip(form: ops.Op) -> None:
     net = Network((2, 8, 8))

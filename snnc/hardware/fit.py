@@ -60,6 +60,9 @@ class Misfit:
 # What in a network a chip has no name for.
 OPERATIONS = "operations"
 
+# The axes of the maps that chips know.
+_PLANE = 2
+
 
 @dataclass(frozen=True, eq=False)
 class Situation:
@@ -250,6 +253,7 @@ def _convolution(op: Conv | ConvTranspose, place: Situation) -> Iterator[Misfit]
     edit = partial(_smaller_map, place.network, layer)
     yield from _over(layer.name, "output-size", max(layer.after[1:]), limits.output_size, edit)
     yield from _kernels(layer, op, limits)
+    yield from _in_planes(place, len(layer.kernel), "convolution")
 
 
 @holds.register(Linear)
@@ -391,17 +395,28 @@ def _max_pool(op: MaxPool, place: Situation) -> Iterator[Misfit]:
     edit = "--set passes.treat-max-pool.method=average, and snnc finetune"
     yield from _unable(place.name, "max-pooling", "max-pooling", place.limits.max_pooling, edit)
     yield from _pooled(op.kernel, place)
+    yield from _in_planes(place, len(op.kernel), "max-pooling")
 
 
 @holds.register(AveragePool)
 def _average_pool(op: AveragePool, place: Situation) -> Iterator[Misfit]:
     yield from _averaged(op.kernel, place)
+    yield from _in_planes(place, len(op.kernel), "average pooling")
 
 
 @holds.register(Mean)
 def _mean(op: Mean, place: Situation) -> Iterator[Misfit]:
     before = place.network.before(place.name)
     yield from _averaged(tuple(before[axis - 1] for axis in op.axes), place)
+
+
+def _in_planes(place: Situation, axes: int, what: str) -> Iterator[Misfit]:
+    """Yield a misfit for windows over more axes than a plane has, unless every connection is a synapse of its own."""
+    if axes > _PLANE and _shares(place.limits):
+        hint = "train on planes: let the third axis be channels"
+        yield Misfit(
+            place.name, OPERATIONS, f"{what} over {axes} axes, of which nothing is known", "none", "", (), hint
+        )
 
 
 def _averaged(window: tuple[int, ...], place: Situation) -> Iterator[Misfit]:
@@ -467,8 +482,11 @@ def _bits(layer: WeightedLayer) -> int:
 
 def _stored(layer: WeightedLayer, limits: Capacities) -> int:
     """Return the synapses that a chip keeps: kernels where it shares them, or where nobody says that it does not."""
-    shared = limits.shared_kernels is None or limits.shared_kernels.supported
-    return layer.weights if shared else layer.connections
+    return layer.weights if _shares(limits) else layer.connections
+
+
+def _shares(limits: Capacities) -> bool:
+    return limits.shared_kernels is None or limits.shared_kernels.supported
 
 
 def _words(layer: WeightedLayer) -> int:
