@@ -165,6 +165,9 @@ def test_layers_may_go_on_multiplying() -> None:
     assert placed.nodes["read"].inputs == ("left",)
     only = PlaceNeurons(where=("narrowed", "read"))(graph, calibration(graph))
     assert {only.nodes[name].inputs[0] for name in only.ops(ops.ClippedCoding)} == {"left"}
+    first = next(iter(graph.ops(ops.Weighted)))
+    asked = PlaceNeurons(where=(first,))(graph, calibration(graph))
+    assert asked.nodes[first].inputs == ("x_code",)
     with pytest.raises(PreconditionError, match="unknown layer 'red'"):
         PlaceNeurons(keep=("red",)).requires(graph)
 

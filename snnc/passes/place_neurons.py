@@ -22,8 +22,8 @@ class PlaceNeurons(Pass):
 
     Currents and what is computed from them by functions that no neuron stands for are coded once each, however many
     layers read them; what the image alone makes, what spikes bring and what is only added or goes into other functions
-    is left as it is. ``where`` names the layers whose inputs are looked at, or is ``all`` or ``none``; ``keep`` those
-    among them that go on multiplying. Until thresholds are chosen the network computes the same.
+    is left as it is. ``where`` is ``all`` or ``none``, or names the layers whose inputs are coded, then also what the
+    image alone makes; ``keep`` names those that go on multiplying. Until thresholds are chosen the network computes the same.
     """
 
     where: Literal["all", "none"] | tuple[str, ...] = "all"
@@ -42,7 +42,8 @@ class PlaceNeurons(Pass):
         readers = self._readers(graph)
         kinds = _kinds(graph)
         read = (value for name in graph.nodes if name in readers for value in graph.nodes[name].inputs)
-        coded = {value for value in read if kinds[value] >= Kind.CURRENT}
+        analog = {Kind.CURRENT, Kind.LIFTED} | (set() if isinstance(self.where, str) else {Kind.CONSTANT})
+        coded = {value for value in read if kinds[value] in analog}
         if not coded:
             return graph
         names = {value: _unused(graph, value) for value in graph.nodes if value in coded}
