@@ -23,7 +23,8 @@ class PlaceNeurons(Pass):
     Currents and what is computed from them by functions that no neuron stands for are coded once each, however many
     layers read them; what the image alone makes, what spikes bring and what is only added or goes into other functions
     is left as it is. ``where`` is ``all`` or ``none``, or names the layers whose inputs are coded, then also what the
-    image alone makes; ``keep`` names those that go on multiplying. Until thresholds are chosen the network computes the same.
+    image alone makes; ``keep`` names those that go on multiplying. Until thresholds are chosen the network computes the
+    same.
     """
 
     where: Literal["all", "none"] | tuple[str, ...] = "all"
