@@ -149,6 +149,20 @@ def test_bytes_in_the_shape_of_an_image_are_pixels(dims: list[int], numbers: str
     assert torch.equal(drawn, drawn.round()) and drawn.max() <= 255
 
 
+def test_integers_compared_with_all_of_a_range_are_drawn_from_it(tmp_path: Path) -> None:
+    nodes = [
+        one("Unsqueeze", ["ids", "last"], ["i"]),
+        one("Equal", ["i", "range"], ["e"]),
+        one("Cast", ["e"], ["h"], to=FLOAT),
+        one("MatMul", ["h", "w"]),
+    ]
+    constants = {"last": integers(-1), "range": np.arange(9)[None, None], "w": array(9, 3)}
+    path = write(tmp_path / "m.onnx", nodes, {"ids": (INT64, ["N", 5])}, constants)
+    ids = np.random.default_rng(0).integers(0, 9, (2, 1, 5))
+    (op,) = agrees(path, ids=ids).graph.ops(Input).values()
+    assert op.below == 9
+
+
 def test_an_input_that_nothing_depends_on_is_left_out(tmp_path: Path) -> None:
     nodes = [one("Shape", ["rate"], ["s"]), one("Relu", ["x"], ["r"]), one("MatMul", ["r", "w"])]
     path = write(tmp_path / "m.onnx", nodes, {"x": (FLOAT, ["N", 4]), "rate": (INT64, [])}, {"w": array(4, 3)})

@@ -115,10 +115,19 @@ def _below(given: FileInput, graph: OnnxGraph) -> int:
                 lengths += [shape[axis]] if -len(shape) <= axis < len(shape) else []
             elif node.kind == "OneHot" and node.inputs[0] == value and node.inputs[1] in graph.constants:
                 lengths.append(int(graph.constants[node.inputs[1]].reshape(-1)[0]))
+            elif node.kind == "Equal":
+                lengths += _counted(graph.constants.get(node.inputs[node.inputs[0] == value]))
             elif node.kind in _MOVING:
                 waiting += {*node.outputs} - seen
                 seen |= {*node.outputs}
     return min(lengths, default=0)
+
+
+def _counted(compared: Array | None) -> list[int]:
+    """Return how many integers are told apart by comparing with each, where a constant holds 0 up to one of them."""
+    if compared is None or compared.size < 2 or not np.array_equal(compared.reshape(-1), np.arange(compared.size)):
+        return []
+    return [compared.size]
 
 
 def _declared(value: ValueInfoProto) -> list[tuple[str, int]]:
