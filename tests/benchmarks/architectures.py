@@ -89,11 +89,11 @@ def _ultralytics(name: str, size: int = 96) -> Maker:
     return make
 
 
-def _smp(name: str, encoder: str = "resnet18", **options: Any) -> Maker:
+def _smp(name: str, encoder: str = "resnet18", size: int = 96, **options: Any) -> Maker:
     def make() -> Made:
         _torchvision("alexnet", 64)()
         package = importlib.import_module("segmentation_models_pytorch")
-        return getattr(package, name)(encoder, encoder_weights=None, **options), (image(96),)
+        return getattr(package, name)(encoder, encoder_weights=None, **options), (image(size),)
 
     return make
 
@@ -572,7 +572,7 @@ FAMILIES: dict[str, dict[str, Maker]] = {
         "fpn": _smp("FPN"),
         "linknet": _smp("Linknet"),
         "pspnet": _smp("PSPNet"),
-        "pan": _smp("PAN"),
+        "pan": _smp("PAN", size=128),
         "manet": _smp("MAnet"),
         "deeplabv3plus": _smp("DeepLabV3Plus"),
         "segformer": _smp("Segformer"),
@@ -609,11 +609,11 @@ FAMILIES: dict[str, dict[str, Maker]] = {
         "crossvit_tiny": _timm("crossvit_tiny_240", 240),
         "twins": _timm("twins_svt_small", 64, img_size=64, depths=(1, 1, 2, 1)),
         "tnt": _timm("tnt_s_legacy_patch16_224", 96, img_size=96, depth=2),
-        "volo": _timm("volo_d1_224", 224, layers=(1, 1, 1, 1)),
+        "volo": _timm("volo_d1_224", 64, img_size=64),
         "visformer_tiny": _timm("visformer_tiny", 64, img_size=64),
         "convit_tiny": _timm("convit_tiny", 96, img_size=96, depth=3),
         "davit_tiny": _timm("davit_tiny", 64, depths=(1, 1, 1, 1)),
-        "nest_tiny": _timm("nest_tiny", 64, img_size=64, depths=(1, 1, 2)),
+        "nest_tiny": _timm("nest_tiny", 64, img_size=64),
         "hiera_tiny": _timm("hiera_tiny_224", 96, img_size=96, stages=(1, 1, 2, 1)),
         "tiny_vit_5m": _timm("tiny_vit_5m_224", 224),
         "maxvit_pico": _timm("maxvit_rmlp_pico_rw_256", 64, img_size=64),
