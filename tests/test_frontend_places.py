@@ -66,6 +66,7 @@ BATCHES: dict[str, tuple[Any, dict[str, np.ndarray], int]] = {
     "global-max": (one("GlobalMaxPool", ["a"], ["c"]), {}, 4),
     "batch-norm": (one("BatchNormalization", ["a", "s", "o", "m", "v"], ["c"]), {**BATCH_NORM, "o": array(4)}, 96),
     "resize": (one("Resize", ["a", "", "by"], ["c"], mode="linear"), {"by": np.array([1, 1, 2, 1.5], np.float32)}, 288),
+    "response-norm": (one("LRN", ["a"], ["c"], size=3), {}, 96),
     "depth-to-space": (one("DepthToSpace", ["a"], ["c"], blocksize=2, mode="CRD"), {}, 96),
     "space-to-depth": (one("SpaceToDepth", ["a"], ["c"], blocksize=2), {}, 96),
 }
@@ -437,3 +438,15 @@ def test_fourier_transforms_of_windows(half: int, windowed: bool, tmp_path: Path
     if not windowed:
         del constants["w"]
     parity(save(tmp_path / "m.onnx", [node], (26, 1), constants), (26, 1), tolerance=1e-4)
+
+
+def test_an_identity_as_large_as_a_value(tmp_path: Path) -> None:
+    nodes = [
+        one("Squeeze", ["x", "a"], ["s"]),
+        one("EyeLike", ["s"], ["e"], k=1),
+        one("Relu", ["s"], ["r"]),
+        one("Mul", ["e", "r"], ["m"]),
+        one("Unsqueeze", ["m", "a"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, (4, 6), {"a": integers(0)}, batch=1)
+    parity(path, (4, 6), pinned=True)

@@ -221,7 +221,7 @@ def _parsed(
         parsed = _parsed_node(node, replaced)
         if parsed.name in held:
             parsed = replace(parsed, kind=held[node.name].op_type, attributes=_attributes(held[node.name]))
-        weight = _dequantized(parsed, constants)
+        weight = _identity(parsed, shapes) if parsed.kind == "EyeLike" else _dequantized(parsed, constants)
         if weight is None:
             nodes.append(parsed)
         else:
@@ -268,6 +268,14 @@ def _parsed_node(node: NodeProto, replaced: Mapping[str, str]) -> OnnxNode:
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _identity(node: OnnxNode, shapes: Mapping[str, Shape]) -> Array | None:
+    """Return the ones along a diagonal that are as large as a value of known shape, None where that is not known."""
+    if node.inputs[0] not in shapes:
+        return None
+    rows, columns = shapes[node.inputs[0]]
+    return np.eye(rows, columns, node.attributes.get("k", 0), np.float32)
 
 
 def _dequantized(node: OnnxNode, constants: Mapping[str, Array]) -> Array | None:

@@ -163,14 +163,6 @@ class Call:
             raise UnsupportedError(f"axis {axis} does not exist", "check the file with onnx.checker")
         return axis % rank
 
-    def sample(self, index: int = 0) -> Operand:
-        """Return an input whose first axis is the batch; raises UnsupportedError where it was merged with another."""
-        shape = self.shape(index)
-        if shape[:1] != (1,):
-            reason = f"its input {shown(shape)} has the batch merged with another axis"
-            raise UnsupportedError(reason, "reshape to [batch, ...] before this operation")
-        return Operand(index, shape[1:])
-
     def framed(self, axes: Sequence[int], index: int = 0) -> tuple[Operand, int]:
         """Return an input and what to add to the axes of the file to have ours, for work along ``axes``.
 

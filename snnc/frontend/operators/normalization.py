@@ -104,7 +104,13 @@ def norm_normalization(call: Call) -> Expression:
 def local_response_normalization(call: Call) -> Expression:
     """Read the normalization of every channel by those around it."""
     alpha, beta, bias = call.number("alpha", 1e-4), call.number("beta", 0.75), call.number("bias", 1.0)
-    return chain(call.sample(), ops.LocalResponseNorm(call.integer("size", 1), alpha, beta, bias))
+    operand, offset = call.framed((1,))
+    norm = ops.LocalResponseNorm(call.integer("size", 1), alpha, beta, bias)
+    if not offset:
+        return chain(operand, norm)
+    # The channels first, then what is merged with the batch.
+    swap = ops.Transpose((0, 2, 1, *range(3, len(operand.shape) + 1)))
+    return chain(operand, swap, norm, swap)
 
 
 def normalized(

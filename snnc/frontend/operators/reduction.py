@@ -94,7 +94,7 @@ def _reduced(call: Call, reduce: Reduce, each: Callable[[Expression], Expression
 
 def _along(call: Call, axes: tuple[int, ...], keep: bool, reduce: Reduce) -> Expression:
     if call.shape()[:1] == (1,) and len(axes) > 1 and axes[0] == 0:
-        operand = call.sample()
+        operand = call.framed(())[0]
         return call.settled(reduce(operand, operand.shape, axes[1:], True))
     operand, offset = call.framed(axes)
     value = reduce(operand, operand.shape, tuple(axis + offset for axis in axes), keep)
