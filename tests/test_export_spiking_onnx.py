@@ -20,13 +20,13 @@ from snnc.artifact import load_conversion, save_conversion
 from snnc.conversion import Conversion
 from snnc.data.labels import Classes
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import MemorySamples, Samples, noise
+from snnc.data.samples import MemorySamples, Samples
 from snnc.errors import ModelError, VerificationError
 from snnc.export.format import Written
 from snnc.export.match import Match
 from snnc.export.onnx import OnnxFormat, Onnxruntime, SpikingFile, spiking_file
 from snnc.export.onnx.train import train_model
-from snnc.export.verification import Bounds, verify
+from snnc.export.verification import Bounds, noise, verify
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Input, Node
 from snnc.measure.probe import permuted

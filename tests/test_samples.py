@@ -13,11 +13,12 @@ from torch import Tensor
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples, MemorySamples, Samples, noise
+from snnc.data.samples import DatasetSamples, MemorySamples, Samples
 from snnc.data.source import Array, Source, sources
 from snnc.data.store import FeedsStore, Store
 from snnc.data.transform import Transform
 from snnc.errors import DataError
+from snnc.export.verification import noise
 from snnc.feeds import Feeds
 from snnc.ir import Input
 from tests.support import normal

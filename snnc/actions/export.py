@@ -8,7 +8,7 @@ from snnc.actions.convert import convert
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples, Progress, Samples, noise, silent
+from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import DataError, UsageError, VerificationError
 from snnc.export import verification
 from snnc.export.format import Format, Written
@@ -161,7 +161,7 @@ def samples(
     if data is None:
         assert reading.limit is not None
         progress(label, 0, reading.limit)
-        return noise(inputs, reading.limit, reading.seed)
+        return verification.noise(inputs, reading.limit, reading.seed)
     dataset = open_dataset(data, conversion.preprocessing, inputs, reading)
     if len(dataset) < at_least:
         hint = f"ask for {len(dataset)}, or name a folder of more"

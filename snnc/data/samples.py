@@ -1,16 +1,15 @@
 """Samples that are read again and again, and who is told how far that is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Literal, final, overload
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.labels import Classes, Labels
 from snnc.feeds import Feeds
-from snnc.ir import Input
 
 # Told what is being done: a label, how much of it is done, out of how much.
 Progress = Callable[[str, int, int], None]
@@ -94,9 +93,3 @@ class MemorySamples(Samples):
 
     def thinned(self, most: int) -> Samples:
         return MemorySamples(self._feeds.taken(self._spread(most)), self._size)
-
-
-def noise(inputs: Mapping[str, Input], count: int, seed: int) -> Samples:
-    """Return synthetic samples: independent values of the kind that each input takes, the same for the same seed."""
-    generator = Generator().manual_seed(seed)
-    return MemorySamples(Feeds({name: op.drawn(count, generator) for name, op in inputs.items()}))

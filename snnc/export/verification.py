@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.conversion import Conversion
-from snnc.data.samples import Samples
+from snnc.data.samples import MemorySamples, Samples
 from snnc.export.match import LayerMatch, Match
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Input, Node, rewired
@@ -96,6 +96,12 @@ class Engine(Protocol):
         file.
         """
         ...
+
+
+def noise(inputs: Mapping[str, Input], count: int, seed: int) -> Samples:
+    """Return synthetic samples: independent values of the kind that each input takes, the same for the same seed."""
+    generator = Generator().manual_seed(seed)
+    return MemorySamples(Feeds({name: op.drawn(count, generator) for name, op in inputs.items()}))
 
 
 def verify(conversion: Conversion, written: Written[Any], engine: Engine, samples: Samples) -> Match:
