@@ -945,3 +945,32 @@ def test_nobody_reading_is_no_error(folder: Path):
     os.close(writing)
     assert done.stderr == ""
     assert done.returncode == 141
+
+
+def test_a_network_of_two_inputs_takes_an_array_for_each(run: Run, folder: Path):
+    kinds = {"left": (TensorProto.FLOAT, 4), "days": (TensorProto.INT64, 3)}
+    inputs = [helper.make_tensor_value_info(name, kind, ["N", size]) for name, (kind, size) in kinds.items()]
+    nodes = [
+        helper.make_node("Cast", ["days"], ["d"], to=TensorProto.FLOAT),
+        helper.make_node("Concat", ["left", "d"], ["c"], axis=1),
+        helper.make_node("Gemm", ["c", "w"], ["g"]),
+        helper.make_node("Relu", ["g"], ["r"]),
+        helper.make_node("Gemm", ["r", "v"], ["y"]),
+    ]
+    draw = np.random.default_rng(0)
+    weights = {"w": draw.standard_normal((7, 8)), "v": draw.standard_normal((8, 3))}
+    held = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])
+    graph = helper.make_graph(nodes, "g", inputs, [output], held)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "two.onnx")
+    left, days = draw.standard_normal((64, 4)).astype(np.float32), draw.integers(0, 3, (64, 3))
+    np.savez(folder / "both.npz", left=left, days=days, y=draw.integers(0, 3, 64))
+    np.savez(folder / "one.npz", left=left)
+    for command in (("convert", "two.onnx"), ("calibrate",), ("evaluate", "--timesteps", "4")):
+        result = run(*command, "--data", "both.npz")
+        assert result.code == 0, result.err
+        assert_error(run(*command, "--data", "one.npz"), 5, "no array days, only: left @ one.npz", "days=...")
+    assert_error(run("convert", "two.onnx", "--input-shape", "4"), 3, "for 2 inputs", "--input-shape left=4")
+    assert_error(run("convert", "two.onnx", "--input-shape", "days=4"), 3, "takes 3, not 4 of its input 'days'")
+    assert_error(run("convert", "two.onnx", "--input-shape", "days=3", "--input-shape", "4"), 2, "without its input")
+    assert run("inspect", "two.onnx", "--input-shape", "left=4", "--input-shape", "days=3").code == 0

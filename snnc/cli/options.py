@@ -387,9 +387,7 @@ def shape(texts: list[str] | None, project: Project) -> tuple[int, ...] | dict[s
         named = {name: lengths for name, equals, lengths in (text.rpartition("=") for text in texts) if equals}
         if len(named) < len(texts) and len(texts) > 1:
             hint = "give one for each input, as in --input-shape NAME=3,32,32"
-            raise UsageError(
-                "several shapes, of which one says no input or one twice", place="--input-shape", hint=hint
-            )
+            raise UsageError("a shape without its input, or two of one", place="--input-shape", hint=hint)
         read = {name: parsed_numbers(lengths, "--input-shape", int) or () for name, lengths in named.items()}
         given = read or parsed_numbers(texts[0], "--input-shape", int)
     for lengths in given.values() if isinstance(given, dict) else [given] if given is not None else []:
