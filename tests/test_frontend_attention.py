@@ -102,6 +102,13 @@ MICROSOFT: dict[str, tuple[str, dict[str, Any], dict[str, tuple[int, ...]], dict
     "heads": ("qkv", {}, {"q": (-1, 3, 32), "k": (-1, 4, 5, 8), "v": (-1, 4, 5, 8)}, {}),
     "added": ("qkv--m", {}, FLAT, {"m": array(1, 4, 3, 5)}),
     "added-computed": ("qkv--m", {}, {**FLAT, "m": (-1, 4, 3, 5)}, {}),
+    "padded": ("qkv-m", {}, FLAT, {"m": np.array([[1, 1, 0, 1, 0]], np.int32)}),
+    "past": (
+        "qkv---pr",
+        {},
+        {"q": (-1, 3, 32), "k": (-1, 3, 32), "v": (-1, 3, 32), "p": (-1, 4, 2, 8), "r": (-1, 4, 2, 8)},
+        {},
+    ),
 }
 
 
@@ -109,7 +116,9 @@ MICROSOFT: dict[str, tuple[str, dict[str, Any], dict[str, tuple[int, ...]], dict
 def test_attention_of_several_heads_as_onnxruntime_has_it(case: str, tmp_path: Path) -> None:
     inputs, attributes, shapes, constants = MICROSOFT[case]
     node = one("MultiHeadAttention", named(inputs), domain="com.microsoft", num_heads=4, **attributes)
-    alone = case == "added"
+    if case == "past":
+        node.output.extend(["keys", "values"])
+    alone = case in ("added", "padded")
     if alone:
         shapes = {name: (1, *shape[1:]) for name, shape in shapes.items()}
     path = on_projections(tmp_path / "m.onnx", node, shapes, constants, 17)
