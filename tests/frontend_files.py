@@ -84,7 +84,7 @@ def projected(name: str, *shape: int) -> tuple[list[Any], dict[str, np.ndarray]]
     """Nodes that compute a value of this shape from x, and their constants; a length of -1 is the batch's."""
     size = int(np.prod([length for length in shape if length > 0]))
     nodes = [one("MatMul", ["x", f"{name}w"], [f"{name}m"]), one("Reshape", [f"{name}m", f"{name}s"], [name])]
-    return nodes, {f"{name}w": array(6, size), f"{name}s": integers(*shape)}
+    return nodes, {f"{name}w": array(6, size) * np.float32(0.3), f"{name}s": integers(*shape)}
 
 
 def on_projections(

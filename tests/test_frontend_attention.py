@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc import ops
 from snnc.errors import ModelError
+from snnc.export.onnx import onnx_model
 from snnc.frontend import read_model
 from snnc.frontend.check import computed
 from tests.frontend_files import PROJECTED, array, integers, on_projections, one, parity
@@ -131,7 +132,11 @@ def test_attention_of_several_heads_as_onnxruntime_has_it(case: str, tmp_path: P
 def test_attention_with_its_projections_inside(
     inputs: str, widths: tuple[int, ...], causal: int, tmp_path: Path
 ) -> None:
-    constants = {"w": array(7, sum(widths)), "b": array(sum(widths)), "m": np.array([[1, 1, 0, 1, 0]], np.int32)}
+    constants = {
+        "w": array(7, sum(widths)) * np.float32(0.3),
+        "b": array(sum(widths)),
+        "m": np.array([[1, 1, 0, 1, 0]], np.int32),
+    }
     constants = {name: constants[name] for name in inputs[1:]}
     attributes = {"num_heads": 4, "unidirectional": causal, "qkv_hidden_sizes": widths}
     node = one("Attention", named(inputs), domain="com.microsoft", **attributes)
@@ -214,6 +219,16 @@ def test_a_table_looked_up_at_integers(case: str, tmp_path: Path) -> None:
     found = computed(graph, {graph.inputs[0]: ids.float()})[graph.outputs[0]]
     assert tuple(found.shape) == wanted.shape
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_looked_up_returns_from_a_file_of_ours(tmp_path: Path) -> None:
+    nodes, constants = LOOKUPS["rows"]
+    graph = read_model(ids_network(tmp_path / "m.onnx", nodes, constants, (5,))).graph
+    onnx.save(onnx_model(graph), tmp_path / "ours.onnx")
+    again = read_model(tmp_path / "ours.onnx").graph
+    kinds = [[type(node.op) for node in each.nodes.values()] for each in (graph, again)]
+    assert kinds[0] == kinds[1]
+    assert [op.below for each in (graph, again) for op in each.ops(ops.Input).values()] == [9, 9]
 
 
 @pytest.mark.parametrize("kinds", ["none", "computed"])

@@ -20,11 +20,11 @@ _COLORS = (1, 3, 4)
 _COUNTS = re.compile(r"(n|b|bs|.*batch.*)$", re.IGNORECASE)
 _FLAG = "as in --input-shape 3,32,32"
 
-# What looks integers up, and the axis of its list; what only moves them.
+# What looks integers up, and the axis of its list; what leaves them what they are.
 _LISTS = {"Gather": "axis", "GatherElements": "axis"}
 _MOVING = {
     *("Cast", "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad", "Reshape"),
-    *("Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    *("Round", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 }
 
 
