@@ -134,6 +134,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Outputs are the values that it chooses from.",
         "Do it outside, on the outputs.",
     ),
+    "quantization-left-out": Explanation(
+        "The file rounds values to integers that no rectifier gives: what goes in and out, sums, gates.",
+        "The network computes with the numbers before they are rounded, and does not cut them off at a range's ends.",
+        "Compare the accuracy of the imported network; or convert the network from before it was quantized.",
+    ),
     "quantized-activations": Explanation(
         "The file holds activations that are rounded to levels: the network was trained for this, or quantized.",
         "They are taken over with their thresholds; with as many time steps as levels the conversion can be exact.",

@@ -255,11 +255,13 @@ def test_what_is_no_staircase_from_zero_is_only_rounded(case: str, tmp_path: Pat
     assert len(model.graph.ops(ops.Round)) == 1
 
 
-def test_bytes_that_are_no_staircase_from_zero_are_refused(tmp_path: Path) -> None:
-    steps: list[Step] = [("QuantizeLinear", F(0.02), np.int8(0)), ("DequantizeLinear", F(0.02), np.int8(0))]
-    with pytest.raises(ModelError, match="cannot become spiking") as caught:
-        read_model(network(tmp_path / "m.onnx", steps))
-    assert any("quantiz" in detail for detail in caught.value.details)
+def test_bytes_that_are_no_staircase_from_zero_are_not_rounded(tmp_path: Path) -> None:
+    steps: list[Step] = [("QuantizeLinear", F(0.05), np.int8(0)), ("DequantizeLinear", F(0.05), np.int8(0))]
+    model = read_model(network(tmp_path / "m.onnx", steps))
+    assert not model.graph.ops(ops.QuantizedRelu)
+    (finding,) = model.findings
+    assert finding.code == "quantization-left-out"
+    assert finding.severity == "info"
 
 
 @pytest.mark.parametrize("axis", [None, 0])

@@ -74,6 +74,8 @@ def network(
     while not given[-1]:
         given.pop()
     outputs = [f"o{output}" if output in reads else "" for output in range(states + 1)]
+    while not outputs[-1]:
+        outputs.pop()
     nodes.append(one(kind, given, outputs, hidden_size=size, direction=direction, **attributes))
     results = [f"y{output}" for output in reads]
     nodes += [one("MatMul", [f"o{output}", "out"], [f"y{output}"]) for output in reads]

@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
 from snnc.files import temporary_folder
+from snnc.frontend.dequantization import dequantized
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
 from snnc.frontend.unrolling import unrolled
@@ -100,6 +101,9 @@ def canonical(pinned: ModelProto, weights: Weights, place: str) -> OnnxGraph:
     """
     known, foreign = _cut(_held(pinned))
     optimized, weights = _folded(known, weights, place)
+    real = dequantized(optimized, weights)
+    if real is not None:
+        optimized, weights = _folded(real, weights, place)
     # What is written out may tell how often what is inside it, or behind, is done.
     while (written := unrolled(optimized, weights)) is not None:
         optimized, weights = _folded(written, weights, place)

@@ -11,12 +11,13 @@ from snnc.errors import ModelError
 from snnc.findings import Finding
 from snnc.frontend.canonical import canonical
 from snnc.frontend.check import check
+from snnc.frontend.dequantization import BY_RANGE
 from snnc.frontend.expression import InputShapes
 from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import ModelFile, read_file
 from snnc.frontend.inputs import input_ops
 from snnc.frontend.preparation import Prepared, prepare_model
-from snnc.frontend.walk import BEHIND, Verdict, walk
+from snnc.frontend.walk import BEHIND, FOLDED, Verdict, walk
 from snnc.frontend.weights import put_back
 from snnc.ir import Graph
 
@@ -120,6 +121,7 @@ class Opened:
     _prepared: Prepared
     _graph: Graph | None
     _values: Mapping[str, str]
+    _unrounded: int
 
     @property
     def onnx(self) -> ModelProto:
@@ -134,7 +136,7 @@ class Opened:
         """
         if self._graph is None:
             raise unsupported(self.survey, str(self.path))
-        remarks = check(self._graph, self._values, self._prepared, str(self.path))
+        remarks = check(self._graph, self._values, self._prepared, str(self.path), unrounded=self._unrounded)
         return Model(self._graph, self.survey.findings + remarks, self.survey.sha256)
 
 
@@ -167,7 +169,10 @@ def open_model(path: Path, input_shape: InputShapes = None) -> Opened:
             *(() if walked.graph is None else _findings(walked.graph)),
         ),
     )
-    return Opened(path, (path, *file.external), seen, file, prepared, walked.graph, walked.values)
+    # What is rounded to levels of a rectifier is; what else the file rounds is not.
+    unrounded = sum(verdict.operation == "QuantizeLinear" and verdict.becomes == FOLDED for verdict in walked.verdicts)
+    unrounded += sum(node.op_type in BY_RANGE for node in prepared.pinned.graph.node)
+    return Opened(path, (path, *file.external), seen, file, prepared, walked.graph, walked.values, unrounded)
 
 
 def read_model(path: Path, input_shape: InputShapes = None) -> Model:

@@ -14,10 +14,11 @@ _TREES = "train a neural network in its place"
 
 # Operations, why they cannot become spiking, and what to do instead.
 _REFUSED: tuple[tuple[str, str, str], ...] = (
-    ("QuantizeLinear", "it quantizes values that are not the output of a rectifier", _UNQUANTIZED),
-    ("DequantizeLinear", "it continues a quantization that is not supported", _UNQUANTIZED),
-    ("DynamicQuantizeLinear", "it quantizes by the range of the sample at hand", _UNQUANTIZED),
-    ("ConvInteger MatMulInteger QLinearConv QLinearMatMul", "it works on integers", _UNQUANTIZED),
+    (
+        "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul",
+        "its scales, zero points or weights are computed",
+        _UNQUANTIZED,
+    ),
     (
         "FlexAttention LinearAttention",
         "attention multiplies activations",

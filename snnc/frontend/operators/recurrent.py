@@ -174,7 +174,7 @@ def _unrolled(call: Call, kind: _Kind) -> tuple[Expression, ...]:
         finals.append(after)
     whole = [part for parts in zip(*outputs, strict=True) for part in parts]
     results = [_laid(call, whole, length * len(backward), state, 0)]
-    for number in range(kind.states):
+    for number in range(min(kind.states, len(call.outputs) - 1)):
         last = [states[number] for states in finals]
         results.append(_laid(call, last, len(last), state, 1 + number))
     return tuple(results)
