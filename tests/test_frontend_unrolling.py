@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from snnc import ops
 from snnc.errors import ModelError
 from snnc.frontend import read_model
+from snnc.frontend.check import computed
 from tests.frontend_files import array, integers, one, parity, save
 
 SIZE = 5
@@ -242,3 +246,38 @@ def test_lists_of_tensors(name: str, tmp_path: Path) -> None:
         nodes[3] = one("SequenceAt", ["q", "one"], ["c"])
         constants["one"] = np.array(1, np.int64)
     parity(written(tmp_path / "m.onnx", nodes, **constants), (SIZE,), 1e-4)
+
+
+@pytest.mark.parametrize("rate", [8, 16])
+def test_a_branch_that_an_input_of_one_number_decides_is_a_choice(rate: int, tmp_path: Path) -> None:
+    branches = {
+        "then_branch": body([one("MatMul", ["x", "v"], ["a"])], {}, {"a": FLOAT}, v=array(SIZE, SIZE)),
+        "else_branch": body([one("MatMul", ["x", "v"], ["b"])], {}, {"b": FLOAT}, v=array(SIZE, SIZE)),
+    }
+    nodes = [one("Equal", ["rate", "sixteen"], ["fast"]), one("If", ["fast"], ["l"], **branches)]
+    path = written(tmp_path / "m.onnx", nodes, sixteen=np.array(16, np.int64))
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_tensor_value_info("rate", INT64, []))
+    onnx.save(model, path)
+    graph = read_model(path).graph
+    x = torch.randn(1, SIZE, generator=torch.Generator().manual_seed(0))
+    values = computed(graph, {"x": x, "rate": torch.tensor([float(rate)])}, {})
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"x": x.numpy(), "rate": np.array(rate, np.int64)})
+    np.testing.assert_allclose(values[graph.outputs[0]].numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_branch_that_the_sample_decides_is_refused(tmp_path: Path) -> None:
+    branches = {
+        "then_branch": body([one("Relu", ["x"], ["a"])], {}, {"a": FLOAT}),
+        "else_branch": body([one("MatMul", ["x", "w"], ["b"])], {}, {"b": FLOAT}),
+    }
+    nodes = [
+        one("ReduceSum", ["x"], ["total"], keepdims=0),
+        one("Greater", ["total", "limit"], ["large"]),
+        one("If", ["large"], ["l"], **branches),
+    ]
+    path = written(tmp_path / "m.onnx", nodes, limit=np.array(0, np.float32))
+    with pytest.raises(ModelError) as refused:
+        read_model(path)
+    assert "a branch that data decides" in str(refused.value.details)

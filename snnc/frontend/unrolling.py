@@ -52,6 +52,8 @@ class _Writer:
         self._opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         self._model = model
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._inputs = {value.name for value in graph.input}
+        self._producers = {value: node for node in graph.node for value in node.output if value}
         self._lists: dict[str, list[str]] = {}
         self._shapes = dict(_shapes(graph))
         for node in graph.node:
@@ -146,12 +148,45 @@ class _Writer:
 
     def _branch(self, node: NodeProto) -> bool:
         decided = self._value(node.input[0])
+        if decided is None and self._is_setting(node.input[0]):
+            return self._both(node)
         if decided is None or decided.size != 1:
             return False
         wanted = "then_branch" if decided.reshape(-1)[0] else "else_branch"
         (body,) = (attribute.g for attribute in node.attribute if attribute.name == wanted)
         for output, value in zip(node.output, self._inlined(node, body, [], ""), strict=True):
             self._call(output, value, node.name)
+        return True
+
+    def _is_setting(self, value: str) -> bool:
+        """Return whether a value depends on nothing of the sample but inputs of one number, such as a sampling rate."""
+        waiting, seen = [value], set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name in self._tensors:
+                continue
+            seen.add(name)
+            if name in self._inputs:
+                if self._shapes.get(name) not in ((), (1,)):
+                    return False
+            elif name in self._producers:
+                waiting += _read(self._producers[name])
+            else:
+                return False
+        return True
+
+    def _both(self, node: NodeProto) -> bool:
+        """Write both branches, and a choice between what they give, unless that is known to be of other shapes."""
+        bodies = {attribute.name: attribute.g for attribute in node.attribute}
+        first, second = bodies["then_branch"], bodies["else_branch"]
+        shapes = [[shape_of(value) for value in body.output] for body in (first, second)]
+        if any(None not in (one, other) and one != other for one, other in zip(*shapes, strict=True)):
+            return False
+        pairs = zip(self._inlined(node, first, [], "then/"), self._inlined(node, second, [], "else/"), strict=True)
+        for output, (one, other) in zip(node.output, pairs, strict=True):
+            self.nodes.append(
+                helper.make_node("Where", [node.input[0], one, other], [output], f"{node.name}/{output}/choice")
+            )
         return True
 
     def _rounds(self, body: GraphProto, trips: str, condition: str, carried: Sequence[str]) -> int | None:
@@ -191,7 +226,7 @@ class _Writer:
 
         The constants of a body are there once, however often it is written.
         """
-        shared = {tensor.name: f"{node.name}/{tensor.name}" for tensor in body.initializer}
+        shared = {tensor.name: f"{node.name}/{body.name}/{tensor.name}" for tensor in body.initializer}
         for tensor in body.initializer:
             if shared[tensor.name] not in self._tensors:
                 copied = TensorProto()
