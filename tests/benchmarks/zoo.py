@@ -22,7 +22,9 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import finish, say
+import numpy as np
+import torch
+from harness import finish, parity, say
 
 # With what each needs that is no part of torch's own environment; the others would bring torch or a display.
 PACKAGES = (
@@ -139,35 +141,9 @@ def _refused(name: str, where: str, done: Run) -> dict[str, float]:
 
 
 def compare(file: Path) -> float:
-    """Return the relative error (L2) of what the import computes to onnxruntime's, the worst of all outputs."""
-    import numpy as np
-    import onnxruntime
-    import torch
-
-    from snnc.frontend.check import computed
-    from snnc.frontend.files import read_file
-    from snnc.frontend.model import read_model
-    from snnc.frontend.preparation import prepare_model
-    from snnc.ir import Input
-
-    graph = read_model(file).graph
+    """Return the error of what the import computes from the file's own inputs."""
     with np.load(file.with_suffix(".npz")) as arrays:
-        given = {name: arrays[name] for name in arrays.files}
-    feeds = {
-        name: torch.from_numpy(given[graph.nodes[name].place]).float().reshape(1, *graph.shapes[name])
-        for name in graph.ops(Input)
-    }
-    values = computed(graph, feeds)
-    # What closes a network and is left out is left out here as well.
-    prepared = prepare_model(read_file(file).model, None, str(file)).original
-    session = onnxruntime.InferenceSession(prepared.SerializeToString(), providers=["CPUExecutionProvider"])
-    expected = session.run(None, {entry.name: given[entry.name] for entry in session.get_inputs()})
-    worst = 0.0
-    for name, array in zip(graph.outputs, expected, strict=True):
-        theirs = torch.from_numpy(np.asarray(array, np.float64)).flatten()
-        ours = values[name].double().flatten()
-        worst = max(worst, float((ours - theirs).norm() / theirs.norm().clamp_min(1e-12)))
-    return worst
+        return parity(file, {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files})
 
 
 def main() -> None:
