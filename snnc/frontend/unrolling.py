@@ -154,7 +154,7 @@ class _Writer:
             return False
         wanted = "then_branch" if decided.reshape(-1)[0] else "else_branch"
         (body,) = (attribute.g for attribute in node.attribute if attribute.name == wanted)
-        for output, value in zip(node.output, self._inlined(node, body, [], ""), strict=True):
+        for output, value in zip(node.output, self._inlined(node, body, [], "", wanted), strict=True):
             self._call(output, value, node.name)
         return True
 
@@ -182,7 +182,11 @@ class _Writer:
         shapes = [[shape_of(value) for value in body.output] for body in (first, second)]
         if any(None not in (one, other) and one != other for one, other in zip(*shapes, strict=True)):
             return False
-        pairs = zip(self._inlined(node, first, [], "then/"), self._inlined(node, second, [], "else/"), strict=True)
+        pairs = zip(
+            self._inlined(node, first, [], "then/", "then"),
+            self._inlined(node, second, [], "else/", "else"),
+            strict=True,
+        )
         for output, (one, other) in zip(node.output, pairs, strict=True):
             self.nodes.append(
                 helper.make_node("Where", [node.input[0], one, other], [output], f"{node.name}/{output}/choice")
@@ -221,12 +225,15 @@ class _Writer:
                 rounds = max(most, 0)
         return rounds if rounds <= _LONGEST else None
 
-    def _inlined(self, node: NodeProto, body: GraphProto, inputs: Sequence[str], place: str) -> list[str]:
+    def _inlined(
+        self, node: NodeProto, body: GraphProto, inputs: Sequence[str], place: str, home: str = "body"
+    ) -> list[str]:
         """Write the nodes of a body with names of their own; return what its outputs are called.
 
-        The constants of a body are there once, however often it is written.
+        The constants of a body are there once, however often it is written: ``home`` tells them from those of another
+        body of the node.
         """
-        shared = {tensor.name: f"{node.name}/{body.name}/{tensor.name}" for tensor in body.initializer}
+        shared = {tensor.name: f"{node.name}/{home}/{tensor.name}" for tensor in body.initializer}
         for tensor in body.initializer:
             if shared[tensor.name] not in self._tensors:
                 copied = TensorProto()
