@@ -250,12 +250,16 @@ def _length(call: Call, length: int) -> int:
 # Activations by their names in small letters: the alpha and beta that each takes, by default, and what it is.
 _FUNCTIONS: dict[str, tuple[tuple[float, ...], Callable[..., tuple[Op, ...]]]] = {
     "affine": ((1.0, 0.0), lambda alpha, beta: (ops.Affine(tensor(alpha), tensor(beta)),)),
+    "elu": ((1.0,), lambda alpha: (ops.Elu(alpha),)),
     "hardsigmoid": ((0.2, 0.5), unit_clipped),
     "leakyrelu": ((0.01,), lambda alpha: (ops.LeakyRelu(tensor(alpha)),)),
     "relu": ((), lambda: (ops.Relu(),)),
     "scaledtanh": ((1.0, 1.0), lambda alpha, beta: (_scale(beta), ops.Tanh(), _scale(alpha))),
     "sigmoid": ((), lambda: (ops.Sigmoid(),)),
+    "softplus": ((), lambda: (ops.Softplus(),)),
+    "softsign": ((), lambda: (ops.Softsign(),)),
     "tanh": ((), lambda: (ops.Tanh(),)),
+    "thresholdedrelu": ((1.0,), lambda alpha: (ops.ThresholdedRelu(alpha),)),
 }
 
 
