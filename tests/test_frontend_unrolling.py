@@ -281,3 +281,14 @@ def test_a_branch_that_the_sample_decides_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as refused:
         read_model(path)
     assert "a branch that data decides" in str(refused.value.details)
+
+
+def test_what_reads_a_repeated_constant_behind_a_refusal_is_not_blamed(tmp_path: Path) -> None:
+    nodes = [
+        one("MatMul", ["x", "w"], ["a"]),
+        one("RandomUniformLike", ["a"], ["h"]),
+        one("MatMul", ["h", "w"], ["l"]),
+    ]
+    with pytest.raises(ModelError) as refused:
+        read_model(written(tmp_path / "m.onnx", nodes))
+    assert len(refused.value.details) == 1

@@ -246,7 +246,8 @@ class _Builder:
             node = self._emit(expression, layer, label, used, made)
             self._values[output] = _Stored(node, stored_shape(call.outputs[index]))
         if repeated:
-            self._share(made.values())
+            # What was refused before has no node.
+            self._share(name for name in made.values() if name)
         return ", ".join(dict.fromkeys(type(op).__name__ for op in used)) or FOLDED
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
