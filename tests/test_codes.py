@@ -1,5 +1,7 @@
 """Codes: neurons that stand for a value of either sign, where weights would multiply what is no spike (METHODS 6.3)."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.correct_residual_noise import CorrectResidualNoise
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.place_neurons import PlaceNeurons
+from snnc.passes.start_at_rest import StartAtRest
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.schedule import Schedule
 from snnc.tasks import seeming
@@ -243,3 +246,38 @@ def test_codes_are_measured_and_blamed_as_layers_are() -> None:
     answers = [task.answers([found]) for found in (wanted, reached)]
     lost = float((task.losses(answers[1], answers[0]) - task.losses(answers[0], answers[0])).sum())
     assert sum(charge.samples for charge in charges) == pytest.approx(lost, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_a_code_starts_where_its_potential_says(kind: str) -> None:
+    """Its closed form has the same start, and what moves it is no silent nothing."""
+    above, below = torch.tensor(1.0), torch.tensor(1.0)
+    for potential in (0.1, 0.5, 0.9):
+        neuron = dataclasses.replace(code(kind, above, below), potential=torch.tensor(potential).double())
+        z = torch.linspace(-1.4, 1.4, 57).double().unsqueeze(0)
+        mean = mean_signal(neuron.respond(z.unsqueeze(0), Schedule(8, sleep=8)), Schedule(8, sleep=8))[0]
+        inside = ((8 * z + potential) % 1 - 0.5).abs() < 0.49
+        torch.testing.assert_close(mean[inside], neuron.closed_form(8)(z)[inside])
+
+
+def test_a_value_that_is_coded_already_is_coded_once() -> None:
+    graph = NormalizeActivations()(tokens(), calibration(tokens()))
+    first = PlaceNeurons(where=("query",))(graph, calibration(graph))
+    second = PlaceNeurons(where=("key",))(first, calibration(first))
+    assert second.nodes["query"].inputs == second.nodes["key"].inputs == ("embedded_code",)
+    assert len(second.ops(ops.ClippedCoding)) == 1
+
+
+def test_a_bias_is_moved_into_a_layer_along_the_channels_that_this_has() -> None:
+    """Six features of four tokens, coded for a reader that sums over the tokens."""
+    net = Network((4, 6))
+    value = net.linear(net.linear("x", 5, name="a"), 6, name="b")
+    weight = net.random(3, 4, 1)
+    net.add(ops.Conv(weight, None, (1,), (0, 0), (1,)), value)
+    graph = net.graph()
+    coded = PlaceNeurons(where=("b", "conv_3"))(graph, calibration(graph))
+    given = calibration(coded, normal(16, 4, 6))
+    snn = SubstituteNeurons("cif")(CalibrateThresholds()(coded, given), given)
+    rested = StartAtRest()(snn, given)
+    x = normal(3, 4, 6)
+    torch.testing.assert_close(outputs(rested, x, 4)[0], outputs(snn, x, 4)[0])

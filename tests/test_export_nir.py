@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -549,7 +550,7 @@ def with_a_pool_in_the_middle() -> Graph:
 
 def test_the_largest_part_that_nir_can_say_ends_before_what_it_cannot(nir) -> None:
     snn = with_a_pool_in_the_middle()
-    parts = split_network(snn, Schedule(8), unit_thresholds=True)
+    parts, _ = split_network(snn, partial(nir_file, conversion(snn), "portable"))
     assert {type(op) for op in parts.rest.ops(ops.MaxPool).values()} == {ops.MaxPool}
     assert not parts.front.ops(ops.MaxPool)
     assert parts.front.outputs == (parts.cut,) == parts.rest.inputs

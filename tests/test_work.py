@@ -189,3 +189,17 @@ def test_the_trained_network_has_the_work_of_its_file(tmp_path: Path) -> None:
     graph = opened.model().graph
     found = arithmetic(graph, connected(graph), Schedule(1))
     assert found.macs == opened.survey.macs == 4 * 25 * 18 + 100 * 6 + 6 * 3 + 2 * 25 * 5
+
+
+def test_a_sum_that_is_split_is_delivered_once_to_each_part() -> None:
+    net = Network((4,))
+    fired = net.add(IntegrateAndFire(torch.tensor(1.0)), net.linear("x", 5), name="fired")
+    whole = net.linear(fired, 6, name="whole")
+    for start in (0, 3):
+        part = net.add(ops.Slice(1, start, start + 3), whole, name=f"part_{start}")
+        net.add(IntegrateAndFire(torch.tensor(1.0)), part, name=f"neurons_{start}")
+    graph = net.graph(net.linear("neurons_0", 2), net.linear("neurons_3", 2))
+    found = connected(graph)["whole"]
+    assert found.reach is not None
+    assert torch.equal(found.reach["fired"], torch.full((5,), 6.0).double())
+    assert (len(found.populations), found.copies) == (2, 1.0)

@@ -5,7 +5,7 @@ that a layer makes, at various places of a trunk of additions, a spike is delive
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,7 +44,7 @@ class Connections:
 
     ``macs`` is the work of one dense pass, ``kind`` the kind of what is taken in, ``images`` the inputs of the network
     that it is computed from. ``reach`` says for each layer of neurons that feeds it, and for each neuron there, how
-    many targets one spike reaches, over all ``populations`` that the sum is delivered to. It is empty where scaled
+    many targets one spike reaches, over all ``populations`` that the sum is delivered to, ``copies`` of it on average. It is empty where scaled
     spikes are taken up by the weights behind, and None where analog values are taken in; ``in_order`` then says whether
     they are evaluated at every step, for neurons that fire while they gather.
     """
@@ -54,12 +54,8 @@ class Connections:
     reach: Mapping[str, Tensor] | None
     images: frozenset[str] = frozenset()
     populations: tuple[str, ...] = ()
+    copies: float = 1.0
     in_order: bool = False
-
-    @property
-    def copies(self) -> int:
-        """To how many places a spike that drives it is delivered."""
-        return max(1, len(self.populations))
 
     def evaluations(self, schedule: Schedule, over_time: Set[str] = frozenset()) -> int:
         """Return how often it is evaluated in one inference; ``over_time`` are the inputs that change meanwhile.
@@ -93,12 +89,17 @@ def connected(graph: Graph) -> dict[str, Connections]:
             continue
         reach: Mapping[str, Tensor] | None = None if spikes[name] is None else {}
         populations: tuple[str, ...] = ()
-        if name in layers:
-            sources = spikes[node.inputs[0]]
-            populations = () if sources is None else reached[name]
-            reach = None if sources is None else _reach(graph, name, sources, max(1, len(populations)))
+        copies = torch.ones(())
+        sources = spikes[node.inputs[0]] if name in layers else None
+        if sources is not None:
+            populations = reached[name]
+            copies = _copies(graph, name, populations) if len(populations) > 1 else copies
+            reach = _reach(graph, name, sources, copies)
+        elif name in layers:
+            reach = None
         kind = max(kinds[value] for value in node.inputs)
-        found[name] = Connections(macs, kind, reach, images[name], populations, name in in_order)
+        average = float(copies.mean())
+        found[name] = Connections(macs, kind, reach, images[name], populations, average, name in in_order)
     return found
 
 
@@ -205,7 +206,24 @@ def _united(sources: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
 
 
 @torch.enable_grad()
-def _reach(graph: Graph, layer: str, sources: frozenset[str], copies: int) -> dict[str, Tensor]:
+def _copies(graph: Graph, layer: str, populations: Sequence[str]) -> Tensor:
+    """Return to how many populations every sum of a layer is delivered, ``[1, ...]``, at least one."""
+    at = torch.ones(1, *graph.shapes[layer], requires_grad=True)
+    values = {layer: at}
+    taken = {name: graph.nodes[name].inputs[0] for name in populations}
+    between = graph.ancestors(taken.values(), stop=[layer, *graph.ops(Neuron)])
+    for name, node in graph.nodes.items():
+        count = passage(node.op) if name in between and name != layer else None
+        if count is not None and not values.keys().isdisjoint(node.inputs):
+            blank = (torch.zeros(1, *graph.shapes[value]) for value in node.inputs)
+            values[name] = count(*(values.get(value, zero) for value, zero in zip(node.inputs, blank, strict=True)))
+    sums = [values[value].sum() for value in taken.values() if value in values]
+    read = [torch.autograd.grad(total, at, retain_graph=True)[0] > 0 for total in sums]
+    return torch.stack(read).sum(0).clamp(min=1).double() if read else torch.ones(()).double()
+
+
+@torch.enable_grad()
+def _reach(graph: Graph, layer: str, sources: frozenset[str], copies: Tensor) -> dict[str, Tensor]:
     """Count targets as the gradient of a network in which every connection weighs 1, and is there so many times."""
     # In the order of the graph, not of the set, so that sums come out the same every time.
     ordered = [name for name in graph.nodes if name in sources]
@@ -219,6 +237,6 @@ def _reach(graph: Graph, layer: str, sources: frozenset[str], copies: int) -> di
             count = passage(node.op)
             assert count is not None
             values[name] = count(*(values[value] for value in node.inputs))
-    summed = dense(values[graph.nodes[layer].inputs[0]]).sum()
+    summed = (dense(values[graph.nodes[layer].inputs[0]]) * copies.float()).sum()
     gradients = torch.autograd.grad(summed, list(leaves.values()))
-    return {name: copies * gradient[0].double() for name, gradient in zip(leaves, gradients, strict=True)}
+    return {name: gradient[0].double() for name, gradient in zip(leaves, gradients, strict=True)}

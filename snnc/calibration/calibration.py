@@ -53,7 +53,7 @@ class Calibration:
                 hint = "give samples, or leave source at images: what stands in for them is worked on"
                 raise PreconditionError("no batch normalization states what values are like", hint=hint)
             moments = propagate(graph, self.stated)
-            spread = {n: spread_over(moments[value], channel_count(graph, n)) for n, value in before.items()}
+            spread = {n: _carried(graph, moments[value], value, n) for n, value in before.items()}
             return {n: Histogram.gaussian(known.mean, known.variance.sqrt()) for n, known in spread.items()}
         axes = {name: channel_axis(graph, name) for name in before}
         found: dict[str, Histogram] = {}
@@ -64,3 +64,9 @@ class Calibration:
                 counted = Histogram.of(values if axis else values.flatten(1).unsqueeze(1), axis or 1)
                 found[name] = found[name] + counted if name in found else counted
         return found
+
+
+def _carried(graph: Graph, known: Moments, value: str, name: str) -> Moments:
+    """Return the moments of a value for the channels of the activation ``name``, which may lie along another axis."""
+    pooled = known if channel_axis(graph, value) == channel_axis(graph, name) else spread_over(known, 1)
+    return spread_over(pooled, channel_count(graph, name))

@@ -122,8 +122,8 @@ def _delivery(
         additions = sum(driven_by({name: found}, layer, spikes[layer]) for layer in found.reach or {})
         additions = additions * (found.copies - 1) / found.copies
     steps = schedule.total if found.in_order else 1
-    relayed = math.prod(snn.shapes[name]) * found.copies * steps
-    return Delivery(name, snn.nodes[name].place, found.copies, additions, relayed)
+    relayed = math.prod(snn.shapes[name]) * len(found.populations) * steps
+    return Delivery(name, snn.nodes[name].place, len(found.populations), additions, relayed)
 
 
 def energy(

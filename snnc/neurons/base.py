@@ -222,10 +222,10 @@ class CausalNeuron(Neuron):
     def coding_bounds(self, count: Tensor, margin: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return from what potential on a code of ``count`` spikes fires one more, and below what one less.
 
-        Halfway to the next level, from the potential before the first step; ``margin`` is how much farther down one
-        less has to be, as a share of that level.
+        Halfway to the next level, from half a threshold: what the membrane starts with is its own. ``margin`` is how
+        much farther down one less has to be, as a share of that level.
         """
-        value, rest = self.value(count), self.potential * self.threshold
+        value, rest = self.value(count), self.threshold / 2
         up, down = self.value(count + 1) - value, value - self.value(count - 1)
         return rest + up / 2, rest - (0.5 + margin) * down
 

@@ -52,6 +52,7 @@ from snnc.ops.functions import (
 from snnc.ops.nonlinear import Nonlinear
 from snnc.ops.normalization import LocalResponseNorm, LogSoftmax, Normalization, RootMeanSquareNorm, Softmax
 from snnc.ops.pointwise import (
+    LARGEST,
     LARGEST_ROUNDING,
     ROUNDING,
     Elu,
@@ -77,6 +78,7 @@ from snnc.ops.weighted import Conv, ConvTranspose, Linear, Weighted
 
 __all__ = [
     "HALF",
+    "LARGEST",
     "LARGEST_ROUNDING",
     "ROUNDING",
     "Acos",

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import operation
-from snnc.ops.pointwise import Pointwise
+from snnc.ops.pointwise import Pointwise, rounding_of
 
 # The smallest normal number of single precision, and what is next to one.
 _TINY = torch.finfo(torch.float32).tiny
@@ -242,18 +242,22 @@ class Sign(Function):
 @operation
 @dataclass(frozen=True, eq=False)
 class Floor(Function):
-    """The next whole number below."""
+    """The next whole number below; what misses one by a rounding error is that one."""
 
-    function = staticmethod(torch.floor)
+    @staticmethod
+    def function(x: Tensor, /) -> Tensor:
+        return torch.floor(x + rounding_of(x))
 
 
 @final
 @operation
 @dataclass(frozen=True, eq=False)
 class Ceil(Function):
-    """The next whole number above."""
+    """The next whole number above; what misses one by a rounding error is that one."""
 
-    function = staticmethod(torch.ceil)
+    @staticmethod
+    def function(x: Tensor, /) -> Tensor:
+        return torch.ceil(x - rounding_of(x))
 
 
 @final

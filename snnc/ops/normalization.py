@@ -66,7 +66,10 @@ class RootMeanSquareNorm(Normalization):
 @operation
 @dataclass(frozen=True, eq=False)
 class LocalResponseNorm(Normalization):
-    """``x / (bias + alpha · mean(x²))^beta``, the mean over ``size`` channels around each; those beyond count as 0."""
+    """``x / (bias + alpha · mean(x²))^beta``, the mean over ``size`` channels around each; those beyond count as 0.
+
+    0 where it is 0 / 0.
+    """
 
     size: int
     alpha: float
@@ -78,4 +81,4 @@ class LocalResponseNorm(Normalization):
         behind = self.size // 2
         square = F.pad(x.square().transpose(1, -1), (self.size - 1 - behind, behind))
         mean = square.unfold(-1, self.size, 1).mean(-1).transpose(1, -1)
-        return x / (self.bias + self.alpha * mean) ** self.beta
+        return x / (self.bias + self.alpha * mean).clamp_min(TINY) ** self.beta

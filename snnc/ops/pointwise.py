@@ -20,6 +20,8 @@ from snnc.ops.nonlinear import Nonlinear
 ROUNDING = 2e-6
 # Beyond it a difference counts, however large the numbers are.
 LARGEST_ROUNDING = 0.01
+# Summed over thousands of time steps it is finite in single precision; what is larger is taken for nothing.
+LARGEST = 5e34
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ class Remainder(Pointwise):
     floored: bool
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return (torch.remainder if self.floored else torch.fmod)(inputs[0], self.divisor)
+        return _finite((torch.remainder if self.floored else torch.fmod)(inputs[0], self.divisor))
 
 
 @final
@@ -169,7 +171,7 @@ class Greater(Pointwise):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         x, y = inputs
-        return (x - y > ROUNDING * torch.maximum(x.abs(), y.abs())).to(x.dtype)
+        return (x - y > rounding_of(torch.maximum(x.abs(), y.abs()))).to(x.dtype)
 
 
 @final
@@ -183,5 +185,10 @@ class Where(Pointwise):
         return torch.where(condition > 0.5, x, y)
 
 
+def rounding_of(x: Tensor) -> Tensor:
+    """Return by how much rounding may move what jumps at a value."""
+    return (x.abs() * ROUNDING).clamp(max=LARGEST_ROUNDING)
+
+
 def _finite(y: Tensor) -> Tensor:
-    return y.nan_to_num(0.0, 0.0, 0.0)
+    return torch.where(y.abs() <= LARGEST, y, torch.zeros_like(y))

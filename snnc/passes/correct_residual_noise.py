@@ -51,7 +51,7 @@ from snnc.run import Program
 # Positions of one layer's output, over all samples, that the least squares look at.
 _POSITIONS = 1 << 18
 
-# One of so many positions of every chunk is held out of the solve, and says whether other weights are better there.
+# One of so many samples is held out of the solve, and says whether other weights are better there.
 _HELD_OUT = 8
 
 
@@ -62,7 +62,7 @@ class CorrectResidualNoise(Pass):
     """Correct weights and biases by what separates the converted network from the trained one on the images.
 
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
-    seen is added to it, so that few images change little. Where a layer reads codes, and positions that are held out
+    seen is added to it, so that few images change little. Where a layer reads codes, and samples that are held out
     say that other weights do no better than another bias, its weights stay. At most ``images``, spread evenly over all,
     are looked at. On synthetic samples biases alone are corrected; without any, nothing is.
     """
@@ -217,13 +217,15 @@ class _Walk:
             wanted = positions(residual, axis)[chunk % stride :: stride]
             wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
             extended = torch.cat([seen_by, torch.ones_like(seen_by[..., :1])], 2)
+            sample = torch.arange(seen.count, seen.count + extended.shape[1]) // max(1, extended.shape[1] // len(x))
+            held = sample % _HELD_OUT == _HELD_OUT - 1
             seen.add(extended, wanted)
-            first = extended.shape[1] - extended.shape[1] // _HELD_OUT
-            held_out.add(extended[:, first:], wanted[:, first:])
+            held_out.add(extended[:, held], wanted[:, held])
         # What codes lose is nearly white: regression on it may do no more than to shrink weights.
         if node.inputs[0] in self._graph.ops(Coding):
             rest = seen.without(held_out)
-            if held_out.count and held_out.error(rest.solved(self._options.damping)) > held_out.error(rest.mean()):
+            better = held_out.error(rest.solved(self._options.damping)) < held_out.error(rest.mean())
+            if not (held_out.count and better):
                 return layer
         solution = seen.solved(self._options.damping)
         change = solution[:, :-1].transpose(1, 2).reshape(kernel.shape)

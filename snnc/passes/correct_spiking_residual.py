@@ -240,7 +240,9 @@ def _bias_place(graph: Graph, name: str) -> str | None:
     (value,) = graph.nodes[_temporal_place(graph, name) or name].inputs
     if value in graph.ops(Affine) and _is_own(graph, value):
         return value
-    return biased(graph, value) if channel_axis(graph, name) is not None else None
+    layer, axis = biased(graph, value), channel_axis(graph, name)
+    # A code has its channels where its readers sum, which may be elsewhere than where the layer before has them.
+    return layer if layer is not None and axis is not None and channel_axis(graph, layer) == axis else None
 
 
 def _is_own(graph: Graph, value: str) -> bool:

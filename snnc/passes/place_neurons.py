@@ -47,12 +47,13 @@ class PlaceNeurons(Pass):
         coded = {value for value in read if kinds[value] in analog}
         if not coded:
             return graph
-        names = {value: _unused(graph, value) for value in graph.nodes if value in coded}
+        known = {graph.nodes[name].inputs[0]: name for name in graph.ops(ClippedCoding)}
+        names = {value: known.get(value) or _unused(graph, value) for value in graph.nodes if value in coded}
         nodes: list[Node] = []
         for node in graph.nodes.values():
             inputs = tuple(names.get(value, value) for value in node.inputs)
             nodes.append(replace(node, inputs=inputs) if node.name in readers and inputs != node.inputs else node)
-            if node.name in coded:
+            if node.name in coded - {*known}:
                 op = ClippedCoding(torch.tensor(torch.inf))
                 nodes.append(Node(names[node.name], op, (node.name,), node.source))
         return Graph.of(nodes, graph.outputs)

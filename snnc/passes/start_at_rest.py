@@ -36,7 +36,8 @@ class StartAtRest(Pass):
         for name, neuron in charged.items():
             changed[name] = replace(neuron, potential=torch.zeros(()).to(neuron.threshold))
             current = neuron.potential.double() * neuron.threshold.double() / calibration.schedule.timesteps
-            layer, shift = biased(graph, graph.nodes[name].inputs[0]), by_channel(graph, name, current)
+            layer = biased(graph, graph.nodes[name].inputs[0])
+            shift = None if layer is None else by_channel(graph, layer, current)
             if layer is not None and shift is not None:
                 changed[layer] = shifted(graph.ops(Weighted)[layer], shift)
             else:

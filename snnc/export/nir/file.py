@@ -58,7 +58,7 @@ class NirFile:
         return buffer.getvalue()
 
 
-def nir_file(conversion: Conversion, *, profile: str = "portable", snn: Graph | None = None) -> NirFile:
+def nir_file(conversion: Conversion, profile: str = "portable", snn: Graph | None = None) -> NirFile:
     """Write a conversion as a NIR file of one of ``PROFILES``; ``snn`` is the part of its network that is written.
 
     Raises UsageError for an unknown profile and where the extra ``snnc[nir]`` is not installed, and ModelError that

@@ -69,15 +69,17 @@ class NirFormat(Format[NirFiles]):
         unit_thresholds = PROFILES[self.profile].unit_thresholds
         lowered(conversion.snn, conversion.schedule, unit_thresholds=unit_thresholds, refuse=errors.append)
         # The shapes of kernels are looked at where the nodes of NIR are made.
-        return grouped(errors or raised([partial(nir_file, conversion, profile=self.profile)]))
+        return grouped(errors or raised([partial(nir_file, conversion, self.profile)]))
 
     def write(self, conversion: Conversion) -> Written[NirFiles]:
-        schedule, parts, rest = conversion.schedule, None, None
+        parts = rest = None
+        write = partial(nir_file, conversion, self.profile)
         if self.split:
-            unit_thresholds = PROFILES[self.profile].unit_thresholds
-            parts = split_network(conversion.snn, schedule, unit_thresholds=unit_thresholds)
-            rest = step_model(parts.rest, schedule, properties(conversion, "rest"), over_time=[parts.cut])
-        file = nir_file(conversion, profile=self.profile, snn=parts and parts.front)
+            parts, file = split_network(conversion.snn, write)
+            about = properties(conversion, "rest")
+            rest = step_model(parts.rest, conversion.schedule, about, over_time=[parts.cut])
+        else:
+            file = write(conversion.snn)
         reset = "zero" if file.zero else "subtract"
         how = "setting them to zero" if file.zero else "their threshold"
         notes = [f"NIR, profile {self.profile}, T={file.timesteps}; neurons are reset by {how}"]
@@ -88,8 +90,8 @@ class NirFormat(Format[NirFiles]):
             share = 100 * parts.share
             facts |= {"cut": parts.cut, "share": share}
             notes.append(
-                f"{fixed(share, 1)} % of the multiply-accumulates are in the NIR file, which ends with the spikes of "
-                f"{parts.cut}; the host feeds these, step by step, to the ONNX file of the other "
+                f"{fixed(share, 1)} % of the multiply-accumulates are in the NIR file, whose output is what "
+                f"{parts.cut} fires; the host feeds that, step by step, to the ONNX file of the other "
                 f"{fixed(100 - share, 1)} %"
             )
             beside[SUFFIX] = rest.model.SerializeToString(deterministic=True)

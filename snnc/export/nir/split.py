@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -12,7 +12,6 @@ from snnc.analysis.work import work
 from snnc.errors import ModelError
 from snnc.export.nir.engines import reference
 from snnc.export.nir.file import NirFile
-from snnc.export.nir.lowering import lowered
 from snnc.export.onnx import Onnxruntime, SpikingFile
 from snnc.export.verification import Bounds, Reply
 from snnc.feeds import Feeds
@@ -37,16 +36,20 @@ class Parts:
     share: float
 
 
-def split_network(snn: Graph, schedule: Schedule, *, unit_thresholds: bool) -> Parts:
-    """Return a network in two, the front as large as NIR can say it.
+def split_network(snn: Graph, write: Callable[[Graph], NirFile]) -> tuple[Parts, NirFile]:
+    """Return a network in two, the front as large as NIR can say it, which ``write`` writes or raises ModelError for.
 
     Raises ModelError where NIR can say no layer of neurons that all behind depends on alone.
     """
     snn = snn.without_dead()
     for name in reversed([*snn.ops(Neuron)]):
         parts = _cut(snn, name)
-        if parts is not None and _sayable(parts.front, schedule, unit_thresholds):
-            return parts
+        if parts is None:
+            continue
+        try:
+            return parts, write(parts.front)
+        except ModelError:
+            continue
     raise ModelError(
         "NIR can say no part of it that ends with a layer of neurons which all behind reads alone",
         hint="export onnx or torch",
@@ -62,12 +65,6 @@ def _cut(snn: Graph, name: str) -> Parts | None:
     front = Graph.of((node for node in snn.nodes.values() if node.name in before), [name])
     kept = (entry if node.name == name else node for node in snn.nodes.values() if node.name in behind)
     return Parts(name, front, Graph.of(kept, snn.outputs), _macs(front) / max(_macs(snn), 1))
-
-
-def _sayable(front: Graph, schedule: Schedule, unit_thresholds: bool) -> bool:
-    refused: list[ModelError] = []
-    lowered(front, schedule, unit_thresholds=unit_thresholds, refuse=refused.append)
-    return not refused
 
 
 def _macs(graph: Graph) -> int:

@@ -225,7 +225,7 @@ def _bounds(op: CausalNeuron, margin: float = 0.0) -> tuple[str, dict[str, Tenso
     """Return what computes the bounds of a code, and the constants that it needs; nothing for any other neuron."""
     if not op.coding:
         return "", {}
-    return _CODING_BOUNDS, {"rest": _start(op), "margin": torch.tensor(0.5 + margin)}
+    return _CODING_BOUNDS, {"rest": op.threshold / 2, "margin": torch.tensor(0.5 + margin)}
 
 
 def _start(op: CausalNeuron) -> Tensor:

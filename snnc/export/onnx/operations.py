@@ -221,12 +221,10 @@ def _resample(op: ops.Resample, place: Place) -> Operations:
     ops.Asinh,
     ops.Atan,
     ops.Atanh,
-    ops.Ceil,
     ops.Cos,
     ops.Cosh,
     ops.Erf,
     ops.Exp,
-    ops.Floor,
     ops.Log,
     ops.Round,
     ops.Sigmoid,
@@ -294,8 +292,7 @@ def _thresholded_relu(op: ops.ThresholdedRelu, place: Place) -> Operations:
 
 @writers.register(ops.Power)
 def _power(op: ops.Power, place: Place) -> Operations:
-    written = Operation("Pow", {"exponent": floated(op.exponent)}, makes="plain")
-    return [written] if bool(((op.exponent >= 0) & (op.exponent == op.exponent.round())).all()) else _finite(written)
+    return _finite(Operation("Pow", {"exponent": floated(op.exponent)}, makes="plain"))
 
 
 @writers.register(ops.Exponentiation)
@@ -311,13 +308,24 @@ def _quotient(op: ops.Quotient, place: Place) -> Operations:
 @writers.register(ops.Remainder)
 def _remainder(op: ops.Remainder, place: Place) -> Operations:
     """ONNX has the one that has the sign of what is divided."""
-    rest = Operation("Mod", {"divisor": floated(op.divisor)}, {"fmod": 1}, makes="rest")
+    rest = Operation("Mod", {"divisor": floated(op.divisor)}, {"fmod": 1}, makes="rest" if op.floored else "plain")
     if not op.floored:
-        return [rest]
+        return _finite(rest)
     return [
         rest,
         Operation("Add", reads=("rest", "divisor"), makes="raised"),
-        Operation("Mod", attributes={"fmod": 1}, reads=("raised", "divisor")),
+        *_finite(Operation("Mod", attributes={"fmod": 1}, reads=("raised", "divisor"), makes="plain")),
+    ]
+
+
+@writers.register(ops.Floor, ops.Ceil)
+def _rounded(op: ops.Floor | ops.Ceil, place: Place) -> Operations:
+    return [
+        Operation("Abs"),
+        _multiplied("rounding", torch.tensor(ops.ROUNDING)),
+        replace(_clipped(torch.tensor(0.0), torch.tensor(ops.LARGEST_ROUNDING)), makes="slack"),
+        Operation("Add" if isinstance(op, ops.Floor) else "Sub", reads=("x0", "slack")),
+        Operation(type(op).__name__),
     ]
 
 
@@ -339,7 +347,8 @@ def _greater(op: ops.Greater, place: Place) -> Operations:
         Operation("Abs", reads=("x0",), makes="first"),
         Operation("Abs", reads=("x1",), makes="second"),
         Operation("Max", reads=("first", "second")),
-        replace(_multiplied("rounding", torch.tensor(ops.ROUNDING)), makes="slack"),
+        _multiplied("rounding", torch.tensor(ops.ROUNDING)),
+        replace(_clipped(torch.tensor(0.0), torch.tensor(ops.LARGEST_ROUNDING)), makes="slack"),
         Operation("Sub", reads=("x0", "x1"), makes="excess"),
         Operation("Greater", reads=("excess", "slack")),
         Operation("Cast", attributes={"to": TensorProto.FLOAT}),
@@ -511,13 +520,12 @@ def _times_input() -> Operation:
 
 
 def _finite(operation: Operation) -> Operations:
-    """Write an operation and, behind what it makes that is ``plain``, a zero for what is not finite."""
+    """Write an operation and, behind what it makes that is ``plain``, a zero for what is too large, or no number."""
     return [
         operation,
-        Operation("IsNaN", reads=("plain",), makes="nothing"),
-        Operation("IsInf", reads=("plain",), makes="endless"),
-        Operation("Or", reads=("nothing", "endless"), makes="lost"),
-        Operation("Where", {"zero": floated(torch.zeros(()))}, reads=("lost", "zero", "plain")),
+        Operation("Abs", reads=("plain",)),
+        Operation("LessOrEqual", {"largest": floated(torch.tensor(ops.LARGEST))}, makes="kept"),
+        Operation("Where", {"zero": floated(torch.zeros(()))}, reads=("kept", "plain", "zero")),
     ]
 
 
