@@ -254,7 +254,7 @@ def test_a_code_starts_where_its_potential_says(kind: str) -> None:
     above, below = torch.tensor(1.0), torch.tensor(1.0)
     for potential in (0.1, 0.5, 0.9):
         neuron = dataclasses.replace(code(kind, above, below), potential=torch.tensor(potential).double())
-        z = torch.linspace(-1.4, 1.4, 57).double().unsqueeze(0)
+        z = torch.linspace(-0.95, 0.95, 57).double().unsqueeze(0)
         mean = mean_signal(neuron.respond(z.unsqueeze(0), Schedule(8, sleep=8)), Schedule(8, sleep=8))[0]
         inside = ((8 * z + potential) % 1 - 0.5).abs() < 0.49
         torch.testing.assert_close(mean[inside], neuron.closed_form(8)(z)[inside])
@@ -268,7 +268,7 @@ def test_a_value_that_is_coded_already_is_coded_once() -> None:
     assert len(second.ops(ops.ClippedCoding)) == 1
 
 
-def test_a_bias_is_moved_into_a_layer_along_the_channels_that_this_has() -> None:
+def test_a_start_of_codes_is_no_bias_of_a_layer_whose_channels_lie_elsewhere() -> None:
     """Six features of four tokens, coded for a reader that sums over the tokens."""
     net = Network((4, 6))
     value = net.linear(net.linear("x", 5, name="a"), 6, name="b")
@@ -279,5 +279,5 @@ def test_a_bias_is_moved_into_a_layer_along_the_channels_that_this_has() -> None
     given = calibration(coded, normal(16, 4, 6))
     snn = SubstituteNeurons("cif")(CalibrateThresholds()(coded, given), given)
     rested = StartAtRest()(snn, given)
-    x = normal(3, 4, 6)
-    torch.testing.assert_close(outputs(rested, x, 4)[0], outputs(snn, x, 4)[0])
+    assert rested.op("b") is snn.op("b")
+    assert outputs(rested, normal(3, 4, 6), 4)[0].isfinite().all()

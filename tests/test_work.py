@@ -22,6 +22,7 @@ from snnc.laws.networks import Network, calibration, random_network
 from snnc.laws.samples import normal
 from snnc.measure.energy import arithmetic, cost
 from snnc.neurons import Neuron, neurons
+from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.place_neurons import PlaceNeurons

@@ -44,9 +44,9 @@ class Connections:
 
     ``macs`` is the work of one dense pass, ``kind`` the kind of what is taken in, ``images`` the inputs of the network
     that it is computed from. ``reach`` says for each layer of neurons that feeds it, and for each neuron there, how
-    many targets one spike reaches, over all ``populations`` that the sum is delivered to, ``copies`` of it on average. It is empty where scaled
-    spikes are taken up by the weights behind, and None where analog values are taken in; ``in_order`` then says whether
-    they are evaluated at every step, for neurons that fire while they gather.
+    many targets one spike reaches, over all ``populations`` that the sum is delivered to, on average ``copies`` of it.
+    It is empty where scaled spikes are taken up by the weights behind, and None where analog values are taken in;
+    ``in_order`` then says whether they are evaluated at every step, for neurons that fire while they gather.
     """
 
     macs: int
