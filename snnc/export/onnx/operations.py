@@ -24,6 +24,9 @@ writers = Rules[Op, Operations]("what standard operations of ONNX write an opera
 # A plane has two axes; this opset calls the ways to sample one otherwise than those before.
 _PLANE, _RENAMED = 2, 20
 
+# Of powers below it, no value that networks have is too large for single precision.
+_HIGH = 5
+
 # What a member of a family is, its family does not say.
 FAMILIES = (ops.Activation, ops.Nonlinear, ops.Pool, ops.Routing, ops.Weighted)
 
@@ -292,7 +295,9 @@ def _thresholded_relu(op: ops.ThresholdedRelu, place: Place) -> Operations:
 
 @writers.register(ops.Power)
 def _power(op: ops.Power, place: Place) -> Operations:
-    return _finite(Operation("Pow", {"exponent": floated(op.exponent)}, makes="plain"))
+    written = Operation("Pow", {"exponent": floated(op.exponent)}, makes="plain")
+    whole = bool(((op.exponent >= 0) & (op.exponent == op.exponent.round()) & (op.exponent < _HIGH)).all())
+    return [written] if whole else _finite(written)
 
 
 @writers.register(ops.Exponentiation)
@@ -308,14 +313,11 @@ def _quotient(op: ops.Quotient, place: Place) -> Operations:
 @writers.register(ops.Remainder)
 def _remainder(op: ops.Remainder, place: Place) -> Operations:
     """ONNX has the one that has the sign of what is divided."""
-    rest = Operation("Mod", {"divisor": floated(op.divisor)}, {"fmod": 1}, makes="rest" if op.floored else "plain")
-    if not op.floored:
-        return _finite(rest)
-    return [
-        rest,
-        Operation("Add", reads=("rest", "divisor"), makes="raised"),
-        *_finite(Operation("Mod", attributes={"fmod": 1}, reads=("raised", "divisor"), makes="plain")),
-    ]
+    rest = [Operation("Mod", {"divisor": floated(op.divisor)}, {"fmod": 1}, makes="plain")]
+    if op.floored:
+        raised = Operation("Add", reads=("plain", "divisor"), makes="raised")
+        rest += [raised, Operation("Mod", attributes={"fmod": 1}, reads=("raised", "divisor"), makes="plain")]
+    return rest if bool((op.divisor != 0).all()) else [*rest[:-1], *_finite(rest[-1])]
 
 
 @writers.register(ops.Floor, ops.Ceil)
