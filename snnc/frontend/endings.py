@@ -60,10 +60,15 @@ def _choice(graph: GraphProto) -> list[NodeProto]:
     for node in reversed(graph.node):
         if _is_trained(node, constants) or needed & {*node.output}:
             needed.update(read_values(node))
+    read = {value for node in graph.node for value in read_values(node)} | {output.name for output in graph.output}
+    ends = {output.name for output in graph.output}
     starts = {
         value
         for node in graph.node
-        if _chooses(node, data) and trained & {*read_values(node)} and not _is_trained(node, constants)
+        if _chooses(node, data)
+        and not _ranks(node, read, ends)
+        and trained & {*read_values(node)}
+        and not _is_trained(node, constants)
         for value in node.output
         if not needed & {*node.output}
     }
@@ -80,6 +85,11 @@ def _choice(graph: GraphProto) -> list[NodeProto]:
         for value in read_values(node):
             readers.setdefault(value, set()).update(node.output)
     return [node for node in graph.node if lost & {*node.output}]
+
+
+def _ranks(node: NodeProto, read: Set[str], outputs: Set[str]) -> bool:
+    """Return whether a node gives nothing but the largest values, for others to compute on."""
+    return node.op_type == "TopK" and node.output[0] not in outputs and not read & {*node.output[1:]}
 
 
 def _frontier(graph: GraphProto, chosen: Sequence[NodeProto], lost: Set[str]) -> Iterator[str]:

@@ -187,8 +187,14 @@ def _named(found: Tensor, far: bool) -> Function | None:
     return next((f for f in _fitted(found[0]) if bool(_is_same(found, computed(f(_X), [_GRID])[:, :points]))), None)
 
 
+# Near zero, what is beside a value counts: guards of logarithms and quotients are small.
+_RELATIVE, _NOTHING = 2e-5, 1e-13
+
+
 def _is_same(found: Tensor, known: Tensor) -> Tensor:
-    return ((found - known).abs() <= _TOLERANCE * known.abs().clamp_min(1.0)).all(1)
+    error = (found - known).abs()
+    near = error <= _TOLERANCE * known.abs().clamp_min(1.0)
+    return (near & (error <= _RELATIVE * known.abs() + _NOTHING)).all(1)
 
 
 _X = Operand(0, tuple(_GRID.shape[1:]))
@@ -216,6 +222,8 @@ def _fitted(found: Tensor) -> Iterator[Function]:
     zero, one, lowest, highest = (float(found[place]) for place in (_ZERO, _ONE, _LOWEST, _HIGHEST))
     if highest == end:
         yield _chained(ops.LeakyRelu(tensor(-lowest / end)))
+    if lowest == 0 and one > 0:
+        yield _chained(ops.Relu(), ops.Affine(tensor(one), None))
     if 0 < one < 1:
         yield _chained(ops.Silu(_single(math.log(one / (1 - one)))))
     if one > 0:

@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from snnc.errors import ModelError
 from snnc.frontend.expression import Array, Shape
+from snnc.frontend.labels import read_values
 from snnc.frontend.weights import Weights, is_outside
 
 INTEGERS = {
@@ -23,6 +24,7 @@ _COUNTING = {"NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
 # Runs that must agree, the first of zeros.
 _RUNS = 3
 _FATAL_ONLY = 4
+_ENDLESS = {"Loop", "Scan"}
 
 
 def values_of(graph: GraphProto) -> Iterator[ValueInfoProto]:
@@ -55,7 +57,8 @@ def measured(model: ModelProto, weights: Weights, place: str) -> dict[str, Array
     counted: set[str] = set()
     nodes, unknown = [], []
     for node in graph.node:
-        if foreign & {*node.input}:
+        # A loop that is still there is decided by data, and may never end.
+        if node.op_type in _ENDLESS or foreign & {*read_values(node)}:
             foreign.update(node.output)
             continue
         nodes.append(node)

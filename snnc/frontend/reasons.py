@@ -28,7 +28,7 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ("CausalConvWithState", "a memory of earlier samples", _FORWARD),
     ("TensorScatter", "a memory of earlier samples", _FORWARD),
     ("If", "a branch that data decides", _LOOPS),
-    ("Loop Scan SequenceMap", "a loop whose length depends on data", _LOOPS),
+    ("Loop Scan SequenceMap", "a loop whose length depends on data, is zero, or is very long", _LOOPS),
     (
         "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt SequenceConstruct SequenceEmpty "
         "SequenceErase SequenceInsert SequenceLength SplitToSequence",

@@ -212,17 +212,21 @@ class _Writer:
             return None
         known = {name: value for name, value in values.items() if value is not None} | {kept: np.array(True)}
         moving = part.outer & {number, *states}
-        run = part.evaluator(self._model, [*known, number])
         rounds = 0
-        while rounds < most:
-            rounds += 1
-            found = run.run(None, known | {number: np.array(rounds - 1, np.int64)})
-            known |= {state: np.asarray(value) for state, value in zip(part.states, found, strict=True)}
-            if not known[kept].reshape(-1)[0]:
-                break
-            if not moving:
-                # It will go on for ever, or as long as it is told to.
-                rounds = max(most, 0)
+        try:
+            run = part.evaluator(self._model, [*known, number])
+            while rounds < most:
+                rounds += 1
+                found = run.run(None, known | {number: np.array(rounds - 1, np.int64)})
+                known |= {state: np.asarray(value) for state, value in zip(part.states, found, strict=True)}
+                if not known[kept].reshape(-1)[0]:
+                    break
+                if not moving:
+                    # It will go on for ever, or as long as it is told to.
+                    rounds = max(most, 0)
+        except Exception:
+            # The evaluator does not know an operation, or cannot run it, in as many ways as there are: nothing tells.
+            return None
         return rounds if rounds <= _LONGEST else None
 
     def _inlined(
@@ -273,8 +277,10 @@ class _Writer:
         known = self._lists.get(node.input[0])
         place = self._place(node, 1)
         if known is not None and place is not False:
-            entries = [*known]
-            del entries[-1 if place is None else place]
+            entries, at = [*known], -1 if place is None else place
+            if not -len(entries) <= at < len(entries):
+                return False
+            del entries[at]
             self._lists[node.output[0]] = entries
         return False
 
@@ -303,7 +309,7 @@ class _Writer:
     def _entry(self, node: NodeProto) -> bool:
         known = self._lists.get(node.input[0])
         place = self._place(node, 1)
-        if known is None or place is None or place is False:
+        if known is None or place is None or place is False or not -len(known) <= place < len(known):
             return False
         self._call(node.output[0], known[place], node.name)
         return True

@@ -59,7 +59,12 @@ def multiply(call: Call) -> Expression:
 
 @operators.register("Div")
 def divide(call: Call) -> Expression:
-    """Read a quotient: by a constant, of a constant, or of two activations."""
+    """Read a quotient: by a constant, of a constant, or of two activations; of integers, what is before the point."""
+    quotient = _quotient(call)
+    return chain(quotient, ops.Truncate()) if call.whole and all(call.whole) else quotient
+
+
+def _quotient(call: Call) -> Expression:
     if call.constants[0] is not None:
         inverse = chain(call.broadcast(1), ops.Power(tensor(-1.0)))
         return chain(inverse, ops.Affine(call.broadcast_constant(call.constants[0]), None))

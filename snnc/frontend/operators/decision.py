@@ -9,6 +9,9 @@ from snnc.frontend.operators import operators
 # What stands in an additive mask for minus infinity. Behind a softmax it is zero, and times zero it is a number.
 HIDDEN = -1e4
 
+# What hides a value is the lowest number of half precision, or below.
+_MASKED = -65504.0
+
 
 @operators.register("Greater")
 def greater(call: Call) -> Expression:
@@ -71,11 +74,16 @@ def where(call: Call) -> Expression:
     condition, *choices = call.constants
     if condition is not None:
         return _chosen(call, condition)
-    x, y = (None if array is None else np.maximum(array.astype(np.float32), HIDDEN) for array in choices)
+    x, y = (None if array is None else _seen(array.astype(np.float32)) for array in choices)
     if x is not None and y is not None:
         span, start = call.broadcast_constant(x - y), call.broadcast_constant(y)
         return chain(call.broadcast(0), ops.Affine(span, start))
     return Apply(ops.Where(), (call.broadcast(0), call.operand(1, x), call.operand(2, y)))
+
+
+def _seen(mask: Array) -> Array:
+    seen: Array = np.where(mask <= _MASKED, np.float32(HIDDEN), mask)
+    return seen
 
 
 def visible(mask: Array) -> Array:
@@ -84,11 +92,11 @@ def visible(mask: Array) -> Array:
     Raises UnsupportedError where minus infinity hides a whole row.
     """
     mask = mask.astype(np.float32)
-    hidden = mask < HIDDEN
+    hidden = mask <= _MASKED
     rows = hidden if mask.shape[-1:] not in ((), (1,)) else hidden.reshape(-1)
     whole = rows.all(-1)
     if not whole.any():
-        return np.maximum(mask, HIDDEN)
+        return _seen(mask)
     if (mask < np.finfo(np.float32).min / 2).any():
         reason = "its mask hides every entry of a row, which leaves a softmax without a value"
         raise UnsupportedError(reason, "export the network with a mask that leaves something in each row")

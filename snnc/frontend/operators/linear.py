@@ -114,7 +114,7 @@ def _linear(call: Call, weight: Array, bias: Array | None) -> Expression:
     rank = len(call.shape())
     operand, offset = call.framed((rank - 1,))
     outputs = weight.shape[0]
-    simple = bias is not None and bias.size in (1, outputs) and bias.shape[-1:] in ((), (1,), (outputs,))
+    simple = bias is not None and (bias.size == 1 or (bias.size == outputs and bias.shape[-1:] == (outputs,)))
     vector = tensor(np.broadcast_to(bias.reshape(-1), (outputs,))) if bias is not None and simple else None
     value = chain(operand, ops.Linear(tensor(weight), vector))
     if bias is not None and not simple:

@@ -26,7 +26,8 @@ def gather_elements(call: Call) -> Expression:
     """Read the choice of one value for every entry, along an axis."""
     axis = call.axis(call.integer("axis", 0))
     indices = _positive(call.constant(1, "the list of indices"), call.shape()[axis])
-    return _chosen(call, np.take_along_axis(_numbered(call.shape()), indices, axis))
+    within = tuple(slice(None if at == axis else length) for at, length in enumerate(indices.shape))
+    return _chosen(call, np.take_along_axis(_numbered(call.shape())[within], indices, axis))
 
 
 @operators.register("GatherND")
@@ -113,6 +114,8 @@ def _positive(indices: Array, length: int) -> Array:
 
 def _chosen(call: Call, numbers: Array) -> Expression:
     """Return the values of the first input that are numbered so, counted from its first to its last."""
+    if not numbers.size:
+        raise UnsupportedError("its output is empty", "export the network without it")
     shape = stored_shape(call.shape())
     return _picked((Operand(0, shape),), numbers.reshape(stored_shape(call.output)))
 

@@ -13,8 +13,9 @@ Reduce = Callable[[Expression, Shape, tuple[int, ...], bool], Expression]
 
 @operators.register("ReduceMean")
 def reduce_mean(call: Call) -> Expression:
-    """Read the mean over some axes."""
-    return _reduced(call, _mean)
+    """Read the mean over some axes; of integers, what is before the point."""
+    mean = _reduced(call, _mean)
+    return chain(mean, ops.Truncate()) if call.whole[:1] == (True,) else mean
 
 
 @operators.register("ReduceSum")
