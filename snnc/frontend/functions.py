@@ -184,17 +184,21 @@ def _named(found: Tensor, far: bool) -> Function | None:
     same = _is_same(found, known[:, :points])
     if same.any():
         return named[int(same.byte().argmax())]
-    return next((f for f in _fitted(found[0]) if bool(_is_same(found, computed(f(_X), [_GRID])[:, :points]))), None)
+    for function, jumps in _fitted(found[0]):
+        if bool(_is_same(found, computed(function(_X), [_GRID])[:, :points], jumps)):
+            return function
+    return None
 
 
 # Near zero, what is beside a value counts: guards of logarithms and quotients are small.
 _RELATIVE, _NOTHING = 2e-5, 1e-13
 
 
-def _is_same(found: Tensor, known: Tensor) -> Tensor:
+def _is_same(found: Tensor, known: Tensor, jumps: bool = False) -> Tensor:
+    """Return whether values are the same but for rounding, which moves where one that ``jumps`` does so."""
     error = (found - known).abs()
     near = error <= _TOLERANCE * known.abs().clamp_min(1.0)
-    return (near & (error <= _RELATIVE * known.abs() + _NOTHING)).all(1)
+    return (near & (jumps | (error <= _RELATIVE * known.abs() + _NOTHING))).all(1)
 
 
 _X = Operand(0, tuple(_GRID.shape[1:]))
@@ -216,24 +220,25 @@ def _table() -> tuple[tuple[Function, ...], Tensor]:
     return tuple(named), torch.cat([computed(function(_X), [_GRID]) for function in named])
 
 
-def _fitted(found: Tensor) -> Iterator[Function]:
-    """Yield the functions with parameters that have some of these values."""
+def _fitted(found: Tensor) -> Iterator[tuple[Function, bool]]:
+    """Yield the functions with parameters that have some of these values, and whether spellings of them jump."""
     end = -float(_GRID[0, _LOWEST])
     zero, one, lowest, highest = (float(found[place]) for place in (_ZERO, _ONE, _LOWEST, _HIGHEST))
     if highest == end:
-        yield _chained(ops.LeakyRelu(tensor(-lowest / end)))
+        yield _chained(ops.LeakyRelu(tensor(-lowest / end))), False
     if lowest == 0 and one > 0:
-        yield _chained(ops.Relu(), ops.Affine(tensor(one), None))
+        yield _chained(ops.Relu(), ops.Affine(tensor(one), None)), False
     if 0 < one < 1:
-        yield _chained(ops.Silu(_single(math.log(one / (1 - one)))))
+        yield _chained(ops.Silu(_single(math.log(one / (1 - one))))), False
     if one > 0:
         scaled = [] if _single(one) == 1 else [ops.Affine(tensor(one), None)]
-        yield _chained(ops.Elu(_single(lowest / math.expm1(-end) / one)), *scaled)
+        yield _chained(ops.Elu(_single(lowest / math.expm1(-end) / one)), *scaled), False
     if zero > 0:
         steepness = math.log(2) / zero
-        yield _chained(ops.Affine(tensor(steepness), None), ops.Softplus(), ops.Affine(tensor(1 / steepness), None))
+        scales = ops.Affine(tensor(steepness), None), ops.Affine(tensor(1 / steepness), None)
+        yield _chained(scales[0], ops.Softplus(), scales[1]), False
     if 0 < highest < end:
-        yield lambda x: softly_shrunk(x, _single(end - highest))
+        yield lambda x: softly_shrunk(x, _single(end - highest)), True
 
 
 def _chained(*operations: Op) -> Function:
