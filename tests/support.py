@@ -206,7 +206,9 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     return {
         "Embedding": (ops.Embedding(normal(40, 3)), ((5,),)),
         "ArgMax": (ops.ArgMax((2,), keep=False), (image,)),
+        "Gathered": (ops.Gathered(2), (image, (4, 3, 6))),
         "Ranked": (ops.Ranked(2, 3), (image,)),
+        "RankedPlaces": (ops.RankedPlaces(2, 3), (image,)),
         "EuclideanNorm": (ops.EuclideanNorm((1, 3), keep=False), (image,)),
         "LocalResponseNorm": (ops.LocalResponseNorm(3, 0.5, 0.75, 2.0), (image,)),
         "LogSoftmax": (ops.LogSoftmax(2), (image,)),

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from snnc import ops
-from snnc.errors import ModelError
 from snnc.frontend import read_model
 from tests.frontend_files import array, integers, one, parity, save
 
@@ -58,11 +57,48 @@ def test_equal_values_are_told_apart_as_the_file_says(tmp_path: Path) -> None:
         parity(save(tmp_path / f"m{last}.onnx", nodes, (12,), BY, opset=17), (12,))
 
 
-def test_places_of_the_largest_values_are_refused(tmp_path: Path) -> None:
-    nodes = [one("TopK", ["x", "k"], ["c", "a"], axis=1), one("Cast", ["a"], ["d"], to=1), one("Add", ["c", "d"])]
-    with pytest.raises(ModelError) as refused:
-        read_model(save(tmp_path / "m.onnx", nodes, (6,), {"k": integers(3)}, opset=17))
-    assert "the places of the largest values are used" in str(refused.value.details)
+CHOSEN: dict[str, tuple[list[Any], dict[str, np.ndarray]]] = {
+    "tokens": (
+        [
+            one("ReduceMax", ["x"], ["m"], axes=[-1], keepdims=0),
+            one("TopK", ["m", "k"], ["v", "p"], axis=1),
+            one("Squeeze", ["p", "first"], ["q"]),
+            one("Gather", ["x", "q"], ["c"], axis=1),
+        ],
+        {"k": integers(3), "first": integers(0)},
+    ),
+    "of every row": (
+        [one("TopK", ["x", "k"], ["v", "p"], axis=2, largest=0), one("GatherElements", ["x", "p"], ["c"], axis=2)],
+        {"k": integers(2)},
+    ),
+    "of one beside": (
+        [one("ArgMax", ["x"], ["p"], axis=1), one("GatherElements", ["x", "p"], ["c"], axis=1)],
+        {},
+    ),
+    "from the end": (
+        [
+            one("ArgMax", ["x"], ["p"], axis=1),
+            one("Sub", ["p", "four"], ["q"]),
+            one("GatherElements", ["x", "q"], ["c"], axis=1),
+        ],
+        {"four": np.array(5)},
+    ),
+    "of one list": (
+        [one("ArgMax", ["x"], ["p"], axis=1, keepdims=0), one("GatherElements", ["list", "p"], ["c"], axis=1)],
+        {"list": array(1, 7)},
+    ),
+    "places and values": (
+        [one("TopK", ["x", "k"], ["v", "p"], axis=1), one("Cast", ["p"], ["d"], to=1), one("Add", ["v", "d"], ["c"])],
+        {"k": integers(3)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_values_at_places_that_the_network_computes(case: str, tmp_path: Path) -> None:
+    nodes, constants = CHOSEN[case]
+    path = save(tmp_path / "m.onnx", [*nodes, BEHIND], (5, 6), {**constants, **BY}, opset=17, batch=1)
+    parity(path, (5, 6), pinned=True)
 
 
 NORMS = {

@@ -335,6 +335,20 @@ def test_initializers_listed_as_inputs(tmp_path: Path) -> None:
     parity(save(tmp_path / "m.onnx", [node], shape, constants, opset=9, initializers_as_inputs=True), shape)
 
 
+def test_turned_by_no_place_nothing_is_put_in_front(tmp_path: Path) -> None:
+    """As torch writes a roll by 0: what is put together with all of it is empty."""
+    nodes = [
+        one("Relu", ["x"], ["r"]),
+        one("Slice", ["r", "three", "many", "axis"], ["end"]),
+        one("Slice", ["end", "zero", "many", "axis"], ["more"]),
+        one("Slice", ["r", "zero", "three", "axis"], ["all"]),
+        one("Concat", ["more", "all"], ["t"], axis=1),
+        one("MatMul", ["t", "w"]),
+    ]
+    constants = {"zero": integers(0), "three": integers(3), "many": integers(99), "axis": integers(1), "w": array(3, 2)}
+    parity(save(tmp_path / "m.onnx", nodes, (3,), constants), (3,))
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_floats_become_single_precision(dtype: type, tmp_path: Path) -> None:
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

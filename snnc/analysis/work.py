@@ -14,6 +14,7 @@ from snnc.ops import (
     BatchNorm,
     ConvTranspose,
     Embedding,
+    Gathered,
     GridSample,
     MatMul,
     Mean,
@@ -23,6 +24,7 @@ from snnc.ops import (
     Product,
     Quotient,
     Ranked,
+    RankedPlaces,
     Reduction,
     Resample,
     Routing,
@@ -105,8 +107,8 @@ def _reduction(op: Reduction, before: Sequence[Shape], after: Shape) -> Work:
     return Work(math.prod(before[0]))
 
 
-@work.register(Ranked)
-def _compared(op: Ranked, before: Sequence[Shape], after: Shape) -> Work:
+@work.register(Ranked, RankedPlaces)
+def _compared(op: Ranked | RankedPlaces, before: Sequence[Shape], after: Shape) -> Work:
     """Sorted by comparing each number with half of the rest, then with half of that."""
     length = before[0][op.axis - 1]
     return Work(additions=math.prod(before[0]) * max(math.ceil(math.log2(length)), 1))
@@ -135,7 +137,7 @@ def _each(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work(additions=math.prod(after))
 
 
-@work.register(Embedding, Input, Routing)
+@work.register(Embedding, Gathered, Input, Routing)
 def _nothing(op: Op, before: Sequence[Shape], after: Shape) -> Work:
     return Work()
 

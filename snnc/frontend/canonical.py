@@ -1,6 +1,6 @@
 """onnxruntime's canonical form of a model, as plain data: constants folded, shapes known, idioms gone."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -227,13 +227,13 @@ def _parsed(
             parsed = replace(parsed, kind=held[node.name].op_type, attributes=_attributes(held[node.name]))
         weight = _identity(parsed, shapes) if parsed.kind == "EyeLike" else _dequantized(parsed, constants)
         if weight is None:
-            nodes.append(parsed)
+            nodes.append(_without_empty_parts(parsed, shapes))
         else:
             constants[parsed.outputs[0]] = weight
             shapes[parsed.outputs[0]] = tuple(weight.shape)
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     outputs = tuple(value.name for value in pinned.graph.output)
-    return OnnxGraph(tuple(nodes), constants, shapes, outputs, opset, frozenset(whole))
+    return OnnxGraph(_read(nodes, outputs), constants, shapes, outputs, opset, frozenset(whole))
 
 
 def _ordered(nodes: list[NodeProto], available: set[str]) -> list[NodeProto]:
@@ -272,6 +272,24 @@ def _parsed_node(node: NodeProto, replaced: Mapping[str, str]) -> OnnxNode:
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _without_empty_parts(node: OnnxNode, shapes: Mapping[str, Shape]) -> OnnxNode:
+    """Return a concatenation without what adds nothing to it, as what is turned by no place is cut and put together."""
+    if node.kind != "Concat":
+        return node
+    kept = tuple(name for name in node.inputs if 0 not in shapes.get(name, ()))
+    return replace(node, inputs=kept) if kept else node
+
+
+def _read(nodes: Sequence[OnnxNode], outputs: Sequence[str]) -> tuple[OnnxNode, ...]:
+    """Return the nodes of which something is read."""
+    read, kept = {*outputs}, []
+    for node in reversed(nodes):
+        if read & {*node.outputs} - {""}:
+            read |= {*node.inputs}
+            kept.append(node)
+    return tuple(reversed(kept))
 
 
 def _identity(node: OnnxNode, shapes: Mapping[str, Shape]) -> Array | None:

@@ -19,7 +19,7 @@ from snnc.ops.activation import (
     level_count,
 )
 from snnc.ops.arithmetic import Add, Affine, BatchNorm
-from snnc.ops.choice import ArgMax, Ranked
+from snnc.ops.choice import ArgMax, Gathered, Ranked, RankedPlaces
 from snnc.ops.contraction import MatMul
 from snnc.ops.embedding import Embedding
 from snnc.ops.functions import (
@@ -111,6 +111,7 @@ __all__ = [
     "Exponentiation",
     "Floor",
     "Function",
+    "Gathered",
     "Gelu",
     "Greater",
     "GridSample",
@@ -137,6 +138,7 @@ __all__ = [
     "QuantizedRelu",
     "Quotient",
     "Ranked",
+    "RankedPlaces",
     "Reduction",
     "Relu",
     "Remainder",

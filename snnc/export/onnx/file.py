@@ -28,9 +28,9 @@ class Operation:
     """One ONNX operation on what came before and, behind it, on constants, each with a name of its own.
 
     Where it ``reads`` other values, these are named: ``x0``, ``x1`` the inputs of all, constants, what an earlier
-    operation ``makes``, and "" what came before. So many further outputs are ``ignored``. A ``local`` one is a function
-    of the file. After the constants it reads its ``states``, of these shapes without the batch, whose next values are
-    its further outputs, and then what tells it the time.
+    operation ``makes``, and "" what came before. So many other outputs are ``ignored``, ``passed`` of them in front of
+    the one that is not. A ``local`` one is a function of the file. After the constants it reads its ``states``, of
+    these shapes without the batch, whose next values are its further outputs, and then what tells it the time.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Operation:
     reads: Sequence[str] = ()
     makes: str = ""
     ignored: int = 0
+    passed: int = 0
     local: bool = False
     states: Mapping[str, Sequence[int]] = field(default_factory=dict)
     clock: Sequence[str] = ()
@@ -115,12 +116,13 @@ class File:
             constants = {part: self.constant(f"{owner}/{part}", array) for part, array in operation.constants.items()}
             known.update(constants)
             ignored = [self.named(f"{owner}/ignored") for _ in range(operation.ignored)]
+            passed = operation.passed
             read = [known[part] for part in operation.reads] or [*values, *constants.values()]
             states = [self._state(f"{owner}/{part}", shape) for part, shape in operation.states.items()]
             node = helper.make_node(
                 operation.kind,
                 [*read, *(before for before, _ in states), *operation.clock],
-                [output, *(after for _, after in states), *ignored],
+                [*ignored[:passed], output, *(after for _, after in states), *ignored[passed:]],
                 output,
                 domain=DOMAIN if operation.local else "",
                 **operation.attributes,

@@ -408,6 +408,21 @@ def _ranked(op: ops.Ranked, place: Place) -> Operations:
     return [Operation("TopK", {"count": _integers(op.count)}, {"axis": op.axis}, ignored=1)]
 
 
+@writers.register(ops.RankedPlaces)
+def _ranked_places(op: ops.RankedPlaces, place: Place) -> Operations:
+    found = Operation("TopK", {"count": _integers(op.count)}, {"axis": op.axis}, ignored=1, passed=1)
+    return [found, Operation("Cast", attributes={"to": TensorProto.FLOAT})]
+
+
+@writers.register(ops.Gathered)
+def _gathered(op: ops.Gathered, place: Place) -> Operations:
+    return [
+        Operation("Round", reads=("x1",)),
+        Operation("Cast", attributes={"to": TensorProto.INT64}, makes="places"),
+        Operation("GatherElements", attributes={"axis": op.axis}, reads=("x0", "places")),
+    ]
+
+
 @writers.register(ops.ArgMax)
 def _arg_max(op: ops.ArgMax, place: Place) -> Operations:
     found = Operation("ArgMax", attributes={"axis": op.axes[0], "keepdims": int(op.keep)})

@@ -3,23 +3,22 @@
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Call, Expression, Shape, UnsupportedError, chain, tensor
+from snnc.frontend.expression import Call, Expression, Shape, chain, tensor
 from snnc.frontend.operators import operators
 
 _NEGATIVE = ops.Affine(tensor(-1.0), None)
 
 
 @operators.register("TopK")
-def ranked(call: Call) -> Expression:
-    """Read the largest values, or the smallest, in their order; where they were is no output of ours."""
-    if call.read[1]:
-        raise UnsupportedError("the places of the largest values are used", "choose values by constants")
+def ranked(call: Call) -> tuple[Expression, ...]:
+    """Read the largest values, or the smallest, in their order, and their places."""
     axis = call.axis(call.integer("axis", -1))
     operand, offset = call.framed((axis,))
-    choice = ops.Ranked(axis + offset, call.output[axis])
-    if call.integer("largest", 1):
-        return call.framed_result(chain(operand, choice), offset)
-    return call.framed_result(chain(operand, _NEGATIVE, choice, _NEGATIVE), offset)
+    count = int(call.constant(1, "how many it chooses").reshape(-1)[0])
+    sign = () if call.integer("largest", 1) else (_NEGATIVE,)
+    values = chain(operand, *sign, ops.Ranked(axis + offset, count), *sign)
+    places = chain(operand, *sign, ops.RankedPlaces(axis + offset, count))
+    return call.framed_result(values, offset, 0), call.framed_result(places, offset, 1)
 
 
 @operators.register("ArgMax")

@@ -25,9 +25,24 @@ from snnc.frontend.sampling import added, moved, resampled
 def gather_elements(call: Call) -> Expression:
     """Read the choice of one value for every entry, along an axis."""
     axis = call.axis(call.integer("axis", 0))
+    if call.constants[1] is None:
+        return _found(call, axis)
     indices = _positive(call.constant(1, "the list of indices"), call.shape()[axis])
     within = tuple(slice(None if at == axis else length) for at, length in enumerate(indices.shape))
     return _chosen(call, np.take_along_axis(_numbered(call.shape())[within], indices, axis))
+
+
+def _found(call: Call, axis: int) -> Expression:
+    """Build the choice of values at places that the network computes."""
+    table, shape = call.constants[0], call.shape(1)
+    alone = axis != 0 and call.shape()[:1] == shape[:1] == (1,)
+    places = Operand(1, shape[1:] if alone else shape)
+    if table is None:
+        values = Operand(0, call.shape()[1:] if alone else call.shape())
+        return call.settled(Apply(ops.Gathered(axis + (not alone)), (values, places)))
+    if table.size != table.shape[axis]:
+        call.constant(1, "the list of indices of more than one column")
+    return call.settled(chain(places, ops.Embedding(tensor(table.reshape(-1)))))
 
 
 @operators.register("GatherND")

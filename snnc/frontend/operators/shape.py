@@ -1,12 +1,13 @@
 """Operations that only move values: reshapes, slices, gathers and pads."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from snnc import ops
-from snnc.frontend.expression import Apply, Call, Expression, UnsupportedError, chain, stored_shape, tensor
+from snnc.frontend.expression import Apply, Call, Expression, Operand, UnsupportedError, chain, stored_shape, tensor
 from snnc.frontend.operators import operators
 from snnc.frontend.operators.embedding import looked_up
 from snnc.frontend.sampling import moved
@@ -98,16 +99,32 @@ def split(call: Call) -> tuple[Expression, ...]:
 
 @operators.register("Gather")
 def gather(call: Call) -> Expression:
-    """Read the entries of one axis at constant indices, or of a constant table at computed ones."""
+    """Read the entries of one axis at constant indices or computed ones."""
     if call.constants[0] is not None:
         return looked_up(call)
     axis = call.axis(call.integer("axis", 0))
     length = call.shape()[axis]
-    wanted = call.constant(1, "the list of indices")
+    wanted = call.constants[1]
+    if wanted is None:
+        return _found(call, axis)
     indices = tuple(int(index) % length for index in wanted.reshape(-1))
     operand, offset = call.framed((axis,))
     value = chain(operand, *moved(axis + offset, indices, length))
     return call.framed_result(value, offset) if wanted.ndim == 1 else call.settled(value)
+
+
+def _found(call: Call, axis: int) -> Expression:
+    """Build the entries of one axis at places that the network computes: the same for all that lies beside them."""
+    operand, offset = call.framed((axis,))
+    at, shape = axis + offset, [*operand.shape]
+    shape[at - 1] = math.prod(call.shape(1))
+    places: Expression = chain(
+        Operand(1, call.shape(1)), ops.Reshape(tuple(n if i == at - 1 else 1 for i, n in enumerate(shape)))
+    )
+    for other, length in enumerate(shape, start=1):
+        if other != at and length != 1:
+            places = chain(places, ops.Take(other, (0,) * length))
+    return call.settled(Apply(ops.Gathered(at), (operand, places)))
 
 
 @operators.register("Expand")
