@@ -258,9 +258,11 @@ class Graph:
                 found[id(tensor)] = function(tensor)
             return found[id(tensor)]
 
-        mapped = {name: node.op.map_tensors(once) for name, node in self.nodes.items()}
-        same = {n for n, node in self.nodes.items() if all(once(t) is t for t in node.op.tensors().values())}
-        return self.with_ops({name: op for name, op in mapped.items() if name not in same})
+        tensors = {name: node.op.tensors() for name, node in self.nodes.items()}
+        changed = {
+            name for name, fields in tensors.items() if any(once(tensor) is not tensor for tensor in fields.values())
+        }
+        return self.with_ops({name: self.nodes[name].op.map_tensors(once) for name in changed})
 
 
 def rewired(node: Node, names: Mapping[str, str]) -> Node:

@@ -85,9 +85,10 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         if not first["loc"]:
             # The options contradict each other, or one of them is refused by the dataclass itself.
             raise UsageError(reason, place=place, hint=f"options: {', '.join(keys(kind))}") from None
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}".replace("_", "-") for part in first["loc"])
-        value = _shown(first["input"])
         # A union is tried member by member; the name of the member that failed is no place in the file.
+        parts = [part for part in first["loc"] if isinstance(part, int) or "[" not in part]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}".replace("_", "-") for part in parts)
+        value = _shown(first["input"])
         where = f"{place}{path}".split(".function-", 1)[0]
         raise UsageError(f"invalid value {value}", place=where, hint=reason) from None
 

@@ -72,16 +72,16 @@ from snnc.ops import Activation
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Softsign(Activation):
-    """x / (1 + |x|)."""
+class Shrunk(Activation):
+    """x / 2, of what is above zero."""
 
     def __call__(self, *inputs):
-        return torch.nn.functional.softsign(inputs[0])
+        return inputs[0].relu() / 2
 
 
-@operators.register("Softsign")
-def softsign(call):
-    return chain(call.broadcast(0), Softsign())
+@operators.register("ai.onnx.ml.Scaler")
+def scaler(call):
+    return chain(call.broadcast(0), Shrunk())
 '''
 RECIPE = """
 name: mine
@@ -305,11 +305,17 @@ def rows(path: Path, count: int) -> Path:
 
 
 def soft(folder: Path) -> Path:
-    """The digits network with a Softsign in front of its classifier."""
+    """The digits network with a Scaler, which halves, in front of its classifier, behind rectifiers."""
     model = onnx.load(DIGITS / "model.onnx")
     last = next(node for node in model.graph.node if node.op_type == "Gemm")
     index = list(model.graph.node).index(last)
-    model.graph.node.insert(index, onnx.helper.make_node("Softsign", [last.input[0]], ["softened"], name="soft"))
+    model.graph.node.insert(
+        index,
+        onnx.helper.make_node(
+            "Scaler", [last.input[0]], ["softened"], "soft", domain="ai.onnx.ml", offset=[0.0], scale=[0.5]
+        ),
+    )
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
     last.input[0] = "softened"
     onnx.save(model, folder / "soft.onnx")
     return folder / "soft.onnx"

@@ -654,7 +654,7 @@ def test_help_and_version(run: Run):
         (
             ["convert", "MODEL", "--set", "passes.calibrate-thresholds.kidn=max"],
             2,
-            ["unknown option 'kidn' @ passes[3].calibrate-thresholds", "did you mean 'kind'?"],
+            ["unknown option 'kidn' @ passes[4].calibrate-thresholds", "did you mean 'kind'?"],
         ),
         (["convert", "MODEL", "--timesteps", "0"], 2, ["timesteps"]),
         (["convert", "MODEL", "--timesteps", "many"], 2, ["--timesteps", "see snnc convert --help"]),

@@ -273,10 +273,10 @@ def arrays(folder: Path, labels: list[int]) -> Path:
 def test_a_tenth_of_every_class_is_held_out(tmp_path: Path) -> None:
     labels = [0] * 40 + [1] * 25 + [2] * 2
     dataset = open_dataset(arrays(tmp_path, labels), PREPROCESSING, {"x": (1, 8, 8)})
-    training, held_out = finetune_action.split(dataset, 0)
+    training, held_out = finetune_action.split_dataset(dataset, 0)
     assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(67))
     assert np.bincount([labels[i] for i in held_out]).tolist() == [4, 2, 1]
-    assert not torch.equal(held_out, finetune_action.split(dataset, 1)[1])
+    assert not torch.equal(held_out, finetune_action.split_dataset(dataset, 1)[1])
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
 from snnc import ops
 from snnc.frontend.canonical import canonical
+from snnc.frontend.files import read_file
 from snnc.frontend.preparation import prepare_model
 from snnc.frontend.statistics import statistics
 from tests.frontend_files import array, integers, one, parity, save
@@ -340,9 +340,9 @@ def test_what_only_looks_like_a_norm_is_none(case: str, tmp_path: Path) -> None:
     nodes = [one("Mul", ["x", "two"], ["h"]), *NO_STATISTICS[case], one("Neg", ["y"], ["z"])]
     used = {name for node in nodes for name in node.input}
     constants = {name: value for name, value in NUMBERS.items() if name in used}
-    graph = canonical(
-        prepare_model(onnx.load(save(tmp_path / "m.onnx", nodes, TOKENS, constants, ["z"])), None, "").pinned, ""
-    )
+    file = read_file(save(tmp_path / "m.onnx", nodes, TOKENS, constants, ["z"]), None)
+    prepared = prepare_model(file.model, file.weights, None, "")
+    graph = canonical(prepared.pinned, prepared.weights, "")
     assert not list(statistics(graph, set()))
 
 

@@ -266,7 +266,7 @@ def test_some_layers_have_thresholds_per_channel() -> None:
 
 
 def test_some_layers_have_other_neurons() -> None:
-    graph = CalibrateThresholds()(two_layers(), calibration(two_layers()))
+    graph = CalibrateThresholds()(two_layers(), calibration(two_layers(), normal(8, 3, 6, 6)))
     first, second = graph.ops(QuantizedRelu)
     step = SubstituteNeurons("if", layers={second: "burst"})
     step.requires(graph)

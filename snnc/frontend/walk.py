@@ -184,9 +184,8 @@ def _layers(file: OnnxGraph) -> Iterator[_Layer]:
 
 
 def _converter(node: OnnxNode) -> Converter:
-    if node.kind not in operators or node.domain not in _KNOWN:
-        return _never
-    return operators[node.kind]
+    name = node.kind if node.domain in _KNOWN else f"{node.domain}.{node.kind}"
+    return operators.get(name, _never)
 
 
 def _never(call: Call) -> Expression:

@@ -8,7 +8,7 @@ import torch
 from snnc.analysis.values import Kind, value_kind
 from snnc.calibration import Calibration
 from snnc.ir import Graph, Node
-from snnc.ops import Clipped, ClippedCoding, Pointwise, Quantized, Weighted
+from snnc.ops import Activation, ClippedCoding, Pointwise, Weighted
 from snnc.passes.base import Pass, check_layers, passes
 
 SUFFIX = "code"
@@ -71,7 +71,8 @@ def _kinds(graph: Graph) -> dict[str, Kind]:
     A function of every number behind weights ends what the image alone makes, as a rectifier does in other networks:
     else a network without rectifiers would be computed from the image to the answer without a spike.
     """
-    spiking, weighted, functions = {*graph.ops((Clipped, Quantized))}, {*graph.ops(Weighted)}, {*graph.ops(Pointwise)}
+    # A rectifier that is kept analog beside quantized ones is kept as it is.
+    spiking, weighted, functions = {*graph.ops(Activation)}, {*graph.ops(Weighted)}, {*graph.ops(Pointwise)}
     found: dict[str, Kind] = {}
     behind: set[str] = set()
     for name, node in graph.nodes.items():

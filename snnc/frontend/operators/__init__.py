@@ -1,4 +1,7 @@
-"""One small function per ONNX operation, in terms of ours; one file per family."""
+"""One small function per ONNX operation, in terms of ours; one file per family.
+
+They are called as ONNX calls the operation, those of other domains ``DOMAIN.NAME``.
+"""
 
 from snnc.frontend.expression import Converter
 from snnc.registry import Registry
