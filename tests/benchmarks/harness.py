@@ -5,8 +5,10 @@ import itertools
 import json
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snnc import process
@@ -36,6 +38,7 @@ PREPROCESSING = {
     "cifar10_resnet20": Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     "cifar10_nin": Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)),
     "mnist_resnet10_uniform3bit": Preprocessing(mean=(0.131,), std=(0.308,), channels="gray"),
+    "coco_yolofastestv2": Preprocessing(channels="bgr", resize=(352, 352)),
     # Output 0 of this network is "background".
     "imagenet_mobilenetv2_100_224": Preprocessing(mean=(0.5,), std=(0.5,), resize=(224, 224), label_offset=1),
 }
@@ -71,10 +74,17 @@ def read(path: Path, shape: tuple[int, ...]) -> Graph:
 
 def outputs(graph: Graph, images: Tensor, schedule: Schedule = ONCE) -> Tensor:
     """Run images ``[N, ...]`` and return the network's output, ``[N, ...]``."""
-    (image,), (output,) = graph.inputs, graph.outputs
+    (image,) = graph.inputs
+    (output,) = answers(graph, {graph.nodes[image].place: images}, schedule)
+    return output
+
+
+def answers(graph: Graph, samples: Mapping[str, Tensor], schedule: Schedule = ONCE) -> tuple[Tensor, ...]:
+    """Run samples ``[N, ...]`` by the names of the file's inputs, and return all outputs, ``[N, ...]``."""
     program = Program(graph, schedule)
-    runs = (program.stream([chunk]) for chunk in Feeds({image: images}).split(256))
-    return torch.cat([signals[output][0] for chunks in runs for signals in chunks])
+    feeds = Feeds({name: samples[graph.nodes[name].place].float() for name in graph.inputs})
+    runs = [signals for chunk in feeds.split(256) for signals in program.stream([chunk])]
+    return tuple(torch.cat([signals[output][0] for signals in runs]) for output in graph.outputs)
 
 
 def oracle(path: Path, images: Tensor) -> Tensor:
@@ -133,6 +143,29 @@ def downloaded(package: str, folder: Path) -> Path | None:
         with zipfile.ZipFile(wheels[-1]) as wheel:
             wheel.extractall(place)
     return place
+
+
+def environment(folder: Path, *groups: Sequence[str]) -> Path:
+    """Return the interpreter of a virtual environment with packages, made where it is not there.
+
+    Each group is installed by one call of pip, with its options; what cannot be is said. Behind its own packages stand
+    those that run this: the same build of torch, without another download.
+    """
+    python = folder / "bin/python"
+    if not python.exists():
+        say(f"making a virtual environment in {folder}")
+        venv.create(folder, with_pip=True)
+        asking = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        own = subprocess.run(asking, capture_output=True, text=True, check=True).stdout.strip()
+        Path(own, "same_torch.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    for packages in groups:
+        names = [name.partition("==")[0] for name in packages if not name.startswith("-")]
+        shown = subprocess.run([python, "-m", "pip", "show", *names], capture_output=True, check=False)
+        if shown.returncode or b"not found" in shown.stderr:
+            done = subprocess.run([python, "-m", "pip", "install", "-q", *packages], stdout=sys.stderr, check=False)
+            if done.returncode:
+                say(f"cannot be installed: {', '.join(names)}")
+    return python
 
 
 def event_rasters(part: str, bins: int) -> tuple[Tensor, Tensor]:

@@ -16,15 +16,13 @@ import os
 import resource
 import subprocess
 import sys
-import sysconfig
 import tempfile
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from harness import finish, parity, say
+from harness import environment, finish, parity, say
 
 # With what each needs that is no part of torch's own environment; the others would bring torch or a display.
 PACKAGES = (
@@ -36,35 +34,6 @@ SECONDS, GIGABYTES = 600, 12
 MAKING = Path(__file__).with_name("architectures.py")
 # One of each family, and quick ones.
 QUICK = ("resnet18", "wavenet", "dcgan", "vit_torchvision", "unet", "style", "unet3d", "lstm", "recommender")
-
-
-def environment(folder: Path) -> Path:
-    """Return the interpreter of a virtual environment in which architectures can be made; makes it where it is not."""
-    place = folder / "environment"
-    python = place / "bin/python"
-    if not python.exists():
-        say(f"making a virtual environment in {place}")
-        venv.create(place, with_pip=True)
-        own = subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        # Behind its own packages stand those that run this: the same build of torch, without another download.
-        Path(own.stdout.strip(), "same_torch.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    for packages in PACKAGES:
-        names = [name for name in packages if not name.startswith("-")]
-        shown = subprocess.run([python, "-m", "pip", "show", *_bare(names)], capture_output=True, check=False)
-        if shown.returncode or b"not found" in shown.stderr:
-            done = subprocess.run([python, "-m", "pip", "install", "-q", *packages], stdout=sys.stderr, check=False)
-            if done.returncode:
-                say(f"cannot be installed: {', '.join(names)}")
-    return python
-
-
-def _bare(names: list[str]) -> list[str]:
-    return [name.partition("==")[0] for name in names]
 
 
 @dataclass(frozen=True)
@@ -158,7 +127,7 @@ def main() -> None:
         return
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    python = environment(folder)
+    python = environment(folder / "environment", *PACKAGES)
     listed = subprocess.run([python, MAKING], capture_output=True, text=True, check=True)
     families: dict[str, list[str]] = json.loads(listed.stdout)
     everything = [name for names in families.values() for name in names]
