@@ -185,7 +185,9 @@ def _layers(file: OnnxGraph) -> Iterator[_Layer]:
 
 def _converter(node: OnnxNode) -> Converter:
     name = node.kind if node.domain in _KNOWN else f"{node.domain}.{node.kind}"
-    return operators.get(name, _never)
+    if name not in operators:
+        return _never
+    return operators[name]
 
 
 def _never(call: Call) -> Expression:
