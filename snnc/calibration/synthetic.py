@@ -35,6 +35,8 @@ from snnc.run import Program
 _SAMPLES = 128
 _FEWEST = 4
 _MACS = 1 << 38
+# Numbers that are kept for a gradient, of as many samples at once as that makes.
+_KEPT = 1 << 26
 
 # Leaves: so many for each patch of this side, the smallest of this radius.
 _LEAVES, _PATCH, _RADIUS = 40, 32, 1.5
@@ -103,7 +105,7 @@ class SyntheticSamples(Samples):
         # What rounds to levels has no gradient.
         rounded = self._graph.ops(Quantized).items()
         graph = Program(self._graph.with_ops({name: op.clipped() for name, op in rounded})).graph
-        size = Program(self._graph).chunk
+        size = max(1, min(self._count, _KEPT // max(1, sum(map(math.prod, self._graph.shapes.values())))))
         parts: list[dict[str, Tensor]] = []
         for first in range(0, self._count, size):
             self._progress("making synthetic samples", first, self._count)
