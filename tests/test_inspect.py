@@ -179,6 +179,23 @@ def test_what_a_pass_takes_out_is_folded_into_what_reads_it(tmp_path: Path) -> N
     }
 
 
+def test_what_is_folded_into_several_is_a_layer_of_none(tmp_path: Path) -> None:
+    """As torch writes halves: where they meet is computed from the shape."""
+    nodes = [
+        one("Shape", ["x"], ["s"]),
+        one("Gather", ["s", "one"], ["n"], axis=0),
+        one("Div", ["n", "two"], ["h"]),
+        one("Slice", ["x", "zero", "h", "one"], ["a"]),
+        one("Slice", ["x", "h", "n", "one"], ["b"]),
+        one("Relu", ["b"], ["c"]),
+        one("Add", ["a", "c"]),
+    ]
+    constants = {"zero": integers(0), "one": integers(1), "two": integers(2)}
+    found = texts(plan(save(tmp_path / "m.onnx", nodes, (6,), constants), load("quick")).survey.verdicts)
+    assert found["the/Div/h"] == "folded into the/Slice/b, the/Slice/a"
+    assert "two-phase neurons" in found["the/Relu/c"]
+
+
 def test_what_nothing_reads_is_folded_nowhere(tmp_path: Path) -> None:
     nodes = [one("Relu", ["x"]), one("Shape", ["x"], ["s"]), one("Neg", ["s"], ["t"])]
     assert texts(open_model(save(tmp_path / "m.onnx", nodes, (4,), {})).survey.verdicts) == {

@@ -71,7 +71,8 @@ def _in_the_spiking_network(verdicts: tuple[Verdict, ...], trained: Graph, snn: 
     A node that was merged from several belongs to the first of them; the others are folded into it. What passes took
     out is folded into what reads it.
     """
-    layers = {verdict.name: _layer(verdict) for verdict in verdicts}
+    # What is folded into several is what these compute: no layer is its own.
+    layers = {verdict.name: _layer(verdict) for verdict in verdicts if len(verdict.into) < 2}
     own: dict[str, list[Op]] = {}
     hosts: dict[str, list[str]] = {}
     for node in snn.nodes.values():
