@@ -36,6 +36,7 @@ from trained import Pitch, SentenceEncoder, efficientnet_lite0, sentences, token
 from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
+from snnc.data.labels import Classes
 from snnc.data.preprocessing import Preprocessing
 from snnc.figure import Row
 from snnc.ir import Input
@@ -152,8 +153,8 @@ def spikingjelly() -> Figures:
     count = 64 if QUICK else None
     dataset = open_dataset(folder, CIFAR, {"x": Input((3, 32, 32))}, Reading(limit=count))
     labels = dataset.labels("classes")
-    assert labels is not None
-    truth = np.array(labels.tolist())
+    assert isinstance(labels, Classes)
+    truth = labels.answers.numpy()
     data = FOLDER / "cifar.npz"
     np.savez(data, calibration=cifar("calibration", 64 if QUICK else 512).numpy(), test=cifar("test", count).numpy())
     script = Path(__file__).with_name("spikingjelly_vit.py")
