@@ -187,9 +187,9 @@ def test_noise_is_smooth_along_the_last_axes() -> None:
 def test_large_networks_are_shown_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = random_network(0, relu)
     assert len(SyntheticSamples(graph, CENTERED)) == 6
-    monkeypatch.setattr(synthetic, "_MACS", 5 * synthetic._macs(graph))
+    monkeypatch.setattr(synthetic, "_WORK", 5 * synthetic._work(graph))
     assert len(SyntheticSamples(graph, CENTERED)) == 5
-    monkeypatch.setattr(synthetic, "_MACS", 1)
+    monkeypatch.setattr(synthetic, "_WORK", 1)
     assert len(SyntheticSamples(graph, CENTERED)) == synthetic._FEWEST
 
 

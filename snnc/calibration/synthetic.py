@@ -34,7 +34,8 @@ from snnc.run import Program
 # So many samples; fewer where the network is so large that they would take longer than minutes.
 _SAMPLES = 128
 _FEWEST = 4
-_MACS = 1 << 38
+# In multiply-accumulates of one evaluation, to which a number that is made counts as so many (found by timing).
+_WORK, _NUMBER = 1 << 38, 256
 # Numbers that are kept for a gradient, of as many samples at once as that makes.
 _KEPT = 1 << 26
 
@@ -81,7 +82,7 @@ class SyntheticSamples(Samples):
         self._graph = graph
         self._preprocessing = preprocessing
         self._seed = seed
-        self._count = count or max(_FEWEST, min(_SAMPLES, _MACS // max(1, _macs(graph))))
+        self._count = count or max(_FEWEST, min(_SAMPLES, _WORK // _work(graph)))
         self._progress = progress
 
     def __len__(self) -> int:
@@ -105,7 +106,7 @@ class SyntheticSamples(Samples):
         # What rounds to levels has no gradient.
         rounded = self._graph.ops(Quantized).items()
         graph = Program(self._graph.with_ops({name: op.clipped() for name, op in rounded})).graph
-        size = max(1, min(self._count, _KEPT // max(1, sum(map(math.prod, self._graph.shapes.values())))))
+        size = max(1, min(self._count, _KEPT // _numbers(self._graph)))
         parts: list[dict[str, Tensor]] = []
         for first in range(0, self._count, size):
             self._progress("making synthetic samples", first, self._count)
@@ -216,8 +217,12 @@ def _sizes(values: Tensor) -> Tensor:
     return values.flatten(1).square().sum(1).sqrt().view(-1, *[1] * (values.ndim - 1))
 
 
-def _macs(graph: Graph) -> int:
+def _numbers(graph: Graph) -> int:
+    """Return how many numbers all values of one sample are."""
+    return sum(map(math.prod, graph.shapes.values()))
+
+
+def _work(graph: Graph) -> int:
     shapes = graph.shapes
-    return sum(
-        work(node.op, [shapes[value] for value in node.inputs], shapes[name]).macs for name, node in graph.nodes.items()
-    )
+    macs = sum(work(node.op, [shapes[v] for v in node.inputs], shapes[n]).macs for n, node in graph.nodes.items())
+    return macs + _NUMBER * _numbers(graph)
