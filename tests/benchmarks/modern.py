@@ -28,7 +28,7 @@ process.prepare()
 import numpy as np
 import onnxruntime
 import torch
-from harness import PREPROCESSING, SHARED, answers, downloaded, environment, finish, outputs, parity, say
+from harness import PREPROCESSING, SHARED, answers, downloaded, environment, finish, model_files, outputs, parity, say
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from trained import Pitch, SentenceEncoder, efficientnet_lite0, sentences, tokens, tones
@@ -145,8 +145,9 @@ def speed() -> Figures:
 def spikingjelly() -> Figures:
     """Convert the same transformer with SpikingJelly 2.0 (recipe STA, its encoders behind each attention)."""
     groups = (
-        ("--no-deps", "spikingjelly==2.0.0", "loguru", "SciencePlots", "tensorboard", "tqdm"),
-        ("--no-deps", "torchvision==0.28.0"),
+        ("--no-deps", "spikingjelly==2.0.0"),
+        # What importing it takes.
+        ("loguru", "tqdm", "requests"),
     )
     python = environment(FOLDER / "environment", *groups)
     folder = SHARED / "cifar10/test"
@@ -284,7 +285,8 @@ def imagenet(key: str, path: Path, preprocessing: Preprocessing) -> Figures:
     """Convert a classifier of ImageNet at T=16, calibrated on one half of a sample and judged on the other."""
     seen, judged = every_other()
     how = recipe.load("default", timesteps=16)
-    made, _ = snnc.convert(path, how, data=seen, preprocessing=preprocessing)
+    shape = (3, 224, 224) if path.suffix == ".pt" else None
+    made, _ = snnc.convert(path, how, data=seen, preprocessing=preprocessing, input_shape=shape)
     result = snnc.evaluate(made, data=judged)
     (row,) = result.rows
     assert result.reference_accuracy is not None
@@ -298,7 +300,7 @@ def imagenet(key: str, path: Path, preprocessing: Preprocessing) -> Figures:
 def mobilenetv2() -> Figures:
     """Convert MobileNetV2."""
     name = "imagenet_mobilenetv2_100_224"
-    return imagenet("mobilenetv2", SHARED / "models" / f"{name}.onnx", PREPROCESSING[name])
+    return imagenet("mobilenetv2", model_files(name)[0], PREPROCESSING[name])
 
 
 def efficientnet() -> Figures:
