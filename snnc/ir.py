@@ -243,6 +243,12 @@ class Graph:
                     waiting.extend(self.nodes[name].inputs)
         return found
 
+    def unused(self, wanted: str) -> str:
+        """Return a name that no node has, ``wanted`` itself where it is free."""
+        while wanted in self.nodes:
+            wanted += "_"
+        return wanted
+
     def changes(self, before: Graph) -> dict[str, tuple[Op | None, Op | None]]:
         """Return (old, new) for every node whose operation is not the very same object as in ``before``."""
         names = dict.fromkeys([*before.nodes, *self.nodes])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snnc.analysis.values import Kind, value_kind, value_kinds
-from snnc.analysis.work import work
+from snnc.analysis.work import work_of
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.neurons.base import asked_in_order
@@ -84,7 +84,7 @@ def connected(graph: Graph) -> dict[str, Connections]:
         if name in images:
             continue
         images[name] = frozenset().union(*(images[value] for value in node.inputs))
-        macs = work(node.op, [graph.shapes[value] for value in node.inputs], graph.shapes[name]).macs
+        macs = work_of(graph, node).macs
         if not macs and (node.op.linear or kinds[name] not in (Kind.CONSTANT, Kind.LIFTED)):
             continue
         reach: Mapping[str, Tensor] | None = None if spikes[name] is None else {}
@@ -95,8 +95,6 @@ def connected(graph: Graph) -> dict[str, Connections]:
             populations = reached[name]
             copies = _copies(graph, name, populations) if len(populations) > 1 else copies
             reach = _reach(graph, name, sources, copies)
-        elif name in layers:
-            reach = None
         kind = max(kinds[value] for value in node.inputs)
         average = float(copies.mean())
         found[name] = Connections(macs, kind, reach, images[name], populations, average, name in in_order)

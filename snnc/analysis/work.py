@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snnc.ir import Input, Op
+from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons.base import Timed
 from snnc.ops import (
     Activation,
@@ -45,6 +45,16 @@ class Work:
 
 # rule(op, before, after): by the shapes of the inputs and of the output, those of one sample.
 work = Rules[Op, Work]("how much work is one evaluation")
+
+
+def macs(graph: Graph) -> int:
+    """Return the multiply-accumulates of one pass of a sample through a network."""
+    return sum(work_of(graph, node).macs for node in graph.nodes.values())
+
+
+def work_of(graph: Graph, node: Node) -> Work:
+    """Return the work of one evaluation of a node."""
+    return work(node.op, [graph.shapes[value] for value in node.inputs], graph.shapes[node.name])
 
 
 @work.register(Weighted)

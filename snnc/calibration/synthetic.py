@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from snnc.analysis.work import work
+from snnc.analysis.work import macs
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples, Progress, Samples, silent
 from snnc.data.transform import Transform
@@ -223,6 +223,4 @@ def _numbers(graph: Graph) -> int:
 
 
 def _work(graph: Graph) -> int:
-    shapes = graph.shapes
-    macs = sum(work(node.op, [shapes[v] for v in node.inputs], shapes[n]).macs for n, node in graph.nodes.items())
-    return macs + _NUMBER * _numbers(graph)
+    return macs(graph) + _NUMBER * _numbers(graph)

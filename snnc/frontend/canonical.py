@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
 from snnc.files import temporary_folder
@@ -16,7 +16,7 @@ from snnc.frontend.dequantization import dequantized
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
 from snnc.frontend.unrolling import unrolled
-from snnc.frontend.weights import KINDS, LEAST, Weights, is_outside
+from snnc.frontend.weights import KINDS, LEAST, Weights, array_of, is_outside
 
 # Fusions that would hide a layer from our passes, or that merge the batch with other axes; the last two split the
 # pairs of quantization and dequantization apart.
@@ -206,10 +206,7 @@ def _parsed(
 ) -> OnnxGraph:
     """Return a canonical file as plain data; ``found`` are arrays of the shapes that its own shapes leave out."""
     graph = model.graph
-    constants = {
-        tensor.name: weights[tensor.name] if is_outside(tensor) else numpy_helper.to_array(tensor)
-        for tensor in graph.initializer
-    }
+    constants = {tensor.name: array_of(tensor, weights) for tensor in graph.initializer}
     shapes: dict[str, Shape] = {name: tuple(array.shape) for name, array in {**constants, **found}.items()}
     whole = {name for name, array in {**constants, **found}.items() if array.dtype.kind in "iub"}
     for value in values_of(graph):

@@ -15,8 +15,9 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.frontend.expression import Array
+from snnc.frontend.labels import rewritten
 from snnc.frontend.measuring import shape_of, values_of
-from snnc.frontend.weights import Weights, is_outside
+from snnc.frontend.weights import Weights, array_of
 
 # What only moves values, or takes the largest: of integers what it is of the numbers that they stand for.
 _MOVING = {
@@ -54,11 +55,7 @@ def dequantized(model: ModelProto, weights: Weights) -> ModelProto | None:
     written = _Writer(model, weights)
     if not written.changed:
         return None
-    result = ModelProto()
-    result.CopyFrom(model)
-    del result.graph.node[:], result.graph.value_info[:]
-    result.graph.node.extend(written.nodes)
-    result.graph.initializer.extend(written.made)
+    result = rewritten(model, written.nodes, written.made)
     for output in result.graph.output:
         if output.name in written.shown:
             output.type.tensor_type.elem_type = TensorProto.FLOAT
@@ -415,8 +412,7 @@ class _Writer:
     def _array(self, name: str, otherwise: Array | None = None) -> Array:
         """Return a constant, or what it is where it is left out."""
         if name in self._tensors:
-            tensor = self._tensors[name]
-            return self._weights[name] if is_outside(tensor) else numpy_helper.to_array(tensor)
+            return array_of(self._tensors[name], self._weights)
         if name or otherwise is None:
             raise _ComputedError
         return otherwise

@@ -1,9 +1,9 @@
-"""What the nodes of a file are called: names may be missing there, or be those of several nodes."""
+"""The nodes of a file: what they are called, where names may be missing or shared, what they read, and other ones."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 
 def labels(graph: GraphProto) -> tuple[str, ...]:
@@ -25,10 +25,21 @@ def read_values(node: NodeProto) -> Iterator[str]:
     """Yield the values that a node reads, those that the graphs inside it take from outside included."""
     yield from filter(None, node.input)
     for inside in subgraphs(node):
-        own = {value for part in inside.node for value in part.output} | {value.name for value in inside.input}
+        own = {value.name for entries in (inside.input, inside.initializer) for value in entries}
+        own |= {value for part in inside.node for value in part.output}
         for part in inside.node:
             yield from (value for value in read_values(part) if value not in own)
         yield from (value.name for value in inside.output if value.name not in own)
+
+
+def rewritten(model: ModelProto, nodes: Iterable[NodeProto], made: Iterable[TensorProto]) -> ModelProto:
+    """Return a model with other nodes, and with constants that these were ``made``; shapes are no longer known."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.graph.value_info[:]
+    result.graph.node.extend(nodes)
+    result.graph.initializer.extend(made)
+    return result
 
 
 def _names(graph: GraphProto) -> Iterator[str]:

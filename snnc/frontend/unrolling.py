@@ -5,7 +5,6 @@ Works on a file whose constants are folded and whose shapes are inferred. What d
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.expression import Array, Shape
+from snnc.frontend.labels import read_values, rewritten
 from snnc.frontend.measuring import shape_of, values_of
-from snnc.frontend.weights import Weights, is_outside
+from snnc.frontend.weights import Weights, array_of
 
 # What is followed, and itself stays until what reads it is written out.
 _LISTS = {"SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SplitToSequence", "Identity"}
@@ -32,12 +32,8 @@ def unrolled(model: ModelProto, weights: Weights) -> ModelProto | None:
     written = _Writer(model, weights)
     if not written.changed:
         return None
-    result = ModelProto()
-    result.CopyFrom(model)
-    del result.graph.node[:], result.graph.value_info[:]
-    result.graph.node.extend(_needed(written.nodes, [value.name for value in model.graph.output]))
-    result.graph.initializer.extend(written.made)
-    return result
+    needed = _needed(written.nodes, [value.name for value in model.graph.output])
+    return rewritten(model, needed, written.made)
 
 
 class _Writer:
@@ -170,7 +166,7 @@ class _Writer:
                 if self._shapes.get(name) not in ((), (1,)):
                     return False
             elif name in self._producers:
-                waiting += _read(self._producers[name])
+                waiting += read_values(self._producers[name])
             else:
                 return False
         return True
@@ -342,10 +338,7 @@ class _Writer:
 
     def _value(self, name: str) -> Array | None:
         """Return a constant, None for what is computed."""
-        if name not in self._tensors:
-            return None
-        tensor = self._tensors[name]
-        return self._weights[name] if is_outside(tensor) else numpy_helper.to_array(tensor)
+        return array_of(self._tensors[name], self._weights) if name in self._tensors else None
 
     def _constant(self, name: str, array: Array) -> str:
         self._keep(numpy_helper.from_array(array, name))
@@ -415,7 +408,7 @@ class _Part:
             if value in producers:
                 node = producers[value]
                 found.add(node.output[0])
-                waiting += _read(node)
+                waiting += read_values(node)
             else:
                 outer.add(value)
                 if value in after and value not in states:
@@ -445,19 +438,8 @@ def _needed(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProt
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             kept.append(node)
-            wanted.update(_read(node))
+            wanted.update(read_values(node))
     return kept[::-1]
-
-
-def _read(node: NodeProto) -> Iterator[str]:
-    """Yield all values that a node reads, those that its bodies read from around it too."""
-    yield from (value for value in node.input if value)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            made = {value.name for value in attribute.g.input} | {value.name for value in attribute.g.initializer}
-            made |= {value for inner in attribute.g.node for value in inner.output}
-            reads = itertools.chain.from_iterable(_read(inner) for inner in attribute.g.node)
-            yield from (value for value in (*reads, *(out.name for out in attribute.g.output)) if value not in made)
 
 
 def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:

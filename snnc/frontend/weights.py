@@ -55,6 +55,11 @@ def is_outside(tensor: TensorProto) -> bool:
     return bool(tensor.data_location == TensorProto.EXTERNAL)
 
 
+def array_of(tensor: TensorProto, weights: Weights) -> Array:
+    """Return the numbers of a constant, wherever they are kept."""
+    return weights[tensor.name] if is_outside(tensor) else numpy_helper.to_array(tensor)
+
+
 def in_single_precision(graph: GraphProto, weights: Weights) -> dict[str, Array]:
     """Make every large constant of floats a float32; return them, those that are shared as they are."""
     narrowed = dict(weights)

@@ -75,9 +75,7 @@ def inserted(graph: Graph, ops: Mapping[str, Op], suffix: str) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes.values():
         if node.name in ops:
-            name = f"{node.name}_{suffix}"
-            while name in graph.nodes:
-                name += "_"
+            name = graph.unused(f"{node.name}_{suffix}")
             nodes += [Node(name, ops[node.name], node.inputs, node.source), rewired(node, {node.inputs[0]: name})]
         else:
             nodes.append(node)

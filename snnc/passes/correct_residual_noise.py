@@ -209,7 +209,9 @@ class _Walk:
         groups, outputs = kernel.shape[:2]
         features = kernel[0, 0].numel()
         reached = self.apply(layer, node)
-        seen, held_out = (_Moments(groups, features, outputs) for _ in range(2))
+        seen = _Moments(groups, features, outputs)
+        # What codes lose is nearly white: regression on it may do no more than to shrink weights.
+        held_out = _Moments(groups, features, outputs) if node.inputs[0] in self._graph.ops(Coding) else None
         residuals = self._residuals(node.name, reached, others)
         stride = self._stride(node.name)
         for chunk, (x, residual) in enumerate(zip(self.read(node.inputs[0]), residuals, strict=True)):
@@ -217,12 +219,12 @@ class _Walk:
             wanted = positions(residual, axis)[chunk % stride :: stride]
             wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
             extended = torch.cat([seen_by, torch.ones_like(seen_by[..., :1])], 2)
-            sample = torch.arange(seen.count, seen.count + extended.shape[1]) // max(1, extended.shape[1] // len(x))
-            held = sample % _HELD_OUT == _HELD_OUT - 1
+            if held_out is not None:
+                position = torch.arange(seen.count, seen.count + extended.shape[1])
+                held = position // max(1, extended.shape[1] // len(x)) % _HELD_OUT == _HELD_OUT - 1
+                held_out.add(extended[:, held], wanted[:, held])
             seen.add(extended, wanted)
-            held_out.add(extended[:, held], wanted[:, held])
-        # What codes lose is nearly white: regression on it may do no more than to shrink weights.
-        if node.inputs[0] in self._graph.ops(Coding):
+        if held_out is not None:
             rest = seen.without(held_out)
             better = held_out.error(rest.solved(self._options.damping)) < held_out.error(rest.mean())
             if not (held_out.count and better):

@@ -1,17 +1,15 @@
 """Put neurons where weights would multiply what is no spike."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
 
 from snnc.analysis.values import Kind, value_kind
 from snnc.calibration import Calibration
-from snnc.ir import Graph, Node
+from snnc.ir import Graph, Node, rewired
 from snnc.ops import Activation, ClippedCoding, Pointwise, Weighted
 from snnc.passes.base import Pass, check_layers, passes
-
-SUFFIX = "code"
 
 
 @final
@@ -48,11 +46,10 @@ class PlaceNeurons(Pass):
         if not coded:
             return graph
         known = {graph.nodes[name].inputs[0]: name for name in graph.ops(ClippedCoding)}
-        names = {value: known.get(value) or _unused(graph, value) for value in graph.nodes if value in coded}
+        names = {value: known.get(value) or graph.unused(f"{value}_code") for value in graph.nodes if value in coded}
         nodes: list[Node] = []
         for node in graph.nodes.values():
-            inputs = tuple(names.get(value, value) for value in node.inputs)
-            nodes.append(replace(node, inputs=inputs) if node.name in readers and inputs != node.inputs else node)
+            nodes.append(rewired(node, names) if node.name in readers else node)
             if node.name in coded - {*known}:
                 op = ClippedCoding(torch.tensor(torch.inf))
                 nodes.append(Node(names[node.name], op, (node.name,), node.source))
@@ -81,10 +78,3 @@ def _kinds(graph: Graph) -> dict[str, Kind]:
         kind = Kind.SPIKES if name in spiking else value_kind(node.op, [found[value] for value in node.inputs])
         found[name] = Kind.LIFTED if name in functions and name in behind else kind
     return found
-
-
-def _unused(graph: Graph, value: str) -> str:
-    name = f"{value}_{SUFFIX}"
-    while name in graph.nodes:
-        name += "_"
-    return name

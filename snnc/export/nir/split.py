@@ -8,7 +8,7 @@ from typing import final
 
 from torch import Generator
 
-from snnc.analysis.work import work
+from snnc.analysis.work import macs
 from snnc.errors import ModelError
 from snnc.export.nir.engines import reference
 from snnc.export.nir.file import NirFile
@@ -64,13 +64,7 @@ def _cut(snn: Graph, name: str) -> Parts | None:
     entry = Node(name, Input(snn.shapes[name]), (), snn.nodes[name].source)
     front = Graph.of((node for node in snn.nodes.values() if node.name in before), [name])
     kept = (entry if node.name == name else node for node in snn.nodes.values() if node.name in behind)
-    return Parts(name, front, Graph.of(kept, snn.outputs), _macs(front) / max(_macs(snn), 1))
-
-
-def _macs(graph: Graph) -> int:
-    shapes = graph.shapes
-    nodes = graph.nodes.values()
-    return sum(work(node.op, [shapes[value] for value in node.inputs], shapes[node.name]).macs for node in nodes)
+    return Parts(name, front, Graph.of(kept, snn.outputs), macs(front) / max(macs(snn), 1))
 
 
 @final

@@ -1,7 +1,5 @@
 """Functions of every number by itself."""
 
-import math
-
 import numpy as np
 
 from snnc import ops
@@ -197,27 +195,3 @@ def _biased(call: Call) -> Expression:
     if call.constants[1] is None:
         return Apply(ops.Add(), (value, call.broadcast(1)))
     return chain(value, ops.Affine(None, call.broadcast_constant(call.constants[1])))
-
-
-@operators.register("Softmax")
-def softmax(call: Call) -> Expression:
-    """Read a softmax: along one axis, or before opset 13 along all from that one on."""
-    return _along(call, ops.Softmax)
-
-
-@operators.register("LogSoftmax")
-def log_softmax(call: Call) -> Expression:
-    """Read the logarithm of a softmax."""
-    return _along(call, ops.LogSoftmax)
-
-
-def _along(call: Call, kind: type[ops.Softmax] | type[ops.LogSoftmax]) -> Expression:
-    if call.opset >= 13:
-        axis = call.axis(call.integer("axis", -1))
-        operand, offset = call.framed((axis,))
-        return call.framed_result(chain(operand, kind(axis + offset)), offset)
-    axis = call.axis(call.integer("axis", 1))
-    operand, offset = call.framed(range(axis, len(call.shape())))
-    before = operand.shape[: axis + offset - 1]
-    flat = (*before, math.prod(operand.shape[len(before) :]))
-    return call.settled(chain(operand, ops.Reshape(flat), kind(len(flat))))

@@ -153,3 +153,27 @@ def _of_sum(call: Call, *, centers: bool) -> tuple[Expression, ...]:
 def _no_statistics(read: Sequence[bool]) -> None:
     if any(read):
         raise UnsupportedError("its mean or its deviation is used", "compute it by operations of its own")
+
+
+@operators.register("Softmax")
+def softmax(call: Call) -> Expression:
+    """Read a softmax: along one axis, or before opset 13 along all from that one on."""
+    return _along(call, ops.Softmax)
+
+
+@operators.register("LogSoftmax")
+def log_softmax(call: Call) -> Expression:
+    """Read the logarithm of a softmax."""
+    return _along(call, ops.LogSoftmax)
+
+
+def _along(call: Call, kind: type[ops.Softmax] | type[ops.LogSoftmax]) -> Expression:
+    if call.opset >= 13:
+        axis = call.axis(call.integer("axis", -1))
+        operand, offset = call.framed((axis,))
+        return call.framed_result(chain(operand, kind(axis + offset)), offset)
+    axis = call.axis(call.integer("axis", 1))
+    operand, offset = call.framed(range(axis, len(call.shape())))
+    before = operand.shape[: axis + offset - 1]
+    flat = (*before, math.prod(operand.shape[len(before) :]))
+    return call.settled(chain(operand, ops.Reshape(flat), kind(len(flat))))
