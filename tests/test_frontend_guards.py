@@ -122,6 +122,16 @@ def test_a_loop_that_data_decides_is_refused_and_not_run(tmp_path: Path) -> None
     assert "depends on data" in str(refused.value.details)
 
 
+def test_the_domain_of_onnx_may_be_spelled_out(tmp_path: Path) -> None:
+    nodes = [FIRST, one("Relu", ["a"], ["z"]), LAST]
+    model = onnx.load(save(tmp_path / "m.onnx", nodes, (6,), MATRIX, opset=17))
+    for part in (model.graph.node, model.opset_import):
+        for entry in part:
+            entry.domain = "ai.onnx"
+        onnx.save(model, tmp_path / "m.onnx")
+        assert len(read_model(tmp_path / "m.onnx").graph.ops(ops.Linear)) == 2
+
+
 @pytest.mark.parametrize("place", [5, -3])
 def test_a_place_beyond_a_list_is_no_internal_error(place: int, tmp_path: Path) -> None:
     nodes = [one("SequenceConstruct", ["x", "x"], ["list"]), one("SequenceAt", ["list", "place"])]

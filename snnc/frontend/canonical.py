@@ -228,7 +228,7 @@ def _parsed(
         else:
             constants[parsed.outputs[0]] = weight
             shapes[parsed.outputs[0]] = tuple(weight.shape)
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
     outputs = tuple(value.name for value in pinned.graph.output)
     return OnnxGraph(_read(nodes, outputs), constants, shapes, outputs, opset, frozenset(whole))
 
@@ -263,8 +263,7 @@ def _replaced(model: ModelProto, pinned: ModelProto) -> Mapping[str, str]:
 
 def _parsed_node(node: NodeProto, replaced: Mapping[str, str]) -> OnnxNode:
     name = replaced.get(node.output[0], node.name)
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    return OnnxNode(name, node.op_type, _attributes(node), tuple(node.input), tuple(node.output), domain)
+    return OnnxNode(name, node.op_type, _attributes(node), tuple(node.input), tuple(node.output), node.domain)
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:

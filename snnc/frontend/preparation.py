@@ -10,9 +10,10 @@ from snnc.frontend.batchwise import sequences_first
 from snnc.frontend.endings import without_endings
 from snnc.frontend.expression import InputShapes, Shape
 from snnc.frontend.inputs import FileInput, inputs_of
-from snnc.frontend.labels import labels
+from snnc.frontend.labels import labels, subgraphs
 from snnc.frontend.weights import Weights, in_single_precision, is_outside
 
+_SPELLED_OUT = "ai.onnx"
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 # The input of an operation that says which shape comes out.
@@ -44,6 +45,7 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     # onnxruntime keeps the names of the nodes that it leaves in place: so these are found again.
     for node, label in zip(original.graph.node, labels(original.graph), strict=True):
         node.name = label
+    _in_one_spelling(original)
     _in_single_precision(original.graph)
     narrowed = in_single_precision(original.graph, weights)
     sequences_first(original.graph)
@@ -64,6 +66,18 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     if batch > 1:
         _unbake(pinned.graph, batch)
     return Prepared(pinned, original, narrowed, batch, inputs, findings)
+
+
+def _in_one_spelling(model: ModelProto) -> None:
+    """Let the domain of ONNX's own operations be called "" wherever it is spelled out."""
+    for imports in (model.opset_import, *(function.opset_import for function in model.functions)):
+        for entry in imports:
+            entry.domain = "" if entry.domain == _SPELLED_OUT else entry.domain
+    graphs = [model.graph.node, *(function.node for function in model.functions)]
+    while graphs:
+        for node in graphs.pop():
+            node.domain = "" if node.domain == _SPELLED_OUT else node.domain
+            graphs += (inside.node for inside in subgraphs(node))
 
 
 def _in_single_precision(graph: GraphProto) -> None:

@@ -45,7 +45,7 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.made: list[TensorProto] = []
         self.changed = False
-        self._opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+        self._opset = max(entry.version for entry in model.opset_import if not entry.domain)
         self._model = model
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._inputs = {value.name for value in graph.input}
@@ -70,7 +70,7 @@ class _Writer:
             "ConcatFromSequence": self._joined,
             "Identity": self._same,
         }
-        writer = writers.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        writer = writers.get(node.op_type) if not node.domain else None
         if writer is None or not writer(node):
             self.nodes.append(node)
         else:
