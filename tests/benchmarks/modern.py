@@ -74,7 +74,9 @@ def datafree() -> Figures:
 def classified(key: str, row: Row) -> Figures:
     """Return what is known of a classifier on labelled data."""
     assert row.accuracy is not None and row.drop is not None and row.agreement is not None
-    return {f"{key}/top1": row.accuracy, f"{key}/drop": row.drop, f"{key}/agreement": row.agreement}
+    found = {"top1": row.accuracy, "drop": row.drop, "agreement": row.agreement}
+    found |= {"arithmetic-ratio": row.energy.ratio or math.nan, "driven-by-spikes": row.driven_by_spikes or math.nan}
+    return {f"{key}/{name}": value for name, value in found.items()}
 
 
 # --- a vision transformer -------------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ def vit() -> Figures:
         (row,) = result.rows
         label = f"T={timesteps}" if sleep is None else f"steps={row.total_steps}"
         key = f"vit_pgd/{neuron}/{label}"
-        figures |= classified(key, row) | {f"{key}/arithmetic-ratio": row.energy.ratio or math.nan}
+        figures |= classified(key, row)
         say(f"{key}: {row.accuracy:.2f} % of {result.samples}, drop {row.drop:.2f}, agreement {row.agreement:.2f}")
     return figures
 
@@ -292,8 +294,6 @@ def imagenet(key: str, path: Path, preprocessing: Preprocessing) -> Figures:
     assert result.reference_accuracy is not None
     say(f"{key}: agreement {row.agreement:.1f} % of {result.samples} images, {row.energy.ratio:.2f} of the arithmetic")
     figures = classified(f"{key}/two-phase/T=16", row)
-    figures[f"{key}/two-phase/T=16/arithmetic-ratio"] = row.energy.ratio or math.nan
-    figures[f"{key}/two-phase/T=16/driven-by-spikes"] = row.driven_by_spikes or math.nan
     return figures | {f"{key}/reference/top1": result.reference_accuracy}
 
 
