@@ -23,7 +23,7 @@ from snnc.files import write_atomically
 from snnc.findings import Finding
 from snnc.ir import Graph, Node, Op, operations
 from snnc.schedule import Schedule
-from snnc.tasks import Task, tasks
+from snnc.tasks import Task, plain, tasks
 from snnc.validation import parse
 
 Parsed = TypeVar("Parsed")
@@ -68,7 +68,7 @@ def save_conversion(conversion: Conversion, path: str | Path) -> None:
         "findings": [dataclasses.asdict(finding) for finding in conversion.findings],
         "preprocessing": conversion.preprocessing.plain(),
         "provenance": conversion.provenance.plain(),
-        "task": None if conversion.task is None else _packed_task(conversion.task),
+        "task": None if conversion.task is None else plain(conversion.task),
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     write_atomically(Path(path), save(tensors, {_HEADER: text}))
@@ -183,14 +183,6 @@ def _task(stored: object) -> Task:
     if name not in tasks:
         raise ValueError(f"unknown task {name!r}")
     return _parsed(f"task.{name}", tasks[name], options)
-
-
-def _packed_task(task: Task) -> dict[str, Any]:
-    for name, kind in tasks.items():
-        if type(task) is kind:
-            return {name: dataclasses.asdict(task)}
-    hint = "register it: @snnc.tasks.tasks.register(NAME)"
-    raise UsageError(f"{type(task).__name__} is no registered task", place="task", hint=hint)
 
 
 def _parsed(field: str, kind: type[Parsed], stored: object) -> Parsed:

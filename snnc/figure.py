@@ -118,12 +118,23 @@ class Score:
     interval: Interval | None
 
 
+def score(name: str) -> Callable[[Any], float | None]:
+    """Return what reads a score; a subject without scores has nothing of the kind measured."""
+    return lambda subject: scores[name].value if name in (scores := getattr(subject, "scores", {})) else None
+
+
+def score_interval(name: str) -> Callable[[Any], Interval | None]:
+    """Return what reads the interval of a score."""
+    return lambda subject: scores[name].interval if name in (scores := getattr(subject, "scores", {})) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
 
-    ``lost`` and ``won`` are the images that only the ANN, or only the SNN, gets right; ``drop`` is their difference in
-    points, with a paired interval; ``relative_drop`` in percent of the ANN's accuracy.
+    ``drop`` is how much lower the task's score is than the trained network's, in points, with a paired interval;
+    ``relative_drop`` in percent of the trained network's. Of classes, ``lost`` and ``won`` are the samples that only
+    the trained network, or only the spiking one, gets right.
     Spikes, operations and energy are per inference; the interval of the energy is that of ``energy.ratio``. Of several
     repeats everything is the mean, with standard deviations in ``accuracy_deviation`` and ``agreement_deviation``.
     ``sleep_used`` is how many of the steps asleep something still fired in, for any image. ``misalignment`` is what the
@@ -209,14 +220,15 @@ class Tolerance:
 class Trend:
     """A plot of a figure over time steps.
 
-    ``trained`` says where the trained network stands, from its accuracy; None of nowhere. Limits on the figure itself
-    are drawn at their value, those on other figures as ``limits`` says by the figure's name: from the limit, and the
-    trained network's accuracy.
+    The trained network stands at ``trained`` or, where that is None, at its score ``of`` this name, if it has one.
+    Limits on the figure itself are drawn at their value; limits on the figures that it is ``lowered_by``, in points or
+    in percent of the trained network's, as far below that one.
     """
 
     title: str
-    trained: Callable[[float | None], float | None] = lambda accuracy: None
-    limits: Mapping[str, Callable[[float, float], float]] = field(default_factory=dict)
+    trained: float | None = None
+    of: str = ""
+    lowered_by: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

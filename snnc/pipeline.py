@@ -30,7 +30,7 @@ from snnc.recipe import Recipe, options, pass_name, recorded
 from snnc.report import Report, build
 from snnc.run import Program
 from snnc.schedule import Schedule
-from snnc.tasks import Task, seeming
+from snnc.tasks import Task, chosen
 from snnc.version import VERSION
 
 # The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
@@ -247,7 +247,7 @@ def reported(
     """Compare both networks layer by layer, on some of the images: the conversion with its findings, and the report."""
     measured = task = None
     if dataset is not None:
-        task = conversion.task or seeming(conversion.snn.output_shapes, dataset.kinds)
+        task = chosen(conversion.task, conversion.snn, dataset.kinds)
         some = dataset.spread(_MEASURED_IMAGES, reading.seed)
         measured = DatasetSamples(some, reading, "measuring", progress).batches()
     report = build(conversion, examine(conversion, canonical, measured, task))

@@ -16,7 +16,7 @@ from snnc.pipeline import Memory, Trained, make, outline, reported
 from snnc.recipe import Recipe, load
 from snnc.report import Report
 from snnc.schedule import Schedule
-from snnc.tasks import Task, seeming
+from snnc.tasks import Task, chosen
 
 Latency = Literal["synchronous", "pipelined"]
 
@@ -83,10 +83,9 @@ class Bench:
         self._memory = Memory()
         graph = trained.graph
         whole = open_dataset(data, preprocessing, graph.ops(Input), reading)
-        outputs = graph.output_shapes
         self._stated = task
-        self.task = task or seeming(outputs, whole.kinds)
-        self.task.check(whole, outputs)
+        self.task = chosen(task, graph, whole.kinds)
+        self.task.check(whole, graph.output_shapes)
         self.seed = reading.seed
         self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
         quick = outline(graph, load("quick", timesteps=1))

@@ -260,6 +260,7 @@ class Remainder(Task):
     """The answer is what is left of the class when it is divided."""
 
     labels: ClassVar[str] = "classes"
+    answer_name: ClassVar[str] = "remainders"
 
     modulus: int = 2
 
@@ -279,6 +280,9 @@ class Remainder(Task):
     def score(self, hits):
         share = intervals.proportion(int(hits.sum()), len(hits))
         return Score(100 * float(hits.mean()), share)
+
+    def merit(self, row):
+        return row.scores["same-remainder"].value
 
     def lost(self, row):
         score = row.scores["same-remainder"]

@@ -149,7 +149,7 @@ def test_the_example_works_without_any_flag(run: Run, folder: Path):
     assert load_conversion(folder / "model.snn").preprocessing.mean == (0.31,)
     assert run("calibrate", "-q", "--limit", "64") == (0, "", "")
     evaluated = run("evaluate", "--json").data()
-    assert evaluated["reference_accuracy"] == 98.75
+    assert evaluated["reference"]["accuracy"] == 98.75
     assert evaluated["rows"][0]["accuracy"] > 95
 
 
@@ -460,7 +460,10 @@ def test_tuning_in_a_project_folder(run: Run, folder: Path):
     assert " ".join(lines[1].split()) == "rank candidate T latency drop agree % spikes energy seconds frontier limits"
     assert lines[2].endswith("*  kept, chosen")
     (chosen,) = (line for line in lines if line.startswith("chosen: "))
-    assert "% of the predictions (a drop of 45 is allowed), answers after 1 step and needs an estimated 0." in chosen
+    assert (
+        "% of the trained network's predictions (a drop of 45 is allowed), answers after 1 step and needs an "
+        "estimated 0." in chosen
+    )
     # What snnc convert warns of, when the chosen one is made again.
     (warning,) = (line for line in lines if line.startswith("warning: "))
     assert warning == "warning: calibrated on 40 images only      hint: give 64 or more"

@@ -87,7 +87,11 @@ def report(
     """A report on a network for 4 time steps; without rows, one that was not evaluated."""
     summary = Summary(4, 0, 0, 20, 4, len(layers), 16, 1000, 64, 97.0, 0.1, 1000.0, 1e5, 10.0, energy(0.4))
     fields: dict[str, Any] = {"samples": SAMPLES, "labelled": True, "sha256": "d", "findings": ()}
-    evaluation = Evaluation(reference_accuracy=98.0, rows=rows, **{**fields, **changes}) if rows else None
+    evaluation = (
+        Evaluation(task={"classification": {}}, reference={"accuracy": 98.0}, rows=rows, **{**fields, **changes})
+        if rows
+        else None
+    )
     model = {"file": "m.onnx", "sha256": "m"}
     known = {"model": model, "recipe": {}, "calibration": None, "versions": {"snnc": "1"}}
     return Report(summary, layers, findings, (), evaluation, known if provenance is None else provenance)

@@ -188,7 +188,7 @@ def test_every_limit_has_its_gate():
     ):
         with pytest.raises(DataError, match="cannot be judged"):
             judged(limits)
-    with pytest.raises(DataError, match="it needs a network whose answers are classes, and the trained one"):
+    with pytest.raises(DataError, match="it needs a task whose answers can be the same"):
         judged(Limits(min_agreement=90))
 
 

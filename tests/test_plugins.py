@@ -171,7 +171,7 @@ def test_a_source_is_read_by_every_command(folder: Path, capsys: pytest.CaptureF
     assert cli.main(["evaluate", "a.snn", "--data", data, *own, "--json"]) == 0
     evaluation = said(capsys)
     assert evaluation["samples"] == 40
-    assert evaluation["reference_accuracy"] > 90
+    assert evaluation["reference"]["accuracy"] > 90
     # The network can be read without it.
     assert plugins_needed(load_conversion("a.snn")) == []
 

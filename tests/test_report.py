@@ -238,11 +238,11 @@ def test_evaluation_at_several_steps_equals_one_at_a_time_whatever_the_batch():
         for t in (2, 4)
     ]
     assert together.rows == tuple(result.rows[0] for result in apart)
-    assert together.reference_accuracy == pytest.approx(98.75)
+    assert together.reference["accuracy"] == pytest.approx(98.75)
     assert together.rows[1].accuracy is not None and together.rows[1].accuracy > 97
     assert [finding.code for finding in together.findings] == ["other-timesteps"]
     row = together.rows[1]
-    assert row.drop == pytest.approx(together.reference_accuracy - row.accuracy)
+    assert row.drop == pytest.approx(together.reference["accuracy"] - row.accuracy)
     assert row.drop_interval is not None and row.drop_interval[0] <= row.drop <= row.drop_interval[1]
 
 

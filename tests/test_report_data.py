@@ -269,7 +269,9 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
         calm = {"clipping": 0.0, "quantization": 0.0, "unevenness": 0.0, "clipping_channels": 3}
         changed = dataclasses.replace(layer, **{**calm, **changes})
         report = dataclasses.replace(
-            reports["calibrated"], layers=(changed,), evaluation=Evaluation(100, True, 90.0, (shown,), ())
+            reports["calibrated"],
+            layers=(changed,),
+            evaluation=Evaluation(100, True, {"classification": {}}, {"accuracy": 90.0}, (shown,), ()),
         )
         return sentence(report)
 
@@ -312,9 +314,13 @@ def test_values_are_told_in_one_order_and_only_what_was_stripped_is_called_so(re
     outcomes = Values().outcomes(answers, trained, truth=trained + 1)
     assert reports["evaluated"].headline is not None
     shown = dataclasses.replace(
-        reports["evaluated"].headline, accuracy=None, agreement=None, scores=Values().measured(outcomes)["scores"]
+        reports["evaluated"].headline,
+        accuracy=None,
+        drop=None,
+        agreement=None,
+        scores=Values().measured(outcomes)["scores"],
     )
-    live = dataclasses.replace(reports["calibrated"], evaluation=Evaluation(8, True, None, (shown,), ()))
+    live = dataclasses.replace(reports["calibrated"], evaluation=Evaluation(8, True, {"values": {}}, {}, (shown,), ()))
     again = parsed(json.loads(to_json(live)), "here")
     titles = ["Relative error", "Cosine", "Largest deviation", "Label error"]
     for report in (live, again):

@@ -17,8 +17,9 @@ from snnc.artifact import load_conversion, save_conversion
 from snnc.errors import UsageError
 from snnc.export.onnx import onnx_model
 from snnc.figure import Row
-from snnc.tasks import seeming, tasks
+from snnc.tasks import joined, tasks
 from snnc.tasks.classification import Classification
+from snnc.tasks.task import seeming
 from snnc.tasks.values import Values
 from tests.support import Network, normal, relu
 
@@ -45,7 +46,7 @@ def test_what_is_measured_does_not_depend_on_chunks(name: str) -> None:
         task.outcomes(answers[low:high], trained[low:high], labels[low:high])
         for low, high in ((0, 1), (1, 20), (20, 50))
     ]
-    assert task.measured(torch.cat(parts)) == whole
+    assert task.measured(joined(parts)) == whole
     split = torch.cat([task.answers([o[:20] for o in outputs(0)]), task.answers([o[20:] for o in outputs(0)])])
     assert torch.equal(split, answers)
 
@@ -175,7 +176,7 @@ def test_numbers_are_never_called_predictions(maps: Path, capsys: pytest.Capture
     assert cli.main(["report", f"{maps}/model.snn", "-q", "--markdown", str(markdown), "--html", f"{maps}/r.html"]) == 0
     for text in (told.out + told.err, markdown.read_text(), html.unescape((maps / "r.html").read_text())):
         assert "prediction" not in text
-        assert "of their size from the trained network's at T=8" in text
+        assert "% of their size at T=8" in text
     rows = {row["timesteps"]: row for row in report["evaluation"]["rows"]}
     assert rows[8]["accuracy"] is rows[8]["agreement"] is report["summary"]["agreement"] is None
     errors = {steps: row["scores"]["relative-error"]["value"] for steps, row in rows.items()}

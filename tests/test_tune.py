@@ -365,7 +365,7 @@ class FakeBench:
             drop_interval=(drop, drop),
             energy=support.energy(energy),
         )
-        return SimpleNamespace(rows=(measured,), reference_accuracy=90.0)
+        return SimpleNamespace(rows=(measured,), reference={"accuracy": 90.0})
 
     def report(self, conversion: Any, canonical: Any, progress: Any) -> Any:
         return conversion, SimpleNamespace(layers=layers(0.1, 0.3, 0.2, 0.1))
@@ -549,7 +549,7 @@ def test_the_same_is_tried_again_in_the_same_order() -> None:
 def test_without_labels_predictions_are_compared() -> None:
     advice = tuned("calibration", max_drop=40, max_steps=1)
     assert advice.loss.measures == "agreement"
-    assert advice.reference_accuracy is None
+    assert advice.reference == {}
     assert advice.plain()["drop_measures"] == "agreement"
     (finding,) = (finding for finding in advice.findings if finding.code == "no-labels")
     assert finding.message == "the data has no classes as labels: the drop is the percent of predictions that changed"

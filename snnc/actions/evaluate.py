@@ -22,7 +22,7 @@ from snnc.measure.remarks import undecided
 from snnc.neurons import CausalNeuron
 from snnc.pipeline import canonical_reference
 from snnc.schedule import Schedule, check_steps
-from snnc.tasks import Task, seeming
+from snnc.tasks import Task, chosen
 
 
 def evaluate(
@@ -63,9 +63,8 @@ def evaluate(
     reading = reading or Reading()
     how = preprocessing or conversion.preprocessing
     dataset = open_dataset(data, how, conversion.snn.ops(Input), reading)
-    outputs = conversion.snn.output_shapes
-    task = task or conversion.task or seeming(outputs, dataset.kinds)
-    task.check(dataset, outputs)
+    task = chosen(task or conversion.task, conversion.snn, dataset.kinds)
+    task.check(dataset, conversion.snn.output_shapes)
     gates.check_limits(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
     canonical = None
     if blamed or limits.on_layers:
@@ -82,11 +81,11 @@ def evaluate(
     rows = result.rows
     if canonical is not None and blamed:
         # Of several numbers of steps, the one that the network was made for; blaming takes many runs.
-        chosen = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
+        shown = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
         some = dataset.spread(blamed, reading.seed)
-        samples = DatasetSamples(some, reading, f"blaming layers at T={chosen.timesteps}", progress)
-        shares = _blamed(conversion, canonical, samples, task, chosen, reading.seed)
-        at = schedules.index(chosen)
+        samples = DatasetSamples(some, reading, f"blaming layers at T={shown.timesteps}", progress)
+        shares = _blamed(conversion, canonical, samples, task, shown, reading.seed)
+        at = schedules.index(shown)
         rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
     return replace(
         result,

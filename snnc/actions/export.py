@@ -19,7 +19,7 @@ from snnc.ir import Input
 from snnc.recipe import Recipe
 from snnc.report import Report
 from snnc.report.escaping import printable
-from snnc.tasks import Task, seeming
+from snnc.tasks import Task, chosen
 
 # So many images are run through every engine unless it is said how many.
 IMAGES = 64
@@ -166,6 +166,5 @@ def samples(
     if len(dataset) < at_least:
         hint = f"ask for {len(dataset)}, or name a folder of more"
         raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)
-    outputs = conversion.snn.output_shapes
-    (conversion.task or seeming(outputs, dataset.kinds)).check(dataset, outputs)
+    chosen(conversion.task, conversion.snn, dataset.kinds).check(dataset, conversion.snn.output_shapes)
     return DatasetSamples(dataset, reading, label, progress)

@@ -17,7 +17,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +40,7 @@ from snnc.pipeline import (
     read_trained,
 )
 from snnc.report import Report
-from snnc.tasks import Loss, Task
+from snnc.tasks import Loss, Task, plain
 from snnc.text import number, written
 from snnc.trials import Bench, Candidate, Family, Latency
 
@@ -147,6 +147,7 @@ class Trial:
             "drop_interval": list(self.drop_interval),
             "accuracy": self.row.accuracy,
             "agreement": self.row.agreement,
+            "scores": {name: score.value for name, score in self.row.scores.items()},
             "spikes": self.row.spikes,
             "synaptic_operations": self.row.synaptic_operations,
             "energy_microjoules": self.energy,
@@ -181,7 +182,7 @@ class Advice:
     judging: Dataset = field(repr=False)
     task: Task
     seed: int
-    reference_accuracy: float | None
+    reference: Mapping[str, float]
     findings: tuple[Finding, ...]
     shortfall: str
 
@@ -197,7 +198,8 @@ class Advice:
             "limits": dataclasses.asdict(self.limits),
             "prefer": self.prefer,
             "drop_measures": self.loss.measures,
-            "reference_accuracy": self.reference_accuracy,
+            "task": plain(self.task),
+            "reference": dict(self.reference),
             "images": {
                 "seed": self.seed,
                 "calibration": {"images": len(self.calibration), "sha256": self.calibration.digest()},
@@ -363,7 +365,7 @@ class _Search:
         self._best: _Made | None = None
         # Of every family, the one with the most time steps that lost too much.
         self._short: dict[Family, _Made] = {}
-        self._reference_accuracy: float | None = None
+        self._reference: Mapping[str, float] = {}
         self._cut_short = False
 
     def run(self) -> None:
@@ -404,7 +406,7 @@ class _Search:
             judging=self._bench.judging,
             task=self._bench.task,
             seed=self._bench.seed,
-            reference_accuracy=self._reference_accuracy,
+            reference=self._reference,
             findings=self._findings(trials[0]),
             shortfall="" if chosen else _shortfall(trials[0], self._limits),
         )
@@ -502,7 +504,7 @@ class _Search:
             return None
         trial = self._judged(candidate, evaluation, time.monotonic() - started)
         self._trials[candidate] = trial
-        self._reference_accuracy = evaluation.reference_accuracy
+        self._reference = evaluation.reference
         self._keep(_Made(trial, conversion, canonical))
         return trial
 
@@ -518,7 +520,9 @@ class _Search:
 
     def _judged(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> Trial:
         (row,) = evaluation.rows
-        drop, interval = self._bench.task.lost(row)
+        lost = self._bench.task.lost(row)
+        assert lost is not None
+        drop, interval = lost
         return Trial(candidate, row, drop, interval, seconds, self._limits.excess(drop, energy_ratio(row)))
 
     def _guarded(self, candidate: Candidate) -> Progress:

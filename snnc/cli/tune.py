@@ -30,7 +30,7 @@ from snnc.cli.options import (
 from snnc.errors import GateError, UsageError
 from snnc.measure.figures import DROP, RELATIVE_DROP
 from snnc.project import report_beside
-from snnc.text import fixed, number, written
+from snnc.text import fixed, number
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -179,7 +179,7 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
                 lambda row: Cell.of(row[1].drop, row[1].drop_interval, "points"),
             ),
             (
-                Column("agree %", about="predictions as the trained network's"),
+                Column("agree %", about="answers as the trained network's"),
                 lambda row: Cell.of(row[1].row.agreement, unit="%"),
             ),
             (Column("spikes", about="per image"), lambda row: number(row[1].row.spikes)),
@@ -224,9 +224,9 @@ def _counted(number: int, what: str) -> str:
 
 
 def _trained(advice: Advice) -> str:
-    if advice.reference_accuracy is None:
-        return "; no labels"
-    return f"; on these the trained network has {written(advice.reference_accuracy, '%')} % accuracy"
+    from snnc.report.sentence import reached
+
+    return f"; on these the trained network has {reached(advice.reference)}" if advice.reference else "; no labels"
 
 
 def _verdict(trial: Trial, chosen: Chosen | None) -> str | None:

@@ -20,7 +20,7 @@ from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
 from snnc.run import Program
 from snnc.schedule import Schedule
-from snnc.tasks import Task, seeming
+from snnc.tasks import Answers, Task, chosen, joined
 
 if TYPE_CHECKING:
     from snnc.export.format import Written
@@ -117,7 +117,7 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
     }
     try:
         kinds = frozenset[str]() if samples.dataset is None else samples.dataset.kinds
-        task = conversion.task or seeming(conversion.snn.output_shapes, kinds)
+        task = chosen(conversion.task, conversion.snn, kinds)
         found = _Runs(conversion.snn, engine, samples, task)
     except UnreadableError as refusal:
         return Match(**fixed, images=0, verdict="noted", remark=f"does not read it: {refusal}")
@@ -168,7 +168,7 @@ class _Runs:
         relays = [_relay(name) for name in engine.layers]
         relayed = Program(_relayed(own.graph), schedule, want=want, given=relays, trains=trains)
         judged = task.judged(snn.outputs)
-        answers: list[tuple[Tensor, Tensor]] = []
+        answers: list[tuple[Answers, Answers]] = []
         for seed, feeds in enumerate(rechunk(samples.batches(), own.chunk)):
             answer, spikes = engine.answer(feeds, Generator().manual_seed(seed))
             if expected is not None:
@@ -185,7 +185,7 @@ class _Runs:
                 comparison.see_outputs(answer, here)
             both = (task.answers([outputs[name] for name in judged]) for outputs in (here, answer))
             answers.append((next(both), next(both)))
-        self.answers_here, self.answers_there = (torch.cat(parts) for parts in zip(*answers, strict=True))
+        self.answers_here, self.answers_there = (joined(parts) for parts in zip(*answers, strict=True))
 
     def verdict(self, given: _Comparison) -> tuple[Literal["passed", "failed", "noted"], str]:
         """Return whether the file is right, and why not."""
@@ -257,7 +257,7 @@ def _relay(name: str) -> str:
     return f"{name} elsewhere"
 
 
-def _percent(task: Task, answers: Tensor, truth: Tensor | None) -> float | None:
+def _percent(task: Task, answers: Answers, truth: Answers | None) -> float | None:
     """Return how many answers are right, None where that is not known or answers are hardly ever the same."""
     right = None if truth is None else task.agreeing(answers, truth)
     return None if right is None else 100 * (right / len(answers))

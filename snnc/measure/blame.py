@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds, Signals, rechunk
@@ -26,7 +26,7 @@ from snnc.neurons import Neuron, OrderFreeNeuron
 from snnc.neurons.base import Timed
 from snnc.run.program import Program, with_layout
 from snnc.schedule import Schedule
-from snnc.tasks import Task
+from snnc.tasks import Answers, Task, joined
 
 # Small groups see many orders; larger ones would run faster.
 _GROUP, _LEAST_GROUPS = 16, 16
@@ -65,14 +65,14 @@ def blame(
     canonical: Graph,
     snn: Graph,
     batches: Iterable[Feeds],
-    labels: Tensor | None,
+    labels: Answers | None,
     samples: int,
     schedule: Schedule,
     task: Task,
     *,
     seed: int = 0,
 ) -> tuple[Charged, ...]:
-    """Charge every layer with its part of the loss on as many ``samples``, whose truth are ``labels`` ``[N]``.
+    """Charge every layer with its part of the loss on as many ``samples``, whose truth are ``labels``.
 
     Without labels the truth is what the trained network answers. ``canonical`` is the trained network in the form that
     the spiking one was made from: equal names, equal values.
@@ -154,7 +154,7 @@ def _behind(graph: Graph, members: Iterable[str]) -> set[str]:
 
 def _answers(
     task: Task, graph: Graph, known: Iterable[Signals], *, schedule: Schedule, seed: int, keep: bool
-) -> tuple[Tensor, list[Signals]]:
+) -> tuple[Answers, list[Signals]]:
     """Return the answers from signals that are known, chunk by chunk, and what is known then.
 
     Those are the inputs and, where signals are kept, all that the answers were computed from.
@@ -165,7 +165,7 @@ def _answers(
     for part in known:
         program = Program(graph, schedule, want=want, given=part)
         reached.append(program(Feeds({}), given=part, generator=Generator().manual_seed(seed)))
-    return torch.cat([task.answers([part[name][0] for name in outputs]) for part in reached]), reached
+    return joined(task.answers([part[name][0] for name in outputs]) for part in reached), reached
 
 
 def _charged(name: str, lost: list[float], samples: int) -> Charged:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -29,7 +29,7 @@ from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
 from snnc.run import Program
 from snnc.schedule import Schedule
-from snnc.tasks import Task
+from snnc.tasks import Answers, Task, joined, plain, stated
 
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
 _IMAGES = 256
@@ -39,14 +39,16 @@ _IMAGES = 256
 class Evaluation:
     """What ``evaluate`` measured.
 
-    ``labelled`` says whether the data had labels of the kind that the task takes, ``stripped`` whether there was no
-    trained network to compare with, ``sha256`` which data it was, ``preprocessing`` how it was read, ``seed`` what was
-    drawn at random.
+    ``task`` is what answers are, as it is stated, and ``reference`` how good the trained network's are, by the names of
+    scores. ``labelled`` says whether the data had labels of the kind that the task takes, ``stripped`` whether there
+    was no trained network to compare with, ``sha256`` which data it was, ``preprocessing`` how it was read, ``seed``
+    what was drawn at random.
     """
 
     samples: int
     labelled: bool
-    reference_accuracy: float | None
+    task: dict[str, dict[str, Any]]
+    reference: dict[str, float]
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...] = ()
@@ -55,13 +57,18 @@ class Evaluation:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     stripped: bool = False
 
+    @property
+    def judged_by(self) -> Task:
+        """The task; raises UsageError where it is of a plug-in that is not loaded."""
+        return stated(self.task, "task")
+
     def plain(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
         return dataclasses.asdict(self)
 
 
-def truth_of(samples: Samples, task: Task) -> Tensor | None:
-    """Return the right answers ``[len, ...]``, where they are known."""
+def truth_of(samples: Samples, task: Task) -> Answers | None:
+    """Return the right answers, where they are known."""
     labels = samples.labels(task.labels)
     return None if labels is None else labels.answers
 
@@ -87,7 +94,7 @@ def measure(
     seeds = range(seed, seed + repeats)
     connections = connected(snn)
     reach = {name: targets(connections, name) for name in snn.ops(Neuron)}
-    plain = {
+    ordered = {
         schedule: [_Trial(snn, schedule, task, reach, seed) for seed in (seeds if random else seeds[:1])]
         for schedule in schedules
     }
@@ -95,7 +102,7 @@ def measure(
         schedule: [_Trial(permuted(snn), schedule, task, reach, seed) for seed in seeds if probe]
         for schedule in schedules
     }
-    trials = [trial for listed in (*plain.values(), *shuffled.values()) for trial in listed]
+    trials = [trial for listed in (*ordered.values(), *shuffled.values()) for trial in listed]
     errors: dict[Schedule, list[LayerErrors]] = {schedule: [] for schedule in schedules}
     if canonical is not None:
         drawn = seeds if random else seeds[:1]
@@ -104,7 +111,7 @@ def measure(
     truth, seen = truth_of(samples, task), 0
     over_time: frozenset[str] = frozenset()
     for images in rechunk(samples.batches(), _IMAGES):
-        trained = None if expecting is None else torch.cat([*_answers(task, expecting, expecting.stream([images]))])
+        trained = None if expecting is None else joined(_answers(task, expecting, expecting.stream([images])))
         right = None if truth is None else truth[seen : seen + images.samples]
         seen += images.samples
         over_time |= images.over_time
@@ -115,29 +122,27 @@ def measure(
     rows = []
     driven = arithmetic(snn, connections, conversion.schedule).driven_by_spikes
     for schedule in schedules:
-        run = plain[schedule]
+        run = ordered[schedule]
         spikes = {
             name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(samples) for name in snn.ops(Neuron)
         }
         needed = energy(snn, connections, spikes, schedule, over_time)
         compared = _averaged([{**task.measured(trial.outcomes), **trial.work(needed)} for trial in run])
         probed = _averaged([task.measured(trial.outcomes) for trial in shuffled[schedule]])
-        rows.append(
-            Row(
-                timesteps=schedule.timesteps,
-                sleep=schedule.sleep,
-                sleep_used=max(trial.sleep_used for trial in run),
-                total_steps=latency(snn, schedule),
-                repeats=len(run),
-                **compared,
-                spikes=sum(float(count.sum()) for count in spikes.values()),
-                synaptic_operations=cost(snn, connections, spikes, schedule).synaptic_operations,
-                energy=needed,
-                driven_by_spikes=driven,
-                **_misalignment(compared, probed),
-                layers=_layer_errors(errors[schedule]) if errors[schedule] else None,
-            )
+        row = Row(
+            timesteps=schedule.timesteps,
+            sleep=schedule.sleep,
+            sleep_used=max(trial.sleep_used for trial in run),
+            total_steps=latency(snn, schedule),
+            repeats=len(run),
+            **compared,
+            spikes=sum(float(count.sum()) for count in spikes.values()),
+            synaptic_operations=cost(snn, connections, spikes, schedule).synaptic_operations,
+            energy=needed,
+            driven_by_spikes=driven,
+            layers=_layer_errors(errors[schedule]) if errors[schedule] else None,
         )
+        rows.append(_misaligned(task, row, replace(row, **probed)) if probed else row)
     made_for = conversion.schedule.timesteps
     found = [other_timesteps(made_for, s.timesteps) for s in schedules if s.timesteps != made_for]
     woken = {row.timesteps for row in rows if row.sleep and row.sleep_used == row.sleep}
@@ -150,7 +155,8 @@ def measure(
     return Evaluation(
         samples=len(samples),
         labelled=truth is not None,
-        reference_accuracy=task.reference(trials[0].outcomes).get("accuracy"),
+        task=plain(task),
+        reference=dict(task.reference(trials[0].outcomes)),
         rows=tuple(rows),
         findings=tuple(found),
         stripped=reference is None,
@@ -188,26 +194,26 @@ class _Trial:
         self._schedule = schedule
         self._generator = torch.Generator().manual_seed(seed)
         self._neurons = snn.ops(Neuron)
-        self._outcomes: list[Tensor] = []
+        self._outcomes: list[Answers] = []
         self.spikes = {name: torch.zeros(snn.shapes[name], dtype=torch.float64) for name in self._neurons}
         self.sleep_used = 0
         # Spikes and accumulations of every image: of the chunk that is being run, and of those before.
         self._now = torch.zeros(2, 1, dtype=torch.float64)
         self._by_image: list[Tensor] = []
 
-    def see(self, images: Feeds, trained: Tensor | None, truth: Tensor | None) -> None:
+    def see(self, images: Feeds, trained: Answers | None, truth: Answers | None) -> None:
         found = []
         signals = self._program.stream([images], observe=self._count, generator=self._generator)
         for answers in _answers(self._task, self._program, signals):
             found.append(answers)
             self._by_image.append(self._now.expand(2, len(answers)))
             self._now = torch.zeros(2, 1, dtype=torch.float64)
-        self._outcomes.append(self._task.outcomes(torch.cat(found), trained, truth))
+        self._outcomes.append(self._task.outcomes(joined(found), trained, truth))
 
     @property
-    def outcomes(self) -> Tensor:
+    def outcomes(self) -> Answers:
         """What the task keeps of every image."""
-        return torch.cat(self._outcomes)
+        return joined(self._outcomes)
 
     def work(self, needed: Energy) -> dict[str, Any]:
         """Return the intervals of spikes and of energy, by how much images differ."""
@@ -229,7 +235,7 @@ class _Trial:
             self.sleep_used += 1
 
 
-def _answers(task: Task, program: Program, signals: Iterable[Signals]) -> Iterator[Tensor]:
+def _answers(task: Task, program: Program, signals: Iterable[Signals]) -> Iterator[Answers]:
     """Yield the answers from what a program computes, chunk by chunk."""
     for found in signals:
         yield task.answers([found[name][0] for name in program.want])
@@ -265,11 +271,10 @@ def _mean_score(drawn: Sequence[Score]) -> Score:
     return Score(statistics.fmean(score.value for score in drawn), interval)
 
 
-def _misalignment(plain: dict[str, Any], probed: dict[str, Any]) -> dict[str, Any]:
-    """Return what shuffling gained, in points and as a share of what is lost."""
-    measure = "accuracy" if plain.get("accuracy") is not None else "agreement"
-    if not probed or plain.get(measure) is None:
-        return {}
-    gained = probed[measure] - plain[measure]
-    lost = plain["drop"] if measure == "accuracy" else 100 - plain["agreement"]
-    return {"misalignment": gained, "misalignment_share": gained / lost if lost and lost > 0 else None}
+def _misaligned(task: Task, row: Row, shuffled: Row) -> Row:
+    """Return the row with what shuffling gained, in points and as a share of what is lost."""
+    before, after = task.merit(row), task.merit(shuffled)
+    if before is None or after is None:
+        return row
+    lost, _ = task.lost(row) or (0.0, None)
+    return replace(row, misalignment=after - before, misalignment_share=(after - before) / lost if lost > 0 else None)

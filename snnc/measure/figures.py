@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from snnc import intervals
-from snnc.figure import Figure, Limit, Row, Subject, Tolerance, Trend
+from snnc.figure import Figure, Limit, Row, Subject, Tolerance, Trend, score, score_interval
 from snnc.intervals import Interval
 from snnc.text import fixed
 
@@ -78,18 +78,10 @@ def _of_the_loss(row: Row) -> str:
     return "" if row.misalignment_share is None else f"{fixed(100 * row.misalignment_share, 0)} % of the loss"
 
 
-def _score(name: str) -> Callable[[Any], float | None]:
-    """Return what reads a score; a subject without scores has nothing of the kind measured."""
-    return lambda subject: scores[name].value if name in (scores := getattr(subject, "scores", {})) else None
-
-
-def _score_interval(name: str) -> Callable[[Any], Interval | None]:
-    return lambda subject: scores[name].interval if name in (scores := getattr(subject, "scores", {})) else None
-
-
-_ACCURACY_LOSS = Tolerance(
+_DROPS = frozenset({"drop", "relative drop"})
+_SCORE_LOSS = Tolerance(
     name="accuracy_loss",
-    help="Most accuracy lost (without labels: agreement) at any T; inf for any.",
+    help="Most accuracy, or other score, lost (without labels: agreement) at any T; inf for any.",
     metavar="POINTS",
     default=0.5,
 )
@@ -102,10 +94,10 @@ _THRESHOLD_CHANGE = Tolerance(
 )
 _MAX_DROP = Limit(
     name="max-drop",
-    help="Most accuracy lost: in points, or in percent of the trained network's.",
+    help="Most accuracy, or other score, lost: in points, or in percent of the trained network's.",
     metavar="POINTS|N%",
     example="1.0",
-    lacking="it needs labels, a network whose answers are classes, and the trained one",
+    lacking="it needs labels, a task with a score, and the trained network",
     accepts=math.isfinite,
     expected="a number of points or a percentage as in 2%",
     needs_labels=True,
@@ -139,17 +131,10 @@ ACCURACY = register(
         interval=_read("accuracy_interval"),
         better=1,
         unit="%",
-        tolerance=_ACCURACY_LOSS,
+        tolerance=_SCORE_LOSS,
         short="accuracy %",
         deviation=_read("accuracy_deviation"),
-        trend=Trend(
-            "Accuracy, %",
-            trained=lambda accuracy: accuracy,
-            limits={
-                "drop": lambda limit, accuracy: accuracy - limit,
-                "relative drop": lambda limit, accuracy: accuracy * (1 - limit / 100),
-            },
-        ),
+        trend=Trend("Accuracy, %", of="accuracy", lowered_by=_DROPS),
     )
 )
 DROP = register(
@@ -163,7 +148,7 @@ DROP = register(
         unit="points",
         limit=_MAX_DROP,
         short="drop",
-        about="points of accuracy lost",
+        about="points of the score lost",
         bracketed=True,
     )
 )
@@ -193,19 +178,19 @@ register(
         unit="%",
         limit=Limit(
             name="min-agreement",
-            help="Fewest predictions that stay the same.",
+            help="Fewest predictions, or other answers, that stay the same.",
             metavar="PERCENT",
             example="98",
-            lacking="it needs a network whose answers are classes, and the trained one",
+            lacking="it needs a task whose answers can be the same, and the trained network",
             accepts=lambda value: 1 < value <= 100,
             expected="percent, as in 95",
             needs_reference=True,
         ),
         # Where accuracy cannot be compared, agreement takes its place, as it does where layers are blamed.
-        tolerance=_ACCURACY_LOSS,
+        tolerance=_SCORE_LOSS,
         judged_by=ACCURACY.name,
         short="agree %",
-        about="predictions as the trained network's",
+        about="answers as the trained network's",
         deviation=_read("agreement_deviation"),
         trend=Trend("Agreement with the trained network, %"),
     )
@@ -233,8 +218,8 @@ register(
     Figure(
         name="relative error",
         of=_ROW,
-        value=_score("relative-error"),
-        interval=_score_interval("relative-error"),
+        value=score("relative-error"),
+        interval=score_interval("relative-error"),
         better=-1,
         limit=Limit(
             name="max-relative-error",
@@ -260,8 +245,8 @@ register(
     Figure(
         name="cosine",
         of=_ROW,
-        value=_score("cosine"),
-        interval=_score_interval("cosine"),
+        value=score("cosine"),
+        interval=score_interval("cosine"),
         better=1,
         limit=Limit(
             name="min-cosine",
@@ -276,13 +261,13 @@ register(
         about="of the outputs and the trained network's",
     )
 )
-register(Figure(name="largest deviation", of=_ROW, value=_score("largest-deviation"), better=-1, short="deviation"))
+register(Figure(name="largest deviation", of=_ROW, value=score("largest-deviation"), better=-1, short="deviation"))
 register(
     Figure(
         name="error to labels",
         of=_ROW,
-        value=_score("label-error"),
-        interval=_score_interval("label-error"),
+        value=score("label-error"),
+        interval=score_interval("label-error"),
         better=-1,
     )
 )
@@ -309,7 +294,7 @@ register(
         ),
         short="energy",
         about="estimated, the trained network's being 1",
-        trend=Trend("Energy of arithmetic, trained network = 1", trained=lambda accuracy: 1.0),
+        trend=Trend("Energy of arithmetic, trained network = 1", trained=1.0),
     )
 )
 register(

@@ -14,7 +14,7 @@ from snnc.ir import Graph
 from snnc.measure.energy import arithmetic, cost, energy
 from snnc.measure.layers import Layer, Measured, compare_layers, describe
 from snnc.measure.remarks import find
-from snnc.tasks import Task, seeming
+from snnc.tasks import Task, chosen
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def examine(
     )
     measured = None
     if images is not None and canonical is not None:
-        task = task or conversion.task or seeming(snn.output_shapes, ())
+        task = task or chosen(conversion.task, snn)
         measured = compare_layers(canonical, snn, images, schedule, connections, task)
         known = measured.spikes, schedule, measured.over_time
         work = cost(snn, connections, *known)

@@ -1,10 +1,14 @@
 """The report in one sentence, in plain words: what is lost, and where."""
 
+from collections.abc import Mapping
+
 from snnc import intervals
 from snnc.figure import Blame, Row
+from snnc.measure.figures import figures
 from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
 from snnc.report.data import Report
+from snnc.tasks import Task
 from snnc.text import number, percent, span, written
 
 _SPREAD = "; no single layer stands out beyond chance"
@@ -18,9 +22,10 @@ def sentence(report: Report) -> str:
     row = report.headline
     if row is None:
         if report.summary.agreement is None and report.summary.output_error is not None:
+            error = written(100 * report.summary.output_error, "%")
             return (
-                f"{_apart(report.summary.output_error)} at {_steps(report.summary)}, on samples it was calibrated on; "
-                "it was not evaluated on others (snnc evaluate --data FOLDER)."
+                f"Moves the outputs by {error} % of their size at {_steps(report.summary)}, on samples it was "
+                "calibrated on; it was not evaluated on others (snnc evaluate --data FOLDER)."
             )
         if report.summary.agreement is None:
             return (
@@ -32,46 +37,47 @@ def sentence(report: Report) -> str:
             f"Predicts as the trained network does for {share} at {_steps(report.summary)}, on images it was "
             "calibrated on; accuracy was not measured (snnc evaluate --data FOLDER)."
         )
-    said = _loss(row)
+    assert report.evaluation is not None
+    task = report.evaluation.judged_by
+    said = _loss(row, task, report.evaluation.labelled)
     worst = max(row.blame or (), key=lambda blame: blame.points, default=None)
     # Without a loss that is more than chance there is nothing to be blamed for.
-    if worst is not None and worst.share is not None and worst.interval is not None and _is_certain(row):
+    if worst is not None and worst.share is not None and worst.interval is not None and _is_certain(row, task):
         certain = intervals.largest(worst.points, worst.interval, len(row.blame or ()))[0] > 0
         said += f"; {_blamed(worst)}{_cause(worst.name, report, row)}" if certain else _SPREAD
     return f"{said}."
 
 
-def _loss(row: Row) -> str:
-    steps = _steps(row)
-    if row.drop is not None and row.drop_interval is not None:
-        certainty = f"95 % interval {span(row.drop_interval, 'points')}"
-        drop = written(row.drop, "points")
-        if _is_certain(row):
-            return f"Loses {drop} points of accuracy at {steps} ({certainty})"
-        return f"No loss of accuracy can be told from chance at {steps} ({drop} points, {certainty})"
-    if row.agreement is not None:
-        return f"Changes {written(100 - row.agreement, '%')} % of the trained network's predictions at {steps}"
-    if "relative-error" in row.scores:
-        error = row.scores["relative-error"]
-        certainty = "" if error.interval is None else f" (95 % interval {span(error.interval)})"
-        return f"{_apart(error.value)} at {steps}{certainty}"
-    if row.accuracy is not None:
-        reached = f"Reaches {written(row.accuracy, '%')} % accuracy at {steps}"
-        return f"{reached}; the trained network was stripped, so what was lost is unknown"
+def reached(reference: Mapping[str, float]) -> str:
+    """Return how good a network is, by its scores, in words."""
+    units = {figure.name: figure.unit for figure in figures("row")}
+    parts = ((written(value, units.get(name, "")), units.get(name, ""), name) for name, value in reference.items())
+    return ", ".join(" ".join(part for part in parts_ if part) for parts_ in parts)
+
+
+def _loss(row: Row, task: Task, labelled: bool) -> str:
+    steps, lost = _steps(row), task.lost(row)
+    if lost is not None:
+        points, interval = lost
+        by_labels = row.drop is not None
+        certainty = f"95 % interval {span(interval, 'points')}"
+        if by_labels and not _is_certain(row, task):
+            told = f"{written(points, 'points')} points, {certainty}"
+            return f"No loss of {task.score_name} can be told from chance at {steps} ({told})"
+        said = task.loss(by_labels).said(points)
+        return f"{said[0].upper()}{said[1:]} at {steps}" + (f" ({certainty})" if by_labels else "")
+    if labelled and (merit := task.merit(row)) is not None:
+        told = reached({task.score_name: merit})
+        return f"Reaches {told} at {steps}; the trained network was stripped, so what was lost is unknown"
     spikes = number(row.spikes)
     return f"Fires {spikes} spikes per image at {steps}; without labels and trained network no loss is known"
 
 
-def _apart(error: float) -> str:
-    return f"Gives values that are {number(error)} of their size from the trained network's"
-
-
-def _is_certain(row: Row) -> bool:
-    if row.drop_interval is not None:
-        return row.drop_interval[0] > 0
-    if "relative-error" in row.scores:
-        return row.scores["relative-error"].value > 0
-    return row.agreement is not None and row.agreement < 100
+def _is_certain(row: Row, task: Task) -> bool:
+    lost = task.lost(row)
+    if lost is None:
+        return False
+    return (lost[1][0] if row.drop is not None else lost[0]) > 0
 
 
 def _blamed(blame: Blame) -> str:

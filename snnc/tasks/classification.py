@@ -12,21 +12,7 @@ from torch import Tensor
 from snnc import intervals
 from snnc.data.dataset import Dataset
 from snnc.figure import Row
-from snnc.intervals import Interval
-from snnc.tasks.task import Loss, Task, tasks
-from snnc.text import written
-
-
-def _points(drop: float) -> str:
-    return f"{'gains' if drop < 0 else 'loses'} {written(abs(drop), 'points')} points of accuracy"
-
-
-_ACCURACY = Loss("accuracy", "points of accuracy lost", _points)
-_AGREEMENT = Loss(
-    "agreement",
-    "percent of predictions that changed",
-    lambda drop: f"changes {written(drop, '%')} % of the predictions",
-)
+from snnc.tasks.task import Shapes, Task, tasks
 
 
 @final
@@ -36,8 +22,10 @@ class Classification(Task):
     """The answer is a class: the place of the largest value of the first output; of a single value, its sign."""
 
     labels: ClassVar[str] = "classes"
+    answer_name: ClassVar[str] = "predictions"
+    score_name: ClassVar[str] = "accuracy"
 
-    def check(self, dataset: Dataset, outputs: Sequence[tuple[int, ...]]) -> None:
+    def check(self, dataset: Dataset, outputs: Shapes) -> None:
         dataset.check_labels(max(2, math.prod(outputs[0])))
 
     def judged(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
@@ -78,15 +66,8 @@ class Classification(Task):
         once = outcomes[:, 2]
         return {} if once.isnan().any() else {"accuracy": _percent(once.bool())}
 
-    def lost(self, row: Row) -> tuple[float, Interval]:
-        if row.drop is not None and row.drop_interval is not None:
-            return row.drop, row.drop_interval
-        assert row.agreement is not None and row.agreement_interval is not None
-        low, high = row.agreement_interval
-        return 100 - row.agreement, (100 - high, 100 - low)
-
-    def loss(self, labelled: bool) -> Loss:
-        return _ACCURACY if labelled else _AGREEMENT
+    def merit(self, row: Row) -> float | None:
+        return row.agreement if row.accuracy is None else row.accuracy
 
     def agreeing(self, answers: Tensor, trained: Tensor) -> int:
         return int((answers == trained).sum())

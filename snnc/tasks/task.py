@@ -1,18 +1,27 @@
 """What every task says of a network's outputs."""
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeAlias
 
+import torch
 from torch import Tensor
 
 from snnc.data.dataset import Dataset
 from snnc.errors import UsageError
-from snnc.figure import Row
+from snnc.figure import Row, score
 from snnc.intervals import Interval
+from snnc.ir import Graph
 from snnc.registry import Registry, suggest
+from snnc.text import written
 from snnc.validation import parse
+
+Shapes: TypeAlias = Sequence[tuple[int, ...]]
+
+# One for each sample: a tensor ``[N, ...]``, or a list of what fits no tensor.
+Answers: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,15 @@ class Task(ABC):
 
     # The kind of labels that are the truth, of those that sources find (see ``snnc.data``).
     labels: ClassVar[str]
+    # What answers are called, and the score that drops are of, in percent; "" where there is none.
+    answer_name: ClassVar[str]
+    score_name: ClassVar[str] = ""
 
-    def check(self, dataset: Dataset, outputs: Sequence[tuple[int, ...]]) -> None:
+    def fitted(self, network: Graph) -> Self:
+        """Return the task for the answers of one network; raises UsageError where its outputs cannot be answers."""
+        return self
+
+    def check(self, dataset: Dataset, outputs: Shapes) -> None:
         """Raise DataError where a label is no answer of a network whose outputs have these shapes."""
         return
 
@@ -45,47 +61,82 @@ class Task(ABC):
         return outputs
 
     @abstractmethod
-    def answers(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Return the answers ``[N, ...]``."""
+    def answers(self, outputs: Sequence[Tensor]) -> Answers:
+        """Return the answers, one for each sample."""
 
     @abstractmethod
-    def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
-        """Return what is kept of each sample, ``[N, k]`` in double precision, NaN where it is not known.
+    def outcomes(self, answers: Answers, trained: Answers | None, truth: Answers | None) -> Answers:
+        """Return what is kept of each sample: numbers ``[N, k]`` in double precision, NaN where they are not known.
 
-        ``answers`` are the spiking network's, ``trained`` the trained network's, None where there is none, ``truth``
-        the labels, None where there are none.
+        A list of something else is as good. ``answers`` are the spiking network's, ``trained`` the trained network's,
+        None where there is none, ``truth`` the labels, None where there are none.
         """
 
     @abstractmethod
-    def measured(self, outcomes: Tensor) -> dict[str, Any]:
+    def measured(self, outcomes: Answers) -> dict[str, Any]:
         """Return the figures of a row (see ``snnc.figure.Row``) by name, from the outcomes of all samples."""
 
-    @abstractmethod
-    def lost(self, row: Row) -> tuple[float, Interval]:
-        """Return what the conversion lost, in points, with its interval: of the score, or of what stayed the same."""
+    def reference(self, outcomes: Answers) -> Mapping[str, float]:
+        """Return the scores of the trained network itself by name, from the outcomes of all samples."""
+        return {}
 
-    @abstractmethod
+    def merit(self, row: Row) -> float | None:
+        """Return how good answers are, in points: by labels where there are any, else by the trained network."""
+        known = score(self.score_name)(row)
+        return row.agreement if known is None else known
+
+    def lost(self, row: Row) -> tuple[float, Interval] | None:
+        """Return what the conversion lost, in points, with its interval: of the score, or of what stayed the same.
+
+        None where there is nothing to compare with.
+        """
+        if row.drop is not None and row.drop_interval is not None:
+            return row.drop, row.drop_interval
+        if row.agreement is None or row.agreement_interval is None:
+            return None
+        low, high = row.agreement_interval
+        return 100 - row.agreement, (100 - high, 100 - low)
+
     def loss(self, labelled: bool) -> Loss:
         """Return what ``lost`` means, where samples are ``labelled`` and where they are not."""
+        if labelled:
+            return Loss(self.score_name, f"points of {self.score_name} lost", self._drop)
+        return Loss(
+            "agreement",
+            f"percent of {self.answer_name} that changed",
+            lambda lost: f"changes {written(lost, '%')} % of the trained network's {self.answer_name}",
+        )
 
     @abstractmethod
-    def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
+    def losses(self, answers: Answers, truth: Answers) -> Tensor:
         """Return how wrong each answer is, ``[N]``: what blame charges layers with. 0 is right, 1 is wrong."""
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
+    @property
+    def charged(self) -> str:
+        """What blame charges layers with, in words."""
+        return f"the {self.answer_name} that turned wrong in that moment, less those that turned right"
+
+    def training_loss(self, outputs: Sequence[Tensor], truth: Answers) -> Tensor:
         """Return the mean loss of outputs, with gradients; raises NotImplementedError where nothing can be learned."""
         raise NotImplementedError
 
-    def reference(self, outcomes: Tensor) -> Mapping[str, float]:
-        """Return what is known of the trained network itself, from the outcomes of all samples."""
-        return {}
-
-    def agreeing(self, answers: Tensor, trained: Tensor) -> int | None:
+    def agreeing(self, answers: Answers, trained: Answers) -> int | None:
         """Return how many answers are the trained network's; None where answers are hardly ever the same."""
         return None
 
+    def _drop(self, drop: float) -> str:
+        return f"{'gains' if drop < 0 else 'loses'} {written(abs(drop), 'points')} points of {self.score_name}"
+
 
 tasks: Registry[type[Task]] = Registry("task", __name__.rpartition(".")[0])
+
+
+def joined(parts: Iterable[Answers]) -> Answers:
+    """Return the answers, or the outcomes, of several groups of samples as those of one."""
+    found = list(parts)
+    if found and isinstance(found[0], Tensor):
+        return torch.cat(found)
+    return [answer for part in found for answer in part]
 
 
 def stated(data: object, place: str) -> Task:
@@ -103,7 +154,21 @@ def stated(data: object, place: str) -> Task:
     return parse(tasks[str(name)], options, place=f"{place}.{name}")
 
 
-def seeming(outputs: Sequence[tuple[int, ...]], labels: Collection[str]) -> Task:
+def plain(task: Task) -> dict[str, dict[str, Any]]:
+    """Return a task as ``stated`` takes it; raises UsageError where it is not registered."""
+    for name, kind in tasks.items():
+        if type(task) is kind:
+            return {name: dataclasses.asdict(task)}
+    hint = "register it: @snnc.tasks.tasks.register(NAME)"
+    raise UsageError(f"{type(task).__name__} is no registered task", place="task", hint=hint)
+
+
+def chosen(task: Task | None, network: Graph, labels: Collection[str] = ()) -> Task:
+    """Return the task that somebody stated, or the one that a network seems to have, fitted to the network."""
+    return (task or seeming(network.output_shapes, labels)).fitted(network)
+
+
+def seeming(outputs: Shapes, labels: Collection[str]) -> Task:
     """Return the task that a network seems to have, from the shapes of its outputs and the kinds of labels of the data.
 
     It classifies where the data has classes, or where its only output is one row of numbers; all else is values.

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc import intervals
-from snnc.figure import Row, Score
+from snnc.figure import Row, Score, score
 from snnc.intervals import Interval
 from snnc.tasks.task import Loss, Task, tasks
 from snnc.text import written
@@ -18,7 +18,7 @@ from snnc.text import written
 _ERROR = Loss(
     "relative error",
     "distance of the outputs from the trained network's, in percent of their size",
-    lambda drop: f"moves the outputs by {written(drop, '%')} % of their size",
+    lambda lost: f"moves the outputs by {written(lost, '%')} % of their size",
 )
 
 
@@ -34,6 +34,7 @@ class Values(Task):
     """
 
     labels: ClassVar[str] = "values"
+    answer_name: ClassVar[str] = "values"
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
         return torch.cat([output.flatten(1) for output in outputs], 1)
@@ -68,9 +69,14 @@ class Values(Task):
             scores["label-error"] = _relative(off, whole)
         return {"scores": scores}
 
-    def lost(self, row: Row) -> tuple[float, Interval]:
+    def merit(self, row: Row) -> float | None:
+        return None if (error := score("relative-error")(row)) is None else -100 * error
+
+    def lost(self, row: Row) -> tuple[float, Interval] | None:
         """Return the error relative to the trained network's outputs, in percent."""
-        error = row.scores["relative-error"]
+        error = row.scores.get("relative-error")
+        if error is None:
+            return None
         low, high = error.interval or (error.value, error.value)
         return 100 * error.value, (100 * low, 100 * high)
 
@@ -81,6 +87,10 @@ class Values(Task):
         """Return the distance relative to the size of the truth, 1 at most."""
         apart, size = (answers - truth.flatten(1)).double().norm(dim=1), truth.flatten(1).double().norm(dim=1)
         return torch.where(size > 0, apart / size, (apart > 0).double()).clamp(max=1)
+
+    @property
+    def charged(self) -> str:
+        return "how much further the values were off from that moment on"
 
     def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
         return F.mse_loss(self.answers(outputs).float(), truth.flatten(1).float())

@@ -81,14 +81,13 @@ def score(name: str, label: str, conversion: Conversion, reading: Reading) -> di
     key = f"{name}/{label}/T={row.timesteps}"
     say(f"{key}: {row.accuracy:.2f} % of {result.samples} images, agreement {row.agreement:.2f} %")
     assert row.accuracy is not None and row.drop is not None and row.agreement is not None
-    assert result.reference_accuracy is not None
     return {
         f"{key}/top1": row.accuracy,
         f"{key}/drop": row.drop,
         f"{key}/agreement": row.agreement,
         f"{key}/total_steps": row.total_steps,
         f"{key}/energy_ratio": row.energy.ratio or 0.0,
-        f"{name}/reference/top1": result.reference_accuracy,
+        f"{name}/reference/top1": result.reference["accuracy"],
         f"{name}/images": result.samples,
     }
 

@@ -164,10 +164,10 @@ def main() -> None:
                 key = f"{network}/{'hard' if zero else 'soft'}"
                 result = snnc.evaluate(made, data=data, reading=Reading(limit=judged))
                 (row,) = result.rows
-                figures[f"{network}/trained/top1"] = result.reference_accuracy or 0.0
+                figures[f"{network}/trained/top1"] = result.reference["accuracy"]
                 figures |= {f"{key}/top1": row.accuracy or 0.0, f"{key}/timesteps": float(row.timesteps)}
                 figures[f"{key}/images"] = float(result.samples)
-                say(f"{key}: {row.accuracy:.2f} % (trained {result.reference_accuracy:.2f})")
+                say(f"{key}: {row.accuracy:.2f} % (trained {result.reference['accuracy']:.2f})")
                 found, who = exported(key, made, samples)
                 figures |= found
                 readers.append(who)

@@ -87,11 +87,11 @@ def judge(key: str, made: Conversion) -> Figures:
     """Count what a conversion gets right on the test images."""
     result = snnc.evaluate(made, data=TEST, reading=JUDGED)
     (row,) = result.rows
-    say(f"{key}: {row.accuracy:.2f} % (tuned network {result.reference_accuracy:.2f}), {row.total_steps} steps")
-    assert row.accuracy is not None and result.reference_accuracy is not None
+    say(f"{key}: {row.accuracy:.2f} % (tuned network {result.reference['accuracy']:.2f}), {row.total_steps} steps")
+    assert row.accuracy is not None
     return {
         f"{key}/top1": row.accuracy,
-        f"{key}/tuned/top1": result.reference_accuracy,
+        f"{key}/tuned/top1": result.reference["accuracy"],
         f"{key}/total_steps": float(row.total_steps),
         f"{key}/images": float(result.samples),
     }

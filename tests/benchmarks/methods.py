@@ -83,16 +83,16 @@ def judge(
     )
     (row,) = result.rows
     say(
-        f"{key}: {row.accuracy:.2f} % (trained {result.reference_accuracy:.2f}), agreement {row.agreement:.2f} %, "
+        f"{key}: {row.accuracy:.2f} % (trained {result.reference['accuracy']:.2f}), agreement {row.agreement:.2f} %, "
         f"T={row.timesteps} asleep {row.sleep}, {row.total_steps} steps, {result.samples} images"
     )
-    assert row.accuracy is not None and row.agreement is not None and result.reference_accuracy is not None
+    assert row.accuracy is not None and row.agreement is not None
     found = {
         f"{key}/top1": row.accuracy,
         f"{key}/agreement": row.agreement,
         f"{key}/total_steps": float(row.total_steps),
         f"{key}/energy_ratio": row.energy.ratio or 0.0,
-        f"{name}/reference/top1": result.reference_accuracy,
+        f"{name}/reference/top1": result.reference["accuracy"],
         f"{name}/images": float(result.samples),
     }
     if row.accuracy_deviation is not None:

@@ -33,17 +33,11 @@ class BlameSection(Section):
             yield Missing(what, CONVERT if report.stripped else f"{EVALUATE} --blame")
             return
         first, *others = blamed
-        charged = "the predictions that turned wrong in that moment, less those that turned right"
-        lost = "accuracy" if report.evaluation.labelled else "agreement"
-        if first.scores:
-            charged, lost = (
-                "how much further the values were off from that moment on",
-                "the values, relative to their size",
-            )
+        task = report.evaluation.judged_by
         yield Text(
             f"Layers were switched from trained to spiking one after the other, in random orders, over "
-            f"{first.blame_images:,} images; each is charged with {charged}. Points add up to the whole loss of "
-            f"{lost}.",
+            f"{first.blame_images:,} images; each is charged with {task.charged}. Points add up to the whole "
+            f"loss of {task.loss(report.evaluation.labelled).measures}.",
             only=("page",),
         )
         yield SideBySide((_plot(first), _table(first)), only=("page",))

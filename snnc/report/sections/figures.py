@@ -22,13 +22,12 @@ class KeyFiguresSection(Section):
 
     def blocks(self, report: Report) -> Iterator[Block]:
         """Yield the figures, and in one line what was converted."""
-        facts = _time_steps, _spikes, _energy_ratio, _images
-        answers = _values(report) or tuple(fact(report) for fact in (_accuracy, _drop, _agreement))
-        yield Facts((*answers, *(fact(report) for fact in facts)), "key", only=("card", "page"))
+        facts = *_answers(report), *(fact(report) for fact in (_time_steps, _spikes, _energy_ratio, _images))
+        yield Facts(facts, "key", only=("card", "page"))
         yield Text(_in_one_line(report), only=("lines",))
         if report.evaluation is None:
-            yield Missing("Accuracy was not measured.", EVALUATE)
-        elif not report.evaluation.labelled and not _values(report):
+            yield Missing("How good answers are was not measured.", EVALUATE)
+        elif not report.evaluation.labelled and report.evaluation.judged_by.score_name == "accuracy":
             yield Missing(
                 "The images have no labels, so accuracy is unknown: give class sub-folders, a labels.csv or y in the "
                 "file.",
@@ -41,38 +40,49 @@ class KeyFiguresSection(Section):
             )
 
 
-def _values(report: Report) -> tuple[Fact, ...]:
-    """Return what is known of answers that are values; nothing of others."""
-    rows = () if report.evaluation is None else report.evaluation.rows
-    row, summary = report.headline, report.summary
-    if row is None and not rows and summary.agreement is None and summary.output_error is not None:
-        return (Fact("Relative error", number(summary.output_error), "on samples it was calibrated on"),)
-    scores = {} if row is None else row.scores
-    # A file keeps no order of them: those that are figures come in the order of these, others behind by name.
-    known = {figure.name: place for place, figure in enumerate(figures("row"))}
-    named = {name.replace("-", " "): score for name, score in scores.items()}
-    return tuple(
-        Fact(name.capitalize(), number(named[name].value), _interval(named[name].interval))
-        for name in sorted(named, key=lambda name: (known.get(name, len(known)), name))
-    )
+def _answers(report: Report) -> Iterator[Fact]:
+    """Yield how good the answers are: scores, what was lost, and how many are the trained network's."""
+    row, summary, evaluation = report.headline, report.summary, report.evaluation
+    if row is None and summary.agreement is None and summary.output_error is not None:
+        yield Fact("Relative error", number(summary.output_error), "on samples it was calibrated on")
+        return
+    scored = evaluation is not None and evaluation.judged_by.score_name != "accuracy"
+    if row is None or evaluation is None or not scored:
+        yield from (fact(report) for fact in (_accuracy, _drop, _agreement))
+        return
+    known = {figure.name: figure.unit for figure in figures("row")}
+    # A file keeps no order of scores: they come in the order of figures, those that are none behind by name.
+    order = {name: place for place, name in enumerate(known)}
+    named = {name.replace("-", " "): (name, score) for name, score in row.scores.items()}
+    for title in sorted(named, key=lambda title: (order.get(title, len(order)), title)):
+        (name, score), unit = named[title], known.get(title, "")
+        trained = evaluation.reference.get(name)
+        beside = "" if trained is None else f"trained network {written(trained, unit)}{_unit(unit)}"
+        value = f"{written(score.value, unit)}{_unit(unit)}"
+        yield Fact(f"{title[0].upper()}{title[1:]}", value, _joined(beside, _interval(score.interval, unit)))
+    if row.drop is not None:
+        yield _drop(report)
+    if row.agreement is not None:
+        yield _agreement(report)
 
 
 def _accuracy(report: Report) -> Fact:
     row, evaluation = report.headline, report.evaluation
     if row is None or evaluation is None or row.accuracy is None:
         return _unknown("Accuracy")
-    trained = evaluation.reference_accuracy
+    trained = evaluation.reference.get("accuracy")
     known = "trained network stripped" if trained is None else f"trained network {written(trained, '%')} %"
     return Fact("Accuracy", f"{written(row.accuracy, '%')} %", _joined(known, _interval(row.accuracy_interval, "%")))
 
 
 def _drop(report: Report) -> Fact:
     row = report.headline
+    name = "accuracy" if report.evaluation is None else report.evaluation.judged_by.score_name
     if row is None or row.drop is None:
-        return _unknown("Drop in accuracy")
+        return _unknown(f"Drop in {name}")
     relative = "" if row.relative_drop is None else f"{written(row.relative_drop, '%')} % of the trained network's"
     detail = _joined(_interval(row.drop_interval, "points"), relative)
-    return Fact("Drop in accuracy", f"{written(row.drop, 'points')} points", detail)
+    return Fact(f"Drop in {name}", f"{written(row.drop, 'points')} points", detail)
 
 
 def _agreement(report: Report) -> Fact:
@@ -144,6 +154,10 @@ def _unknown(name: str) -> Fact:
 
 def _interval(interval: Interval | None, unit: str = "") -> str:
     return "" if interval is None else f"95 % interval {span(interval, unit)}"
+
+
+def _unit(unit: str) -> str:
+    return f" {unit}" if unit else ""
 
 
 def _joined(*parts: str) -> str:

@@ -13,6 +13,7 @@ from snnc.measure.figures import figures
 from snnc.measure.gates import Gate, figure_of
 from snnc.report.data import Report
 from snnc.report.sections import EVALUATE, Section, sections
+from snnc.report.sentence import reached
 from snnc.text import signed, span, written
 
 
@@ -31,7 +32,7 @@ class StepsSection(Section):
         evaluation = report.evaluation
         rows = () if evaluation is None else evaluation.rows
         if len(rows) < 2:
-            what = "Accuracy, agreement, energy and spikes were not measured at several numbers of time steps."
+            what = "Scores, agreement, energy and spikes were not measured at several numbers of time steps."
             yield Missing(what, f"{EVALUATE} --timesteps 1,2,4,8")
         if evaluation is None:
             return
@@ -47,8 +48,8 @@ class StepsSection(Section):
 
 
 def _trained(evaluation: Evaluation) -> str:
-    if evaluation.reference_accuracy is not None:
-        return f"the trained network has {written(evaluation.reference_accuracy, '%')} % accuracy"
+    if evaluation.reference:
+        return f"the trained network has {reached(evaluation.reference)}"
     if not evaluation.labelled:
         return "no labels"
     return "stripped of the trained network" if evaluation.stripped else "with labels"
@@ -92,8 +93,8 @@ def _plots(evaluation: Evaluation) -> Iterator[Plot]:
 
 
 def _plot(figure: Figure, trend: Trend, rows: Sequence[Row], evaluation: Evaluation) -> Plot:
-    accuracy = evaluation.reference_accuracy
-    trained, limits = trend.trained(accuracy), sorted(set(_limits(figure, trend, evaluation.gates, accuracy)))
+    trained = evaluation.reference.get(trend.of) if trend.trained is None else trend.trained
+    limits = sorted(set(_limits(figure, trend, evaluation.gates, trained)))
     levels: list[tuple[float, Color]] = [(limit, "limit") for limit in limits]
     keys = [Key("spiking", "spiking network")]
     if trained is not None:
@@ -113,14 +114,14 @@ def _plot(figure: Figure, trend: Trend, rows: Sequence[Row], evaluation: Evaluat
     return Plot(trend.title, drawing, label, tuple(keys))
 
 
-def _limits(figure: Figure, trend: Trend, gates: Sequence[Gate], accuracy: float | None) -> Iterator[float]:
+def _limits(figure: Figure, trend: Trend, gates: Sequence[Gate], trained: float | None) -> Iterator[float]:
     """Yield where the limits are in a plot."""
     for gate in gates:
         held = figure_of(gate)
         if held == figure:
             yield gate.limit
-        elif held is not None and held.name in trend.limits and accuracy is not None:
-            yield trend.limits[held.name](gate.limit, accuracy)
+        elif held is not None and held.name in trend.lowered_by and trained is not None:
+            yield trained - gate.limit * (trained / 100 if held.unit == "%" else 1)
 
 
 def _written(value: float, interval: Interval | None, unit: str) -> str:
