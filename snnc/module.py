@@ -1,9 +1,10 @@
 """A spiking network as a ``torch.nn.Module``: whole trains, or one time step at a time, on any device."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Generator, Tensor
@@ -13,9 +14,28 @@ from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
-from snnc.ir import Graph, Input
+from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
 from snnc.neurons.base import mean_signal
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.ops import (
+    Activation,
+    Add,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Linear,
+    MaxPool,
+    Mean,
+    Nonlinear,
+    Relu,
+    Resample,
+    Routing,
+    Sigmoid,
+)
+from snnc.rules import Rules
 from snnc.run import Program, steps
 from snnc.run.program import stretched
 from snnc.schedule import Schedule, check_steps
@@ -75,6 +95,114 @@ class NetworkState:
         return self.memory.taken
 
 
+class NodeModule(torch.nn.Module):
+    """One node of a network, for hooks to see: it is called with what the node takes in, and returns what it puts out.
+
+    That is values ``[N, ...]`` in ``SpikingNetwork.step``, else signals ``[steps, N, ...]``, or ``[1, N, ...]`` where
+    every step is the same or, in a call, only the mean is asked for. The fields of its operation are its attributes,
+    as they were when it was last run; called by itself it computes the operation.
+    """
+
+    def __init__(self, op: Op) -> None:
+        torch.nn.Module.__init__(self)
+        self.op = op
+        self.bind(op)
+
+    def bind(self, op: Op) -> None:
+        """Take the operation that is being run."""
+        self.op = op
+        for name, value in _fields(op).items():
+            setattr(self, name, value)
+
+    def forward(self, *inputs: Tensor, compute: Callable[..., Tensor] | None = None) -> Tensor:
+        """Return what the node puts out, which ``compute`` works out in a run."""
+        return (compute or self.op)(*inputs)
+
+    def extra_repr(self) -> str:
+        """Return what ``print`` says of the node: the fields of its operation, and the shapes of its tensors."""
+        said = {name: [*v.shape] if isinstance(v, Tensor) else v for name, v in _fields(self.op).items()}
+        return ", ".join([type(self.op).__name__, *(f"{name}={value}" for name, value in said.items())])
+
+
+def _fields(op: Op) -> dict[str, Any]:
+    return {field.name: getattr(op, field.name) for field in dataclasses.fields(op)}  # type: ignore[arg-type]
+
+
+@final
+class NeuronModule(NodeModule):
+    """A layer of neurons: currents in, spikes times their values out."""
+
+
+@final
+class _LinearModule(NodeModule, torch.nn.Linear):
+    """What looks for layers of torch finds them."""
+
+    def __init__(self, op: Linear) -> None:
+        NodeModule.__init__(self, op)
+        self.out_features, self.in_features = op.weight.shape
+
+
+class _ConvModule(NodeModule):
+    def __init__(self, op: Conv) -> None:
+        NodeModule.__init__(self, op)
+        self.out_channels, within, *window = op.weight.shape
+        self.in_channels, self.kernel_size = within * op.groups, tuple(window)
+
+
+@final
+class _Conv1dModule(_ConvModule, torch.nn.Conv1d):
+    pass
+
+
+@final
+class _Conv2dModule(_ConvModule, torch.nn.Conv2d):
+    pass
+
+
+@final
+class _Conv3dModule(_ConvModule, torch.nn.Conv3d):
+    pass
+
+
+@final
+class _ReluModule(NodeModule, torch.nn.ReLU):
+    pass
+
+
+@final
+class _SigmoidModule(NodeModule, torch.nn.Sigmoid):
+    pass
+
+
+# rule(op): the module that shows a node to hooks.
+shown = Rules[Op, NodeModule]("what module shows it to hooks")
+
+shown.register(Linear)(_LinearModule)
+shown.register(Neuron)(NeuronModule)
+shown.register(Relu)(_ReluModule)
+shown.register(Sigmoid)(_SigmoidModule)
+shown.register(
+    Activation,
+    Add,
+    Affine,
+    AveragePool,
+    BatchNorm,
+    ConvTranspose,
+    Input,
+    MaxPool,
+    Mean,
+    Nonlinear,
+    Resample,
+    Routing,
+    TemporalBias,
+)(NodeModule)
+
+
+@shown.register(Conv)
+def _convolution(op: Conv) -> NodeModule:
+    return (_Conv1dModule, _Conv2dModule, _Conv3dModule)[op.weight.ndim - 3](op)
+
+
 @final
 class SpikingNetwork(torch.nn.Module):
     """A spiking network that was converted from a trained one; ``snnc.load`` reads one from its file.
@@ -92,9 +220,14 @@ class SpikingNetwork(torch.nn.Module):
     copies of those in ``conversion``, named ``NODE:FIELD`` (one that several nodes share, after the first), so that
     ``to``, ``double`` and ``state_dict`` work; what they are changed to does not reach ``conversion``. Where they
     hold what no network can run with (thresholds that half precision rounds to 0), every use raises ModelError
-    until they hold something better. There are no parameters and no gradients: to train, see ``snnc finetune``. To
-    send a network, send ``model.snn``: what ``torch.save`` makes of the module holds the whole conversion, and is
-    read with ``weights_only=False`` only.
+    until they hold something better.
+
+    Every node but the inputs is a child, called as the node is (with underscores behind where a module has something
+    of that name), so that forward hooks see layers: ``NodeModule`` says what. Linear layers and convolutions are those
+    of torch, layers of neurons are ``NeuronModule``. Children hold no tensors of their own.
+
+    There are no parameters and no gradients: to train, see ``snnc finetune``. To send a network, send ``model.snn``:
+    what ``torch.save`` makes of the module holds the whole conversion, and is read with ``weights_only=False`` only.
     """
 
     def __init__(self, conversion: Conversion) -> None:
@@ -109,6 +242,12 @@ class SpikingNetwork(torch.nn.Module):
         for (name, field), kept in snn.tensor_names.items():
             if kept == f"{name}:{field}":
                 self.register_buffer(kept, laid_out(snn.op(name).tensors()[field]).clone())
+        # What a node's child is called.
+        self._children: dict[str, str] = {}
+        for name, node in snn.nodes.items():
+            if not isinstance(node.op, Input):
+                self._children[name] = self._free(name)
+                self.add_module(self._children[name], shown(node.op))
         self._built: tuple[dict[str, Tensor], dict[str, int], Graph] = ({}, {}, snn)
 
     @torch.no_grad()
@@ -121,7 +260,7 @@ class SpikingNetwork(torch.nn.Module):
         """
         graph = self._graph
         program = Program(graph, self._schedule(timesteps))
-        found = program(self._feeds(images), generator=_checked(generator))
+        found = program(self._feeds(images), generator=_checked(generator), through=self._through)
         return _answer([found[name][0] for name in graph.outputs])
 
     @torch.no_grad()
@@ -138,7 +277,7 @@ class SpikingNetwork(torch.nn.Module):
             spikes[name] = neurons[name].fired(response, schedule)
 
         program = Program(graph, schedule, trains=True)
-        found = program(self._feeds(images), observe=observe, generator=_checked(generator))
+        found = program(self._feeds(images), observe=observe, generator=_checked(generator), through=self._through)
         trains = [found[name] for name in graph.outputs]
         means = [mean_signal(train, schedule)[0] for train in trains]
         # A constant signal is one step that is shown many times, and the mean of one step is that step.
@@ -179,7 +318,7 @@ class SpikingNetwork(torch.nn.Module):
         if feeds.samples != state.samples:
             hint = "start again for another number of images"
             raise DataError(f"{feeds.samples} images for a run of {state.samples}", hint=hint)
-        memory, signals = steps.step(graph, schedule, state.memory, feeds)
+        memory, signals = steps.step(graph, schedule, state.memory, feeds, self._through)
         spikes: Signals = {}
         counts: Signals = {}
         for name, neuron in graph.ops(Neuron).items():
@@ -208,6 +347,21 @@ class SpikingNetwork(torch.nn.Module):
             graph = _with_buffers(self.conversion.snn, buffers)
             self._built = buffers, versions, graph
         return graph
+
+    def _free(self, name: str) -> str:
+        """Return a name for a child that is nothing else's."""
+        while hasattr(self, name):
+            name += "_"
+        return name
+
+    def _through(self, node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        """Compute the signal of a node by its child."""
+        child = self.get_submodule(self._children[node.name])
+        assert isinstance(child, NodeModule)
+        if child.op is not node.op:
+            child.bind(node.op)
+        signal: Tensor = child(*inputs, compute=compute)
+        return signal
 
     def _schedule(self, timesteps: int | None) -> Schedule:
         if timesteps is None:

@@ -1,6 +1,7 @@
 """A spiking network as a module of torch: on any device, in one go or step by step, what ``run`` does."""
 
 import copy
+import dataclasses
 import io
 import math
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import laid_out
 from snnc.ir import Graph, Input, Node
+from snnc.ir import operations as operations_by_name
 from snnc.measure.probe import permuted
-from snnc.module import Answer, NetworkState, Response, SpikingNetwork, load
+from snnc.module import Answer, NetworkState, NeuronModule, Response, SpikingNetwork, load
 from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
 from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, MixedDevicesError, here, other_device
@@ -301,6 +303,89 @@ def test_there_are_no_gradients() -> None:
     state, output = module.step(module.start(images), images)
     assert not only(output).requires_grad
     assert not any(spikes.requires_grad for spikes in state.spikes.values())
+
+
+# What hooks see.
+
+
+def hooked(module: SpikingNetwork) -> dict[str, list[tuple[tuple[Tensor, ...], Tensor]]]:
+    """What every child is called with and returns, from now on."""
+    calls: dict[str, list[tuple[tuple[Tensor, ...], Tensor]]] = {}
+    for name, child in module.named_children():
+        calls[name] = []
+        child.register_forward_hook(lambda _, inputs, output, name=name: calls[name].append((inputs, output)))
+    return calls
+
+
+@pytest.mark.parametrize("kinds", [CAUSAL, *((kind,) for kind in neurons)], ids="+".join)
+def test_hooks_see_every_node_and_change_nothing(kinds: tuple[str, ...]) -> None:
+    module, images = network(*kinds), normal(2, 3, 8, 8)
+    plain, other = network(*kinds), module.conversion.snn
+    calls = hooked(module)
+    assert list(calls) == [name for name in other.nodes if name not in other.inputs]
+    assert torch.equal(module(images), plain(images))
+    assert {name: len(seen) for name, seen in calls.items()} == dict.fromkeys(calls, 1)
+    found, wanted = module.respond(images), plain.respond(images)
+    for name, ((inputs, _), (trains, signal)) in calls.items():
+        node = module._graph.nodes[name]
+        assert len(inputs) == len(trains) == len(node.inputs)
+        for value, train in zip(node.inputs, trains, strict=True):
+            assert train.shape[1:] == (2, *other.shapes[value])
+            assert train.shape[0] in (1, SCHEDULE.total)
+            assert value in other.inputs or torch.equal(train, calls[value][1][1])
+        if name in module.layers:
+            neuron = other.op(name)
+            assert isinstance(neuron, tuple(neurons.values()))
+            assert torch.equal(neuron.fired(signal, SCHEDULE), wanted.spikes[name])
+            assert isinstance(module.get_submodule(name), NeuronModule)
+    assert torch.equal(only(found.signal), only(wanted.signal))
+
+
+def test_hooks_see_one_step_at_a_time() -> None:
+    module, images = network(*CAUSAL).double(), normal(2, 3, 8, 8).double()
+    response = module.respond(images)
+    calls = hooked(module)
+    walked(module, images)
+    for name, seen in calls.items():
+        assert len(seen) == SCHEDULE.total
+        assert all(output.shape == (2, *module.conversion.snn.shapes[name]) for _, output in seen)
+    train = torch.stack([output for _, output in calls[module.conversion.snn.outputs[0]]])
+    torch.testing.assert_close(train, response.signal)
+
+
+def test_children_are_what_they_are_in_torch() -> None:
+    net = Network((3, 8, 8))
+    fired = net.add(neurons["if"](torch.tensor(0.5)), net.conv("x", 4, name="forward"), name="layers")
+    flat = net.add(ops.Reshape((256,)), net.add(ops.Relu(), fired, name="relu"), name="training")
+    net.add(ops.Linear(normal(5, 256), None), flat, name="y")
+    module, images = SpikingNetwork(conversion(net.graph("y"), Schedule(2))), normal(2, 3, 8, 8)
+    children = dict(module.named_children())
+    assert [*children] == ["forward_", "layers_", "relu", "training_", "y"]
+    convolution, linear = children["forward_"], children["y"]
+    assert isinstance(convolution, torch.nn.Conv2d)
+    assert (convolution.in_channels, convolution.out_channels, convolution.kernel_size) == (3, 4, (3, 3))
+    assert isinstance(linear, torch.nn.Linear)
+    assert (linear.in_features, linear.out_features, linear.bias) == (256, 5, None)
+    assert isinstance(children["relu"], torch.nn.ReLU)
+    assert "weight=[5, 256]" in repr(module)
+    state = module.start(images)
+    calls = hooked(module)
+    module.step(state, images)
+    # Called by itself, on what it was called with, it does the same.
+    for name, child in children.items():
+        (inputs, output), *_ = calls[name]
+        assert name == "layers_" or torch.equal(child(*inputs), output)
+    halved = {name: tensor * 0.5 for name, tensor in module.state_dict().items()}
+    module.load_state_dict(halved)
+    module(images)
+    assert torch.equal(linear.weight, halved["y:weight"])
+    assert len(module.state_dict()) == len(halved)
+
+
+def test_no_field_of_an_operation_hides_what_a_module_has() -> None:
+    fields = {field.name for kind in operations_by_name.values() for field in dataclasses.fields(kind)}
+    assert "weight" in fields
+    assert not fields & {*dir(torch.nn.Module()), "op", "bind"}
 
 
 # What does not fit.

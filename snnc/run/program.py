@@ -11,21 +11,30 @@ max-pooling this is lateral-inhibition pooling (CASC, Li et al. 2024): the cumul
 cumulative inputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import final
 
 import torch
 from torch import Generator, Tensor
 
 from snnc.feeds import Feeds, Signals, laid_out, rechunk
-from snnc.ir import Graph, Input, Op
+from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, OrderFreeNeuron
 from snnc.neurons.base import Timed, asked_in_order, is_silent, mean_signal, seeded
 from snnc.schedule import Schedule
 
 # Told the name and the response of every layer of neurons.
 Observer = Callable[[str, Tensor], None]
+
+# Given a node, how its signal is computed and from which: returns the signal, and may look at all of them.
+Through = Callable[[Node, Callable[..., Tensor], Sequence[Tensor]], Tensor]
+
+
+def directly(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    """Compute the signal of a node."""
+    return compute(*inputs)
+
 
 # Numbers in the largest signal of a chunk: about what the caches of one core hold, found by timing.
 _CHUNK_ELEMENTS = 1 << 20
@@ -86,13 +95,15 @@ class Program:
         given: Mapping[str, Tensor] | None = None,
         observe: Observer | None = None,
         generator: Generator | None = None,
+        through: Through = directly,
     ) -> Signals:
         """Compute the wanted signals of some samples, all at once.
 
         ``given`` are the signals of the nodes that the program was made to be given. ``observe`` is called with the
         name and the response of every layer of neurons: ``[schedule.total, N, ...]``, or its mean ``[1, N, ...]``
         where the order of its spikes is not asked for. What neurons draw at random is drawn from ``generator`` (None:
-        one with seed 0). Raises ValueError where an input is not fed.
+        one with seed 0). Every node but the inputs is computed by ``through``. Raises ValueError where an input is not
+        fed.
         """
         generator = seeded(generator)
         signals: Signals = {**feeds.signals(self.schedule), **(given or {})}
@@ -109,11 +120,12 @@ class Program:
                 # Spikes of both signs can be counted in the train only.
                 counted = observe is not None and isinstance(node.op, Neuron) and node.op.slope is not None
                 ordered = name not in self.order_free or counted
-                signal = _respond(node.op, inputs[0], self.schedule, ordered, generator)
+                respond = partial(_respond, node.op, self.schedule, ordered, generator)
+                signal = through(node, respond, inputs)
                 if observe is not None and isinstance(node.op, Neuron):
                     observe(name, signal)
             else:
-                signal = _lift(node.op, inputs, self.schedule)
+                signal = through(node, partial(_lift, node.op, self.schedule), inputs)
             signals[name] = mean_signal(signal, self.schedule) if name in self.order_free else signal
             for value in self._expiring.get(name, ()):
                 del signals[value]
@@ -138,13 +150,13 @@ def with_layout(graph: Graph) -> Graph:
     return graph.map_tensors(laid_out) if any(laid_out(tensor) is not tensor for tensor in tensors) else graph
 
 
-def _respond(op: Timed, currents: Tensor, schedule: Schedule, ordered: bool, generator: Generator) -> Tensor:
+def _respond(op: Timed, schedule: Schedule, ordered: bool, generator: Generator, currents: Tensor) -> Tensor:
     if isinstance(op, OrderFreeNeuron) and not ordered:
         return op.mean_response(mean_signal(currents, schedule)[0], schedule, generator).unsqueeze(0)
     return op.respond(currents, schedule, generator)
 
 
-def _lift(op: Op, inputs: list[Tensor], schedule: Schedule) -> Tensor:
+def _lift(op: Op, schedule: Schedule, *inputs: Tensor) -> Tensor:
     """Apply a stateless operation to signals."""
     if all(len(signal) == 1 for signal in inputs):
         return op(*(signal[0] for signal in inputs)).unsqueeze(0)

@@ -6,8 +6,9 @@ every step. The number of the step is known before anything is computed, and not
 other tensors: a step can be traced.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from snnc.errors import ModelError
 from snnc.feeds import Feeds, Signals, laid_out
-from snnc.ir import Graph, Input, Op
+from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import Timed
 from snnc.neurons.temporal_bias import TemporalBias
+from snnc.run.program import Through, directly
 from snnc.schedule import Schedule
 
 # What one node remembers: tensors, and counts of steps.
@@ -65,41 +67,70 @@ def start(graph: Graph, feeds: Feeds) -> State:
     return State(0, memories)
 
 
-def step(graph: Graph, schedule: Schedule, state: State, feeds: Feeds) -> tuple[State, Signals]:
+def step(
+    graph: Graph, schedule: Schedule, state: State, feeds: Feeds, through: Through = directly
+) -> tuple[State, Signals]:
     """Take one time step: (state, samples ``[N, ...]``) to (next state, what every node puts out at this step).
 
     Inputs are off in sleep, whatever is given. All steps from the end of the rehearsal on count: the sum of an output
-    over them, divided by ``schedule.timesteps``, is what the network answers.
+    over them, divided by ``schedule.timesteps``, is what the network answers. Every node but the inputs is computed by
+    ``through``.
     """
-    rehearsing, lit = state.taken < schedule.rehearsal, state.taken < schedule.lit
-    since = state.taken if rehearsing else state.taken - schedule.rehearsal
-    awake = since + 1 if rehearsing else min(since + 1, schedule.timesteps)
-    again = state.taken == schedule.rehearsal > 0
+    clock = _Clock.of(schedule, state.taken)
     memories: dict[str, OperationMemory] = {}
     signals: Signals = {}
     for name, node in graph.nodes.items():
-        op, inputs, memory = node.op, [signals[value] for value in node.inputs], state.memories.get(name, ())
-        if isinstance(op, Input):
-            signals[name] = feeds[name] if lit else torch.zeros_like(feeds[name])
-        elif isinstance(op, CausalNeuron):
-            before = op.rehearsed(memory, inputs[0]) if again else memory
-            memories[name], signals[name] = op.step(before, inputs[0], lit)
-        elif isinstance(op, TemporalBias):
-            signals[name] = inputs[0] + op.shift_at(since) if lit else inputs[0]
-        elif op.linear:
-            signals[name] = op(*inputs) if lit else op(*inputs) - _constant(op, inputs)
-        else:
-            before = _forgotten(memory) if again else memory
-            memories[name], signals[name] = _advanced(op, before, inputs, awake)
+        if isinstance(node.op, Input):
+            signals[name] = feeds[name] if clock.lit else torch.zeros_like(feeds[name])
+            continue
+        compute = partial(_stepped, node, clock, state.memories.get(name, ()), memories)
+        signals[name] = through(node, compute, [signals[value] for value in node.inputs])
     return State(state.taken + 1, memories), signals
 
 
-def _constant(op: Op, inputs: list[Tensor]) -> Tensor:
+class _Clock(NamedTuple):
+    """Where a step is: how many went before it since the last start, how many awake it ends, whether it is lit.
+
+    ``again`` says that it is the first after the rehearsal.
+    """
+
+    since: int
+    awake: int
+    lit: bool
+    again: bool
+
+    @classmethod
+    def of(cls, schedule: Schedule, taken: int) -> "_Clock":
+        rehearsing = taken < schedule.rehearsal
+        since = taken if rehearsing else taken - schedule.rehearsal
+        awake = since + 1 if rehearsing else min(since + 1, schedule.timesteps)
+        return cls(since, awake, taken < schedule.lit, taken == schedule.rehearsal > 0)
+
+
+def _stepped(
+    node: Node, clock: _Clock, memory: OperationMemory, memories: dict[str, OperationMemory], *inputs: Tensor
+) -> Tensor:
+    """Return what a node puts out at a step; what it then remembers is put into ``memories``."""
+    op = node.op
+    if isinstance(op, CausalNeuron):
+        before = op.rehearsed(memory, inputs[0]) if clock.again else memory
+        memories[node.name], signal = op.step(before, inputs[0], clock.lit)
+        return signal
+    if isinstance(op, TemporalBias):
+        return inputs[0] + op.shift_at(clock.since) if clock.lit else inputs[0]
+    if op.linear:
+        return op(*inputs) if clock.lit else op(*inputs) - _constant(op, inputs)
+    before = _forgotten(memory) if clock.again else memory
+    memories[node.name], signal = _advanced(op, before, inputs, clock.awake)
+    return signal
+
+
+def _constant(op: Op, inputs: Sequence[Tensor]) -> Tensor:
     """Return what an affine operation answers to nothing, for one sample."""
     return op(*(torch.zeros_like(x[:1]) for x in inputs))
 
 
-def _advanced(op: Op, memory: OperationMemory, inputs: list[Tensor], awake: int) -> tuple[_Difference, Tensor]:
+def _advanced(op: Op, memory: OperationMemory, inputs: Sequence[Tensor], awake: int) -> tuple[_Difference, Tensor]:
     """Return what the temporal difference of an operation remembers after a step, and what it puts out."""
     before, answered = memory
     sums = tuple(total + x for total, x in zip(before, inputs, strict=True))
