@@ -19,12 +19,15 @@ Signals = dict[str, Tensor]
 class Feeds(Mapping[str, Tensor]):
     """Some samples by the names of the inputs that take them: ``[N, ...]``, or frames over time ``[S, N, ...]``.
 
-    ``over_time`` names the inputs that are frames, ``samples`` is N. Tensors keep their type, and are handed out laid
-    out in memory as operations like them. Raises ValueError where inputs have other numbers of samples.
+    ``over_time`` names the inputs that are frames, ``samples`` is N. A network that is not spiking sees the mean of the
+    frames or, where they are ``apart``, one after the other, and what it makes of them is averaged. Tensors keep their
+    type, and are handed out laid out in memory as operations like them. Raises ValueError where inputs have other
+    numbers of samples.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], over_time: Iterable[str] = ()) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], over_time: Iterable[str] = (), *, apart: bool = False) -> None:
         self.over_time = frozenset(over_time)
+        self.apart = apart
         self._tensors = dict(tensors)
         # Laid out when it is asked for: a part of what is laid out starts where memory is not aligned, on which the
         # last digit of a sum can depend.
@@ -82,8 +85,20 @@ class Feeds(Mapping[str, Tensor]):
             for name, tensor in self.items()
         }
 
+    def frames(self) -> Iterator[Feeds]:
+        """Yield what a network that is not spiking sees: samples that stay as they are, one for each frame or the mean.
+
+        Of inputs with fewer frames than others, the last is held.
+        """
+        if not self.apart:
+            yield Feeds({n: t.mean(0) if n in self.over_time else t for n, t in self._tensors.items()})
+            return
+        for at in range(max((len(self._tensors[name]) for name in self.over_time), default=1)):
+            yield Feeds({n: t[min(at, len(t) - 1)] if n in self.over_time else t for n, t in self._tensors.items()})
+
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Feeds:
-        return Feeds({name: change(name, tensor) for name, tensor in self._tensors.items()}, self.over_time)
+        changed = {name: change(name, tensor) for name, tensor in self._tensors.items()}
+        return Feeds(changed, self.over_time, apart=self.apart)
 
     def _axis(self, name: str) -> int:
         """Return the axis that counts samples."""
@@ -122,7 +137,7 @@ def _joined(parts: list[Feeds]) -> Feeds:
     joined = {
         name: torch.cat([part._tensors[name] for part in parts], 1 if name in over_time else 0) for name in parts[0]
     }
-    return Feeds(joined, over_time)
+    return Feeds(joined, over_time, apart=parts[0].apart)
 
 
 def _shown(frames: Tensor, schedule: Schedule) -> Tensor:

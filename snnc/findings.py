@@ -66,6 +66,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "They follow the sample more than the data: accuracy on other images can be worse than without correction.",
         "Give 64 images or more. Labels are not needed.",
     ),
+    "frames": Explanation(
+        "Samples are frames over time, of which a network that is not spiking can make one answer in two ways: from "
+        "each of them, averaged, or from their sum.",
+        "Accuracy, agreement and errors compare with the one that is named.",
+        "Choose with --reference frames or sum, when converting too: thresholds are worked out on the same.",
+    ),
     "halves-round-up": Explanation(
         "The file rounds halves to the nearest even number, as ONNX does; neurons, and this tool, round them up.",
         "Values that are exactly half way between two levels come out one level higher.",
@@ -86,6 +92,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "time steps.",
         "Levels and spike counts do not match, and every layer rounds once more.",
         "Convert with --timesteps equal to the number of levels.",
+    ),
+    "mean-of-frames": Explanation(
+        "These neurons gather before they fire, or take back what was fired too early: their counts are those of the "
+        "mean current, whatever came when. What the trained network makes of each frame alone is something else.",
+        "Where frames differ, as those of a moving camera do, answers can be wrong however many steps there are.",
+        "Convert with neurons that only fire as they gather (--neuron if), or compare with --reference sum.",
     ),
     "no-labels": Explanation(
         "The images have no labels, so accuracy could not be judged.",

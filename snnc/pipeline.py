@@ -116,7 +116,9 @@ def apply_recipe(
         tell = functools.partial(progress, name)
         levels = levels_to_be(graph, recipe, index) if levels_of is None else levels_of(graph)
         stated = stated_moments(reference)
-        calibration = Calibration(canonical, samples, recipe.schedule, levels, stated, tell, stand_in)
+        # Before there are neurons, a layer sees the frames.
+        seen = samples.still() if samples is not None and not graph.ops(Neuron) else samples
+        calibration = Calibration(canonical, seen, recipe.schedule, levels, stated, tell, stand_in)
         before, work = graph, functools.partial(_applied, step, name, graph, calibration)
         graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
         exact = exact and (step.exact or not graph.changes(before))

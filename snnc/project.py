@@ -12,6 +12,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import SnncError, UsageError
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, limits_form
+from snnc.schedule import Frames
 from snnc.validation import keys, parse, read_yaml
 
 FILE = "snnc.yaml"
@@ -43,6 +44,7 @@ class Project:
     recipe: str | None = None
     timesteps: int | None = None
     sleep: int | None = None
+    frames: Frames | None = None
     neuron: str | None = None
     set: tuple[str, ...] = ()
     gates: Limits = field(default_factory=Limits)
@@ -198,6 +200,7 @@ MODEL
 # recipe: default
 # timesteps: 8
 # sleep: 0
+# frames: repeat
 # neuron: two-phase
 # set:
 #   passes.calibrate-thresholds.kind: mmse

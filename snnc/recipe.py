@@ -17,12 +17,13 @@ from snnc.conversion import Conversion
 from snnc.errors import ModelError, UsageError
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
-from snnc.schedule import Schedule, check_steps
+from snnc.schedule import Frames, Schedule, check_frames, check_steps
 from snnc.training.settings import Training
 from snnc.validation import keys, parse, read_yaml
 
-# The keys of a recipe that count steps, with their defaults.
+# The keys of a recipe that count steps, and those that say what they show, with their defaults.
 _STEPS = {"timesteps": 8, "sleep": 0, "rehearsal": 0}
+_SCHEDULE = {**_STEPS, "frames": "repeat"}
 # Rounds weights, and stands last: what corrects or trains after it would make real numbers of them again.
 _QUANTIZE = "quantize-weights"
 _SHIPPED = resources.files("snnc") / "recipes"
@@ -30,7 +31,10 @@ _SHIPPED = resources.files("snnc") / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A pipeline: passes in order, the time steps they work for, and how a network is fine-tuned for them."""
+    """A pipeline: passes in order, the time steps they work for, and how a network is fine-tuned for them.
+
+    ``frames`` is what more steps than there are frames show: these again, evenly spread, or the last.
+    """
 
     name: str
     timesteps: int
@@ -38,9 +42,11 @@ class Recipe:
     sleep: int = 0
     rehearsal: int = 0
     training: Training | None = None
+    frames: Frames = "repeat"
 
     def __post_init__(self) -> None:
         check_steps(self.timesteps, self.sleep, self.rehearsal)
+        check_frames(self.frames)
         for index, step in enumerate(self.passes):
             if not isinstance(step, Pass):
                 hint = 'make one: snnc.passes.passes["fold-batch-norm"]()'
@@ -49,13 +55,13 @@ class Recipe:
     @property
     def schedule(self) -> Schedule:
         """How long the network runs."""
-        return Schedule(self.timesteps, self.sleep, self.rehearsal)
+        return Schedule(self.timesteps, self.sleep, self.rehearsal, frames=self.frames)
 
     def plain(self) -> dict[str, Any]:
         """Return the recipe as plain data, every option spelled out; ``from_plain`` reads it back."""
         return {
             "name": self.name,
-            **{name: getattr(self, name) for name in _STEPS},
+            **{name: getattr(self, name) for name in _SCHEDULE},
             "passes": [{pass_name(p): options(p)} for p in self.passes],
             **({} if self.training is None else {"training": options(self.training)}),
         }
@@ -75,6 +81,7 @@ def load(
     *,
     timesteps: int | None = None,
     sleep: int | None = None,
+    frames: str | None = None,
     neuron: str | None = None,
     weight_bits: int | None = None,
     overrides: Sequence[str] = (),
@@ -92,7 +99,8 @@ def load(
     else:
         hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
         raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
-    return _overridden(_mapping(data, place or "recipe"), timesteps, sleep, neuron, weight_bits, overrides, place)
+    steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames}
+    return _overridden(_mapping(data, place or "recipe"), steps, neuron, weight_bits, overrides, place)
 
 
 def override(
@@ -100,12 +108,14 @@ def override(
     *,
     timesteps: int | None = None,
     sleep: int | None = None,
+    frames: str | None = None,
     neuron: str | None = None,
     weight_bits: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Apply to a recipe what the user sets on top, as ``load`` does."""
-    return _overridden(recipe.plain(), timesteps, sleep, neuron, weight_bits, overrides, "")
+    steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames}
+    return _overridden(recipe.plain(), steps, neuron, weight_bits, overrides, "")
 
 
 def reset_to_zero(recipe: Recipe) -> Recipe:
@@ -140,9 +150,11 @@ def from_plain(data: object, *, place: str = "") -> Recipe:
         raise UsageError("a recipe needs passes", place=f"{prefix}passes", hint=f"known: {', '.join(passes)}")
     steps = {name: fields.get(name, default) for name, default in _STEPS.items()}
     check_steps(**steps, prefix=prefix)
+    shown = fields.get("frames", _SCHEDULE["frames"])
+    check_frames(shown, prefix=prefix)
     built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
     training = parse(Training, fields["training"], place=f"{prefix}training") if "training" in fields else None
-    return Recipe(str(fields.get("name", "unnamed")), passes=built, training=training, **steps)
+    return Recipe(str(fields.get("name", "unnamed")), passes=built, training=training, frames=shown, **steps)
 
 
 def recorded(conversion: Conversion) -> Recipe:
@@ -190,8 +202,7 @@ def _mapping(data: object, place: str) -> Mapping[str, Any]:
 
 def _overridden(
     data: Mapping[str, Any],
-    timesteps: int | None,
-    sleep: int | None,
+    steps: Mapping[str, int | str | None],
     neuron: str | None,
     weight_bits: int | None,
     overrides: Sequence[str],
@@ -208,8 +219,7 @@ def _overridden(
         data = _set(data, setting)
     if neuron is not None:
         data = _set(data, f"passes.substitute-neurons.neuron={neuron}")
-    given = {"timesteps": timesteps, "sleep": sleep}
-    data = {**data, **{name: steps for name, steps in given.items() if steps is not None}}
+    data = {**data, **{name: value for name, value in steps.items() if value is not None}}
     return from_plain(data, place=place)
 
 
@@ -227,7 +237,7 @@ def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UsageError(f"{text!r} is no YAML value", place=f"--set {path}", hint="quote it") from None
-    if path.strip() in _STEPS:
+    if path.strip() in _SCHEDULE:
         return {**data, path.strip(): value}
     if len(parts) == 2 and parts[0] == "training":
         return {**data, "training": {**(data.get("training") or {}), parts[1]: value}}

@@ -1,9 +1,12 @@
 """How long a spiking network runs for one image, and what is on when."""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 from snnc.errors import UsageError
+
+# What more steps than there are frames show: all of them again, each for as long as the others, the last to the end.
+Frames = Literal["repeat", "spread", "hold"]
 
 # Counts of spikes are exact in single precision far beyond this, but nobody waits for so many steps.
 MAXIMUM_TIMESTEPS = 65536
@@ -24,7 +27,7 @@ class Schedule:
     sleep: int = 0
     rehearsal: int = 0
     coding: Literal["direct"] = "direct"
-    frames: Literal["repeat", "spread", "hold"] = "repeat"
+    frames: Frames = "repeat"
 
     def __post_init__(self) -> None:
         if self.timesteps < 1 or min(self.sleep, self.rehearsal) < 0 or self.total > MAXIMUM_TIMESTEPS:
@@ -39,6 +42,13 @@ class Schedule:
     def total(self) -> int:
         """All steps."""
         return self.lit + self.sleep
+
+
+def check_frames(frames: object, *, prefix: str = "") -> None:
+    """Raise UsageError where that is nothing that can be done with frames; the place is ``prefix`` and ``frames``."""
+    if frames not in get_args(Frames):
+        known = ", ".join(get_args(Frames))
+        raise UsageError(f"invalid value {frames!r}", place=f"{prefix}frames", hint=f"known: {known}")
 
 
 def check_steps(timesteps: int, sleep: int = 0, rehearsal: int = 0, *, prefix: str = "") -> None:

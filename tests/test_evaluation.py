@@ -16,8 +16,9 @@ from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples
+from snnc.data.samples import DatasetSamples, MemorySamples
 from snnc.errors import PreconditionError, UsageError
+from snnc.feeds import Feeds
 from snnc.figure import Row
 from snnc.ir import Graph, Input, Node
 from snnc.measure import evaluation
@@ -26,6 +27,7 @@ from snnc.passes.distill import _takes_images
 from snnc.recipe import shipped
 from snnc.report import build
 from snnc.report.faces.terminal import lines, rendered
+from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
 
@@ -165,6 +167,26 @@ def test_the_probe_shuffles_causal_neurons_only_and_says_what_that_changes() -> 
     assert probed.misalignment == pytest.approx(statistics.fmean(gain for gain in alone if gain is not None))
     with pytest.raises(UsageError, match="order of spikes"):
         evaluated(converted(timesteps=2), probe="permutation")
+
+
+@pytest.mark.parametrize(("neuron", "follows"), [("if", False), ("two-phase", True), ("cif", True)])
+def test_of_frames_the_trained_network_sees_each_or_their_sum(neuron: str, follows: bool) -> None:
+    made = converted(neuron=neuron)
+    assert made.reference is not None
+    (name,) = made.snn.inputs
+    frames = torch.rand(3, 20, *made.snn.shapes[name], generator=torch.Generator().manual_seed(0)) * 3 - 1.5
+    program = Program(made.reference)
+    each = torch.stack([program(Feeds({name: frame}))[made.reference.outputs[0]][0] for frame in frames])
+    answers = {True: each.mean(0).argmax(1), False: program(Feeds({name: frames.mean(0)})).popitem()[1][0].argmax(1)}
+    assert not torch.equal(answers[True], answers[False])
+    for apart, wanted in answers.items():
+        feeds = Feeds({name: frames}, [name], apart=apart)
+        result = evaluation.measure(made, MemorySamples(feeds, 7), Classification())
+        spiking = Program(made.snn, made.schedule)(feeds).popitem()[1][0].argmax(1)
+        assert result.rows[0].agreement == pytest.approx(100 * float((spiking == wanted).double().mean()))
+        told = {finding.code: finding.message for finding in result.findings}
+        assert ("each of 3 frames" if apart else "the sum of 3 frames") in told["frames"]
+        assert ("mean-of-frames" in told) == (apart and follows)
 
 
 def test_numbers_that_cannot_be_run_are_refused() -> None:

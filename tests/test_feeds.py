@@ -6,10 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from snnc import recipe
+from snnc.data.samples import MemorySamples
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Input, Node
+from snnc.laws.networks import random_network, relu
 from snnc.neurons import CausalNeuron, neurons
 from snnc.ops import Add, Conv, Linear, Relu, Reshape
+from snnc.pipeline import apply_recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
 from tests.support import normal
@@ -106,6 +110,71 @@ def test_the_order_of_frames_matters_to_neurons_that_fire_while_they_gather_only
             program(Feeds({"image": order, "vector": vector}, ["image"]))["out"] for order in (frames, frames.flip(0))
         )
         assert torch.allclose(forward, backward, atol=1e-5) == (kind == "two-phase")
+
+
+def over_time(*, apart: bool) -> Feeds:
+    return Feeds({"image": normal(4, 3, 2, 1, 1, seed=7) * 3, "vector": samples(3)["vector"]}, ["image"], apart=apart)
+
+
+def test_a_trained_network_sees_each_frame_or_their_mean() -> None:
+    graph = two_inputs(None)
+    program, trains = Program(graph), Program(graph, trains=True)
+    image, vector = over_time(apart=True).values()
+    each = torch.stack([program(Feeds({"image": frame, "vector": vector}))["out"] for frame in image]).mean(0)
+    mean = program(Feeds({"image": image.mean(0), "vector": vector}))["out"]
+    assert not torch.allclose(each, mean, atol=0.1)
+    for made in (program, trains):
+        torch.testing.assert_close(made(over_time(apart=True))["out"], each)
+        torch.testing.assert_close(made(over_time(apart=False))["out"], mean)
+    chunks = rechunk(over_time(apart=True).split(2), 1)
+    torch.testing.assert_close(torch.cat([program(chunk)["out"] for chunk in chunks], 1), each)
+
+
+@pytest.mark.parametrize("kind", neurons)
+def test_a_spiking_network_sees_frame_after_frame_whatever_the_trained_one_does(kind: str) -> None:
+    program = Program(two_inputs(kind), Schedule(4))
+    assert torch.equal(*(program(over_time(apart=apart))["out"] for apart in (True, False)))
+
+
+def test_before_there_are_neurons_samples_are_still() -> None:
+    image, vector = over_time(apart=True).values()
+    for apart, frames in ((True, image.transpose(0, 1).flatten(0, 1)), (False, image.mean(0))):
+        for size in (1, 2, 3):
+            still = MemorySamples(over_time(apart=apart), size).still()
+            batches = list(still.batches())
+            assert not any(feeds.over_time for feeds in batches)
+            assert torch.equal(torch.cat([feeds["image"] for feeds in batches]), frames)
+            repeated = vector.repeat_interleave(len(frames) // 3, 0)
+            assert torch.equal(torch.cat([feeds["vector"] for feeds in batches]), repeated)
+            assert len(still) == len(frames) and still.still() is still
+    few = MemorySamples(over_time(apart=True)).still().thinned(9)
+    assert len(few) == 8 == sum(feeds.samples for feeds in few.batches())
+    plain = MemorySamples(Feeds(samples()))
+    assert plain.still() is plain
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_every_recipe_calibrates_on_frames(name: str, apart: bool) -> None:
+    """As on what the trained network sees of them, up to the first pass that runs neurons."""
+    graph = random_network(1, relu)
+    steps = recipe.load(name, timesteps=3)
+    short = {"distill": {"steps": 2}, "reconstruct-units": {"steps": 2}}
+    plain = [
+        {step: {**options, **short.get(step, {})}}
+        for entry in steps.plain()["passes"]
+        for step, options in entry.items()
+    ]
+    frames = MemorySamples(Feeds({"x": normal(4, 12, 3, 8, 8)}, ["x"], apart=apart), 5)
+    spiking = next(index for index, entry in enumerate(plain) if "substitute-neurons" in entry)
+    for passes in (plain, plain[: spiking + 1]):
+        made = recipe.from_plain({**steps.plain(), "passes": passes})
+        found = apply_recipe(graph, made, frames).snn
+        assert all(tensor.isfinite().all() for node in found.nodes.values() for tensor in node.op.tensors().values())
+    alike = apply_recipe(graph, made, frames.still()).snn
+    for name, node in found.nodes.items():
+        for field, tensor in node.op.tensors().items():
+            assert torch.equal(tensor, alike.op(name).tensors()[field]), (name, field)
 
 
 def test_integers_stay_integers() -> None:

@@ -94,6 +94,10 @@ class RecipeFlags:
     sleep: Annotated[
         int | None, typer.Option(metavar="N", help="Steps after that with the image off, for neurons to settle.")
     ] = None
+    frames: Annotated[
+        Literal["repeat", "spread", "hold"] | None,
+        typer.Option(help="What more steps than there are frames show: all again, each longer, or the last on."),
+    ] = None
     latency: Annotated[
         Literal["synchronous", "pipelined"] | None,
         typer.Option(
@@ -134,7 +138,13 @@ class RecipeFlags:
         asleep = None if name != project.recipe else project.sleep
         sleep = asleep if self.sleep is None else self.sleep
         recipe = override(
-            base, timesteps=timesteps, sleep=sleep, neuron=neuron, weight_bits=self.weight_bits, overrides=overrides
+            base,
+            timesteps=timesteps,
+            sleep=sleep,
+            frames=self.frames or project.frames,
+            neuron=neuron,
+            weight_bits=self.weight_bits,
+            overrides=overrides,
         )
         if self.latency is not None:
             _check_latency(recipe, self.latency)
@@ -162,6 +172,10 @@ class PreprocessingFlags:
     )
     channels: Annotated[Literal["rgb", "bgr", "gray"] | None, typer.Option(help="Order the network wants.")] = None
     layout: Annotated[Literal["nchw", "nhwc"] | None, typer.Option(help="Layout the network wants.")] = None
+    reference: Annotated[
+        Literal["frames", "sum"] | None,
+        typer.Option(help="Of frames over time: the trained network sees each (outputs averaged), or their sum."),
+    ] = None
     label_offset: Annotated[int | None, typer.Option(metavar="N", help="Added to every label.")] = None
 
     def resolve(self, project: Project, stored: Preprocessing | None = None) -> Preprocessing:
@@ -178,6 +192,7 @@ class PreprocessingFlags:
             "crop": _size(self.crop, "--crop"),
             "channels": self.channels,
             "layout": self.layout,
+            "reference": self.reference,
             "label_offset": self.label_offset,
         }
         try:

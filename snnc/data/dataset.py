@@ -72,6 +72,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._indices)
 
+    @property
+    def over_time(self) -> bool:
+        """Whether samples are frames."""
+        return self._source.over_time
+
     def name(self, index: int) -> str:
         """Return the relative path of one image file, or ``x[row]`` of an array file."""
         return self._source.name(self._indices[index])
@@ -199,7 +204,8 @@ class Dataset:
                         batch[name].select(axis, row).copy_(torch.from_numpy(values))
                 # The workers go on while the caller is busy with this batch.
                 read_ahead()
-                yield Feeds(batch, batch if self._source.over_time else ())
+                apart = self._preprocessing.reference == "frames"
+                yield Feeds(batch, batch if self._source.over_time else (), apart=apart)
         finally:
             pool.shutdown(cancel_futures=True)
 

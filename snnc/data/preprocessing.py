@@ -42,6 +42,10 @@ class Preprocessing:
     array_layout: Literal["auto", "nchw", "nhwc"] = "auto"
     """The layout of array files. "auto" compares with what the network wants. Arrays of pixels are RGB."""
 
+    reference: Literal["frames", "sum"] = "frames"
+    """What the trained network sees of frames over time: each of them, its outputs averaged, or their sum (as a mean:
+    each step of the spiking network shows its share). Thresholds are worked out on the same."""
+
     label_offset: int = 0
     """Added to every label: 1 for a network whose output 0 is a background class."""
 
@@ -50,7 +54,7 @@ class Preprocessing:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def __post_init__(self) -> None:
-        for name in ("channels", "layout", "array_layout"):
+        for name in ("channels", "layout", "array_layout", "reference"):
             known = get_args(get_type_hints(Preprocessing)[name])
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}")

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Literal, final, overload
 
 import torch
@@ -20,9 +21,13 @@ def silent(label: str, done: int, total: int) -> None:
 
 
 class Samples(ABC):
-    """Samples that can be read again and again, always in the same order; ``dataset`` is None of what is no data."""
+    """Samples that can be read again and again, always in the same order.
+
+    ``dataset`` is None of what is no data; ``over_time`` says whether samples are frames.
+    """
 
     dataset: Dataset | None = None
+    over_time: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -45,6 +50,10 @@ class Samples(ABC):
     def thinned(self, most: int) -> "Samples":
         """Return at most so many of the samples, spread evenly over all; only they are read."""
 
+    def still(self) -> "Samples":
+        """Return the samples as a network that is not spiking sees them: frames one by one, or their mean."""
+        return _StillSamples(self) if self.over_time else self
+
     def _spread(self, most: int) -> Tensor:
         return torch.linspace(0, len(self) - 1, min(len(self), most)).round().long()
 
@@ -57,6 +66,7 @@ class DatasetSamples(Samples):
 
     def __init__(self, dataset: Dataset, reading: Reading, label: str, progress: Progress = silent) -> None:
         self.dataset = dataset
+        self.over_time = dataset.over_time
         self._reading = reading
         self._label = label
         self._progress = progress
@@ -83,6 +93,7 @@ class MemorySamples(Samples):
 
     def __init__(self, feeds: Feeds, size: int | None = None) -> None:
         self._feeds = feeds
+        self.over_time = bool(feeds.over_time)
         self._size = size or feeds.samples
 
     def __len__(self) -> int:
@@ -93,3 +104,28 @@ class MemorySamples(Samples):
 
     def thinned(self, most: int) -> Samples:
         return MemorySamples(self._feeds.taken(self._spread(most)), self._size)
+
+
+@final
+class _StillSamples(Samples):
+    """Those of others, without time: each frame of a sample is one, in order, or the mean of its frames."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    @cached_property
+    def _each(self) -> int:
+        """How many one sample makes."""
+        (first,) = self._samples.thinned(1).batches()
+        return len([*first.frames()])
+
+    def __len__(self) -> int:
+        return len(self._samples) * self._each
+
+    def batches(self) -> Iterator[Feeds]:
+        for feeds in self._samples.batches():
+            frames = [*feeds.frames()]
+            yield Feeds({name: torch.stack([frame[name] for frame in frames], 1).flatten(0, 1) for name in feeds})
+
+    def thinned(self, most: int) -> Samples:
+        return _StillSamples(self._samples.thinned(max(1, most // self._each)))

@@ -60,7 +60,7 @@ class FeedsStore:
 
     def __init__(self, path: Path, batches: Iterable[Feeds]) -> None:
         """Write the batches to a file; raises OSError when the disk is full."""
-        self._over_time = frozenset[str]()
+        self._over_time, self._apart = frozenset[str](), False
         # By input what a row of the file holds of it.
         self._parts: dict[str, tuple[torch.Size, torch.dtype]] = {}
         self._rows = Store(path, map(self._packed, batches))
@@ -78,11 +78,11 @@ class FeedsStore:
             rows = part.clone(memory_format=torch.contiguous_format) if len(sizes) > 1 else part
             values = rows.view(kind).view(-1, *shape)
             found[name] = values.movedim(1, 0) if name in self._over_time else values
-        return Feeds(found, self._over_time)
+        return Feeds(found, self._over_time, apart=self._apart)
 
     def _packed(self, feeds: Feeds) -> Tensor:
         """Return the bytes of every sample ``[N, bytes]``."""
-        self._over_time = feeds.over_time
+        self._over_time, self._apart = feeds.over_time, feeds.apart
         rows: list[Tensor] = []
         for name, tensor in feeds.items():
             values = _plain(tensor.movedim(0, 1) if name in feeds.over_time else tensor)

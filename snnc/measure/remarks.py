@@ -82,6 +82,20 @@ def idle_steps(schedule: Schedule) -> Finding:
     )
 
 
+def on_frames(snn: Graph, frames: int, apart: bool) -> Iterator[Finding]:
+    """Yield the findings on samples that are frames, which the trained network sees ``apart`` or summed up."""
+    seen = f"each of {frames} frames, its outputs averaged" if apart else f"the sum of {frames} frames"
+    yield Finding("frames", "info", "", f"the trained network saw {seen}", "--reference says which")
+    if apart and frames > 1 and any(type(neuron).signed for neuron in snn.ops(Neuron).values()):
+        yield Finding(
+            "mean-of-frames",
+            "warning",
+            "",
+            "neurons whose counts are those of the mean frame, beside a trained network that saw each frame",
+            "convert with --neuron if, or compare with the network on their sum: --reference sum",
+        )
+
+
 def nothing_random(repeats: int) -> Finding:
     """Return the finding on repeating what comes out the same every time."""
     return Finding(

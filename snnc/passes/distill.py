@@ -144,7 +144,8 @@ def _no(op: Op) -> bool:
 
 
 def _varied(feeds: Feeds, generator: Generator) -> Feeds:
-    return Feeds({name: flipped_and_shifted(images, generator) for name, images in feeds.items()}, feeds.over_time)
+    varied = {name: flipped_and_shifted(images, generator) for name, images in feeds.items()}
+    return Feeds(varied, feeds.over_time, apart=feeds.apart)
 
 
 def _takes_images(graph: Graph) -> bool:

@@ -73,6 +73,7 @@ class Program:
         self._order = tuple(node for name, node in self.graph.nodes.items() if name in needed and name not in given)
         ordered = needed if trains else asked_in_order(self._order)
         self.order_free = frozenset(needed - ordered)
+        self._spiking = bool(graph.ops(Timed))
         last_use = {value: node.name for node in self._order for value in node.inputs}
         self._expiring: dict[str, list[str]] = {}
         for value, reader in last_use.items():
@@ -102,9 +103,12 @@ class Program:
         ``given`` are the signals of the nodes that the program was made to be given. ``observe`` is called with the
         name and the response of every layer of neurons: ``[schedule.total, N, ...]``, or its mean ``[1, N, ...]``
         where the order of its spikes is not asked for. What neurons draw at random is drawn from ``generator`` (None:
-        one with seed 0). Every node but the inputs is computed by ``through``. Raises ValueError where an input is not
+        one with seed 0). Every node but the inputs is computed by ``through``. A network without neurons runs on each of
+        frames that are apart: signals are the means of what it makes of them. Raises ValueError where an input is not
         fed.
         """
+        if feeds.over_time and feeds.apart and not self._spiking:
+            return _averaged(self(frame, given=given, through=through) for frame in feeds.frames())
         generator = seeded(generator)
         signals: Signals = {**feeds.signals(self.schedule), **(given or {})}
         for name in feeds.over_time & self.order_free:
@@ -142,6 +146,15 @@ class Program:
         generator = seeded(generator)
         for chunk in rechunk(batches, self.chunk):
             yield self(chunk, observe=observe, generator=generator)
+
+
+def _averaged(found: Iterable[Signals]) -> Signals:
+    total: Signals = {}
+    count = 0
+    for signals in found:
+        total = {name: total[name] + signal if count else signal for name, signal in signals.items()}
+        count += 1
+    return {name: signal / count for name, signal in total.items()}
 
 
 def with_layout(graph: Graph) -> Graph:
