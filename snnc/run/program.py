@@ -103,9 +103,9 @@ class Program:
         ``given`` are the signals of the nodes that the program was made to be given. ``observe`` is called with the
         name and the response of every layer of neurons: ``[schedule.total, N, ...]``, or its mean ``[1, N, ...]``
         where the order of its spikes is not asked for. What neurons draw at random is drawn from ``generator`` (None:
-        one with seed 0). Every node but the inputs is computed by ``through``. A network without neurons runs on each of
-        frames that are apart: signals are the means of what it makes of them. Raises ValueError where an input is not
-        fed.
+        one with seed 0). Every node but the inputs is computed by ``through``. A network without neurons runs on each
+        of frames that are apart: signals are the means of what it makes of them. Raises ValueError where an input is
+        not fed.
         """
         if feeds.over_time and feeds.apart and not self._spiking:
             return _averaged(self(frame, given=given, through=through) for frame in feeds.frames())
