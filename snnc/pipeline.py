@@ -21,6 +21,7 @@ from snnc.feeds import Feeds
 from snnc.findings import Finding
 from snnc.frontend import InputShapes, read_model
 from snnc.ir import Graph, Input
+from snnc.measure import neurobench
 from snnc.measure.summary import examine
 from snnc.neurons import Neuron
 from snnc.ops import Clipped, Quantized
@@ -247,10 +248,12 @@ def reported(
     conversion: Conversion, canonical: Graph, dataset: Dataset | None, reading: Reading, progress: Progress = silent
 ) -> tuple[Conversion, Report]:
     """Compare both networks layer by layer, on some of the images: the conversion with its findings, and the report."""
-    measured = task = None
+    measured = task = counted = None
     if dataset is not None:
         task = chosen(conversion.task, conversion.snn, dataset.kinds)
         some = dataset.spread(_MEASURED_IMAGES, reading.seed)
         measured = DatasetSamples(some, reading, "measuring", progress).batches()
-    report = build(conversion, examine(conversion, canonical, measured, task))
+        shown = DatasetSamples(dataset, reading, "counting operations", progress)
+        counted = neurobench.measure(conversion.snn, conversion.schedule, shown, seed=reading.seed)
+    report = build(conversion, examine(conversion, canonical, measured, task), counted)
     return replace(conversion, findings=report.findings), report

@@ -14,7 +14,7 @@ from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import UsageError
 from snnc.figure import Blame
 from snnc.ir import Graph, Input
-from snnc.measure import gates
+from snnc.measure import gates, neurobench
 from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, measure, truth_of
 from snnc.measure.gates import ANYTHING, Limits
@@ -79,17 +79,19 @@ def evaluate(
     )
     judged = gates.judged(result.rows, result.samples, limits)
     rows = result.rows
+    # What takes many runs is done for one of several numbers of steps: the one that the network was made for.
+    shown = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
     if canonical is not None and blamed:
-        # Of several numbers of steps, the one that the network was made for; blaming takes many runs.
-        shown = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
         some = dataset.spread(blamed, reading.seed)
         samples = DatasetSamples(some, reading, f"blaming layers at T={shown.timesteps}", progress)
         shares = _blamed(conversion, canonical, samples, task, shown, reading.seed)
         at = schedules.index(shown)
         rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
+    counting = DatasetSamples(dataset, reading, "counting operations", progress)
     return replace(
         result,
         rows=rows,
+        neurobench=neurobench.measure(conversion.snn, shown, counting, seed=reading.seed),
         gates=judged,
         findings=result.findings + tuple(undecided(gate) for gate in judged if gate.verdict == "undecided"),
         seed=reading.seed,

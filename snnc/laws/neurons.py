@@ -150,6 +150,7 @@ def a_step_changes_neither_state_nor_input(neuron: Neuron) -> None:
         history.append((state, tuple(part.clone() if isinstance(part, Tensor) else part for part in state)))
 
     state = neuron.initial(currents[0])
+    assert torch.equal(state[0], neuron.start(currents[0])), "a state does not begin with the membrane potential"
     train = []
     for t, x in enumerate(currents):
         remember(state)

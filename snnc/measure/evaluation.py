@@ -23,6 +23,7 @@ from snnc.ir import Graph
 from snnc.measure.energy import Cost, arithmetic, cost, energy
 from snnc.measure.gates import Gate
 from snnc.measure.layers import LayerErrors
+from snnc.measure.neurobench import NeuroBench
 from snnc.measure.probe import permuted
 from snnc.measure.remarks import idle_steps, nothing_random, on_frames, other_timesteps, unsettled
 from snnc.neurons import CausalNeuron, Neuron
@@ -42,7 +43,7 @@ class Evaluation:
     ``task`` is what answers are, as it is stated, and ``reference`` how good the trained network's are, by the names of
     scores. ``labelled`` says whether the data had labels of the kind that the task takes, ``stripped`` whether there
     was no trained network to compare with, ``sha256`` which data it was, ``preprocessing`` how it was read, ``seed``
-    what was drawn at random.
+    what was drawn at random. ``neurobench`` are NeuroBench's figures, at one number of time steps.
     """
 
     samples: int
@@ -56,6 +57,7 @@ class Evaluation:
     sha256: str = ""
     preprocessing: dict[str, Any] = field(default_factory=dict)
     stripped: bool = False
+    neurobench: NeuroBench | None = None
 
     @property
     def judged_by(self) -> Task:

@@ -164,7 +164,8 @@ class Neuron(Timed):
         return count * (self.threshold / timesteps)
 
 
-# What a neuron remembers from one step to the next: tensors shaped like its layer, and counts of steps.
+# What a neuron remembers from one step to the next: its membrane potential, other tensors shaped like its layer, and
+# counts of steps.
 NeuronState = tuple[Any, ...]
 
 

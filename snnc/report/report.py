@@ -9,14 +9,15 @@ from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.export.match import Match
 from snnc.measure.evaluation import Evaluation
+from snnc.measure.neurobench import NeuroBench
 from snnc.measure.remarks import replaced
 from snnc.measure.summary import Examined, examine
 from snnc.report.data import Report, read
 from snnc.report.sections import Known, built
 
 
-def build(conversion: Conversion, examined: Examined | None = None) -> Report:
-    """Return the report on a conversion, on which nothing was measured unless it was ``examined``."""
+def build(conversion: Conversion, examined: Examined | None = None, counted: NeuroBench | None = None) -> Report:
+    """Return the report on a conversion, on which nothing was measured unless it was ``examined`` or ``counted``."""
     found = examined or examine(conversion)
     report = Report(
         summary=found.summary,
@@ -26,7 +27,7 @@ def build(conversion: Conversion, examined: Examined | None = None) -> Report:
         evaluation=None,
         provenance={**conversion.provenance.plain(), "snn": fingerprint(conversion)},
     )
-    return dataclasses.replace(report, sections=built(Known(conversion, report, found.measured)))
+    return dataclasses.replace(report, sections=built(Known(conversion, report, found.measured, counted)))
 
 
 def stored(conversion: Conversion, path: Path) -> Report:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     # The report reads and writes the data of its sections.
     from snnc.conversion import Conversion
     from snnc.measure.layers import Measured
+    from snnc.measure.neurobench import NeuroBench
     from snnc.report.data import Report
 
 # What measures what is missing.
@@ -24,12 +25,13 @@ CONVERT = "snnc convert MODEL --data FOLDER"
 class Known:
     """What is known when a report is made: the conversion, what its report says so far, and what was just measured.
 
-    ``measured`` is of the images that the network was calibrated on, None where there were none.
+    ``measured`` and ``neurobench`` are of the images that the network was calibrated on, None where there were none.
     """
 
     conversion: "Conversion"
     report: "Report"
     measured: "Measured | None" = None
+    neurobench: "NeuroBench | None" = None
 
 
 @dataclass(frozen=True)
