@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from snnc import intervals
@@ -92,6 +92,8 @@ def test_a_gate_follows_its_interval(limit: float, measured: float, below: float
     low, high = measured - below, measured + above
     gate = judge(name, limit, measured, (low, high), samples=100, timesteps=4)
     slack = 1e-9
+    # On the very edge of the slack, the order of additions decides.
+    assume(all(abs(abs(end - limit) - slack) > 1e-12 for end in (low, high)))
     wholly_kept = high <= limit + slack if name == "max-drop" else low >= limit - slack
     wholly_broken = low > limit + slack if name == "max-drop" else high < limit - slack
     assert gate.verdict == ("passed" if wholly_kept else "failed" if wholly_broken else "undecided")
