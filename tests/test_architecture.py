@@ -37,7 +37,7 @@ HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 # Who may import what is large or belongs to one task; paths below the package, folders with a slash.
 RESERVED = {
     "onnx": ("frontend/", "export/"),
-    "onnxruntime": ("frontend/", "export/"),
+    "onnxruntime": ("frontend/", "export/", "tasks/decoding.py"),
     "typer": ("cli/",),
     "click": ("cli/",),
     "rich": ("cli/console.py", "report/faces/terminal.py"),

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from snnc.data.labels import CLASSES, FILE_NAME, Classes, read_labels
+from snnc.data.boxes import BOXES, annotated
+from snnc.data.labels import CLASSES, FILE_NAME, Classes, Labels, read_labels
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
@@ -33,7 +34,8 @@ class ImageFiles(Source):
 
     They are what one input takes, as gray images or in color.
 
-    With ``labels.csv``, that list is what is used, in its order. Otherwise, sub-folders that hold images are the
+    With ``labels.csv``, that list is what is used, in its order. Otherwise, files of boxes are labels (see
+    ``snnc.data.boxes``). Otherwise, sub-folders that hold images are the
     classes: names in code-point order ("10" before "2") number them from 0, and the images anywhere below are their
     samples. Otherwise, the images of the folder itself are used without labels. Names are ordered by code points;
     names that begin with a dot are not seen. Opening raises DataError where there is no image, where images lie both
@@ -57,10 +59,8 @@ class ImageFiles(Source):
         name, transform = _only_input(inputs, path)
         # Pillow loads its decoders at the first need; several threads needing them at once is asking for trouble.
         Image.init()
-        names, labels, ignored = _found(path)
-        return cls(
-            {} if labels is None else {CLASSES: labels}, ignored, path, tuple(names), name, transform.channels == 1
-        )
+        names, labels, ignored = _found(path, transform)
+        return cls(labels, ignored, path, tuple(names), name, transform.channels == 1)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,8 +83,8 @@ class ImageFiles(Source):
             raise DataError(f"cannot read: {error.strerror}", place=self.place(index), hint="check the file") from None
 
 
-def _found(folder: Path) -> tuple[Sequence[str], Classes | None, int]:
-    """Return the images in use, their classes, and how many other files there are."""
+def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[str, Labels], int]:
+    """Return the images in use, their labels, and how many other files there are."""
     try:
         files = list(_files(folder))
         subfolders = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
@@ -94,15 +94,18 @@ def _found(folder: Path) -> tuple[Sequence[str], Classes | None, int]:
     if (folder / FILE_NAME).exists():
         listed = read_labels(folder)
         others = sum(name != FILE_NAME and name not in listed for name in files)
-        return list(listed), Classes(torch.tensor(list(listed.values()))), others
+        return list(listed), {CLASSES: Classes(torch.tensor(list(listed.values())))}, others
     images = [name for name in files if Path(name).suffix.lower() in _SUFFIXES]
     others = len(files) - len(images)
     top = [name for name in images if "/" not in name]
     if not images:
         hint = f"put images there ({', '.join(sorted(_SUFFIXES))}), in one sub-folder per class if they have labels"
         raise DataError("no image in this folder", place=str(folder), hint=hint)
+    drawn = annotated(folder, images)
+    if drawn is not None:
+        return drawn.files, {BOXES: drawn.located(folder, transform)}, len(images) - len(drawn.files)
     if len(top) == len(images):
-        return images, None, others
+        return images, {}, others
     if top:
         raise DataError(
             f"{len(top)} of {len(images)} images lie beside the class folders, the first is {top[0]!r}",
@@ -118,7 +121,7 @@ def _found(folder: Path) -> tuple[Sequence[str], Classes | None, int]:
             place=str(folder / empty[0]),
             hint=f"it would still take a label: remove it, fill it, or list files and labels in {FILE_NAME}",
         )
-    return images, Classes(torch.tensor([numbers[name] for name in classes]), tuple(subfolders)), others
+    return images, {CLASSES: Classes(torch.tensor([numbers[name] for name in classes]), tuple(subfolders))}, others
 
 
 def decode(path: Path, *, gray: bool) -> Image.Image:

@@ -30,6 +30,12 @@ class Preprocessing:
     resize: tuple[int, int] | int | None = None
     """(height, width), or the length of the shorter side. Bilinear and antialiased, as Pillow does it."""
 
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """How an image of another shape fits into (height, width): stretched, or as a whole amid bars of gray."""
+
+    bars: int = 114
+    """The gray of the bars, from 0 to 255."""
+
     crop: tuple[int, int] | int | None = None
     """(height, width), or the side of a square, cut from the center."""
 
@@ -54,7 +60,7 @@ class Preprocessing:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def __post_init__(self) -> None:
-        for name in ("channels", "layout", "array_layout", "reference"):
+        for name in ("channels", "layout", "array_layout", "fit", "reference"):
             known = get_args(get_type_hints(Preprocessing)[name])
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}")
@@ -70,6 +76,10 @@ class Preprocessing:
             raise ValueError("scale must not be 0")
         if len(self.mean) > 1 and len(self.std) > 1 and len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} values, std has {len(self.std)}")
+        if self.fit == "letterbox" and not isinstance(self.resize, tuple):
+            raise ValueError("fit: letterbox needs resize: [height, width]")
+        if not 0 <= self.bars <= 255:
+            raise ValueError("bars must be a gray from 0 to 255")
         for name, size in (("resize", self.resize), ("crop", self.crop)):
             if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
                 raise ValueError(f"{name} must be at least 1")

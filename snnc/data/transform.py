@@ -57,6 +57,21 @@ class Transform:
         """Whether pixels may come in other sizes than the network's."""
         return self.preprocessing.resize is not None or self.preprocessing.crop is not None
 
+    def placed(self, boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return where boxes lie in the sample, in its pixels, cut at its edges.
+
+        ``boxes`` ``[n, 4]`` are left, top, right and bottom in shares of an image of ``size`` (height, width).
+        """
+        height, width = size
+        (inner_height, inner_width), (left, top) = self._fitted(height, width)
+        found = boxes * np.array([inner_width, inner_height] * 2) + np.array([left, top] * 2)
+        if self.preprocessing.crop is not None:
+            across, down = self.width, self.height
+            whole = self._resized_size(height, width)
+            found -= np.array([round((whole[1] - across) / 2), round((whole[0] - down) / 2)] * 2)
+        inside: NDArray[np.float64] = found.clip(0, np.array([self.width, self.height] * 2))
+        return inside
+
     def __call__(self, values: NDArray[Any], *, place: str) -> Sample:
         """Turn what was read into a sample; raises DataError where it cannot be brought into shape.
 
@@ -132,15 +147,36 @@ class Transform:
         return np.asarray(values, dtype=np.float32).reshape((-1, *axes) if self._channels_first else (-1,))
 
     def _resized(self, image: Image.Image) -> Image.Image:
+        if self.preprocessing.resize is None:
+            return image
+        height, width = self._resized_size(image.height, image.width)
+        (inner_height, inner_width), corner = self._fitted(image.height, image.width)
+        inner = image.resize((inner_width, inner_height), Image.Resampling.BILINEAR)
+        if self.preprocessing.fit == "stretch":
+            return inner
+        gray = self.preprocessing.bars
+        whole = Image.new(image.mode, (width, height), gray if image.mode == "L" else (gray,) * 3)
+        whole.paste(inner, corner)
+        return whole
+
+    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) of what an image of a size is resized to."""
         size = self.preprocessing.resize
         if size is None:
-            return image
+            return height, width
         if isinstance(size, tuple):
-            height, width = size
-        else:
-            shorter = min(image.size)
-            width, height = (size * side // shorter for side in image.size)
-        return image.resize((width, height), Image.Resampling.BILINEAR)
+            return size
+        shorter = min(height, width)
+        return size * height // shorter, size * width // shorter
+
+    def _fitted(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return how high and wide the image itself becomes in what it is resized to, and where: left and top."""
+        high, wide = self._resized_size(height, width)
+        if self.preprocessing.fit == "stretch":
+            return (high, wide), (0, 0)
+        ratio = min(high / height, wide / width)
+        inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
+        return (inner_height, inner_width), ((wide - inner_width) // 2, (high - inner_height) // 2)
 
     def _cropped(self, image: Image.Image, place: str) -> Image.Image:
         size = self.preprocessing.crop

@@ -78,6 +78,24 @@ def _of_the_loss(row: Row) -> str:
     return "" if row.misalignment_share is None else f"{fixed(100 * row.misalignment_share, 0)} % of the loss"
 
 
+def _percentage(name: str, *, about: str = "", limit: Limit | None = None, drops: bool = False) -> Figure:
+    """Return the figure of a score in percent, of which more is better; ``drops`` says that drops are of it."""
+    lowered_by = _DROPS if drops else frozenset[str]()
+    return Figure(
+        name=name,
+        of=_ROW,
+        value=score(name),
+        interval=score_interval(name),
+        better=1,
+        unit="%",
+        limit=limit,
+        tolerance=_SCORE_LOSS if drops else None,
+        short=f"{name} %",
+        about=about,
+        trend=Trend(f"{name}, %", of=name, lowered_by=lowered_by),
+    )
+
+
 _DROPS = frozenset({"drop", "relative drop"})
 _SCORE_LOSS = Tolerance(
     name="accuracy_loss",
@@ -261,6 +279,8 @@ register(
         about="of the outputs and the trained network's",
     )
 )
+register(_percentage("mAP50", about="mean average precision at an overlap of 0.5", drops=True))
+register(_percentage("mAP", about="that over overlaps from 0.5 to 0.95"))
 register(Figure(name="largest deviation", of=_ROW, value=score("largest-deviation"), better=-1, short="deviation"))
 register(
     Figure(

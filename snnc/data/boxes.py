@@ -1,0 +1,307 @@
+"""Boxes around objects: the label files of detectors, found by how a folder is laid out."""
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from snnc.data.labels import Labels
+from snnc.data.transform import Transform
+from snnc.errors import DataError
+from snnc.validation import read_yaml
+
+# The kind of labels that are boxes.
+BOXES: Final = "boxes"
+
+# As much of an image may a box leave it: labels are rounded.
+_SLACK = 0.01
+
+Rows = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Boxes(Labels):
+    """Boxes around the objects of each sample.
+
+    ``answers`` are ``[k, 6]`` each: left, top, right and bottom in pixels of what the network sees, the class, and 1.
+    What does not count has 0 there (too difficult) or −1 (a crowd). ``names`` belong to the classes from the offset on.
+    """
+
+    answers: list[Tensor]
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
+        shift = torch.tensor([0, 0, 0, 0, offset, 0])
+        return type(self)([self.answers[index] + shift for index in indices], self.names)
+
+    def plain(self, index: int) -> list[list[float]]:
+        return [[round(value, 4) for value in row] for row in self.answers[index].tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """The images of a folder and what is on them.
+
+    ``files`` are relative paths, ``rows`` ``[k, 6]`` each: left, top, right, bottom, class and what it counts. They are
+    shares of the image where ``relative``, else its pixels. ``places`` say where that stands.
+    """
+
+    files: tuple[str, ...]
+    rows: tuple[Rows, ...]
+    places: tuple[tuple[str, ...], ...]
+    relative: bool
+    names: tuple[str, ...] = ()
+
+    def located(self, folder: Path, transform: Transform) -> Boxes:
+        """Return where the boxes lie in what the network sees; raises DataError where one is not on its image."""
+        return Boxes(
+            [
+                _located(folder / file, rows, places, self.relative, transform)
+                for file, rows, places in zip(self.files, self.rows, self.places, strict=True)
+            ],
+            self.names,
+        )
+
+
+def annotated(folder: Path, images: Sequence[str]) -> Annotated | None:
+    """Return what label files say of the ``images`` below a folder, None where there are no such files.
+
+    Known are COCO's JSON (in the folder or in ``annotations/``), Pascal VOC's XML and YOLO's text files, which lie
+    beside the images or where ``labels`` or ``Annotations`` stands in the place of ``images`` or ``JPEGImages`` in
+    their paths. Raises DataError where one is broken, or lacks an image or a label.
+    """
+    for read in (_coco, _voc, _yolo):
+        found = read(folder, images)
+        if found is not None:
+            return found
+    return None
+
+
+def _located(file: Path, rows: Rows, places: Sequence[str], relative: bool, transform: Transform) -> Tensor:
+    if not len(rows):
+        return torch.zeros(0, 6)
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+    except Exception:  # decoders raise whatever they like on broken files
+        raise DataError("cannot read this image", place=str(file), hint="replace or remove the file") from None
+    shares = rows[:, :4] / (1.0 if relative else np.array([width, height, width, height]))
+    for share, place in zip(shares, places, strict=True):
+        left, top, right, bottom = share.tolist()
+        if not all(map(math.isfinite, share)) or right <= left or bottom <= top:
+            raise DataError("a box without area", place=place, hint="correct it or remove the line")
+        if min(left, top) < -_SLACK or max(right, bottom) > 1 + _SLACK:
+            hint = f"the image is {height} x {width} (height x width): correct the box or remove it"
+            raise DataError("a box leaves its image", place=place, hint=hint)
+    seen = transform.placed(shares.clip(0, 1), (height, width))
+    kept = (seen[:, 2] > seen[:, 0]) & (seen[:, 3] > seen[:, 1])
+    return torch.from_numpy(np.concatenate([seen, rows[:, 4:]], 1)[kept]).float()
+
+
+# --- COCO -----------------------------------------------------------------------------------------------------------
+
+
+def _coco(folder: Path, images: Sequence[str]) -> Annotated | None:
+    found = [
+        (path, data)
+        for path in sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
+        if (data := _instances(path)) is not None
+    ]
+    if not found:
+        return None
+    if len(found) > 1:
+        several = ", ".join(path.name for path, _ in found)
+        raise DataError(f"several files of annotations: {several}", place=str(folder), hint="leave one of them there")
+    ((path, data),) = found
+    place = str(path)
+    try:
+        categories = sorted(data["categories"], key=lambda category: int(category["id"]))
+        numbers = {int(category["id"]): number for number, category in enumerate(categories)}
+        entries = {int(entry["id"]): str(entry["file_name"]) for entry in data["images"]}
+        rows: dict[int, list[list[float]]] = {image: [] for image in entries}
+        places: dict[int, list[str]] = {image: [] for image in entries}
+        for index, annotation in enumerate(data["annotations"]):
+            left, top, width, height = (float(value) for value in annotation["bbox"])
+            counts = -1.0 if annotation.get("iscrowd") else 0.0 if annotation.get("ignore") else 1.0
+            image = int(annotation["image_id"])
+            number = float(numbers[int(annotation["category_id"])])
+            rows[image].append([left, top, left + width, top + height, number, counts])
+            places[image].append(f"{place}: annotations[{index}]")
+        names = tuple(str(category["name"]) for category in categories)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"not as COCO writes it: {error!r}", place=place, hint="check the file") from None
+    known = {name.rsplit("/", 1)[-1]: name for name in images} | {name: name for name in images}
+    missing = [name for name in entries.values() if name not in known]
+    if missing:
+        raise DataError(f"no such image: {missing[0]!r}", place=place, hint="put it below the folder of the file")
+    return Annotated(
+        tuple(known[name] for name in entries.values()),
+        tuple(map(_rows, rows.values())),
+        tuple(map(tuple, places.values())),
+        relative=False,
+        names=names,
+    )
+
+
+def _instances(path: Path) -> Mapping[str, Any] | None:
+    """Return what a file holds if that is images, annotations and categories."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        if path.parent.name != "annotations":
+            return None
+        raise DataError("cannot read these annotations", place=str(path), hint="check the file") from None
+    wanted = {"images", "annotations", "categories"}
+    return data if isinstance(data, Mapping) and wanted <= set(data) else None
+
+
+# --- Pascal VOC -----------------------------------------------------------------------------------------------------
+
+
+def _voc(folder: Path, images: Sequence[str]) -> Annotated | None:
+    files = _beside(folder, images, ".xml", {"JPEGImages": "Annotations", "images": "annotations"})
+    if files is None:
+        return None
+    read = [_objects(file) for file in files]
+    names = _class_names(folder) or tuple(sorted({name for objects in read for name, _ in objects}))
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = []
+    for file, objects in zip(files, read, strict=True):
+        unknown = [name for name, _ in objects if name not in numbers]
+        if unknown:
+            raise DataError(f"the class {unknown[0]!r} is not in classes.txt", place=str(file), hint="add it there")
+        rows.append(_rows([[*box[:4], numbers[name], box[4]] for name, box in objects]))
+    places = tuple(tuple(f"{file}: {name}" for name, _ in objects) for file, objects in zip(files, read, strict=True))
+    return Annotated(tuple(images), tuple(rows), places, relative=False, names=names)
+
+
+def _objects(file: Path) -> list[tuple[str, list[float]]]:
+    try:
+        # Entities are what a hostile file would be made of, and no label file declares any.
+        text = file.read_text(encoding="utf-8")
+        if "<!ENTITY" in text:
+            raise ValueError("entities")
+        root = ElementTree.fromstring(text)
+        found = []
+        for entry in root.iter("object"):
+            box = entry.find("bndbox")
+            ends = [float(_text(box, name)) for name in ("xmin", "ymin", "xmax", "ymax")]
+            # Pixels are counted from 1, and the last one belongs to the box.
+            corners = [ends[0] - 1, ends[1] - 1, ends[2], ends[3]]
+            difficult = entry.findtext("difficult", "0").strip() == "1"
+            found.append((_text(entry, "name"), [*corners, 0.0 if difficult else 1.0]))
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise DataError(f"not as Pascal VOC writes it: {error}", place=str(file), hint="check the file") from None
+    return found
+
+
+def _text(element: "ElementTree.Element | None", name: str) -> str:
+    text = None if element is None else element.findtext(name)
+    if text is None:
+        raise ValueError(f"no {name}")
+    return text.strip()
+
+
+# --- YOLO -----------------------------------------------------------------------------------------------------------
+
+
+def _yolo(folder: Path, images: Sequence[str]) -> Annotated | None:
+    files = _beside(folder, images, ".txt", {"images": "labels"})
+    if files is None:
+        return None
+    rows = [[*_lines(file)] for file in files]
+    return Annotated(
+        tuple(images),
+        tuple(_rows([row for row, _ in lines]) for lines in rows),
+        tuple(tuple(place for _, place in lines) for lines in rows),
+        relative=True,
+        names=_class_names(folder),
+    )
+
+
+def _lines(file: Path) -> Iterator[tuple[list[float], str]]:
+    """Yield the boxes of a file: class, center, width and height, or a class and the corners of a polygon."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError("cannot read these labels", place=str(file), hint="check the file") from None
+    for index, line in enumerate(lines, 1):
+        words, place = line.split(), f"{file}:{index}"
+        if not words:
+            continue
+        try:
+            number, *values = map(float, words)
+        except ValueError:
+            values = []
+        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+            hint = "write: class x-center y-center width height, in shares of the image"
+            raise DataError(f"no box: {line[:60]!r}", place=place, hint=hint)
+        if number < 0 or not number.is_integer():
+            raise DataError(f"the class {words[0]!r} is no whole number", place=place, hint="number them from 0")
+        if len(values) == 4:
+            x, y, width, height = values
+            ends = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        else:
+            ends = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
+        yield [*ends, number, 1.0], place
+
+
+# --- what they share ------------------------------------------------------------------------------------------------
+
+
+def _beside(folder: Path, images: Sequence[str], suffix: str, instead: Mapping[str, str]) -> list[Path] | None:
+    """Return the label file of every image, None where no image has one; raises DataError where some lack it."""
+    for place in (_mirrored(folder, instead), lambda name: (folder / name).with_suffix(suffix)):
+        files = [place(name).with_suffix(suffix) for name in images]
+        there = [file.is_file() for file in files]
+        if any(there):
+            if not all(there):
+                lacking = images[there.index(False)]
+                hint = f"an empty one says that nothing is on it: {files[there.index(False)]}"
+                raise DataError("an image without a label file", place=str(folder / lacking), hint=hint)
+            return files
+    return None
+
+
+def _mirrored(folder: Path, instead: Mapping[str, str]) -> Callable[[str], Path]:
+    """Return what puts the folder of labels in the place of the last folder of images in a path."""
+
+    def place(name: str) -> Path:
+        *parts, last = (folder.absolute() / name).parts
+        for index in range(len(parts) - 1, -1, -1):
+            if parts[index] in instead:
+                return Path(*parts[:index], instead[parts[index]], *parts[index + 1 :], last)
+        return folder / name
+
+    return place
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of the classes from ``classes.txt`` or ``data.yaml`` in the folder or above it."""
+    for place in (folder, folder.parent):
+        file = place / "classes.txt"
+        if file.is_file():
+            return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        file = place / "data.yaml"
+        if file.is_file():
+            data = read_yaml(file)
+            names = data.get("names", ()) if isinstance(data, Mapping) else ()
+            return tuple(str(name) for name in (names.values() if isinstance(names, Mapping) else names))
+    return ()
+
+
+def _rows(rows: Sequence[Sequence[float]]) -> Rows:
+    return np.asarray(rows, dtype=np.float64).reshape(-1, 6)
