@@ -216,7 +216,7 @@ class Rows(Source):
     pixels: Any
 
     @classmethod
-    def opens(cls, path):
+    def opens(cls, path, inputs):
         return path.suffix == ".rows"
 
     @classmethod

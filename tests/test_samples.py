@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pytest
@@ -173,18 +173,20 @@ class Recordings(Source):
     """Text files of numbers, one frame a line."""
 
     about: ClassVar[str] = "a .rec file"
-    over_time: ClassVar[bool] = True
-
     path: Path
     counts: tuple[int, ...]
 
     @classmethod
-    def opens(cls, path: Path) -> bool:
+    def opens(cls, path: Path, inputs: Mapping[str, Transform]) -> bool:
         return path.suffix == ".rec"
 
     @classmethod
     def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
         return cls({}, 0, path, tuple(map(int, path.read_text().split())))
+
+    @property
+    def over_time(self) -> bool:
+        return True
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -352,3 +354,63 @@ def test_what_is_drawn_for_an_input_is_what_it_takes(kind: Any) -> None:
     (mask,) = noise({"x": Input((3, 5), "integer")}, 40, 0).batches()
     assert set(mask["x"].unique().tolist()) == {0, 1}
     assert bool((mask["x"][..., 0] == 1).all())
+
+
+# Arrays over time.
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_an_array_with_one_axis_more_holds_frames(tmp_path: Path, suffix: str) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 4, 3)).astype(np.float32)
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npy":
+        np.save(path, x)
+    else:
+        np.savez(path, x=x, y=np.arange(5) % 2)
+    dataset = open_dataset(path, Preprocessing(mean=(0.5,)), {"x": (3,)})
+    assert dataset.over_time
+    batches = list(dataset.batches(Reading(2)))
+    assert [feeds.over_time for feeds in batches] == [{"x"}] * 3
+    found = torch.cat([feeds["x"] for feeds in batches], 1)
+    np.testing.assert_allclose(found.numpy(), x.swapaxes(0, 1) - 0.5, atol=1e-6)
+    labels = dataset.labels("classes")
+    assert suffix == "npy" or (labels is not None and labels.answers.tolist() == [0, 1, 0, 1, 0])
+    # A network that takes matrices sees still ones in the same file.
+    assert not open_dataset(path, PLAIN, {"x": (4, 3)}).over_time
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_frames_of_an_array_are_images(tmp_path: Path, layout: Literal["nchw", "nhwc"]) -> None:
+    x = np.random.default_rng(1).integers(0, 256, (2, 3, 6, 5, 3), np.uint8)
+    np.save(tmp_path / "a.npy", x if layout == "nhwc" else np.moveaxis(x, -1, 2))
+    how = Preprocessing(resize=(4, 4), channels="bgr")
+    frames = open_dataset(tmp_path / "a.npy", how, {"x": (3, 4, 4)}).sample(1)["x"]
+    np.save(tmp_path / "b.npy", x[1])
+    still = open_dataset(tmp_path / "b.npy", how, {"x": (3, 4, 4)})
+    assert torch.equal(frames, torch.stack([still.sample(number)["x"] for number in range(3)]))
+
+
+def test_arrays_of_frames_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    frames, still = np.zeros((2, 3, 4), np.float32), np.zeros((2, 4), np.float32)
+    wrong = {
+        "x has shape [2, 3, 5], but the network takes [N, S, 4]": np.zeros((2, 3, 5), np.float32),
+        "x holds no frame": frames[:, :0],
+        "x holds no sample": frames[:0],
+    }
+    for message, x in wrong.items():
+        np.savez(path, x=x)
+        with pytest.raises(DataError) as caught:
+            open_dataset(path, PLAIN, {"x": (4,)})
+        assert caught.value.message == message
+    np.savez(path, a=frames, b=still)
+    with pytest.raises(DataError, match="a holds frames over time, but b none") as caught:
+        open_dataset(path, PLAIN, {"a": (4,), "b": (4,)})
+    assert "numpy.repeat" in caught.value.hint
+    np.savez(path, ids=np.zeros((2, 3, 4), np.int64))
+    with pytest.raises(DataError, match=r"ids has shape \[2, 3, 4\], but the network takes \[N, 4\]"):
+        open_dataset(path, PLAIN, {"ids": Input((4,), "integer", 9)})
+    frames[1, 2, 3] = np.nan
+    np.savez(path, x=frames)
+    with pytest.raises(DataError, match=r"nan is not finite @ .*:x\[1, 2, 3\]"):
+        open_dataset(path, PLAIN, {"x": (4,)}).sample(1)

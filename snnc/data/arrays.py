@@ -1,4 +1,7 @@
-"""Array files: .npy holds x, .npz holds x and perhaps y; for several inputs, an array for each, of its name."""
+"""Array files: .npy holds x, .npz holds x and perhaps y; for several inputs, an array for each, of its name.
+
+An array with one axis more than its input takes holds frames over time, ``[N, S, ...]``.
+"""
 
 import hashlib
 import zipfile
@@ -26,14 +29,18 @@ _X, _Y = "x", "y"
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """An array ``[N, ...]`` that one input takes: what it is called in the file, and how a row of it lies there."""
+    """An array ``[N, ...]`` that one input takes: what it is called in the file, and how a row of it lies there.
+
+    ``over_time`` are rows of frames, ``[N, S, ...]``, each of which lies so.
+    """
 
     key: str
     values: NDArray[Any]
     layout: _RowLayout
+    over_time: bool
 
     def read(self, index: int, path: Path) -> Array:
-        """Return a row: ``[height, width, channels]`` where it is an image; raises DataError where it is not finite."""
+        """Return a row, images as ``[height, width, channels]``; raises DataError where it is not finite."""
         row = np.asarray(self.values[index])
         if row.dtype.kind == "f":
             # Values beyond the range of float32 become infinite here, and are reported as such.
@@ -45,7 +52,7 @@ class _Rows:
                 hint = "find out where it comes from, and replace it or leave the sample out"
                 raise DataError(f"the value {row[first]} is not finite", place=place, hint=hint)
         if self.layout == "nchw":
-            return row.transpose(1, 2, 0)
+            return np.moveaxis(row, -3, -1)
         return row[..., None] if self.layout == "nhw" else row
 
 
@@ -53,7 +60,7 @@ class _Rows:
 @sources.register("arrays")
 @dataclass(frozen=True, eq=False)
 class Arrays(Source):
-    """The rows of arrays ``[N, ...]`` of uint8 pixels, floats or integers, one array for each input.
+    """The rows of arrays ``[N, ...]`` of uint8 pixels, floats or integers, one array for each input, or of frames.
 
     The x of a .npy file is mapped into memory and read row by row; the arrays of a .npz file are held as a whole, in
     their own type, because rows of a compressed file cannot be reached one by one. Pickled objects are never read.
@@ -66,7 +73,7 @@ class Arrays(Source):
     rows: Mapping[str, _Rows]
 
     @classmethod
-    def opens(cls, path: Path) -> bool:
+    def opens(cls, path: Path, inputs: Mapping[str, Transform]) -> bool:
         return path.is_file() and path.suffix.lower() in (".npy", ".npz")
 
     @classmethod
@@ -79,10 +86,18 @@ class Arrays(Source):
             if len(other.values) != len(first.values):
                 message = f"{other.key} holds {len(other.values)} samples, but {first.key} holds {len(first.values)}"
                 raise DataError(message, place=f"{path}:{other.key}", hint="one row of each array is one sample")
+            if other.over_time != first.over_time:
+                still, moving = (first.key, other.key) if other.over_time else (other.key, first.key)
+                hint = f"repeat {still} for every frame: numpy.repeat({still}[:, None], FRAMES, 1)"
+                raise DataError(f"{moving} holds frames over time, but {still} none", place=str(path), hint=hint)
         if y is None:
             return cls({}, 0, path, rows)
         _require_labels(y, len(first.values), first.key, path)
         return cls({CLASSES: Classes(torch.from_numpy(y.astype(np.int64)))}, 0, path, rows)
+
+    @property
+    def over_time(self) -> bool:
+        return any(rows.over_time for rows in self.rows.values())
 
     def __len__(self) -> int:
         return len(next(iter(self.rows.values())).values)
@@ -160,10 +175,12 @@ def _rows(key: str, values: NDArray[Any], transform: Transform, path: Path) -> _
     if values.dtype != np.uint8 and values.dtype.kind != "f" and not whole:
         hint = "save pixels as uint8, and values that are already scaled as float32"
         raise DataError(f"{key} is of type {values.dtype}", place=place, hint=hint)
-    layout = _row_layout(key, values, transform, place)
-    if not len(values):
-        raise DataError(f"{key} holds no sample", place=place, hint="save at least one")
-    return _Rows(key, values, layout)
+    over_time = not transform.is_whole and values.ndim == len(transform.sample_shape) + 2
+    layout = _row_layout(key, values, transform, place, over_time)
+    if not values.size:
+        what = "sample" if not len(values) else "frame"
+        raise DataError(f"{key} holds no {what}", place=place, hint="save at least one")
+    return _Rows(key, values, layout, over_time)
 
 
 def _reason(error: Exception, kind: str) -> str:
@@ -172,13 +189,13 @@ def _reason(error: Exception, kind: str) -> str:
     return f"damaged, or no {kind} file of plain numbers"
 
 
-def _row_layout(key: str, x: NDArray[Any], transform: Transform, place: str) -> _RowLayout:
-    row = x.shape[1:]
+def _row_layout(key: str, x: NDArray[Any], transform: Transform, place: str, over_time: bool) -> _RowLayout:
+    row = x.shape[1 + over_time :]
     asked = transform.preprocessing.array_layout
     if not transform.is_image:
         if x.ndim and row == transform.sample_shape:
             return "sample"
-        raise _wrong_shape(key, x, transform, place)
+        raise _wrong_shape(key, x, transform, place, over_time)
     channels, size = transform.channels, (transform.height, transform.width)
     any_size = x.dtype == np.uint8 and transform.resizes
     fitting: list[_RowLayout] = []
@@ -189,17 +206,17 @@ def _row_layout(key: str, x: NDArray[Any], transform: Transform, place: str) -> 
     if len(row) == 2 and channels == 1 and (any_size or row == size):
         fitting.append("nhw")
     if not fitting:
-        raise _wrong_shape(key, x, transform, place)
+        raise _wrong_shape(key, x, transform, place, over_time)
     if len(fitting) > 1:
         hint = "set array-layout to nchw or nhwc"
         raise DataError(f"{key} {list(x.shape)} may be NCHW or NHWC", place=place, hint=hint)
     return fitting[0]
 
 
-def _wrong_shape(key: str, x: NDArray[Any], transform: Transform, place: str) -> DataError:
-    wanted = ", ".join(map(str, ("N", *transform.sample_shape)))
+def _wrong_shape(key: str, x: NDArray[Any], transform: Transform, place: str, over_time: bool) -> DataError:
+    wanted = ", ".join(map(str, ("N", *("S" if over_time else ""), *transform.sample_shape)))
     message = f"{key} has shape {list(x.shape)}, but the network takes [{wanted}]"
-    hint = "the first axis counts samples"
+    hint = "the first axis counts samples" + (", the second frames over time" if over_time else "")
     if transform.is_image:
         hint += "; use --resize for pixels (uint8) of another size"
     if transform.preprocessing.array_layout != "auto":

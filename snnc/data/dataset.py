@@ -238,7 +238,7 @@ def open_dataset(
         for name, op in taken.items()
     }
     # What opens all that is left comes last.
-    found = [kind for kind in sorted(sources.values(), key=lambda kind: kind.general) if kind.opens(path)]
+    found = [kind for kind in sorted(sources.values(), key=lambda kind: kind.general) if kind.opens(path, fitted)]
     if not found:
         # Folders first.
         hint = f"give {', '.join(sorted((kind.about for kind in sources.values()), reverse=True))}"

@@ -51,7 +51,7 @@ class ImageFiles(Source):
     gray: bool
 
     @classmethod
-    def opens(cls, path: Path) -> bool:
+    def opens(cls, path: Path, inputs: Mapping[str, Transform]) -> bool:
         return path.is_dir()
 
     @classmethod

@@ -19,27 +19,30 @@ Array = NDArray[Any]
 class Source(ABC):
     """A list of samples on disk, read one by one and from several threads at once.
 
-    ``about`` says in a help text what it opens. What is ``general`` opens what no other source does. A source
-    ``over_time`` delivers frames. ``labels`` are as they stand on disk, by kind ("classes" are ``Classes``);
-    ``ignored`` counts files that were passed by.
+    ``about`` says in a help text what it opens. What is ``general`` opens what no other source does. ``labels`` are as
+    they stand on disk, by kind ("classes" are ``Classes``); ``ignored`` counts files that were passed by.
     """
 
     about: ClassVar[str]
     general: ClassVar[bool] = False
-    over_time: ClassVar[bool] = False
 
     labels: Mapping[str, Labels]
     ignored: int
 
     @classmethod
     @abstractmethod
-    def opens(cls, path: Path) -> bool:
-        """Return whether this kind of source is meant by a file or folder that exists."""
+    def opens(cls, path: Path, inputs: Mapping[str, Transform]) -> bool:
+        """Return whether this kind of source is meant by a file or folder that exists, for a network's ``inputs``."""
 
     @classmethod
     @abstractmethod
     def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
         """Open it for a network that takes ``inputs``; raises DataError where it is damaged or does not fit."""
+
+    @property
+    def over_time(self) -> bool:
+        """Whether samples are frames."""
+        return False
 
     @abstractmethod
     def __len__(self) -> int: ...
