@@ -172,6 +172,10 @@ class PreprocessingFlags:
     )
     channels: Annotated[Literal["rgb", "bgr", "gray"] | None, typer.Option(help="Order the network wants.")] = None
     layout: Annotated[Literal["nchw", "nhwc"] | None, typer.Option(help="Layout the network wants.")] = None
+    folders: Annotated[
+        Literal["classes", "sequences"] | None,
+        typer.Option(help="What folders of images are: classes, or each a sequence of numbered frames."),
+    ] = None
     reference: Annotated[
         Literal["frames", "sum"] | None,
         typer.Option(help="Of frames over time: the trained network sees each (outputs averaged), or their sum."),
@@ -192,6 +196,7 @@ class PreprocessingFlags:
             "crop": _size(self.crop, "--crop"),
             "channels": self.channels,
             "layout": self.layout,
+            "folders": self.folders,
             "reference": self.reference,
             "label_offset": self.label_offset,
         }

@@ -1,24 +1,22 @@
 """Folders of image files."""
 
-import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, final
 
 import numpy as np
-import torch
 from PIL import Image
 
 from snnc.data.boxes import BOXES, annotated
-from snnc.data.labels import CLASSES, FILE_NAME, Classes, Labels, read_labels
+from snnc.data.folder import file_digest, files_in, listed, of_kind
+from snnc.data.labels import CLASSES, FILE_NAME, Labels
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 # The modes of Pillow: what they say, and whether 8 bits of gray or RGB can be made of them.
 _GRAY = {"1", "L", "LA", "La"}
 _GRAY_16_BIT = {"I;16", "I;16L", "I;16B"}
@@ -34,12 +32,8 @@ class ImageFiles(Source):
 
     They are what one input takes, as gray images or in color.
 
-    With ``labels.csv``, that list is what is used, in its order. Otherwise, files of boxes are labels (see
-    ``snnc.data.boxes``). Otherwise, sub-folders that hold images are the
-    classes: names in code-point order ("10" before "2") number them from 0, and the images anywhere below are their
-    samples. Otherwise, the images of the folder itself are used without labels. Names are ordered by code points;
-    names that begin with a dot are not seen. Opening raises DataError where there is no image, where images lie both
-    beside and below class folders, and where a class folder holds none.
+    Files of boxes are labels (see ``snnc.data.boxes``) where there is no ``labels.csv``; otherwise images are those
+    that ``listed`` finds.
     """
 
     about: ClassVar[str] = "a folder of images"
@@ -56,7 +50,7 @@ class ImageFiles(Source):
 
     @classmethod
     def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
-        name, transform = _only_input(inputs, path)
+        name, transform = only_input(inputs, path)
         # Pillow loads its decoders at the first need; several threads needing them at once is asking for trouble.
         Image.init()
         names, labels, ignored = _found(path, transform)
@@ -76,52 +70,18 @@ class ImageFiles(Source):
         return {self.input: pixels[..., None] if self.gray else pixels}
 
     def digest(self, index: int) -> str:
-        try:
-            with (self.folder / self.names[index]).open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"cannot read: {error.strerror}", place=self.place(index), hint="check the file") from None
+        return file_digest(self.folder / self.names[index])
 
 
 def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[str, Labels], int]:
     """Return the images in use, their labels, and how many other files there are."""
-    try:
-        files = list(_files(folder))
-        subfolders = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
-    except OSError as error:
-        place = str(error.filename or folder)
-        raise DataError(f"cannot read: {error.strerror}", place=place, hint="check the folder") from None
-    if (folder / FILE_NAME).exists():
-        listed = read_labels(folder)
-        others = sum(name != FILE_NAME and name not in listed for name in files)
-        return list(listed), {CLASSES: Classes(torch.tensor(list(listed.values())))}, others
-    images = [name for name in files if Path(name).suffix.lower() in _SUFFIXES]
-    others = len(files) - len(images)
-    top = [name for name in images if "/" not in name]
-    if not images:
-        hint = f"put images there ({', '.join(sorted(_SUFFIXES))}), in one sub-folder per class if they have labels"
-        raise DataError("no image in this folder", place=str(folder), hint=hint)
-    drawn = annotated(folder, images)
-    if drawn is not None:
-        return drawn.files, {BOXES: drawn.located(folder, transform)}, len(images) - len(drawn.files)
-    if len(top) == len(images):
-        return images, {}, others
-    if top:
-        raise DataError(
-            f"{len(top)} of {len(images)} images lie beside the class folders, the first is {top[0]!r}",
-            place=str(folder),
-            hint=f"move them into class folders, or list files and labels in {FILE_NAME}",
-        )
-    numbers = {name: number for number, name in enumerate(subfolders)}
-    classes = [name.split("/", 1)[0] for name in images]
-    empty = sorted(numbers.keys() - set(classes))
-    if empty:
-        raise DataError(
-            "no image in this class folder",
-            place=str(folder / empty[0]),
-            hint=f"it would still take a label: remove it, fill it, or list files and labels in {FILE_NAME}",
-        )
-    return images, {CLASSES: Classes(torch.tensor([numbers[name] for name in classes]), tuple(subfolders))}, others
+    if not (folder / FILE_NAME).exists():
+        images = of_kind(files_in(folder), SUFFIXES)
+        drawn = annotated(folder, images)
+        if drawn is not None:
+            return drawn.files, {BOXES: drawn.located(folder, transform)}, len(images) - len(drawn.files)
+    names, classes, ignored = listed(folder, SUFFIXES, "image")
+    return names, {} if classes is None else {CLASSES: classes}, ignored
 
 
 def decode(path: Path, *, gray: bool) -> Image.Image:
@@ -157,7 +117,7 @@ def decode(path: Path, *, gray: bool) -> Image.Image:
     return image.convert("L" if gray else "RGB")
 
 
-def _only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:
+def only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:
     """Return the input that images go to; raises DataError where there are several, or it takes no images."""
     if len(inputs) > 1:
         hint = "give a .npz file that holds an array for each, of its name"
@@ -170,18 +130,3 @@ def _only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Tra
         hint = "give a .npy or .npz file, or set layout to the one that the network wants"
         raise DataError(f"images do not fit a network that takes {shape}", place=str(folder), hint=hint)
     return name, transform
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
-
-
-def _files(folder: Path, prefix: str = "") -> Iterator[str]:
-    """Yield the relative names of all files, folder by folder, each in code-point order."""
-    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
-        # A link is followed at the top, where class folders are; deeper, it could lead in circles.
-        if entry.is_dir(follow_symlinks=not prefix):
-            yield from _files(folder / entry.name, f"{prefix}{entry.name}/")
-        elif entry.is_file():
-            yield prefix + entry.name

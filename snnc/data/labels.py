@@ -3,7 +3,7 @@
 import csv
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Self, final
@@ -59,11 +59,11 @@ class Classes(Labels):
         return int(self.answers[index])
 
 
-def read_labels(folder: Path) -> dict[str, int]:
+def read_labels(folder: Path, is_sample: Callable[[Path], bool] = Path.is_file) -> dict[str, int]:
     """Read ``labels.csv`` of a folder: relative path -> label, in the order of the file.
 
     Its header names the columns ``file`` and ``label``; others are passed by. Paths are relative to the folder, with
-    forward slashes. Raises DataError with the line of the first problem.
+    forward slashes, and of what ``is_sample``. Raises DataError with the line of the first problem.
     """
     path = folder / FILE_NAME
     labels: dict[str, int] = {}
@@ -75,7 +75,7 @@ def read_labels(folder: Path) -> dict[str, int]:
                 raise DataError("no columns 'file' and 'label'", place=f"{path}:1", hint="begin with: file,label")
             for row in reader:
                 place = f"{path}:{reader.line_num}"
-                name = _name(row["file"] or "", folder, place)
+                name = _name(row["file"] or "", folder, is_sample, place)
                 if name in labels:
                     hint = f"keep this line or line {lines[name]}"
                     raise DataError(f"{name!r} is listed twice", place=place, hint=hint)
@@ -90,12 +90,12 @@ def read_labels(folder: Path) -> dict[str, int]:
     return labels
 
 
-def _name(text: str, folder: Path, place: str) -> str:
+def _name(text: str, folder: Path, is_sample: Callable[[Path], bool], place: str) -> str:
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"{text!r} leads out of the folder", place=place, hint="list paths relative to labels.csv")
     try:
-        found = bool(text) and (folder / path).is_file()
+        found = bool(text) and is_sample(folder / path)
     except ValueError:
         found = False
     if not found:

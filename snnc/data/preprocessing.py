@@ -48,6 +48,9 @@ class Preprocessing:
     array_layout: Literal["auto", "nchw", "nhwc"] = "auto"
     """The layout of array files. "auto" compares with what the network wants. Arrays of pixels are RGB."""
 
+    folders: Literal["classes", "sequences"] = "classes"
+    """What folders of images are: their class, or frames over time, a sample each, in folders by class or in none."""
+
     reference: Literal["frames", "sum"] = "frames"
     """What the trained network sees of frames over time: each of them, its outputs averaged, or their sum (as a mean:
     each step of the spiking network shows its share). Thresholds are worked out on the same."""
@@ -60,7 +63,7 @@ class Preprocessing:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def __post_init__(self) -> None:
-        for name in ("channels", "layout", "array_layout", "fit", "reference"):
+        for name in ("channels", "layout", "array_layout", "fit", "folders", "reference"):
             known = get_args(get_type_hints(Preprocessing)[name])
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}")
