@@ -216,6 +216,28 @@ class Plot(Block):
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A picture with boxes on it, in shares of its width and height, and what is in them."""
+
+    caption: str
+    boxes: tuple[tuple[float, float, float, float, str], ...]
+
+
+@dataclass(frozen=True)
+class Pictures(Block):
+    """One picture several times side by side, each with its boxes: ``jpeg`` in base64, ``size`` is width and height.
+
+    ``anchor`` is a name that no other has.
+    """
+
+    title: str
+    anchor: str
+    jpeg: str
+    size: tuple[int, int]
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
 class SideBySide(Block):
     """Blocks that stand side by side where there is room."""
 

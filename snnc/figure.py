@@ -118,6 +118,34 @@ class Score:
     interval: Interval | None
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A box on a picture, its ends in shares of width and height, and what is in it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sample as the network sees it (``jpeg``, in base64), with what both networks find on it, and what is there.
+
+    ``about`` says why this one is shown, ``loss`` from 0 to 1 how wrong the spiking network is.
+    """
+
+    name: str
+    about: Literal["worst", "typical"]
+    loss: float
+    jpeg: str
+    size: tuple[int, int]
+    true: tuple[Mark, ...]
+    trained: tuple[Mark, ...]
+    spiking: tuple[Mark, ...]
+
+
 def score(name: str) -> Callable[[Any], float | None]:
     """Return what reads a score; a subject without scores has nothing of the kind measured."""
     return lambda subject: scores[name].value if name in (scores := getattr(subject, "scores", {})) else None

@@ -334,6 +334,11 @@ def test_a_detector_is_judged_by_its_boxes(
     assert row["drop"] == pytest.approx(
         report["evaluation"]["reference"]["mAP50"] - row["scores"]["mAP50"]["value"], abs=1e-6
     )
+    pictures = report["evaluation"]["pictures"]
+    assert [picture["about"] for picture in pictures] == ["worst"] * 3 + ["typical"] * 3
+    assert pictures[0]["loss"] >= pictures[3]["loss"] and len({picture["name"] for picture in pictures}) == 6
+    assert all(len(picture["true"]) == 1 for picture in pictures)
+    assert (detector / "page.html").read_text().count("data:image/jpeg;base64,") == 6
     for page in ("page.html", "page.md"):
         text = (detector / page).read_text()
         assert "mAP50" in text and "prediction" not in text
@@ -427,3 +432,20 @@ def test_classes_beyond_the_networks_are_named(tmp_path: Path) -> None:
     dataset, _ = opened(tmp_path)
     with pytest.raises(DataError, match="no box in any label"):
         Detection(layout="yolov8").check(dataset, [(6, 100)])
+
+
+def test_the_output_that_loses_most_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = Network((3, 8, 8))
+    hidden = relu(net, net.conv("x", 6))
+    net.conv(hidden, 2, name="first")
+    net.conv(relu(net, net.conv(hidden, 6)), 3, name="second")
+    graph = net.graph("first", "second")
+    (tmp_path / "two.onnx").write_bytes(onnx_model(graph).SerializeToString())
+    np.savez(tmp_path / "x.npz", x=normal(32, 3, 8, 8, seed=1).numpy())
+    out = ["-o", f"{tmp_path}/two.snn", "--html", f"{tmp_path}/page.html"]
+    assert cli.main(["convert", f"{tmp_path}/two.onnx", "--data", f"{tmp_path}/x.npz", "--recipe", "quick", *out]) == 0
+    summary = json.loads((tmp_path / "two.report.json").read_text())["summary"]
+    errors = summary["output_errors"]
+    assert len(errors) == 2 and min(errors.values()) < summary["output_error"] < max(errors.values())
+    worst = max(errors, key=lambda name: errors[name])
+    assert f"The output {worst} is furthest" in (tmp_path / "page.html").read_text()

@@ -18,6 +18,7 @@ from snnc.measure import gates, neurobench
 from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, measure, truth_of
 from snnc.measure.gates import ANYTHING, Limits
+from snnc.measure.pictures import pictures
 from snnc.measure.remarks import undecided
 from snnc.neurons import CausalNeuron
 from snnc.pipeline import canonical_reference
@@ -88,8 +89,10 @@ def evaluate(
         at = schedules.index(shown)
         rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
     counting = DatasetSamples(dataset, reading, "counting operations", progress)
+    drawn = next((s for s in schedules if s == conversion.schedule), schedules[0])
     return replace(
         result,
+        pictures=pictures(conversion, dataset, task, drawn, result.examples, reading.seed),
         rows=rows,
         neurobench=neurobench.measure(conversion.snn, shown, counting, seed=reading.seed),
         gates=judged,

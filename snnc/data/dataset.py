@@ -14,6 +14,7 @@ from typing import Literal, final, overload
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from snnc.data.labels import CLASSES, Classes, Labels
@@ -119,6 +120,15 @@ class Dataset:
     def sample(self, index: int) -> dict[str, Tensor]:
         """Read one sample, by input; raises DataError where it is broken or does not fit the network."""
         return {name: torch.from_numpy(values) for name, values in self._read(self._indices[index]).items()}
+
+    def picture(self, index: int) -> Image.Image | None:
+        """Return a sample as the network sees it, gray or in color, before it is scaled; None of what is no image."""
+        place = self._source.place(self._indices[index])
+        for name, values in self._source.read(self._indices[index]).items():
+            transform = self._inputs[name]
+            if transform.is_image and transform.channels in (1, 3) and values.dtype == np.uint8 and values.ndim == 3:
+                return transform.pictured(values, place=place)
+        return None
 
     def batches(self, reading: Reading | None = None) -> Iterator[Feeds]:
         """Iterate over all samples, float32, reading ahead in as many threads as ``reading`` says.

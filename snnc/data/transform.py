@@ -72,6 +72,11 @@ class Transform:
         inside: NDArray[np.float64] = found.clip(0, np.array([self.width, self.height] * 2))
         return inside
 
+    def pictured(self, pixels: NDArray[np.uint8], *, place: str) -> Image.Image:
+        """Return pixels ``[height, width, channels]`` resized and cropped, gray or in the order red, green, blue."""
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels))
+        return self._cropped(self._resized(image), place)
+
     def __call__(self, values: NDArray[Any], *, place: str) -> Sample:
         """Turn what was read into a sample; raises DataError where it cannot be brought into shape.
 
@@ -104,8 +109,7 @@ class Transform:
                     place=place,
                     hint="leave out resize and crop, and save arrays of the size that the network takes",
                 )
-            image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels))
-            pixels = np.asarray(self._cropped(self._resized(image), place))
+            pixels = np.asarray(self.pictured(pixels, place=place))
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         height, width = pixels.shape[:2]
         if (height, width) != (self.height, self.width):

@@ -16,7 +16,7 @@ from snnc.analysis.reach import connected, targets
 from snnc.conversion import Conversion
 from snnc.data.samples import Samples
 from snnc.feeds import Feeds, Signals, rechunk
-from snnc.figure import Energy, LayerError, Row, Score
+from snnc.figure import Energy, LayerError, Picture, Row, Score
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
@@ -24,6 +24,7 @@ from snnc.measure.energy import Cost, arithmetic, cost, energy
 from snnc.measure.gates import Gate
 from snnc.measure.layers import LayerErrors
 from snnc.measure.neurobench import NeuroBench
+from snnc.measure.pictures import Example, examples
 from snnc.measure.probe import permuted
 from snnc.measure.remarks import idle_steps, nothing_random, on_frames, other_timesteps, unsettled
 from snnc.neurons import CausalNeuron, Neuron
@@ -43,7 +44,8 @@ class Evaluation:
     ``task`` is what answers are, as it is stated, and ``reference`` how good the trained network's are, by the names of
     scores. ``labelled`` says whether the data had labels of the kind that the task takes, ``stripped`` whether there
     was no trained network to compare with, ``sha256`` which data it was, ``preprocessing`` how it was read, ``seed``
-    what was drawn at random. ``neurobench`` are NeuroBench's figures, at one number of time steps.
+    what was drawn at random. ``neurobench`` are NeuroBench's figures, at one number of time steps. ``examples`` are
+    the numbers of samples that are worth a look, for tasks whose answers can be seen, and ``pictures`` what they show.
     """
 
     samples: int
@@ -58,6 +60,8 @@ class Evaluation:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     stripped: bool = False
     neurobench: NeuroBench | None = None
+    examples: tuple[Example, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def judged_by(self) -> Task:
@@ -156,6 +160,7 @@ def measure(
         found += on_frames(snn, max(len(frames[name]) for name in frames.over_time), frames.apart)
     if repeats > 1 and not random and probe is None:
         found.append(nothing_random(repeats))
+    shown = conversion.schedule if conversion.schedule in ordered else schedules[0]
     return Evaluation(
         samples=len(samples),
         labelled=truth is not None,
@@ -164,6 +169,7 @@ def measure(
         rows=tuple(rows),
         findings=tuple(found),
         stripped=reference is None,
+        examples=examples(task.wrong(ordered[shown][0].outcomes)),
     )
 
 

@@ -122,8 +122,8 @@ class Measured:
     """Sums over the images: by layer, and the spikes of every neuron per inference.
 
     ``agreement`` is the share of answers that are the trained network's, None where answers are hardly ever the same.
-    ``outputs`` are some pairs of numbers that the trained and the spiking network give out, ``over_time`` the inputs
-    that were frames.
+    ``outputs`` are some pairs of numbers that the trained and the spiking network give out, ``output_errors`` how far
+    each output is off (by its name, relative, L2), ``over_time`` the inputs that were frames.
     """
 
     layers: tuple[Layer, ...]
@@ -131,6 +131,7 @@ class Measured:
     images: int
     agreement: float | None
     output_error: float
+    output_errors: dict[str, float]
     outputs: tuple[tuple[float, float], ...]
     over_time: frozenset[str] = frozenset()
 
@@ -162,7 +163,8 @@ def compare_layers(
     judged = task.judged(snn.outputs)
     images = 0
     agreed: int | None = 0
-    difference = norm = 0.0
+    # Of every output, squared distance and squared size.
+    off = {name: torch.zeros(2, dtype=torch.float64) for name in snn.outputs}
     pairs: list[Tensor] = []
     over_time: frozenset[str] = frozenset()
     for feeds in rechunk(batches, spiking.chunk):
@@ -180,16 +182,26 @@ def compare_layers(
         agreeing = task.agreeing(*(task.answers([found[name][0] for name in judged]) for found in (reached, wanted)))
         agreed = None if agreed is None or agreeing is None else agreed + agreeing
         goal, result = (torch.cat([o[name][0].flatten(1) for name in snn.outputs], 1) for o in (wanted, reached))
-        difference += float((goal - result).double().square().sum())
-        norm += float(goal.double().square().sum())
+        for name, squares in off.items():
+            apart, size = (reached[name][0] - wanted[name][0]).double(), wanted[name][0].double()
+            squares += torch.stack([apart.square().sum(), size.square().sum()]).cpu()
         images += feeds.samples
         if sum(map(len, pairs)) < _PAIRS:
             pairs.append(torch.stack([goal.flatten(), result.flatten()], 1)[:_PAIRS])
     layers = tuple(total.layer(images, connections) for total in sums.values())
     spikes = {name: total.spikes / images for name, total in sums.items()}
     outputs = tuple((first, second) for first, second in torch.cat(pairs)[:_PAIRS].tolist())
-    error = math.sqrt(difference / norm) if norm else 0.0
-    return Measured(layers, spikes, images, None if agreed is None else agreed / images, error, outputs, over_time)
+    places = {name: snn.nodes[name].place for name in snn.outputs}
+    errors = {places[name]: _ratio(squares) for name, squares in off.items()}
+    error = _ratio(torch.stack([*off.values()]).sum(0))
+    share = None if agreed is None else agreed / images
+    return Measured(layers, spikes, images, share, error, errors, outputs, over_time)
+
+
+def _ratio(squares: Tensor) -> float:
+    """Return the root of the ratio of two sums, 0 where the second is."""
+    part, whole = squares.tolist()
+    return math.sqrt(part / whole) if whole else 0.0
 
 
 class LayerErrors:

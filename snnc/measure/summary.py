@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from snnc.analysis.latency import active_steps, latency
 from snnc.analysis.reach import connected
@@ -22,7 +22,8 @@ class Summary:
     """The whole network, as measured with its layers; figures per inference. What needs images is None without them.
 
     ``total_steps`` is the latency from image to answer, ``steps_per_answer`` how often answers come when images are
-    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction.
+    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction,
+    ``output_errors`` how far each output is off, by its name, ``output_error`` how far all are (relative, L2).
     """
 
     timesteps: int
@@ -36,6 +37,7 @@ class Summary:
     images: int
     agreement: float | None = None
     output_error: float | None = None
+    output_errors: dict[str, float] = field(default_factory=dict)
     spikes: float | None = None
     synaptic_operations: float | None = None
     analog_macs: float | None = None
@@ -95,6 +97,7 @@ def examine(
             images=measured.images,
             agreement=None if measured.agreement is None else 100 * measured.agreement,
             output_error=measured.output_error,
+            output_errors=measured.output_errors,
             spikes=sum(float(spikes.sum()) for spikes in measured.spikes.values()),
             synaptic_operations=work.synaptic_operations,
             analog_macs=work.analog_macs,

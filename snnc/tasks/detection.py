@@ -16,11 +16,12 @@ from torch import Tensor
 from snnc.data.boxes import BOXES
 from snnc.data.dataset import Dataset
 from snnc.errors import DataError, UsageError
-from snnc.figure import Score
+from snnc.figure import Mark, Score
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.tasks.decoding import LAYOUTS, Decoder, Grid, suppressed
 from snnc.tasks.task import Answers, Shapes, Task, tasks
+from snnc.text import fixed
 
 # COCO's thresholds of overlap, and the places at which precision is read.
 _OVERLAPS = np.linspace(0.5, 0.95, 10)
@@ -265,13 +266,35 @@ class Detection(Task):
 
     def losses(self, answers: Answers, truth: Answers) -> Tensor:
         """Return 1 − F1 of the boxes from the score ``certain`` on, at an overlap of 0.5."""
-        found = []
-        for boxes, true in zip(answers, truth, strict=True):
-            wanted = true[true[:, 5] >= self.certain]
-            matches = matched(boxes[boxes[:, 5] >= self.certain], wanted)
-            both = len(matches.scores) + len(wanted)
-            found.append(1 - 2 * int(matches.hit[0].sum()) / both if both else 0.0)
+        pairs = zip(answers, truth, strict=True)
+        found = [self._missed(matched(boxes, true[true[:, 5] >= self.certain])) for boxes, true in pairs]
         return torch.tensor(found, dtype=torch.float64)
+
+    def wrong(self, outcomes: Answers) -> Tensor | None:
+        beside = [outcome.agreeing or outcome.found for outcome in outcomes]
+        known = [matches for matches in beside if matches is not None]
+        return torch.tensor([self._missed(matches) for matches in known]) if len(known) == len(beside) else None
+
+    def marks(self, answer: Tensor) -> tuple[Mark, ...]:
+        assert self.size is not None
+        height, width = self.size
+        shares = answer[:, :4] / torch.tensor([width, height, width, height])
+        certain = zip(shares.clamp(0, 1).tolist(), answer[:, 4:].tolist(), strict=True)
+        return tuple(
+            Mark(left, top, right, bottom, self._words(int(number), score))
+            for (left, top, right, bottom), (number, score) in certain
+            if score >= self.certain
+        )
+
+    def _words(self, number: int, score: float) -> str:
+        name = self.names[number] if number < len(self.names) else str(number)
+        return name if score == 1 else f"{name} {fixed(score, 2)}"
+
+    def _missed(self, matches: Matches) -> float:
+        """Return 1 − F1 of the boxes that are certain."""
+        certain = (matches.scores >= self.certain) & ~matches.skipped[0]
+        both = int(certain.sum()) + int(matches.truths.sum())
+        return 1 - 2 * int((matches.hit[0] & certain).sum()) / both if both else 0.0
 
 
 def matched(found: Tensor, truth: Tensor) -> Matches:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snnc.data.dataset import Dataset
 from snnc.errors import UsageError
-from snnc.figure import Row, score
+from snnc.figure import Mark, Row, score
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.registry import Registry, suggest
@@ -110,6 +110,14 @@ class Task(ABC):
     @abstractmethod
     def losses(self, answers: Answers, truth: Answers) -> Tensor:
         """Return how wrong each answer is, ``[N]``: what blame charges layers with. 0 is right, 1 is wrong."""
+
+    def wrong(self, outcomes: Answers) -> Tensor | None:
+        """Return how wrong the spiking network's answers are, ``[N]`` from 0 to 1, where samples are worth a look."""
+        return None
+
+    def marks(self, answer: Any) -> tuple[Mark, ...]:
+        """Return what is drawn on the picture of a sample for an answer, or for a label."""
+        return ()
 
     @property
     def charged(self) -> str:

@@ -14,6 +14,7 @@ from snnc.blocks import (
     Listing,
     Map,
     Missing,
+    Pictures,
     Plot,
     Remarks,
     SideBySide,
@@ -64,7 +65,7 @@ def _listing(block: Listing) -> Iterator[str]:
     yield from (*(f"    {as_it_is(line)}" for line in block.lines), "")
 
 
-@show.register(Plot, Map)
+@show.register(Plot, Map, Pictures)
 def _nothing(block: Block) -> Iterator[str]:
     """Leave out what cannot be drawn."""
     yield from ()

@@ -1,4 +1,4 @@
-"""One page that needs nothing else: no script, no font, no image, no network."""
+"""One page that needs nothing else: no script, no font, no network; pictures are in it."""
 
 from collections.abc import Iterator
 from itertools import count

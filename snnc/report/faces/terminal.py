@@ -15,6 +15,7 @@ from snnc.blocks import (
     Listing,
     Map,
     Missing,
+    Pictures,
     Plot,
     Remarks,
     SideBySide,
@@ -62,7 +63,7 @@ def _listing(block: Listing) -> Iterator[RenderableType]:
     yield from map(as_it_is, block.lines)
 
 
-@show.register(Missing, Plot, Map)
+@show.register(Missing, Plot, Map, Pictures)
 def _nothing(block: Block) -> Iterator[RenderableType]:
     """Leave out what has no room; of what is missing, the sentence tells how to begin."""
     yield from ()

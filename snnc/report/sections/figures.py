@@ -53,13 +53,17 @@ def _answers(report: Report) -> Iterator[Fact]:
     known = {figure.name: figure.unit for figure in figures("row")}
     # A file keeps no order of scores: they come in the order of figures, those that are none behind by name.
     order = {name: place for place, name in enumerate(known)}
-    named = {name.replace("-", " "): (name, score) for name, score in row.scores.items()}
+    # Those of single classes have a table of their own.
+    whole = {name: score for name, score in row.scores.items() if "/" not in name}
+    named = {name.replace("-", " "): (name, score) for name, score in whole.items()}
     for title in sorted(named, key=lambda title: (order.get(title, len(order)), title)):
         (name, score), unit = named[title], known.get(title, "")
         trained = evaluation.reference.get(name)
         beside = "" if trained is None else f"trained network {written(trained, unit)}{_unit(unit)}"
         value = f"{written(score.value, unit)}{_unit(unit)}"
-        yield Fact(f"{title[0].upper()}{title[1:]}", value, _joined(beside, _interval(score.interval, unit)))
+        yield Fact(
+            title.capitalize() if title.islower() else title, value, _joined(beside, _interval(score.interval, unit))
+        )
     if row.drop is not None:
         yield _drop(report)
     if row.agreement is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from snnc.blocks import Block, Missing, Plot, Scatter, SideBySide
+from snnc.blocks import Block, Fact, Facts, Missing, Plot, Scatter, SideBySide, Text
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, Known, Section, sections
 from snnc.text import percent
@@ -30,6 +30,11 @@ class OutputsSection(Section):
         if report.unmeasured:
             command = CONVERT if report.stripped else "snnc calibrate --data FOLDER"
             yield Missing("The outputs were not compared on images.", command, only=("page",))
+        errors = report.summary.output_errors
+        if len(errors) > 1:
+            worst = max(errors, key=lambda name: errors[name])
+            yield Facts(tuple(Fact(name, percent(error)) for name, error in errors.items()), only=("page",))
+            yield Text(f"The output {worst} is furthest from the trained network's: by {percent(errors[worst])}.")
         if not self.pairs:
             return
         error, count = report.summary.output_error, len(self.pairs)
