@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snnc.data.preprocessing import Preprocessing
+from snnc.data.preprocessing import Preprocessing, written
 from snnc.errors import SnncError, UsageError
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, limits_form
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Data:
-    """Where a command finds its samples: a folder of images or an array file."""
+    """Where a command finds its samples: a folder of images or of recordings, or an array file."""
 
     data: Path | None = None
 
@@ -101,10 +102,11 @@ def read(folder: Path) -> Project:
     for name, kind in {
         "calibration": Data,
         "evaluation": Data,
-        "preprocessing": Preprocessing,
     }.items():
         if name in fields:
             fields[name] = _section(kind, fields[name], name)
+    if "preprocessing" in fields:
+        fields["preprocessing"] = _placed(partial(written, fields["preprocessing"], place="preprocessing"))
     if "gates" in fields:
         fields["gates"] = Limits(**vars(_section(limits_form(), fields["gates"], "gates")))
     if isinstance(fields.get("set"), Mapping):
@@ -153,8 +155,13 @@ def only_model(folder: Path) -> str | None:
 
 
 def _section(kind: type[T], data: object, name: str) -> T:
+    return _placed(partial(parse, kind, data, place=name))
+
+
+def _placed(read: Callable[[], T]) -> T:
+    """Return what is read; errors name this file."""
     try:
-        return parse(kind, data, place=name)
+        return read()
     except UsageError as error:
         place = error.place.lstrip(".")
         raise UsageError(error.message, place=f"{FILE}: {place}" if place else FILE, hint=error.hint) from None
@@ -181,7 +188,7 @@ MODEL
 # TorchScript stores no input shape: that of one sample, without the batch.
 # input-shape: [3, 224, 224]
 
-# A folder of images, or an array file (.npy, .npz), like those the network was trained on; no labels needed.
+# A folder of images or recordings, or an array file (.npy, .npz), as the network was trained on; no labels needed.
 # calibration:
 #   data: calibration
 
@@ -195,6 +202,8 @@ MODEL
 #   crop: 224
 #   mean: [0.485, 0.456, 0.406]
 #   std: [0.229, 0.224, 0.225]
+# What frames are made of the events of recordings; protocol: cifar10-dvs has all that from a paper.
+#   events: {{frames: 8, bins: time, polarity: channels}}
 
 # How to convert: the name of a recipe or a file, and changes to it.
 # recipe: default

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -71,6 +71,9 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         raise UsageError(f"expected a mapping, found {_shown(data)}", place=place, hint=hint)
     fields = {str(key).replace("-", "_"): value for key, value in data.items()}
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name, inner in _inner(kind).items():
+        if isinstance(fields.get(name), Mapping):
+            fields[name] = parse(inner, fields[name], place=f"{place}.{name.replace('_', '-')}")
     for key in data:
         if str(key).replace("-", "_") not in known:
             raise UsageError(f"unknown option {str(key)!r}", place=place, hint=suggest(str(key), keys(kind)))
@@ -96,6 +99,13 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
 def keys(kind: type[Any]) -> list[str]:
     """Return the options of a dataclass as users write them."""
     return [f.name.replace("_", "-") for f in dataclasses.fields(kind)]
+
+
+def _inner(kind: type[Any]) -> dict[str, type[Any]]:
+    """Return the fields of a dataclass that are dataclasses themselves."""
+    hints = get_type_hints(kind)
+    found = {name: [h for h in (hint, *get_args(hint)) if dataclasses.is_dataclass(h)] for name, hint in hints.items()}
+    return {name: inner[0] for name, inner in found.items() if inner and isinstance(inner[0], type)}
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:

@@ -31,7 +31,8 @@ def calibrate(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A folder of images or an array file; no labels needed. Default: calibration: data: in snnc.yaml.",
+            help="A folder of images or recordings, or an array file; no labels needed. Default: calibration: data: in "
+            "snnc.yaml.",
         ),
     ] = None,
     output: Annotated[

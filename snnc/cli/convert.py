@@ -38,7 +38,9 @@ def convert(
     output: Output = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Calibrate in the same go, on a folder of images or an array file."),
+        typer.Option(
+            metavar="PATH", help="Calibrate in the same go, on a folder of images or recordings, or an array file."
+        ),
     ] = None,
     input_shape: InputShape = None,
     save_recipe: Annotated[

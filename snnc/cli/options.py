@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import typer
 
 from snnc.cli.application import Flags
-from snnc.data.preprocessing import Preprocessing, from_file
+from snnc.data.event_frames import EventFrames
+from snnc.data.preprocessing import PROTOCOLS, Preprocessing, from_file
 from snnc.errors import DataError, UsageError
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, merged, stated_limits
@@ -59,10 +60,12 @@ ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Where to write the report. Default: beside the .snn.")
 ]
 PartFlag = Annotated[
-    Literal["calibration", "judging"] | None,
+    Literal["calibration", "judging", "train", "test"] | None,
     typer.Option(
         "--part",
-        help="Use only the two thirds of the images that snnc tune calibrates on, or the third that it judges by.",
+        help="Use only the two thirds of the images that snnc tune calibrates on, or the third that it judges by; or, "
+        "as the protocol of CIFAR10-DVS has it, the first 90 % of each class to train or calibrate on, or the last "
+        "10 % to test.",
     ),
 ]
 
@@ -156,8 +159,12 @@ class PreprocessingFlags:
     """What is done to images."""
 
     preprocessing: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A YAML file of preprocessing; the flags below win over it."),
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help=f"A YAML file of preprocessing, or a protocol by name ({', '.join(PROTOCOLS)}); the flags below win "
+            "over it.",
+        ),
     ] = None
     mean: Annotated[
         str | None, typer.Option(metavar="M,M,M", help="Subtracted from scaled pixels, per channel or one for all.")
@@ -176,6 +183,9 @@ class PreprocessingFlags:
         Literal["classes", "sequences"] | None,
         typer.Option(help="What folders of images are: classes, or each a sequence of numbered frames."),
     ] = None
+    event_frames: Annotated[
+        int | None, typer.Option(metavar="N", help="How many frames are made of the events of a recording. Default: 8.")
+    ] = None
     reference: Annotated[
         Literal["frames", "sum"] | None,
         typer.Option(help="Of frames over time: the trained network sees each (outputs averaged), or their sum."),
@@ -185,7 +195,7 @@ class PreprocessingFlags:
     def resolve(self, project: Project, stored: Preprocessing | None = None) -> Preprocessing:
         """Return the preprocessing of the file, else of the project, else the stored, with the single flags on top."""
         if self.preprocessing is not None:
-            base = from_file(self.preprocessing)
+            base = PROTOCOLS.get(self.preprocessing) or from_file(Path(self.preprocessing))
         else:
             base = project.preprocessing or stored or Preprocessing()
         given: dict[str, Any] = {
@@ -201,6 +211,8 @@ class PreprocessingFlags:
             "label_offset": self.label_offset,
         }
         try:
+            if self.event_frames is not None:
+                given["events"] = dataclasses.replace(base.events or EventFrames(), frames=self.event_frames)
             return dataclasses.replace(base, **{name: value for name, value in given.items() if value is not None})
         except ValueError as error:
             raise UsageError(str(error), place="preprocessing", hint="change the flag of that name") from None

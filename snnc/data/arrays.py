@@ -68,6 +68,7 @@ class Arrays(Source):
     """
 
     about: ClassVar[str] = "a .npy file (x) or a .npz file (x and y)"
+    general: ClassVar[bool] = True
 
     path: Path
     rows: Mapping[str, _Rows]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +25,9 @@ from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds
 from snnc.ir import Input
 
-# What samples are kept apart for: two thirds to calibrate on, one third to judge by.
-Part = Literal["calibration", "judging"]
+# What samples are kept apart for: two thirds to calibrate on, one third to judge by; or the first 90 % of each class,
+# in their order, and the last 10 %.
+Part = Literal["calibration", "judging", "train", "test"]
 
 # Fewer samples than this say too little in either part.
 _FEWEST_TO_SPLIT = 30
@@ -38,8 +39,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Reading:
     """How data is read: samples at once, threads (None: one per core, at most 8), and how many samples (None: all).
 
-    ``seed`` draws those that ``limit`` keeps. ``part`` keeps only one of the two parts that ``snnc tune`` splits data
-    into, out of what ``limit`` leaves.
+    ``seed`` draws those that ``limit`` keeps. ``part`` keeps only one of two parts: of those that ``snnc tune`` splits
+    data into, out of what ``limit`` leaves; of those before and behind 90 % of each class, before ``limit`` draws.
     """
 
     batch_size: int = 64
@@ -102,15 +103,34 @@ class Dataset:
         return self.chosen(_subset(len(self), count, seed))
 
     def part(self, name: Part, seed: int = 0) -> "Dataset":
-        """Return one of two parts that have no sample in common and are both spread evenly, drawn by ``seed``.
+        """Return one of two parts that have no sample in common.
 
-        Raises DataError where there are too few samples to split.
+        Those for calibration and judging are both spread evenly, drawn by ``seed``; those to train and test are the
+        first 90 % of each class, rounded up, and the rest. Raises DataError where there are too few samples to split,
+        or no classes.
         """
+        if name in ("train", "test"):
+            return self._by_class(name)
         if len(self) < _FEWEST_TO_SPLIT:
             hint = f"give {_FEWEST_TO_SPLIT} or more: two thirds to calibrate on, one third to judge by"
             raise DataError(f"{len(self)} images are too few to be split", place="--data", hint=hint)
         judging = set(_subset(len(self), len(self) // 3, seed))
         return self.chosen(tuple(at for at in range(len(self)) if (at in judging) == (name == "judging")))
+
+    def _by_class(self, name: Part) -> "Dataset":
+        classes = self.labels(CLASSES)
+        if classes is None:
+            hint = "put samples into a folder for each class, or list them in labels.csv"
+            raise DataError("samples without classes cannot be split by class", place="--part", hint=hint)
+        left = {number: -(-9 * count // 10) for number, count in Counter(classes.answers.tolist()).items()}
+        kept = []
+        for at, number in enumerate(classes.answers.tolist()):
+            if (left[number] > 0) == (name == "train"):
+                kept.append(at)
+            left[number] -= 1
+        if not kept:
+            raise DataError(f"{len(self)} samples are too few to be split", place="--part", hint="give 2 of each class")
+        return self.chosen(kept)
 
     def chosen(self, numbers: Sequence[int]) -> "Dataset":
         """Return some of the samples, in the order of ``numbers``."""
@@ -226,7 +246,7 @@ def open_dataset(
     inputs: Mapping[str, Input | tuple[int, ...]],
     reading: Reading | None = None,
 ) -> Dataset:
-    """Open a folder of images or an array file (.npy, .npz) for the inputs of a network, by name.
+    """Open a folder of images or of recordings, or an array file (.npy, .npz), for the inputs of a network, by name.
 
     Of an input ``Input`` says what it takes, or else a shape, that of one sample of real numbers. Of several inputs,
     only images are preprocessed; integers never are.
@@ -255,9 +275,11 @@ def open_dataset(
         raise DataError("neither a folder nor an array file", place=str(path), hint=hint)
     source = found[0].open(path, fitted)
     dataset = Dataset(source, preprocessing, fitted, tuple(range(len(source))))
+    if reading.part in ("train", "test"):
+        dataset = dataset.part(reading.part)
     if reading.limit is not None:
         dataset = dataset.spread(reading.limit, reading.seed)
-    return dataset if reading.part is None else dataset.part(reading.part, reading.seed)
+    return dataset if reading.part not in ("calibration", "judging") else dataset.part(reading.part, reading.seed)
 
 
 def _subset(samples: int, limit: int, seed: int) -> tuple[int, ...]:

@@ -1,10 +1,14 @@
 """What is done to an image or an array before a network sees it, as users write it down."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from snnc.data.event_frames import EventFrames
+from snnc.errors import UsageError
+from snnc.registry import suggest
 from snnc.validation import parse, read_yaml
 
 
@@ -51,6 +55,9 @@ class Preprocessing:
     folders: Literal["classes", "sequences"] = "classes"
     """What folders of images are: their class, or frames over time, a sample each, in folders by class or in none."""
 
+    events: EventFrames | None = None
+    """How frames are made of events; None: as its defaults say."""
+
     reference: Literal["frames", "sum"] = "frames"
     """What the trained network sees of frames over time: each of them, its outputs averaged, or their sum (as a mean:
     each step of the spiking network shows its share). Thresholds are worked out on the same."""
@@ -88,6 +95,36 @@ class Preprocessing:
                 raise ValueError(f"{name} must be at least 1")
 
 
+# What networks of published conversions were trained with, by the names of their data.
+PROTOCOLS: Mapping[str, Preprocessing] = {
+    # As AdaFire (AAAI 2025) publishes it in code: counts in nine bins of time, which begins at 0, and in a channel for
+    # each bin and polarity; one picture, that stays on. Rows are columns there, as SpikingJelly reads the recordings.
+    "cifar10-dvs": Preprocessing(
+        events=EventFrames(
+            frames=9, start="zero", stacked=True, sensor=(128, 128), transpose=True, square=True, resize=(224, 224)
+        )
+    ),
+}
+
+
+def written(data: object, *, place: str) -> Preprocessing:
+    """Build preprocessing from plain data, or from the protocol of that name with the rest of it on top.
+
+    Raises UsageError where it is wrong.
+    """
+    if not isinstance(data, Mapping) or "protocol" not in data:
+        return parse(Preprocessing, data, place=place)
+    name, rest = data["protocol"], {key: value for key, value in data.items() if key != "protocol"}
+    if name not in PROTOCOLS:
+        hint = suggest(str(name), list(PROTOCOLS))
+        raise UsageError(f"unknown protocol {name!r}", place=f"{place}.protocol", hint=hint)
+    base = PROTOCOLS[name].plain()
+    events = rest.pop("events", None) or {}
+    if isinstance(events, Mapping):
+        events = {**base["events"], **events}
+    return parse(Preprocessing, {**base, **rest, "events": events}, place=place)
+
+
 def from_file(path: Path) -> Preprocessing:
     """Read preprocessing from a YAML file; raises DataError where it is missing and UsageError where it is wrong."""
-    return parse(Preprocessing, read_yaml(path), place=str(path))
+    return written(read_yaml(path), place=str(path))

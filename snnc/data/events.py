@@ -1,0 +1,151 @@
+"""Recordings of event cameras as frames over time."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Self, final
+
+import numpy as np
+import torch
+
+from snnc.data.event_frames import EventFrames
+from snnc.data.folder import file_digest, found_in, listed
+from snnc.data.images import SUFFIXES
+from snnc.data.labels import CLASSES, Classes
+from snnc.data.recordings import Recording, format_of, open_recording, recordings, suffixes
+from snnc.data.recordings.frames import frame_shape, frames_of
+from snnc.data.source import Array, Source, sources
+from snnc.data.transform import Transform
+from snnc.errors import DataError
+
+
+@final
+@sources.register("events")
+@dataclass(frozen=True, eq=False)
+class EventFiles(Source):
+    """Recordings below one folder, a file each, as ``listed`` finds them, or those of one file that is kept open.
+
+    All are of one format. ``place_of`` is the folder or the file.
+    """
+
+    about: ClassVar[str] = "a folder of event recordings"
+
+    place_of: Path
+    names: tuple[str, ...]
+    kept: Recording | None
+    format: type[Recording]
+    input: str
+    transform: Transform
+    how: EventFrames = field(default_factory=EventFrames)
+
+    @property
+    def over_time(self) -> bool:
+        return not self.how.stacked
+
+    @classmethod
+    def opens(cls, path: Path, inputs: Mapping[str, Transform]) -> bool:
+        known = suffixes() | SUFFIXES
+        try:
+            # Of a folder, the first file that is an image or may be a recording says what the others are.
+            found = (path / name for name in found_in(path)) if path.is_dir() else iter([path])
+            first = next((file for file in found if file.suffix.lower() in known), path)
+            suffix = first.suffix.lower()
+            owned = {suffix for kind in recordings.values() if kind.exclusive for suffix in kind.suffixes}
+            return first.is_file() and suffix in suffixes() and (suffix in owned or format_of(first) is not None)
+        except (OSError, DataError):
+            # Whoever opens it says what is wrong.
+            return False
+
+    @classmethod
+    def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
+        if len(inputs) > 1:
+            message = f"recordings are one input, but the network takes {', '.join(inputs)}"
+            raise DataError(message, place=str(path), hint="give a .npz file that holds an array for each, of its name")
+        ((name, transform),) = inputs.items()
+        how = transform.preprocessing.events or EventFrames()
+        if path.is_file():
+            kept = open_recording(path)
+            labels = {} if kept.labels is None else {CLASSES: Classes(torch.from_numpy(kept.labels))}
+            return cls(labels, 0, path, kept.names or (path.name,), kept, type(kept), name, transform, how)
+        names, classes, ignored = listed(path, suffixes(), "recording")
+        kinds = {Path(found).suffix.lower() for found in names}
+        if len(kinds) > 1:
+            hint = "put recordings of each format into a folder of their own"
+            raise DataError(f"recordings of several formats: {', '.join(sorted(kinds))}", place=str(path), hint=hint)
+        first = type(open_recording(path / names[0]))
+        given = {} if classes is None else {CLASSES: classes}
+        return cls(given, ignored, path, tuple(names), None, first, name, transform, how)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def place(self, index: int) -> str:
+        if self.kept is None:
+            return str(self.place_of / self.names[index])
+        return f"{self.place_of}:{self.names[index]}" if self.kept.names else str(self.place_of)
+
+    def read(self, index: int) -> Mapping[str, Array]:
+        place = self.place(index)
+        try:
+            recording, number = self._opened(index)
+            sensor = self._sensor(recording, place)
+            self._check_fits(frame_shape(self.how, sensor), place)
+            frames = frames_of(recording, number, self.how, sensor, place)
+        except OSError as error:
+            raise DataError(f"cannot read: {error.strerror or error}", place=place, hint="check the file") from None
+        if self.transform.is_image:
+            return {self.input: frames}
+        return {self.input: np.moveaxis(frames, -1, -3).reshape(*frames.shape[:-3], *self.transform.sample_shape)}
+
+    def digest(self, index: int) -> str:
+        if self.kept is None or not self.kept.names:
+            return file_digest(self.place_of if self.kept is not None else self.place_of / self.names[index])
+        digest = hashlib.sha256()
+        for events in self.kept.events(index):
+            digest.update(np.stack([values.astype("<i8") for values in events], 1).data)
+        return digest.hexdigest()
+
+    def _opened(self, index: int) -> tuple[Recording, int]:
+        """Return the file that a recording is in, and its number there."""
+        if self.kept is not None:
+            return self.kept, index
+        path = self.place_of / self.names[index]
+        recording = open_recording(path)
+        if type(recording) is not self.format:
+            message = f"{recording.about}, where the first recording is {self.format.about}"
+            hint = "put recordings of each format into a folder of their own"
+            raise DataError(message, place=str(path), hint=hint)
+        if recording.names:
+            message = f"{len(recording.names)} recordings in one file of a folder"
+            raise DataError(message, place=str(path), hint="give such a file alone, in the place of the folder")
+        return recording, 0
+
+    def _sensor(self, recording: Recording, place: str) -> tuple[int, int]:
+        how = self.how
+        if how.sensor or recording.sensor:
+            return how.sensor or recording.sensor or (0, 0)
+        size = self.transform.height, self.transform.width
+        if not self.transform.is_image or how.crop or how.downsample > 1 or how.resize or how.square:
+            hint = "preprocessing: {events: {sensor: [height, width]}}"
+            raise DataError("the recording does not say how large the sensor is", place=place, hint=hint)
+        return size[::-1] if how.transpose else size
+
+    def _check_fits(self, shape: tuple[int, int, int], place: str) -> None:
+        """Raise DataError where frames of a shape are not what the network takes."""
+        wanted = self.transform.height, self.transform.width, self.transform.channels
+        if not self.transform.is_image:
+            # Numbers in no order that is known, but as many of them.
+            if np.prod(shape) == np.prod(self.transform.sample_shape):
+                return
+            taken = list(self.transform.sample_shape)
+        elif shape == wanted:
+            return
+        else:
+            taken = [wanted[2], *wanted[:2]]
+        message = f"frames are {[shape[2], *shape[:2]]} (channels, height, width), but the network takes {taken}"
+        hint = "preprocessing: events has polarity, stacked, crop, downsample, square and resize"
+        raise DataError(message, place=place, hint=hint)
