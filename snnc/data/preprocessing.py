@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from snnc.data.audio_windows import AudioWindows
 from snnc.data.event_frames import EventFrames
 from snnc.errors import UsageError
 from snnc.registry import suggest
@@ -51,6 +52,9 @@ class Preprocessing:
 
     array_layout: Literal["auto", "nchw", "nhwc"] = "auto"
     """The layout of array files. "auto" compares with what the network wants. Arrays of pixels are RGB."""
+
+    audio: AudioWindows | None = None
+    """How samples are made of audio files, and at which rate the network was trained."""
 
     folders: Literal["classes", "sequences"] = "classes"
     """What folders of images are: their class, or frames over time, a sample each, in folders by class or in none."""
