@@ -265,9 +265,9 @@ class Figure:
 
     ``better`` is 1 where more is better, -1 where less is, 0 where neither. ``value`` and ``interval`` (95 %) give None
     where nothing was measured. ``expected`` is the interval of a row as it would be on so many samples in the same
-    proportions; without it, intervals shrink with the root of the number of samples. Where two conversions both have
-    the figure called ``judged_by``, that one is held to the tolerance in place of this one. A figure that says in other
-    words what another one says is not ``compared``.
+    proportions; where it is None, intervals shrink with the root of the number of samples. Where two conversions both
+    have one of the figures called ``judged_by``, that one is held to the tolerance in place of this one. A figure that
+    says in other words what another one says is not ``compared``.
 
     A figure of rows has a column in the table of them, called ``title`` (else its name and unit), ``short`` where there
     is little room ("" for the title, None for no room), with what the title does not say ``about`` it. ``bracketed``
@@ -283,10 +283,10 @@ class Figure:
     better: Literal[1, 0, -1] = 0
     unit: str = ""
     interval: Callable[[Any], Interval | None] = lambda subject: None
-    expected: Callable[[Row, float], Interval] | None = None
+    expected: Callable[[Row, float], Interval | None] = lambda row, samples: None
     limit: Limit | None = None
     tolerance: Tolerance | None = None
-    judged_by: str = ""
+    judged_by: tuple[str, ...] = ()
     compared: bool = True
     title: str = ""
     short: str | None = ""

@@ -100,10 +100,9 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Convert with neurons that only fire as they gather (--neuron if), or compare with --reference sum.",
     ),
     "no-labels": Explanation(
-        "The images have no labels, so accuracy could not be judged.",
-        "The drop is the share of predictions that are not the trained network's, which is more than the drop in "
-        "accuracy.",
-        "Give class sub-folders, a labels.csv, or y in the array file.",
+        "The data has no labels of the kind that the task takes, so its score could not be judged.",
+        "The drop is the share of answers that are not the trained network's, which is more than the drop of a score.",
+        "Give labels, as the finding says: without them what changed counts as wrong, even where it was wrong before.",
     ),
     "no-rehearsal": Explanation(
         "These neurons learn their initial potential in a rehearsal, and the schedule has none.",

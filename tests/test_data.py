@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from snnc.data.dataset import Dataset, Reading, open_dataset
-from snnc.data.images import ImageFiles, decode
+from snnc.data.decoding import decode
+from snnc.data.images import ImageFiles
 from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing, from_file
 from snnc.data.samples import DatasetSamples
@@ -575,7 +576,8 @@ def test_values_that_are_not_finite(tmp_path: Path, value: float, suffix: str) -
     [
         (np.zeros(3, np.int64), "y has shape [3], but x holds 2 samples"),
         (np.zeros((2, 1), np.int64), "y has shape [2, 1], but x holds 2 samples"),
-        (np.zeros(2), "y is of type float64, not integers"),
+        (np.zeros((2, 3, 2, 2), complex), "y is of type complex128, not integers"),
+        (np.zeros(3), "y has shape [3], but x holds 2 samples"),
         (np.zeros(2, bool), "y is of type bool, not integers"),
         (np.array([0, 11]), "the label 11 is out of range: the network has 10 outputs"),
         (np.array([0, -1]), "the label -1 is out of range: the network has 10 outputs"),

@@ -43,7 +43,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Figure:
 def test_there_are_figures_of_every_subject() -> None:
     for subject in ("network", "row", "layer"):
         assert len(figures.figures(subject)) > 3
-    answers = {"max-drop", "min-agreement", "max-relative-error", "min-cosine"}
+    answers = {"max-drop", "min-agreement", "max-relative-error", "min-cosine", "min-psnr"}
     assert {*answers, "max-energy-ratio", "max-spikes", "max-layer-error", "min-spike-driven"} == set(figures.limits())
 
 

@@ -118,7 +118,7 @@ def test_as_many_samples_as_it_says_decide_and_one_less_does_not(samples: int, s
         return 100 * share - 30 / times**0.5 if low else low, 100 * share + 30 / times**0.5 if high else high
 
     measured = 100 * share if kind == "mean" else 100 * hits / samples
-    larger = None if kind == "mean" else interval
+    larger = (lambda times: None) if kind == "mean" else interval
     gate = judge("max-drop", limit, measured, interval(1), samples=samples, timesteps=4, larger=larger)
     if gate.verdict != "undecided":
         assert gate.samples_needed is None

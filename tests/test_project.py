@@ -116,6 +116,7 @@ def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
         min_agreement=98.0,
         max_relative_error=0.1,
         min_cosine=0.98,
+        min_psnr=40.0,
         max_energy_ratio=0.5,
         max_spikes=100_000,
         max_layer_error=0.3,

@@ -257,7 +257,7 @@ def test_energies_by_hand_and_at_break_even():
 
 def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]):
     assert sentence(reports["plain"]).startswith("Nothing was measured yet: calibrate on images")
-    assert "of 40 predictions at T=2, 3 steps in all, on images it was" in sentence(reports["calibrated"])
+    assert "predictions at T=2, 3 steps in all, on 40 samples it was" in sentence(reports["calibrated"])
     assert "the trained network was stripped" not in sentence(reports["evaluated"])
     assert "no loss is known" in sentence(reports["stripped"])
     layer = reports["calibrated"].layers[1]

@@ -4,6 +4,7 @@ import dataclasses
 import html
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from snnc import cli, intervals
 from snnc.artifact import load_conversion, save_conversion
-from snnc.errors import UsageError
+from snnc.data.dataset import Dataset, open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, UsageError
 from snnc.export.onnx import onnx_model
+from snnc.feeds import Feeds
 from snnc.figure import Energy, Row
+from snnc.ir import Graph
+from snnc.run import Program
 from snnc.tasks import Answers, Task, joined, tasks
 from snnc.tasks.classification import Classification
 from snnc.tasks.detection import Detection
+from snnc.tasks.embedding import Embedding
+from snnc.tasks.multi_label import MultiLabel
+from snnc.tasks.regression import Regression
+from snnc.tasks.segmentation import Segmentation
 from snnc.tasks.task import seeming
-from snnc.tasks.values import Values
+from snnc.tasks.values import Values, ssim
 from tests.support import Network, normal, relu
 
 FIELDS = set(Row.__dataclass_fields__)
@@ -61,10 +72,29 @@ def drawn_boxes(samples: int) -> list[Tensor]:
     return [torch.cat([found[:5, :5], torch.ones(5, 1)], 1) for found in task.answers(boxes(9, samples))]
 
 
+def maps_of_classes(seed: int, samples: int) -> list[Tensor]:
+    """Scores of 4 classes for each pixel."""
+    return [normal(samples, 4, 6, 5, seed=seed)]
+
+
+def masks(samples: int) -> Tensor:
+    drawn = spread(samples, 6, 5, low=0, high=4, seed=9).long()
+    drawn[:, 0] = 255
+    return drawn
+
+
+def numbers_of(samples: int) -> Tensor:
+    return torch.cat([output.flatten(1) for output in rows(9, samples)], 1)
+
+
 CASES = {
     "classification": Case(Classification()),
+    "embedding": Case(Embedding()),
+    "multi-label": Case(MultiLabel(outputs="logits"), rows, lambda samples: (normal(samples, 5, seed=9) > 0).float()),
+    "regression": Case(Regression(tolerance=2.5), rows, numbers_of),
+    "segmentation": Case(Segmentation(classes=4), maps_of_classes, masks),
     "detection": Case(Detection(layout="decoded", size=(64, 64)), boxes, drawn_boxes),
-    "values": Case(Values(), rows, lambda samples: torch.cat([o.flatten(1) for o in rows(9, samples)], 1)),
+    "values": Case(Values(), rows, numbers_of),
 }
 
 
@@ -201,6 +231,13 @@ def test_a_network_that_states_no_task_seems_to_have_one() -> None:
         ([(10,), (4,)], (), "values"),
         ([(10,), (4,)], ("classes",), "classification"),
         ([()], (), "values"),
+        ([(10,)], ("values",), "regression"),
+        ([(10,), (4,)], ("values",), "values"),
+        ([(3, 4, 4)], ("values",), "values"),
+        ([(10,)], ("flags",), "multi-label"),
+        ([(10, 4, 4)], ("masks",), "segmentation"),
+        ([(10,)], ("masks",), "classification"),
+        ([(10, 4, 4)], ("boxes",), "values"),
     ):
         assert type(seeming(outputs_, labels)) is tasks[name]
 
@@ -311,3 +348,335 @@ def test_a_task_that_nobody_registered_cannot_be_kept(maps: Path, tmp_path: Path
     with pytest.raises(UsageError, match="Unregistered is no registered task"):
         save_conversion(conversion, tmp_path / "model.snn")
     assert not (tmp_path / "model.snn").exists()
+
+
+# What single tasks count.
+
+
+def test_segmentation_counts_over_all_pixels_that_count() -> None:
+    task = Segmentation(classes=3, ignore=9)
+    truth = torch.tensor([[[0, 0, 1], [1, 9, 9]], [[0, 0, 0], [0, 1, 1]]])
+    found = torch.tensor([[[0, 1, 1], [1, 0, 2]], [[0, 0, 0], [0, 0, 1]]]).short()
+    trained = truth.where(truth < 9, 0).short()
+    measured = task.measured(task.outcomes(found, trained, truth))
+    scores = {name: score.value for name, score in measured["scores"].items()}
+    # Of class 0 five pixels of seven, of class 1 three of five; class 2 is nowhere that counts.
+    assert scores["mean IoU"] == pytest.approx(100 * (5 / 7 + 3 / 5) / 2)
+    assert scores["pixel accuracy"] == pytest.approx(80)
+    assert measured["agreement"] == pytest.approx(75)
+    assert measured["drop"] == pytest.approx(100 - scores["mean IoU"])
+    assert task.reference(task.outcomes(found, trained, truth)) == {"mean IoU": 100, "pixel accuracy": 100}
+    # Twice as large a mask says the same.
+    larger = truth.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert task.measured(task.outcomes(found, trained, larger)) == measured
+    assert task.losses(found, larger).tolist() == [0.25, pytest.approx(1 / 6)]
+
+
+def test_one_channel_is_segmented_by_its_sign() -> None:
+    assert Segmentation().answers([torch.tensor([[[[-1.0, 2.0]]]])]).tolist() == [[[0, 1]]]
+
+
+def test_regression_is_measured_as_scikit_learn_does() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    task, goal = Regression(), normal(40, 3, seed=1) * torch.tensor([1.0, 5.0, 0.1]) + 100
+    goal[:, 2] = 7
+    found, trained = goal + normal(40, 3, seed=2), goal + normal(40, 3, seed=3) / 2
+    outcomes = task.outcomes(found, trained, goal)
+    measured = task.measured(outcomes)
+    scores = {name: score.value for name, score in measured["scores"].items()}
+    r2 = [100 * metrics.r2_score(goal.double(), network.double()) for network in (found, trained)]
+    assert scores["R2"] == pytest.approx(r2[0]) and task.reference(outcomes)["R2"] == pytest.approx(r2[1])
+    assert measured["drop"] == pytest.approx(r2[1] - r2[0])
+    assert scores["MAE"] == pytest.approx(metrics.mean_absolute_error(goal, found))
+    assert scores["RMSE"] == pytest.approx(metrics.root_mean_squared_error(goal, found))
+    assert scores["R2 to the trained network"] == pytest.approx(
+        100 * metrics.r2_score(trained.double(), found.double())
+    )
+    assert measured["agreement"] is None
+    within = Regression(tolerance=1.0).measured(Regression(tolerance=1.0).outcomes(found, trained, None))["agreement"]
+    assert within == pytest.approx(100 * float(((found - trained).abs() <= 1).all(1).double().mean()))
+
+
+def test_labels_are_counted_as_scikit_learn_does() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    task = MultiLabel(outputs="logits", threshold=0.7)
+    goal = (normal(60, 4, seed=1) > 0.5).float()
+    found, trained = ((goal + normal(60, 4, seed=seed)).mul(4).round() / 4 for seed in (2, 3))
+    outcomes = task.outcomes(task.answers([found]), task.answers([trained]), goal)
+    scores = {name: score.value for name, score in task.measured(outcomes)["scores"].items()}
+    flags = [network.sigmoid() > 0.7 for network in (found, trained)]
+    assert scores["micro F1"] == pytest.approx(100 * metrics.f1_score(goal, flags[0], average="micro"))
+    assert scores["average precision"] == pytest.approx(100 * metrics.average_precision_score(goal, found))
+    assert task.reference(outcomes)["micro F1"] == pytest.approx(
+        100 * metrics.f1_score(goal, flags[1], average="micro")
+    )
+    assert task.measured(outcomes)["agreement"] == pytest.approx(100 * float((flags[0] == flags[1]).double().mean()))
+    probabilities = MultiLabel(outputs="probabilities", threshold=0.7).answers([found.sigmoid()])
+    torch.testing.assert_close(probabilities, task.answers([found]), atol=1e-4, rtol=0)
+
+
+def test_embeddings_are_known_by_their_neighbors() -> None:
+    task = Embedding()
+    angles = torch.tensor([0.0, 10.0, 30.0, 60.0, 65.0]).deg2rad()
+    trained = torch.stack([angles.cos(), angles.sin()], 1)
+    # The middle one turns towards the last two.
+    turned = angles + torch.tensor([0.0, 0.0, 20.0, 0.0, 0.0]).deg2rad()
+    found = torch.stack([turned.cos(), turned.sin()], 1) * 3
+    outcomes = task.outcomes(task.answers([found]), task.answers([trained]), torch.tensor([0, 0, 0, 1, 1]))
+    measured = task.measured(outcomes)
+    scores = {name: score.value for name, score in measured["scores"].items()}
+    assert measured["agreement"] == 80
+    assert scores["retrieval accuracy"] == 80 and measured["drop"] == 20
+    assert scores["cosine"] == pytest.approx((4 + math.cos(math.radians(20))) / 5)
+    assert 0 < scores["order of pairs"] < 1
+    same = task.measured(task.outcomes(task.answers([trained]), task.answers([trained]), None))
+    assert same["scores"]["order of pairs"].value == pytest.approx(1) and same["agreement"] == 100
+
+
+def test_images_are_compared_as_images() -> None:
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    noisy = images + 0.1
+    task = Values()
+    measured = task.measured(task.outcomes(noisy, images, images))["scores"]
+    assert measured["PSNR"].value == pytest.approx(20, abs=1e-4) == measured["PSNR to the trained network"].value
+    assert task.reference(task.outcomes(noisy, images, images)) == {"PSNR": 100, "SSIM": pytest.approx(1)}
+    # One window, by the formula.
+    places = np.exp(-((np.arange(11) - 5) ** 2) / 4.5)
+    weights = np.outer(places, places) / places.sum() ** 2
+    one, two = images[:1, :1, :11, :11].double().numpy()[0, 0], noisy[:1, :1, :11, :11].double().numpy()[0, 0] ** 2
+    mean = [(weights * image).sum() for image in (one, two)]
+    spread = [(weights * image**2).sum() - m**2 for image, m in zip((one, two), mean, strict=True)]
+    together = (weights * one * two).sum() - mean[0] * mean[1]
+    wanted = (2 * mean[0] * mean[1] + 1e-4) * (2 * together + 9e-4)
+    wanted /= (mean[0] ** 2 + mean[1] ** 2 + 1e-4) * (spread[0] + spread[1] + 9e-4)
+    found = ssim(torch.from_numpy(one)[None, None], torch.from_numpy(two)[None, None], 1.0)
+    assert found.tolist() == [pytest.approx(wanted)]
+    assert "PSNR" not in task.measured(task.outcomes(noisy[:, :2], images[:, :2], images[:, :2]))["scores"]
+
+
+def test_a_bootstrap_says_what_a_closed_form_does() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    found = intervals.bootstrap(400, lambda times: {"mean": times @ values / times.sum(1), "none": 0 * times[:, 0] / 0})
+    (value, interval), wanted = found["mean"], intervals.mean(400, values.sum(), (values**2).sum())
+    assert set(found) == {"mean"} and value == pytest.approx(values.mean()) and interval is not None
+    assert interval == pytest.approx(wanted, abs=0.03)
+    assert intervals.bootstrap(1, lambda times: {"mean": times @ values[:1]}) == {"mean": (values[0], None)}
+
+
+# Data with labels of every kind, from the command line.
+
+
+def converted(folder: Path, graph: Graph, *options: str) -> Path:
+    """Convert a network, calibrated on the samples of ``calibration.npz``."""
+    (folder / "model.onnx").write_bytes(onnx_model(graph).SerializeToString())
+    command = ["convert", f"{folder}/model.onnx", "--recipe", "quick", "-q", "--data", f"{folder}/calibration.npz"]
+    assert cli.main([*command, "-o", f"{folder}/model.snn", *options]) == 0
+    return folder / "model.snn"
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that gives a class for every pixel, and a folder of images with masks."""
+    folder = tmp_path_factory.mktemp("segmented")
+    net = Network((3, 8, 8))
+    net.conv(relu(net, net.conv("x", 6)), 4, name="last")
+    drawn = np.random.default_rng(0)
+    np.savez(folder / "calibration.npz", x=drawn.integers(0, 256, (64, 3, 8, 8), np.uint8))
+    for name in ("images/a", "masks/a"):
+        (folder / "data" / name).mkdir(parents=True)
+    for number in range(20):
+        picture = drawn.integers(0, 256, (10, 8, 3), np.uint8)
+        Image.fromarray(picture).save(folder / f"data/images/a/{number:02}.png")
+        # A palette, whose places are the classes.
+        mask = Image.fromarray(drawn.choice([0, 1, 2, 3, 255], (10, 8)).astype(np.uint8), "P")
+        mask.putpalette([0, 90, 7] * 256)
+        mask.save(folder / f"data/masks/a/{number:02}.png")
+    converted(folder, net.graph())
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *command: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main([*command])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_masks_beside_images_are_segmentation(segmented: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", f"{segmented}/model.snn", "--data", f"{segmented}/data", "--crop", "8,8"]
+    code, told, _ = run(capsys, *command, "--blame", "--max-drop", "100", "--min-agreement", "2")
+    assert code == 0 and "mean IoU" in told and "prediction" not in told
+    assert "accuracy" not in told.replace("pixel accuracy", "")
+    assert ("mean IoU" in told and "of pixel classes" in told) or "mean IoU" in told
+    code, told, _ = run(capsys, *command, "--json")
+    found = json.loads(told)
+    assert found["task"] == {"segmentation": {"classes": 4, "ignore": 255}} and found["labelled"]
+    (row,) = found["rows"]
+    assert row["drop"] == pytest.approx(found["reference"]["mean IoU"] - row["scores"]["mean IoU"]["value"])
+    assert row["drop_interval"][0] <= row["drop"] <= row["drop_interval"][1]
+    # The masks are cropped as their images are: nothing else gives these figures.
+    crops = [np.asarray(Image.open(path))[1:9] for path in sorted((segmented / "data/masks/a").iterdir())]
+    images = [np.asarray(Image.open(path))[1:9] for path in sorted((segmented / "data/images/a").iterdir())]
+    np.savez(segmented / "same.npz", x=np.stack(images), y=np.stack(crops))
+    code, told, _ = run(capsys, *command[:3], f"{segmented}/same.npz", "--json")
+    (same,) = json.loads(told)["rows"]
+    assert same["scores"] == row["scores"] and same["drop_interval"] == row["drop_interval"]
+
+
+def test_reports_of_segmentation_speak_its_language(segmented: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", f"{segmented}/model.snn", "--data", f"{segmented}/same.npz", "--timesteps", "1,4"]
+    drop = ["--max-drop", "0.000001", "--junit", f"{segmented}/junit.xml", "--sarif", f"{segmented}/run.sarif"]
+    assert run(capsys, *command, *drop, "-q")[0] in (0, 4)
+    assert "max-drop" in (segmented / "junit.xml").read_text()
+    faces = ["--markdown", f"{segmented}/report.md", "--html", f"{segmented}/report.html", "-q"]
+    assert run(capsys, "report", f"{segmented}/model.snn", *faces)[0] == 0
+    for name in ("report.md", "report.html"):
+        text = html.unescape((segmented / name).read_text())
+        assert "mean IoU" in text.replace("Mean IoU", "mean IoU") and "prediction" not in text
+    code, told, _ = run(capsys, "diff", f"{segmented}/model.snn", f"{segmented}/model.snn")
+    assert code == 0 and "mean IoU" in told
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: (data / "masks/a/03.png").unlink(), "nothing in masks for this image"),
+        (lambda data: (data / "masks/a/03.png").write_bytes(b"no image"), "damaged, cut short or no image"),
+        (
+            lambda data: Image.new("RGB", (8, 10)).save(data / "masks/a/03.png"),
+            "pixels of kind RGB are no class numbers",
+        ),
+        (lambda data: Image.new("L", (8, 9)).save(data / "masks/a/03.png"), "9 x 8 (height x width), but its image"),
+        (lambda data: Image.new("L", (8, 10), 4).save(data / "masks/a/03.png"), "the class 4 at row 0, column 0"),
+    ],
+)
+def test_wrong_masks_are_one_line(
+    segmented: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Any, message: str
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(segmented / "data", data)
+    spoil(data)
+    code, _, error = run(capsys, "evaluate", f"{segmented}/model.snn", "--data", str(data), "--crop", "8,8")
+    assert code == 5 and message in error and "a/03.png" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that gives two numbers."""
+    folder = tmp_path_factory.mktemp("rows")
+    net = Network((6,))
+    net.linear(relu(net, net.linear("x", 16)), 2, name="last")
+    graph = net.graph()
+    for name, seed in (("calibration", 1), ("test", 2)):
+        x = normal(64, 6, seed=seed)
+        truth = Program(graph)(Feeds({"x": x}))["last"][0]
+        np.savez(folder / f"{name}.npz", x=x.numpy(), y=(truth + normal(64, 2, seed=3) / 10).numpy())
+    converted(folder, graph)
+    return folder
+
+
+def test_real_numbers_as_labels_are_a_regression(numbers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", f"{numbers}/model.snn", "--data", f"{numbers}/test.npz"]
+    code, told, _ = run(capsys, *command, "--blame", "--timesteps", "2,8")
+    assert code == 0 and "R2" in told and "prediction" not in told and "accuracy" not in told
+    code, told, _ = run(capsys, *command, "--json", "--task", "regression(tolerance=0.5)")
+    found = json.loads(told)
+    (row,) = found["rows"]
+    assert found["task"] == {"regression": {"tolerance": 0.5}}
+    assert 0 < row["drop"] < 100 and 0 < row["agreement"] <= 100 and "R2/number 1" in row["scores"]
+    assert run(capsys, *command, "-q", "--max-drop", "90")[0] == 0
+    code, _, error = run(capsys, *command, "-q", "--max-drop", "0.001")
+    assert code == 4 and "max-drop at T=8" in error
+    code, told, _ = run(capsys, *command[:3], f"{numbers}/calibration.npz", "--task", "regression(tolerance=-1)")
+    assert code == 2
+
+
+def test_tuning_keeps_to_points_of_r2(numbers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ["--max-drop", "30", "--max-steps", "4", "-o", f"{numbers}/tuned.snn"]
+    code, told, error = run(capsys, "tune", f"{numbers}/model.onnx", "--data", f"{numbers}/test.npz", *limits)
+    assert code == 0 and "points of R2" in told and "prediction" not in told + error
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full((64, 2), np.nan, np.float32), "the value nan is not finite"),
+        (np.zeros((64, 3), np.float32), "labels have 3 numbers for each sample, but the network gives 2"),
+        (np.zeros((63, 2), np.float32), "y has shape [63, 2], but x holds 64 samples"),
+    ],
+)
+def test_wrong_numbers_are_one_line(
+    numbers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], y: np.ndarray, message: str
+) -> None:
+    np.savez(tmp_path / "test.npz", x=normal(64, 6, seed=2).numpy(), y=y)
+    command = ["evaluate", f"{numbers}/model.snn", "--data", f"{tmp_path}/test.npz", "--task", "regression"]
+    code, _, error = run(capsys, *command)
+    assert code == 5 and message in error and len(error.strip().splitlines()) == 1
+
+
+def test_flags_as_labels_are_multi_label(numbers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = (normal(64, 2, seed=4) > 0).numpy()
+    np.savez(tmp_path / "test.npz", x=normal(64, 6, seed=2).numpy(), y=flags)
+    command = ["evaluate", f"{numbers}/model.snn", "--data", f"{tmp_path}/test.npz"]
+    code, told, _ = run(capsys, *command)
+    assert code == 0 and "micro F1" in told and "prediction" not in told
+    code, told, _ = run(capsys, *command, "--json")
+    assert json.loads(told)["task"] == {"multi-label": {"outputs": "logits", "threshold": 0.5}}
+    np.savez(tmp_path / "test.npz", x=normal(64, 6, seed=2).numpy(), y=flags * 2)
+    code, _, error = run(capsys, *command, "--task", "multi-label")
+    assert code == 5 and "neither 0 nor 1" in error
+
+
+def test_columns_of_a_list_are_numbers(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{number}.png")
+
+    def listed(header: str, *rows: str) -> Dataset:
+        lines = [f"{number}.png,{row}" for number, row in enumerate(rows)]
+        (tmp_path / "labels.csv").write_text("\n".join([f"file,{header}", *lines]))
+        return open_dataset(tmp_path, Preprocessing(), {"x": (3, 4, 4)})
+
+    ages = listed("age,height", "3,1.5", "4,1.25", "5,2").labels("numbers")
+    assert ages is not None and ages.answers.tolist() == [[3, 1.5], [4, 1.25], [5, 2]]
+    assert listed("label", "3", "4.5", "5").kinds == {"values"}
+    assert listed("label,note", "3,x", "4,y", "5,z").kinds == {"classes"}
+    assert listed("cat,dog", "0,1", "1,1", "0,0").kinds == {"flags"}
+    classes = listed("label", "3", "4", "5").labels("numbers")
+    assert classes is not None and classes.answers.tolist() == [[3], [4], [5]]
+    for text in ("x", "", "nan", "1_0"):
+        with pytest.raises(DataError, match=r"in column 'age' is no number @ .*labels.csv:3"):
+            listed("age", "3.5", text, "5")
+
+
+def test_targets_beside_images_are_what_a_network_should_give(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = Network((3, 12, 12))
+    net.conv(relu(net, net.conv("x", 6)), 3, name="last")
+    drawn = np.random.default_rng(0)
+    np.savez(tmp_path / "calibration.npz", x=drawn.integers(0, 256, (64, 3, 12, 12), np.uint8))
+    for name in ("images", "targets"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(6):
+            picture = drawn.integers(0, 256, (12, 12, 3), np.uint8)
+            Image.fromarray(picture).save(tmp_path / f"data/{name}/{number}.png")
+    model = converted(tmp_path, net.graph())
+    command = ["evaluate", str(model), "--data", f"{tmp_path}/data"]
+    code, told, _ = run(capsys, *command, "--json", "--min-psnr", "1")
+    found = json.loads(told)
+    (row,) = found["rows"]
+    assert code == 0 and found["task"] == {"values": {"peak": 1.0}} and found["labelled"]
+    assert {"PSNR", "SSIM", "PSNR to the trained network", "label-error"} <= set(row["scores"])
+    assert set(found["reference"]) == {"PSNR", "SSIM"}
+    code, told, _ = run(capsys, *command)
+    assert "dB" in told
+    Image.new("RGB", (11, 12)).save(tmp_path / "data/targets/0.png")
+    code, _, error = run(capsys, *command)
+    assert code == 5 and "the labels are [3, 12, 11] for each sample" in error
+
+
+def test_embeddings_need_no_labels(numbers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", f"{numbers}/model.snn", "--data", f"{numbers}/test.npz", "--task", "embedding"]
+    code, told, _ = run(capsys, *command, "--blame", "--min-cosine", "0.1", "--min-agreement", "2")
+    assert code == 0 and "nearest neighbors" in told and "prediction" not in told

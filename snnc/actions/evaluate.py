@@ -66,7 +66,8 @@ def evaluate(
     dataset = open_dataset(data, how, conversion.snn.ops(Input), reading)
     task = chosen(task or conversion.task, conversion.snn, dataset.kinds)
     task.check(dataset, conversion.snn.output_shapes)
-    gates.check_limits(limits, labelled=dataset.labels(task.labels) is not None, stripped=conversion.reference is None)
+    labelled, stripped = dataset.labels(task.labels) is not None, conversion.reference is None
+    gates.check_limits(limits, labelled=labelled, stripped=stripped, wanted=task.wanted)
     canonical = None
     if blamed or limits.on_layers:
         canonical = canonical_reference(conversion)
@@ -106,7 +107,7 @@ def evaluate(
 def _blamed(
     conversion: Conversion, canonical: Graph, samples: Samples, task: Task, schedule: Schedule, seed: int
 ) -> tuple[Blame, ...]:
-    labels = truth_of(samples, task)
+    labels = truth_of(samples, task) if task.judges_alone else None
     charged = blame(canonical, conversion.snn, samples.batches(), labels, len(samples), schedule, task, seed=seed)
     whole = sum(charge.samples for charge in charged)
     return tuple(

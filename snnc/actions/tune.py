@@ -95,7 +95,7 @@ class Trial:
     """A candidate and what was measured on the images that judge.
 
     ``drop`` is what the task counts as lost (``Advice.loss``): points of accuracy, or, where the images have no labels,
-    percent of predictions that changed.
+    percent of answers that changed.
     ``kept`` says whether it keeps to the limits, ``frontier`` whether no other is better in one of drop, steps and
     energy and no worse in the others.
     """
@@ -574,7 +574,7 @@ class _Search:
         lost, wanted = task.loss(judging.labels(task.labels) is not None), task.loss(True)
         if lost != wanted:
             message = f"the data has no {task.labels} as labels: the drop is the {lost.title}"
-            hint = f"for the drop in {wanted.measures}, give data with them, such as class sub-folders or labels.csv"
+            hint = f"for the drop in {wanted.measures}, {task.wanted}"
             found.append(Finding("no-labels", "info", "", message, hint))
         high = best.drop_interval[1]
         if best.kept and high > self._limits.max_drop:

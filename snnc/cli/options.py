@@ -19,7 +19,7 @@ from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, merged, stated_limits
 from snnc.project import FILE, Project
 from snnc.registry import suggest
-from snnc.validation import Option, parse
+from snnc.validation import Option, called, parse
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -74,8 +74,9 @@ TaskFlag = Annotated[
     typer.Option(
         "--task",
         metavar="NAME",
-        help="What an answer is: classification, values, or a plug-in's. Default: task in snnc.yaml, else as it was "
-        "converted, else what labels and outputs suggest.",
+        help="What an answer is: classification, multi-label, regression, segmentation, embedding, values, or a "
+        "plug-in's; options as in 'segmentation(ignore=0)'. Default: task in snnc.yaml, else as it was converted, else "
+        "what labels and outputs suggest.",
     ),
 ]
 
@@ -393,7 +394,8 @@ def task_of(given: str | None, settings: Project) -> Task | None:
     from snnc.tasks import stated
 
     if given is not None:
-        return stated(given, "--task")
+        name, options = called(given, place="--task")
+        return stated({name: dict(options)}, "--task")
     return None if settings.task is None else stated(settings.task, f"{FILE}: task")
 
 

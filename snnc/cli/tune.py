@@ -56,8 +56,8 @@ def tune(
         float | None,
         typer.Option(
             metavar="POINTS",
-            help="Accuracy that may be lost; without labels, percent of predictions that may change; of values, "
-            "percent of their size that they may move. "
+            help="Accuracy, or other score, that may be lost; without labels, percent of answers that may change; of "
+            "values, percent of their size that they may move. "
             "Default: gates: max-drop: in snnc.yaml, or 1.",
         ),
     ] = None,

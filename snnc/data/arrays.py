@@ -8,13 +8,15 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, TypeAlias, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from snnc.data.labels import CLASSES, Classes
+from snnc.data.labels import CLASSES, MASKS, NAMED, VALUES, Classes, Labels, Masks, Named, OnDisk, Values, numbers_of
+from snnc.data.pictures import placed
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
@@ -23,8 +25,11 @@ from snnc.text import identifier
 # How one row of an array lies on disk: an image in one of three ways, or exactly as the network takes it.
 _RowLayout = Literal["nchw", "nhwc", "nhw", "sample"]
 
-# What the only input and the labels are called in a file.
-_X, _Y = "x", "y"
+# What the only input and the labels are called in a file, and those of one output begin with.
+_X, _Y, _Y_OF = "x", "y", "y_"
+
+
+_ByName: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +85,7 @@ class Arrays(Source):
     @classmethod
     def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
         keys = {name: _key(name, inputs, path) for name in inputs}
-        found, y = (_npy if path.suffix.lower() == ".npy" else _npz)(path, list(keys.values()))
+        found, labelled = (_npy if path.suffix.lower() == ".npy" else _npz)(path, list(keys.values()))
         rows = {name: _rows(key, found[key], inputs[name], path) for name, key in keys.items()}
         first = next(iter(rows.values()))
         for other in rows.values():
@@ -91,10 +96,10 @@ class Arrays(Source):
                 still, moving = (first.key, other.key) if other.over_time else (other.key, first.key)
                 hint = f"repeat {still} for every frame: numpy.repeat({still}[:, None], FRAMES, 1)"
                 raise DataError(f"{moving} holds frames over time, but {still} none", place=str(path), hint=hint)
-        if y is None:
-            return cls({}, 0, path, rows)
-        _require_labels(y, len(first.values), first.key, path)
-        return cls({CLASSES: Classes(torch.from_numpy(y.astype(np.int64)))}, 0, path, rows)
+        labels = {name: _labels(name, y, first, inputs[next(iter(rows))], path) for name, y in labelled.items()}
+        named = {name.removeprefix(_Y_OF): next(iter(kinds.values())) for name, kinds in labels.items() if name != _Y}
+        kinds = labels.get(_Y, {}) | ({NAMED: Named.of(named)} if named else {})
+        return cls(kinds, 0, path, rows)
 
     @property
     def over_time(self) -> bool:
@@ -133,18 +138,18 @@ def _key(name: str, inputs: Mapping[str, Transform], path: Path) -> str:
     return name if name in found and _X not in found else _X
 
 
-def _npy(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], None]:
+def _npy(path: Path, keys: Sequence[str]) -> tuple[_ByName, _ByName]:
     if len(keys) > 1:
         message = f"one array, but the network takes {', '.join(keys)}"
         raise DataError(message, place=str(path), hint=f"numpy.savez({', '.join(f'{key}=...' for key in keys)})")
     try:
-        return {keys[0]: np.lib.format.open_memmap(path, mode="r")}, None
+        return {keys[0]: np.lib.format.open_memmap(path, mode="r")}, {}
     except Exception as error:  # a damaged header is parsed as Python, and fails in as many ways
         hint = "write it with numpy.save, as uint8 or float32; pickled objects are never read"
         raise DataError(_reason(error, ".npy"), place=str(path), hint=hint) from None
 
 
-def _npz(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], NDArray[Any] | None]:
+def _npz(path: Path, keys: Sequence[str]) -> tuple[_ByName, _ByName]:
     named = ", ".join(keys)
     hint = f"write it with numpy.savez, {named} as uint8 or float32; pickled objects are never read"
     try:
@@ -155,8 +160,10 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[Mapping[str, NDArray[Any]], N
         missing = [key for key in keys if key not in found]
         if not missing:
             with np.load(path, allow_pickle=False) as arrays:
-                y = arrays[_Y] if _Y in found and _Y not in keys else None
-                return {key: arrays[found[key]] for key in keys}, y
+                labels = [name for name in names if name == _Y or name.startswith(_Y_OF)]
+                return {key: arrays[found[key]] for key in keys}, {
+                    name: arrays[name] for name in labels if name not in keys
+                }
     except MemoryError:
         hint = f"save {named} alone with numpy.save: a .npy file is not read as a whole"
         hint = hint if len(keys) == 1 else "save fewer samples: a .npz file is read as a whole"
@@ -225,10 +232,42 @@ def _wrong_shape(key: str, x: NDArray[Any], transform: Transform, place: str, ov
     return DataError(message, place=place, hint=hint)
 
 
-def _require_labels(y: NDArray[Any], samples: int, key: str, path: Path) -> None:
-    if y.dtype.kind not in "iu":
-        hint = "save class numbers as int64, counted from 0"
-        raise DataError(f"y is of type {y.dtype}, not integers", place=f"{path}:y", hint=hint)
-    if y.shape != (samples,):
-        hint = "y holds one class number per sample"
-        raise DataError(f"y has shape {list(y.shape)}, but {key} holds {samples} samples", place=f"{path}:y", hint=hint)
+def _labels(key: str, y: NDArray[Any], rows: _Rows, transform: Transform, path: Path) -> dict[str, Labels]:
+    """Return an array of labels by what it holds.
+
+    Whole numbers are classes, one for each sample or for each pixel ``[N, height, width]``, or rows of which all are 0
+    or 1; pixels ``[N, channels, height, width]`` are values, scaled. Real numbers are values.
+    """
+    place, samples = f"{path}:{key}", len(rows.values)
+    whole = y.dtype.kind in "iu" or (y.dtype == bool and y.ndim == 2)
+    if not whole and y.dtype.kind != "f":
+        hint = "save class numbers as int64, counted from 0, and values as float32"
+        raise DataError(f"{key} is of type {y.dtype}, not integers", place=place, hint=hint)
+    if y.ndim < 1 or len(y) != samples or (whole and y.ndim == 2 and y.shape[1] == 1):
+        hint = f"{key} holds one class number per sample, or a row, a mask or an image of labels"
+        raise DataError(
+            f"{key} has shape {list(y.shape)}, but {rows.key} holds {samples} samples", place=place, hint=hint
+        )
+    if whole and y.ndim == 1:
+        return {CLASSES: Classes(torch.from_numpy(y.astype(np.int64)))}
+    if whole and y.ndim == 3:
+        return {MASKS: Masks(_masks(y, transform, place))}
+    with np.errstate(over="ignore"):
+        values = y.astype(np.float32) * np.float32(transform.scale if y.dtype == np.uint8 and y.ndim > 3 else 1)
+    if not np.isfinite(values).all():
+        first = tuple(int(axis) for axis in np.argwhere(~np.isfinite(values))[0])
+        hint = "replace it, or leave the sample out"
+        raise DataError(
+            f"the value {y[first]} is not finite", place=f"{place}[{', '.join(map(str, first))}]", hint=hint
+        )
+    numbers = torch.from_numpy(values)
+    if numbers.ndim > 2:
+        return {VALUES: Values(numbers)}
+    return numbers_of(numbers if numbers.ndim == 2 else numbers[:, None])
+
+
+def _masks(y: NDArray[Any], transform: Transform, place: str) -> Tensor | OnDisk:
+    """Return the classes of pixels, resized and cropped as those are when somebody looks at them."""
+    if not (transform.is_image and transform.resizes):
+        return torch.from_numpy(y.astype(np.int64))
+    return OnDisk(lambda number: placed(y[number].astype(np.int32), transform, f"{place}[{number}]"), range(len(y)))

@@ -14,7 +14,6 @@ import numpy as np
 from snnc.data.audio_windows import AudioWindows
 from snnc.data.folder import file_digest, found_in, listed
 from snnc.data.images import SUFFIXES as IMAGES
-from snnc.data.labels import CLASSES
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError, UsageError
@@ -73,7 +72,7 @@ class AudioFiles(Source):
         name, transform, channels, length = _only_input(inputs, path)
         how = transform.preprocessing.audio or AudioWindows()
         folder = path if path.is_dir() else path.parent
-        found, classes, ignored = listed(path, SUFFIXES, "audio file") if path.is_dir() else ([path.name], None, 0)
+        found, kinds, ignored = listed(path, SUFFIXES, "audio file") if path.is_dir() else ([path.name], {}, 0)
         names = tuple(found)
         if how.rate is None:
             rate = _sound(folder / names[0]).rate
@@ -81,7 +80,7 @@ class AudioFiles(Source):
             raise DataError("nothing says at which rate the network was trained", place=str(path), hint=hint)
         source = cls({}, ignored, folder, names, (), name, transform, how, how.rate, length, channels)
         windows = tuple((file, start) for file in range(len(names)) for start in source._starts(file))
-        labels = {} if classes is None else {CLASSES: classes.taken([file for file, _ in windows])}
+        labels = {kind: labels.taken([file for file, _ in windows]) for kind, labels in kinds.items()}
         return cls(labels, ignored, folder, names, windows, name, transform, how, how.rate, length, channels)
 
     def __len__(self) -> int:

@@ -90,13 +90,18 @@ class Dataset:
     def labels(self, kind: str) -> Labels | None: ...
 
     def labels(self, kind: str) -> Labels | None:
-        """Return the labels of one kind, the label offset added; None where the data has none."""
-        return self._labels.get(kind)
+        """Return the labels of one kind, the label offset added; None where the data has none, nor any taken for it."""
+        found = (self._labels.get(kind), *(labels.taken_for(kind) for labels in self._labels.values()))
+        return next((labels for labels in found if labels is not None), None)
 
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of labels that the data has."""
         return frozenset(self._labels)
+
+    def place(self, index: int) -> str:
+        """Return where one sample lies, for errors."""
+        return self._source.place(self._indices[index])
 
     def spread(self, count: int, seed: int = 0) -> "Dataset":
         """Return so many of the samples, spread evenly: ``seed`` draws one from each of ``count`` equal stretches."""

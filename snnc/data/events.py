@@ -66,16 +66,15 @@ class EventFiles(Source):
         how = transform.preprocessing.events or EventFrames()
         if path.is_file():
             kept = open_recording(path)
-            labels = {} if kept.labels is None else {CLASSES: Classes(torch.from_numpy(kept.labels))}
-            return cls(labels, 0, path, kept.names or (path.name,), kept, type(kept), name, transform, how)
-        names, classes, ignored = listed(path, suffixes(), "recording")
+            own = {} if kept.labels is None else {CLASSES: Classes(torch.from_numpy(kept.labels))}
+            return cls(own, 0, path, kept.names or (path.name,), kept, type(kept), name, transform, how)
+        names, labels, ignored = listed(path, suffixes(), "recording")
         kinds = {Path(found).suffix.lower() for found in names}
         if len(kinds) > 1:
             hint = "put recordings of each format into a folder of their own"
             raise DataError(f"recordings of several formats: {', '.join(sorted(kinds))}", place=str(path), hint=hint)
         first = type(open_recording(path / names[0]))
-        given = {} if classes is None else {CLASSES: classes}
-        return cls(given, ignored, path, tuple(names), None, first, name, transform, how)
+        return cls(labels, ignored, path, tuple(names), None, first, name, transform, how)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -2,17 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from snnc.data.labels import FILE_NAME, Classes, read_labels
+from snnc.data.labels import CLASSES, FILE_NAME, Classes, Labels, read_labels
 from snnc.errors import DataError
 
 
-def listed(folder: Path, suffixes: Collection[str], noun: str) -> tuple[Sequence[str], Classes | None, int]:
-    """Return the files in use, by relative names with forward slashes, their classes, and how many others there are.
+def listed(folder: Path, suffixes: Collection[str], noun: str) -> tuple[Sequence[str], Mapping[str, Labels], int]:
+    """Return the files in use, by relative names with forward slashes, their labels, and how many others there are.
 
     With ``labels.csv``, that list is what is used, in its order. Otherwise, sub-folders that hold files of one of the
     ``suffixes`` are the classes, as ``by_class`` says, and otherwise the files of the folder itself are used without
@@ -20,9 +20,9 @@ def listed(folder: Path, suffixes: Collection[str], noun: str) -> tuple[Sequence
     """
     files = files_in(folder)
     if (folder / FILE_NAME).exists():
-        named = read_labels(folder)
-        others = sum(name != FILE_NAME and name not in named for name in files)
-        return list(named), Classes(torch.tensor(list(named.values()))), others
+        names, labels = read_labels(folder)
+        used = {FILE_NAME, *names}
+        return names, labels, sum(name not in used for name in files)
     samples = of_kind(files, suffixes)
     if not samples:
         hint = f"put {noun}s there ({', '.join(sorted(suffixes))}), in one sub-folder per class if they have labels"
@@ -30,15 +30,15 @@ def listed(folder: Path, suffixes: Collection[str], noun: str) -> tuple[Sequence
     return samples, by_class(folder, samples, noun), len(files) - len(samples)
 
 
-def by_class(folder: Path, samples: Sequence[str], noun: str) -> Classes | None:
-    """Return the classes of samples by the sub-folder that each is in, None where they are in none.
+def by_class(folder: Path, samples: Sequence[str], noun: str) -> Mapping[str, Labels]:
+    """Return the classes of samples by the sub-folder that each is in, no labels where they are in none.
 
     Names of sub-folders in code-point order ("10" before "2") number the classes from 0; their samples lie anywhere
     below. Raises DataError where some samples lie beside class folders, and where a class folder holds none.
     """
     top = [name for name in samples if "/" not in name]
     if len(top) == len(samples):
-        return None
+        return {}
     if top:
         raise DataError(
             f"{len(top)} of {len(samples)} {noun}s lie beside the class folders, the first is {top[0]!r}",
@@ -55,7 +55,7 @@ def by_class(folder: Path, samples: Sequence[str], noun: str) -> Classes | None:
             place=str(folder / empty[0]),
             hint=f"it would still take a label: remove it, fill it, or list files and labels in {FILE_NAME}",
         )
-    return Classes(torch.tensor([numbers[name] for name in classes]), tuple(subfolders))
+    return {CLASSES: Classes(torch.tensor([numbers[name] for name in classes]), tuple(subfolders))}
 
 
 def files_in(folder: Path) -> list[str]:

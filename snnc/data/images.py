@@ -9,19 +9,15 @@ import numpy as np
 from PIL import Image
 
 from snnc.data.boxes import BOXES, annotated
+from snnc.data.decoding import decode
 from snnc.data.folder import file_digest, files_in, listed, of_kind
-from snnc.data.labels import CLASSES, FILE_NAME, Labels
+from snnc.data.labels import FILE_NAME, Labels
+from snnc.data.pictures import IMAGES, pictures
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
 
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
-# The modes of Pillow: what they say, and whether 8 bits of gray or RGB can be made of them.
-_GRAY = {"1", "L", "LA", "La"}
-_GRAY_16_BIT = {"I;16", "I;16L", "I;16B"}
-_GRAY_32_BIT = {"I", "F"}
-_COLOR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 
 @final
@@ -32,8 +28,9 @@ class ImageFiles(Source):
 
     They are what one input takes, as gray images or in color.
 
-    Files of boxes are labels (see ``snnc.data.boxes``) where there is no ``labels.csv``; otherwise images are those
-    that ``listed`` finds.
+    Where there is no ``labels.csv``, images in ``images`` have labels of their names in a folder beside it that says
+    what it holds (``masks``, ``targets``); otherwise files of boxes are labels (see ``snnc.data.boxes``). Otherwise
+    images are those that ``listed`` finds.
     """
 
     about: ClassVar[str] = "a folder of images"
@@ -74,47 +71,23 @@ class ImageFiles(Source):
 
 
 def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[str, Labels], int]:
-    """Return the images in use, their labels, and how many other files there are."""
+    """Return the images in use, their labels by kind, and how many other files there are."""
     if not (folder / FILE_NAME).exists():
-        images = of_kind(files_in(folder), SUFFIXES)
+        files = files_in(folder)
+        images = of_kind(files, SUFFIXES)
+        beside = [name for name in pictures if (folder / IMAGES).is_dir() and (folder / name).is_dir()]
+        if beside:
+            images = [name for name in images if name.startswith(f"{IMAGES}/")]
+            if not images:
+                hint = f"put images there, as many as are in {' and '.join(beside)}"
+                raise DataError("no image in this folder", place=str(folder / IMAGES), hint=hint)
+            found = (pictures[name](folder, images, transform) for name in beside)
+            labels = dict(kind for kinds in found for kind in kinds.items())
+            return images, labels, len(files) - len(images) * (1 + len(beside))
         drawn = annotated(folder, images)
         if drawn is not None:
             return drawn.files, {BOXES: drawn.located(folder, transform)}, len(images) - len(drawn.files)
-    names, classes, ignored = listed(folder, SUFFIXES, "image")
-    return names, {} if classes is None else {CLASSES: classes}, ignored
-
-
-def decode(path: Path, *, gray: bool) -> Image.Image:
-    """Read one image file as 8-bit gray or RGB; of several frames, the first.
-
-    Palettes, CMYK and opaque alpha are converted, 16-bit gray keeps its high byte, color becomes gray by luma;
-    EXIF orientation is not applied. Raises DataError where the file is no image or damaged, has transparent pixels or
-    pixels of another kind (32-bit, LAB), or is gray where color is wanted.
-    """
-    place = str(path)
-    try:
-        with Image.open(path, formats=_FORMATS) as opened:
-            opened.load()
-            image = opened.copy()
-    except Exception as error:  # decoders raise whatever they like on broken files
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, cut short or no image"
-        hint = "replace or remove the file"
-        raise DataError(f"cannot read this image: {reason}", place=place, hint=hint) from None
-    mode = image.mode
-    if not gray and mode in _GRAY | _GRAY_16_BIT | _GRAY_32_BIT:
-        hint = "convert it to RGB if gray is what it should show, or remove it"
-        raise DataError("a gray image, but the network takes color", place=place, hint=hint)
-    if mode not in _GRAY | _GRAY_16_BIT | _COLOR:
-        hint = "save it as gray or RGB with 8 bits per channel, or its values in a .npy file"
-        raise DataError(f"pixels of kind {mode} have no agreed way to 8 bits", place=place, hint=hint)
-    if mode in _GRAY_16_BIT:
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            hint = "save it without transparency, on the background that the network was trained with"
-            raise DataError("the image is partly transparent", place=place, hint=hint)
-    return image.convert("L" if gray else "RGB")
+    return listed(folder, SUFFIXES, "image")
 
 
 def only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:

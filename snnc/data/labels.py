@@ -1,9 +1,11 @@
 """What samples show: labels by kind, and the file labels.csv that lists them."""
 
 import csv
+import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Self, final
@@ -15,8 +17,15 @@ from snnc.errors import DataError
 
 FILE_NAME = "labels.csv"
 
-# The kind of labels that are one class for each sample.
+# The kinds of labels: one class for each sample; for each of several labels whether it applies; numbers in the shape of
+# an output; a class for every pixel; what others are taken for that are a row of numbers for each sample; and those of
+# which each output of the network has its own.
 CLASSES: Final = "classes"
+FLAGS: Final = "flags"
+VALUES: Final = "values"
+MASKS: Final = "masks"
+NUMBERS: Final = "numbers"
+NAMED: Final = "named"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +43,11 @@ class Labels(ABC):
 
     @abstractmethod
     def plain(self, index: int) -> Any:
-        """Return one answer as JSON has it."""
+        """Return one answer as JSON has it, or, where it is large, the SHA-256 of it."""
+
+    def taken_for(self, kind: str) -> "Labels | None":
+        """Return them as labels of a kind; None where they cannot be taken for such."""
+        return None
 
 
 @final
@@ -58,36 +71,179 @@ class Classes(Labels):
     def plain(self, index: int) -> int:
         return int(self.answers[index])
 
+    def taken_for(self, kind: str) -> Labels | None:
+        if kind == NUMBERS:
+            return Values(self.answers.float()[:, None])
+        return self if kind == CLASSES else None
 
-def read_labels(folder: Path, is_sample: Callable[[Path], bool] = Path.is_file) -> dict[str, int]:
-    """Read ``labels.csv`` of a folder: relative path -> label, in the order of the file.
 
-    Its header names the columns ``file`` and ``label``; others are passed by. Paths are relative to the folder, with
-    forward slashes, and of what ``is_sample``. Raises DataError with the line of the first problem.
+@final
+class OnDisk:
+    """Answers of one shape that are read from disk when somebody looks at them: a slice, or some by number."""
+
+    def __init__(self, read: Callable[[int], Tensor], numbers: Sequence[int]) -> None:
+        """``read`` returns the answer of a sample, ``numbers`` are the samples."""
+        self._read = read
+        self._numbers = tuple(numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
+        numbers = self._numbers[chosen] if isinstance(chosen, slice) else [self._numbers[at] for at in chosen.tolist()]
+        return torch.stack([self._read(number) for number in numbers])
+
+    def taken(self, indices: Sequence[int]) -> "OnDisk":
+        """Return some of them."""
+        return OnDisk(self._read, [self._numbers[index] for index in indices])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Values(Labels):
+    """Numbers for each sample, in the shape of an output: ``answers`` ``[len, ...]`` are float32, in memory or on disk.
+
+    ``columns`` are what a row of numbers is called, empty where that is not known.
+    """
+
+    answers: Tensor | OnDisk
+    columns: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
+        return type(self)(_taken(self.answers, indices), self.columns)
+
+    def plain(self, index: int) -> Any:
+        (answer,) = self.answers[slice(index, index + 1)]
+        return _digest(answer) if answer.ndim > 1 else answer.tolist()
+
+    def taken_for(self, kind: str) -> Labels | None:
+        rows = self.answers
+        if kind == VALUES:
+            return self
+        if isinstance(rows, OnDisk) or rows.ndim != 2:
+            return None
+        if kind == NAMED and self.columns:
+            return Named.of({name: _column(rows[:, [at]]) for at, name in enumerate(self.columns)})
+        return self if kind in (NUMBERS, FLAGS) else None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Masks(Labels):
+    """A class for every pixel: ``answers`` ``[len, height, width]`` are int64, in memory or on disk."""
+
+    answers: Tensor | OnDisk
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
+        answers = _taken(self.answers, indices)
+        if offset and isinstance(answers, OnDisk):
+            read, numbers = answers, range(len(indices))
+            return type(self)(OnDisk(lambda number: read[slice(number, number + 1)][0] + offset, numbers))
+        return type(self)(answers + offset if isinstance(answers, Tensor) else answers)
+
+    def plain(self, index: int) -> str:
+        return _digest(self.answers[slice(index, index + 1)][0])
+
+    def taken_for(self, kind: str) -> Labels | None:
+        return self if kind == MASKS else None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Named(Labels):
+    """Labels for each output of a network, by its name: ``answers`` are a mapping for each sample."""
+
+    answers: Sequence[Mapping[str, Any]]
+    parts: Mapping[str, Labels]
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Labels]) -> Self:
+        """Join labels of as many samples each."""
+        count = len(next(iter(parts.values())))
+        rows = [{name: labels.answers[row] for name, labels in parts.items()} for row in range(count)]
+        return cls(rows, parts)
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
+        return self.of({name: labels.taken(indices, offset) for name, labels in self.parts.items()})
+
+    def plain(self, index: int) -> dict[str, Any]:
+        return {name: labels.plain(index) for name, labels in self.parts.items()}
+
+
+def numbers_of(rows: Tensor, columns: Sequence[str] = ()) -> dict[str, Labels]:
+    """Return rows of numbers ``[N, k]`` as labels by kind: where all are 0 or 1, they say which labels apply."""
+    binary = rows.shape[1] > 1 and bool(((rows == 0) | (rows == 1)).all())
+    return {FLAGS if binary else VALUES: Values(rows, tuple(columns))}
+
+
+def _column(column: Tensor) -> Labels:
+    """Return one column of numbers ``[N, 1]`` as labels: classes where all are whole."""
+    return Classes(column[:, 0].long()) if bool((column == column.floor()).all()) else Values(column)
+
+
+def _taken(answers: Tensor | OnDisk, indices: Sequence[int]) -> Tensor | OnDisk:
+    if isinstance(answers, OnDisk):
+        return answers.taken(indices)
+    return answers[torch.as_tensor(indices, dtype=torch.int64)]
+
+
+def _digest(answer: Tensor) -> str:
+    return hashlib.sha256(f"{answer.dtype} {[*answer.shape]} ".encode() + answer.numpy().tobytes()).hexdigest()
+
+
+def read_labels(
+    folder: Path, is_sample: Callable[[Path], bool] = Path.is_file
+) -> tuple[tuple[str, ...], Mapping[str, Labels]]:
+    """Read ``labels.csv`` of a folder: relative paths in the order of the file, and their labels by kind.
+
+    Its header names the column ``file``. Whole numbers in a column ``label`` are classes, others values; columns beside
+    it are passed by. Without that one, all columns are numbers that say of each file what its header says. Paths are
+    relative to the folder, with forward slashes, and of what ``is_sample``. Raises DataError with the line of the first
+    problem.
     """
     path = folder / FILE_NAME
-    labels: dict[str, int] = {}
     lines: dict[str, int] = {}
+    rows: list[list[str]] = []
+    columns: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            if not {"file", "label"} <= set(reader.fieldnames or ()):
+            header = list(reader.fieldnames or ())
+            columns = ["label"] if "label" in header else [name for name in header if name != "file"]
+            if "file" not in header or not columns:
                 raise DataError("no columns 'file' and 'label'", place=f"{path}:1", hint="begin with: file,label")
             for row in reader:
                 place = f"{path}:{reader.line_num}"
                 name = _name(row["file"] or "", folder, is_sample, place)
-                if name in labels:
+                if name in lines:
                     hint = f"keep this line or line {lines[name]}"
                     raise DataError(f"{name!r} is listed twice", place=place, hint=hint)
-                labels[name] = _label(row["label"] or "", place)
+                rows.append([(row[column] or "").strip() for column in columns])
                 lines[name] = reader.line_num
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", place=str(path), hint="check the file") from None
     except (UnicodeDecodeError, csv.Error):
         raise DataError("not a CSV file in UTF-8", place=str(path), hint="save it as CSV, encoded in UTF-8") from None
-    if not labels:
+    if not rows:
         raise DataError("no image is listed", place=str(path), hint="add lines such as: images/0001.png,3")
-    return labels
+    places = [f"{path}:{line}" for line in lines.values()]
+    if columns == ["label"] and not any(_is_fraction(text) for (text,) in rows):
+        numbers = [_label(text, place) for (text,), place in zip(rows, places, strict=True)]
+        return tuple(lines), {CLASSES: Classes(torch.tensor(numbers))}
+    values = [
+        [_value(text, column, place) for text, column in zip(row, columns, strict=True)]
+        for row, place in zip(rows, places, strict=True)
+    ]
+    return tuple(lines), numbers_of(torch.tensor(values), columns)
 
 
 def _name(text: str, folder: Path, is_sample: Callable[[Path], bool], place: str) -> str:
@@ -106,6 +262,27 @@ def _name(text: str, folder: Path, is_sample: Callable[[Path], bool], place: str
 
 def _label(text: str, place: str) -> int:
     # int() alone would also take '1_0' and numbers that fit no tensor.
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text.strip(), re.ASCII):
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
         raise DataError(f"the label {text!r} is no integer", place=place, hint="number the classes from 0")
     return int(text)
+
+
+def _value(text: str, column: str, place: str) -> float:
+    value = _number(text)
+    if value is None or not math.isfinite(value):
+        hint = "leave out columns that are no labels, or name the one that is: label"
+        raise DataError(f"{text!r} in column {column!r} is no number", place=place, hint=hint)
+    return value
+
+
+def _is_fraction(text: str) -> bool:
+    """Return whether a text is a number that is not whole."""
+    value = _number(text)
+    return value is not None and math.isfinite(value) and value != math.floor(value)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None

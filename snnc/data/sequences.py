@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import ClassVar, Self, final
 
 import numpy as np
-import torch
 from PIL import Image
 
+from snnc.data.decoding import decode
 from snnc.data.folder import by_class, entries, file_digest
-from snnc.data.images import SUFFIXES, decode, only_input
-from snnc.data.labels import CLASSES, FILE_NAME, Classes, read_labels
+from snnc.data.images import SUFFIXES, only_input
+from snnc.data.labels import FILE_NAME, read_labels
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
@@ -54,16 +54,13 @@ class ImageSequences(Source):
         Image.init()
         found = {place: (frames, others) for place, frames, others in _sequences(path)}
         if (path / FILE_NAME).exists():
-            listed = read_labels(path, lambda sample: sample.relative_to(path).as_posix() in found)
-            names = [*listed]
-            labels: Classes | None = Classes(torch.tensor([*listed.values()]))
+            names, labels = read_labels(path, lambda sample: sample.relative_to(path).as_posix() in found)
         else:
-            names = [*found]
+            names = tuple(found)
             labels = by_class(path, names, "sequence")
         others = sum(others for _, others in found.values())
         frames = {place: frames for place, (frames, _) in found.items()}
-        kinds = {} if labels is None else {CLASSES: labels}
-        return cls(kinds, others, path, frames, tuple(names), name, transform.channels == 1)
+        return cls(labels, others, path, frames, names, name, transform.channels == 1)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -75,7 +75,7 @@ class Transform:
     def pictured(self, pixels: NDArray[np.uint8], *, place: str) -> Image.Image:
         """Return pixels ``[height, width, channels]`` resized and cropped, gray or in the order red, green, blue."""
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels))
-        return self._cropped(self._resized(image), place)
+        return self._cropped(self._resized(image, Image.Resampling.BILINEAR, self.preprocessing.bars), place)
 
     def __call__(self, values: NDArray[Any], *, place: str) -> Sample:
         """Turn what was read into a sample; raises DataError where it cannot be brought into shape.
@@ -90,6 +90,15 @@ class Transform:
                 return self._pixels(values, place)
             values = self._times_scale(values)
         return self._normalized(self._in_layout(values))
+
+    def masked(self, mask: Image.Image, bars: int, *, place: str) -> Image.Image:
+        """Return whole numbers resized and cropped as their image is: each pixel takes the nearest, or that of bars."""
+        return self._cropped(self._resized(mask, Image.Resampling.NEAREST, bars), place)
+
+    def scaled(self, pixels: NDArray[np.uint8]) -> Sample:
+        """Return pixels ``[height, width, channels]`` scaled, with channels where, and as, the network wants them."""
+        ordered = pixels[..., ::-1] if self.preprocessing.channels == "bgr" and self.channels == 3 else pixels
+        return np.ascontiguousarray(self._in_layout(self._times_scale(ordered)))
 
     def _whole(self, values: NDArray[Any], place: str) -> Sample:
         wrong = values[values != np.floor(values)]
@@ -119,9 +128,7 @@ class Transform:
                 place=place,
                 hint=f"use --resize {self.height},{self.width}, or resize and crop as the network was trained",
             )
-        if self.preprocessing.channels == "bgr" and self.channels == 3:
-            pixels = pixels[..., ::-1]
-        return self._normalized(self._in_layout(self._times_scale(pixels)))
+        return self._normalized(self.scaled(pixels))
 
     def _times_scale(self, values: NDArray[np.uint8]) -> Sample:
         return values.astype(np.float32) * np.float32(self.scale)
@@ -150,16 +157,15 @@ class Transform:
         axes = (1,) * (len(self.sample_shape) - 1)
         return np.asarray(values, dtype=np.float32).reshape((-1, *axes) if self._channels_first else (-1,))
 
-    def _resized(self, image: Image.Image) -> Image.Image:
+    def _resized(self, image: Image.Image, resampling: Image.Resampling, bars: int) -> Image.Image:
         if self.preprocessing.resize is None:
             return image
         height, width = self._resized_size(image.height, image.width)
         (inner_height, inner_width), corner = self._fitted(image.height, image.width)
-        inner = image.resize((inner_width, inner_height), Image.Resampling.BILINEAR)
+        inner = image.resize((inner_width, inner_height), resampling)
         if self.preprocessing.fit == "stretch":
             return inner
-        gray = self.preprocessing.bars
-        whole = Image.new(image.mode, (width, height), gray if image.mode == "L" else (gray,) * 3)
+        whole = Image.new(image.mode, (width, height), (bars,) * 3 if image.mode == "RGB" else bars)
         whole.paste(inner, corner)
         return whole
 

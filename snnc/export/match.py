@@ -27,7 +27,7 @@ class Match:
     ``variant`` is what of the format was written; ``noise`` says that there were no images. ``equal`` are the spikes
     that are the same, in percent, and ``worst_equal`` those of the layer with the fewest; ``output_error`` is the
     relative distance (L2) of the outputs. Of ONNX and torch these are from the same spikes in the layers before, of NIR
-    from the images on. ``agreement`` is the percentage of predictions that are the same, each engine running the whole
+    from the images on. ``agreement`` is the percentage of answers that are the same, each engine running the whole
     network, and accuracies are in percent. What was not compared, or is no number, is None. ``verdict`` is "noted"
     where the file is not to blame: a reader that takes neurons otherwise than the file says, or does not read it, as
     ``remark`` tells. ``together`` and ``together_error`` are equal spikes and the error of the outputs from the images

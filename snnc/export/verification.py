@@ -125,7 +125,8 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
     worst = min(given.compared, key=given.share, default="")
     verdict, remark = found.verdict(given)
     labels = samples.labels(found.task.labels)
-    truth = None if labels is None else labels.answers
+    # Where answers are right in part, how many are says less than a score.
+    right = None if labels is None or found.task.score_name != "accuracy" else labels.answers
     here, there = found.answers_here, found.answers_there
     return Match(
         **fixed,
@@ -137,8 +138,8 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
         worst_equal=given.share(worst) if worst else None,
         output_error=_finite(given.error),
         agreement=_percent(found.task, here, there),
-        accuracy=_percent(found.task, here, truth),
-        accuracy_there=_percent(found.task, there, truth),
+        accuracy=_percent(found.task, here, right),
+        accuracy_there=_percent(found.task, there, right),
         remark=remark,
         together=found.together.share(),
         together_error=_finite(found.together.error),

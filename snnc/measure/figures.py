@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from snnc import intervals
 from snnc.figure import Figure, Limit, Row, Subject, Tolerance, Trend, score, score_interval
@@ -29,6 +29,12 @@ def register(figure: Figure) -> Figure:
 def figures(of: Subject | None = None) -> tuple[Figure, ...]:
     """Return the figures, or those of one kind of subject, in the order in which people read them."""
     return tuple(figure for figure in _figures.values() if of is None or of in figure.of)
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of a score; what stands behind a stroke is a part of what is scored, such as a class."""
+    whole = name.partition("/")[0]
+    return next((figure.unit for figure in figures("row") if figure.name == whole), "")
 
 
 def limits() -> dict[str, list[Limit]]:
@@ -60,18 +66,24 @@ def _driven(subject: Any) -> Interval | None:
     return None if share is None else (share, share)
 
 
-def _paired(row: Row, samples: float) -> Interval:
-    lost, won = ((share or 0.0) * samples / 100 for share in (row.lost, row.won))
-    return intervals.paired(lost, won, samples)
+def _paired(row: Row, samples: float) -> Interval | None:
+    if row.lost is None or row.won is None:
+        return None
+    return intervals.paired(row.lost * samples / 100, row.won * samples / 100, samples)
 
 
-def _relative(row: Row, samples: float) -> Interval:
-    right, lost, won = ((share or 0.0) * samples / 100 for share in (row.accuracy, row.lost, row.won))
+def _relative(row: Row, samples: float) -> Interval | None:
+    if row.accuracy is None or row.lost is None or row.won is None:
+        return None
+    right, lost, won = (share * samples / 100 for share in (row.accuracy, row.lost, row.won))
     return intervals.relative(right - won, lost, won, samples)
 
 
-def _agreed(row: Row, samples: float) -> Interval:
-    return intervals.proportion((row.agreement or 0.0) * samples / 100, samples)
+def _agreed(row: Row, samples: float) -> Interval | None:
+    """Return it where answers are the same or not: those of a task with scores of its own may be so in part."""
+    if row.agreement is None or row.scores:
+        return None
+    return intervals.proportion(row.agreement * samples / 100, samples)
 
 
 def _of_the_loss(row: Row) -> str:
@@ -97,6 +109,14 @@ def _percentage(name: str, *, about: str = "", limit: Limit | None = None, drops
 
 
 _DROPS = frozenset({"drop", "relative drop"})
+# The scores in percent, beside accuracy, that drops are of, each with what it is.
+SCORES = {
+    "mAP50": "mean average precision at an overlap of 0.5",
+    "mean IoU": "of classes: pixels that are right, of those that are or should be of the class",
+    "R2": "share of the labels' variance that is explained",
+    "micro F1": "of all labels of all samples",
+    "retrieval accuracy": "nearest other samples of the same class",
+}
 _SCORE_LOSS = Tolerance(
     name="accuracy_loss",
     help="Most accuracy, or other score, lost (without labels: agreement) at any T; inf for any.",
@@ -155,6 +175,8 @@ ACCURACY = register(
         trend=Trend("Accuracy, %", of="accuracy", lowered_by=_DROPS),
     )
 )
+for _name, _about in SCORES.items():
+    register(_percentage(_name, about=_about, drops=True))
 DROP = register(
     Figure(
         name="drop",
@@ -196,7 +218,7 @@ register(
         unit="%",
         limit=Limit(
             name="min-agreement",
-            help="Fewest predictions, or other answers, that stay the same.",
+            help="Fewest answers (predictions, pixels, labels, nearest neighbors) that stay the same.",
             metavar="PERCENT",
             example="98",
             lacking="it needs a task whose answers can be the same, and the trained network",
@@ -204,9 +226,9 @@ register(
             expected="percent, as in 95",
             needs_reference=True,
         ),
-        # Where accuracy cannot be compared, agreement takes its place, as it does where layers are blamed.
+        # Where no score can be compared, agreement takes its place, as it does where layers are blamed.
         tolerance=_SCORE_LOSS,
-        judged_by=ACCURACY.name,
+        judged_by=(ACCURACY.name, *SCORES),
         short="agree %",
         about="answers as the trained network's",
         deviation=_read("agreement_deviation"),
@@ -279,8 +301,7 @@ register(
         about="of the outputs and the trained network's",
     )
 )
-register(_percentage("mAP50", about="mean average precision at an overlap of 0.5", drops=True))
-register(_percentage("mAP", about="that over overlaps from 0.5 to 0.95"))
+register(_percentage("mAP", about="mean average precision over overlaps from 0.5 to 0.95"))
 register(Figure(name="largest deviation", of=_ROW, value=score("largest-deviation"), better=-1, short="deviation"))
 register(
     Figure(
@@ -289,6 +310,55 @@ register(
         value=score("label-error"),
         interval=score_interval("label-error"),
         better=-1,
+    )
+)
+
+# What else tasks tell: whether more of it is better, its unit, and the column where there is little room, if any.
+_BESIDE: tuple[tuple[str, Literal[1, -1], str, str | None], ...] = (
+    ("pixel accuracy", 1, "%", "pixels %"),
+    ("average precision", 1, "%", "AP %"),
+    ("MAE", -1, "", ""),
+    ("RMSE", -1, "", ""),
+    ("PSNR", 1, "dB", "PSNR dB"),
+    ("SSIM", 1, "", ""),
+    ("order of pairs", 1, "", "order"),
+    ("mean IoU to the trained network", 1, "%", None),
+    ("R2 to the trained network", 1, "%", None),
+    ("MAE to the trained network", -1, "", None),
+    ("SSIM to the trained network", 1, "", None),
+)
+for _name, _better, _unit, _short in _BESIDE:
+    register(
+        Figure(
+            name=_name,
+            of=_ROW,
+            value=score(_name),
+            interval=score_interval(_name),
+            better=_better,
+            unit=_unit,
+            short=_short,
+        )
+    )
+register(
+    Figure(
+        name="PSNR to the trained network",
+        of=_ROW,
+        value=score("PSNR to the trained network"),
+        interval=score_interval("PSNR to the trained network"),
+        better=1,
+        unit="dB",
+        limit=Limit(
+            name="min-psnr",
+            help="Least peak signal to noise ratio of images to the trained network's.",
+            metavar="DECIBELS",
+            example="40",
+            lacking="it needs a network whose answers are images, and the trained one",
+            accepts=lambda value: 0 < value <= 100,
+            expected="decibels, as in 40",
+            needs_reference=True,
+        ),
+        short=None,
+        trend=Trend("PSNR to the trained network, dB"),
     )
 )
 register(

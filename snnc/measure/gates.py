@@ -170,14 +170,17 @@ def stated_limits(**limits: float | str | None) -> Limits:
         raise UsageError(message, place="gates", hint=hint) from None
 
 
-def check_limits(limits: Limits, *, labelled: bool, stripped: bool) -> None:
-    """Raise DataError where data without labels, or a file without the trained network, leave a limit unjudged."""
+def check_limits(limits: Limits, *, labelled: bool, stripped: bool, wanted: str) -> None:
+    """Raise DataError where data without labels, or a file without the trained network, leave a limit unjudged.
+
+    ``wanted`` says what to give for labels.
+    """
     held = {
         figure.limit.name: figure.limit for figure in figures.figures() if figure.limit and figure.limit.name in limits
     }
     for name, limit in held.items():
         if limit.needs_labels and not labelled:
-            hint = "use class sub-folders or labels.csv, or gate on --min-agreement"
+            hint = "; ".join(part for part in (wanted, "or gate on what needs none, as --min-agreement") if part)
             raise DataError(f"--{name} needs labels", hint=hint)
     for name, limit in held.items():
         if limit.needs_reference and stripped:
@@ -203,7 +206,7 @@ def _gates(figure: Figure, row: Row, samples: int, limits: Limits) -> Iterator[G
     limit = limits.on(figure)
     if limit is None or figure.limit is None:
         return
-    name, expected = figure.limit.name, figure.expected
+    name = figure.limit.name
     subjects = [(error.name, error) for error in row.layers or ()] if "layer" in figure.of else [("", row)]
     lacking = DataError(
         f"--{name} cannot be judged: {figure.limit.lacking}", hint="check data and labels, or leave the gate out"
@@ -221,7 +224,7 @@ def _gates(figure: Figure, row: Row, samples: int, limits: Limits) -> Iterator[G
             figure.interval(subject),
             samples=samples,
             timesteps=row.timesteps,
-            larger=None if expected is None else lambda times: expected(row, samples * times),
+            larger=lambda times: figure.expected(row, samples * times),
             layer=layer,
             unit=f" {figure.unit}" if figure.unit else "",
         )
@@ -235,14 +238,14 @@ def judge(
     *,
     samples: int,
     timesteps: int,
-    larger: Callable[[float], Interval] | None = None,
+    larger: Callable[[float], Interval | None] = lambda times: None,
     layer: str = "",
     unit: str = "",
 ) -> Gate:
     """Judge a measured value by its interval; limits called ``min-...`` are from below, all others from above.
 
-    ``larger`` returns the interval that so many times as many samples would have, all in proportion. Without, intervals
-    are taken to shrink with the root of the number of samples.
+    ``larger`` returns the interval that so many times as many samples would have, all in proportion. Where it is None,
+    intervals are taken to shrink with the root of the number of samples.
     """
     verdict: Ruling = "undecided" if interval is None else _verdict(name, limit, interval)
     needed = None
@@ -253,7 +256,7 @@ def judge(
             root = math.sqrt(times)
             return measured - (measured - low) / root, measured + (high - measured) / root
 
-        needed = _needed(name, limit, samples, larger or shrunk)
+        needed = _needed(name, limit, samples, lambda times: larger(times) or shrunk(times))
     return Gate(name, timesteps, layer, unit, float(limit), float(measured), interval, samples, verdict, needed)
 
 

@@ -162,7 +162,7 @@ def compare_layers(
     sums = {name: _Sums(snn, name, neuron, schedule) for name, neuron in neurons.items()}
     judged = task.judged(snn.outputs)
     images = 0
-    agreed: int | None = 0
+    agreed: float | None = 0
     # Of every output, squared distance and squared size.
     off = {name: torch.zeros(2, dtype=torch.float64) for name in snn.outputs}
     pairs: list[Tensor] = []

@@ -22,7 +22,7 @@ class Summary:
     """The whole network, as measured with its layers; figures per inference. What needs images is None without them.
 
     ``total_steps`` is the latency from image to answer, ``steps_per_answer`` how often answers come when images are
-    pipelined; ``agreement`` is the percentage of measured images with the trained network's prediction,
+    pipelined; ``agreement`` is the percentage of ``answers``, as the task calls them, that are the trained network's,
     ``output_errors`` how far each output is off, by its name, ``output_error`` how far all are (relative, L2).
     """
 
@@ -37,12 +37,13 @@ class Summary:
     images: int
     agreement: float | None = None
     output_error: float | None = None
-    output_errors: dict[str, float] = field(default_factory=dict)
     spikes: float | None = None
     synaptic_operations: float | None = None
     analog_macs: float | None = None
     energy: Energy | None = None
     arithmetic: Arithmetic | None = None
+    answers: str = "predictions"
+    output_errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def driven_by_spikes(self) -> float | None:
@@ -95,6 +96,7 @@ def examine(
         summary = dataclasses.replace(
             summary,
             images=measured.images,
+            answers=task.answer_name,
             agreement=None if measured.agreement is None else 100 * measured.agreement,
             output_error=measured.output_error,
             output_errors=measured.output_errors,

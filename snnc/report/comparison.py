@@ -213,8 +213,8 @@ def _compared(
         before, after = values[figure.name]
         if (before is None and after is None) or not figure.compared:
             continue
-        others = values.get(figure.judged_by, (None, None))
-        held = figure.tolerance if None in others else None
+        others = [values.get(name, (None, None)) for name in figure.judged_by]
+        held = figure.tolerance if all(None in other for other in others) else None
         tolerance = math.inf if held is None else tolerances[held.name]
         relative = figure.tolerance is not None and figure.tolerance.relative
         difference = interval = within_chance = None

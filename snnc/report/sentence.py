@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from snnc import intervals
 from snnc.figure import Blame, Row
-from snnc.measure.figures import figures
+from snnc.measure.figures import unit_of
 from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
 from snnc.report.data import Report
@@ -32,10 +32,10 @@ def sentence(report: Report) -> str:
                 "Nothing was measured yet: calibrate on images (snnc calibrate --data FOLDER), then measure "
                 "accuracy on others (snnc evaluate --data FOLDER)."
             )
-        share = f"{written(report.summary.agreement, '%')} % of {report.summary.images} predictions"
+        share = f"{written(report.summary.agreement, '%')} % of the trained network's {report.summary.answers}"
         return (
-            f"Predicts as the trained network does for {share} at {_steps(report.summary)}, on images it was "
-            "calibrated on; accuracy was not measured (snnc evaluate --data FOLDER)."
+            f"Keeps {share} at {_steps(report.summary)}, on {report.summary.images} samples it was calibrated on; how "
+            "good they are on others was not measured (snnc evaluate --data FOLDER)."
         )
     assert report.evaluation is not None
     task = report.evaluation.judged_by
@@ -49,9 +49,9 @@ def sentence(report: Report) -> str:
 
 
 def reached(reference: Mapping[str, float]) -> str:
-    """Return how good a network is, by its scores, in words."""
-    units = {figure.name: figure.unit for figure in figures("row")}
-    parts = ((written(value, units.get(name, "")), units.get(name, ""), name) for name, value in reference.items())
+    """Return how good a network is, by its scores, in words; those of parts of an answer are left out."""
+    whole = {name: value for name, value in reference.items() if "/" not in name}
+    parts = ((written(value, unit_of(name)), unit_of(name), name) for name, value in whole.items())
     return ", ".join(" ".join(part for part in parts_ if part) for parts_ in parts)
 
 

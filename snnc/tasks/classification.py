@@ -24,6 +24,7 @@ class Classification(Task):
     labels: ClassVar[str] = "classes"
     answer_name: ClassVar[str] = "predictions"
     score_name: ClassVar[str] = "accuracy"
+    wanted: ClassVar[str] = "give class sub-folders, a labels.csv or y in the file"
 
     def check(self, dataset: Dataset, outputs: Shapes) -> None:
         dataset.check_labels(max(2, math.prod(outputs[0])))

@@ -72,6 +72,7 @@ class Detection(Task):
     labels: ClassVar[str] = BOXES
     answer_name: ClassVar[str] = "boxes"
     score_name: ClassVar[str] = "mAP50"
+    wanted: ClassVar[str] = "give boxes as YOLO, COCO or Pascal VOC have them"
 
     layout: Layout | None = None
     """How the outputs hold boxes; ``decoder`` for any other way."""
@@ -245,7 +246,7 @@ class Detection(Task):
             scores["mAP"] = Score(ours.mean(range(len(_OVERLAPS))), None)
             for number, value in ours.by_class().items():
                 name = self.names[number] if number < len(self.names) else str(number)
-                scores[f"AP50/{name}"] = Score(value, None)
+                scores[f"mAP50/{name}"] = Score(value, None)
             if trained[0] is not None:
                 theirs = _Precisions(trained)
                 before, apart = theirs.mean(), theirs.drawn(drawn)

@@ -47,6 +47,10 @@ class Task(ABC):
     # What answers are called, and the score that drops are of, in percent; "" where there is none.
     answer_name: ClassVar[str]
     score_name: ClassVar[str] = ""
+    # What to give, where there are no labels.
+    wanted: ClassVar[str] = ""
+    # Whether a label says how wrong one answer is by itself; otherwise layers are blamed by the trained network's.
+    judges_alone: ClassVar[bool] = True
 
     def fitted(self, network: Graph) -> Self:
         """Return the task for the answers of one network; raises UsageError where its outputs cannot be answers."""
@@ -128,8 +132,11 @@ class Task(ABC):
         """Return the mean loss of outputs, with gradients; raises NotImplementedError where nothing can be learned."""
         raise NotImplementedError
 
-    def agreeing(self, answers: Answers, trained: Answers) -> int | None:
-        """Return how many answers are the trained network's; None where answers are hardly ever the same."""
+    def agreeing(self, answers: Answers, trained: Answers) -> float | None:
+        """Return how many answers are the trained network's, in part where they are so in part.
+
+        None where they are hardly ever the same.
+        """
         return None
 
     def _drop(self, drop: float) -> str:
@@ -179,7 +186,17 @@ def chosen(task: Task | None, network: Graph, labels: Collection[str] = ()) -> T
 def seeming(outputs: Shapes, labels: Collection[str]) -> Task:
     """Return the task that a network seems to have, from the shapes of its outputs and the kinds of labels of the data.
 
-    It classifies where the data has classes, or where its only output is one row of numbers; all else is values.
+    Labels say it, as far as they are of a kind that only one task takes. Without, it classifies where its only output
+    is one row of numbers, which are a regression where labels are values. All else is values, boxes too: how outputs
+    hold them has to be stated.
     """
-    classifies = "classes" in labels or (len(outputs) == 1 and len(outputs[0]) == 1)
-    return tasks["classification" if classifies else "values"]()
+    row, first = len(outputs) == 1 and len(outputs[0]) == 1, outputs[0]
+    if "classes" in labels:
+        return tasks["classification"]()
+    if "flags" in labels:
+        return tasks["multi-label"]()
+    if "masks" in labels and len(first) == 3:
+        return tasks["segmentation"]()
+    if row:
+        return tasks["regression" if "values" in labels else "classification"]()
+    return tasks["values"]()

@@ -1,7 +1,7 @@
-"""Values: outputs that are numbers, compared as numbers."""
+"""Values: outputs that are numbers, compared as numbers; where they are images, as images too."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -10,10 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc import intervals
+from snnc.data.dataset import Dataset
+from snnc.data.labels import VALUES
+from snnc.errors import DataError
 from snnc.figure import Row, Score, score
 from snnc.intervals import Interval
-from snnc.tasks.task import Loss, Task, tasks
+from snnc.tasks.task import Loss, Shapes, Task, tasks
 from snnc.text import written
+
+# Of two images that are the same, the ratio is infinite.
+_MOST_DECIBELS = 100.0
+_WINDOW, _SIGMA = 11, 1.5
 
 _ERROR = Loss(
     "relative error",
@@ -31,43 +38,81 @@ class Values(Task):
     ``relative-error`` is the distance (L2) to the trained network's outputs, relative to their size; ``cosine`` the
     mean over samples of the cosine between the two; ``largest-deviation`` the largest difference of two numbers. With
     values as labels, ``label-error`` is the distance to these, relative to their size.
+
+    Where the only output is an image, of one channel or three, ``PSNR`` and ``SSIM`` (Wang et al., 2004) are means over
+    images, to the labels and to the trained network's images. ``peak`` is the largest value of a pixel.
     """
 
-    labels: ClassVar[str] = "values"
+    labels: ClassVar[str] = VALUES
     answer_name: ClassVar[str] = "values"
 
+    peak: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak < math.inf:
+            raise ValueError(f"{self.peak:g} is no largest value of a pixel: give a number above 0")
+
+    def check(self, dataset: Dataset, outputs: Shapes) -> None:
+        labels, wanted = dataset.labels(VALUES), sum(math.prod(shape) for shape in outputs)
+        if labels is None or not len(labels):
+            return
+        found = labels.answers[:1]
+        if found[0].numel() != wanted:
+            shapes = " and ".join(str(list(shape)) for shape in outputs)
+            message = f"the labels are {list(found[0].shape)} for each sample, but the network gives {shapes}"
+            raise DataError(message, place=dataset.place(0), hint="save them in the shape of the outputs")
+
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
-        return torch.cat([output.flatten(1) for output in outputs], 1)
+        """Return the only output as it is, several in one row."""
+        return outputs[0] if len(outputs) == 1 else torch.cat([output.flatten(1) for output in outputs], 1)
 
     def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
-        """Return squared distance, squared size, cosine and largest deviation; squared distance and size of labels."""
-        unknown = torch.full((len(answers),), torch.nan, dtype=torch.float64)
+        """Return squared distance, squared size, cosine and largest deviation; squared distance and size of labels.
+
+        Then PSNR and SSIM to the trained network, to the labels, and of the trained network to the labels.
+        """
+        own = answers.flatten(1).double()
+        unknown = torch.full((len(own),), torch.nan, dtype=torch.float64)
         columns = [unknown] * 4
         if trained is not None:
-            apart, wanted = (answers - trained).double(), trained.double()
+            wanted = trained.flatten(1).double()
+            apart = own - wanted
             columns = [
                 apart.square().sum(1),
                 wanted.square().sum(1),
-                F.cosine_similarity(answers.double(), wanted),
+                F.cosine_similarity(own, wanted),
                 apart.abs().amax(1) if apart.shape[1] else apart.sum(1),
             ]
         labelled = [unknown] * 2
         if truth is not None:
             goal = truth.flatten(1).double()
-            labelled = [(answers.double() - goal).square().sum(1), goal.square().sum(1)]
-        return torch.stack([*columns, *labelled], 1)
+            labelled = [(own - goal).square().sum(1), goal.square().sum(1)]
+        goals = None if truth is None else truth.reshape(answers.shape)
+        pairs = ((answers, trained), (answers, goals), (trained, goals))
+        return torch.stack([*columns, *labelled, *(part for pair in pairs for part in self._alike(*pair, unknown))], 1)
 
     def measured(self, outcomes: Tensor) -> dict[str, Any]:
-        distance, size, cosine, largest, off, whole = outcomes.unbind(1)
+        distance, size, cosine, largest, off, whole = outcomes[:, :6].unbind(1)
         scores: dict[str, Score] = {}
         if not distance.isnan().any():
             scores["relative-error"] = _relative(distance, size)
-            interval = intervals.mean(len(cosine), float(cosine.sum()), float(cosine.square().sum()))
-            scores["cosine"] = Score(float(cosine.mean()), interval)
+            scores["cosine"] = _mean(cosine)
             scores["largest-deviation"] = Score(float(largest.max()), None)
         if not off.isnan().any():
             scores["label-error"] = _relative(off, whole)
-        return {"scores": scores}
+        names = ("PSNR to the trained network", "SSIM to the trained network", "PSNR", "SSIM")
+        known = dict(zip(names, outcomes[:, 6:10].unbind(1), strict=True))
+        return {"scores": scores | {name: _mean(part) for name, part in known.items() if not part.isnan().any()}}
+
+    def reference(self, outcomes: Tensor) -> Mapping[str, float]:
+        known = zip(("PSNR", "SSIM"), outcomes[:, 10:].unbind(1), strict=True)
+        return {name: float(part.mean()) for name, part in known if not part.isnan().any()}
+
+    def _alike(self, images: Tensor | None, goals: Tensor | None, unknown: Tensor) -> tuple[Tensor, Tensor]:
+        """Return PSNR and SSIM of each image, NaN where they are none."""
+        if images is None or goals is None or images.ndim != 4 or images.shape[1] not in (1, 3):
+            return unknown, unknown
+        return psnr(images, goals, self.peak), ssim(images, goals, self.peak)
 
     def merit(self, row: Row) -> float | None:
         return None if (error := score("relative-error")(row)) is None else -100 * error
@@ -85,7 +130,8 @@ class Values(Task):
 
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         """Return the distance relative to the size of the truth, 1 at most."""
-        apart, size = (answers - truth.flatten(1)).double().norm(dim=1), truth.flatten(1).double().norm(dim=1)
+        goal = truth.flatten(1).double()
+        apart, size = (answers.flatten(1).double() - goal).norm(dim=1), goal.norm(dim=1)
         return torch.where(size > 0, apart / size, (apart > 0).double()).clamp(max=1)
 
     @property
@@ -93,7 +139,7 @@ class Values(Task):
         return "how much further the values were off from that moment on"
 
     def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
-        return F.mse_loss(self.answers(outputs).float(), truth.flatten(1).float())
+        return F.mse_loss(self.answers(outputs).flatten(1).float(), truth.flatten(1).float())
 
 
 def _relative(parts: Tensor, wholes: Tensor) -> Score:
@@ -101,3 +147,38 @@ def _relative(parts: Tensor, wholes: Tensor) -> Score:
     part, whole = math.fsum(parts.tolist()), math.fsum(wholes.tolist())
     value = math.sqrt(part / whole) if whole else float(part > 0)
     return Score(value, intervals.root_ratio(parts.tolist(), wholes.tolist()))
+
+
+def _mean(values: Tensor) -> Score:
+    interval = intervals.mean(len(values), float(values.sum()), float(values.square().sum()))
+    return Score(float(values.mean()), interval)
+
+
+def psnr(images: Tensor, goals: Tensor, peak: float) -> Tensor:
+    """Return the peak signal to noise ratio of each image ``[N]`` in decibels; 100, of what is the same, at most."""
+    error = (images.double() - goals.double()).square().flatten(1).mean(1)
+    return (10 * torch.log10(peak**2 / error.clamp(min=1e-300))).clamp(max=_MOST_DECIBELS)
+
+
+def ssim(images: Tensor, goals: Tensor, peak: float) -> Tensor:
+    """Return the structural similarity of each image ``[N]``, the mean over channels and windows; NaN of smaller ones.
+
+    Windows of 11 pixels, weighted by a Gaussian of 1.5, as far as they are within the image.
+    """
+    if min(images.shape[2:]) < _WINDOW:
+        return torch.full((len(images),), torch.nan, dtype=torch.float64)
+    places = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
+    line = torch.exp(-places.square() / (2 * _SIGMA**2))
+    line = line / line.sum()
+
+    def blurred(values: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(values.flatten(0, 1)[:, None], line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
+
+    one, two = images.double(), goals.double()
+    mean_one, mean_two = blurred(one), blurred(two)
+    spread_one, spread_two = blurred(one**2) - mean_one**2, blurred(two**2) - mean_two**2
+    together = blurred(one * two) - mean_one * mean_two
+    bright, rough = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    alike = (2 * mean_one * mean_two + bright) * (2 * together + rough)
+    alike = alike / ((mean_one**2 + mean_two**2 + bright) * (spread_one + spread_two + rough))
+    return alike.flatten(1).mean(1).view(len(images), -1).mean(1)

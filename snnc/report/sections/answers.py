@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from snnc.blocks import Block, Cell, Column, Fold, Panel, Pictures, Table, Text
 from snnc.figure import Mark, Picture, Row
+from snnc.measure.figures import unit_of
 from snnc.report.data import Report
 from snnc.report.sections import Section, sections
 from snnc.text import fixed
@@ -15,7 +16,7 @@ from snnc.text import fixed
 @sections.register("answers")
 @dataclass(frozen=True)
 class AnswersSection(Section):
-    """Scores of single classes, and pictures of the worst and of typical samples."""
+    """Scores of single classes, numbers, labels or outputs, and pictures of the worst and of typical samples."""
 
     title: ClassVar[str] = "Answers"
     order: ClassVar[int] = 35
@@ -28,7 +29,7 @@ class AnswersSection(Section):
             return
         parts = {name: score.value for name, score in row.scores.items() if "/" in name}
         if parts:
-            yield Fold("Class by class", (_by_class(parts, row),), only=("page",))
+            yield Fold("One by one", (_one_by_one(parts, row),), only=("page",))
         if evaluation.pictures:
             words = f"The worst samples and typical ones, with the {evaluation.judged_by.answer_name} on them."
             yield Text(words, only=("page",))
@@ -38,16 +39,16 @@ class AnswersSection(Section):
             )
 
 
-def _by_class(parts: Mapping[str, float], row: Row) -> Table:
-    """Return the table of scores that are called KIND/CLASS."""
+def _one_by_one(parts: Mapping[str, float], row: Row) -> Table:
+    """Return the table of scores that are called KIND/PART."""
     kinds, classes = (dict.fromkeys(name.split("/", 1)[side] for name in parts) for side in (0, 1))
 
     def cell(kind: str, name: str) -> Cell | None:
-        return Cell.of(parts.get(f"{kind}/{name}"), unit="%")
+        return Cell.of(parts.get(f"{kind}/{name}"), unit=unit_of(kind))
 
-    columns = [(Column(f"{kind}, %"), partial(cell, kind)) for kind in kinds]
-    names = (Column("class", "code"), lambda name: name)
-    return Table.of(f"Class by class, T={row.timesteps}", [names, *columns], [*classes])
+    columns = [(Column(", ".join(filter(None, (kind, unit_of(kind))))), partial(cell, kind)) for kind in kinds]
+    names = (Column("of", "code"), lambda name: name)
+    return Table.of(f"Scores one by one, T={row.timesteps}", [names, *columns], [*classes])
 
 
 def _title(picture: Picture) -> str:

@@ -52,7 +52,7 @@ def compared(found: Sequence[Match]) -> Table:
                 lambda one: None if one.output_error is None else number(one.output_error),
             ),
             (
-                Column("same predictions, %", short="same prediction %"),
+                Column("same answers, %", short="same answer %"),
                 lambda one: Cell.of(one.agreement, unit="%"),
             ),
             (

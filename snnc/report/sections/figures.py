@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from snnc.blocks import Block, Fact, Facts, Missing, Text
 from snnc.intervals import Interval
-from snnc.measure.figures import figures
+from snnc.measure.figures import figures, unit_of
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, EVALUATE, Section, sections
 from snnc.text import number, span, written
@@ -27,12 +27,9 @@ class KeyFiguresSection(Section):
         yield Text(_in_one_line(report), only=("lines",))
         if report.evaluation is None:
             yield Missing("How good answers are was not measured.", EVALUATE)
-        elif not report.evaluation.labelled and report.evaluation.judged_by.score_name == "accuracy":
-            yield Missing(
-                "The images have no labels, so accuracy is unknown: give class sub-folders, a labels.csv or y in the "
-                "file.",
-                EVALUATE,
-            )
+        elif not report.evaluation.labelled and (task := report.evaluation.judged_by).score_name:
+            asked = f": {task.wanted}" if task.wanted else ""
+            yield Missing(f"The data has no labels, so {task.score_name} is unknown{asked}.", EVALUATE)
         if report.stripped:
             yield Missing(
                 "The trained network was stripped, so agreement, drop and blame are unknown: convert without --strip.",
@@ -50,14 +47,13 @@ def _answers(report: Report) -> Iterator[Fact]:
     if row is None or evaluation is None or not scored:
         yield from (fact(report) for fact in (_accuracy, _drop, _agreement))
         return
-    known = {figure.name: figure.unit for figure in figures("row")}
     # A file keeps no order of scores: they come in the order of figures, those that are none behind by name.
-    order = {name: place for place, name in enumerate(known)}
+    order = {figure.name: place for place, figure in enumerate(figures("row"))}
     # Those of single classes have a table of their own.
     whole = {name: score for name, score in row.scores.items() if "/" not in name}
     named = {name.replace("-", " "): (name, score) for name, score in whole.items()}
     for title in sorted(named, key=lambda title: (order.get(title, len(order)), title)):
-        (name, score), unit = named[title], known.get(title, "")
+        (name, score), unit = named[title], unit_of(title)
         trained = evaluation.reference.get(name)
         beside = "" if trained is None else f"trained network {written(trained, unit)}{_unit(unit)}"
         value = f"{written(score.value, unit)}{_unit(unit)}"
@@ -146,7 +142,7 @@ def _in_one_line(report: Report) -> str:
     if summary.agreement is None and summary.output_error is not None:
         parts.append(f"outputs {number(summary.output_error)} of their size from the trained network's")
     if summary.agreement is not None:
-        parts.append(f"{written(summary.agreement, '%')} % of predictions as the trained network's")
+        parts.append(f"{written(summary.agreement, '%')} % of {summary.answers} as the trained network's")
     if summary.energy is not None and summary.energy.ratio is not None:
         parts.append(f"{number(summary.energy.ratio)} times its energy (estimated)")
     return ", ".join(parts)
