@@ -208,7 +208,14 @@ class Graph:
 
     def ops(self, kind: type[OpKind] | tuple[type[OpKind], ...]) -> dict[str, OpKind]:
         """Return the operations of one kind by node name, in topological order."""
-        return {name: node.op for name, node in self.nodes.items() if isinstance(node.op, kind)}
+        if kind not in self._by_kind:
+            self._by_kind[kind] = {name: node.op for name, node in self.nodes.items() if isinstance(node.op, kind)}
+        return {**self._by_kind[kind]}  # type: ignore[dict-item]
+
+    @cached_property
+    def _by_kind(self) -> dict[object, dict[str, Op]]:
+        """What was asked for before: many passes ask for a kind once for each of thousands of nodes."""
+        return {}
 
     def with_ops(self, ops: Mapping[str, Op]) -> Graph:
         """Return the graph with the operations of some nodes replaced; every other node is shared."""
