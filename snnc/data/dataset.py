@@ -19,7 +19,7 @@ from torch import Tensor
 
 from snnc.data.labels import CLASSES, Classes, Labels
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.source import Source, sources
+from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Sample, Transform
 from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds
@@ -146,6 +146,23 @@ class Dataset:
         """Read one sample, by input; raises DataError where it is broken or does not fit the network."""
         return {name: torch.from_numpy(values) for name, values in self._read(self._indices[index]).items()}
 
+    def shown(self, index: int, every: int | None = None) -> Iterator[tuple[int | None, Feeds]]:
+        """Yield what comes of one sample, as it comes, each ready for a network that starts anew.
+
+        Of a recording it is every so many microseconds, and when they are over, from its start on; else every frame,
+        and its number from 1 on, or the sample itself, and None. Raises DataError where it is broken or has no times.
+        """
+        if every is not None:
+            for over, values in self._source.windows(self._indices[index], every):
+                yield over, self._feeds(self._fitted(self._indices[index], values))
+            return
+        values = self._read(self._indices[index])
+        if not self.over_time:
+            yield None, self._feeds(values)
+            return
+        for number in range(len(next(iter(values.values())))):
+            yield number + 1, self._feeds({name: frames[number : number + 1] for name, frames in values.items()})
+
     def picture(self, index: int) -> Image.Image | None:
         """Return a sample as the network sees it, gray or in color, before it is scaled; None of what is no image."""
         place = self._source.place(self._indices[index])
@@ -203,13 +220,22 @@ class Dataset:
         return digest.hexdigest()
 
     def _read(self, index: int) -> dict[str, Sample]:
+        return self._fitted(index, self._source.read(index))
+
+    def _fitted(self, index: int, read: Mapping[str, Array]) -> dict[str, Sample]:
         place, over_time = self._source.place(index), self._source.over_time
         found = {}
-        for name, values in self._source.read(index).items():
+        for name, values in read.items():
             fitted = self._inputs[name]
             frames = [fitted(frame, place=place) for frame in values] if over_time else []
             found[name] = np.stack(frames) if over_time else fitted(values, place=place)
         return found
+
+    def _feeds(self, values: Mapping[str, Sample]) -> Feeds:
+        """Return one sample, over time where it is frames."""
+        axis = 1 if self.over_time else 0
+        tensors = {name: torch.from_numpy(value).unsqueeze(axis) for name, value in values.items()}
+        return Feeds(tensors, tensors if self.over_time else ())
 
     def _batches(self, batch_size: int, workers: int) -> Iterator[Feeds]:
         waiting = iter(self._indices)

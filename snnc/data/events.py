@@ -1,7 +1,7 @@
 """Recordings of event cameras as frames over time."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self, final
@@ -14,7 +14,7 @@ from snnc.data.folder import file_digest, found_in, listed
 from snnc.data.images import SUFFIXES
 from snnc.data.labels import CLASSES, Classes
 from snnc.data.recordings import Recording, format_of, open_recording, recordings, suffixes
-from snnc.data.recordings.frames import frame_shape, frames_of
+from snnc.data.recordings.frames import Frames, frame_shape, frames_of, windows_of
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
@@ -90,12 +90,28 @@ class EventFiles(Source):
     def read(self, index: int) -> Mapping[str, Array]:
         place = self.place(index)
         try:
-            recording, number = self._opened(index)
-            sensor = self._sensor(recording, place)
-            self._check_fits(frame_shape(self.how, sensor), place)
-            frames = frames_of(recording, number, self.how, sensor, place)
+            recording, number, sensor = self._checked(index)
+            return self._taken(frames_of(recording, number, self.how, sensor, place))
         except OSError as error:
-            raise DataError(f"cannot read: {error.strerror or error}", place=place, hint="check the file") from None
+            raise _unread(error, place) from None
+
+    def windows(self, index: int, every: int) -> Iterator[tuple[int, Mapping[str, Array]]]:
+        place = self.place(index)
+        try:
+            recording, number, sensor = self._checked(index)
+            for over, frames in windows_of(recording, number, self.how, sensor, place, every):
+                yield over, self._taken(frames)
+        except OSError as error:
+            raise _unread(error, place) from None
+
+    def _checked(self, index: int) -> tuple[Recording, int, tuple[int, int]]:
+        """Return the file that a recording is in, its number there, and the sensor that it fits the network with."""
+        recording, number = self._opened(index)
+        sensor = self._sensor(recording, self.place(index))
+        self._check_fits(frame_shape(self.how, sensor), self.place(index))
+        return recording, number, sensor
+
+    def _taken(self, frames: Frames) -> Mapping[str, Array]:
         if self.transform.is_image:
             return {self.input: frames}
         return {self.input: np.moveaxis(frames, -1, -3).reshape(*frames.shape[:-3], *self.transform.sample_shape)}
@@ -148,3 +164,7 @@ class EventFiles(Source):
         message = f"frames are {[shape[2], *shape[:2]]} (channels, height, width), but the network takes {taken}"
         hint = "preprocessing: events has polarity, stacked, crop, downsample, square and resize"
         raise DataError(message, place=place, hint=hint)
+
+
+def _unread(error: OSError, place: str) -> DataError:
+    return DataError(f"cannot read: {error.strerror or error}", place=place, hint="check the file")

@@ -1,7 +1,7 @@
 """Where samples come from, one at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from snnc.data.labels import Labels
 from snnc.data.transform import Transform
+from snnc.errors import DataError
 from snnc.registry import Registry
 
 Array = NDArray[Any]
@@ -63,6 +64,13 @@ class Source(ABC):
         a source over time as many frames of that, ``[S, ...]``, in every sample alike.
         Pixels are uint8, gray where the input has one channel and RGB where it has three; values are float32, finite.
         """
+
+    def windows(self, index: int, every: int) -> Iterator[tuple[int, Mapping[str, Array]]]:
+        """Yield what every ``every`` microseconds of a recording show, as ``read`` returns it, and when they are over.
+
+        Raises DataError where it is no recording, and where it is broken, as far as it was read.
+        """
+        raise DataError("no recording with times", place=self.place(index), hint="leave out --every")
 
     @abstractmethod
     def digest(self, index: int) -> str:

@@ -276,6 +276,10 @@ class Detection(Task):
         known = [matches for matches in beside if matches is not None]
         return torch.tensor([self._missed(matches) for matches in known]) if len(known) == len(beside) else None
 
+    def told(self, answer: Tensor) -> str:
+        certain = answer[answer[:, 5] >= self.certain].tolist()
+        return ", ".join(self._words(int(row[4]), row[5]) for row in certain) or "nothing"
+
     def marks(self, answer: Tensor) -> tuple[Mark, ...]:
         assert self.size is not None
         height, width = self.size

@@ -15,13 +15,17 @@ from snnc.figure import Mark, Row, score
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.registry import Registry, suggest
-from snnc.text import written
+from snnc.text import number, written
 from snnc.validation import parse
 
 Shapes: TypeAlias = Sequence[tuple[int, ...]]
 
 # One for each sample: a tensor ``[N, ...]``, or a list of what fits no tensor.
 Answers: TypeAlias = Any
+
+
+# So many numbers of an answer are told.
+_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,12 @@ class Task(ABC):
     def wrong(self, outcomes: Answers) -> Tensor | None:
         """Return how wrong the spiking network's answers are, ``[N]`` from 0 to 1, where samples are worth a look."""
         return None
+
+    def told(self, answer: Any) -> str:
+        """Return one answer in a few words, for people who watch answers come."""
+        values = torch.as_tensor(answer).flatten().tolist()
+        few = ", ".join(number(value) for value in values[:_FEW])
+        return few if len(values) <= _FEW else f"{few}, ... ({len(values):,} in all)"
 
     def marks(self, answer: Any) -> tuple[Mark, ...]:
         """Return what is drawn on the picture of a sample for an answer, or for a label."""

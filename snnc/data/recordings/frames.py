@@ -1,6 +1,7 @@
 """The frames of a recording, its events read chunk by chunk: never a recording as a whole."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 
 import numpy as np
@@ -25,6 +26,38 @@ def frames_of(recording: Recording, index: int, how: EventFrames, sensor: tuple[
     for events, start, span, number in _measured(recording, index, how, sensor, place):
         grid.add(events, start, span, number)
     return grid.frames()
+
+
+def windows_of(
+    recording: Recording, index: int, how: EventFrames, sensor: tuple[int, int], place: str, span: int
+) -> Iterator[tuple[int, Frames]]:
+    """Yield the frames of every ``span`` microseconds as they are over, and when that is, from the start on.
+
+    What ``how`` says of how long a recording or a frame takes is not heard: the frames divide the window, by time.
+    Raises DataError as ``frames_of``, and where frames hold equal numbers of events.
+    """
+    if how.bins == "count":
+        hint = "preprocessing: {events: {bins: time}}"
+        raise DataError("frames of equal numbers of events have no time that divides them", place=place, hint=hint)
+    how = replace(how, every=None, first=None)
+    begun: int | None = None
+    grid, over, number = _Grid(how, sensor), 0, 0
+    for chunk in ordered(recording.events(index), recording.wraps, how, sensor, place):
+        if begun is None:
+            begun = 0 if how.start == "zero" else int(chunk.t[0])
+            over = begun + span
+        events = chunk
+        while len(events.t):
+            within = events.t < over
+            grid.add(events.taken(within), over - span, span, number)
+            number += int(within.sum())
+            events = events.taken(~within)
+            if len(events.t):
+                yield over - begun, grid.frames()
+                grid, over, number = _Grid(how, sensor), over + span, 0
+    if begun is None:
+        raise DataError("no events in this recording", place=place, hint="remove the file, or record it again")
+    yield over - begun, grid.frames()
 
 
 def frame_shape(how: EventFrames, sensor: tuple[int, int]) -> tuple[int, int, int]:

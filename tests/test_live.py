@@ -1,0 +1,119 @@
+"""snnc run: each answer as it comes, of a network that starts anew."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import snnc
+from snnc import cli, recipe
+from snnc.actions.run import run
+from snnc.artifact import save_conversion
+from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.event_frames import EventFrames
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError
+from snnc.export.onnx import onnx_model
+from snnc.feeds import Feeds
+from snnc.run import Program
+from tests.recording_files import HEIGHT, WIDTH, events, nmnist
+from tests.support import Network, normal, relu
+
+FRAMES = Preprocessing(events=EventFrames(frames=2, sensor=(HEIGHT, WIDTH)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of frames, a spiking one, and a recording that it can be shown."""
+    place = tmp_path_factory.mktemp("live")
+    net = Network((2, HEIGHT, WIDTH))
+    hidden = relu(net, net.conv("x", 4, stride=4))
+    net.linear(net.flat(hidden), 3, name="last")
+    (place / "model.onnx").write_bytes(onnx_model(net.graph()).SerializeToString())
+    made, _ = snnc.convert(place / "model.onnx", recipe.load("quick", timesteps=4), preprocessing=FRAMES)
+    save_conversion(made, place / "model.snn")
+    nmnist(place / "a.bin", events(400, last=95_000))
+    return place
+
+
+@pytest.fixture
+def made(folder: Path) -> Conversion:
+    from snnc.artifact import load_conversion
+
+    return load_conversion(folder / "model.snn")
+
+
+def test_every_window_is_what_the_network_sees_of_it_alone(folder: Path, made: Conversion, tmp_path: Path) -> None:
+    rows = events(400, last=95_000)
+    found = list(run(made, data=folder / "a.bin", every=20_000))
+    start = rows[0, 3]
+    assert [decision.at for decision in found] == [20_000 * n for n in range(1, len(found) + 1)]
+    assert len(found) == (rows[-1, 3] - start) // 20_000 + 1
+    for index, decision in enumerate(found):
+        part = rows[(rows[:, 3] >= start + 20_000 * index) & (rows[:, 3] < start + 20_000 * (index + 1))]
+        frames = np.zeros((2, 1, 2, HEIGHT, WIDTH), np.float32)
+        for x, y, p, t in part:
+            frames[(t - start - 20_000 * index) * 2 // 20_000, 0, p, y, x] += 1
+        program = Program(made.snn, made.schedule)
+        (outputs,) = program(Feeds({made.snn.inputs[0]: torch.from_numpy(frames)}, made.snn.inputs)).values()
+        assert decision.values == int(outputs[0].argmax()) and decision.answer == str(decision.values)
+        assert decision.spikes >= 0 and decision.steps == found[0].steps
+
+
+def test_a_window_without_events_is_blank(folder: Path, made: Conversion, tmp_path: Path) -> None:
+    rows = events(50, last=5000)
+    late = rows + np.array([0, 0, 0, 60_000])
+    nmnist(tmp_path / "b.bin", np.concatenate([rows, late]))
+    found = list(run(made, data=tmp_path / "b.bin", every=10_000))
+    blank = Program(made.snn, made.schedule)(Feeds({made.snn.inputs[0]: torch.zeros(1, 2, HEIGHT, WIDTH)}))
+    (outputs,) = blank.values()
+    assert len(found) == 7 and {decision.values for decision in found[1:6]} == {int(outputs[0].argmax())}
+
+
+def test_frames_and_samples_are_decided_one_by_one(folder: Path, made: Conversion, tmp_path: Path) -> None:
+    frames = list(run(made, data=folder / "a.bin"))
+    assert [decision.at for decision in frames] == [1, 2]
+    np.savez(tmp_path / "x.npz", x=normal(5, 2, HEIGHT, WIDTH, seed=1).numpy())
+    samples = list(run(made, data=tmp_path / "x.npz"))
+    assert [decision.at for decision in samples] == [None] * 5
+    dataset = open_dataset(tmp_path / "x.npz", FRAMES, {"x": (2, HEIGHT, WIDTH)}, Reading())
+    result = snnc.evaluate(made, data=tmp_path / "x.npz")
+    assert len(dataset) == 5
+    assert sum(decision.spikes for decision in samples) == pytest.approx(5 * result.rows[0].spikes)
+
+
+def test_answers_are_told_as_they_come(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", f"{folder}/model.snn", "--events", f"{folder}/a.bin", "--every", "20ms"]
+    assert cli.main(command) == 0
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == "a.bin" and lines[0].split("  ")[-1].endswith("ms)")
+    assert "20.0 ms" in lines[0] and "each from a restart" in last and f"{len(lines)} decisions at T=4" in last
+    assert cli.main([*command, "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(found) == len(lines) and set(found[0]) >= {"at", "answer", "spikes", "steps", "milliseconds"}
+    assert cli.main([*command, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("every", "code", "message"),
+    [("10", 2, "invalid value '10'"), ("0ms", 2, "invalid value '0ms'"), ("fast", 2, "give a number and us, ms or s")],
+)
+def test_a_time_that_is_none_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], every: str, code: int, message: str
+) -> None:
+    command = ["run", f"{folder}/model.snn", "--events", f"{folder}/a.bin", "--every", every]
+    assert cli.main(command) == code
+    assert message in capsys.readouterr().err
+
+
+def test_what_has_no_times_is_named(folder: Path, made: Conversion, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=normal(5, 2, HEIGHT, WIDTH, seed=1).numpy())
+    with pytest.raises(DataError, match="no recording with times"):
+        list(run(made, data=tmp_path / "x.npz", every=1000))
+    counted = Preprocessing(events=EventFrames(frames=2, bins="count", sensor=(HEIGHT, WIDTH)))
+    with pytest.raises(DataError, match="have no time that divides them"):
+        list(run(made, data=folder / "a.bin", every=1000, preprocessing=counted))
