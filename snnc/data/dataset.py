@@ -153,7 +153,7 @@ class Dataset:
         and its number from 1 on, or the sample itself, and None. Raises DataError where it is broken or has no times.
         """
         if every is not None:
-            for over, values in self._source.windows(self._indices[index], every):
+            for over, values in self._source.moments(self._indices[index], every):
                 yield over, self._feeds(self._fitted(self._indices[index], values))
             return
         values = self._read(self._indices[index])

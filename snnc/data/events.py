@@ -95,7 +95,7 @@ class EventFiles(Source):
         except OSError as error:
             raise _unread(error, place) from None
 
-    def windows(self, index: int, every: int) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    def moments(self, index: int, every: int) -> Iterator[tuple[int, Mapping[str, Array]]]:
         place = self.place(index)
         try:
             recording, number, sensor = self._checked(index)

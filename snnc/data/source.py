@@ -65,7 +65,7 @@ class Source(ABC):
         Pixels are uint8, gray where the input has one channel and RGB where it has three; values are float32, finite.
         """
 
-    def windows(self, index: int, every: int) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    def moments(self, index: int, every: int) -> Iterator[tuple[int, Mapping[str, Array]]]:
         """Yield what every ``every`` microseconds of a recording show, as ``read`` returns it, and when they are over.
 
         Raises DataError where it is no recording, and where it is broken, as far as it was read.
