@@ -3,14 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import snnc
 from snnc import ops
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
 from snnc.feeds import Feeds
@@ -18,8 +21,10 @@ from snnc.ir import Graph
 from snnc.measure.neurobench import NeuroBench, measure
 from snnc.module import NeuronModule, SpikingNetwork
 from snnc.neurons import CausalNeuron, Neuron, neurons
-from snnc.report import build
+from snnc.report import build, completed
 from snnc.report.data import parsed, plain
+from snnc.report.faces.markdown import markdown
+from snnc.report.faces.page import page
 from snnc.run.program import stretched
 from snnc.schedule import Schedule
 from tests.support import PROVENANCE, Network, normal, random_network, spiking, uniform
@@ -309,6 +314,24 @@ def test_its_package_measures_the_same_on_what_snnc_loads(name: str) -> None:
 
 
 # Where it is told.
+
+
+def test_whatever_is_run_on_images_tells_them(tmp_path: Path) -> None:
+    digits = Path(__file__).parent.parent / "examples" / "digits"
+    how = {"preprocessing": Preprocessing(mean=(0.31,), std=(0.38,), channels="gray"), "reading": Reading(limit=9)}
+    conversion, report = snnc.convert(digits / "model.onnx", data=digits / "calibration", **how)
+    converted = plain(report)["neurobench"]
+    assert (converted["samples"], converted["timesteps"]) == (9, conversion.schedule.timesteps)
+    evaluation = snnc.evaluate(conversion, data=digits / "test", timesteps=(2, 4), **how)
+    assert evaluation.neurobench is not None
+    assert evaluation.neurobench.timesteps == 2
+    told = completed(conversion, tmp_path / "report.json", evaluation=evaluation)
+    assert plain(told)["neurobench"] == plain(told)["evaluation"]["neurobench"] != converted
+    for face in (markdown, page):
+        assert "membrane updates" in face(told)
+    _, empty = snnc.convert(digits / "model.onnx", preprocessing=how["preprocessing"])
+    assert "neurobench" not in plain(empty)
+    assert "membrane updates" not in page(empty)
 
 
 def test_a_report_has_them_and_reads_them_again() -> None:

@@ -227,14 +227,16 @@ class _Layer:
 
     def see(self, signal: Tensor, schedule: Schedule) -> None:
         """Look at what comes in, ``[steps or 1, N, ...]``; one that is always the same is off asleep."""
-        steps = slice(None) if len(signal) == schedule.total else slice(0, schedule.lit)
-        if self._carried is not None:
-            levels = signal / self._carried
-            whole = levels.round()
-            signal = torch.where((levels - whole).abs() < _ROUNDING, whole, levels)
-        there = torch.ne(signal, 0, out=torch.empty_like(signal))
-        self._pairs[steps] += (there.sum(1, dtype=torch.float64) * self.targets).flatten(1).sum(1)
-        self._spikes[steps] &= (signal.abs() == there).flatten(1).all(1)
+        whole = len(signal) == schedule.total
+        for t, values in enumerate(signal):
+            steps = slice(t, t + 1) if whole else slice(0, schedule.lit)
+            if self._carried is not None:
+                levels = values / self._carried
+                nearest = levels.round()
+                values = torch.where((levels - nearest).abs() < _ROUNDING, nearest, levels)
+            there = torch.ne(values, 0, out=torch.empty_like(values))
+            self._pairs[steps] += float((there.sum(0, dtype=torch.float64) * self.targets).sum())
+            self._spikes[steps] &= torch.equal(values.abs(), there)
 
     def effective(self, window: slice) -> tuple[float, float]:
         """Return the multiply-accumulates, and the accumulations."""

@@ -62,7 +62,8 @@ def _table(found: NeuroBench) -> Table:
             number(operations.effective_macs),
             number(ours.analog_macs),
             "ours are those of analog values, as often as they have to be evaluated: what the image alone makes once, "
-            "not at every step; averages and sums of spikes are additions; nothing is left out for being zero",
+            "not at every step; averages and sums of spikes, and those below zero that weigh otherwise, are additions; "
+            "nothing is left out for being zero",
         ),
         (
             "effective ACs",
