@@ -21,9 +21,12 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 import snnc
 from snnc import cli
 from snnc.artifact import load_conversion
+from snnc.data.event_frames import EventFrames
 from snnc.files import temporary_folder
 from snnc.findings import EXPLANATIONS
 from snnc.ops import QuantizedRelu
+from snnc.schedule import Schedule
+from tests import recording_files
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits"
@@ -977,3 +980,36 @@ def test_a_network_of_two_inputs_takes_an_array_for_each(run: Run, folder: Path)
     assert_error(run("convert", "two.onnx", "--input-shape", "days=4"), 3, "takes 3, not 4 of its input 'days'")
     assert_error(run("convert", "two.onnx", "--input-shape", "days=3", "--input-shape", "4"), 2, "without its input")
     assert run("inspect", "two.onnx", "--input-shape", "left=4", "--input-shape", "days=3").code == 0
+
+
+def test_recordings_of_events_from_the_shell(run: Run, folder: Path) -> None:
+    """Calibrated and judged on folders of recordings, as snnc.yaml says how; the artifact keeps it."""
+    for index in range(40):
+        rows = recording_files.events(60, seed=index)
+        rows[:, :2] %= 8
+        path = folder / f"data/{index % 4}/{index:02}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recording_files.nmnist(path, rows)
+    (folder / "snnc.yaml").write_text(
+        "recipe: quick\nneuron: if\ntimesteps: 4\nframes: hold\n"
+        "preprocessing: {events: {frames: 3, polarity: sum, sensor: [8, 8]}}\n"
+        "calibration: {data: data}\nevaluation: {data: data}\n"
+    )
+    assert run("convert", DIGITS / "model.onnx", "--data", "data", "--part", "train", "-q").code == 0
+    kept = load_conversion(folder / "model.snn")
+    assert kept.schedule == Schedule(4, frames="hold")
+    assert kept.preprocessing.events == EventFrames(frames=3, polarity="sum", sensor=(8, 8))
+    assert kept.provenance.calibration is not None and kept.provenance.calibration.images == 36
+    result = run("evaluate", "model.snn", "--part", "test")
+    assert result.code == 0 and result.out.startswith("4 samples")
+    assert "each of 3 frames" in result.out
+    data = run("evaluate", "model.snn", "--event-frames", "5", "--reference", "sum", "--json").data()
+    assert (data["samples"], data["preprocessing"]["reference"]) == (40, "sum")
+    assert data["preprocessing"]["events"]["frames"] == 5
+    assert any("the sum of 5 frames" in finding["message"] for finding in data["findings"])
+    (folder / "data/2/02.bin").write_bytes(b"cut short")
+    before = (folder / "model.report.json").read_bytes()
+    assert_error(run("evaluate", "model.snn"), 5, "ends within an event", "data/2/02.bin", "fetch it again")
+    assert (folder / "model.report.json").read_bytes() == before
+    assert_error(run("evaluate", "model.snn", "--event-frames", "0"), 2, "frames must be at least 1")
+    assert_error(run("evaluate", "model.snn", "--preprocessing", "cifar10-dvs"), 5, "[18, 224, 224]", "but the network")

@@ -115,12 +115,12 @@ def measure(
         errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
     expecting = None if reference is None else Program(reference, want=task.judged(reference.outputs))
     truth, seen = truth_of(samples, task), 0
-    frames = Feeds({})
+    sample = Feeds({})
     for images in rechunk(samples.batches(), _IMAGES):
         trained = None if expecting is None else joined(_answers(task, expecting, expecting.stream([images])))
         right = None if truth is None else truth[seen : seen + images.samples]
         seen += images.samples
-        frames = images.part(0, 1)
+        sample = images.part(0, 1)
         for trial in trials:
             trial.see(images, trained, right)
         for observer in (draw for draws in errors.values() for draw in draws):
@@ -132,7 +132,7 @@ def measure(
         spikes = {
             name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(samples) for name in snn.ops(Neuron)
         }
-        needed = energy(snn, connections, spikes, schedule, frames.over_time)
+        needed = energy(snn, connections, spikes, schedule, sample.over_time)
         compared = _averaged([{**task.measured(trial.outcomes), **trial.work(needed)} for trial in run])
         probed = _averaged([task.measured(trial.outcomes) for trial in shuffled[schedule]])
         row = Row(
@@ -156,8 +156,7 @@ def measure(
     asleep = conversion.schedule.sleep
     if not snn.ops(CausalNeuron):
         found += [idle_steps(schedule) for schedule in schedules[:1] if schedule.sleep not in (0, asleep)]
-    if frames.over_time:
-        found += on_frames(snn, max(len(frames[name]) for name in frames.over_time), frames.apart)
+    found += on_frames(snn, sample)
     if repeats > 1 and not random and probe is None:
         found.append(nothing_random(repeats))
     shown = conversion.schedule if conversion.schedule in ordered else schedules[0]

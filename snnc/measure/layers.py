@@ -17,7 +17,7 @@ came in but was not emitted, T·(z̄ − a) and the initial potential, is left i
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor
@@ -123,7 +123,7 @@ class Measured:
 
     ``agreement`` is the share of answers that are the trained network's, None where answers are hardly ever the same.
     ``outputs`` are some pairs of numbers that the trained and the spiking network give out, ``output_errors`` how far
-    each output is off (by its name, relative, L2), ``over_time`` the inputs that were frames.
+    each output is off (by its name, relative, L2), ``sample`` one of what they were fed.
     """
 
     layers: tuple[Layer, ...]
@@ -133,7 +133,7 @@ class Measured:
     output_error: float
     output_errors: dict[str, float]
     outputs: tuple[tuple[float, float], ...]
-    over_time: frozenset[str] = frozenset()
+    sample: Feeds = field(default_factory=lambda: Feeds({}))
 
 
 def describe(snn: Graph, schedule: Schedule) -> tuple[Layer, ...]:
@@ -166,9 +166,9 @@ def compare_layers(
     # Of every output, squared distance and squared size.
     off = {name: torch.zeros(2, dtype=torch.float64) for name in snn.outputs}
     pairs: list[Tensor] = []
-    over_time: frozenset[str] = frozenset()
+    sample = Feeds({})
     for feeds in rechunk(batches, spiking.chunk):
-        over_time |= feeds.over_time
+        sample = feeds.part(0, 1)
         wanted = trained(feeds)
         responses: dict[str, Tensor] = {}
         # What is random comes out differently for every chunk, and alike where the same chunk is run again.
@@ -195,7 +195,7 @@ def compare_layers(
     errors = {places[name]: _ratio(squares) for name, squares in off.items()}
     error = _ratio(torch.stack([*off.values()]).sum(0))
     share = None if agreed is None else agreed / images
-    return Measured(layers, spikes, images, share, error, errors, outputs, over_time)
+    return Measured(layers, spikes, images, share, error, errors, outputs, sample)
 
 
 def _ratio(squares: Tensor) -> float:

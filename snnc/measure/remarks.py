@@ -7,6 +7,7 @@ from snnc.analysis.integers import widths
 from snnc.analysis.reach import Connections, fed_by_image
 from snnc.analysis.values import Kind, value_kinds
 from snnc.conversion import Conversion, StandIn
+from snnc.feeds import Feeds
 from snnc.findings import Finding
 from snnc.ir import Graph, Op
 from snnc.measure.gates import Gate
@@ -35,9 +36,12 @@ from snnc.schedule import Schedule
 _FEW_IMAGES = 64
 
 
-def find(conversion: Conversion, layers: tuple[Layer, ...], connections: dict[str, Connections]) -> tuple[Finding, ...]:
-    """Return the findings on a conversion, most severe first, each once."""
+def find(
+    conversion: Conversion, layers: tuple[Layer, ...], connections: dict[str, Connections], sample: Feeds
+) -> tuple[Finding, ...]:
+    """Return the findings on a conversion, most severe first, each once; ``sample`` is one of those measured."""
     found = [
+        *on_frames(conversion.snn, sample),
         *_on_calibration(conversion),
         *_on_passes(conversion),
         *_on_timesteps(conversion),
@@ -82,11 +86,14 @@ def idle_steps(schedule: Schedule) -> Finding:
     )
 
 
-def on_frames(snn: Graph, frames: int, apart: bool) -> Iterator[Finding]:
-    """Yield the findings on samples that are frames, which the trained network sees ``apart`` or summed up."""
-    seen = f"each of {frames} frames, its outputs averaged" if apart else f"the sum of {frames} frames"
+def on_frames(snn: Graph, sample: Feeds) -> Iterator[Finding]:
+    """Yield the findings on samples that are frames, if they are: what the trained network sees of them."""
+    if not sample.over_time:
+        return
+    frames = max(len(sample[name]) for name in sample.over_time)
+    seen = f"each of {frames} frames, its outputs averaged" if sample.apart else f"the sum of {frames} frames"
     yield Finding("frames", "info", "", f"the trained network saw {seen}", "--reference says which")
-    if apart and frames > 1 and any(type(neuron).signed for neuron in snn.ops(Neuron).values()):
+    if sample.apart and frames > 1 and any(type(neuron).signed for neuron in snn.ops(Neuron).values()):
         yield Finding(
             "mean-of-frames",
             "warning",

@@ -90,7 +90,7 @@ def examine(
     if images is not None and canonical is not None:
         task = task or chosen(conversion.task, snn)
         measured = compare_layers(canonical, snn, images, schedule, connections, task)
-        known = measured.spikes, schedule, measured.over_time
+        known = measured.spikes, schedule, measured.sample.over_time
         work = cost(snn, connections, *known)
         layers = measured.layers
         summary = dataclasses.replace(
@@ -104,7 +104,8 @@ def examine(
             synaptic_operations=work.synaptic_operations,
             analog_macs=work.analog_macs,
             energy=energy(snn, connections, *known),
-            arithmetic=arithmetic(snn, connections, schedule, measured.spikes, measured.over_time),
+            arithmetic=arithmetic(snn, connections, schedule, measured.spikes, measured.sample.over_time),
         )
-    findings = dict.fromkeys([*find(conversion, layers, connections), *conversion.imported])
+    sample = Feeds({}) if measured is None else measured.sample
+    findings = dict.fromkeys([*find(conversion, layers, connections, sample), *conversion.imported])
     return Examined(summary, layers, tuple(findings), measured)
