@@ -27,7 +27,7 @@ from snnc.measure.summary import Summary
 from snnc.report.escaping import harmless, printable
 from snnc.report.sections import Section, sections
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Kind = TypeVar("Kind")
 
