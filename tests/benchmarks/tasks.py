@@ -2,12 +2,14 @@
 
     python tests/benchmarks/tasks.py [--quick] [--folder FOLDER] [SECTION ...]
 
-Sections: nmnist, events; all of them where none is named. Nothing is chosen on what is measured on. ``--folder`` keeps
-what is made on the way.
+Sections: nmnist, events, yolofastestv2; all of them where none is named. Nothing is chosen on what is measured on.
+``--folder`` keeps what is made on the way.
 """
 
 import argparse
+import contextlib
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -22,12 +24,22 @@ from snnc import process
 process.prepare()
 
 import numpy as np
-from harness import SHARED, finish, say
+import onnxruntime
+import torch
+from harness import SHARED, finish, outputs, say
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from snnc import recipe
-from snnc.data.dataset import Reading
+from snnc.artifact import load_conversion
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.event_frames import EventFrames
 from snnc.data.preprocessing import Preprocessing
+from snnc.ir import Input
+from snnc.neurons import Neuron
+from snnc.run import ONCE
 
 Figures = dict[str, float]
 
@@ -128,9 +140,160 @@ def peak(model: Path, data: Path, count: int) -> float:
     return usage.ru_maxrss / 1024
 
 
+# --- a detector -----------------------------------------------------------------------------------------------------
+
+YOLO = SHARED / "models/coco_yolofastestv2.onnx"
+ANCHORS = ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31), (126.91, 78.23), (131.57, 214.55), (279.92, 258.87))
+ANALOG = ["--set", "passes.place-neurons.where=none"]
+# Asleep for as long as anything fires.
+ASLEEP = 100
+
+
+def yolofastestv2() -> Figures:
+    """Convert a detector of COCO's 80 classes, calibrated on other images; all from one project file.
+
+    With two-phase neurons, layers that no rectifier feeds go on multiplying, once an image: codes of what they read
+    would cost more than they save, and a point or two.
+    """
+    folder = FOLDER / "yolofastestv2"
+    folder.mkdir(parents=True, exist_ok=True)
+    project = {
+        "model": str(YOLO),
+        "preprocessing": {"resize": [352, 352], "channels": "bgr"},
+        "task": {"detection": {"layout": "yolo-fastestv2", "anchors": [list(anchor) for anchor in ANCHORS]}},
+        "calibration": {"data": str(SHARED / "imagenet_sample")},
+        "evaluation": {"data": str(SHARED / "coco")},
+    }
+    (folder / "snnc.yaml").write_text(json.dumps(project), encoding="utf-8")
+    figures: Figures = {}
+    steps = (4,) if QUICK else (4, 8, 16, 32)
+    for neuron, flags in (
+        ("two-phase", ["--recipe", "quick" if QUICK else "default", *ANALOG]),
+        ("cif", ["--recipe", "casc", "--sleep", str(ASLEEP)]),
+    ):
+        for timesteps in steps:
+            shown = ["--limit", "8" if QUICK else "128", "--timesteps", str(timesteps)]
+            snnc_in(folder, "convert", "--data", project["calibration"]["data"], *flags, *shown)
+            told = json.loads(snnc_in(folder, "evaluate", "--batch-size", "1", "--json"))
+            (row,), trained = told["rows"], told["reference"]["mAP50"]
+            key = f"yolofastestv2/{neuron}/T={timesteps}"
+            figures |= {
+                f"{key}/map50": row["scores"]["mAP50"]["value"],
+                f"{key}/map50-drop": row["drop"],
+                f"{key}/agreement-map50": row["agreement"],
+                f"{key}/total-steps": row["total_steps"],
+                f"{key}/energy-ratio": row["energy"]["ratio"],
+                f"{key}/driven-by-spikes": row["driven_by_spikes"],
+                "yolofastestv2/ann/map50": trained,
+            }
+            if row["sleep"]:
+                figures[f"{key}/sleep-used"] = row["sleep_used"]
+                figures[f"{key}/error-to-quantized"] = error_to_quantized(folder / "coco_yolofastestv2.snn")
+            say(f"{key}: {row['scores']['mAP50']['value']:.2f} of {trained:.2f}, agreement {row['agreement']:.1f}")
+    oracle_map50 = map50_of_onnxruntime()
+    figures["yolofastestv2/ann/map50-difference"] = abs(figures["yolofastestv2/ann/map50"] - oracle_map50)
+    return figures
+
+
+def snnc_in(folder: Path, *command: str) -> str:
+    """Run snnc in a folder, and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snnc", *command], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
+
+
+def error_to_quantized(file: Path) -> float:
+    """Return how far the outputs are from those of the quantized network, relatively (L2), in double precision."""
+    made = load_conversion(file)
+    steps = made.schedule.timesteps
+    quantized = made.snn.with_ops({n: op.closed_form(steps) for n, op in made.snn.ops(Neuron).items()})
+    dataset = open_dataset(SHARED / "coco/images", made.preprocessing, made.snn.ops(Input), Reading(limit=4))
+    images = torch.cat([next(iter(feeds.values())) for feeds in dataset.batches()]).double()
+    wanted, found = (
+        outputs(graph.map_tensors(lambda tensor: tensor.double()), images, schedule)
+        for graph, schedule in ((quantized, ONCE), (made.snn, made.schedule))
+    )
+    return float((wanted - found).norm() / wanted.norm())
+
+
+def map50_of_onnxruntime() -> float:
+    """Return the mAP50 of the file itself, run by onnxruntime, decoded here and judged by pycocotools, in percent."""
+    session = onnxruntime.InferenceSession(str(YOLO), providers=["CPUExecutionProvider"])
+    images, annotations, results = [], [], []
+    for number, path in enumerate(sorted((SHARED / "coco/images").iterdir())):
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB").resize((352, 352), Image.Resampling.BILINEAR))
+        batch = np.ascontiguousarray(pixels[None, :, :, ::-1].transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(
+            255
+        )
+        images.append({"id": number})
+        for line in (SHARED / f"coco/labels/{path.stem}.txt").read_text(encoding="utf-8").splitlines():
+            kind, x, y, width, height = map(float, line.split())
+            box = [352 * (x - width / 2), 352 * (y - height / 2), 352 * width, 352 * height]
+            entry = {"image_id": number, "category_id": int(kind), "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, **entry})
+        boxes, scores = decoded(session.run(None, {"input": batch})[0][0])
+        for kind, (left, top, right, bottom), score in best(boxes, scores):
+            box = [left, top, right - left, bottom - top]
+            results.append({"image_id": number, "category_id": kind, "bbox": box, "score": score})
+    with contextlib.redirect_stdout(sys.stderr):
+        truth = COCO()
+        truth.dataset = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": kind} for kind in range(80)],
+        }
+        truth.createIndex()
+        judged = COCOeval(truth, truth.loadRes(results), "bbox")
+        judged.evaluate()
+        judged.accumulate()
+        judged.summarize()
+    return 100 * float(judged.stats[1])
+
+
+def decoded(raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return corners and scores of all cells and anchors, of an output ``[95, 605]``."""
+    values = raw.astype(np.float64)
+    sigmoid = 1 / (1 + np.exp(-values[:15]))
+    classes = np.exp(values[15:] - values[15:].max(0))
+    classes /= classes.sum(0)
+    boxes, scores = [], []
+    for stride, start, side, anchors in ((16, 0, 22, ANCHORS[:3]), (32, 484, 11, ANCHORS[3:])):
+        for cell in range(side * side):
+            place = start + cell
+            for index, (wide, high) in enumerate(anchors):
+                x, y, width, height = 2 * sigmoid[4 * index : 4 * index + 4, place]
+                center = (x - 0.5 + cell % side) * stride, (y - 0.5 + cell // side) * stride
+                half = width**2 * wide / 2, height**2 * high / 2
+                boxes.append([center[0] - half[0], center[1] - half[1], center[0] + half[0], center[1] + half[1]])
+                scores.append(sigmoid[12 + index, place] * classes[:, place])
+    return np.array(boxes), np.array(scores)
+
+
+def best(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> list[tuple[int, NDArray[np.float64], float]]:
+    """Return at most 300 boxes over a score of 0.001, best first, of which none of a class overlap by over 0.65."""
+    kept: list[tuple[int, NDArray[np.float64], float]] = []
+    places = np.argwhere(scores > 0.001)
+    for place, kind in places[np.argsort(-scores[tuple(places.T)], kind="stable")]:
+        box = boxes[place]
+        for other_kind, other, _ in kept:
+            if other_kind == kind:
+                sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
+                common = float(np.prod(np.clip(sides, 0, None)))
+                if common > 0.65 * (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - common):
+                    break
+        else:
+            kept.append((int(kind), box, float(scores[place, kind])))
+            if len(kept) == 300:
+                break
+    return kept
+
+
 SECTIONS: dict[str, Callable[[], Figures]] = {
     "nmnist": nmnist,
     "events": events,
+    "yolofastestv2": yolofastestv2,
 }
 
 
