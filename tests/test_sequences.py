@@ -1,5 +1,6 @@
 """Folders of numbered frames, as samples over time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,17 @@ def test_frames_are_preprocessed_as_images_are(tmp_path: Path) -> None:
     assert gray.shape == (3, 1, 4, 4)
 
 
+@pytest.mark.parametrize(
+    ("taken", "numbers"), [(1, [0]), (2, [0, 3]), (4, [0, 1, 3, 5]), (7, range(7)), (None, range(7))]
+)
+def test_of_each_so_many_frames_are_taken(tmp_path: Path, taken: int | None, numbers: Sequence[int]) -> None:
+    frames = sequence(tmp_path / "a", tuple(f"{number}.png" for number in range(7)))
+    how = Preprocessing(scale=1, folders="sequences", sequence_frames=taken)
+    dataset = open_dataset(tmp_path, how, SHAPE)
+    np.testing.assert_array_equal(dataset.sample(0)["image"].numpy(), np.moveaxis(frames[list(numbers)], -1, 1))
+    assert dataset.digest() == opened(tmp_path).digest()
+
+
 def test_without_being_told_so_folders_are_classes(tmp_path: Path) -> None:
     sequence(tmp_path / "a")
     dataset = open_dataset(tmp_path, Preprocessing(), SHAPE)
@@ -141,8 +153,13 @@ def test_folders_that_hold_no_frames_or_other_ones(tmp_path: Path) -> None:
 def test_frames_of_other_sizes_and_sequences_of_other_lengths(tmp_path: Path) -> None:
     sequence(tmp_path / "a")
     sequence(tmp_path / "b", ("1.png", "2.png"))
-    with pytest.raises(DataError, match=f"2 frames, where the sample before has 3 @ {tmp_path}/b"):
-        list(opened(tmp_path).batches())
+    with pytest.raises(DataError, match=f"2 frames, where the first sequence has 3 @ {tmp_path}/b") as caught:
+        opened(tmp_path)
+    assert "sequence-frames: 2" in caught.value.hint
+    fewer = Preprocessing(folders="sequences", sequence_frames=3)
+    with pytest.raises(DataError, match=f"2 frames, where sequence-frames is 3 @ {tmp_path}/b"):
+        open_dataset(tmp_path, fewer, SHAPE)
+    (tmp_path / "b" / "3.png").write_bytes((tmp_path / "b" / "1.png").read_bytes())
     Image.fromarray(pixels(5, 4, 3)).save(tmp_path / "a" / "2.png")
     with pytest.raises(DataError, match=r"a frame of 5 x 4 in a sequence of 4 x 4 .*a/2.png"):
         opened(tmp_path).sample(0)

@@ -59,6 +59,9 @@ class Preprocessing:
     folders: Literal["classes", "sequences"] = "classes"
     """What folders of images are: their class, or frames over time, a sample each, in folders by class or in none."""
 
+    sequence_frames: int | None = None
+    """Of every sequence of images so many frames, spread evenly. None: all of them, as many in each."""
+
     events: EventFrames | None = None
     """How frames are made of events; None: as its defaults say."""
 
@@ -94,7 +97,7 @@ class Preprocessing:
             raise ValueError("fit: letterbox needs resize: [height, width]")
         if not 0 <= self.bars <= 255:
             raise ValueError("bars must be a gray from 0 to 255")
-        for name, size in (("resize", self.resize), ("crop", self.crop)):
+        for name, size in (("resize", self.resize), ("crop", self.crop), ("sequence_frames", self.sequence_frames)):
             if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
                 raise ValueError(f"{name} must be at least 1")
 

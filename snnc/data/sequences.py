@@ -25,10 +25,11 @@ from snnc.errors import DataError
 class ImageSequences(Source):
     """Folders of images below one folder, each of them a sample over time; meant where ``folders`` says ``sequences``.
 
-    The last number in the name of an image is that of its frame, from any number on and without a gap. With
-    ``labels.csv``, the folders listed there are used, in its order; otherwise folders that hold folders are classes,
-    as those of images are. Opening raises DataError where a folder holds neither frames nor folders, or both, or where
-    frames have no number or one is missing.
+    The last number in the name of an image is that of its frame, from any number on and without a gap. All sequences
+    have as many frames, or ``taken`` are taken of each, spread evenly (None: all). With ``labels.csv``, the folders
+    listed there are used, in its order; otherwise folders that hold folders are classes, as those of images are.
+    Opening raises DataError where a folder holds neither frames nor folders, or both, or another number of frames, and
+    where frames have no number or one is missing.
     """
 
     about: ClassVar[str] = "a folder of sequences of images (--folders sequences)"
@@ -38,6 +39,7 @@ class ImageSequences(Source):
     names: tuple[str, ...]
     input: str
     gray: bool
+    taken: int | None
 
     @property
     def over_time(self) -> bool:
@@ -60,7 +62,9 @@ class ImageSequences(Source):
             labels = by_class(path, names, "sequence")
         others = sum(others for _, others in found.values())
         frames = {place: frames for place, (frames, _) in found.items()}
-        return cls(labels, others, path, frames, names, name, transform.channels == 1)
+        taken = transform.preprocessing.sequence_frames
+        _check_lengths(path, {name: len(frames[name]) for name in names}, taken)
+        return cls(labels, others, path, frames, names, name, transform.channels == 1, taken)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -73,7 +77,9 @@ class ImageSequences(Source):
 
     def read(self, index: int) -> Mapping[str, Array]:
         frames: list[Array] = []
-        for path in self._paths(index):
+        paths = [*self._paths(index)]
+        taken = self.taken or len(paths)
+        for path in (paths[number * len(paths) // taken] for number in range(taken)):
             pixels = np.asarray(decode(path, gray=self.gray))
             if frames and pixels.shape != frames[0].shape:
                 found, first = (" x ".join(map(str, shape[:2])) for shape in (pixels.shape, frames[0].shape))
@@ -109,6 +115,19 @@ def _sequences(folder: Path, name: str = "") -> Iterator[tuple[str, tuple[str, .
         yield name, _in_order(folder, images), len(files) - len(images)
     for other in inner:
         yield from _sequences(folder / other, f"{name}/{other}" if name else other)
+
+
+def _check_lengths(folder: Path, counts: Mapping[str, int], taken: int | None) -> None:
+    """Raise DataError where a sequence is too short or, where all frames are taken, not as long as the first."""
+    first = next(iter(counts.values()))
+    for name, count in counts.items():
+        if taken is None and count != first:
+            message = f"{count} frames, where the first sequence has {first}"
+            hint = f"preprocessing: {{sequence-frames: {min(counts.values())}}} takes as many of each, spread evenly"
+            raise DataError(message, place=str(folder / name), hint=hint)
+        if taken is not None and count < taken:
+            message = f"{count} frames, where sequence-frames is {taken}"
+            raise DataError(message, place=str(folder / name), hint="set a lower number, or leave the folder out")
 
 
 def _in_order(folder: Path, images: list[str]) -> tuple[str, ...]:
