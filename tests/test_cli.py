@@ -1007,6 +1007,8 @@ def test_recordings_of_events_from_the_shell(run: Run, folder: Path) -> None:
     assert (data["samples"], data["preprocessing"]["reference"]) == (40, "sum")
     assert data["preprocessing"]["events"]["frames"] == 5
     assert any("the sum of 5 frames" in finding["message"] for finding in data["findings"])
+    assert_error(run("evaluate", "model.snn", "--blame"), 2, "sees each frame", "--blame", "--reference sum")
+    assert run("evaluate", "model.snn", "--blame", "--reference", "sum").code == 0
     (folder / "data/2/02.bin").write_bytes(b"cut short")
     before = (folder / "model.report.json").read_bytes()
     assert_error(run("evaluate", "model.snn"), 5, "ends within an event", "data/2/02.bin", "fetch it again")

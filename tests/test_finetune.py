@@ -243,10 +243,32 @@ def test_what_cannot_be_varied_is_refused() -> None:
     shapes = {"x": (3, 8, 8), "mask": (1, 8, 8)}
     with pytest.raises(UsageError, match="several inputs: x, mask"):
         Variation(("crop",), shapes, Preprocessing())
-    frames = Feeds({"x": normal(5, 2, 3, 8, 8)}, ["x"])
-    with pytest.raises(UsageError, match="frames over time"):
-        Variation(("crop",), {"x": (3, 8, 8)}, Preprocessing())(frames, 0)
-    assert Variation((), shapes, Preprocessing())(frames, 0) is frames
+    feeds = Feeds({"x": normal(5, 3, 8, 8)})
+    assert Variation((), shapes, Preprocessing())(feeds, 0) is feeds
+
+
+@pytest.mark.parametrize("reference", ["frames", "sum"])
+def test_frames_are_trained_on_as_the_network_sees_them(reference: str, tmp_path: Path) -> None:
+    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=100))
+    (images,) = dataset.batches(Reading(100))
+    labels = dataset.labels("classes")
+    assert labels is not None
+    results = []
+    for count in (0, 1, 2):
+        x = images["x"] if count == 0 else images["x"].unsqueeze(1) * torch.linspace(1, 2, count).view(-1, 1, 1, 1)
+        np.savez(tmp_path / "a.npz", x=x.numpy(), y=labels.answers.numpy())
+        results.append(
+            finetune_action.finetune(
+                DIGITS / "model.onnx",
+                how(),
+                data=tmp_path / "a.npz",
+                preprocessing=Preprocessing(reference=reference),  # type: ignore[arg-type]
+            )
+        )
+    still, one, two = results
+    assert same(still, one)
+    assert two.samples + two.held_out == (200 if reference == "frames" else 100)
+    assert not same(one, two)
 
 
 def test_images_are_varied_alike_whatever_pixels_became() -> None:

@@ -11,7 +11,7 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
-from snnc.errors import UsageError
+from snnc.errors import PreconditionError, UsageError
 from snnc.figure import Blame
 from snnc.ir import Graph, Input
 from snnc.measure import gates, neurobench
@@ -74,6 +74,9 @@ def evaluate(
         check_counterparts(canonical, conversion.snn)
         if blamed:
             check_alike(canonical, conversion.snn)
+            if dataset.over_time and how.reference == "frames":
+                hint = "compare with the trained network on their sum: --reference sum"
+                raise PreconditionError("no layer stands for one that sees each frame", place="--blame", hint=hint)
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
     result = measure(

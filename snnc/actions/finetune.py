@@ -123,7 +123,12 @@ def finetune(
         samples = DatasetSamples(dataset, reading, "reading images", tell)
         start = starting(trained.graph, recipe, samples, tell)
         labels = _classes(dataset).answers
-        labelled = Labelled(FeedsStore(folder / "samples", samples.batches()), labels, training, held_out)
+        # Of frames that the network sees one by one, each is a sample; those of a recording are held out together.
+        still = samples.still()
+        frames = torch.arange(len(still) // len(samples))
+        training, held_out = ((part.unsqueeze(1) * len(frames) + frames).flatten() for part in (training, held_out))
+        labels = labels.repeat_interleave(len(frames))
+        labelled = Labelled(FeedsStore(folder / "samples", still.batches()), labels, training, held_out)
         trainer = _trainer(
             trained.graph,
             start,

@@ -48,12 +48,9 @@ class Variation:
         self._std = torch.tensor(preprocessing.std or (1.0,)).view(-1, 1, 1)
 
     def __call__(self, feeds: Feeds, seed: int) -> Feeds:
-        """Return the images, each changed on its own; raises UsageError where they are frames over time."""
+        """Return the images, each changed on its own."""
         if not self._steps:
             return feeds
-        if feeds.over_time:
-            hint = "leave it out: --set training.augment=[]"
-            raise UsageError("frames over time cannot be varied", place="training.augment", hint=hint)
         return Feeds({name: self._varied(images, seed) for name, images in feeds.items()})
 
     def _varied(self, images: Tensor, seed: int) -> Tensor:
