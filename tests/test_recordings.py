@@ -177,6 +177,45 @@ def test_an_archive_holds_many_recordings(tmp_path: Path) -> None:
     assert batch["x"].sum((0, 2, 3, 4)).tolist() == [40, 1, 300]
 
 
+def test_recordings_of_gestures_are_parts_of_files(tmp_path: Path) -> None:
+    """As DVS-Gesture has it: what each part of a file shows stands beside it."""
+    rows = {name: files.events(400, seed) for seed, name in enumerate(("user01_led", "user02_lab"))}
+    lines = {"user01_led": "2,0,100000\n11,120000,250000\n", "user02_lab": "1,50000,300000\n"}
+    for name, each in rows.items():
+        files.aedat3(tmp_path / f"{name}.aedat", each)
+        (tmp_path / f"{name}_labels.csv").write_text(f"class,startTime_usec,endTime_usec\n{lines[name]}")
+    wanted = [("user01_led", 2, 0, 100_000), ("user01_led", 11, 120_000, 250_000), ("user02_lab", 1, 50_000, 300_000)]
+    dataset = opened(tmp_path, (2, 128, 128), frames=4)
+    assert [dataset.name(at) for at in range(3)] == [
+        "user01_led.aedat[0]",
+        "user01_led.aedat[1]",
+        "user02_lab.aedat[0]",
+    ]
+    assert dataset.labels(CLASSES).answers.tolist() == [2, 11, 1]  # type: ignore[union-attr]
+    assert dataset.ignored == 0
+    for at, (name, _, begin, end) in enumerate(wanted):
+        part = rows[name][(rows[name][:, 3] >= begin) & (rows[name][:, 3] < end)]
+        assert np.array_equal(
+            dataset.sample(at)["x"].numpy()[..., :HEIGHT, :WIDTH], counted(part, EventFrames(frames=4))
+        )
+    alone = opened(tmp_path / "user01_led.aedat", (2, 128, 128))
+    assert alone.labels(CLASSES).answers.tolist() == [2, 11]  # type: ignore[union-attr]
+    assert alone.name(1) == "user01_led.aedat[1]"
+    before = dataset.digest()
+    (tmp_path / "user02_lab_labels.csv").write_text("class,startTime_usec,endTime_usec\n1,50000,200000\n")
+    assert opened(tmp_path, (2, 128, 128)).digest() != before
+    for text, message in (
+        ("class,startTime_usec,endTime_usec\n", "no recording is listed"),
+        ("class,startTime_usec,endTime_usec\n1,5,5\n", "no class that begins and ends: 1,5,5"),
+        ("class,start,end\n1,5,9\n", "no class that begins and ends: 1,,"),
+    ):
+        (tmp_path / "user02_lab_labels.csv").write_text(text)
+        error = fails(tmp_path, (2, 128, 128))
+        assert error.message == message and "user02_lab_labels.csv" in error.place
+    (tmp_path / "user02_lab_labels.csv").unlink()
+    assert "without labels among" in fails(tmp_path, (2, 128, 128)).message
+
+
 # Frames.
 
 

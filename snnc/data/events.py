@@ -24,15 +24,16 @@ from snnc.errors import DataError
 @sources.register("events")
 @dataclass(frozen=True, eq=False)
 class EventFiles(Source):
-    """Recordings below one folder, a file each, as ``listed`` finds them, or those of one file that is kept open.
+    """Recordings below one folder, in files as ``listed`` finds them, or those of one file that is kept open.
 
-    All are of one format. ``place_of`` is the folder or the file.
+    All are of one format. ``place_of`` is the folder or the file, ``parts`` the file of each, and its number where that
+    holds several.
     """
 
     about: ClassVar[str] = "a folder of event recordings"
 
     place_of: Path
-    names: tuple[str, ...]
+    parts: tuple[tuple[str, int | None], ...]
     kept: Recording | None
     format: type[Recording]
     input: str
@@ -67,25 +68,43 @@ class EventFiles(Source):
         if path.is_file():
             kept = open_recording(path)
             own = {} if kept.labels is None else {CLASSES: Classes(torch.from_numpy(kept.labels))}
-            return cls(own, 0, path, kept.names or (path.name,), kept, type(kept), name, transform, how)
+            several = tuple((one, number) for number, one in enumerate(kept.names))
+            return cls(own, 0, path, several or ((path.name, None),), kept, type(kept), name, transform, how)
         names, labels, ignored = listed(path, suffixes(), "recording")
         kinds = {Path(found).suffix.lower() for found in names}
         if len(kinds) > 1:
             hint = "put recordings of each format into a folder of their own"
             raise DataError(f"recordings of several formats: {', '.join(sorted(kinds))}", place=str(path), hint=hint)
         first = type(open_recording(path / names[0]))
-        return cls(labels, ignored, path, tuple(names), None, first, name, transform, how)
+        if not any(first.several(path / found) for found in names):
+            return cls(
+                labels, ignored, path, tuple((found, None) for found in names), None, first, name, transform, how
+            )
+        parts: list[tuple[str, int | None]] = []
+        classes: list[int] = []
+        for found in names:
+            opened = open_recording(path / found)
+            if opened.labels is None:
+                hint = "name what it shows as the others do, or remove it"
+                raise DataError(
+                    "a recording without labels among such as have some", place=str(path / found), hint=hint
+                )
+            parts += [(found, number) for number in range(len(opened.names))]
+            classes += opened.labels.tolist()
+        known = {CLASSES: Classes(torch.tensor(classes))}
+        return cls(known, ignored - len(names), path, tuple(parts), None, first, name, transform, how)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.parts)
 
     def name(self, index: int) -> str:
-        return self.names[index]
+        file, number = self.parts[index]
+        return file if number is None or self.kept is not None else f"{file}[{number}]"
 
     def place(self, index: int) -> str:
         if self.kept is None:
-            return str(self.place_of / self.names[index])
-        return f"{self.place_of}:{self.names[index]}" if self.kept.names else str(self.place_of)
+            return str(self.place_of / self.name(index))
+        return f"{self.place_of}:{self.name(index)}" if self.kept.names else str(self.place_of)
 
     def read(self, index: int) -> Mapping[str, Array]:
         place = self.place(index)
@@ -117,10 +136,12 @@ class EventFiles(Source):
         return {self.input: np.moveaxis(frames, -1, -3).reshape(*frames.shape[:-3], *self.transform.sample_shape)}
 
     def digest(self, index: int) -> str:
-        if self.kept is None or not self.kept.names:
-            return file_digest(self.place_of if self.kept is not None else self.place_of / self.names[index])
+        file, number = self.parts[index]
+        if number is None:
+            return file_digest(self.place_of if self.kept is not None else self.place_of / file)
         digest = hashlib.sha256()
-        for events in self.kept.events(index):
+        recording, number = self._opened(index)
+        for events in recording.events(number):
             digest.update(np.stack([values.astype("<i8") for values in events], 1).data)
         return digest.hexdigest()
 
@@ -128,16 +149,17 @@ class EventFiles(Source):
         """Return the file that a recording is in, and its number there."""
         if self.kept is not None:
             return self.kept, index
-        path = self.place_of / self.names[index]
+        file, number = self.parts[index]
+        path = self.place_of / file
         recording = open_recording(path)
         if type(recording) is not self.format:
             message = f"{recording.about}, where the first recording is {self.format.about}"
             hint = "put recordings of each format into a folder of their own"
             raise DataError(message, place=str(path), hint=hint)
-        if recording.names:
+        if recording.names and number is None:
             message = f"{len(recording.names)} recordings in one file of a folder"
             raise DataError(message, place=str(path), hint="give such a file alone, in the place of the folder")
-        return recording, 0
+        return recording, number or 0
 
     def _sensor(self, recording: Recording, place: str) -> tuple[int, int]:
         how = self.how

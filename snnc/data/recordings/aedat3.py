@@ -3,8 +3,12 @@
 Little-endian. A packet begins with 28 bytes: kind of events, source, bytes an event, where in an event its time is, how
 often time has overflown 31 bits, and how many events there is room for, are there, and are valid. Of kind 1 are those
 of pixels: bit 0 valid, 1 polarity, 16-2 y, 31-17 x, from the upper left; then the time in microseconds.
+
+With a file NAME_labels.csv beside NAME.aedat, as DVS-Gesture has it, each of its lines is a recording: a class, and
+when that begins and ends.
 """
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +36,24 @@ _PACKET = np.dtype(
 )
 _EVENT = np.dtype([("data", "<u4"), ("time", "<i4")])
 _PIXELS = 1
+_COLUMNS = ("class", "startTime_usec", "endTime_usec")
 
 
 @final
 @recordings.register("aedat-3")
 @dataclass(frozen=True, eq=False)
 class Aedat3(Recording):
-    """A file of AEDAT 3.1; ``start`` is where its header ends."""
+    """A file of AEDAT 3.1; ``start`` is where its header ends, ``spans`` from when to when its recordings last."""
 
     about: ClassVar[str] = "AEDAT 3.1 (.aedat)"
     suffixes: ClassVar[tuple[str, ...]] = (".aedat",)
 
     start: int = 0
+    spans: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def several(cls, path: Path) -> bool:
+        return _labels(path).exists()
 
     @classmethod
     def opens(cls, path: Path, head: bytes) -> bool:
@@ -56,9 +66,24 @@ class Aedat3(Recording):
         if form != "RAW":
             raise DataError(f"an unknown codec: {form}", place=str(path), hint="record it as RAW")
         chip = chip_size(lines, path)
-        return cls(path, chip and chip[1], start=start)
+        size = chip and chip[1]
+        if not cls.several(path):
+            return cls(path, size, start=start)
+        lasting = _lasting(_labels(path))
+        names = tuple(f"{path.name}[{number}]" for number in range(len(lasting)))
+        labels = np.array([label for label, *_ in lasting], np.int64)
+        spans = tuple((begin, end) for _, begin, end in lasting)
+        return cls(path, size, names, labels, start=start, spans=spans)
 
     def events(self, index: int) -> Iterator[Events]:
+        for found in self._all():
+            if self.spans:
+                begin, end = self.spans[index]
+                yield found.taken((found.t >= begin) & (found.t < end))
+            else:
+                yield found
+
+    def _all(self) -> Iterator[Events]:
         with self.path.open("rb") as file:
             file.seek(self.start)
             while head := file.read(_PACKET.itemsize):
@@ -74,3 +99,24 @@ class Aedat3(Recording):
                 chunk = np.frombuffer(data, _EVENT)
                 word, time = chunk["data"], chunk["time"].astype(np.int64) + (int(packet["overflow"]) << 31)
                 yield Events(word >> 17, word >> 2 & 0x7FFF, word >> 1 & 1, time).taken(word & 1 == 1)
+
+
+def _labels(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_labels.csv")
+
+
+def _lasting(path: Path) -> list[tuple[int, ...]]:
+    """Return the lines of a file of labels: class, first and last microsecond; raises DataError where one is none."""
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        rows = csv.DictReader(file)
+        found = []
+        for row in rows:
+            values = [(row.get(name) or "").strip() for name in _COLUMNS]
+            if not all(map(str.isdecimal, values)) or int(values[1]) >= int(values[2]):
+                hint = f"its columns are {', '.join(_COLUMNS)}, in microseconds"
+                message = f"no class that begins and ends: {','.join(values)}"
+                raise DataError(message, place=f"{path}:{rows.line_num}", hint=hint)
+            found.append(tuple(map(int, values)))
+    if not found:
+        raise DataError("no recording is listed", place=str(path), hint="add lines, or remove the file")
+    return found

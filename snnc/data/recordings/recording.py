@@ -61,6 +61,11 @@ class Recording(ABC):
         return True
 
     @classmethod
+    def several(cls, path: Path) -> bool:
+        """Return whether a file in a folder of such holds more than one recording."""
+        return False
+
+    @classmethod
     @abstractmethod
     def open(cls, path: Path) -> Self:
         """Open a file; raises DataError where it is damaged, and UsageError where a package is missing."""
