@@ -36,7 +36,8 @@ def read_yaml(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", place=str(path), hint="check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # PyYAML also raises ValueError, for a date that is none.
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UsageError("not valid YAML", place=place, hint=getattr(error, "problem", None) or "check it") from None

@@ -89,12 +89,15 @@ def test_boxes_are_found_in_vocs_files(tmp_path: Path) -> None:
         "<ymax>30</ymax></bndbox></object>"
     )
     (tmp_path / "Annotations").mkdir()
-    for name, body in (("a", entry.format("cat", 0) + entry.format("ant", 1)), ("b", "")):
+    # Whoever counts pixels from 0 is one off.
+    edge = entry.format("cat", 0).replace("<xmin>21", "<xmin>0").replace("<ymin>11", "<ymin>0")
+    for name, body in (("a", entry.format("cat", 0) + entry.format("ant", 1)), ("b", edge)):
         image(tmp_path, f"JPEGImages/{name}.jpg")
         (tmp_path / f"Annotations/{name}.xml").write_text(f"<annotation>{body}</annotation>")
     _, labels = opened(tmp_path)
     assert labels.names == ("ant", "cat")
     assert labels.answers[0].tolist() == [[10, 10, 30, 30, 1, 1], [10, 10, 30, 30, 0, 0]]
+    assert labels.answers[1].tolist() == [[0, 0, 30, 30, 1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,7 @@ def test_boxes_move_with_the_image(tmp_path: Path, preprocessing: Preprocessing,
         ({"a": "cat 0.5 0.5 0.1 0.5", "b": ""}, "no box"),
         ({"a": "0 0.5 0.5", "b": ""}, "no box"),
         ({"a": "-1 0.5 0.5 0.1 0.5", "b": ""}, "is no whole number"),
+        ({"a": "1e30 0.5 0.5 0.1 0.5", "b": ""}, "is no whole number"),
         ({"a": "0 0.5 0.5 0.1 0.5"}, "an image without a label file"),
     ],
 )
@@ -139,7 +143,53 @@ def test_a_broken_label_is_named(tmp_path: Path, lines: dict[str, str], message:
     assert caught.value.place.endswith(("a.txt:1", "images/b.png"))
 
 
-@pytest.mark.parametrize("change", ["annotations", "bbox", "image", "twice", "text"])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("names: [ant, cat]", ("ant", "cat")),
+        ("names: {1: cat, 0: ant}", ("ant", "cat")),
+        ("names: {2: cat, 0: ant}", ("ant", "1", "cat")),
+        ("names:", ()),
+        ("path: here", ()),
+        ("names: 5", None),
+        ("names: cat", None),
+        ("names: {cat: 0}", None),
+        ("names: [", None),
+        ("names: [2026-13-01]", None),
+        ("names: [caf\xe9]", None),
+    ],
+)
+def test_classes_are_called_what_the_file_beside_them_says(
+    tmp_path: Path, text: str, names: tuple[str, ...] | None
+) -> None:
+    folder = yolo(tmp_path, {"a": "1 0.5 0.5 0.5 0.5", "b": ""})
+    (folder / "data.yaml").write_bytes(text.encode("latin-1"))
+    if names is not None:
+        assert opened(folder)[1].names == names
+        return
+    with pytest.raises(DataError) as caught:
+        opened(folder)
+    assert "data.yaml" in caught.value.place and caught.value.hint
+    (folder / "classes.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"cannot read this file @ .*classes.txt"):
+        opened(folder)
+
+
+def test_an_image_of_many_folders_is_not_guessed(tmp_path: Path) -> None:
+    data = coco(tmp_path)
+    image(tmp_path, "others/a.png")
+    (tmp_path / "instances.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"2 images are called 'a\.png'") as caught:
+        opened(tmp_path)
+    assert "images/a.png or others/a.png" in caught.value.hint
+    data["images"][0]["file_name"] = "images/a.png"
+    (tmp_path / "instances.json").write_text(json.dumps(data))
+    assert len(opened(tmp_path)[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "change", ["annotations", "bbox", "image", "twice", "text", "deep", "infinite", "nothing", "unknown"]
+)
 def test_a_broken_file_of_annotations_is_named(tmp_path: Path, change: str) -> None:
     data = coco(tmp_path)
     if change == "annotations":
@@ -148,8 +198,14 @@ def test_a_broken_file_of_annotations_is_named(tmp_path: Path, change: str) -> N
         data["annotations"][0]["bbox"] = [0, 0, 400, 10]
     elif change == "image":
         data["images"][0]["file_name"] = "missing.png"
+    elif change == "infinite":
+        data["annotations"][0]["category_id"] = float("inf")
+    elif change == "nothing":
+        data["images"] = data["annotations"] = []
+    elif change == "unknown":
+        data["annotations"][0]["image_id"] = 99
     (tmp_path / "annotations").mkdir()
-    text = "{" if change == "text" else json.dumps(data)
+    text = {"text": "{", "deep": "[" * 100_000}.get(change) or json.dumps(data)
     (tmp_path / "annotations/instances.json").write_text(text)
     if change == "twice":
         (tmp_path / "other.json").write_text(text)

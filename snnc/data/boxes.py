@@ -3,7 +3,8 @@
 import json
 import math
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
@@ -16,14 +17,17 @@ from torch import Tensor
 
 from snnc.data.labels import Labels
 from snnc.data.transform import Transform
-from snnc.errors import DataError
+from snnc.errors import DataError, UsageError
 from snnc.validation import read_yaml
 
 # The kind of labels that are boxes.
 BOXES: Final = "boxes"
 
-# As much of an image may a box leave it: labels are rounded.
-_SLACK = 0.01
+# As much of an image, or so many pixels, may a box leave it: labels are rounded, and some count pixels from 0.
+_SLACK, _PIXELS = 0.01, 1.5
+
+# No network tells so many classes apart.
+_CLASSES = 1_000_000
 
 Rows = NDArray[np.float64]
 
@@ -103,7 +107,8 @@ def _located(file: Path, rows: Rows, places: Sequence[str], relative: bool, tran
         left, top, right, bottom = share.tolist()
         if not all(map(math.isfinite, share)) or right <= left or bottom <= top:
             raise DataError("a box without area", place=place, hint="correct it or remove the line")
-        if min(left, top) < -_SLACK or max(right, bottom) > 1 + _SLACK:
+        across, down = max(_SLACK, _PIXELS / width), max(_SLACK, _PIXELS / height)
+        if left < -across or top < -down or right > 1 + across or bottom > 1 + down:
             hint = f"the image is {height} x {width} (height x width): correct the box or remove it"
             raise DataError("a box leaves its image", place=place, hint=hint)
     seen = transform.placed(shares.clip(0, 1), (height, width))
@@ -141,14 +146,12 @@ def _coco(folder: Path, images: Sequence[str]) -> Annotated | None:
             rows[image].append([left, top, left + width, top + height, number, counts])
             places[image].append(f"{place}: annotations[{index}]")
         names = tuple(str(category["name"]) for category in categories)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"not as COCO writes it: {error!r}", place=place, hint="check the file") from None
-    known = {name.rsplit("/", 1)[-1]: name for name in images} | {name: name for name in images}
-    missing = [name for name in entries.values() if name not in known]
-    if missing:
-        raise DataError(f"no such image: {missing[0]!r}", place=place, hint="put it below the folder of the file")
+    if not entries:
+        raise DataError("no image is listed", place=place, hint="remove the file where it says nothing of the images")
     return Annotated(
-        tuple(known[name] for name in entries.values()),
+        tuple(_listed(entries.values(), images, place)),
         tuple(map(_rows, rows.values())),
         tuple(map(tuple, places.values())),
         relative=False,
@@ -156,11 +159,27 @@ def _coco(folder: Path, images: Sequence[str]) -> Annotated | None:
     )
 
 
+def _listed(names: Iterable[str], images: Sequence[str], place: str) -> Iterator[str]:
+    """Yield the images of some names: paths as they are, or the last part of one alone."""
+    paths = defaultdict(list)
+    for image in images:
+        paths[image.rsplit("/", 1)[-1]].append(image)
+    known = set(images)
+    for name in names:
+        found = [name] if name in known else paths[name]
+        if not found:
+            raise DataError(f"no such image: {name!r}", place=place, hint="put it below the folder of the file")
+        if len(found) > 1:
+            hint = f"{' or '.join(found[:2])}: give the folder of one, or write paths into the file"
+            raise DataError(f"{len(found)} images are called {name!r}", place=place, hint=hint)
+        yield found[0]
+
+
 def _instances(path: Path) -> Mapping[str, Any] | None:
     """Return what a file holds if that is images, annotations and categories."""
     try:
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         if path.parent.name != "annotations":
             return None
         raise DataError("cannot read these annotations", place=str(path), hint="check the file") from None
@@ -234,11 +253,7 @@ def _yolo(folder: Path, images: Sequence[str]) -> Annotated | None:
 
 def _lines(file: Path) -> Iterator[tuple[list[float], str]]:
     """Yield the boxes of a file: class, center, width and height, or a class and the corners of a polygon."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise DataError("cannot read these labels", place=str(file), hint="check the file") from None
-    for index, line in enumerate(lines, 1):
+    for index, line in enumerate(_text_lines(file), 1):
         words, place = line.split(), f"{file}:{index}"
         if not words:
             continue
@@ -249,8 +264,9 @@ def _lines(file: Path) -> Iterator[tuple[list[float], str]]:
         if len(values) != 4 and (len(values) < 6 or len(values) % 2):
             hint = "write: class x-center y-center width height, in shares of the image"
             raise DataError(f"no box: {line[:60]!r}", place=place, hint=hint)
-        if number < 0 or not number.is_integer():
-            raise DataError(f"the class {words[0]!r} is no whole number", place=place, hint="number them from 0")
+        if not 0 <= number < _CLASSES or not number.is_integer():
+            message = f"the class {words[0]!r} is no whole number from 0 to {_CLASSES - 1:,}"
+            raise DataError(message, place=place, hint="number them from 0")
         if len(values) == 4:
             x, y, width, height = values
             ends = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
@@ -294,13 +310,34 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     for place in (folder, folder.parent):
         file = place / "classes.txt"
         if file.is_file():
-            return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+            return tuple(line.strip() for line in _text_lines(file) if line.strip())
         file = place / "data.yaml"
         if file.is_file():
-            data = read_yaml(file)
-            names = data.get("names", ()) if isinstance(data, Mapping) else ()
-            return tuple(str(name) for name in (names.values() if isinstance(names, Mapping) else names))
+            return _yaml_names(file)
     return ()
+
+
+def _yaml_names(file: Path) -> tuple[str, ...]:
+    """Return the names of the classes from a list, or a mapping from their numbers; nothing where there is neither."""
+    try:
+        data = read_yaml(file)
+    except UsageError as error:
+        raise DataError(error.message, place=error.place, hint=error.hint) from None
+    names = data.get("names") if isinstance(data, Mapping) else None
+    if names is None:
+        return ()
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        return tuple(map(str, names))
+    if isinstance(names, Mapping) and all(type(number) is int and 0 <= number < _CLASSES for number in names):
+        return tuple(str(names.get(number, number)) for number in range(max(names, default=-1) + 1))
+    raise DataError("names are no list of classes", place=str(file), hint="write names: [cat, dog]")
+
+
+def _text_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError("cannot read this file", place=str(file), hint="save it as text in UTF-8") from None
 
 
 def _rows(rows: Sequence[Sequence[float]]) -> Rows:
