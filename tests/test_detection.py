@@ -2,6 +2,8 @@
 
 import io
 import json
+import math
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -240,15 +242,23 @@ def test_layouts_hold_the_same_boxes() -> None:
     }
     assert set(written) == set(LAYOUTS) - {"yolo-fastestv2"}
     for name, outputs in written.items():
-        boxes, found = LAYOUTS[name][0](outputs, GRID)
+        boxes, found, classes = LAYOUTS[name][0](outputs, GRID)
         assert torch.allclose(boxes, corners), name
-        wanted = scores * (scores == scores.amax(2, True)) if name == "decoded" else scores
+        wanted = scores.amax(2, True) if name == "decoded" else scores
         assert torch.allclose(found, wanted), name
+        assert classes.tolist() == ([[[1], [0]]] if name == "decoded" else [[[0, 1], [0, 1]]]), name
+
+
+def test_of_two_outputs_of_four_numbers_the_second_holds_the_boxes() -> None:
+    corners = torch.tensor([[[0.25, 0.25, 0.5, 0.75]]])
+    for scores in (torch.tensor([[[0.1, 0.2, 0.3, 0.4]]]), torch.tensor([[[0.0, 0.0, 1.0, 0.0]]])):
+        boxes, found, _ = LAYOUTS["ssd"][0]([scores, corners], GRID)
+        assert torch.equal(boxes, corners * 64) and torch.equal(found, scores[..., 1:])
 
 
 def test_the_cells_of_all_strides_stand_in_a_row() -> None:
     raw = normal(2, 5 * 2 + 3, 16 + 4, seed=1)
-    boxes, scores = LAYOUTS["yolo-fastestv2"][0]([raw], GRID)
+    boxes, scores, _ = LAYOUTS["yolo-fastestv2"][0]([raw], GRID)
     assert boxes.shape == (2, 40, 4) and scores.shape == (2, 40, 3)
     place = 0
     for cell in range(20):
@@ -272,6 +282,21 @@ def test_of_boxes_that_overlap_the_best_stays() -> None:
     assert suppressed(boxes, scores, classes, 0.5, 2).tolist() == [1, 3]
     assert suppressed(boxes, scores, classes, 1.0, 10).tolist() == [1, 0, 3, 2]
     assert suppressed(boxes[:0], scores[:0], classes[:0], 0.5, 10).tolist() == []
+    # One box as large as none could be changes nothing for the others.
+    wild = torch.cat([boxes, torch.tensor([[0.0, 0, 1e30, 1e30]])])
+    classes = torch.tensor([7.0, 7, 7, 8, 7])
+    assert suppressed(wild, torch.tensor([0.5, 0.9, 0.3, 0.4, 0.1]), classes, 0.5, 10).tolist() == [1, 3, 2, 4]
+
+
+def test_what_is_no_number_and_no_class_is_no_box() -> None:
+    none, inf = torch.nan, torch.inf
+    box = [0.0, 0.0, 8.0, 8.0]
+    rows = [[*box, 0.9, value] for value in (none, inf, -inf, -1, 1e30)]
+    rows += [[*box, value, 1] for value in (none, inf)] + [[none, *box[1:], 0.9, 1], [0, 0, inf, 8, 0.9, 1]]
+    for most in (False, True):
+        task = Detection(layout="decoded", size=(64, 64), best_class=most)
+        found = task.answers([torch.tensor([rows, [*rows[1:], [*box, 0.75, 2.0]]])])
+        assert [boxes.tolist() for boxes in found] == [[], [[*box, 2, 0.75]]]
 
 
 # Figures.
@@ -342,6 +367,27 @@ def test_agreement_takes_the_trained_networks_boxes_for_true() -> None:
     assert measured["drop"] == pytest.approx(100 - measured["scores"]["mAP50"].value)
     assert task.reference(task.outcomes(half, trained, truth)) == {"mAP50": 100, "mAP": 100}
     assert matched(trained[0], truth[0]).hit.all()
+
+
+def test_what_cannot_be_compared_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pycocotools")
+    task = Detection(layout="decoded", size=(64, 64), certain=0.5)
+    found = [some_boxes(index, 8) for index in range(3)]
+    unsure = [boxes * torch.tensor([1, 1, 1, 1, 1, 0.4]) for boxes in found]
+    # Nothing that the trained network is certain of could stay the same.
+    for trained in (unsure, [boxes[:0] for boxes in found]):
+        measured = task.measured(task.outcomes(found, trained, None))
+        assert measured["agreement"] is None and measured["agreement_interval"] is None
+    # One image does not say how much images vary.
+    truth = [torch.cat([some_boxes(9, 4)[:, :5], torch.ones(4, 1)], 1)]
+    measured = task.measured(task.outcomes(found[:1], unsure[:1], truth))
+    intervals = [measured[f"{name}_interval"] for name in ("drop", "relative_drop", "agreement")]
+    assert [*intervals, measured["scores"]["mAP50"].interval] == [None] * 4
+    dataset, _ = opened(yolo(tmp_path, {"a": "0 0.5 0.5 0.5 0.5", "b": ""}))
+    monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
+    with pytest.raises(UsageError, match="needs the package pycocotools") as caught:
+        task.check(dataset, [(10, 6)])
+    assert "snnc[detection]" in caught.value.hint
 
 
 # From the command line.
@@ -424,15 +470,21 @@ def flatten_to_cells(folder: Path) -> None:
         ({"layout": "decoded", "decoder": "x.onnx"}, "not both"),
         ({"layout": "decodet"}, "decodet"),
         ({"certain": 2}, "must be shares"),
+        ({"layout": "yolo-fastestv2", "anchors": [[1, 1]], "strides": []}, "1 or more"),
+        ({"layout": "yolo-fastestv2", "anchors": [[1, 1]], "strides": [0]}, "1 or more"),
+        ({"layout": "decoded", "size": [0, 32]}, "1 or more"),
+        ({"names": ["cat", "cat"]}, "names must differ"),
+        ({"decoder": "missing.onnx", "layout": None}, "no such decoder"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, Any], message: str) -> None:
     pytest.importorskip("pycocotools")
     net = Network((3, 32, 32))
     net.conv("x", 8, stride=16, name="last")
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises((UsageError, DataError)) as caught:
         stated({"detection": options}, "task").fitted(net.graph())
-    assert message in f"{caught.value} {caught.value.hint}" and "detection" in caught.value.place
+    assert message in f"{caught.value} {caught.value.hint}"
+    assert "detection" in caught.value.place or caught.value.place == options["decoder"]
 
 
 def decoder(path: Path, outputs: tuple[str, ...] = ("boxes", "scores", "classes"), inputs: int = 1) -> Path:
@@ -466,17 +518,59 @@ def test_a_decoder_that_does_not_fit_is_named(tmp_path: Path) -> None:
     rows = torch.zeros(1, 2, 6)
     wrong = {
         "decoder gives boxes": Detection(decoder=str(decoder(tmp_path / "a.onnx", ("scores",)))),
-        "of 2 inputs": Detection(decoder=str(decoder(tmp_path / "b.onnx", inputs=2))),
         "does not take these outputs": Detection(decoder=str(decoder(tmp_path / "c.onnx"))),
     }
     for message, task in wrong.items():
         with pytest.raises(UsageError, match=message) as caught:
             task.answers([rows[..., :5] if "take" in message else rows])
         assert caught.value.place.endswith(".onnx")
+    net = Network((3, 32, 32))
+    net.conv("x", 8, stride=16, name="last")
+    with pytest.raises(UsageError, match=r"of 2 inputs for a network of 1 outputs @ .*b\.onnx"):
+        Detection(decoder=str(decoder(tmp_path / "b.onnx", inputs=2))).fitted(net.graph())
     (tmp_path / "d.onnx").write_text("no model")
     for path, message in (("d.onnx", "onnxruntime cannot read it"), ("e.onnx", "no such decoder")):
         with pytest.raises(DataError, match=message):
             Detection(decoder=str(tmp_path / path)).answers([rows])
+
+
+@pytest.mark.parametrize(
+    ("gives", "message"),
+    [
+        ({"boxes": (1, 5, 4), "scores": (1, 5)}, ""),
+        ({"boxes": (5, 4), "scores": (5, 3)}, ""),
+        ({"boxes": (1, 1, 4), "scores": (1, 1, 3)}, ""),
+        ({"boxes": (1, 5, 4), "scores": (1, 5, 1), "classes": (5,)}, ""),
+        ({"boxes": (1, 0, 4), "scores": (1, 0), "classes": (1, 0)}, ""),
+        ({"boxes": (4, 5), "scores": (5,)}, "boxes of shape"),
+        ({"boxes": (1, 5, 4), "scores": (1, 3, 5)}, "scores of shape"),
+        ({"boxes": (1, 5, 4), "scores": (7,)}, "scores of shape"),
+        ({"boxes": (1, 5, 4), "scores": (5, 3), "classes": (5,)}, "15 scores and 5 classes"),
+        ({"boxes": (1, 5, 4), "scores": (5,), "classes": (4,)}, "5 scores and 4 classes"),
+    ],
+)
+def test_what_a_decoder_gives_is_held_to_its_shapes(
+    tmp_path: Path, gives: dict[str, tuple[int, ...]], message: str
+) -> None:
+    constants = [
+        helper.make_tensor(name, TensorProto.FLOAT, shape, [0.5] * math.prod(shape)) for name, shape in gives.items()
+    ]
+    nodes = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in constants]
+    graph = helper.make_graph(
+        nodes,
+        "decoder",
+        [helper.make_tensor_value_info("raw", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in gives],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "d.onnx")
+    task = Detection(decoder=str(tmp_path / "d.onnx"), size=(64, 64), overlap=1.0)
+    if not message:
+        (found,) = task.answers([torch.zeros(1, 3)])
+        assert found.shape == (math.prod(gives["scores"]), 6)
+        return
+    with pytest.raises(UsageError, match=message) as caught:
+        task.answers([torch.zeros(1, 3)])
+    assert caught.value.place.endswith("d.onnx") and caught.value.hint
 
 
 def test_classes_beyond_the_networks_are_named(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ BOXES: Final = "boxes"
 _SLACK, _PIXELS = 0.01, 1.5
 
 # No network tells so many classes apart.
-_CLASSES = 1_000_000
+MOST_CLASSES: Final = 1_000_000
 
 Rows = NDArray[np.float64]
 
@@ -264,8 +264,8 @@ def _lines(file: Path) -> Iterator[tuple[list[float], str]]:
         if len(values) != 4 and (len(values) < 6 or len(values) % 2):
             hint = "write: class x-center y-center width height, in shares of the image"
             raise DataError(f"no box: {line[:60]!r}", place=place, hint=hint)
-        if not 0 <= number < _CLASSES or not number.is_integer():
-            message = f"the class {words[0]!r} is no whole number from 0 to {_CLASSES - 1:,}"
+        if not 0 <= number < MOST_CLASSES or not number.is_integer():
+            message = f"the class {words[0]!r} is no whole number from 0 to {MOST_CLASSES - 1:,}"
             raise DataError(message, place=place, hint="number them from 0")
         if len(values) == 4:
             x, y, width, height = values
@@ -328,7 +328,7 @@ def _yaml_names(file: Path) -> tuple[str, ...]:
         return ()
     if isinstance(names, Sequence) and not isinstance(names, str):
         return tuple(map(str, names))
-    if isinstance(names, Mapping) and all(type(number) is int and 0 <= number < _CLASSES for number in names):
+    if isinstance(names, Mapping) and all(type(number) is int and 0 <= number < MOST_CLASSES for number in names):
         return tuple(str(names.get(number, number)) for number in range(max(names, default=-1) + 1))
     raise DataError("names are no list of classes", place=str(file), hint="write names: [cat, dog]")
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from snnc.errors import DataError, UsageError
 
-# Of each sample all candidates: boxes [A, 4] as left, top, right and bottom in pixels of the input, and how much speaks
-# for each class [A, C].
-Candidates = tuple[Tensor, Tensor]
+# Of each sample all candidates: boxes [A, 4] as left, top, right and bottom in pixels of the input, how much speaks for
+# each class [A, C], and which classes these are [A, C]: all of them, or one for each box.
+Candidates = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Grid:
 def _yolov8(outputs: Sequence[Tensor], grid: Grid) -> Candidates:
     """Columns of x, y, width, height and a score for each class: ``[N, 4 + C, A]`` (Ultralytics v8 and v11)."""
     boxes, scores = outputs[0].transpose(1, 2).tensor_split((4,), 2)
-    return _cornered(boxes), scores.sigmoid() if grid.logits else scores
+    return _all_classes(_cornered(boxes), scores.sigmoid() if grid.logits else scores)
 
 
 def _yolov5(outputs: Sequence[Tensor], grid: Grid) -> Candidates:
     """Rows of x, y, width, height, objectness and a score for each class: ``[N, A, 5 + C]`` (Ultralytics v5)."""
     boxes, scores = outputs[0].tensor_split((4,), 2)
     scores = scores.sigmoid() if grid.logits else scores
-    return _cornered(boxes), scores[..., 1:] * scores[..., :1]
+    return _all_classes(_cornered(boxes), scores[..., 1:] * scores[..., :1])
 
 
 def _yolo_fastestv2(outputs: Sequence[Tensor], grid: Grid) -> Candidates:
@@ -55,25 +55,24 @@ def _yolo_fastestv2(outputs: Sequence[Tensor], grid: Grid) -> Candidates:
     centers = (moved[..., :2] - 0.5 + corners[:, None]) * strides[:, None, None]
     boxes = torch.cat([centers, moved[..., 2:] ** 2 * chosen], -1)
     scores = objectness.sigmoid().transpose(1, 2)[..., None] * classes.softmax(1).transpose(1, 2)[:, :, None]
-    return _cornered(boxes.flatten(1, 2)), scores.flatten(1, 2)
+    return _all_classes(_cornered(boxes.flatten(1, 2)), scores.flatten(1, 2))
 
 
 def _ssd(outputs: Sequence[Tensor], grid: Grid) -> Candidates:
-    """Scores ``[N, A, C]``, the background first, and corners ``[N, A, 4]`` in shares of the image, in either order."""
-    boxes, scores = sorted(outputs[:2], key=lambda output: output.shape[2] != 4)
-    if scores.shape[2] == 4 and boxes.max() > scores.max():
-        boxes, scores = scores, boxes
+    """Scores ``[N, A, C]``, the background first, and corners ``[N, A, 4]`` in shares of the image.
+
+    They come in either order; of three classes, when both have four numbers, in this one.
+    """
+    scores, boxes = sorted(outputs, key=lambda output: output.shape[2] == 4)
     height, width = grid.size
     scores = scores.softmax(2) if grid.logits else scores
-    return boxes * torch.tensor([width, height, width, height]), scores[..., 1:]
+    return _all_classes(boxes * torch.tensor([width, height, width, height]), scores[..., 1:])
 
 
 def _decoded(outputs: Sequence[Tensor], grid: Grid) -> Candidates:
     """Rows of left, top, right, bottom, score and class: ``[N, A, 6]``."""
-    boxes, scores, numbers = outputs[0].tensor_split((4, 5), 2)
-    classes = int(numbers.max().clamp(min=0)) + 1 if numbers.numel() else 1
-    kept = torch.arange(classes) == numbers.round()
-    return boxes, scores * kept
+    boxes, scores, classes = outputs[0].tensor_split((4, 5), 2)
+    return boxes, scores, classes.round()
 
 
 # What makes candidates of the outputs, and the shape of these, by layout.
@@ -84,6 +83,11 @@ LAYOUTS: Final[dict[str, tuple[Callable[[Sequence[Tensor], Grid], Candidates], s
     "ssd": (_ssd, "[boxes, classes] and [boxes, 4]"),
     "decoded": (_decoded, "[boxes, 6]"),
 }
+
+
+def _all_classes(boxes: Tensor, scores: Tensor) -> Candidates:
+    """Return candidates that have a score for every class."""
+    return boxes, scores, torch.arange(scores.shape[-1]).expand(scores.shape)
 
 
 def _cornered(boxes: Tensor) -> Tensor:
@@ -112,17 +116,16 @@ def _cells(grid: Grid) -> tuple[Tensor, Tensor]:
 def suppressed(boxes: Tensor, scores: Tensor, classes: Tensor, overlap: float, most: int) -> Tensor:
     """Return which boxes stay, best first: of one class, none overlaps a better one by more (IoU)."""
     order = scores.argsort(descending=True, stable=True)
-    # Boxes of different classes are moved apart, and never overlap.
-    apart = boxes + (classes * (boxes.abs().max() * 2 + 1 if len(boxes) else 1))[:, None]
-    areas = (apart[:, 2:] - apart[:, :2]).clamp(min=0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
     kept: list[Tensor] = []
     while len(order) and len(kept) < most:
         best, order = order[0], order[1:]
         kept.append(best)
-        low = torch.maximum(apart[best, :2], apart[order, :2])
-        high = torch.minimum(apart[best, 2:], apart[order, 2:])
+        low = torch.maximum(boxes[best, :2], boxes[order, :2])
+        high = torch.minimum(boxes[best, 2:], boxes[order, 2:])
         common = (high - low).clamp(min=0).prod(1)
-        order = order[common <= overlap * (areas[best] + areas[order] - common)]
+        apart = common <= overlap * (areas[best] + areas[order] - common)
+        order = order[apart | (classes[order] != classes[best])]
     return torch.stack(kept) if kept else torch.zeros(0, dtype=torch.long)
 
 
@@ -153,25 +156,41 @@ class Decoder:
             raise UsageError(message, place=self._place, hint="name its outputs so")
         self._gives = [name for name in ("boxes", "scores", "classes") if name in gives]
 
+    def require(self, outputs: int) -> None:
+        """Raise UsageError where it does not take so many outputs."""
+        if outputs != len(self._takes):
+            message = f"a decoder of {len(self._takes)} inputs for a network of {outputs} outputs"
+            raise UsageError(message, place=self._place, hint="it takes what the network gives, in its order")
+
     def __call__(self, outputs: Sequence[Tensor]) -> Candidates:
         """Return the candidates of one sample from its outputs ``[1, ...]``."""
-        if len(outputs) != len(self._takes):
-            message = f"a decoder of {len(self._takes)} inputs for a network of {len(outputs)} outputs"
-            raise UsageError(message, place=self._place, hint="it takes what the network gives, in its order")
         feeds = {name: output.numpy() for name, output in zip(self._takes, outputs, strict=True)}
         try:
             found = dict(zip(self._gives, self._session.run(self._gives, feeds), strict=True))
         except Exception as error:  # as above
             reason = str(error).splitlines()[0]
             raise UsageError(f"it does not take these outputs: {reason}", place=self._place, hint="check it") from None
-        boxes = torch.from_numpy(np.asarray(found["boxes"], np.float32)).reshape(-1, 4)
-        scores = torch.from_numpy(np.asarray(found["scores"], np.float32))
-        scores = scores.reshape(len(boxes), -1) if len(boxes) else scores.reshape(0, 1)
+        boxes, scores = self._numbers(found["boxes"]), self._numbers(found["scores"])
+        count = boxes.numel() // 4
+        fits = boxes.shape in ((count, 4), (1, count, 4)) or not boxes.numel()
+        one, several = scores.shape in ((count,), (1, count)), scores.shape[:-1] in ((count,), (1, count))
+        if not fits or not (one or several):
+            message = f"boxes of shape {list(boxes.shape)} and scores of shape {list(scores.shape)}"
+            raise UsageError(
+                message, place=self._place, hint="give boxes [1, K, 4] and scores [1, K] or [1, K, classes]"
+            )
+        boxes, scores = boxes.reshape(count, 4), scores.reshape(count, 1 if one else scores.shape[-1])
         if "classes" not in found:
-            return boxes, scores
-        numbers = torch.from_numpy(np.asarray(found["classes"])).reshape(-1, 1).long()
-        if len(numbers) != len(boxes) or scores.shape[1] != 1:
-            message = f"boxes of shape {list(boxes.shape)}, but {len(numbers)} classes"
+            return _all_classes(boxes, scores)
+        classes = self._numbers(found["classes"])
+        if not classes.numel() == scores.numel() == count:
+            message = f"{count} boxes, but {scores.numel()} scores and {classes.numel()} classes"
             raise UsageError(message, place=self._place, hint="give one score and one class for each box")
-        many = int(numbers.max()) + 1 if len(numbers) else 1
-        return boxes, scores * (torch.arange(many) == numbers)
+        return boxes, scores, classes.reshape(count, 1).round()
+
+    def _numbers(self, found: object) -> Tensor:
+        try:
+            return torch.from_numpy(np.asarray(found, np.float32))
+        except (TypeError, ValueError):
+            message = "a decoder gives numbers, this one gives something else"
+            raise UsageError(message, place=self._place, hint="give tensors of numbers") from None

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snnc.data.boxes import BOXES
+from snnc.data.boxes import BOXES, MOST_CLASSES
 from snnc.data.dataset import Dataset
 from snnc.errors import DataError, UsageError
 from snnc.figure import Mark, Score
@@ -36,7 +36,7 @@ class Matches:
     """The boxes of one image beside the true ones: ``classes`` and ``scores`` ``[D]``, best first in each class.
 
     ``hit`` ``[10, D]`` says at which overlaps a box is one of the true ones, ``skipped`` ``[10, D]`` where it counts
-    neither way; ``truths`` ``[C]`` counts the true ones by class, as far as there are any.
+    neither way; ``truths`` ``[G]`` are the classes of the true ones.
     """
 
     classes: NDArray[np.int64]
@@ -63,10 +63,11 @@ class Detection(Task):
 
     ``mAP50`` is the mean over classes of the average precision at an overlap (IoU) of 0.5, ``mAP`` that over overlaps
     from 0.5 to 0.95, both in percent, by pycocotools, of at most 100 boxes an image. Agreement is the mAP50 of the
-    spiking network's boxes with the trained network's, those from the score ``certain`` on, as the truth. Intervals are
-    bootstraps over images of matches that are made once; the drop's is paired.
+    spiking network's boxes with the trained network's, those from the score ``certain`` on, as the truth; where there
+    are none, it is not known. Intervals are bootstraps over images of matches that are made once; the drop's is paired.
 
-    Raises UsageError where the extra ``snnc[detection]`` is missing, or options do not fit the network.
+    Raises UsageError where options do not fit the network and, once boxes are to be matched, where the extra
+    ``snnc[detection]`` is missing.
     """
 
     labels: ClassVar[str] = BOXES
@@ -115,11 +116,14 @@ class Detection(Task):
             raise ValueError("confidence and certain must be shares, and the second no less than the first")
         if not 0 < self.overlap <= 1 or self.most < 1:
             raise ValueError("overlap must be a share above 0, and most 1 or more")
+        if not self.strides or min(self.strides) < 1 or min(self.size or (1,)) < 1:
+            raise ValueError("strides and size must be 1 or more")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("names must differ")
         if self.layout is not None and self.decoder:
             raise ValueError("give a layout or a decoder, not both")
 
     def fitted(self, network: Graph) -> Self:
-        _pycocotools()
         if self.layout is None and not self.decoder:
             shapes = ", ".join(str(list(shape)) for shape in network.output_shapes)
             known = ", ".join(f"{name} {about}" for name, (_, about) in LAYOUTS.items())
@@ -132,11 +136,14 @@ class Detection(Task):
         if self.size is not None:
             size = self.size
         elif len(shape) == 3:
-            size = (shape[1], shape[2]) if shape[0] in (1, 3) else (shape[0], shape[1])
+            channels_last = shape[2] in (1, 3) and shape[0] not in (1, 3)
+            size = (shape[0], shape[1]) if channels_last else (shape[1], shape[2])
         else:
             raise UsageError(f"an input {list(shape)} is no image", place="task.detection.size", hint="give its size")
         fitted = replace(self, size=size)
-        if not self.decoder:
+        if self.decoder:
+            fitted._decode.require(len(network.outputs))
+        else:
             fitted._require_layout(network.output_shapes)
         return fitted
 
@@ -147,7 +154,8 @@ class Detection(Task):
             raise UsageError("no anchors for every stride", place="task.detection.anchors", hint=hint)
         first, fits = outputs[0], False
         if self.layout == "ssd":
-            fits = len(outputs) == 2 and all(len(shape) == 2 for shape in outputs) and 4 in (first[1], outputs[1][1])
+            flat = len(outputs) == 2 and all(len(shape) == 2 for shape in outputs)
+            fits = flat and first[0] == outputs[1][0] and 4 in (first[1], outputs[1][1])
         elif len(first) == 2:
             least = {"yolov8": first[0] > 4, "yolov5": first[1] > 5, "decoded": first[1] == 6}
             fits = least.get(self.layout, False)
@@ -161,6 +169,7 @@ class Detection(Task):
             raise UsageError(message, place="task.detection.layout", hint="give another layout, or decoder: FILE.onnx")
 
     def check(self, dataset: Dataset, outputs: Shapes) -> None:
+        _pycocotools()
         labels = dataset.labels(BOXES)
         if labels is None:
             return
@@ -170,7 +179,8 @@ class Detection(Task):
         for index, rows in enumerate(labels.answers):
             wrong = rows[(rows[:, 4] < 0) | (rows[:, 4] >= (math.inf if count is None else count))]
             if len(wrong):
-                message = f"a box of class {int(wrong[0, 4])}: the network has {count} classes"
+                known = "they count from 0" if count is None else f"the network has {count} classes"
+                message = f"a box of class {int(wrong[0, 4])}: {known}"
                 raise DataError(message, place=dataset.name(index), hint="classes count from 0; see label-offset")
 
     def _classes(self, outputs: Shapes) -> int | None:
@@ -189,8 +199,8 @@ class Detection(Task):
     def answers(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         if not self.decoder:
             assert self.layout is not None
-            boxes, scores = LAYOUTS[self.layout][0]([output.float() for output in outputs], self._grid)
-            return [self._kept(*sample) for sample in zip(boxes, scores, strict=True)]
+            candidates = LAYOUTS[self.layout][0]([output.float() for output in outputs], self._grid)
+            return [self._kept(*sample) for sample in zip(*candidates, strict=True)]
         samples = zip(*(output.float().unsqueeze(1) for output in outputs), strict=True)
         return [self._kept(*self._decode(sample)) for sample in samples]
 
@@ -203,14 +213,13 @@ class Detection(Task):
         assert self.size is not None
         return Grid(self.size, torch.tensor(self.anchors), self.strides, self.logits)
 
-    def _kept(self, boxes: Tensor, scores: Tensor) -> Tensor:
-        """Return what stays of the candidates of one image."""
-        scores = scores.nan_to_num(0.0)
+    def _kept(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
+        """Return what stays of the candidates of one image; what is no number, or no class, is none."""
+        scores = torch.where(scores.isfinite() & (classes >= 0) & (classes < MOST_CLASSES), scores, 0)
         if self.best_class:
-            best = scores.amax(1, keepdim=True)
-            scores = scores * (torch.arange(scores.shape[1]) == scores.argmax(1, keepdim=True)) * (best > 0)
-        place, classes = (scores > self.confidence).nonzero().unbind(1)
-        found = torch.cat([boxes[place], classes[:, None].float(), scores[place, classes][:, None]], 1)
+            scores = scores * (torch.arange(scores.shape[1]) == scores.argmax(1, keepdim=True))
+        place, column = (scores > self.confidence).nonzero().unbind(1)
+        found = torch.cat([boxes[place], torch.stack([classes[place, column], scores[place, column]], 1)], 1)
         found = found[found.isfinite().all(1)]
         return found[suppressed(found[:, :4], found[:, 5], found[:, 4], self.overlap, self.most)]
 
@@ -237,8 +246,9 @@ class Detection(Task):
         scores: dict[str, Score] = {}
         if agreeing[0] is not None:
             same = _Precisions(agreeing)
-            measured["agreement"] = same.mean()
-            measured["agreement_interval"] = _spread(same.drawn(drawn), same.mean())
+            if same.known:
+                measured["agreement"] = same.mean()
+                measured["agreement_interval"] = _spread(same.drawn(drawn), same.mean())
         if found[0] is not None:
             ours = _Precisions(found)
             again = ours.drawn(drawn)
@@ -298,7 +308,7 @@ class Detection(Task):
     def _missed(self, matches: Matches) -> float:
         """Return 1 − F1 of the boxes that are certain."""
         certain = (matches.scores >= self.certain) & ~matches.skipped[0]
-        both = int(certain.sum()) + int(matches.truths.sum())
+        both = int(certain.sum()) + len(matches.truths)
         return 1 - 2 * int((matches.hit[0] & certain).sum()) / both if both else 0.0
 
 
@@ -314,8 +324,7 @@ def matched(found: Tensor, truth: Tensor) -> Matches:
         evaluation._gts[0, int(row[4])].append({**_entry(index, row), **kind})
     for index, row in enumerate(found.double().tolist(), 1):
         evaluation._dts[0, int(row[4])].append({**_entry(index, row), "score": row[5]})
-    classes, scores, hit, skipped = [], [], [], []
-    counts = np.zeros(0, dtype=np.int64)
+    classes, scores, hit, skipped, truths = [], [], [], [], []
     for number in sorted({*(key[1] for key in evaluation._gts), *(key[1] for key in evaluation._dts)}):
         evaluation.ious = {(0, number): evaluation.computeIoU(0, number)}
         result = evaluation.evaluateImg(0, number, [0, 1e10], 100)
@@ -323,17 +332,17 @@ def matched(found: Tensor, truth: Tensor) -> Matches:
         scores.append(np.array(result["dtScores"], dtype=np.float64))
         hit.append(result["dtMatches"] > 0)
         skipped.append(result["dtIgnore"] > 0)
-        counts = np.pad(counts, (0, number + 1 - len(counts)))
-        counts[number] = int((result["gtIgnore"] == 0).sum())
+        truths.append(np.full(int((result["gtIgnore"] == 0).sum()), number))
     if not classes:
         nothing = np.zeros((len(_OVERLAPS), 0), dtype=bool)
-        return Matches(np.zeros(0, dtype=np.int64), np.zeros(0), nothing, nothing, counts)
+        none = np.zeros(0, dtype=np.int64)
+        return Matches(none, np.zeros(0), nothing, nothing, none)
     return Matches(
         np.concatenate(classes),
         np.concatenate(scores),
         np.concatenate(hit, 1),
         np.concatenate(skipped, 1),
-        counts,
+        np.concatenate(truths),
     )
 
 
@@ -343,75 +352,96 @@ def _entry(index: int, row: Sequence[float]) -> dict[str, Any]:
     return {"id": index, "bbox": [left, top, width, height], "area": width * height}
 
 
+@dataclass(frozen=True, eq=False)
+class _Class:
+    """One class in all images: its ``number``, how many are ``true`` in each image ``[N]``, and its boxes, best first.
+
+    A box is ``of`` an image ``[D]``; ``hit`` and ``skipped`` ``[10, D]`` are as in ``Matches``.
+    """
+
+    number: int
+    true: NDArray[np.int64]
+    of: NDArray[np.int64]
+    hit: NDArray[np.bool_]
+    skipped: NDArray[np.bool_]
+
+
 class _Precisions:
     """Average precisions of all images, as pycocotools accumulates them, of any number of draws of the images."""
 
     def __init__(self, images: Sequence[Matches]) -> None:
-        many = max((max(len(image.truths), int(image.classes.max(initial=-1)) + 1) for image in images), default=0)
-        self._truths = np.stack([np.pad(image.truths, (0, many - len(image.truths))) for image in images])
         of = np.concatenate([np.full(len(image.scores), index) for index, image in enumerate(images)])
         classes = np.concatenate([image.classes for image in images])
         scores = np.concatenate([image.scores for image in images])
         hit, skipped = (np.concatenate([getattr(i, name) for i in images], 1) for name in ("hit", "skipped"))
-        self._classes = []
-        for number in np.flatnonzero(self._truths.sum(0)):
+        self._images, self._classes = len(images), list[_Class]()
+        for number in np.unique(np.concatenate([image.truths for image in images])):
             chosen = np.flatnonzero(classes == number)
             chosen = chosen[np.argsort(-scores[chosen], kind="mergesort")]
-            self._classes.append((int(number), of[chosen], hit[:, chosen], skipped[:, chosen]))
+            true = np.array([int((image.truths == number).sum()) for image in images])
+            self._classes.append(_Class(int(number), true, of[chosen], hit[:, chosen], skipped[:, chosen]))
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a true box."""
+        return bool(self._classes)
 
     def mean(self, overlaps: Sequence[int] = (0,)) -> float:
         """Return the mean over classes and overlaps, in percent; 0 where there is no true box."""
-        once = np.ones((1, len(self._truths)), dtype=np.int64)
-        values = [self._precision(entry, overlap, once)[0] for entry in self._classes for overlap in overlaps]
+        once = np.ones((1, self._images), dtype=np.int64)
+        values = [_precision(one, overlap, once)[0] for one in self._classes for overlap in overlaps]
         return 100 * float(np.mean(values)) if values else 0.0
 
     def by_class(self) -> dict[int, float]:
         """Return the average precision of each class that there is, in percent."""
-        once = np.ones((1, len(self._truths)), dtype=np.int64)
-        return {entry[0]: 100 * float(self._precision(entry, 0, once)[0]) for entry in self._classes}
+        once = np.ones((1, self._images), dtype=np.int64)
+        return {one.number: 100 * float(_precision(one, 0, once)[0]) for one in self._classes}
 
     def drawn(self, draws: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the mean at an overlap of 0.5 for each of the draws ``[B, images]`` that count images."""
-        if not self._classes:
+        if not self._classes or not len(draws):
             return np.zeros(len(draws))
-        values = np.stack([self._precision(entry, 0, draws) for entry in self._classes])
+        values = np.stack([_precision(one, 0, draws) for one in self._classes])
         known = ~np.isnan(values)
         means: NDArray[np.float64] = 100 * np.where(known, values, 0).sum(0) / known.sum(0).clip(1)
         return means
 
-    def _precision(
-        self, entry: tuple[int, NDArray[Any], NDArray[Any], NDArray[Any]], overlap: int, draws: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Return the average precision of a class at one overlap in every draw, NaN where it has no true box."""
-        number, of, hit, skipped = entry
-        weights = draws[:, of] * ~skipped[overlap]
-        true = (draws @ self._truths[:, number]).astype(np.float64)
-        hits = np.cumsum(weights * hit[overlap], 1)
-        total = np.cumsum(weights, 1)
-        precision = hits / np.maximum(total, np.spacing(1))
-        best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        best = np.concatenate([best, np.zeros((len(draws), 1))], 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recall = hits / true[:, None]
-        places = np.stack([np.searchsorted(row, _RECALLS, side="left") for row in np.nan_to_num(recall)])
-        found: NDArray[np.float64] = np.where(true > 0, np.take_along_axis(best, places, 1).mean(1), np.nan)
-        return found
+
+def _precision(one: _Class, overlap: int, draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the average precision of a class at one overlap in every draw, NaN where it has no true box."""
+    weights = draws[:, one.of] * ~one.skipped[overlap]
+    true = (draws @ one.true).astype(np.float64)
+    hits = np.cumsum(weights * one.hit[overlap], 1)
+    total = np.cumsum(weights, 1)
+    precision = hits / np.maximum(total, np.spacing(1))
+    best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    best = np.concatenate([best, np.zeros((len(draws), 1))], 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = hits / true[:, None]
+    places = np.stack([np.searchsorted(row, _RECALLS, side="left") for row in np.nan_to_num(recall)])
+    found: NDArray[np.float64] = np.where(true > 0, np.take_along_axis(best, places, 1).mean(1), np.nan)
+    return found
 
 
 def _draws(images: int) -> NDArray[np.int64]:
-    """Return how often each image is drawn ``[B, images]``; the same for every measurement of so many images."""
+    """Return how often each image is drawn ``[B, images]``; the same for every measurement of so many images.
+
+    Of a single image, which says nothing of how much images vary, there are no draws.
+    """
+    if images < 2:
+        return np.zeros((0, images), dtype=np.int64)
     drawn = np.random.default_rng(0).integers(images, size=(_DRAWS, images))
     return np.stack([np.bincount(row, minlength=images) for row in drawn])
 
 
-def _spread(drawn: NDArray[np.float64], value: float) -> Interval:
-    """Return the interval of a value from what draws gave, around the value itself.
+def _spread(drawn: NDArray[np.float64], value: float) -> Interval | None:
+    """Return the interval of a value from what draws gave, around the value itself; None of a single image.
 
     Rare classes, which many draws lack, make the draws higher or lower on the whole: that is no part of chance.
     """
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
-        return value, value
+        return None
     low, high = np.percentile(drawn, (2.5, 97.5)) - drawn.mean()
     return value + float(low), value + float(high)
 
