@@ -260,6 +260,11 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
     assert "predictions at T=2, 3 steps in all, on 40 samples it was" in sentence(reports["calibrated"])
     assert "the trained network was stripped" not in sentence(reports["evaluated"])
     assert "no loss is known" in sentence(reports["stripped"])
+    evaluation = reports["evaluated"].evaluation
+    assert evaluation is not None
+    nothing = dataclasses.replace(evaluation, labelled=False, rows=(row(2, total_steps=2),))
+    told = sentence(dataclasses.replace(reports["evaluated"], evaluation=nothing))
+    assert "the trained network has no predictions to compare with" in told and "without" not in told
     layer = reports["calibrated"].layers[1]
     blamed = (Blame("Relu", 0.2, (0.1, 0.3), 0.2), Blame(layer.name, 0.8, (0.5, 1.1), 0.8))
     sleep = reports["calibrated"].summary.sleep

@@ -152,6 +152,19 @@ def test_the_right_answer_loses_nothing_and_no_answer_more_than_one(name: str) -
 
 
 @pytest.mark.parametrize("name", tasks)
+def test_what_one_sample_loses_is_known_and_could_be_anything(name: str) -> None:
+    task, outputs, labels = case(name)
+    answers, trained = (task.answers([output[:1] for output in outputs(seed)]) for seed in (0, 1))
+    for truth in (labels[:1], None):
+        row = bare(**task.measured(task.outcomes(answers, trained, truth)))
+        lost = task.lost(row)
+        if row.drop is not None or row.agreement is not None:
+            assert lost is not None
+            value, (low, high) = lost
+            assert low < value <= high or low <= value < high
+
+
+@pytest.mark.parametrize("name", tasks)
 def test_training_lessens_the_loss(name: str) -> None:
     task, outputs, labels = case(name)
     if type(task).training_loss is Task.training_loss:

@@ -26,7 +26,7 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Progress, silent
-from snnc.errors import UsageError
+from snnc.errors import DataError, UsageError
 from snnc.figure import Row
 from snnc.findings import Finding
 from snnc.frontend import InputShapes
@@ -520,8 +520,11 @@ class _Search:
 
     def _judged(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> Trial:
         (row,) = evaluation.rows
-        lost = self._bench.task.lost(row)
-        assert lost is not None
+        task = self._bench.task
+        lost = task.lost(row)
+        if lost is None:
+            message = f"the trained network has no {task.answer_name} to compare with"
+            raise DataError(message, place="--data", hint=task.wanted or "give data that it answers")
         drop, interval = lost
         return Trial(candidate, row, drop, interval, seconds, self._limits.excess(drop, energy_ratio(row)))
 

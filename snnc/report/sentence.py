@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from snnc import intervals
 from snnc.figure import Blame, Row
+from snnc.measure.evaluation import Evaluation
 from snnc.measure.figures import unit_of
 from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
@@ -39,7 +40,7 @@ def sentence(report: Report) -> str:
         )
     assert report.evaluation is not None
     task = report.evaluation.judged_by
-    said = _loss(row, task, report.evaluation.labelled)
+    said = _loss(row, task, report.evaluation)
     worst = max(row.blame or (), key=lambda blame: blame.points, default=None)
     # Without a loss that is more than chance there is nothing to be blamed for.
     if worst is not None and worst.share is not None and worst.interval is not None and _is_certain(row, task):
@@ -55,7 +56,7 @@ def reached(reference: Mapping[str, float]) -> str:
     return ", ".join(" ".join(part for part in parts_ if part) for parts_ in parts)
 
 
-def _loss(row: Row, task: Task, labelled: bool) -> str:
+def _loss(row: Row, task: Task, evaluation: Evaluation) -> str:
     steps, lost = _steps(row), task.lost(row)
     if lost is not None:
         points, interval = lost
@@ -66,11 +67,12 @@ def _loss(row: Row, task: Task, labelled: bool) -> str:
             return f"No loss of {task.score_name} can be told from chance at {steps} ({told})"
         said = task.loss(by_labels).said(points)
         return f"{said[0].upper()}{said[1:]} at {steps}" + (f" ({certainty})" if by_labels else "")
-    if labelled and (merit := task.merit(row)) is not None:
+    if evaluation.labelled and (merit := task.merit(row)) is not None:
         told = reached({task.score_name: merit})
         return f"Reaches {told} at {steps}; the trained network was stripped, so what was lost is unknown"
-    spikes = number(row.spikes)
-    return f"Fires {spikes} spikes per image at {steps}; without labels and trained network no loss is known"
+    alone = f"the trained network has no {task.answer_name} to compare with"
+    why = "without labels and trained network" if evaluation.stripped else f"{alone}, so"
+    return f"Fires {number(row.spikes)} spikes per image at {steps}; {why} no loss is known"
 
 
 def _is_certain(row: Row, task: Task) -> bool:

@@ -94,13 +94,16 @@ class Regression(Task):
         return score(_TO_TRAINED)(row) if known is None else known
 
     def lost(self, row: Row) -> tuple[float, Interval] | None:
-        """Return the points of R2 lost or, without labels, the share of the trained network's variance that is lost."""
+        """Return the points of R2 lost or, without labels, the share of the trained network's variance that is lost.
+
+        Of a single sample, whose R2 is all or nothing, the interval holds all that there could be.
+        """
         if row.drop is not None:
-            return row.drop, row.drop_interval or (row.drop, row.drop)
+            return row.drop, row.drop_interval or (-100.0, 100.0)
         kept = row.scores.get(_TO_TRAINED)
         if kept is None:
             return None
-        low, high = kept.interval or (kept.value, kept.value)
+        low, high = kept.interval or (0.0, 100.0)
         return 100 - kept.value, (100 - high, 100 - low)
 
     def loss(self, labelled: bool) -> Loss:

@@ -96,13 +96,13 @@ class Task(ABC):
     def lost(self, row: Row) -> tuple[float, Interval] | None:
         """Return what the conversion lost, in points, with its interval: of the score, or of what stayed the same.
 
-        None where there is nothing to compare with.
+        Of a single sample the interval holds all that there could be. None where there is nothing to compare with.
         """
-        if row.drop is not None and row.drop_interval is not None:
-            return row.drop, row.drop_interval
-        if row.agreement is None or row.agreement_interval is None:
+        if row.drop is not None:
+            return row.drop, row.drop_interval or (-100.0, 100.0)
+        if row.agreement is None:
             return None
-        low, high = row.agreement_interval
+        low, high = row.agreement_interval or (0.0, 100.0)
         return 100 - row.agreement, (100 - high, 100 - low)
 
     def loss(self, labelled: bool) -> Loss:
