@@ -109,6 +109,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "They are plain integrate and fire neurons, at the price of the better ones.",
         "Give them some steps: --set rehearsal=4.",
     ),
+    "not-varied": Explanation(
+        "The recipe varies images in training, by crops or mirroring; the task asks where things are, or for numbers.",
+        "Images were trained on as they are, as labels would not have moved along; few are learned by heart sooner.",
+        "Give more images, or variations with labels of their own; training.augment=[] says so in the recipe.",
+    ),
     "nothing-learned": Explanation(
         "Training without labels did not get nearer to the trained network on the images held out.",
         "It was undone: the network is as it was before this pass, and the time was spent for nothing.",

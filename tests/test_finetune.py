@@ -15,9 +15,10 @@ import pytest
 import torch
 
 import snnc
-from snnc import ops, pipeline, recipe
+from snnc import cli, ops, pipeline, recipe
 from snnc.actions import finetune as finetune_action
 from snnc.actions.finetune import Tuned
+from snnc.artifact import load_conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples
@@ -28,6 +29,10 @@ from snnc.feeds import Feeds
 from snnc.ir import Input, Node
 from snnc.neurons import Neuron
 from snnc.recipe import Recipe
+from snnc.tasks.classification import Classification
+from snnc.tasks.embedding import Embedding
+from snnc.tasks.segmentation import Segmentation
+from snnc.tasks.values import Values
 from snnc.training import trainer
 from snnc.training.checkpoint import load
 from snnc.training.processes import ALONE, Processes
@@ -71,8 +76,8 @@ def test_training_lowers_the_loss_and_keeps_its_activations(activation: str) -> 
     result = tuned(settings, timesteps=3)
     losses = [row["loss"] for row in result.history]
     assert losses[-1] < 0.8 * losses[0]
-    assert result.accuracy == max(row["held_out_accuracy"] for row in result.history)
-    assert result.accuracy >= 90
+    assert result.score == max(row["held_out_accuracy"] for row in result.history)
+    assert result.score >= 90
     kind = ops.ClippedRelu if activation == "clip" else ops.QuantizedRelu
     found = result.graph.ops(kind)
     assert found and not result.graph.ops(ops.Relu)
@@ -295,10 +300,10 @@ def arrays(folder: Path, labels: list[int]) -> Path:
 def test_a_tenth_of_every_class_is_held_out(tmp_path: Path) -> None:
     labels = [0] * 40 + [1] * 25 + [2] * 2
     dataset = open_dataset(arrays(tmp_path, labels), PREPROCESSING, {"x": (1, 8, 8)})
-    training, held_out = finetune_action.split_dataset(dataset, 0)
+    training, held_out = finetune_action.split_dataset(dataset, 0, Classification())
     assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(67))
     assert np.bincount([labels[i] for i in held_out]).tolist() == [4, 2, 1]
-    assert not torch.equal(held_out, finetune_action.split_dataset(dataset, 1)[1])
+    assert not torch.equal(held_out, finetune_action.split_dataset(dataset, 1, Classification())[1])
 
 
 @pytest.mark.parametrize(
@@ -344,6 +349,7 @@ def test_a_network_of_several_inputs_is_trained_by_their_names(tmp_path: Path) -
         data,
         noisy,
         how(settings).schedule,
+        task=Classification(),
         variation=Variation((), graph.input_shapes, Preprocessing()),
         processes=ALONE,
         device=torch.device("cpu"),
@@ -352,10 +358,74 @@ def test_a_network_of_several_inputs_is_trained_by_their_names(tmp_path: Path) -
         progress=pipeline.silent,
         after_epoch=lambda history: None,
     )
-    before = finetune_action._accuracy(graph, data)
+    before = finetune_action._before(graph, data, Classification())
     outcome = training.train()
-    assert outcome.accuracy >= max(80.0, before)
+    assert outcome.score >= max(80.0, before)
     assert outcome.history[-1]["noise"] > 0
+
+
+# Other tasks than classification.
+
+
+def regression_data(folder: Path, **others: np.ndarray) -> Path:
+    x = normal(200, 6, seed=1)
+    target = (x[:, :2] * x[:, 2:4]).sum(1, keepdim=True)
+    np.savez(folder / "rows.npz", x=x.numpy(), **{"y": target.numpy(), **others})
+    return folder / "rows.npz"
+
+
+def perceptron(folder: Path) -> Path:
+    net = Network((6,))
+    net.linear(net.add(ops.Relu(), net.linear("x", 32)), 1)
+    (folder / "rows.onnx").write_bytes(onnx_model(net.graph()).SerializeToString())
+    return folder / "rows.onnx"
+
+
+def test_the_epoch_of_a_regression_is_chosen_by_its_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model, log = regression_data(tmp_path), perceptron(tmp_path), tmp_path / "log.csv"
+    settings = ["--epochs", "40", "--batch-size", "20", "--learning-rate", "0.02", "--timesteps", "16"]
+    settings += ["-o", str(tmp_path / "tuned.onnx")]
+    command = ["finetune", str(model), "--data", str(data), *settings, "--log", str(log)]
+    assert cli.main([*command, "--convert", str(tmp_path / "tuned.snn"), "--json"]) == 0
+    training = json.loads(capsys.readouterr().out)["training"]
+    scores = [row["held_out_r2"] for row in training["history"]]
+    assert training["measures"] == "R2" and training["score"] == max(scores) > 40 > training["before"]
+    assert training["held_out"] == 20 and "held_out_r2" in log.read_text()
+    # Rows are no images, and what is asked for is a number: nothing is cropped or mirrored.
+    assert [finding["code"] for finding in training["findings"]] == ["not-varied"]
+    assert load_conversion(tmp_path / "tuned.snn").reference is not None
+    assert cli.main([*command[:-2]]) == 0
+    assert "% R2 on 20 held out" in capsys.readouterr().out
+
+
+def test_values_are_chosen_by_their_loss(tmp_path: Path) -> None:
+    data, model = regression_data(tmp_path), perceptron(tmp_path)
+    settings = dataclasses.replace(SHORT, epochs=3, distillation=0.0)
+    result = finetune_action.finetune(model, how(settings), data=data, task=Values())
+    assert result.score is None and result.before is None
+    assert not any("held_out_" in name and name != "held_out_loss" for row in result.history for name in row)
+
+
+def test_a_class_for_every_pixel_can_be_learned(tmp_path: Path) -> None:
+    net = Network((1, 8, 8))
+    net.conv(net.add(ops.Relu(), net.conv("x", 8)), 3)
+    (tmp_path / "maps.onnx").write_bytes(onnx_model(net.graph()).SerializeToString())
+    x = np.random.default_rng(0).integers(0, 256, (120, 1, 8, 8), np.uint8)
+    masks = np.where(x[:, 0] < 16, 255, x[:, 0] // 86)
+    np.savez(tmp_path / "maps.npz", x=x, y=masks)
+    settings = Training(epochs=15, batch_size=20, learning_rate=0.05, distillation=0.0)
+    result = finetune_action.finetune(tmp_path / "maps.onnx", how(settings), data=tmp_path / "maps.npz")
+    assert isinstance(result.task, Segmentation) and result.score is not None and result.before is not None
+    assert result.score > 60 > result.before
+
+
+def test_what_cannot_be_learned_is_refused(tmp_path: Path) -> None:
+    data, model = regression_data(tmp_path), perceptron(tmp_path)
+    with pytest.raises(UsageError, match="nothing can be learned of this task"):
+        finetune_action.finetune(model, how(SHORT), data=data, task=Embedding())
+    with pytest.raises(DataError, match="fine-tuning needs labels") as caught:
+        finetune_action.finetune(model, how(SHORT), data=data, task=Classification())
+    assert "class sub-folders" in caught.value.hint
 
 
 # Stopping and going on.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snnc.calibration import Calibration
 from snnc.data.dataset import Dataset, Reading, open_dataset
-from snnc.data.labels import CLASSES, Classes
+from snnc.data.labels import CLASSES, Labels
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.data.store import FeedsStore
@@ -22,6 +22,7 @@ from snnc.files import temporary_folder
 from snnc.findings import Finding
 from snnc.frontend import InputShapes
 from snnc.ir import Graph, Input
+from snnc.measure.remarks import not_varied
 from snnc.ops import HALF, BatchNorm, Clipped, Quantized, Weighted
 from snnc.passes.balance_thresholds import BalanceThresholds
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
@@ -31,13 +32,13 @@ from snnc.pipeline import apply_recipe, levels_to_be, read_trained
 from snnc.recipe import Recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
-from snnc.tasks.classification import Classification
+from snnc.tasks import Task, chosen, picked, plain
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
 from snnc.training.network import TrainableNetwork
 from snnc.training.processes import Processes, joined
 from snnc.training.settings import Training
-from snnc.training.trainer import Labelled, Noise, Trainer
+from snnc.training.trainer import Labelled, Noise, Trainer, judge
 from snnc.training.variation import Variation
 
 # CQReLU rounds down: its neurons start empty (METHODS 1).
@@ -45,21 +46,20 @@ _EMPTY = torch.tensor(0.0)
 # One of so many images of every class is held out.
 _TENTH = 10
 
-# Training needs the right answers, and these are classes.
-_TASK = Classification()
-
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
     """A fine-tuned network with the activations it was trained with, batch normalization folded unless kept.
 
-    Accuracies are in percent, on the images held out: that of the trained network before, and that of the best epoch.
-    ``history`` has a row for each epoch. Of several processes only one ``speaks``: writes and prints.
+    ``before`` and ``score`` are the task's on the samples held out, None where it has none: of the trained network
+    before, and of the best epoch. ``history`` has a row for each epoch. Of several processes only one ``speaks``:
+    writes and prints.
     """
 
     graph: Graph
-    before: float
-    accuracy: float
+    task: Task
+    before: float | None
+    score: float | None
     samples: int
     held_out: int
     history: tuple[Mapping[str, float], ...]
@@ -69,8 +69,9 @@ class Tuned:
     def plain(self) -> dict[str, Any]:
         """Return what was reached as plain data, without the network."""
         return {
+            "measures": self.task.score_name,
             "before": self.before,
-            "accuracy": self.accuracy,
+            "score": self.score,
             "samples": self.samples,
             "held_out": self.held_out,
             "history": [dict(row) for row in self.history],
@@ -83,6 +84,7 @@ def finetune(
     recipe: Recipe,
     *,
     data: Path,
+    task: Task | None = None,
     preprocessing: Preprocessing | None = None,
     input_shape: InputShapes = None,
     reading: Reading | None = None,
@@ -94,9 +96,10 @@ def finetune(
 ) -> Tuned:
     """Train a network with the stand-ins that the recipe's ``training`` names in the place of its activations.
 
-    It starts from the thresholds that the recipe's passes calibrate, on all images. A tenth of every class is held out;
-    the epoch that gets most of those right is what is returned. With ``checkpoint``, the state is written there after
-    every epoch and when a signal asks to stop, and ``resume`` goes on from it to the same result (on a GPU, up to
+    It starts from the thresholds that the recipe's passes calibrate, on all images. The ``task``, unless given the one
+    that outputs and labels suggest, says what is learned from labels. A tenth is held out, where there are classes of
+    every one; the epoch with the best score on it is what is returned. With ``checkpoint``, the state is written there
+    after every epoch and when a signal asks to stop, and ``resume`` goes on from it to the same result (on a GPU, up to
     rounding). ``after_epoch`` is told the history so far. Started by ``torchrun``, all processes train one network.
 
     Raises UsageError where the recipe has no training, DataError where labels are missing or do not suffice.
@@ -108,26 +111,32 @@ def finetune(
         raise UsageError("nothing to go on from", place="--resume", hint="name the checkpoint with --checkpoint")
     trained = read_trained(model, input_shape)
     dataset = open_dataset(data, how, trained.graph.ops(Input), reading)
-    _TASK.check(dataset, trained.graph.output_shapes)
-    training, held_out = split_dataset(dataset, settings.seed)
-    variation = Variation(settings.augment, trained.graph.input_shapes, how)
+    task = chosen(task, trained.graph, dataset.kinds)
+    if not task.trains:
+        hint = "state another task: classification, multi-label, regression, segmentation or values"
+        raise UsageError("nothing can be learned of this task from labels", place="task", hint=hint)
+    task.check(dataset, trained.graph.output_shapes)
+    training, held_out = split_dataset(dataset, settings.seed, task)
+    augment = settings.augment if task.stays_if_varied else ()
+    variation = Variation(augment, trained.graph.input_shapes, how)
     identity = {
         "model": trained.file.sha256,
         "data": f"{dataset.digest()} {_digest(dataset, training)}",
         "recipe": json.dumps(recipe.plain(), sort_keys=True),
         "preprocessing": json.dumps(asdict(how), sort_keys=True),
+        "task": json.dumps(plain(task), sort_keys=True),
     }
     state = load(checkpoint, identity) if resume and checkpoint is not None else None
     with joined(target) as processes, temporary_folder() as folder:
         tell = progress if processes.first else silent
         samples = DatasetSamples(dataset, reading, "reading images", tell)
         start = starting(trained.graph, recipe, samples, tell)
-        labels = _classes(dataset).answers
+        labels = _labels(dataset, task).answers
         # Of frames that the network sees one by one, each is a sample; those of a recording are held out together.
         still = samples.still()
         frames = torch.arange(len(still) // len(samples))
         training, held_out = ((part.unsqueeze(1) * len(frames) + frames).flatten() for part in (training, held_out))
-        labels = labels.repeat_interleave(len(frames))
+        labels = picked(labels, torch.arange(len(samples)).repeat_interleave(len(frames)))
         labelled = Labelled(FeedsStore(folder / "samples", still.batches()), labels, training, held_out)
         trainer = _trainer(
             trained.graph,
@@ -135,6 +144,7 @@ def finetune(
             labelled,
             settings,
             recipe.schedule,
+            task=task,
             variation=variation,
             processes=processes,
             device=target,
@@ -144,16 +154,17 @@ def finetune(
             after_epoch=after_epoch,
         )
         outcome = trainer.train(state)
-        before = _accuracy(trained.graph, labelled)
+        before = _before(trained.graph, labelled, task)
     graph = outcome.graph.map_tensors(lambda tensor: tensor.cpu())
     return Tuned(
         graph=FoldBatchNorm()(graph, Calibration(graph, None, recipe.schedule, {}, {})) if settings.fold else graph,
-        before=before,
-        accuracy=outcome.accuracy,
+        task=task,
+        before=before if task.score_name else None,
+        score=outcome.score,
         samples=len(training),
         held_out=len(held_out),
         history=outcome.history,
-        findings=trained.findings,
+        findings=(*trained.findings, *([not_varied(settings.augment)] if augment != settings.augment else [])),
         speaks=processes.first,
     )
 
@@ -166,17 +177,23 @@ def check_training(recipe: Recipe) -> Training:
     return recipe.training
 
 
-def split_dataset(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the images to train on and of a tenth of every class, at least one image, to hold out.
+def split_dataset(dataset: Dataset, seed: int, task: Task) -> tuple[Tensor, Tensor]:
+    """Return the numbers of the samples to train on and of a tenth (of every class), at least one, to hold out.
 
-    Raises DataError where there are no labels, a single class, or a class with one image only.
+    Raises DataError where there are no labels or a single sample, a single class, or a class with one image only.
     """
-    labels = _classes(dataset).answers
+    labels = _labels(dataset, task).answers
+    generator = torch.Generator().manual_seed(seed)
+    if task.labels != CLASSES:
+        if len(labels) == 1:
+            raise DataError("one sample, which cannot be held out", place="--data", hint="give two or more")
+        order = torch.randperm(len(labels), generator=generator)
+        held = max(1, len(labels) // _TENTH)
+        return order[held:], order[:held].sort().values
     classes = torch.unique(labels)
     if len(classes) == 1:
         hint = "give images of every class"
         raise DataError(f"all images have the label {int(classes[0])}", place="--data", hint=hint)
-    generator = torch.Generator().manual_seed(seed)
     training, held_out = [], []
     for label in classes:
         members = (labels == label).nonzero().flatten()
@@ -191,11 +208,11 @@ def split_dataset(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor]:
     return torch.cat(training), torch.cat(held_out).sort().values
 
 
-def _classes(dataset: Dataset) -> Classes:
-    """Return the class of every image; raises DataError where there are none."""
-    labels = dataset.labels(CLASSES)
+def _labels(dataset: Dataset, task: Task) -> Labels:
+    """Return the labels that the task takes; raises DataError where there are none."""
+    labels = dataset.labels(task.labels)
     if labels is None:
-        hint = "give a folder with one sub-folder for each class, a labels.csv, or an .npz file with x and y"
+        hint = task.wanted or f"give data with {task.labels} as labels, or state another task"
         raise DataError("fine-tuning needs labels", place="--data", hint=hint)
     return labels
 
@@ -237,6 +254,7 @@ def _trainer(
     settings: Training,
     schedule: Schedule,
     *,
+    task: Task,
     processes: Processes,
     device: torch.device,
     **others: Any,
@@ -251,7 +269,7 @@ def _trainer(
         start.map_tensors(lambda tensor: tensor.to(device)),
         schedule,
         # What only other outputs are computed from learns nothing.
-        [name for name in start.ops(kinds) if name in start.ancestors(start.outputs[:1])],
+        [name for name in start.ops(kinds) if name in start.ancestors(task.judged(start.outputs))],
         stand_in=consistent if settings.activation == "cqrelu" else quantized,
         disturbed=noise,
         processes=processes,
@@ -263,6 +281,7 @@ def _trainer(
         on_device,
         data,
         settings,
+        task=task,
         noise=noise,
         measured=_residuals(data, settings, device) if noisy else None,
         processes=processes,
@@ -300,11 +319,12 @@ def _digest(dataset: Dataset, chosen: Tensor) -> str:
     return hashlib.sha256("\n".join(map(dataset.name, chosen.tolist())).encode()).hexdigest()
 
 
-def _accuracy(graph: Graph, data: Labelled) -> float:
-    output = graph.outputs[0]
+def _before(graph: Graph, data: Labelled, task: Task) -> float:
+    """Return the score of the network as it was, on the samples held out."""
+    outputs = task.judged(graph.outputs)
     batches = (data.samples[part] for part in torch.split(data.held_out, 256))
-    found = torch.cat([_TASK.answers([signal[output][0]]) for signal in Program(graph, want=[output]).stream(batches)])
-    return 100 * float((found == data.labels[data.held_out]).double().mean())
+    found = ([signal[name][0] for name in outputs] for signal in Program(graph, want=outputs).stream(batches))
+    return judge(task, found, picked(data.labels, data.held_out))[0]
 
 
 def _device(name: str) -> torch.device:

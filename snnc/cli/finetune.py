@@ -19,15 +19,17 @@ from snnc.cli.options import (
     PreprocessingFlags,
     RecipeFlags,
     ReportFile,
+    TaskFlag,
     TrainedModel,
     check_outputs,
     required_data,
     shape,
+    task_of,
 )
 from snnc.cli.outcome import Beside, deliver
 from snnc.errors import UsageError
 from snnc.project import report_beside
-from snnc.text import written
+from snnc.text import number, written
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -60,7 +62,7 @@ def finetune(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A folder with one sub-folder for each class, or an array file with x and y. "
+            help="Data with labels: a folder with one sub-folder for each class, an array file with x and y. "
             "Default: calibration: data: in snnc.yaml.",
         ),
     ] = None,
@@ -83,6 +85,7 @@ def finetune(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint, to the result of a run that was not stopped.")
     ] = False,
+    task: TaskFlag = None,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Write a line of figures for each epoch.")
     ] = None,
@@ -98,8 +101,8 @@ def finetune(
 ) -> None:
     """Train a network on labelled images, so that it converts without further loss.
 
-    The result is an ordinary ONNX file whose activations are quantized, for snnc convert. A tenth of every class is
-    held out, and the epoch that gets most of it right is kept. Under torchrun, all processes train one network.
+    The result is an ordinary ONNX file whose activations are quantized, for snnc convert. A tenth (of every class) is
+    held out, and the epoch with the best score on it is kept. Under torchrun, all processes train one network.
     """
     settings = project.read(Path())
     model = settings.trained(model, "finetune")
@@ -126,7 +129,7 @@ def finetune(
     from snnc.files import write_atomically
     from snnc.recipe import override
 
-    how = recipe.resolve(settings)
+    how, answers = recipe.resolve(settings), task_of(task, settings)
     action.check_training(how)
     how = override(how, overrides=training.settings())
     reading = Reading(workers=workers, limit=limit)
@@ -135,6 +138,7 @@ def finetune(
             model,
             how,
             data=images,
+            task=answers,
             preprocessing=how_images,
             input_shape=sample_shape,
             reading=reading,
@@ -157,7 +161,7 @@ def finetune(
         return
     with terminal.progress() as progress:
         conversion, report = converted(
-            output, how, data=images, preprocessing=how_images, reading=reading, progress=progress
+            output, how, data=images, task=answers, preprocessing=how_images, reading=reading, progress=progress
         )
     beside = Beside({"training": tuned.plain()}, [str(output)], _summary(tuned))
     deliver(terminal, conversion, report, convert, spiking[1], beside=beside)
@@ -173,10 +177,14 @@ def _table(history: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def _summary(tuned: Tuned) -> str:
-    return (
-        f"{written(tuned.accuracy, '%')} % of {tuned.held_out} images held out, after {len(tuned.history)} epochs on "
-        f"{tuned.samples} images (before: {written(tuned.before, '%')} %)"
-    )
+    after = f"after {len(tuned.history)} epochs on {tuned.samples} images"
+    if tuned.score is None or tuned.before is None:
+        loss = min(row["held_out_loss"] for row in tuned.history)
+        return f"a loss of {number(loss)} on {tuned.held_out} images held out, {after}"
+    before = f"(before: {written(tuned.before, '%')} %)"
+    if tuned.task.score_name == "accuracy":
+        return f"{written(tuned.score, '%')} % of {tuned.held_out} images held out, {after} {before}"
+    return f"{written(tuned.score, '%')} % {tuned.task.score_name} on {tuned.held_out} held out, {after} {before}"
 
 
 def _shown(tuned: Tuned, files: list[str], timesteps: int) -> list[Block]:

@@ -114,6 +114,12 @@ def nothing_random(repeats: int) -> Finding:
     )
 
 
+def not_varied(kinds: Iterable[str]) -> Finding:
+    """Return the finding on images that were trained on as they are."""
+    message = f"images were not varied ({', '.join(kinds)}): what is right for one may be wrong for its variations"
+    return Finding("not-varied", "info", "", message, "vary images and labels alike, and save both")
+
+
 def replaced(name: str, reason: str) -> Finding:
     """Return the finding on a report that could not be completed."""
     return Finding(

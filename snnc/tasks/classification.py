@@ -24,6 +24,7 @@ class Classification(Task):
     labels: ClassVar[str] = "classes"
     answer_name: ClassVar[str] = "predictions"
     score_name: ClassVar[str] = "accuracy"
+    stays_if_varied: ClassVar[bool] = True
     wanted: ClassVar[str] = "give class sub-folders, a labels.csv or y in the file"
 
     def check(self, dataset: Dataset, outputs: Shapes) -> None:
@@ -78,6 +79,11 @@ class Classification(Task):
 
     def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
         return F.cross_entropy(self.scores(outputs), truth)
+
+    def distillation(self, outputs: Sequence[Tensor], goals: Sequence[Tensor], temperature: float) -> Tensor:
+        """Return the divergence of the probabilities (Hinton et al., 2015)."""
+        found, wanted = (F.log_softmax(self.scores(both) / temperature, 1) for both in (outputs, goals))
+        return F.kl_div(found, wanted, log_target=True, reduction="batchmean") * temperature**2
 
     def scores(self, outputs: Sequence[Tensor]) -> Tensor:
         """Return a score for every class ``[N, classes]``: the output or, where it is one number, zero and that."""

@@ -55,6 +55,8 @@ class Task(ABC):
     wanted: ClassVar[str] = ""
     # Whether a label says how wrong one answer is by itself; otherwise layers are blamed by the trained network's.
     judges_alone: ClassVar[bool] = True
+    # Whether an answer stays right where its image is shifted, mirrored or covered in part.
+    stays_if_varied: ClassVar[bool] = False
 
     def fitted(self, network: Graph) -> Self:
         """Return the task for the answers of one network; raises UsageError where its outputs cannot be answers."""
@@ -142,6 +144,15 @@ class Task(ABC):
         """Return the mean loss of outputs, with gradients; raises NotImplementedError where nothing can be learned."""
         raise NotImplementedError
 
+    @property
+    def trains(self) -> bool:
+        """Whether a network can learn the task from labels."""
+        return type(self).training_loss is not Task.training_loss
+
+    def distillation(self, outputs: Sequence[Tensor], goals: Sequence[Tensor], temperature: float) -> Tensor | None:
+        """Return how far outputs are from the trained network's, with gradients; None where only labels are learned."""
+        return None
+
     def agreeing(self, answers: Answers, trained: Answers) -> float | None:
         """Return how many answers are the trained network's, in part where they are so in part.
 
@@ -162,6 +173,11 @@ def joined(parts: Iterable[Answers]) -> Answers:
     if found and isinstance(found[0], Tensor):
         return torch.cat(found)
     return [answer for part in found for answer in part]
+
+
+def picked(answers: Answers, numbers: Tensor) -> Answers:
+    """Return some of the answers, in the order of ``numbers``."""
+    return [answers[number] for number in numbers.tolist()] if isinstance(answers, list) else answers[numbers]
 
 
 def stated(data: object, place: str) -> Task:

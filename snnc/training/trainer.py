@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, U
 from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.run import Program
-from snnc.tasks.classification import Classification
+from snnc.tasks import Answers, Task, joined, picked
 from snnc.training.checkpoint import Checkpoint, save
 from snnc.training.network import TrainableNetwork, unique
 from snnc.training.optimization import rising_cosine
@@ -35,16 +35,13 @@ from snnc.training.variation import Variation
 _IMAGES = 256
 _MOMENTUM = 0.9
 
-# What is trained for: the first output says which class.
-_TASK = Classification()
-
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
     """Samples with labels, and which of them are trained on and which are held out."""
 
     samples: FeedsStore
-    labels: Tensor
+    labels: Answers
     training: Tensor
     held_out: Tensor
 
@@ -74,10 +71,10 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The best network, its accuracy in percent on the images held out, and a row of figures for each epoch."""
+    """The best network, its score on the samples held out (None where the task has none), and a row for each epoch."""
 
     graph: Graph
-    accuracy: float
+    score: float | None
     history: tuple[Mapping[str, float], ...]
 
 
@@ -85,8 +82,9 @@ class Trainer:
     """One training of one network.
 
     ``reference`` is the trained network that is compared with, where ``settings`` ask for that. ``measured`` returns
-    the strength of the noise by activation, called after every epoch; None without noise. ``identity`` names what a
-    checkpoint belongs to. ``after_epoch`` is told the rows of the history so far.
+    the strength of the noise by activation, called after every epoch; None without noise. The ``task`` says what is
+    learned from the labels, and by which score epochs are told apart; of equal ones, or without, by the loss.
+    ``identity`` names what a checkpoint belongs to. ``after_epoch`` is told the rows of the history so far.
     """
 
     def __init__(
@@ -96,6 +94,7 @@ class Trainer:
         data: Labelled,
         settings: Training,
         *,
+        task: Task,
         variation: Variation,
         noise: Noise,
         measured: Callable[[Graph], dict[str, float]] | None,
@@ -109,6 +108,7 @@ class Trainer:
         self._network = network
         self._data = data
         self._settings = settings
+        self._task = task
         self._variation = variation
         self._noise = noise
         self._measured = measured
@@ -130,12 +130,12 @@ class Trainer:
             network if processes.count == 1 else DistributedDataParallel(network, broadcast_buffers=False)
         )
         self._autocast = _precision(settings, device)
-        self._output = reference.outputs[0]
-        # The output itself is compared by its probabilities.
+        self._outputs = task.judged(reference.outputs)
+        # Outputs themselves are compared as the task does.
         ends = [unit.activation for unit in units(reference) if settings.features]
         known = network.graph().nodes
-        self._features = [name for name in ends if name is not None and name in known and name != self._output]
-        self._goals = Program(reference, want=[self._output, *self._features])
+        self._features = [name for name in ends if name is not None and name in known and name not in self._outputs]
+        self._goals = Program(reference, want=[*self._outputs, *self._features])
         self._losses = 0.0
         self._best: dict[str, Tensor] | None = None
         self._score = (-math.inf, -math.inf)
@@ -172,7 +172,7 @@ class Trainer:
                     raise self._stopped(step)
         assert self._best is not None
         self._network.load_state_dict(self._best)
-        return Outcome(self._network.graph(), self._score[0], tuple(self._history))
+        return Outcome(self._network.graph(), self._known(self._score[0]), tuple(self._history))
 
     def _stopped(self, step: int) -> StoppedError:
         place = "" if self._path is None else str(self._path)
@@ -195,9 +195,8 @@ class Trainer:
         mine = self._processes.share(len(chosen))
         # Varied as they are for all processes, so that their number changes nothing.
         feeds = self._variation(self._data.samples[chosen].to(self._device), seed).part(mine.start, mine.stop)
-        labels = self._data.labels[chosen[mine]].to(self._device)
         self._network.train()
-        loss = self._loss(feeds, labels)
+        loss = self._loss(feeds, _on(self._device, picked(self._data.labels, chosen[mine])))
         # All processes have to agree on what comes next.
         told = self._processes.mean(torch.stack([loss.detach(), loss.new_tensor(float(stopping))]))
         value, asked = float(told[0]), bool(told[1] > 0)
@@ -209,26 +208,30 @@ class Trainer:
         self._check(feeds)
         self._losses += value
         done = step % self._epoch_steps + 1
-        shown = f"{self._score[0]:.1f} %" if self._history else "-"
+        best = self._known(self._score[0])
+        shown = "-" if not self._history else f"loss {-self._score[1]:.3f}" if best is None else f"{best:.1f} %"
         epoch = f"epoch {step // self._epoch_steps + 1}/{self._settings.epochs}"
         self._progress(f"{epoch}, loss {self._losses / done:.3f}, held out {shown}", step + 1, self._steps)
         return asked
 
-    def _loss(self, feeds: Feeds, labels: Tensor) -> Tensor:
-        share, temperature = self._settings.distillation, self._settings.temperature
-        names = (self._output, *self._features)
+    def _known(self, score: float) -> float | None:
+        """Return a score, None where the task has none."""
+        return score if self._task.score_name else None
+
+    def _loss(self, feeds: Feeds, labels: Answers) -> Tensor:
+        share = self._settings.distillation
+        names = (*self._outputs, *self._features)
         with self._autocast():
             reached = self._module(feeds, names)
-        outputs = _TASK.scores([reached[self._output]])
-        loss = F.cross_entropy(outputs, labels) * (1 - share)
+        outputs = [reached[name] for name in self._outputs]
+        loss = self._task.training_loss(outputs, labels)
         if not share and not self._features:
             return loss
         wanted = self._goals(feeds)
-        if share:
-            goal = _TASK.scores([wanted[self._output][0]])
-            found, goal = (F.log_softmax(t / temperature, 1) for t in (outputs, goal))
-            distance = F.kl_div(found, goal, log_target=True, reduction="batchmean")
-            loss = loss + distance * temperature**2 * share
+        answers = [wanted[name][0] for name in self._outputs]
+        distance = self._task.distillation(outputs, answers, self._settings.temperature) if share else None
+        if distance is not None:
+            loss = loss * (1 - share) + distance * share
         if self._features:
             goals = [wanted[name][0] for name in self._features]
             apart = torch.stack([F.mse_loss(reached[n].float(), g) for n, g in zip(self._features, goals, strict=True)])
@@ -241,18 +244,19 @@ class Trainer:
     def _finish(self, epoch: int, step: int) -> None:
         """Look at the images held out, keep the network where it is the best so far, and measure the noise anew."""
         self._network.eval()
-        found = torch.zeros(2, device=self._device, dtype=torch.float64)
-        for part in torch.split(self._data.held_out, _IMAGES):
-            feeds = self._data.samples[part].to(self._device)
-            labels = self._data.labels[part].to(self._device)
-            outputs = _TASK.scores([self._network(feeds, (self._output,))[self._output]])
-            found[0] += (outputs.argmax(1) == labels).sum()
-            found[1] += F.cross_entropy(outputs, labels, reduction="sum")
+
+        def outputs() -> Iterator[Sequence[Tensor]]:
+            for part in torch.split(self._data.held_out, _IMAGES):
+                found = self._network(self._data.samples[part].to(self._device), self._outputs)
+                yield [found[name].cpu() for name in self._outputs]
+
+        judged = judge(self._task, outputs(), picked(self._data.labels, self._data.held_out))
         # All processes look at the same images; that they round alike is not said.
-        right, lost = (self._processes.mean(found) / len(self._data.held_out)).tolist()
+        both = torch.tensor(judged, device=self._device, dtype=torch.float64)
+        score, lost = self._processes.mean(both).tolist()
         self._check(self._data.samples[self._data.held_out[:_IMAGES]].to(self._device), lost)
-        if (100 * right, -lost) > self._score:
-            self._score = 100 * right, -lost
+        if (score, -lost) > self._score:
+            self._score = score, -lost
             self._best = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
         if self._measured is not None:
             measured = self._measured(self._network.graph())
@@ -264,8 +268,9 @@ class Trainer:
             "learning_rate": self._settings.learning_rate * self._rate(step - 1),
             "loss": self._losses / self._epoch_steps,
             "held_out_loss": lost,
-            "held_out_accuracy": 100 * right,
         }
+        if self._known(score) is not None:
+            row[f"held_out_{self._task.score_name.replace(' ', '_').lower()}"] = score
         if self._noise.strengths:
             row["noise"] = sum(self._noise.strengths.values()) / len(self._noise.strengths)
         self._history.append(row)
@@ -327,8 +332,24 @@ class Trainer:
             now = self._network.graph()
             values = Program(now, want=now.nodes)(feeds)
             broken = [name for name in now.nodes if not bool(values[name].isfinite().all())]
-        place = broken[0] if broken else self._output
+        place = broken[0] if broken else self._outputs[0]
         return PreconditionError("the loss is no longer a number", place=place, hint=hint)
+
+
+def judge(task: Task, outputs: Iterable[Sequence[Tensor]], labels: Answers) -> tuple[float, float]:
+    """Return the score of outputs (0 where the task has none) and the mean loss, from those of several groups."""
+    outcomes, lost, seen = [], 0.0, 0
+    for group in outputs:
+        answers = task.answers(group)
+        truth = labels[seen : seen + len(answers)]
+        outcomes.append(task.outcomes(answers, answers, truth))
+        lost += float(task.training_loss(group, truth)) * len(answers)
+        seen += len(answers)
+    return task.reference(joined(outcomes)).get(task.score_name, 0.0), lost / seen
+
+
+def _on(device: torch.device, answers: Answers) -> Answers:
+    return answers.to(device) if isinstance(answers, Tensor) else answers
 
 
 def _optimizer(network: TrainableNetwork, settings: Training) -> Optimizer:

@@ -56,7 +56,7 @@ def tune(model: Path, name: str, timesteps: int, folder: Path, *settings: str) -
         progress=_progress(),
     )
     seconds = time.perf_counter() - started
-    say(f"{name}, T={timesteps}: held out {tuned.accuracy:.2f} % (before {tuned.before:.2f}), {seconds:.0f} s")
+    say(f"{name}, T={timesteps}: held out {tuned.score:.2f} % (before {tuned.before:.2f}), {seconds:.0f} s")
     file = folder / f"{name}-{timesteps}.onnx"
     file.write_bytes(onnx_model(tuned.graph).SerializeToString())
     return file, seconds
