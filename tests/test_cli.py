@@ -999,6 +999,7 @@ def test_recordings_of_events_from_the_shell(run: Run, folder: Path) -> None:
     kept = load_conversion(folder / "model.snn")
     assert kept.schedule == Schedule(4, frames="hold")
     assert kept.preprocessing.events == EventFrames(frames=3, polarity="sum", sensor=(8, 8))
+    assert "events (frames 3, bins time, every None" in run("inspect", "model.snn").out
     assert kept.provenance.calibration is not None and kept.provenance.calibration.images == 36
     result = run("evaluate", "model.snn", "--part", "test")
     assert result.code == 0 and result.out.startswith("4 samples")

@@ -115,6 +115,8 @@ def _plan(found: Plan, data: Path | None, files: Sequence[Path]) -> Iterator[Blo
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping) and value:
+        return f"({as_typed(value)})"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
