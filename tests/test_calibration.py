@@ -10,7 +10,12 @@ from snnc import ops
 from snnc.analysis.channels import channel_axis, per_channel
 from snnc.analysis.moments import propagate, stated_moments
 from snnc.calibration import Calibration, Histogram
+from snnc.calibration.calibration import sensitivities
+from snnc.feeds import Feeds
 from snnc.ir import Graph
+from snnc.passes.calibrate_thresholds import CalibrateThresholds
+from snnc.passes.normalize_activations import NormalizeActivations
+from snnc.run import Program
 from tests.support import Network, calibration, in_memory, normal, random_network, relu, uniform
 
 LEVELS = (1, 2, 3, 4, 8, 16, 32)
@@ -281,3 +286,48 @@ def test_samples_are_read_again_and_again() -> None:
     first, second = (look.histograms(graph, graph.outputs)[graph.outputs[0]] for _ in range(2))
     assert torch.equal(first.positive, second.positive)
     assert look.without_samples().samples is None
+
+
+def test_weights_count_what_the_outputs_move_with() -> None:
+    net = Network((4,))
+    hidden = relu(net, net.linear("x", 6))
+    net.linear(hidden, 3, name="last")
+    graph = net.graph()
+    x = normal(5, 4, seed=1)
+    found = sensitivities(graph, Feeds({"x": x}), [hidden])[hidden]
+    # The outputs are linear in the hidden values: slopes are signs times weights, over the size of the outputs.
+    weight = graph.op("last").weight
+    size = Program(graph)(Feeds({"x": x}))["last"][0].norm()
+    signs = torch.randint(2, (5, 3), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    wanted = (signs @ weight / size).square()
+    assert torch.allclose(found, wanted + 1e-6 * wanted.mean(), rtol=1e-4)
+
+
+def test_weighed_counts_are_those_of_values_that_come_as_often() -> None:
+    values = normal(40, 3, seed=2)
+    often = torch.randint(0, 4, (40, 3), generator=torch.Generator().manual_seed(1))
+    weighed = Histogram.of(values, 1, often.double())
+    ceiling = torch.full((1,), torch.inf)
+    for channel in range(3):
+        repeated = values[:, channel].repeat_interleave(often[:, channel]).unsqueeze(1)
+        alone = Histogram.of(repeated, 1)
+        assert torch.equal(weighed.positive[channel], alone.positive[0].double())
+        part = Histogram(weighed.positive[[channel]], weighed.negative[[channel]], weighed.total[[channel]])
+        assert torch.allclose(part.mmse(4, ceiling), alone.mmse(4, ceiling))
+
+
+def test_thresholds_can_follow_what_the_outputs_move_with() -> None:
+    net = Network((4,))
+    hidden = relu(net, net.linear("x", 6))
+    net.linear(hidden, 3, name="last")
+    graph = net.graph()
+    made = {
+        weigh: CalibrateThresholds(per="layer", weigh=weigh)(
+            NormalizeActivations()(graph, calibration(graph)), calibration(graph, normal(64, 4, seed=3))
+        )
+        for weigh in ("alike", "outputs")
+    }
+    ceilings = {weigh: float(made[weigh].op(hidden).ceiling.max()) for weigh in made}
+    assert ceilings["alike"] != ceilings["outputs"]
+    with pytest.raises(ValueError, match="weigh: outputs is of kind: mmse"):
+        CalibrateThresholds(kind="max", weigh="outputs")

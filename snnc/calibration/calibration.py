@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Generator, Tensor
+
 from snnc.analysis.channels import channel_axis, channel_count
 from snnc.analysis.moments import Moments, propagate, spread_over
 from snnc.calibration.histogram import Histogram
 from snnc.data.samples import Samples
 from snnc.errors import PreconditionError
+from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -41,11 +45,12 @@ class Calibration:
         """Return the calibration of a user who has no samples, and nothing that stands in for them."""
         return replace(self, samples=None, stand_in=None)
 
-    def histograms(self, graph: Graph, names: Iterable[str]) -> dict[str, Histogram]:
+    def histograms(self, graph: Graph, names: Iterable[str], *, weighed: bool = False) -> dict[str, Histogram]:
         """Return the histogram of what comes into each named activation, per channel (one where no axis counts them).
 
         Counted on the samples, or on what stands in for them; without either, the Gaussians that batch normalization
-        states. Raises PreconditionError where it states nothing.
+        states. ``weighed`` counts each value of samples as often as the outputs move with what the activation makes of
+        it (see ``sensitivities``). Raises PreconditionError where there are no samples and nothing is stated.
         """
         before = {name: graph.nodes[name].inputs[0] for name in names}
         if self.shown is None:
@@ -57,13 +62,39 @@ class Calibration:
             return {n: Histogram.gaussian(known.mean, known.variance.sqrt()) for n, known in spread.items()}
         axes = {name: channel_axis(graph, name) for name in before}
         found: dict[str, Histogram] = {}
-        for signals in Program(graph, want=before.values()).stream(self.shown.batches()):
+        program = Program(graph, want=before.values())
+        for chunk in rechunk(self.shown.batches(), program.chunk):
+            signals = program(chunk)
+            weights = sensitivities(graph, chunk, before) if weighed else {}
             for name, value in before.items():
-                axis = axes[name]
-                values = signals[value][0]
-                counted = Histogram.of(values if axis else values.flatten(1).unsqueeze(1), axis or 1)
+                axis, parts = axes[name], [signals[value][0], weights.get(name)]
+                values, often = (p if axis or p is None else p.flatten(1).unsqueeze(1) for p in parts)
+                assert values is not None
+                counted = Histogram.of(values, axis or 1, often)
                 found[name] = found[name] + counted if name in found else counted
         return found
+
+
+def sensitivities(graph: Graph, feeds: Feeds, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return how much the outputs move with every value of some nodes, ``[N, ...]``: squared slopes.
+
+    Of a sum of all outputs with random signs, each output relative to its size; the mean of squares over signs is the
+    square of the Jacobian's columns (Hutchinson, 1990). What no output moves with counts a millionth of the others.
+    """
+    values: dict[str, Tensor] = {}
+    with torch.enable_grad():
+        for name, node in graph.nodes.items():
+            made = feeds[name] if name in feeds else node.op(*(values[value] for value in node.inputs))
+            values[name] = made if made.requires_grad else made.detach().requires_grad_(made.is_floating_point())
+        generator = Generator().manual_seed(0)
+        terms = []
+        for output in (values[name] for name in graph.outputs):
+            signs = torch.randint(2, output.shape, generator=generator) * 2.0 - 1
+            terms.append((output * signs.to(output)).sum() / output.detach().norm().clamp(min=1e-12))
+        chosen = {name: values[name] for name in names}
+        slopes = torch.autograd.grad(torch.stack(terms).sum(), [*chosen.values()], materialize_grads=True)
+    squares = {name: slope.square() for name, slope in zip(chosen, slopes, strict=True)}
+    return {name: square + 1e-6 * square.mean().clamp(min=1e-30) for name, square in squares.items()}
 
 
 def _carried(graph: Graph, known: Moments, value: str, name: str) -> Moments:

@@ -30,7 +30,7 @@ class Histogram:
     """How often each channel took which value.
 
     ``positive`` and ``negative`` ``[C, bins]`` count by magnitude, ``total`` ``[C]`` counts all values, zeros too.
-    Counts of samples are integers; those of ``gaussian`` are probabilities.
+    Counts of samples are integers; those of ``gaussian`` are probabilities, and weighed ones are sums of weights.
     """
 
     positive: Tensor
@@ -38,8 +38,8 @@ class Histogram:
     total: Tensor
 
     @classmethod
-    def of(cls, values: Tensor, axis: int) -> Histogram:
-        """Count ``values`` ``[N, ...]`` by the channels along ``axis``."""
+    def of(cls, values: Tensor, axis: int, weights: Tensor | None = None) -> Histogram:
+        """Count ``values`` ``[N, ...]`` by the channels along ``axis``, each once or as often as its weight says."""
         flat = values.detach().float().movedim(axis, 0).flatten(1)
         channels = len(flat)
         magnitude = flat.abs()
@@ -48,7 +48,8 @@ class Histogram:
         bins.masked_fill_(flat == 0, 2 * _BINS)
         width = 2 * _BINS + 1
         keys = (bins + torch.arange(channels, dtype=torch.int32).unsqueeze(1) * width).flatten()
-        counts = torch.bincount(keys, minlength=channels * width).view(channels, width)
+        often = None if weights is None else weights.detach().double().movedim(axis, 0).flatten()
+        counts = torch.bincount(keys, often, minlength=channels * width).view(channels, width)
         return cls(counts[:, :_BINS].contiguous(), counts[:, _BINS : 2 * _BINS].contiguous(), counts.sum(1))
 
     @classmethod
@@ -116,7 +117,8 @@ class Histogram:
         weights = self.positive.double()
         if slope is not None:
             weights = weights + self.negative.double() * slope.double().square().unsqueeze(1)
-        return weights / self.total.double().clamp(min=1).unsqueeze(1)
+        whole = self.total.double()
+        return weights / torch.where(whole > 0, whole, 1.0).unsqueeze(1)
 
 
 def _tail(weights: Tensor) -> Tensor:

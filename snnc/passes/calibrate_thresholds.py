@@ -24,7 +24,8 @@ class CalibrateThresholds(Pass):
     squared error on this number of levels (mmse). ``source``: counted on images, or worked out without any from what
     batch normalization states (gaussian; also taken where no images were given, if it states anything). ``per``: one
     threshold per channel or per layer; where it is per layer, the layers named in ``channel_wise`` have one per channel
-    all the same.
+    all the same. ``weigh`` by ``outputs`` counts an error of a value, where the mean squared one is least, as much as
+    the network's outputs move with it, and not every value ``alike``.
     """
 
     kind: Literal["mmse", "percentile", "max"] = "mmse"
@@ -32,8 +33,11 @@ class CalibrateThresholds(Pass):
     source: Literal["images", "gaussian"] = "images"
     percentile: float = 99.9
     channel_wise: tuple[str, ...] = ()
+    weigh: Literal["alike", "outputs"] = "alike"
 
     def __post_init__(self) -> None:
+        if self.weigh == "outputs" and (self.kind != "mmse" or self.source != "images"):
+            raise ValueError("weigh: outputs is of kind: mmse and source: images")
         if self.channel_wise and self.per == "channel":
             raise ValueError("channel-wise names exceptions from per: layer")
         if not 0 < self.percentile <= 100:
@@ -48,7 +52,7 @@ class CalibrateThresholds(Pass):
         if not activations:
             return graph
         look = calibration if self.source == "images" else calibration.without_samples()
-        counted: Mapping[str, Histogram] = look.histograms(graph, activations)
+        counted: Mapping[str, Histogram] = look.histograms(graph, activations, weighed=self.weigh == "outputs")
         return graph.with_ops(
             {
                 name: self._quantized(graph, name, op, counted[name], calibration.levels[name])
