@@ -60,8 +60,8 @@ from snnc.schedule import Schedule
 _CONNECTIONS = Linear, Conv
 _ACTIVATIONS = Neuron, Relu, Sigmoid
 
-# So many multiply-accumulates, over all steps and samples, take some seconds; and so many samples say enough.
-_WORK, _MOST = 3 * 10**10, 128
+# So many multiply-accumulates, over all steps and samples, take a second or so; and so many samples say enough.
+_WORK, _MOST = 4 * 10**9, 64
 
 # A whole number of spikes can be off by so much, where an operation works out their differences.
 _ROUNDING = 1e-3
@@ -110,7 +110,7 @@ class NeuroBench:
 
 
 def measure(snn: Graph, schedule: Schedule, samples: Samples, *, seed: int = 0) -> NeuroBench:
-    """Count on some of the samples, spread evenly: at most 128, and as many as can be run step by step in seconds."""
+    """Count on some of the samples, spread evenly: at most 64, and as many as can be run step by step in a second."""
     dense = macs(snn)
     samples = samples.thinned(max(1, min(_MOST, _WORK // max(1, dense * schedule.total))))
     watch = _Watch(snn, schedule)
