@@ -1,6 +1,7 @@
 """snnc run: each answer as it comes, of a network that starts anew."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,21 @@ def test_answers_are_told_as_they_come(folder: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == ""
 
 
+def test_a_name_cannot_write_lines_of_its_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "a.bin", tmp_path / "a\n\x1b[1mb.bin")
+    assert cli.main(["run", f"{folder}/model.snn", "--data", f"{tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a  [1mb.bin" and len(lines) == 4
+
+
 @pytest.mark.parametrize(
     ("every", "code", "message"),
-    [("10", 2, "invalid value '10'"), ("0ms", 2, "invalid value '0ms'"), ("fast", 2, "give a number and us, ms or s")],
+    [
+        ("10", 2, "invalid value '10'"),
+        ("0ms", 2, "invalid value '0ms'"),
+        ("fast", 2, "give a number and us, ms or s"),
+        ("9" * 400 + "s", 2, "invalid value '999"),
+    ],
 )
 def test_a_time_that_is_none_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str], every: str, code: int, message: str

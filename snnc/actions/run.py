@@ -69,4 +69,5 @@ def run(
             answer = judging.answers([signals[name][0] for name in program.want])[0]
             taken = 1000 * (time.perf_counter() - began)
             spikes = int(sum(float(spikes) for spikes in fired))
-            yield Decision(dataset.name(index), at, judging.told(answer), answer.tolist(), steps, spikes, taken)
+            values = answer.tolist() if isinstance(answer, Tensor) else answer
+            yield Decision(dataset.name(index), at, judging.told(answer), values, steps, spikes, taken)

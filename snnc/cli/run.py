@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +63,7 @@ def run(
     from snnc.artifact import load_conversion
 
     conversion = load_conversion(model)
-    seen: list[Decision] = []
+    seen, last = _Seen(), None
     for decision in running(
         conversion,
         data=source,
@@ -72,18 +73,44 @@ def run(
         reading=reading.resolve(),
         seed=reading.seed,
     ):
-        seen.append(decision)
+        seen.add(decision)
         if terminal.as_json:
             _print(json.dumps(dataclasses.asdict(decision), sort_keys=True))
         elif not terminal.quiet:
-            _print(_line(decision, seen[-2] if len(seen) > 1 else None, timed=span is not None))
-    if seen and not terminal.as_json and not terminal.quiet:
-        _print(_summary(seen, conversion.schedule.timesteps))
+            for line in _lines(decision, last, timed=span is not None):
+                _print(line)
+        last = decision
+    if last is not None and not terminal.as_json and not terminal.quiet:
+        _print(seen.summary(conversion.schedule.timesteps, last.steps))
+
+
+@dataclasses.dataclass
+class _Seen:
+    """How many decisions there were, and what they took: of a recording without end, more cannot be kept."""
+
+    count: int = 0
+    spikes: int = 0
+    milliseconds: float = 0.0
+    longest: float = 0.0
+
+    def add(self, decision: Decision) -> None:
+        self.count += 1
+        self.spikes += decision.spikes
+        self.milliseconds += decision.milliseconds
+        self.longest = max(self.longest, decision.milliseconds)
+
+    def summary(self, timesteps: int, steps: int) -> str:
+        """Return in one line what they took, of a network that answers after so many ``steps``."""
+        return (
+            f"{self.count:,} {'decision' if self.count == 1 else 'decisions'} at T={timesteps}, {steps} steps from "
+            f"input to answer, each from a restart: {number(self.spikes / self.count)} spikes and "
+            f"{fixed(self.milliseconds / self.count, 1)} ms each (at most {fixed(self.longest, 1)} ms)"
+        )
 
 
 def _microseconds(text: str) -> int:
     """Return a time in microseconds; raises UsageError where it is none."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*(us|ms|s)", text.strip(), re.ASCII)
     span = round(float(found[1]) * _UNITS[found[2]]) if found else 0
     if span < 1:
         hint = "give a number and us, ms or s, as in 10ms"
@@ -91,29 +118,18 @@ def _microseconds(text: str) -> int:
     return span
 
 
-def _line(decision: Decision, before: Decision | None, *, timed: bool) -> str:
-    """Return a decision in one line, the sample named where it is another one than before."""
-    if decision.at is None:
-        when = decision.sample
-    else:
+def _lines(decision: Decision, before: Decision | None, *, timed: bool) -> Iterator[str]:
+    """Yield a decision in one line, below the name of the sample where that is another one than before."""
+    when = decision.sample
+    if decision.at is not None:
+        if before is None or before.sample != decision.sample:
+            yield when
         at = f"{fixed(decision.at / 1000, 1)} ms" if timed else f"frame {decision.at}"
-        new = before is None or before.sample != decision.sample
-        when = f"{decision.sample}\n{at:>14}" if new else f"{at:>14}"
-    return f"{when}  {decision.answer}  ({decision.spikes:,} spikes, {fixed(decision.milliseconds, 1)} ms)"
-
-
-def _summary(seen: list[Decision], timesteps: int) -> str:
-    count = len(seen)
-    spikes = sum(decision.spikes for decision in seen) / count
-    times = [decision.milliseconds for decision in seen]
-    return (
-        f"{count:,} {'decision' if count == 1 else 'decisions'} at T={timesteps}, {seen[0].steps} steps from input to "
-        f"answer, each from a restart: {number(spikes)} spikes and {fixed(sum(times) / count, 1)} ms each "
-        f"(at most {fixed(max(times), 1)} ms)"
-    )
+        when = f"{at:>14}"
+    yield f"{when}  {decision.answer}  ({decision.spikes:,} spikes, {fixed(decision.milliseconds, 1)} ms)"
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(typable("".join(c if c.isprintable() or c == "\n" else " " for c in line)) + "\n")
+    sys.stdout.write(typable("".join(c if c.isprintable() else " " for c in line)) + "\n")
     # Who watches a camera reads each line as it comes.
     sys.stdout.flush()
