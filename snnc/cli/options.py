@@ -175,6 +175,9 @@ class PreprocessingFlags:
         None
     )
     resize: Annotated[str | None, typer.Option(metavar="H,W|N", help="Resize to H,W, or the shorter side to N.")] = None
+    fit: Annotated[
+        Literal["stretch", "letterbox"] | None, typer.Option(help="How an image of another shape fits into H,W.")
+    ] = None
     crop: Annotated[str | None, typer.Option(metavar="H,W|N", help="Cut H,W, or a square of N, from the center.")] = (
         None
     )
@@ -204,6 +207,7 @@ class PreprocessingFlags:
             "std": parsed_numbers(self.std, "--std", float),
             "scale": self.scale,
             "resize": _size(self.resize, "--resize"),
+            "fit": self.fit,
             "crop": _size(self.crop, "--crop"),
             "channels": self.channels,
             "layout": self.layout,
