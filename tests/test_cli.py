@@ -1010,6 +1010,22 @@ def test_recordings_of_events_from_the_shell(run: Run, folder: Path) -> None:
     assert any("the sum of 5 frames" in finding["message"] for finding in data["findings"])
     assert_error(run("evaluate", "model.snn", "--blame"), 2, "sees each frame", "--blame", "--reference sum")
     assert run("evaluate", "model.snn", "--blame", "--reference", "sum").code == 0
+    for kind in ("onnx", "torch"):
+        exported = run(
+            "export",
+            "model.snn",
+            "--format",
+            kind,
+            "--verify",
+            "--data",
+            "data",
+            "--limit",
+            "12",
+            "-o",
+            f"x.{kind}",
+            "--json",
+        )
+        assert exported.code == 0, exported.err
     (folder / "data/2/02.bin").write_bytes(b"cut short")
     before = (folder / "model.report.json").read_bytes()
     assert_error(run("evaluate", "model.snn"), 5, "ends within an event", "data/2/02.bin", "fetch it again")

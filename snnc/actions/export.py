@@ -152,7 +152,7 @@ def check_count(count: int | None) -> None:
 def samples(
     conversion: Conversion, data: Path | None, reading: Reading, label: str, progress: Progress, *, at_least: int = 1
 ) -> Samples:
-    """Return as many images as ``reading`` says, noise without data.
+    """Return as many images as ``reading`` says, noise without data; of frames over time, some of them, each alone.
 
     Raises DataError where the data is broken, has fewer than ``at_least`` images, or a label is none of the network's
     outputs.
@@ -167,4 +167,6 @@ def samples(
         hint = f"ask for {len(dataset)}, or name a folder of more"
         raise DataError(f"{len(dataset)} images where {at_least} are asked for", place=str(data), hint=hint)
     chosen(conversion.task, conversion.snn, dataset.kinds).check(dataset, conversion.snn.output_shapes)
-    return DatasetSamples(dataset, reading, label, progress)
+    found = DatasetSamples(dataset, reading, label, progress)
+    # A file takes what stays as it is: of frames over time, each is a sample.
+    return found.still().thinned(len(dataset)) if found.over_time else found
