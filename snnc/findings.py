@@ -161,6 +161,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Convert with --timesteps equal to the number of levels, and neurons that count exactly (two-phase, or cif "
         "with sleep).",
     ),
+    "recordings": Explanation(
+        "Samples are recordings of events, of which the same data can be published in several formats.",
+        "What one format loses or turns around is another picture than that of the next.",
+        "Compare with figures that were measured on the same copy of the data.",
+    ),
     "report-replaced": Explanation(
         "There was a report beside the network that belonged to another one, or could not be read.",
         "Only what was measured now is in the new report: nothing of layers, unless they are calibrated again.",

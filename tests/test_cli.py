@@ -1003,7 +1003,7 @@ def test_recordings_of_events_from_the_shell(run: Run, folder: Path) -> None:
     assert kept.provenance.calibration is not None and kept.provenance.calibration.images == 36
     result = run("evaluate", "model.snn", "--part", "test")
     assert result.code == 0 and result.out.startswith("4 samples")
-    assert "each of 3 frames" in result.out
+    assert "each of 3 frames" in result.out and "events were read from N-MNIST" in result.out
     data = run("evaluate", "model.snn", "--event-frames", "5", "--reference", "sum", "--json").data()
     assert (data["samples"], data["preprocessing"]["reference"]) == (40, "sum")
     assert data["preprocessing"]["events"]["frames"] == 5

@@ -79,6 +79,11 @@ class Dataset:
         """Whether samples are frames."""
         return self._source.over_time
 
+    @property
+    def form(self) -> str:
+        """What the files of recordings are; empty of other data."""
+        return self._source.form
+
     def name(self, index: int) -> str:
         """Return the relative path of one image file, or ``x[row]`` of an array file."""
         return self._source.name(self._indices[index])

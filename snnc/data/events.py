@@ -44,6 +44,10 @@ class EventFiles(Source):
     def over_time(self) -> bool:
         return not self.how.stacked
 
+    @property
+    def form(self) -> str:
+        return self.format.about
+
     @classmethod
     def opens(cls, path: Path, inputs: Mapping[str, Transform]) -> bool:
         known = suffixes() | SUFFIXES

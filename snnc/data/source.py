@@ -45,6 +45,11 @@ class Source(ABC):
         """Whether samples are frames."""
         return False
 
+    @property
+    def form(self) -> str:
+        """What the files of recordings are, where their kind says more than their names; empty otherwise."""
+        return ""
+
     @abstractmethod
     def __len__(self) -> int: ...
 

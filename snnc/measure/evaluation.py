@@ -26,7 +26,7 @@ from snnc.measure.layers import LayerErrors
 from snnc.measure.neurobench import NeuroBench
 from snnc.measure.pictures import Example, examples
 from snnc.measure.probe import permuted
-from snnc.measure.remarks import idle_steps, nothing_random, on_frames, other_timesteps, unsettled
+from snnc.measure.remarks import idle_steps, nothing_random, on_frames, on_recordings, other_timesteps, unsettled
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent
 from snnc.run import Program
@@ -157,6 +157,8 @@ def measure(
     if not snn.ops(CausalNeuron):
         found += [idle_steps(schedule) for schedule in schedules[:1] if schedule.sleep not in (0, asleep)]
     found += on_frames(snn, sample)
+    if samples.dataset is not None and samples.dataset.form:
+        found.append(on_recordings(samples.dataset.form))
     if repeats > 1 and not random and probe is None:
         found.append(nothing_random(repeats))
     shown = conversion.schedule if conversion.schedule in ordered else schedules[0]

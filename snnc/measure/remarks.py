@@ -103,6 +103,11 @@ def on_frames(snn: Graph, sample: Feeds) -> Iterator[Finding]:
         )
 
 
+def on_recordings(form: str) -> Finding:
+    """Return the finding on which copy of data was read."""
+    return Finding("recordings", "info", "", f"events were read from {form}", "say so beside figures")
+
+
 def nothing_random(repeats: int) -> Finding:
     """Return the finding on repeating what comes out the same every time."""
     return Finding(

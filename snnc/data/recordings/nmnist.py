@@ -23,7 +23,7 @@ _OVERFLOW, _ADDED = 240, 1 << 13
 class NMnist(Recording):
     """A file of N-MNIST or N-Caltech101."""
 
-    about: ClassVar[str] = "N-MNIST and N-Caltech101 (.bin)"
+    about: ClassVar[str] = "N-MNIST or N-Caltech101 (.bin)"
     suffixes: ClassVar[tuple[str, ...]] = (".bin",)
     wraps: ClassVar[int] = 1 << 23
 
