@@ -14,6 +14,9 @@ Interval = tuple[float, float]
 # 95 % of a normal distribution lies within this many standard deviations.
 NORMAL_95 = 1.959964
 
+# Percentages that are less apart are the same.
+_ROUNDING = 1e-9
+
 # How often samples are drawn anew, and how many of them at once: 32 megabytes.
 _DRAWS, _DRAWN_AT_ONCE = 1000, 1 << 22
 
@@ -96,6 +99,25 @@ def root_ratio(parts: Sequence[float], wholes: Sequence[float]) -> Interval | No
     squares = math.fsum((part - ratio * of) ** 2 for part, of in zip(parts, wholes, strict=True))
     half = NORMAL_95 * math.sqrt(squares * count / (count - 1)) / whole
     return math.sqrt(max(0.0, ratio - half)), math.sqrt(ratio + half)
+
+
+def varies(interval: Interval | None) -> bool:
+    """Return whether draws of samples gave percentages that differ."""
+    return interval is not None and interval[1] - interval[0] > _ROUNDING
+
+
+def varied(value: float, interval: Interval | None, samples: int, *, difference: bool = False) -> Interval | None:
+    """Return the interval of a percentage by the bootstrap as it is, unless all draws gave the same.
+
+    They do where no sample differs from the others, which does not say that none ever will: it is that of a proportion
+    then, or of a paired ``difference``.
+    """
+    if interval is None or varies(interval):
+        return interval
+    hits = min(abs(value) / 100, 1.0) * samples
+    if not difference:
+        return proportion(hits, samples)
+    return paired(hits, 0, samples) if value >= 0 else paired(0, hits, samples)
 
 
 def bootstrap(

@@ -152,6 +152,22 @@ def test_the_right_answer_loses_nothing_and_no_answer_more_than_one(name: str) -
 
 
 @pytest.mark.parametrize("name", tasks)
+def test_that_nothing_changed_is_no_proof_that_nothing_will(name: str) -> None:
+    task, outputs, labels = case(name)
+    answers = task.answers(outputs(0))
+    measured = task.measured(task.outcomes(answers, answers, labels))
+    if measured.get("agreement") is not None:
+        low, high = measured["agreement_interval"]
+        assert low < 99 and high == pytest.approx(100) and measured["agreement"] == 100
+    if measured.get("drop") is not None:
+        low, high = measured["drop_interval"]
+        assert low < -1 and high > 1 and measured["drop"] == 0
+        # As a share of a score, how wide it is depends on the score: classes know, others do not.
+        relative = measured["relative_drop_interval"]
+        assert relative is None or relative[0] < -1
+
+
+@pytest.mark.parametrize("name", tasks)
 def test_what_one_sample_loses_is_known_and_could_be_anything(name: str) -> None:
     task, outputs, labels = case(name)
     answers, trained = (task.answers([output[:1] for output in outputs(seed)]) for seed in (0, 1))
@@ -465,6 +481,14 @@ def test_images_are_compared_as_images() -> None:
     found = ssim(torch.from_numpy(one)[None, None], torch.from_numpy(two)[None, None], 1.0)
     assert found.tolist() == [pytest.approx(wanted)]
     assert "PSNR" not in task.measured(task.outcomes(noisy[:, :2], images[:, :2], images[:, :2]))["scores"]
+
+
+def test_draws_that_are_all_the_same_say_less_than_they_seem_to() -> None:
+    assert intervals.varied(98.0, (97.0, 99.0), 50) == (97, 99) and intervals.varied(98.0, None, 1) is None
+    assert intervals.varied(100.0, (100.0, 100.0), 50) == intervals.proportion(50, 50)
+    assert intervals.varied(0.0, (0.0, 0.0), 50, difference=True) == intervals.paired(0, 0, 50)
+    assert intervals.varies((97, 99)) and not intervals.varies((98, 98)) and not intervals.varies(None)
+    assert intervals.varied(-20.0, (-20.0, -20.0), 50, difference=True) == intervals.paired(0, 10, 50)
 
 
 def test_a_bootstrap_says_what_a_closed_form_does() -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snnc import intervals
 from snnc.data.boxes import BOXES, MOST_CLASSES
 from snnc.data.dataset import Dataset
 from snnc.errors import DataError, UsageError
@@ -248,11 +249,11 @@ class Detection(Task):
             same = _Precisions(agreeing)
             if same.known:
                 measured["agreement"] = same.mean()
-                measured["agreement_interval"] = _spread(same.drawn(drawn), same.mean())
+                measured["agreement_interval"] = _share(same.drawn(drawn), same.mean(), len(found))
         if found[0] is not None:
             ours = _Precisions(found)
             again = ours.drawn(drawn)
-            scores["mAP50"] = Score(ours.mean(), _spread(again, ours.mean()))
+            scores["mAP50"] = Score(ours.mean(), _share(again, ours.mean(), len(found)))
             scores["mAP"] = Score(ours.mean(range(len(_OVERLAPS))), None)
             for number, value in ours.by_class().items():
                 name = self.names[number] if number < len(self.names) else str(number)
@@ -261,11 +262,13 @@ class Detection(Task):
                 theirs = _Precisions(trained)
                 before, apart = theirs.mean(), theirs.drawn(drawn)
                 measured["drop"] = lost = before - ours.mean()
-                measured["drop_interval"] = _spread(apart - again, lost)
+                spread = _spread(apart - again, lost)
+                measured["drop_interval"] = intervals.varied(lost, spread, len(found), difference=True)
                 if before:
-                    measured["relative_drop"] = 100 * lost / before
+                    measured["relative_drop"] = relative = 100 * lost / before
                     ratio = 100 * (apart - again) / np.where(apart > 0, apart, np.nan)
-                    measured["relative_drop_interval"] = _spread(ratio, 100 * lost / before)
+                    spread = _spread(ratio, relative)
+                    measured["relative_drop_interval"] = spread if intervals.varies(spread) else None
         return measured | {"scores": scores}
 
     def reference(self, outcomes: Answers) -> Mapping[str, float]:
@@ -432,6 +435,13 @@ def _draws(images: int) -> NDArray[np.int64]:
         return np.zeros((0, images), dtype=np.int64)
     drawn = np.random.default_rng(0).integers(images, size=(_DRAWS, images))
     return np.stack([np.bincount(row, minlength=images) for row in drawn])
+
+
+def _share(drawn: NDArray[np.float64], value: float, images: int) -> Interval | None:
+    """Return the interval of a percentage from what draws gave; None of a single image."""
+    spread = _spread(drawn, value)
+    within = None if spread is None else (max(spread[0], 0.0), min(spread[1], 100.0))
+    return intervals.varied(value, within, images)
 
 
 def _spread(drawn: NDArray[np.float64], value: float) -> Interval | None:

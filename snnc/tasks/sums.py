@@ -12,22 +12,26 @@ from snnc.figure import Score
 
 Sums = NDArray[np.float64]
 
-# Figures that every task has a field of a row for; all others are scores.
-_FIELDS = ("drop", "relative_drop", "agreement")
-
 
 def measured(outcomes: Tensor, figures: Callable[[Sums], Mapping[str, Sums]]) -> dict[str, Any]:
     """Return the fields of a row from the outcomes of samples ``[N, k]``.
 
     ``figures`` are made of sums of them over samples, ``[draws, k]``, of each draw one; NaN where they are not known.
     Those called ``drop``, ``relative_drop`` and ``agreement`` are fields, all others scores. Intervals are by the
-    bootstrap.
+    bootstrap; those of fields do not take draws that are all the same for proof (see ``intervals.varied``), and that of
+    ``relative_drop`` is not known then.
     """
     values = outcomes.numpy()
     found = intervals.bootstrap(len(values), lambda times: figures(times @ values))
     fields: dict[str, Any] = {}
-    for name in _FIELDS:
+    for name in ("drop", "relative_drop", "agreement"):
         fields[name], fields[f"{name}_interval"] = found.pop(name, (None, None))
+    for name, difference in (("drop", True), ("agreement", False)):
+        if fields[name] is not None:
+            known = fields[name], fields[f"{name}_interval"]
+            fields[f"{name}_interval"] = intervals.varied(*known, len(values), difference=difference)
+    if not intervals.varies(fields["relative_drop_interval"]):
+        fields["relative_drop_interval"] = None
     return {**fields, "scores": {name: Score(*known) for name, known in found.items()}}
 
 
