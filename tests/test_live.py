@@ -20,6 +20,7 @@ from snnc.errors import DataError
 from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
 from snnc.run import Program
+from snnc.tasks import tasks
 from tests.recording_files import HEIGHT, WIDTH, events, nmnist
 from tests.support import Network, normal, relu
 
@@ -97,6 +98,18 @@ def test_answers_are_told_as_they_come(folder: Path, capsys: pytest.CaptureFixtu
     assert len(found) == len(lines) and set(found[0]) >= {"at", "answer", "spikes", "steps", "milliseconds"}
     assert cli.main([*command, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_what_programs_read_is_json(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "x.npz", x=normal(1, 2, HEIGHT, WIDTH, seed=1).numpy())
+    command = ["run", f"{folder}/model.snn", "--data", f"{tmp_path}/x.npz", "--task", "values", "--json"]
+    low = torch.tensor([[-1.5, torch.nan, torch.inf]])
+    monkeypatch.setattr(tasks["values"], "answers", lambda task, outputs: low)
+    assert cli.main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["values"] == [-1.5, None, None] and found["answer"].startswith("-1.5")
 
 
 def test_a_name_cannot_write_lines_of_its_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

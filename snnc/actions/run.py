@@ -1,5 +1,6 @@
 """Run a spiking network on what comes, and tell each answer as it comes."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ class Decision:
     """One answer, of a network that starts anew.
 
     ``sample`` is what the sample is called, ``at`` the microseconds or frames of it that are over by then, None where
-    it has neither. ``answer`` is in words, ``values`` as plain data. It takes ``steps`` from the input to the answer,
-    in which so many ``spikes`` fire, and took ``milliseconds`` here.
+    it has neither. ``answer`` is in words, ``values`` as plain data, None for what is no number. It takes ``steps``
+    from the input to the answer, in which so many ``spikes`` fire, and took ``milliseconds`` here.
     """
 
     sample: str
@@ -69,5 +70,13 @@ def run(
             answer = judging.answers([signals[name][0] for name in program.want])[0]
             taken = 1000 * (time.perf_counter() - began)
             spikes = int(sum(float(spikes) for spikes in fired))
-            values = answer.tolist() if isinstance(answer, Tensor) else answer
-            yield Decision(dataset.name(index), at, judging.told(answer), values, steps, spikes, taken)
+            yield Decision(dataset.name(index), at, judging.told(answer), _plain(answer), steps, spikes, taken)
+
+
+def _plain(answer: Any) -> Any:
+    """Return an answer as JSON has it, in which numbers are finite."""
+    if isinstance(answer, Tensor):
+        return _plain(answer.tolist())
+    if isinstance(answer, list):
+        return [_plain(part) for part in answer]
+    return None if isinstance(answer, float) and not math.isfinite(answer) else answer

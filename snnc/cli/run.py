@@ -75,7 +75,8 @@ def run(
     ):
         seen.add(decision)
         if terminal.as_json:
-            _print(json.dumps(dataclasses.asdict(decision), sort_keys=True))
+            plain = dataclasses.asdict(dataclasses.replace(decision, answer=typable(decision.answer)))
+            _print(json.dumps(plain, sort_keys=True, allow_nan=False))
         elif not terminal.quiet:
             for line in _lines(decision, last, timed=span is not None):
                 _print(line)

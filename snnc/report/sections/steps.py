@@ -36,7 +36,8 @@ class StepsSection(Section):
             yield Missing(what, f"{EVALUATE} --timesteps 1,2,4,8")
         if evaluation is None:
             return
-        yield Text(f"{evaluation.samples:,} samples; {_trained(evaluation)}", only=("lines",))
+        samples = "1 sample" if evaluation.samples == 1 else f"{evaluation.samples:,} samples"
+        yield Text(f"{samples}; {_trained(evaluation)}", only=("lines",))
         yield Text("Bands and vertical lines are 95 % intervals.", soft=True, only=("page",))
         yield SideBySide(tuple(_plots(evaluation)), only=("page",))
         yield _table(rows)
