@@ -192,6 +192,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "The target needs events with a sign.",
         "Where it has none: networks with ReLU only, and --neuron if or two-phase.",
     ),
+    "task-not-stated": Explanation(
+        "The network has outputs of a shape that boxes, or classes of pixels, usually have; nobody said what they are.",
+        "Answers are compared as numbers: how far outputs moved says little of boxes or classes that changed.",
+        "State the task, as the finding says; with labels of its kind the score and what is lost of it are measured.",
+    ),
     "temporal-bias": Explanation(
         "A bias that changes from step to step is added to these currents (FTBC, Wu et al., 2024).",
         "No loss; the target has to add another constant current at every step.",

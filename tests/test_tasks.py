@@ -25,6 +25,7 @@ from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
 from snnc.figure import Energy, Row
 from snnc.ir import Graph
+from snnc.measure import remarks
 from snnc.run import Program
 from snnc.tasks import Answers, Task, joined, tasks
 from snnc.tasks.classification import Classification
@@ -269,6 +270,28 @@ def test_a_network_that_states_no_task_seems_to_have_one() -> None:
         ([(10, 4, 4)], ("boxes",), "values"),
     ):
         assert type(seeming(outputs_, labels)) is tasks[name]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "named"),
+    [
+        ([(4420, 2), (4420, 4)], "detection(layout=ssd)"),
+        ([(84, 8400)], "detection(layout=yolov8)"),
+        ([(25200, 85)], "detection(layout=yolov5)"),
+        ([(21, 64, 64)], "segmentation"),
+        ([(21, 16, 16)], "segmentation"),
+        ([(21, 64, 64), (21, 64, 64)], "segmentation"),
+        ([(3, 64, 64)], ""),
+        ([(21, 63, 63)], ""),
+        ([(32, 8, 8)], ""),
+        ([(1000,)], ""),
+        ([(77, 512)], ""),
+        ([(10,), (4,)], ""),
+    ],
+)
+def test_outputs_that_look_like_a_task_name_it(outputs: list[tuple[int, ...]], named: str) -> None:
+    found = remarks._looks_like(outputs, (3, 64, 64))
+    assert ("" if found is None else found[1]) == named
 
 
 def test_an_unknown_task_is_an_error_with_a_hint() -> None:
@@ -596,6 +619,17 @@ def test_wrong_masks_are_one_line(
     code, _, error = run(capsys, "evaluate", f"{segmented}/model.snn", "--data", str(data), "--crop", "8,8")
     assert code == 5 and message in error and "a/03.png" in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_task_that_nobody_stated_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = Network((3, 16, 16))
+    net.conv(relu(net, net.conv("x", 6)), 4, name="last")
+    np.savez(tmp_path / "calibration.npz", x=normal(64, 3, 16, 16, seed=1).numpy())
+    for options, told in (((), True), (("--task", "segmentation"), False)):
+        converted(tmp_path, net.graph(), *options)
+        findings = json.loads((tmp_path / "model.report.json").read_text())["findings"]
+        assert ("task-not-stated" in {finding["code"] for finding in findings}) == told
+    assert "state it: --task 'segmentation'" not in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

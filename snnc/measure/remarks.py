@@ -1,6 +1,6 @@
 """What a conversion left alone, approximated or distrusts: told from the networks themselves, not by the passes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from snnc.analysis.integers import widths
@@ -32,6 +32,8 @@ from snnc.ops import (
 from snnc.rules import Rules
 from snnc.schedule import Schedule
 
+# Detectors give more boxes than this, and so many times as many as each has numbers; maps of classes are no smaller.
+_FEW_BOXES, _MANY, _SMALL_MAP = 256, 16, 16
 # Below this many images, thresholds and corrections follow the sample more than the data.
 _FEW_IMAGES = 64
 
@@ -45,6 +47,7 @@ def find(
         *_on_calibration(conversion),
         *_on_passes(conversion),
         *_on_timesteps(conversion),
+        *_on_task(conversion),
         *_on_schedule(conversion),
         *_on_operations(conversion.snn, connections),
         *_on_widths(conversion),
@@ -185,6 +188,37 @@ def _on_passes(conversion: Conversion) -> Iterator[Finding]:
                 "training reached nothing better than its start on the images held out, and was undone",
                 "give more images or steps; expected where the start is exact",
             )
+
+
+def _on_task(conversion: Conversion) -> Iterator[Finding]:
+    """Remark on outputs that look like those of a task that nobody stated."""
+    outputs, inputs = conversion.snn.output_shapes, conversion.snn.input_shapes
+    looks = None if conversion.task is not None else _looks_like(outputs, next(iter(inputs.values())))
+    if looks is not None:
+        what, task = looks
+        shapes = " and ".join(str(list(shape)) for shape in outputs)
+        message = f"no task is stated; the output{'s' if len(outputs) > 1 else ''} {shapes} may be {what}"
+        yield Finding("task-not-stated", "info", "", message, f"state it: --task '{task}', or task: in snnc.yaml")
+
+
+def _looks_like(outputs: Sequence[tuple[int, ...]], taken: tuple[int, ...]) -> tuple[str, str] | None:
+    """Return what outputs may be, in words, and the task that judges it; None where their shapes say nothing."""
+    first = outputs[0]
+    if len(outputs) == 2 and all(len(shape) == 2 for shape in outputs):
+        (many, one), (same, other) = outputs
+        if many == same and many > _FEW_BOXES and 4 in (one, other):
+            return "boxes and their scores", "detection(layout=ssd)"
+    if len(outputs) == 1 and len(first) == 2 and len(taken) == 3:
+        rows, columns = first
+        if columns > _FEW_BOXES and columns > _MANY * rows and rows > 4:
+            return "boxes with scores, a column each", "detection(layout=yolov8)"
+        if rows > _FEW_BOXES and rows > _MANY * columns and columns > 5:
+            return "boxes with scores, a row each", "detection(layout=yolov5)"
+    if len(first) == 3 and len(taken) == 3 and first[0] > 1 and first[0] != taken[0]:
+        down = taken[1] // first[1]
+        if down in (1, 2, 4, 8) and taken[1:] == (down * first[1], down * first[2]) and min(first[1:]) >= _SMALL_MAP:
+            return f"scores of {first[0]} classes for each pixel", "segmentation"
+    return None
 
 
 def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:

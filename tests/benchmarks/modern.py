@@ -366,7 +366,7 @@ def crepe_tiny() -> Figures:
     path = FOLDER / "crepe_tiny.onnx"
     exported(Pitch(weights), [torch.zeros(1, 1024)], path, ["x"])
     count = 32 if QUICK else 512
-    sounds: dict[str, NDArray[np.float32]] = {"seen": tones(count, 0), "judged": tones(count, 1)}
+    sounds: dict[str, NDArray[np.float32]] = {"seen": tones(count, 0)[0], "judged": tones(count, 1)[0]}
     for part, frames in sounds.items():
         np.savez(FOLDER / f"tones_{part}.npz", x=frames)
     made, _ = snnc.convert(path, recipe.load("default", timesteps=8), data=FOLDER / "tones_seen.npz")

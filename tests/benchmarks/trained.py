@@ -163,20 +163,43 @@ class Pitch(nn.Module):
         return torch.sigmoid(scores)
 
 
-def tones(count: int, seed: int) -> NDArray[np.float32]:
-    """Return frames of 1,024 samples at 16 kHz of tones with overtones and noise, as CREPE takes them."""
+class PitchInSemitones(nn.Module):
+    """CREPE and what turns its 360 likelihoods into a pitch: their mean, weighted by the fourth power.
+
+    In semitones above 10 Hz: bins are a fifth of one apart. What CREPE does in its stead, the mean of the bins around
+    the largest, is no network's.
+    """
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.bins = Pitch(weights)
+        self.register_buffer("semitones", 19.973794 + torch.arange(360) / 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        likely = self.bins(x) ** 4
+        found: Tensor = (likely * self.semitones).sum(1, keepdim=True) / likely.sum(1, keepdim=True)
+        return found
+
+
+def tones(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return frames of 1,024 samples at 16 kHz of tones with overtones and noise, as CREPE takes them.
+
+    And their pitch in the middle of the frame, in semitones above 10 Hz.
+    """
     generator = np.random.default_rng(seed)
     time = np.arange(1024) / 16000
     frames = np.zeros((count, 1024))
+    pitches = []
     for frame in frames:
         pitch, fade = 2 ** generator.uniform(np.log2(60), np.log2(1500)), generator.uniform(0.3, 2)
         bend = generator.uniform(-0.02, 0.02)
+        pitches.append(12 * np.log2(pitch * (1 + bend * 1024 / 16000) / 10))
         for overtone in range(1, 12):
             turns = overtone * pitch * (time + bend * time**2)
             frame += np.sin(2 * np.pi * (turns + generator.random())) / overtone**fade * (overtone * pitch < 7600)
         frame += generator.uniform(0.01, 0.3) * generator.standard_normal(1024)
     frames -= frames.mean(1, keepdims=True)
-    return (frames / frames.std(1, keepdims=True)).astype(np.float32)
+    return (frames / frames.std(1, keepdims=True)).astype(np.float32), np.array(pitches, np.float32)
 
 
 # --- a classifier of images: EfficientNet-Lite0 ---------------------------------------------------------------------
