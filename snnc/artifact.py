@@ -129,7 +129,10 @@ def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) 
             tensor = isinstance(value, Tensor)
             fields[field.name] = {"tensor": keep(f"{prefix}.{name}.{field.name}", value)} if tensor else value
         kind = type(node.op).__name__
-        nodes.append({"name": name, "op": kind, "fields": fields, "inputs": node.inputs, "source": node.source})
+        called = {"output": node.output} if node.output else {}
+        nodes.append(
+            {"name": name, "op": kind, "fields": fields, "inputs": node.inputs, "source": node.source, **called}
+        )
     return {"nodes": nodes, "outputs": graph.outputs}
 
 
@@ -207,7 +210,8 @@ def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[s
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"node {entry.get('name')!r}: {_first_line(error)}") from error
         source = _checked(f"source of {entry['name']}", list[str], entry["source"])
-        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), tuple(source)))
+        called = _checked(f"output of {entry['name']}", str, entry.get("output", ""))
+        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), tuple(source), called))
     return Graph.of(nodes, packed["outputs"])
 
 

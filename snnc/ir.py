@@ -90,12 +90,16 @@ class Input(Op):
 @final
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A named operation. ``source`` are the operations of the user's file that it stands for, by their names there."""
+    """A named operation. ``source`` are the operations of the user's file that it stands for, by their names there.
+
+    ``output`` is what the file calls its value where that is an output of the network, and "" elsewhere.
+    """
 
     name: str
     op: Op
     inputs: tuple[str, ...]
     source: tuple[str, ...] = ()
+    output: str = ""
 
     @property
     def place(self) -> str:
@@ -169,6 +173,11 @@ class Graph:
         return {name: self.shapes[name] for name in self.inputs}
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the user's file calls the outputs, or else the names of their nodes."""
+        return tuple(self.nodes[name].output or name for name in self.outputs)
+
+    @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
         """For every output the shape of that of one sample."""
         return tuple(self.shapes[name] for name in self.outputs)
@@ -229,8 +238,10 @@ class Graph:
     def without(self, name: str) -> Graph:
         """Return the graph with a one-input node removed and its readers wired to its input."""
         (value,) = self.nodes[name].inputs
-        nodes = (rewired(node, {name: value}) for node in self.nodes.values() if node.name != name)
-        return Graph.of(nodes, (value if output == name else output for output in self.outputs)).without_dead()
+        nodes = {n: rewired(node, {name: value}) for n, node in self.nodes.items() if n != name}
+        if self.nodes[name].output:
+            nodes[value] = dataclasses.replace(nodes[value], output=self.nodes[name].output)
+        return Graph.of(nodes.values(), (value if output == name else output for output in self.outputs)).without_dead()
 
     def without_dead(self) -> Graph:
         """Return the graph without the nodes that no output needs (inputs are kept)."""

@@ -31,6 +31,7 @@ from snnc.tasks import Answers, Task, joined, tasks
 from snnc.tasks.classification import Classification
 from snnc.tasks.detection import Detection
 from snnc.tasks.embedding import Embedding
+from snnc.tasks.heads import Heads
 from snnc.tasks.multi_label import MultiLabel
 from snnc.tasks.regression import Regression
 from snnc.tasks.segmentation import Segmentation
@@ -88,9 +89,15 @@ def numbers_of(samples: int) -> Tensor:
     return torch.cat([output.flatten(1) for output in rows(9, samples)], 1)
 
 
+def labels_by_name(samples: int) -> list[dict[str, Tensor]]:
+    numbers = normal(samples, 6, seed=9)
+    return [{"kind": torch.tensor(sample % 5), "place": numbers[sample]} for sample in range(samples)]
+
+
 CASES = {
     "classification": Case(Classification()),
     "embedding": Case(Embedding()),
+    "heads": Case(Heads({"kind": Classification(), "place": Regression(tolerance=2.5)}, (0, 1)), rows, labels_by_name),
     "multi-label": Case(MultiLabel(outputs="logits"), rows, lambda samples: (normal(samples, 5, seed=9) > 0).float()),
     "regression": Case(Regression(tolerance=2.5), rows, numbers_of),
     "segmentation": Case(Segmentation(classes=4), maps_of_classes, masks),
@@ -108,7 +115,9 @@ def case(name: str) -> tuple[Task, Callable[[int], list[Tensor]], Answers]:
 
 
 def alike(one: Answers, other: Answers) -> bool:
-    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    return len(one) == len(other) and all(alike(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("name", tasks)
@@ -751,3 +760,95 @@ def test_embeddings_need_no_labels(numbers: Path, capsys: pytest.CaptureFixture[
     command = ["evaluate", f"{numbers}/model.snn", "--data", f"{numbers}/test.npz", "--task", "embedding"]
     code, told, _ = run(capsys, *command, "--blame", "--min-cosine", "0.1", "--min-agreement", "2")
     assert code == 0 and "nearest neighbors" in told and "prediction" not in told
+
+
+# Several heads.
+
+
+@pytest.fixture(scope="module")
+def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose outputs the file calls ``kind`` and ``place.xy``, as no node is called, and labels of both."""
+    folder = tmp_path_factory.mktemp("headed")
+    net = Network((6,))
+    hidden = relu(net, net.linear("x", 16))
+    net.linear(hidden, 4, name="logits")
+    net.linear(hidden, 2, name="numbers")
+    graph = Graph.of(net.nodes, ["logits", "numbers"])
+    for name, seed in (("calibration", 1), ("test", 2)):
+        x = normal(64, 6, seed=seed)
+        found = Program(graph)(Feeds({"x": x}))
+        labels = {
+            "y_kind": found["logits"][0].argmax(1),
+            "y_place.xy": found["numbers"][0] + normal(64, 2, seed=3) / 10,
+        }
+        np.savez(folder / f"{name}.npz", x=x.numpy(), **{key: value.numpy() for key, value in labels.items()})
+    model = onnx_model(graph)
+    called = {"logits": "kind", "numbers": "place.xy"}
+    for node in model.graph.node:
+        node.output[:] = [called.get(name, name) for name in node.output]
+    for output in model.graph.output:
+        output.name = called.get(output.name, output.name)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    command = ["convert", f"{folder}/model.onnx", "--recipe", "quick", "-q", "--data", f"{folder}/calibration.npz"]
+    assert cli.main([*command, "-o", f"{folder}/model.snn"]) == 0
+    return folder
+
+
+BOTH = "task: {heads: {kind: classification, place.xy: {regression: {tolerance: 0.5}}}}\n"
+
+
+def test_every_output_has_a_task_by_its_name_in_the_file(
+    headed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(headed)
+    Path("snnc.yaml").write_text(BOTH)
+    command = ["evaluate", "model.snn", "--data", "test.npz", "--timesteps", "2"]
+    code, told, _ = run(capsys, *command, "--blame", "--max-drop", "90")
+    assert code == 0 and "the worst output's score" in told and "prediction" not in told
+    code, told, _ = run(capsys, *command, "--json")
+    found = json.loads(told)
+    assert found["task"] == {"heads": {"kind": {"classification": {}}, "place.xy": {"regression": {"tolerance": 0.5}}}}
+    assert found["labelled"] and set(found["reference"]) >= {"accuracy/kind", "R2/place.xy"}
+    (row,) = found["rows"]
+    drops = {name: score["value"] for name, score in row["scores"].items() if name.startswith("drop/")}
+    assert row["drop"] == max(drops.values()) and set(drops) == {"drop/kind", "drop/place.xy"}
+    agreements = {row["scores"][f"agreement/{name}"]["value"] for name in ("kind", "place.xy")}
+    assert row["agreement"] == min(agreements)
+    # Of one head alone it is what its own task says.
+    Path("snnc.yaml").write_text("task: {heads: {place.xy: regression}}\n")
+    np.savez("alone.npz", x=np.load("test.npz")["x"], **{"y_place.xy": np.load("test.npz")["y_place.xy"]})
+    code, told, _ = run(capsys, *command[:3], "alone.npz", "--timesteps", "2", "--json")
+    (alone,) = json.loads(told)["rows"]
+    assert alone["drop"] == drops["drop/place.xy"]
+    assert run(capsys, "report", "model.snn", "--html", "r.html", "--markdown", "r.md", "-q")[0] == 0
+    assert "place.xy" in Path("r.html").read_text()
+
+
+def test_heads_are_learned_together(headed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(headed)
+    Path("snnc.yaml").write_text(BOTH)
+    assert cli.main(["finetune", "model.onnx", "--data", "test.npz", "--epochs", "2", "-q", "-o", "tuned.onnx"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "message"),
+    [
+        ("{heads: {kinds: classification}}", 2, "no output is called 'kinds'"),
+        ("{heads: {kind: clasification}}", 2, "unknown task 'clasification'"),
+        ("{heads: {}}", 2, "no task of any output"),
+        ("{heads: {kind: classification}}", 5, "labels of 'place.xy', which is no head"),
+        ("{heads: {kind: classification, place.xy: classification}}", 5, "the labels of 'place.xy' are no classes"),
+    ],
+)
+def test_wrong_heads_are_one_line(
+    headed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    task: str,
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(headed)
+    Path("snnc.yaml").write_text(f"task: {task}\n")
+    found, _, error = run(capsys, "evaluate", "model.snn", "--data", "test.npz")
+    assert found == code and message in error and len(error.strip().splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -159,7 +160,7 @@ def finetune(
     return Tuned(
         graph=FoldBatchNorm()(graph, Calibration(graph, None, recipe.schedule, {}, {})) if settings.fold else graph,
         task=task,
-        before=before if task.score_name else None,
+        before=None if math.isnan(before) else before,
         score=outcome.score,
         samples=len(training),
         held_out=len(held_out),

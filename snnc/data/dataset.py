@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from snnc.data.labels import CLASSES, Classes, Labels
+from snnc.data.labels import CLASSES, NAMED, Classes, Labels, Named
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Sample, Transform
@@ -107,6 +107,13 @@ class Dataset:
     def place(self, index: int) -> str:
         """Return where one sample lies, for errors."""
         return self._source.place(self._indices[index])
+
+    def of_output(self, name: str) -> "Dataset":
+        """Return the same samples with the labels of one output alone, by its name, and of their own kind."""
+        labels, alone = self.labels(NAMED), self.chosen(range(len(self)))
+        parts = labels.parts if isinstance(labels, Named) else {}
+        alone._labels = {"": parts[name]} if name in parts else {}
+        return alone
 
     def spread(self, count: int, seed: int = 0) -> "Dataset":
         """Return so many of the samples, spread evenly: ``seed`` draws one from each of ``count`` equal stretches."""

@@ -178,6 +178,9 @@ class Named(Labels):
     def plain(self, index: int) -> dict[str, Any]:
         return {name: labels.plain(index) for name, labels in self.parts.items()}
 
+    def taken_for(self, kind: str) -> Labels | None:
+        return self if kind == NAMED else None
+
 
 def numbers_of(rows: Tensor, columns: Sequence[str] = ()) -> dict[str, Labels]:
     """Return rows of numbers ``[N, k]`` as labels by kind: where all are 0 or 1, they say which labels apply."""

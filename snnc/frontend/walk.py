@@ -254,7 +254,9 @@ class _Builder:
     def graph(self, outputs: tuple[str, ...]) -> Graph:
         """Return the graph of what the outputs need."""
         names = [self._values[value].node for value in outputs]
-        return Graph.of(self._nodes.values(), names).without_dead()
+        called = dict(zip(names, outputs, strict=True))
+        nodes = (replace(node, output=called.get(name, "")) for name, node in self._nodes.items())
+        return Graph.of(nodes, names).without_dead()
 
     def values(self) -> dict[str, str]:
         """Return by our nodes the values of the file that they compute; the first of several that are the same."""

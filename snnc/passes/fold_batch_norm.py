@@ -71,7 +71,7 @@ def _merge(graph: Graph, layer: str, affine: str, folded: Weighted) -> Graph:
     old = graph.nodes[layer]
     source = old.source + graph.nodes[affine].source
     nodes = [
-        Node(affine, folded, old.inputs, source) if name == affine else node
+        Node(affine, folded, old.inputs, source, graph.nodes[affine].output) if name == affine else node
         for name, node in graph.nodes.items()
         if name != layer
     ]

@@ -88,5 +88,5 @@ def _move(graph: Graph, name: str) -> Graph:
                 part += "_"
             nodes.append(Node(part, pool.op, (value,), pool.source))
             parts.append(part)
-        nodes.append(Node(name, before.op, tuple(parts), before.source or pool.source))
+        nodes.append(Node(name, before.op, tuple(parts), before.source or pool.source, pool.output))
     return Graph.of(nodes, graph.outputs).without_dead()

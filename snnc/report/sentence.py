@@ -50,9 +50,10 @@ def sentence(report: Report) -> str:
 
 
 def reached(reference: Mapping[str, float]) -> str:
-    """Return how good a network is, by its scores, in words; those of parts of an answer are left out."""
+    """Return how good a network is, by its scores, in words; by those of parts only where there are no others."""
     whole = {name: value for name, value in reference.items() if "/" not in name}
-    parts = ((written(value, unit_of(name)), unit_of(name), name) for name, value in whole.items())
+    known = {name.replace("/", " of "): (value, unit_of(name)) for name, value in (whole or reference).items()}
+    parts = ((written(value, unit), unit, name) for name, (value, unit) in known.items())
     return ", ".join(" ".join(part for part in parts_ if part) for parts_ in parts)
 
 

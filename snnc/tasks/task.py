@@ -58,6 +58,15 @@ class Task(ABC):
     # Whether an answer stays right where its image is shifted, mirrored or covered in part.
     stays_if_varied: ClassVar[bool] = False
 
+    @classmethod
+    def parsed(cls, options: object, place: str) -> Self:
+        """Return the task with options as somebody wrote them; raises UsageError with the place of a wrong one."""
+        return parse(cls, options, place=place)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options as ``parsed`` takes them."""
+        return dataclasses.asdict(self)
+
     def fitted(self, network: Graph) -> Self:
         """Return the task for the answers of one network; raises UsageError where its outputs cannot be answers."""
         return self
@@ -192,14 +201,14 @@ def stated(data: object, place: str) -> Task:
     ((name, options),) = named.items()
     if name not in tasks:
         raise UsageError(f"unknown task {str(name)!r}", place=place, hint=suggest(str(name), tasks))
-    return parse(tasks[str(name)], options, place=f"{place}.{name}")
+    return tasks[str(name)].parsed(options, f"{place}.{name}")
 
 
 def plain(task: Task) -> dict[str, dict[str, Any]]:
     """Return a task as ``stated`` takes it; raises UsageError where it is not registered."""
     for name, kind in tasks.items():
         if type(task) is kind:
-            return {name: dataclasses.asdict(task)}
+            return {name: task.options()}
     hint = "register it: @snnc.tasks.tasks.register(NAME)"
     raise UsageError(f"{type(task).__name__} is no registered task", place="task", hint=hint)
 

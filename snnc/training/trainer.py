@@ -216,7 +216,12 @@ class Trainer:
 
     def _known(self, score: float) -> float | None:
         """Return a score, None where the task has none."""
-        return score if self._task.score_name else None
+        return score if self._history and self._column in self._history[-1] else None
+
+    @property
+    def _column(self) -> str:
+        """What the history calls the score of the samples held out."""
+        return f"held_out_{self._task.score_name.replace(' ', '_').lower()}"
 
     def _loss(self, feeds: Feeds, labels: Answers) -> Tensor:
         share = self._settings.distillation
@@ -254,9 +259,10 @@ class Trainer:
         # All processes look at the same images; that they round alike is not said.
         both = torch.tensor(judged, device=self._device, dtype=torch.float64)
         score, lost = self._processes.mean(both).tolist()
+        known = not math.isnan(score)
         self._check(self._data.samples[self._data.held_out[:_IMAGES]].to(self._device), lost)
-        if (score, -lost) > self._score:
-            self._score = score, -lost
+        if (score if known else 0.0, -lost) > self._score:
+            self._score = score if known else 0.0, -lost
             self._best = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
         if self._measured is not None:
             measured = self._measured(self._network.graph())
@@ -269,8 +275,8 @@ class Trainer:
             "loss": self._losses / self._epoch_steps,
             "held_out_loss": lost,
         }
-        if self._known(score) is not None:
-            row[f"held_out_{self._task.score_name.replace(' ', '_').lower()}"] = score
+        if known:
+            row[self._column] = score
         if self._noise.strengths:
             row["noise"] = sum(self._noise.strengths.values()) / len(self._noise.strengths)
         self._history.append(row)
@@ -337,7 +343,7 @@ class Trainer:
 
 
 def judge(task: Task, outputs: Iterable[Sequence[Tensor]], labels: Answers) -> tuple[float, float]:
-    """Return the score of outputs (0 where the task has none) and the mean loss, from those of several groups."""
+    """Return the score of outputs (NaN where the task has none) and the mean loss, from those of several groups."""
     outcomes, lost, seen = [], 0.0, 0
     for group in outputs:
         answers = task.answers(group)
@@ -345,7 +351,7 @@ def judge(task: Task, outputs: Iterable[Sequence[Tensor]], labels: Answers) -> t
         outcomes.append(task.outcomes(answers, answers, truth))
         lost += float(task.training_loss(group, truth)) * len(answers)
         seen += len(answers)
-    return task.reference(joined(outcomes)).get(task.score_name, 0.0), lost / seen
+    return task.reference(joined(outcomes)).get(task.score_name, math.nan), lost / seen
 
 
 def _on(device: torch.device, answers: Answers) -> Answers:

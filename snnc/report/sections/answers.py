@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from snnc.blocks import Block, Cell, Column, Fold, Panel, Pictures, Table, Text
+from snnc.blocks import Block, Cell, Column, Fold, Panel, Pictures, Room, Table, Text
 from snnc.figure import Mark, Picture, Row
 from snnc.measure.figures import unit_of
 from snnc.report.data import Report
 from snnc.report.sections import Section, sections
 from snnc.text import fixed
+
+# So many have room at a terminal.
+_FEW = 8
 
 
 @sections.register("answers")
@@ -30,6 +33,8 @@ class AnswersSection(Section):
         parts = {name: score.value for name, score in row.scores.items() if "/" in name}
         if parts:
             yield Fold("One by one", (_one_by_one(parts, row),), only=("page",))
+            if len({name.split("/", 1)[1] for name in parts}) <= _FEW:
+                yield _one_by_one(parts, row, only=("lines",))
         if evaluation.pictures:
             words = f"The worst samples and typical ones, with the {evaluation.judged_by.answer_name} on them."
             yield Text(words, only=("page",))
@@ -39,7 +44,7 @@ class AnswersSection(Section):
             )
 
 
-def _one_by_one(parts: Mapping[str, float], row: Row) -> Table:
+def _one_by_one(parts: Mapping[str, float], row: Row, *, only: tuple[Room, ...] = ()) -> Table:
     """Return the table of scores that are called KIND/PART."""
     kinds, classes = (dict.fromkeys(name.split("/", 1)[side] for name in parts) for side in (0, 1))
 
@@ -48,7 +53,7 @@ def _one_by_one(parts: Mapping[str, float], row: Row) -> Table:
 
     columns = [(Column(", ".join(filter(None, (kind, unit_of(kind))))), partial(cell, kind)) for kind in kinds]
     names = (Column("of", "code"), lambda name: name)
-    return Table.of(f"Scores one by one, T={row.timesteps}", [names, *columns], [*classes])
+    return Table.of(f"Scores one by one, T={row.timesteps}", [names, *columns], [*classes], only=only)
 
 
 def _title(picture: Picture) -> str:
