@@ -288,6 +288,16 @@ def test_of_boxes_that_overlap_the_best_stays() -> None:
     assert suppressed(wild, torch.tensor([0.5, 0.9, 0.3, 0.4, 0.1]), classes, 0.5, 10).tolist() == [1, 3, 2, 4]
 
 
+def test_of_very_many_boxes_only_the_best_are_looked_at() -> None:
+    corners = torch.arange(40_000.0)[:, None] * 10 + torch.tensor([0.0, 0, 5, 5])
+    kept = suppressed(corners, torch.arange(40_000.0), torch.zeros(40_000), 0.5, 3)
+    assert kept.tolist() == [39_999, 39_998, 39_997]
+    same = torch.tensor([[0.0, 0, 5, 5]]).expand(40_000, 4)
+    far = torch.cat([same, torch.tensor([[90.0, 90, 99, 99]])])
+    # What is behind the last that is looked at is not there, even if it is apart.
+    assert suppressed(far, -torch.arange(40_001.0), torch.zeros(40_001), 0.5, 3).tolist() == [0]
+
+
 def test_what_is_no_number_and_no_class_is_no_box() -> None:
     none, inf = torch.nan, torch.inf
     box = [0.0, 0.0, 8.0, 8.0]
@@ -367,6 +377,20 @@ def test_agreement_takes_the_trained_networks_boxes_for_true() -> None:
     assert measured["drop"] == pytest.approx(100 - measured["scores"]["mAP50"].value)
     assert task.reference(task.outcomes(half, trained, truth)) == {"mAP50": 100, "mAP": 100}
     assert matched(trained[0], truth[0]).hit.all()
+
+
+def test_what_does_not_count_is_neither_missed_nor_wrong() -> None:
+    pytest.importorskip("pycocotools")
+    task = Detection(layout="decoded", size=(64, 64), certain=0.5)
+    sure = torch.tensor([[0.0, 0, 10, 10, 1, 0.9], [20, 20, 30, 30, 1, 0.8]])
+    counts = torch.tensor([[0.0, 0, 10, 10, 1, 1], [20, 20, 30, 30, 1, 0]])
+    crowd = torch.tensor([[0.0, 0, 10, 10, 1, 1], [15, 15, 40, 40, 1, -1]])
+    found = [sure, sure[:1], sure[1:], sure]
+    truth = [counts, counts, counts, crowd]
+    assert task.losses(found, truth).tolist() == [0, 0, 1, 0]
+    # Of the trained network's boxes, those that it is not certain of.
+    unsure = torch.cat([sure[:1], torch.tensor([[20.0, 20, 30, 30, 1, 0.1]])])
+    assert task.losses([sure[:1], sure], [unsure, unsure]).tolist() == pytest.approx([0, 1 / 3])
 
 
 def test_what_cannot_be_compared_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

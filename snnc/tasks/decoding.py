@@ -113,9 +113,16 @@ def _cells(grid: Grid) -> tuple[Tensor, Tensor]:
     return torch.cat(corners).float(), torch.cat(strides).float()
 
 
+# A network that gives noise would else be waited for by the minute.
+_CANDIDATES = 30_000
+
+
 def suppressed(boxes: Tensor, scores: Tensor, classes: Tensor, overlap: float, most: int) -> Tensor:
-    """Return which boxes stay, best first: of one class, none overlaps a better one by more (IoU)."""
-    order = scores.argsort(descending=True, stable=True)
+    """Return which boxes stay, best first: of one class, none overlaps a better one by more (IoU).
+
+    Only the best 30,000 are looked at, as Ultralytics does.
+    """
+    order = scores.argsort(descending=True, stable=True)[:_CANDIDATES]
     areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
     kept: list[Tensor] = []
     while len(order) and len(kept) < most:

@@ -279,10 +279,13 @@ class Detection(Task):
         return {"mAP50": precisions.mean(), "mAP": precisions.mean(range(len(_OVERLAPS)))}
 
     def losses(self, answers: Answers, truth: Answers) -> Tensor:
-        """Return 1 − F1 of the boxes from the score ``certain`` on, at an overlap of 0.5."""
+        """Return 1 − F1 of the boxes from the score ``certain`` on, at an overlap of 0.5.
+
+        Labels that do not count are neither missed nor wrong.
+        """
         pairs = zip(answers, truth, strict=True)
-        found = [self._missed(matched(boxes, true[true[:, 5] >= self.certain])) for boxes, true in pairs]
-        return torch.tensor(found, dtype=torch.float64)
+        kept = ((boxes, true[(true[:, 5] >= self.certain) | (true[:, 5] <= 0)]) for boxes, true in pairs)
+        return torch.tensor([self._missed(matched(boxes, true)) for boxes, true in kept], dtype=torch.float64)
 
     def wrong(self, outcomes: Answers) -> Tensor | None:
         beside = [outcome.agreeing or outcome.found for outcome in outcomes]
@@ -377,11 +380,13 @@ class _Precisions:
         classes = np.concatenate([image.classes for image in images])
         scores = np.concatenate([image.scores for image in images])
         hit, skipped = (np.concatenate([getattr(i, name) for i in images], 1) for name in ("hit", "skipped"))
+        truths = np.concatenate([image.truths for image in images])
+        holders = np.repeat(np.arange(len(images)), [len(image.truths) for image in images])
         self._images, self._classes = len(images), list[_Class]()
-        for number in np.unique(np.concatenate([image.truths for image in images])):
+        for number in np.unique(truths):
             chosen = np.flatnonzero(classes == number)
             chosen = chosen[np.argsort(-scores[chosen], kind="mergesort")]
-            true = np.array([int((image.truths == number).sum()) for image in images])
+            true = np.bincount(holders[truths == number], minlength=len(images))
             self._classes.append(_Class(int(number), true, of[chosen], hit[:, chosen], skipped[:, chosen]))
 
     @property
