@@ -4,7 +4,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -103,10 +104,13 @@ def keys(kind: type[Any]) -> list[str]:
 
 
 def _inner(kind: type[Any]) -> dict[str, type[Any]]:
-    """Return the fields of a dataclass that are dataclasses themselves."""
-    hints = get_type_hints(kind)
-    found = {name: [h for h in (hint, *get_args(hint)) if dataclasses.is_dataclass(h)] for name, hint in hints.items()}
-    return {name: inner[0] for name, inner in found.items() if inner and isinstance(inner[0], type)}
+    """Return the fields of a dataclass that are dataclasses themselves, or None."""
+    found: dict[str, type[Any]] = {}
+    for name, hint in get_type_hints(kind).items():
+        for member in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+            if isinstance(member, type) and dataclasses.is_dataclass(member):
+                found[name] = member
+    return found
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:

@@ -26,7 +26,7 @@ from snnc.passes.place_neurons import PlaceNeurons
 from snnc.passes.start_at_rest import StartAtRest
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.schedule import Schedule
-from snnc.tasks import seeming
+from snnc.tasks.task import seeming
 from tests.support import fed, outputs
 
 SIGNED = [name for name, kind in neurons.items() if kind.signed]
