@@ -48,7 +48,7 @@ class Matches:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Judged:
     """What is kept of an image: both networks' boxes beside the labels, and one's beside the other's."""
 
     found: Matches | None
@@ -224,14 +224,14 @@ class Detection(Task):
         found = found[found.isfinite().all(1)]
         return found[suppressed(found[:, :4], found[:, 5], found[:, 4], self.overlap, self.most)]
 
-    def outcomes(self, answers: Answers, trained: Answers | None, truth: Answers | None) -> list[Outcome]:
+    def outcomes(self, answers: Answers, trained: Answers | None, truth: Answers | None) -> list[Judged]:
         """Return how the boxes of each image match, of those known."""
         none: list[Tensor | None] = [None] * len(answers)
         samples = zip(answers, none if trained is None else trained, none if truth is None else truth, strict=True)
         return [self._outcome(*sample) for sample in samples]
 
-    def _outcome(self, found: Tensor, trained: Tensor | None, truth: Tensor | None) -> Outcome:
-        return Outcome(
+    def _outcome(self, found: Tensor, trained: Tensor | None, truth: Tensor | None) -> Judged:
+        return Judged(
             None if truth is None else matched(found, truth),
             None if truth is None or trained is None else matched(trained, truth),
             None if trained is None else matched(found, trained[trained[:, 5] >= self.certain]),
