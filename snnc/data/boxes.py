@@ -280,9 +280,13 @@ def _lines(file: Path) -> Iterator[tuple[list[float], str]]:
 
 def _beside(folder: Path, images: Sequence[str], suffix: str, instead: Mapping[str, str]) -> list[Path] | None:
     """Return the label file of every image, None where no image has one; raises DataError where some lack it."""
-    for place in (_mirrored(folder, instead), lambda name: (folder / name).with_suffix(suffix)):
+    # A folder is listed once: asking for every file takes longer than evaluating a small network.
+    listed: dict[Path, frozenset[Path]] = {}
+    for place in (_mirrored(folder, instead), folder.__truediv__):
         files = [place(name).with_suffix(suffix) for name in images]
-        there = [file.is_file() for file in files]
+        for parent in {file.parent for file in files} - set(listed):
+            listed[parent] = _entries(parent)
+        there = [file in listed[file.parent] for file in files]
         if any(there):
             if not all(there):
                 lacking = images[there.index(False)]
@@ -290,6 +294,14 @@ def _beside(folder: Path, images: Sequence[str], suffix: str, instead: Mapping[s
                 raise DataError("an image without a label file", place=str(folder / lacking), hint=hint)
             return files
     return None
+
+
+def _entries(folder: Path) -> frozenset[Path]:
+    """Return what is in a folder, if it is there; raises DataError where that cannot be read."""
+    try:
+        return frozenset(folder.iterdir()) if folder.is_dir() else frozenset()
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}", place=str(folder), hint="check the folder") from None
 
 
 def _mirrored(folder: Path, instead: Mapping[str, str]) -> Callable[[str], Path]:

@@ -60,8 +60,8 @@ from snnc.schedule import Schedule
 _CONNECTIONS = Linear, Conv
 _ACTIVATIONS = Neuron, Relu, Sigmoid
 
-# So many multiply-accumulates, over all steps and samples, take a second or so; and so many samples say enough.
-_WORK, _MOST = 4 * 10**9, 64
+# So many multiply-accumulates, over all steps and samples, take half a second; and so many samples say enough.
+_WORK, _MOST = 15 * 10**8, 64
 
 # A whole number of spikes can be off by so much, where an operation works out their differences.
 _ROUNDING = 1e-3
