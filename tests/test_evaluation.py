@@ -235,3 +235,11 @@ def test_a_network_that_takes_its_channels_last_is_not_turned_around() -> None:
     )
     assert not _takes_images(last)
     assert _takes_images(first)
+
+
+def test_what_is_shown_of_several_numbers_of_steps_is_that_of_the_networks_own() -> None:
+    made = converted(timesteps=4)
+    own = made.schedule
+    several = [dataclasses.replace(own, timesteps=steps, sleep=own.sleep + 3) for steps in (1, own.timesteps, 32)]
+    assert evaluation.headline(several, made) == several[1]
+    assert evaluation.headline(several[::2], made) == several[0]

@@ -16,7 +16,7 @@ from snnc.figure import Blame
 from snnc.ir import Graph, Input
 from snnc.measure import gates, neurobench
 from snnc.measure.blame import blame, check_alike
-from snnc.measure.evaluation import Evaluation, measure, truth_of
+from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.pictures import pictures
 from snnc.measure.remarks import undecided
@@ -84,8 +84,7 @@ def evaluate(
     )
     judged = gates.judged(result.rows, result.samples, limits)
     rows = result.rows
-    # What takes many runs is done for one of several numbers of steps: the one that the network was made for.
-    shown = next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
+    shown = headline(schedules, conversion)
     if canonical is not None and blamed:
         some = dataset.spread(blamed, reading.seed)
         samples = DatasetSamples(some, reading, f"blaming layers at T={shown.timesteps}", progress)
@@ -93,10 +92,9 @@ def evaluate(
         at = schedules.index(shown)
         rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
     counting = DatasetSamples(dataset, reading, "counting operations", progress)
-    drawn = next((s for s in schedules if s == conversion.schedule), schedules[0])
     return replace(
         result,
-        pictures=pictures(conversion, dataset, task, drawn, result.examples, reading.seed),
+        pictures=pictures(conversion, dataset, task, shown, result.examples, reading.seed),
         rows=rows,
         neurobench=neurobench.measure(conversion.snn, shown, counting, seed=reading.seed),
         gates=judged,

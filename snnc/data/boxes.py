@@ -280,7 +280,7 @@ def _lines(file: Path) -> Iterator[tuple[list[float], str]]:
 
 def _beside(folder: Path, images: Sequence[str], suffix: str, instead: Mapping[str, str]) -> list[Path] | None:
     """Return the label file of every image, None where no image has one; raises DataError where some lack it."""
-    # A folder is listed once: asking for every file takes longer than evaluating a small network.
+    # A folder is listed once, and not asked for each of its files.
     listed: dict[Path, frozenset[Path]] = {}
     for place in (_mirrored(folder, instead), folder.__truediv__):
         files = [place(name).with_suffix(suffix) for name in images]

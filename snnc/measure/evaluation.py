@@ -79,6 +79,14 @@ def truth_of(samples: Samples, task: Task) -> Answers | None:
     return None if labels is None else labels.answers
 
 
+def headline(schedules: Sequence[Schedule], conversion: Conversion) -> Schedule:
+    """Return the schedule of the number of time steps that a network was made for, else the first.
+
+    What takes many runs, or is shown of single samples, is that of one of several numbers of steps.
+    """
+    return next((s for s in schedules if s.timesteps == conversion.schedule.timesteps), schedules[0])
+
+
 def measure(
     conversion: Conversion,
     samples: Samples,
@@ -161,7 +169,6 @@ def measure(
         found.append(on_recordings(samples.dataset.form))
     if repeats > 1 and not random and probe is None:
         found.append(nothing_random(repeats))
-    shown = conversion.schedule if conversion.schedule in ordered else schedules[0]
     return Evaluation(
         samples=len(samples),
         labelled=truth is not None,
@@ -170,7 +177,7 @@ def measure(
         rows=tuple(rows),
         findings=tuple(found),
         stripped=reference is None,
-        examples=examples(task.wrong(ordered[shown][0].outcomes)),
+        examples=examples(task.wrong(ordered[headline(schedules, conversion)][0].outcomes)),
     )
 
 

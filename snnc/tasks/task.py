@@ -23,7 +23,6 @@ Shapes: TypeAlias = Sequence[tuple[int, ...]]
 # One for each sample: a tensor ``[N, ...]``, or a list of what fits no tensor.
 Answers: TypeAlias = Any
 
-
 # So many numbers of an answer are told.
 _FEW = 4
 
