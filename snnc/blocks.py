@@ -278,7 +278,7 @@ class Check:
     """Something that was to be kept: what of it was and was not, in words; ``about`` tells what it is."""
 
     name: str
-    verdict: Literal["passed", "failed", "undecided", "noted"]
+    verdict: Literal["passed", "failed", "not proven", "noted"]
     words: str = ""
     about: str = ""
 

@@ -61,6 +61,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "None where these channels are 0 in the trained network too; otherwise what they carry is lost.",
         "Give more, or more varied, images. If they stay dead: a lower threshold, or more time steps.",
     ),
+    "failed-gate": Explanation(
+        "A limit is broken by what was measured or, with --proven, kept by too few samples to prove it.",
+        "The network is not as good, or not as cheap, as asked for: the command exits with 4.",
+        "More time steps, calibration on more images, or another limit.",
+    ),
     "few-images": Explanation(
         "The network was calibrated on fewer images than thresholds and corrections need.",
         "They follow the sample more than the data: accuracy on other images can be worse than without correction.",
@@ -108,6 +113,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "These neurons learn their initial potential in a rehearsal, and the schedule has none.",
         "They are plain integrate and fire neurons, at the price of the better ones.",
         "Give them some steps: --set rehearsal=4.",
+    ),
+    "not-proven": Explanation(
+        "A limit is kept by what was measured, but the 95 % interval of that reaches beyond it.",
+        "On other samples the limit may be broken. The command succeeds all the same, unless --proven or --strict is "
+        "given.",
+        "Evaluate on as many samples as the finding names, or set a limit further from the measured value.",
     ),
     "not-varied": Explanation(
         "The recipe varies images in training, by crops or mirroring; the task asks where things are, or for numbers.",
@@ -209,16 +220,6 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "images come close to real ones; ids drawn at random are a poor stand-in for text.",
         "Calibrate on a folder of images, without labels: snnc calibrate --data FOLDER. Without any, say how images "
         "are preprocessed (--mean, --std): otherwise they are taken as standardized.",
-    ),
-    "uncertain-drop": Explanation(
-        "The candidate chosen keeps to the limit on the images it was judged on, but its interval does not.",
-        "On other images the drop may be larger; of many candidates, the lucky ones come first.",
-        "Give more images, and evaluate on others before trusting it.",
-    ),
-    "undecided-gate": Explanation(
-        "The 95 % interval of what was measured reaches over the limit: the samples are too few to decide.",
-        "The gate neither passed nor failed. The command succeeds all the same, unless --strict is given.",
-        "Evaluate on as many samples as the finding names, or set a limit further from the measured value.",
     ),
     "unfolded-affine": Explanation(
         "A scale and shift per channel, as of batch normalization, has no weights before it to be folded into.",

@@ -145,6 +145,8 @@ def template(model: str | None) -> str:
     gates = "".join(
         f"#   {known[0].name}: {known[0].example}  # {_remark(known[0].help)}\n" for known in limits().values()
     )
+    gates += "#   timesteps: 4  # number of time steps that they are for; else what the network was made for\n"
+    gates += "#   proven: true  # fail what is kept by too few samples to prove it\n"
     return _TEMPLATE.replace("MODEL", line).replace("GATES", gates)
 
 

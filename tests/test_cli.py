@@ -288,19 +288,33 @@ def test_gates(run: Run, artifact: Path, folder: Path):
     data = ("evaluate", "--data", DIGITS / "test", "--limit", "100", "--timesteps", "1,4")
     passed = run(*data, "--max-drop", "50%", "--min-agreement", "10", "--max-energy-ratio", "50", "--json")
     assert passed.code == 0
-    assert [gate["verdict"] for gate in passed.data()["gates"]] == ["passed"] * 6
-    failed = run(*data, "--max-spikes", "1", "--max-drop", "50")
+    assert [gate["verdict"] for gate in passed.data()["gates"]] == ["passed"] * 3
+    # Of a sweep, only the steps that the network was made for are judged, or those that gates name.
+    assert {gate["timesteps"] for gate in passed.data()["gates"]} == {4}
+    assert [row["timesteps"] for row in passed.data()["rows"]] == [1, 4]
+    failed = run(*data, "--max-spikes", "1", "--min-spike-driven", "99.9", "--max-drop", "50", "--gate-timesteps", "1")
     assert failed.code == 4
-    assert "gate failed: max-spikes at T=4" in failed.out
-    assert "max-spikes at T=1: measured " in failed.err and "allowed 1 (and 1 more) @ model.snn" in failed.err
+    assert "gate failed: max-spikes at T=1" in failed.out
+    assert (
+        "min-spike-driven at T=1: measured " in failed.err and "allowed 99.9 % (and 1 more) @ model.snn" in failed.err
+    )
     # The others are below the error line.
-    assert "    max-spikes at T=4: measured " in failed.err
-    assert "max-drop" not in failed.err
+    assert "    max-spikes at T=1: measured " in failed.err
+    assert "max-drop" not in failed.err and "T=4" not in failed.err
+    other = run(*data, "--max-spikes", "1", "--gate-timesteps", "8")
+    assert_error(other, 2, "limits are for T=8, evaluated at T=1, T=4 @ gates", "add 8 to --timesteps, or say which")
+    assert run(*data, "--gate-timesteps", "8", "-q").code == 0
     assert run(*data, "--max-spikes", "1", "--no-fail").code == 0
     # From the project file, which a flag wins over.
     project(folder, model="model.onnx", gates={"max-spikes": 1, "max-drop": None})
     assert run(*data, "--json").code == 4
     assert run(*data, "--max-spikes", "1e9").code == 0
+    project(folder, model="model.onnx", gates={"max-spikes": 1, "timesteps": 1, "proven": True})
+    (gate,) = run(*data, "--json").data()["gates"]
+    assert (gate["timesteps"], gate["verdict"]) == (1, "failed")
+    project(folder, model="model.onnx", gates={"max-spikes": 1, "timesteps": 0})
+    assert_error(run(*data), 2, "0 time steps to be judged at: give a whole number from 1 @ snnc.yaml: gates")
+    project(folder, model="model.onnx")
     for flag, value in (
         ("--max-drop", "x"),
         ("--max-drop", "nan"),
@@ -312,15 +326,38 @@ def test_gates(run: Run, artifact: Path, folder: Path):
         assert_error(run(*data, flag, value), 2, f"is no limit for {flag.removeprefix('--')} @ gates")
 
 
-def test_too_few_samples_are_a_warning_that_only_strict_fails(run: Run, artifact: Path):
+def test_what_is_kept_by_too_few_samples_is_not_proven_in_every_face(run: Run, artifact: Path, folder: Path):
     data = ("evaluate", "--data", DIGITS / "test", "--limit", "20", "--max-drop", "3")
     lenient = run(*data, "--json")
     assert lenient.code == 0
     (gate,) = lenient.data()["gates"]
-    assert gate["verdict"] == "undecided" and gate["samples_needed"] > 20
-    assert f"{gate['samples_needed']:,} would" in run(*data).out
-    assert_error(run(*data, "--strict", "-q"), 4, "--strict: warnings (undecided-gate")
+    assert gate["verdict"] == "not proven" and gate["samples_needed"] > 20
+    told = f"not proven, {gate['samples_needed']:,} samples would (20 measured)"
+    faces = {"--html": "r.html", "--markdown": "r.md", "--junit": "r.xml", "--sarif": "r.json"}
+    shown = run(*data, *(part for pair in faces.items() for part in pair))
+    assert shown.code == 0 and "warning: max-drop at T=4: measured " in shown.out and told in shown.out
+    assert "20 samples are too few to tell how many points of accuracy are lost" in shown.out
+    for text in [shown.out, *(Path(name).read_text() for name in faces.values())]:
+        assert "not proven" in text and "undecided" not in text and "no loss of" not in text.lower()
+    assert_error(run(*data, "--strict", "-q"), 4, "--strict: warnings (not-proven")
     assert run(*data, "--strict", "--no-fail", "-q").code == 0
+    # Where proof is asked for, the same is a failure, in every face alike.
+    proven = run(*data, "--proven", "-q", *(part for pair in faces.items() for part in pair))
+    assert_error(proven, 4, "gate failed: max-drop at T=4", told)
+    assert "<failure" in Path("r.xml").read_text()
+    (scan,) = json.loads(Path("r.json").read_text())["runs"]
+    assert [result["level"] for result in scan["results"] if result["ruleId"] == "failed-gate"] == ["error"]
+
+
+def test_what_is_measured_beyond_a_limit_fails_however_few_samples_there_are(run: Run, artifact: Path, folder: Path):
+    for count in ("1", "30"):
+        data = ("evaluate", "--data", DIGITS / "test", "--limit", count, "--timesteps", "1", "--gate-timesteps", "1")
+        lost = run(*data, "--max-drop=-101", "--sarif", "s.json", "-q")
+        assert_error(lost, 4, "gate failed: max-drop at T=1: measured ")
+        (scan,) = json.loads(Path("s.json").read_text())["runs"]
+        (found,) = (result for result in scan["results"] if result["ruleId"] == "failed-gate")
+        assert found["level"] == "error" and "allowed -101 points" in found["message"]["text"]
+        assert scan["tool"]["driver"]["rules"][found["ruleIndex"]]["id"] == "failed-gate"
 
 
 def test_strict_conversion_fails_after_writing_everything(run: Run, folder: Path):
@@ -406,10 +443,10 @@ def test_code_scanning_finds_the_model_by_its_path_in_the_repository(
     monkeypatch.chdir(folder / "net")
     converted = folder / "net" / "model.snn"
     assert run("convert", "my models/model.onnx", "-q").code == 0
-    # In no repository, then in one but not found, then found in it by snnc.yaml.
-    assert place() == "model.onnx"
+    # In no repository it is found from the working folder, else in the repository, by snnc.yaml or without.
+    assert place() == "my%20models/model.onnx"
     (folder / ".git").mkdir()
-    assert place() == "model.onnx"
+    assert place() == "net/my%20models/model.onnx"
     Path("snnc.yaml").write_text("model: my models/model.onnx\n")
     assert place() == "net/my%20models/model.onnx"
     monkeypatch.chdir(folder / "net" / "my models")
@@ -503,7 +540,8 @@ def test_the_machine_form_of_tuning(run: Run, folder: Path):
     assert json.dumps(json.loads(result.out), sort_keys=True, indent=1) + "\n" == result.out
     advice = result.data()
     assert advice["schema_version"] == 1
-    assert advice["limits"] == {"max_drop": 60.0, "max_steps": 1, "max_energy": None, "minutes": None, "latency": None}
+    free = {"max_energy": None, "minutes": None, "latency": None, "proven": False}
+    assert advice["limits"] == {"max_drop": 60.0, "max_steps": 1, **free}
     assert advice["prefer"] == "steps"
     assert advice["drop_measures"] == "accuracy"
     assert advice["chosen"] == 1

@@ -268,6 +268,23 @@ def test_a_difference_within_chance_is_told_and_judged_all_the_same() -> None:
     assert not change(compare(report(row(hits=380)), report(row(hits=340)), Tolerances()), "accuracy", 4).within_chance
 
 
+def test_what_keeps_to_a_tolerance_as_measured_is_proven_by_its_interval_or_fails_where_proof_is_asked_for() -> None:
+    pair = report(row(hits=380)), report(row(hits=379))
+    found = change(compare(*pair, Tolerances()), "accuracy", 4)
+    assert (found.verdict, found.proven) == ("allowed", False)
+    assert found.samples_needed is not None and found.samples_needed > SAMPLES
+    assert f"not proven, {found.samples_needed:,} samples would" in found.sentence
+    assert found.words == "allowed, not proven, within chance"
+    strict = change(compare(*pair, Tolerances(proven=True)), "accuracy", 4)
+    assert (strict.verdict, strict.proven, strict.samples_needed) == ("worse", False, found.samples_needed)
+    # With room enough it is proven, and what is the same on the same samples needs no proof.
+    assert change(compare(*pair, Tolerances(proven=True, accuracy_loss=10)), "accuracy", 4).words.startswith(
+        "allowed, w"
+    )
+    same = compare(report(row()), report(row()), Tolerances(proven=True))
+    assert not same.worse and all(found.proven for found in same.changes)
+
+
 def test_the_interval_of_a_difference_covers_what_it_says() -> None:
     generator = torch.Generator().manual_seed(0)
     for first, second, samples in ((0.9, 0.85, 100), (0.5, 0.5, 50), (0.97, 0.99, 200)):

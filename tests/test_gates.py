@@ -14,7 +14,7 @@ from snnc.figure import LayerError
 from snnc.measure import gates
 from snnc.measure.figures import DROP, RELATIVE_DROP
 from snnc.measure.gates import Gate, Limits, judge, merged, stated_limits
-from snnc.measure.remarks import undecided
+from snnc.measure.remarks import not_proven
 from snnc.report.sections.gates import gate_table
 from tests.support import energy, row
 
@@ -80,24 +80,31 @@ def test_one_sample_says_nothing_of_how_much_samples_vary():
     assert intervals.root_ratio([1.0], [2.0]) is None
     assert intervals.root_ratio([0.0, 0.0], [0.0, 0.0]) is None
     gate = judge("max-spikes", 5, 3, None, samples=1, timesteps=4)
-    assert (gate.verdict, gate.samples_needed) == ("undecided", None)
-    assert gate.sentence.endswith("1 sample is not enough to decide, and does not say how much samples vary")
+    assert (gate.verdict, gate.samples_needed) == ("not proven", None)
+    assert gate.sentence.endswith("not proven, one sample does not say how much samples vary")
     # Nothing is said of the limit, which is not to blame.
-    assert undecided(gate).hint.startswith("evaluate on two samples or more")
+    assert not_proven(gate).hint.startswith("evaluate on two samples or more")
     assert "2 or more" in {cell.text for cell in gate_table([gate]).rows[0]}
 
 
 @given(NUMBERS, NUMBERS, st.floats(0, 100), st.floats(0, 100), st.sampled_from(["max-drop", "min-agreement"]))
-def test_a_gate_follows_its_interval(limit: float, measured: float, below: float, above: float, name: str):
+def test_a_gate_fails_as_measured_and_is_proven_by_its_interval(
+    limit: float, measured: float, below: float, above: float, name: str
+):
     low, high = measured - below, measured + above
     gate = judge(name, limit, measured, (low, high), samples=100, timesteps=4)
     slack = 1e-9
     # On the very edge of the slack, the order of additions decides.
     assume(all(abs(abs(end - limit) - slack) > 1e-12 for end in (low, high)))
     wholly_kept = high <= limit + slack if name == "max-drop" else low >= limit - slack
-    wholly_broken = low > limit + slack if name == "max-drop" else high < limit - slack
-    assert gate.verdict == ("passed" if wholly_kept else "failed" if wholly_broken else "undecided")
-    assert (gate.samples_needed is None) or gate.verdict == "undecided"
+    broken = measured > limit + slack if name == "max-drop" else measured < limit - slack
+    assume(abs(abs(measured - limit) - slack) > 1e-12)
+    assert gate.verdict == ("failed" if broken else "passed" if wholly_kept else "not proven")
+    assert (gate.samples_needed is None) or gate.verdict == "not proven"
+    # Who asks for proof gets no other verdict than passed and failed, and the same words.
+    proof = judge(name, limit, measured, (low, high), samples=100, timesteps=4, proven=True)
+    assert proof.verdict == ("passed" if gate.verdict == "passed" else "failed")
+    assert (proof.proven, proof.samples_needed, proof.sentence) == (gate.proven, gate.samples_needed, gate.sentence)
 
 
 @given(
@@ -106,7 +113,7 @@ def test_a_gate_follows_its_interval(limit: float, measured: float, below: float
     st.floats(0.5, 99.9),
     st.sampled_from(["proportion", "paired", "mean"]),
 )
-def test_as_many_samples_as_it_says_decide_and_one_less_does_not(samples: int, share: float, limit: float, kind: str):
+def test_as_many_samples_as_it_says_prove_it_and_one_less_does_not(samples: int, share: float, limit: float, kind: str):
     hits = round(share * samples)
 
     def interval(times: float) -> intervals.Interval:
@@ -120,23 +127,25 @@ def test_as_many_samples_as_it_says_decide_and_one_less_does_not(samples: int, s
     measured = 100 * share if kind == "mean" else 100 * hits / samples
     larger = (lambda times: None) if kind == "mean" else interval
     gate = judge("max-drop", limit, measured, interval(1), samples=samples, timesteps=4, larger=larger)
-    if gate.verdict != "undecided":
+    if gate.verdict != "not proven":
         assert gate.samples_needed is None
     elif gate.samples_needed is not None:
         assert gate.samples_needed > samples
 
-        def decided(number: int) -> bool:
-            low, high = interval(number / samples)
-            return high <= limit + 1e-9 or low > limit + 1e-9
+        def proven(number: int) -> bool:
+            return max(interval(number / samples)) <= limit + 1e-9
 
-        assert decided(gate.samples_needed)
-        assert not decided(gate.samples_needed - 1)
+        assert proven(gate.samples_needed)
+        assert not proven(gate.samples_needed - 1)
 
 
-def test_a_value_at_its_limit_is_never_decided_by_more_samples():
-    gate = judge("max-drop", 1.0, 1.0, (0.5, 1.5), samples=100, timesteps=4, unit=" points")
-    assert (gate.verdict, gate.samples_needed) == ("undecided", None)
-    assert gate.sentence.endswith("not enough to decide, no number of samples would do")
+def test_a_value_at_its_limit_is_proven_by_no_number_of_samples_and_one_beside_it_by_none_within_reason():
+    for measured in (1.0, 0.999):
+        gate = judge("max-drop", 1.0, measured, (0.5, 1.5), samples=100, timesteps=4, unit=" points")
+        assert (gate.verdict, gate.samples_needed) == ("not proven", None)
+        assert gate.sentence.endswith("not proven, no number of samples within reason would (100 measured)")
+    # Whoever has many can have ten times as many.
+    assert judge("max-drop", 1.0, 0.5, (0.0, 2.0), samples=200_000, timesteps=4).samples_needed == 1_800_000
     assert judge("max-drop", 1.0, 1.0, (1.0, 1.0), samples=100, timesteps=4).verdict == "passed"
 
 
@@ -179,7 +188,9 @@ def test_every_limit_has_its_gate():
     }
     broken = Limits(max_drop=0.4, min_agreement=96.5, max_energy_ratio=0.4, max_spikes=98, min_spike_driven=97.1)
     assert [gate.verdict for gate in judged(broken, **measured)] == ["failed"] * 5
-    assert [gate.verdict for gate in judged(Limits(max_drop=1.2, min_agreement=95.5), **measured)] == ["undecided"] * 2
+    assert [gate.verdict for gate in judged(Limits(max_drop=1.2, min_agreement=94.5), **measured)] == ["not proven"] * 2
+    # What was measured beyond a limit fails, whatever the interval.
+    assert [gate.verdict for gate in judged(Limits(max_drop=0.9, min_agreement=95.5), **measured)] == ["failed"] * 2
     assert judged(Limits(), **measured) == []
     # What cannot be judged has not passed.
     for limits in (
@@ -196,14 +207,21 @@ def test_every_limit_has_its_gate():
 
 def test_a_gate_says_its_numbers_so_that_they_can_be_read_again():
     gate = judge("max-drop", 1.0, -0.126, (-1.68, 1.681), samples=200, timesteps=4, unit=" points")
-    assert gate.sentence.startswith(
-        "max-drop at T=4: measured -0.13 points [-1.68, 1.68], allowed 1 points; 200 samples"
+    assert gate.sentence == (
+        "max-drop at T=4: measured -0.13 points [-1.68, 1.68], allowed 1 points; "
+        "not proven, 516 samples would (200 measured)"
     )
 
 
 def test_flags_win_over_the_project_one_by_one():
     project = Limits(max_drop=1.0, min_agreement=98.0)
     assert merged(project, stated_limits(max_drop="2%", max_spikes=None)) == Limits(max_drop="2%", min_agreement=98.0)
+    named = Limits(timesteps=4, max_drop=1.0)
+    assert merged(named, stated_limits(proven=True)) == Limits(timesteps=4, proven=True, max_drop=1.0)
+    assert merged(named, stated_limits(timesteps=8)) == Limits(timesteps=8, max_drop=1.0)
+    with pytest.raises(UsageError, match="0 time steps to be judged at @ gates") as caught:
+        stated_limits(timesteps=0)
+    assert caught.value.hint == "give a whole number from 1"
     relative, absolute = Limits(max_drop="2 %"), Limits(max_drop=2)
     assert [limits.on(figure) for limits in (relative, absolute) for figure in (DROP, RELATIVE_DROP)] == [
         None,

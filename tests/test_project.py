@@ -121,6 +121,8 @@ def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
         max_spikes=100_000,
         max_layer_error=0.3,
         min_spike_driven=95.0,
+        timesteps=4,
+        proven=True,
     )
     assert read.preprocessing is not None
     assert read.preprocessing.crop == 224

@@ -281,7 +281,11 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
         return sentence(report)
 
     longer = dataclasses.replace(measured, total_steps=8, drop_interval=(-0.5, 2.5))
-    assert said(longer).startswith("No loss of accuracy can be told from chance at T=2, 8 steps in all (1.00 points")
+    few = "100 samples are too few to tell how many points of accuracy are lost at T=2, 8 steps in all"
+    assert said(longer) == f"{few} (measured 1.00 points, 95 % interval −0.50 to 2.50)."
+    enough = dataclasses.replace(longer, drop=0.1, drop_interval=(-0.2, 0.4))
+    most = "At most 0.40 points of accuracy are lost at T=2, 8 steps in all"
+    assert said(enough) == f"{most} (measured 0.10 points, 95 % interval −0.20 to 0.40)."
     start = "Loses 1.00 points of accuracy at 2 steps (95 % interval 0.50 to 1.50)"
     start = f"{start}; 80.0 % of it enters at {layer.name}"
     assert said() == f"{start}."

@@ -249,7 +249,7 @@ def test_the_figures_are_those_of_the_report(
     place = layers[0].index("error, %")
     assert {row[0].strip(): number(row[place]) for row in layers[1:]} == pytest.approx(errors, abs=0.0501)
     verdicts = {gate.verdict for gate in whole.evaluation.gates}
-    assert {row["verdict"].split()[1] for row in page.table("verdict")} == verdicts
+    assert {row["verdict"].split(maxsplit=1)[1].strip() for row in page.table("verdict")} == verdicts
     exports = next(rows for rows in page.tables if "equal spikes, %" in rows[0])
     titles = [title.strip() for title in exports[0]]
     for row, known in zip(exports[1:], VERIFICATIONS, strict=True):
@@ -336,16 +336,19 @@ def test_messages_for_code_scanning_are_text_in_a_place_that_is_shown(
     reports: dict[str, Report], rendered: Callable[[str, str], str]
 ) -> None:
     (scan,) = json.loads(rendered("sarif", "hostile"))["runs"]
-    findings = reports["hostile"].all_findings
-    assert len(scan["results"]) == len(findings) > 0
-    for result, finding in zip(scan["results"], findings, strict=True):
+    findings, evaluation = reports["hostile"].all_findings, reports["hostile"].evaluation
+    assert evaluation is not None
+    failed = [gate for gate in evaluation.gates if gate.verdict == "failed"]
+    assert len(scan["results"]) == len(findings) + len(failed) and findings and failed
+    said_of = [gate.sentence for gate in failed] + [f"{finding.message}. {finding.hint}" for finding in findings]
+    for result, message in zip(scan["results"], said_of, strict=True):
         text = result["message"]["text"]
         # No link, no placeholder; what undoes both escapes gives the message back.
         assert not re.search(r"(?<!\\)\]\(", text)
         assert "{" not in text.replace("{{", "")
         assert "}" not in text.replace("}}", "")
         said = text.replace("{{", "{").replace("}}", "}").replace("\\](", "](")
-        assert said == printable(f"{finding.message}. {finding.hint}")
+        assert said == printable(message)
         (location,) = result["locations"]
         # GitHub's rules for what it takes in ask for a line.
         assert location["physicalLocation"]["region"] == {"startLine": 1}

@@ -140,7 +140,9 @@ def test_the_worst_quarter_is_named_in_the_order_of_the_network() -> None:
 def trial(drop: float, steps: int, energy: float, limits: SearchLimits, title: str = "") -> Trial:
     measured = row(steps, total_steps=steps, energy=support.energy(energy))
     candidate = Candidate(Family("quick", "if", title), steps)
-    return Trial(candidate, measured, drop, (drop, drop), 0.0, limits.excess(drop, tune.energy_ratio(measured)))
+    certain = drop, drop
+    gate = limits.judged(measured, drop, certain, 100)
+    return Trial(candidate, measured, drop, certain, 0.0, limits.excess(drop, tune.energy_ratio(measured)), gate)
 
 
 def test_cheapest_first_then_what_misses_the_limits_by_least() -> None:
@@ -339,7 +341,7 @@ class FakeBench:
         self._drop = drop
         self._energy = energy
         self.made: list[Candidate] = []
-        self.judging = SimpleNamespace(labels=lambda kind: torch.zeros(100), __len__=lambda: 100)
+        self.judging = SimpleNamespace(labels=lambda kind: torch.zeros(100))
 
     def fewest_steps(self, family: Family) -> int:
         return 3 if family.latency == "pipelined" else 1 + family.sleep
@@ -365,7 +367,7 @@ class FakeBench:
             drop_interval=(drop, drop),
             energy=support.energy(energy),
         )
-        return SimpleNamespace(rows=(measured,), reference={"accuracy": 90.0})
+        return SimpleNamespace(rows=(measured,), reference={"accuracy": 90.0}, samples=100)
 
     def report(self, conversion: Any, canonical: Any, progress: Any) -> Any:
         return conversion, SimpleNamespace(layers=layers(0.1, 0.3, 0.2, 0.1))
@@ -560,8 +562,12 @@ def test_without_labels_predictions_are_compared() -> None:
         assert found.drop_interval[0] <= found.drop <= found.drop_interval[1]
 
 
-def test_a_drop_that_may_be_larger_on_other_images_is_a_finding(tight: Advice) -> None:
-    assert "uncertain-drop" in {finding.code for finding in tight.findings}
+def test_a_drop_that_may_be_larger_on_other_images_is_not_proven_and_chosen_only_without_proven(tight: Advice) -> None:
+    assert tight.chosen is not None and tight.chosen.trial.gate.verdict == "not proven"
+    (found,) = (finding for finding in tight.findings if finding.code == "not-proven")
+    assert "not proven" in found.message and "would (80 measured)" in found.message
+    strict = tuned(max_drop=0, max_steps=2, latency="synchronous", proven=True)
+    assert strict.chosen is None and "not proven" in strict.shortfall
 
 
 def test_where_nothing_keeps_to_the_limits_the_closest_is_named() -> None:

@@ -19,7 +19,7 @@ from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.pictures import pictures
-from snnc.measure.remarks import undecided
+from snnc.measure.remarks import not_proven
 from snnc.neurons import CausalNeuron
 from snnc.pipeline import canonical_reference
 from snnc.schedule import Schedule, check_steps
@@ -49,13 +49,16 @@ def evaluate(
     with a sub-folder for each class where there are labels, or an array file. ``timesteps``, ``sleep`` and
     ``preprocessing`` are the conversion's own unless given. What is random (neurons, the probe) is drawn ``repeats``
     times, from the reading's seed on. On up to ``blamed`` images every layer is charged with its part of the loss, at
-    the conversion's own T or the first. ``result.gates`` says which of the ``limits`` are met.
+    the conversion's own T or the first. ``result.gates`` says which of the ``limits`` are met, at the number of time
+    steps that they are for: unless they name one, the conversion's own.
 
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
-    data or this file cannot tell, UsageError on a number of steps that cannot be run, and PreconditionError where the
+    data or this file cannot tell, UsageError on a number of steps that cannot be run or is not
+    the one that limits are for, and PreconditionError where the
     trained network cannot stand in for a layer.
     """
     schedules = _schedules(conversion, timesteps, sleep)
+    at_limit = _held_to(limits, schedules, conversion)
     if repeats < 1:
         raise UsageError(f"{repeats} repeats", place="--repeats", hint="give a whole number from 1")
     if probe is not None and not conversion.snn.ops(CausalNeuron):
@@ -82,8 +85,9 @@ def evaluate(
     result = measure(
         conversion, samples, task, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared
     )
-    judged = gates.judged(result.rows, result.samples, limits)
     rows = result.rows
+    held = [row for row, schedule in zip(rows, schedules, strict=True) if schedule == at_limit]
+    judged = gates.judged(held, result.samples, limits)
     shown = headline(schedules, conversion)
     if canonical is not None and blamed:
         some = dataset.spread(blamed, reading.seed)
@@ -98,7 +102,7 @@ def evaluate(
         rows=rows,
         neurobench=neurobench.measure(conversion.snn, shown, counting, seed=reading.seed),
         gates=judged,
-        findings=result.findings + tuple(undecided(gate) for gate in judged if gate.verdict == "undecided"),
+        findings=result.findings + tuple(not_proven(gate) for gate in judged if gate.verdict == "not proven"),
         seed=reading.seed,
         sha256=dataset.digest(),
         preprocessing=json.loads(json.dumps(asdict(how))),
@@ -115,6 +119,17 @@ def _blamed(
         Blame(charge.name, charge.points, charge.interval, charge.samples / whole if whole > 0 else None)
         for charge in charged
     )
+
+
+def _held_to(limits: Limits, schedules: Sequence[Schedule], conversion: Conversion) -> Schedule | None:
+    """Return the schedule that limits are for, None without limits; raises UsageError where it is not evaluated."""
+    timesteps = limits.timesteps or conversion.schedule.timesteps
+    found = next((schedule for schedule in schedules if schedule.timesteps == timesteps), None)
+    if found is None and limits:
+        message = f"limits are for T={timesteps}, evaluated at {', '.join(f'T={s.timesteps}' for s in schedules)}"
+        hint = f"add {timesteps} to --timesteps, or say which are judged: --gate-timesteps, timesteps under gates"
+        raise UsageError(message, place="gates", hint=hint)
+    return found if limits else None
 
 
 def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | None) -> tuple[Schedule, ...]:

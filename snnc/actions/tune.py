@@ -33,6 +33,8 @@ from snnc.frontend import InputShapes
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure.evaluation import Evaluation
+from snnc.measure.figures import DROP
+from snnc.measure.gates import Gate, judge
 from snnc.measure.layers import Layer
 from snnc.neurons import neurons
 from snnc.ops import Clipped
@@ -64,8 +66,9 @@ _ROUNDING = 1e-9
 class SearchLimits:
     """What a spiking network has to keep to, and how long it may be looked for.
 
-    ``max_drop`` is in points; ``max_steps`` are those from image to answer; ``max_energy`` is relative to the trained
-    network; ``latency`` says whether all layers fire at once or each waits for the one before (None: either).
+    ``max_drop`` is in points, and kept to by the whole 95 % interval where it has to be ``proven``; ``max_steps`` are
+    those from image to answer; ``max_energy`` is relative to the trained network; ``latency`` says whether all layers
+    fire at once or each waits for the one before (None: either).
     """
 
     max_drop: float = 1.0
@@ -73,6 +76,7 @@ class SearchLimits:
     max_energy: float | None = None
     minutes: float | None = None
     latency: Latency | None = None
+    proven: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop < math.inf:
@@ -82,6 +86,20 @@ class SearchLimits:
         for place, value in (("--max-energy", self.max_energy), ("--minutes", self.minutes)):
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"invalid value {value}", place=place, hint="give a number above 0")
+
+    def judged(self, row: Row, drop: float, interval: Interval, samples: int) -> Gate:
+        """Judge a drop that was measured on so many samples."""
+        return judge(
+            "max-drop",
+            self.max_drop,
+            drop,
+            interval,
+            samples=samples,
+            timesteps=row.timesteps,
+            larger=lambda times: None if row.drop is None else DROP.expected(row, samples * times),
+            unit=f" {DROP.unit}",
+            proven=self.proven,
+        )
 
     def excess(self, drop: float, energy_ratio: float) -> float:
         """Return by how much a network misses the limits, as a share of each; 0 where it keeps to them."""
@@ -97,7 +115,7 @@ class Trial:
     ``drop`` is what the task counts as lost (``Advice.loss``): points of accuracy, or, where the images have no labels,
     percent of answers that changed.
     ``kept`` says whether it keeps to the limits, ``frontier`` whether no other is better in one of drop, steps and
-    energy and no worse in the others.
+    energy and no worse in the others. ``gate`` is the limit on the drop, judged.
     """
 
     candidate: Candidate
@@ -106,6 +124,7 @@ class Trial:
     drop_interval: Interval
     seconds: float
     excess: float
+    gate: Gate
     frontier: bool = False
 
     @property
@@ -154,6 +173,8 @@ class Trial:
             "energy_ratio": self.energy_ratio,
             "seconds": self.seconds,
             "kept": self.kept,
+            "proven": self.gate.proven,
+            "samples_needed": self.gate.samples_needed,
             "frontier": self.frontier,
         }
 
@@ -221,6 +242,7 @@ def tune(
     max_energy: float | None = None,
     minutes: float | None = None,
     latency: Latency | None = None,
+    proven: bool = False,
     prefer: Prefer = "energy",
     task: Task | None = None,
     preprocessing: Preprocessing | None = None,
@@ -234,7 +256,7 @@ def tune(
     exceeded by the first candidate, and by the report on the one that is chosen. Raises UsageError where no
     candidate can keep to the limits, DataError where the data is broken or too small to be split.
     """
-    limits = SearchLimits(max_drop, max_steps, max_energy, minutes, latency)
+    limits = SearchLimits(max_drop, max_steps, max_energy, minutes, latency, proven)
     clock = _Clock(minutes)
     trained = read_trained(model, input_shape)
     bench = Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task)
@@ -526,7 +548,9 @@ class _Search:
             message = f"the trained network has no {task.answer_name} to compare with"
             raise DataError(message, place="--data", hint=task.wanted or "give data that it answers")
         drop, interval = lost
-        return Trial(candidate, row, drop, interval, seconds, self._limits.excess(drop, energy_ratio(row)))
+        gate = self._limits.judged(row, drop, interval, evaluation.samples)
+        held = interval[1] if self._limits.proven else drop
+        return Trial(candidate, row, drop, interval, seconds, self._limits.excess(held, energy_ratio(row)), gate)
 
     def _guarded(self, candidate: Candidate) -> Progress:
         """Return the progress for a candidate; the first one is finished however long it takes."""
@@ -556,7 +580,7 @@ class _Search:
         return {c.timesteps: trial for c, trial in self._trials.items() if c.family == family}
 
     def _accurate(self, trial: Trial) -> bool:
-        return self._limits.excess(trial.drop, 0.0) == 0
+        return trial.gate.verdict != "failed"
 
     def _too_dear(self, trial: Trial) -> bool:
         """Return whether nothing that costs more can be advised: it breaks a limit, or another is cheaper."""
@@ -579,19 +603,18 @@ class _Search:
             message = f"the data has no {task.labels} as labels: the drop is the {lost.title}"
             hint = f"for the drop in {wanted.measures}, {task.wanted}"
             found.append(Finding("no-labels", "info", "", message, hint))
-        high = best.drop_interval[1]
-        if best.kept and high > self._limits.max_drop:
-            most = written(high, "points")
-            message = f"judged on {len(self._bench.judging)} images, the drop may be up to {most} on others"
+        if best.kept and best.gate.proven is False:
+            message = f"{best.candidate.title}: {best.gate.sentence}"
             hint = "give more images, and evaluate on others: of many candidates, the lucky ones come first"
-            found.append(Finding("uncertain-drop", "info", "", message, hint))
+            found.append(Finding("not-proven", "info", "", message, hint))
         return tuple(found)
 
 
 def _shortfall(closest: Trial, limits: SearchLimits) -> str:
     missed = []
-    if limits.excess(closest.drop, 0.0) > 0:
-        missed.append(f"a drop of {written(closest.drop, 'points')}, allowed {limits.max_drop:g}")
+    if closest.gate.verdict == "failed":
+        doubt = f" (not proven, {closest.gate.doubt})" if closest.gate.proven is False else ""
+        missed.append(f"a drop of {written(closest.drop, 'points')}, allowed {limits.max_drop:g}{doubt}")
     if limits.max_energy is not None and limits.excess(0.0, closest.energy_ratio) > 0:
         missed.append(f"{number(closest.energy_ratio)} times the energy, allowed {limits.max_energy:g}")
     return f"nothing keeps to the limits; closest is {closest.candidate.title} with {' and '.join(missed)}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from snnc.blocks import Block
-    from snnc.report.comparison import Change, Comparison
+    from snnc.report.comparison import Comparison
 
 
 class ToleranceFlags(Flags):
@@ -29,7 +29,8 @@ class ToleranceFlags(Flags):
     @classmethod
     def options(cls) -> dict[str, Any]:
         """Return a number for each tolerance."""
-        return {
+        proven = typer.Option("--proven", help="Take what keeps to a tolerance without being proven to for worse.")
+        return {"proven": Annotated[bool | None, proven]} | {
             f"max_{name}": Annotated[
                 float | None, typer.Option(metavar=known.metavar, help=f"{known.help} Default: {known.default:g}.")
             ]
@@ -39,12 +40,12 @@ class ToleranceFlags(Flags):
     @property
     def named(self) -> dict[str, float]:
         """The tolerances that were stated, by their names."""
-        return {name.removeprefix("max_"): value for name, value in self.given.items()}
+        return {name.removeprefix("max_"): value for name, value in self.given.items() if name != "proven"}
 
     def resolve(self) -> Tolerances:
         """Return the tolerances stated, and the defaults of the others; raises UsageError where one is none."""
         try:
-            return Tolerances(**self.named)
+            return Tolerances(proven=self.given.get("proven", False), **self.named)
         except ValueError as error:
             message, _, hint = str(error).partition(": ")
             raise UsageError(message, place="snnc diff", hint=hint) from None
@@ -66,9 +67,9 @@ def diff(
 ) -> None:
     """Compare two conversions; exit with 4 where the new one is worse than allowed.
 
-    Nothing is measured anew: of a .snn file the report beside it is read. Figures are judged as measured; where chance
-    alone could make such a difference, that is said beside. What only one of the two has is told, and not judged; that
-    neither accuracy nor agreement could be judged is an error.
+    Nothing is measured anew: of a .snn file the report beside it is read. What is worse as measured is worse; what
+    keeps to a tolerance, but might not on other samples, is not proven. What only one of the two has is told, and not
+    judged; that neither accuracy nor agreement could be judged is an error.
     """
     allowed = flags.resolve()
     for source in (old, new, report_beside(old), report_beside(new)):
@@ -104,20 +105,17 @@ def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
             (Column("now"), lambda change: value_text(change.new, change.unit)),
             (Column("difference"), lambda change: change.difference_text),
             (Column("allowed"), lambda change: change.tolerance_text),
-            (Column("verdict", "words"), _judged),
+            (Column("verdict", "words"), lambda change: change.words),
         ],
         listed,
     )
     yield Text(
         "allowed: worse, but within the tolerance, if any; changed: neither better nor worse; unknown: in one report "
-        "only; within chance: two samples of one network could differ as much"
+        "only; not proven: other samples might show it worse than allowed; within chance: two samples of one network "
+        "could differ as much"
     )
     yield from (Text(f"warning: {warning}") for warning in comparison.warnings)
     yield from map(Text, (*comparison.differences, *comparison.notes))
     if files:
         yield Text(f"written: {', '.join(files)}")
     yield Text(comparison.sentence)
-
-
-def _judged(change: Change) -> str:
-    return f"{change.verdict}, within chance" if change.within_chance else change.verdict

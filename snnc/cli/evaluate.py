@@ -88,8 +88,8 @@ def evaluate(
     """Measure accuracy, spikes and energy.
 
     Agreement with the trained network is measured too, and all there is to measure where the data has no labels. What
-    was measured goes into the report of the network. A gate passes or fails where the whole 95 % interval is on one
-    side of its limit, and is undecided otherwise.
+    was measured goes into the report of the network. A gate fails where what was measured is beyond its limit; it
+    passes within, as not proven where the 95 % interval reaches beyond.
     """
     settings = project.read(Path())
     model = settings.converted(model, Path())

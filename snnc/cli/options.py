@@ -247,12 +247,20 @@ class ReadingFlags:
 
 
 class GateFlags(Flags):
-    """What an evaluation has to find: a flag for each limit that there is."""
+    """What an evaluation has to find: a flag for each limit that there is, when it is for, and how certain."""
 
     @classmethod
     def options(cls) -> dict[str, Any]:
         """Return a number for each limit, a text where it may have a percent sign."""
-        found = {}
+        found: dict[str, Any] = {
+            "proven": Annotated[
+                bool | None, typer.Option("--proven", help="Fail gates that pass without being proven.")
+            ],
+            "gate_timesteps": Annotated[
+                int | None,
+                typer.Option(metavar="T", help="Time steps that gates are for. Default: what it was converted for."),
+            ],
+        }
         for name, known in limits().items():
             kind = str if any(limit.with_percent for limit in known) else float
             option = typer.Option(metavar=known[0].metavar, help=known[0].help)
@@ -261,7 +269,8 @@ class GateFlags(Flags):
 
     def resolve(self, project: Project) -> Limits:
         """Return the limits of the flags, else of the project; raises UsageError where one is no number."""
-        return merged(project.gates, stated_limits(**self.given))
+        given = {("timesteps" if name == "gate_timesteps" else name): value for name, value in self.given.items()}
+        return merged(project.gates, stated_limits(**given))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from snnc.conversion import Conversion
     from snnc.findings import Finding
     from snnc.report import Report
+
+# So many folders are looked through for a model.
+_FOLDERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -104,20 +108,30 @@ def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
 def _as_in_repository(report: Report) -> Report:
     """Return the report with its model called by its path in the repository around: code scanning looks for it there.
 
-    Its name stays where the model is neither that of snnc.yaml nor in the working folder, in no repository, or not one
-    file.
+    Without a repository it is the path in the working folder. Its name stays where there is no such model in it.
     """
     model = report.provenance["model"]
-    for path in (project.read(Path()).model, Path(model["file"])):
-        if path is None or path.name != model["file"] or not _has_digest(path, model["sha256"]):
-            continue
+    here = Path().resolve()
+    root = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+    for path in (project.read(Path()).model, Path(model["file"]), *_called(model["file"], root)):
         # Not where a link leads: that may be a cache.
-        place = path.parent.resolve() / path.name
-        root = next((folder for folder in place.parents if (folder / ".git").exists()), None)
-        if root is not None:
+        place = None if path is None else path.parent.resolve() / path.name
+        if place is None or place.name != model["file"] or not place.is_relative_to(root):
+            continue
+        if _has_digest(place, model["sha256"]):
             named = {**model, "file": place.relative_to(root).as_posix()}
             return replace(report, provenance={**report.provenance, "model": named})
     return report
+
+
+def _called(name: str, root: Path) -> Iterator[Path]:
+    """Yield the files of a name in a folder and those below, none of them hidden, as far as that is soon done."""
+    for count, (folder, below, files) in enumerate(os.walk(root)):
+        if count == _FOLDERS:
+            return
+        below[:] = sorted(child for child in below if not child.startswith("."))
+        if name in files:
+            yield Path(folder, name)
 
 
 def _has_digest(path: Path, sha256: str) -> bool:

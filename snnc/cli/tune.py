@@ -72,6 +72,9 @@ def tune(
         Literal["synchronous", "pipelined"] | None,
         typer.Option(help="Only networks whose layers all fire at once, or whose layers wait for the one before."),
     ] = None,
+    proven: Annotated[
+        bool, typer.Option("--proven", help="Keep to the drop with the whole 95 % interval, not as measured only.")
+    ] = False,
     prefer: Annotated[Literal["energy", "steps"], typer.Option(help="What makes a network cheap.")] = "energy",
     output: Output = None,
     input_shape: InputShape = None,
@@ -121,6 +124,7 @@ def tune(
             max_energy=max_energy,
             minutes=minutes,
             latency=latency,
+            proven=proven or settings.gates.proven,
             prefer=prefer,
             task=task_of(task, settings),
             preprocessing=preprocessing.resolve(settings),
@@ -231,6 +235,7 @@ def _trained(advice: Advice) -> str:
 
 
 def _verdict(trial: Trial, chosen: Chosen | None) -> str | None:
+    told = "kept" if trial.gate.proven else "kept, not proven"
     if chosen is not None and trial is chosen.trial:
-        return "kept, chosen"
-    return "kept" if trial.kept else None
+        return f"{told}, chosen"
+    return told if trial.kept else None

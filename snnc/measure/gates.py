@@ -1,7 +1,7 @@
 """Limits on what a conversion may cost, judged on what the samples can say."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
 from typing import Any, Literal
 
@@ -14,22 +14,26 @@ from snnc.text import brackets, exact, typable, written
 # Sums carry rounding: what is exactly at the limit is within it.
 _ROUNDING = 1e-9
 
-# Nobody evaluates on more.
-_MOST_SAMPLES = 10**9
+# Nobody is told to gather more samples than this, unless so many times as many as there are is less than they have.
+_MOST_SAMPLES, _MOST_TIMES = 100_000, 10
 
-Ruling = Literal["passed", "failed", "undecided"]
+Ruling = Literal["passed", "failed", "not proven"]
 
 
 class Limits(Mapping[str, float | str]):
     """What ``snnc evaluate`` has to find, by the names of gates (``max-drop``); whatever is not there may be anything.
 
     Given by keywords, as in ``Limits(max_drop=1, min_agreement=98)``. The figures say which limits there are; a drop is
-    in points or, written as ``2%``, in percent of the trained network's accuracy.
+    in points or, written as ``2%``, in percent of the trained network's accuracy. They are for ``timesteps``, None for
+    as many as the network was made for; with ``proven``, a limit that is kept but not proven to be is broken.
 
     Raises ValueError where one is no limit, TypeError where there is none of the name.
     """
 
-    def __init__(self, **given: float | str | None) -> None:
+    def __init__(self, *, timesteps: int | None = None, proven: bool = False, **given: float | str | None) -> None:
+        if timesteps is not None and timesteps < 1:
+            raise ValueError(f"{timesteps} time steps to be judged at: give a whole number from 1")
+        self.timesteps, self.proven = timesteps, proven
         known, self._stated = figures.limits(), dict[str, float | str]()
         for key, value in given.items():
             name = key.replace("_", "-")
@@ -49,7 +53,11 @@ class Limits(Mapping[str, float | str]):
         return len(self._stated)
 
     def __repr__(self) -> str:
-        return f"Limits({self._stated})"
+        return f"Limits({self._stated}, timesteps={self.timesteps}, proven={self.proven})"
+
+    def __eq__(self, other: object) -> bool:
+        mine = self._stated, self.timesteps, self.proven
+        return isinstance(other, Limits) and mine == (other._stated, other.timesteps, other.proven)
 
     def on(self, figure: Figure) -> float | None:
         """Return the limit on a figure, None where there is none."""
@@ -74,12 +82,13 @@ def limits_form() -> type[Any]:
     def check(form: Any) -> None:
         Limits(**vars(form))
 
+    limits: list[tuple[str, Any, Any]] = [
+        (name.replace("-", "_"), (float | str | None) if _with_percent(known) else (float | None), None)
+        for name, known in figures.limits().items()
+    ]
     return make_dataclass(
         "LimitsForm",
-        [
-            (name.replace("-", "_"), (float | str | None) if _with_percent(known) else (float | None), None)
-            for name, known in figures.limits().items()
-        ],
+        [*limits, ("timesteps", int | None, None), ("proven", bool, False)],
         namespace={"__post_init__": check},
     )
 
@@ -87,13 +96,14 @@ def limits_form() -> type[Any]:
 class Tolerances(Mapping[str, float]):
     """How much worse than an old conversion a new one may be, all of it by name; infinite where anything will do.
 
-    Given by keywords, as in ``Tolerances(more_spikes=20)``. The figures say which there are, and what is usual.
+    Given by keywords, as in ``Tolerances(more_spikes=20)``. The figures say which there are, and what is usual. With
+    ``proven``, what keeps to one but is not proven to has become worse.
 
     Raises ValueError where one is negative or no number, TypeError where there is none of the name.
     """
 
-    def __init__(self, **given: float) -> None:
-        known = figures.tolerances()
+    def __init__(self, *, proven: bool = False, **given: float) -> None:
+        self.proven, known = proven, figures.tolerances()
         for name, value in given.items():
             if name not in known:
                 raise TypeError(f"no tolerance is called {name!r}")
@@ -120,9 +130,10 @@ class Tolerances(Mapping[str, float]):
 class Gate:
     """One limit at one number of time steps, at one ``layer`` or ("") in the whole network, and whether it is kept.
 
-    Passed or failed where the whole ``interval`` (95 %) is on one side of the limit. Undecided otherwise; then
-    ``samples_needed`` is how many samples would decide if everything stayed in proportion, None where no number would,
-    or where a single sample does not say how much samples vary.
+    Failed where the measured value is beyond the limit, however few samples there are; passed where the whole
+    ``interval`` (95 %) is within it. Not proven where only the measured value is, which fails where proof was asked
+    for; then ``samples_needed`` is how many samples would prove it if everything stayed in proportion, None where no
+    number within reason would, or where a single sample does not say how much samples vary.
     """
 
     name: str
@@ -137,6 +148,11 @@ class Gate:
     samples_needed: int | None = None
 
     @property
+    def proven(self) -> bool | None:
+        """Whether a limit that is kept is proven to be; None of one that is not kept."""
+        return self.verdict == "passed" if _is_within(self.name, self.limit, self.measured) else None
+
+    @property
     def sentence(self) -> str:
         """What was found, in words."""
         where = f" @ {self.layer}" if self.layer else ""
@@ -144,27 +160,35 @@ class Gate:
         if self.interval is not None:
             text += f" {brackets(self.interval, self.unit)}"
         text += f", allowed {exact(self.limit)}{self.unit}"
-        if self.verdict == "undecided":
-            text += f"; {self.samples:,} sample{'s are' if self.samples > 1 else ' is'} not enough to decide, "
-            if self.interval is None:
-                text += "and does not say how much samples vary"
-            elif self.samples_needed is None:
-                text += "no number of samples would do"
-            else:
-                text += f"{self.samples_needed:,} would"
+        if self.proven is False:
+            text += f"; not proven, {self.doubt}"
         # Programs read it: findings, test cases and logs.
         return typable(text)
+
+    @property
+    def doubt(self) -> str:
+        """How many samples would prove a limit that is not proven, in words."""
+        if self.interval is None:
+            return "one sample does not say how much samples vary"
+        count = (
+            "no number of samples within reason" if self.samples_needed is None else f"{self.samples_needed:,} samples"
+        )
+        return f"{count} would ({self.samples:,} measured)"
 
 
 def merged(limits: Limits, given: Limits) -> Limits:
     """Return the limits with those that are ``given`` in place of the others."""
-    return Limits(**{name.replace("-", "_"): value for name, value in {**limits, **given}.items()})
+    return Limits(
+        timesteps=given.timesteps or limits.timesteps,
+        proven=given.proven or limits.proven,
+        **{name.replace("-", "_"): value for name, value in {**limits, **given}.items()},
+    )
 
 
-def stated_limits(**limits: float | str | None) -> Limits:
+def stated_limits(*, timesteps: int | None = None, proven: bool = False, **limits: float | str | None) -> Limits:
     """Return limits from flags; raises UsageError where one is none."""
     try:
-        return Limits(**limits)
+        return Limits(timesteps=timesteps, proven=proven, **limits)
     except ValueError as error:
         message, _, hint = str(error).partition(": ")
         raise UsageError(message, place="gates", hint=hint) from None
@@ -188,8 +212,8 @@ def check_limits(limits: Limits, *, labelled: bool, stripped: bool, wanted: str)
             raise DataError(f"--{name} needs the trained network, which was stripped", hint=hint)
 
 
-def judged(rows: Sequence[Row], samples: int, limits: Limits) -> tuple[Gate, ...]:
-    """Judge what was measured on so many samples, at every number of time steps, and every layer by itself.
+def judged(rows: Iterable[Row], samples: int, limits: Limits) -> tuple[Gate, ...]:
+    """Judge what was measured on so many samples, and every layer by itself.
 
     Raises DataError where a limit was given for what could not be measured.
     """
@@ -227,6 +251,7 @@ def _gates(figure: Figure, row: Row, samples: int, limits: Limits) -> Iterator[G
             larger=lambda times: figure.expected(row, samples * times),
             layer=layer,
             unit=f" {figure.unit}" if figure.unit else "",
+            proven=limits.proven,
         )
 
 
@@ -241,15 +266,18 @@ def judge(
     larger: Callable[[float], Interval | None] = lambda times: None,
     layer: str = "",
     unit: str = "",
+    proven: bool = False,
 ) -> Gate:
-    """Judge a measured value by its interval; limits called ``min-...`` are from below, all others from above.
+    """Judge a measured value and its interval; limits called ``min-...`` are from below, all others from above.
 
     ``larger`` returns the interval that so many times as many samples would have, all in proportion. Where it is None,
-    intervals are taken to shrink with the root of the number of samples.
+    intervals are taken to shrink with the root of the number of samples. What is not ``proven`` fails if that says so.
     """
-    verdict: Ruling = "undecided" if interval is None else _verdict(name, limit, interval)
+    within = _is_within(name, limit, measured)
+    certain = within and interval is not None and _is_wholly_within(name, limit, interval)
+    verdict: Ruling = "passed" if certain else "not proven" if within and not proven else "failed"
     needed = None
-    if verdict == "undecided" and interval is not None and abs(limit - measured) > _ROUNDING:
+    if within and not certain and interval is not None and abs(limit - measured) > _ROUNDING:
         low, high = interval
 
         def shrunk(times: float) -> Interval:
@@ -260,27 +288,26 @@ def judge(
     return Gate(name, timesteps, layer, unit, float(limit), float(measured), interval, samples, verdict, needed)
 
 
-def _verdict(name: str, limit: float, interval: Interval) -> Ruling:
-    # How far the value is within the limit, at its worst and at its best.
-    sign = -1 if name.startswith("min-") else 1
-    worst, best = sorted(sign * (limit - end) for end in interval)
-    if worst >= -_ROUNDING:
-        return "passed"
-    return "failed" if best < -_ROUNDING else "undecided"
+def _is_within(name: str, limit: float, value: float) -> bool:
+    return (value - limit if name.startswith("min-") else limit - value) >= -_ROUNDING
+
+
+def _is_wholly_within(name: str, limit: float, interval: Interval) -> bool:
+    return all(_is_within(name, limit, end) for end in interval)
 
 
 def _needed(name: str, limit: float, samples: int, larger: Callable[[float], Interval]) -> int | None:
-    """Return the fewest samples that decide, None where more than anybody has do not."""
+    """Return the fewest samples that prove that a limit is kept, None where no number within reason does."""
     few, many = samples, samples
-    while _verdict(name, limit, larger(many / samples)) == "undecided":
+    while not _is_wholly_within(name, limit, larger(many / samples)):
         few, many = many, 2 * many
-        if many > _MOST_SAMPLES:
+        if few > max(_MOST_SAMPLES, _MOST_TIMES * samples):
             return None
     while many - few > 1:
         middle = (few + many) // 2
-        undecided = _verdict(name, limit, larger(middle / samples)) == "undecided"
-        few, many = (middle, many) if undecided else (few, middle)
-    return many
+        proven = _is_wholly_within(name, limit, larger(middle / samples))
+        few, many = (few, middle) if proven else (middle, many)
+    return many if many <= max(_MOST_SAMPLES, _MOST_TIMES * samples) else None
 
 
 def _check(name: str, value: float | str, known: Sequence[Limit]) -> None:

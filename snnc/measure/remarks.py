@@ -139,15 +139,15 @@ def replaced(name: str, reason: str) -> Finding:
     )
 
 
-def undecided(gate: Gate) -> Finding:
-    """Return the finding on a gate whose samples are too few."""
+def not_proven(gate: Gate) -> Finding:
+    """Return the finding on a limit that is kept on these samples, which are too few to say so of others."""
     if gate.interval is None:
         hint = "evaluate on two samples or more: the interval comes from how much they differ"
     elif gate.samples_needed is None:
-        hint = "the measured value is the limit itself: set another limit"
+        hint = "the measured value is close to the limit, or at it: set another limit"
     else:
-        hint = f"evaluate on {gate.samples_needed:,} samples or more; --strict fails until then"
-    return Finding("undecided-gate", "warning", "", gate.sentence, hint)
+        hint = f"evaluate on {gate.samples_needed:,} samples or more; --proven and --strict fail until then"
+    return Finding("not-proven", "warning", "", gate.sentence, hint)
 
 
 def _on_calibration(conversion: Conversion) -> Iterator[Finding]:

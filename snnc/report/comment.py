@@ -39,7 +39,6 @@ def _table(changes: Sequence[Change]) -> list[str]:
 
 
 def _row(change: Change) -> str:
-    verdict = "**worse**" if change.verdict == "worse" else change.verdict
     cells = [
         _text(change.place) or "as converted",
         f"{change.name} ({change.unit})" if change.unit else change.name,
@@ -47,7 +46,7 @@ def _row(change: Change) -> str:
         value_text(change.new, change.unit),
         change.difference_text or "-",
         change.tolerance_text or "-",
-        f"{verdict}, within chance" if change.within_chance else verdict,
+        change.words.replace("worse", "**worse**", 1),
     ]
     return f"| {' | '.join(cells)} |"
 

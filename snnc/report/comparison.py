@@ -1,7 +1,8 @@
 """What has become better or worse from one report to another, judged by tolerances.
 
-Figures are judged as measured, and what chance allows is told beside: a test that fails only beyond doubt would let a
-network become worse little by little. What one report lacks is told, and judged by nothing.
+The rule is that of gates: what is worse as measured is worse, since a test that fails only beyond doubt would let a
+network become worse little by little; what is not, but might be by its interval, is not proven. What one report lacks
+is told, and judged by nothing.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.figures import figures
-from snnc.measure.gates import Tolerances
+from snnc.measure.gates import Tolerances, judge
 from snnc.measure.layers import Layer
 from snnc.report.data import Report
 from snnc.text import exact, signed, written
@@ -38,7 +39,9 @@ class Change:
     is its value, in percent of ``old`` where ``relative``.
 
     The ``verdict`` is ``allowed`` where a figure is worse by no more than that, ``changed`` where it differs by no more
-    and no direction is better, ``worse`` beyond that, and ``unknown`` where only one report has it.
+    and no direction is better, ``worse`` beyond that, and ``unknown`` where only one report has it. Where it keeps to
+    the tolerance and the interval does not, it is not ``proven``, and ``worse`` if proof was asked for;
+    ``samples_needed`` samples would prove it, None where no number within reason would.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Change:
     tolerance: float
     relative: bool
     verdict: ChangeVerdict
+    proven: bool = True
+    samples_needed: int | None = None
 
     @property
     def place(self) -> str:
@@ -88,7 +93,20 @@ class Change:
             text += f" ({self.difference_text})"
         if self.tolerance_text is not None:
             text += f", allowed {self.tolerance_text}"
+        if not self.proven:
+            many = (
+                "no number of samples within reason"
+                if self.samples_needed is None
+                else f"{self.samples_needed:,} samples"
+            )
+            text += f"; not proven, {many} would"
         return f"{text}; chance alone could do that" if self.within_chance else text
+
+    @property
+    def words(self) -> str:
+        """The verdict, and what chance has to do with it, in words."""
+        doubts = ["not proven"] * (not self.proven) + ["within chance"] * bool(self.within_chance)
+        return ", ".join([self.verdict, *doubts])
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,8 @@ class Comparison:
         }
         verdicts = [change.verdict for change in self.changes]
         counts = ", ".join(f"{verdicts.count(v)} {name}" for v, name in names.items() if v in verdicts)
-        return f"{len(verdicts)} figures: {counts}"
+        doubtful = sum(not change.proven for change in self.changes)
+        return f"{len(verdicts)} figures: {counts}" + (f"; {doubtful} not proven" if doubtful else "")
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -157,14 +176,14 @@ class Comparison:
 
 def compare(old: Report, new: Report, tolerances: Tolerances) -> Comparison:
     """Compare two reports, layer by layer (by name, then by where they come from) and at all T that both have."""
-    pairs = _paired(old.layers, new.layers)
+    pairs, samples = _paired(old.layers, new.layers), _fewest(old, new)
     old_rows, new_rows = _rows(old.evaluation), _rows(new.evaluation)
     changes = [
         *_compared("network", old.summary, new.summary, tolerances),
         *(
             change
             for steps in sorted(old_rows.keys() & new_rows.keys())
-            for change in _at_timesteps(old_rows[steps], new_rows[steps], pairs, tolerances)
+            for change in _at_timesteps(old_rows[steps], new_rows[steps], pairs, tolerances, samples)
         ),
         *(change for a, b in pairs for change in _compared("layer", a, b, tolerances, layer=b.name)),
     ]
@@ -190,12 +209,18 @@ def value_text(value: float | None, unit: str) -> str:
     return "-" if value is None else written(value, unit)
 
 
-def _at_timesteps(old: Row, new: Row, pairs: Sequence[tuple[Layer, Layer]], tolerances: Tolerances) -> Iterator[Change]:
-    yield from _compared("row", old, new, tolerances, timesteps=new.timesteps)
+def _fewest(old: Report, new: Report) -> int:
+    return min((report.evaluation.samples for report in (old, new) if report.evaluation is not None), default=0)
+
+
+def _at_timesteps(
+    old: Row, new: Row, pairs: Sequence[tuple[Layer, Layer]], tolerances: Tolerances, samples: int
+) -> Iterator[Change]:
+    yield from _compared("row", old, new, tolerances, timesteps=new.timesteps, samples=samples)
     before, after = ({error.name: error for error in row.layers or ()} for row in (old, new))
     for a, b in pairs:
         errors = before.get(a.name), after.get(b.name)
-        yield from _compared("layer", *errors, tolerances, timesteps=new.timesteps, layer=b.name)
+        yield from _compared("layer", *errors, tolerances, timesteps=new.timesteps, layer=b.name, samples=samples)
 
 
 def _compared(
@@ -206,8 +231,9 @@ def _compared(
     *,
     timesteps: int | None = None,
     layer: str = "",
+    samples: int = 0,
 ) -> Iterator[Change]:
-    """Compare all figures of two subjects that at least one of them has."""
+    """Compare all figures of two subjects that at least one of them has, measured on so many samples."""
     values = {figure.name: (figure.value(old), figure.value(new)) for figure in figures(of)}
     for figure in figures(of):
         before, after = values[figure.name]
@@ -218,6 +244,7 @@ def _compared(
         tolerance = math.inf if held is None else tolerances[held.name]
         relative = figure.tolerance is not None and figure.tolerance.relative
         difference = interval = within_chance = None
+        proven, needed = True, None
         verdict: ChangeVerdict = "unknown"
         if before is not None and after is not None:
             difference = after - before
@@ -226,6 +253,12 @@ def _compared(
             if ends[0] is not None and ends[1] is not None:
                 interval = intervals.difference(before, ends[0], after, ends[1])
                 within_chance = verdict != "same" and interval[0] <= 0 <= interval[1]
+                allowed = _allowed(before, tolerance, relative)
+                if verdict not in {"same", "worse"} and math.isfinite(allowed) and figure.better:
+                    lost, lies = -figure.better * difference, _ordered(-figure.better * end for end in interval)
+                    gate = judge("max-loss", allowed, lost, lies, samples=samples, timesteps=timesteps or 0)
+                    proven, needed = gate.proven is not False, gate.samples_needed
+                    verdict = "worse" if tolerances.proven and not proven else verdict
         yield Change(
             name=figure.name,
             unit=figure.unit,
@@ -240,6 +273,8 @@ def _compared(
             tolerance=tolerance,
             relative=relative,
             verdict=verdict,
+            proven=proven,
+            samples_needed=needed,
         )
 
 
@@ -249,11 +284,20 @@ def _verdict(better: int, old: float, new: float, tolerance: float, relative: bo
     lost = better * (old - new) if better else abs(new - old)
     if lost < 0:
         return "better"
-    allowed = tolerance * abs(old) / 100 if relative and math.isfinite(tolerance) else tolerance
+    allowed = _allowed(old, tolerance, relative)
     # What is exactly at the limit is within it.
     if lost > allowed and not math.isclose(lost, allowed, rel_tol=_SMALLEST):
         return "worse"
     return "allowed" if better else "changed"
+
+
+def _allowed(old: float, tolerance: float, relative: bool) -> float:
+    return tolerance * abs(old) / 100 if relative and math.isfinite(tolerance) else tolerance
+
+
+def _ordered(ends: Iterable[float]) -> Interval:
+    low, high = sorted(ends)
+    return low, high
 
 
 def _paired(old: Sequence[Layer], new: Sequence[Layer]) -> tuple[tuple[Layer, Layer], ...]:

@@ -12,6 +12,9 @@ from snnc.report.data import Report
 from snnc.tasks import Task
 from snnc.text import number, percent, span, written
 
+# Samples that leave more points than this to chance say little of a loss that could be none.
+_TELLING = 1.0
+
 _SPREAD = "; no single layer stands out beyond chance"
 
 
@@ -64,8 +67,12 @@ def _loss(row: Row, task: Task, evaluation: Evaluation) -> str:
         by_labels = row.drop is not None
         certainty = f"95 % interval {span(interval, 'points')}"
         if by_labels and not _is_certain(row, task):
-            told = f"{written(points, 'points')} points, {certainty}"
-            return f"No loss of {task.score_name} can be told from chance at {steps} ({told})"
+            told = f"measured {written(points, 'points')} points, {certainty}"
+            most = max(interval[1], 0.0)
+            if most > _TELLING:
+                few = f"{evaluation.samples:,} sample{'s are' if evaluation.samples > 1 else ' is'} too few to tell"
+                return f"{few} how many points of {task.score_name} are lost at {steps} ({told})"
+            return f"At most {written(most, 'points')} points of {task.score_name} are lost at {steps} ({told})"
         said = task.loss(by_labels).said(points)
         return f"{said[0].upper()}{said[1:]} at {steps}" + (f" ({certainty})" if by_labels else "")
     if evaluation.labelled and (merit := task.merit(row)) is not None:

@@ -7,8 +7,8 @@ from snnc.report.data import Report
 from snnc.report.escaping import printable
 from snnc.report.faces import faces, seen
 
-# What is undecided, or not to be blamed on the network, is skipped, with the reason.
-_KINDS = {"failed": "failure", "undecided": "skipped", "noted": "skipped"}
+# What is not proven, or not to be blamed on the network, is skipped, with the reason.
+_KINDS = {"failed": "failure", "not proven": "skipped", "noted": "skipped"}
 
 
 @faces.register("junit")

@@ -27,7 +27,7 @@ from snnc.report.faces import faces, in_room, seen
 from snnc.report.sentence import sentence
 from snnc.rules import Rules
 
-_MARKS = {"passed": "✅", "failed": "❌", "undecided": "❔", "noted": "💬"}
+_MARKS = {"passed": "✅", "failed": "❌", "not proven": "❔", "noted": "💬"}
 
 show = Rules[Block, Iterator[str]]("what is there of it on a card")
 

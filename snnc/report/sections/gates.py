@@ -24,7 +24,7 @@ class GatesSection(Section):
     evaluated: ClassVar[bool] = True
 
     def blocks(self, report: Report) -> Iterator[Block]:
-        """Yield the verdicts as tables, as test cases, and line by line what is decided."""
+        """Yield the verdicts as tables, as test cases, and line by line."""
         gates = () if report.evaluation is None else report.evaluation.gates
         whole, by_layer = ([gate for gate in gates if bool(gate.layer) == of_layer] for of_layer in (False, True))
         yield Checks(
@@ -34,14 +34,14 @@ class GatesSection(Section):
             yield Missing("No limits were set.", f"{EVALUATE} {_limit(report)}")
             return
         yield Text(
-            "A limit is kept, or not, where the whole 95 % interval of what was measured is on one side of it; "
-            f"otherwise the samples are too few to decide. In all: {_tally(gates)}.",
+            "A limit is kept where what was measured is within it; that is not proven where the 95 % interval reaches "
+            f"beyond. In all: {_tally(gates)}.",
             only=("page",),
         )
         yield Text(f"In all: {_tally(gates)}.", only=("card",))
-        # Of many layers most pass, and what is undecided is a finding.
-        decided = [gate for gate in gates if gate.verdict == "failed" or (gate.verdict == "passed" and not gate.layer)]
-        yield Checks("gate", tuple(map(gate_check, decided)), only=("lines",))
+        # Of many layers most pass, and what is not proven is a finding.
+        told = [gate for gate in gates if gate.verdict == "failed" or (gate.verdict == "passed" and not gate.layer)]
+        yield Checks("gate", tuple(map(gate_check, told)), only=("lines",))
         if whole:
             yield gate_table(whole, only=("page",))
         if by_layer:
@@ -70,7 +70,7 @@ def gate_table(gates: Sequence[Gate], *, only: tuple[Room, ...] = ()) -> Table:
             (Column("T"), lambda gate: str(gate.timesteps)),
             (Column("measured"), _measured),
             (Column("allowed"), _allowed),
-            (Column("samples that would decide"), _deciding),
+            (Column("samples that would prove it"), _deciding),
         ],
         gates,
         only=only,
@@ -86,7 +86,7 @@ def _limit(report: Report) -> str:
 
 
 def _tally(gates: Sequence[Gate]) -> str:
-    found = {verdict: sum(gate.verdict == verdict for gate in gates) for verdict in ("failed", "undecided", "passed")}
+    found = {verdict: sum(gate.verdict == verdict for gate in gates) for verdict in ("failed", "not proven", "passed")}
     return ", ".join(f"{count} {verdict}" for verdict, count in found.items() if count)
 
 
@@ -100,10 +100,10 @@ def _allowed(gate: Gate) -> str:
 
 
 def _deciding(gate: Gate) -> Cell | None:
-    if gate.verdict != "undecided":
+    if gate.proven is not False:
         return None
     if gate.interval is None:
         return Cell("2 or more", "one does not say how much samples vary")
     if gate.samples_needed is None:
-        return Cell("none", "the measured value is the limit")
+        return Cell("none within reason", f"{gate.samples:,} were measured")
     return Cell(f"{gate.samples_needed:,}", f"{gate.samples:,} were measured")

@@ -142,7 +142,7 @@ def _case(report: Report, layer: Layer) -> Check:
         if layer.error is None or layer.isolated_error is None
         else f"relative error {number(layer.error)}, of this layer alone {number(layer.isolated_error)}"
     )
-    verdicts = ("failed", "undecided")
+    verdicts = ("failed", "not proven")
     verdict = next((verdict for verdict in verdicts if any(gate.verdict == verdict for gate in gates)), "passed")
     words = "; ".join(gate.sentence for gate in gates if gate.verdict == verdict)
     return Check(layer.name, verdict, words, about)  # type: ignore[arg-type]
