@@ -17,11 +17,15 @@ What they work on are ``Graph``s: immutable, of typed operations. ``snnc.recipe`
 ``snnc.passes`` and ``snnc.neurons`` list what recipes are put together from. All of it is loaded when it is used.
 """
 
+import os as _os
 from typing import TYPE_CHECKING
 
 from snnc.version import VERSION
 
 __version__ = VERSION
+
+# onnxruntime tells its makers what it is used for, and keeps a number of this device, unless told not to beforehand.
+_os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
     "Conversion",

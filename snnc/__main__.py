@@ -1,6 +1,24 @@
-"""``python -m snnc`` is ``snnc``."""
+"""``python -m snnc`` is ``snnc``: the command line in a process of its own, whose streams may be closed or full."""
 
-from snnc.cli import main
+import signal
+import sys
+
+
+def program() -> int:
+    """Run the command line; return the exit code. Whatever nobody listens to is lost without a word."""
+    try:
+        from snnc import process
+
+        process.prepare_streams()
+        from snnc.cli import main
+
+        code = main()
+        # What is done is done: nothing that comes now shall say otherwise.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(program())

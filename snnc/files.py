@@ -1,9 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Files of users: read where they are files, written whole or not at all."""
 
 import contextlib
 import errno
 import os
+import platform
+import re
+import shutil
+import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +18,56 @@ from snnc.errors import DataError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+# What a path may lead to that is no file, and may never end.
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def check_file(path: Path, *, hint: str = "check the path") -> int:
+    """Return the size of a file in bytes, which nobody has opened yet.
+
+    Raises DataError where there is none, or a pipe, a device or a folder, which may have no end.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise DataError("no such file", place=str(path), hint=hint) from None
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}", place=str(path), hint=hint) from None
+    except ValueError:
+        # No file has such a name.
+        raise DataError("no such file", place=str(path), hint=hint) from None
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFREG:
+        what = _KINDS.get(kind, "something else")
+        raise DataError(f"not a file but {what}", place=str(path), hint="name a file, or copy it into one")
+    return found.st_size
+
+
+def read_bytes(path: Path, *, most: int | None = None, hint: str = "check the path") -> bytes:
+    """Return what a file holds; raises DataError as ``check_file`` does, and of more than ``most`` bytes."""
+    size = check_file(path, hint=hint)
+    if most is not None and size > most:
+        raise DataError(f"larger than {most:,} bytes", place=str(path), hint="name the file that is meant")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}", place=str(path), hint=hint) from None
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Make a folder that is removed on exit; raises DataError where none can be made or its disk is full."""
     hint = "free some space, or set TMPDIR to a folder on a larger disk"
     made = ""
     try:
-        with tempfile.TemporaryDirectory(prefix="snnc-") as made:
+        _sweep(Path(tempfile.gettempdir()))
+        with tempfile.TemporaryDirectory(prefix=_own()) as made:
             yield Path(made)
     except OSError as error:
         # What fails while the folder is there need not be about it.
@@ -36,7 +84,10 @@ def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None
     """
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a file")
+        _sweep(path.parent)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{_own()}", delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
             file.flush()
@@ -53,6 +104,37 @@ def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None
             raise
         hint = f"choose another place with {flag}, or free some space"
         raise DataError(f"cannot write: {failure.strerror}", place=str(path), hint=hint) from None
+
+
+def _own() -> str:
+    """Return what the names of this process's temporary files begin with: the machine and the process are in it."""
+    return f"snnc-{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}-"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine and user left behind when they were killed."""
+    if os.name != "posix":
+        return
+    own = re.compile(rf"\.?{_own().rsplit('-', 2)[0]}-(\d+)-\w+")
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = own.fullmatch(entry.name)
+            if found and not _runs(int(found[1])) and entry.stat(follow_symlinks=False).st_uid == os.getuid():
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
+                    else:
+                        Path(entry.path).unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _umask() -> int:

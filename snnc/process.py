@@ -2,10 +2,15 @@
 
 import contextlib
 import ctypes
+import io
 import os
+import resource
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO, cast, final
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
@@ -39,3 +44,78 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def memory() -> int:
+    """Return how many bytes of memory may be used: what ``limited_memory`` allows, or else half of the machine's."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return allowed if allowed != resource.RLIM_INFINITY else default_memory()
+
+
+def default_memory() -> int:
+    """Return half of the memory that the machine, the container around and the limits of the process leave."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(Path(file).read_text()))
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return min(*sizes, *(() if space == resource.RLIM_INFINITY else (space,))) // 2
+
+
+@contextlib.contextmanager
+def limited_memory(allowed: int) -> Iterator[None]:
+    """Let no more than so many bytes of memory be had as long as this lasts: what needs more raises MemoryError.
+
+    Where the system keeps no such account, sizes that are computed beforehand are all that is held to it.
+    """
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    most = before[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed if most == resource.RLIM_INFINITY else min(allowed, most), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@final
+class _Outlet(io.FileIO):
+    """A standard stream: what nobody listens to is lost, and so is, where it ``forgives`` all, what does not fit."""
+
+    forgives: type[OSError] = BrokenPipeError
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except self.forgives:
+            return len(data)
+
+
+def prepare_streams() -> None:
+    """Make standard streams that take whatever is written; to be called first.
+
+    A stream that is closed leads nowhere; names in any script can be written to any of them; and where nobody reads on,
+    the program ends as it would have. A full disk is an error where results go there, and only there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Otherwise the next file that is opened would be it.
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if number:
+            before = cast(TextIO | None, getattr(sys, name))
+            outlet = _Outlet(number, "w", closefd=False)
+            outlet.forgives = BrokenPipeError if number == 1 else OSError
+            stream = io.TextIOWrapper(
+                io.BufferedWriter(outlet),
+                encoding=before.encoding if before else "utf-8",
+                errors="backslashreplace",
+                line_buffering=number == 2 or outlet.isatty(),
+            )
+            setattr(sys, name, stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Let a stream that could not be written lead nowhere: what is left in it is written once more at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snnc.data.preprocessing import Preprocessing, written
+from snnc.documents import read_yaml
 from snnc.errors import SnncError, UsageError
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, limits_form
 from snnc.schedule import Frames
-from snnc.validation import keys, parse, read_yaml
+from snnc.validation import keys, parse
 
 FILE = "snnc.yaml"
 _MODELS = {".onnx", ".pt", ".pth", ".ts"}

@@ -11,15 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from snnc.conversion import Conversion
+from snnc.documents import from_yaml, read_yaml, to_yaml
 from snnc.errors import ModelError, UsageError
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
 from snnc.schedule import Frames, Schedule, check_frames, check_steps
 from snnc.training.settings import Training
-from snnc.validation import keys, parse, read_yaml
+from snnc.validation import keys, parse
 
 # The keys of a recipe that count steps, and those that say what they show, with their defaults.
 _STEPS = {"timesteps": 8, "sleep": 0, "rehearsal": 0}
@@ -68,7 +67,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """Return the recipe as the text of a file."""
-        return yaml.safe_dump(self.plain(), sort_keys=False)
+        return to_yaml(self.plain())
 
 
 def shipped() -> list[str]:
@@ -93,7 +92,7 @@ def load(
     Raises UsageError with the path into the recipe.
     """
     if recipe in shipped():
-        data, place = yaml.safe_load((_SHIPPED / f"{recipe}.yaml").read_text(encoding="utf-8")), ""
+        data, place = from_yaml((_SHIPPED / f"{recipe}.yaml").read_text(encoding="utf-8"), place=recipe), ""
     elif Path(recipe).suffix in {".yaml", ".yml"}:
         data, place = read_yaml(Path(recipe)), recipe
     else:
@@ -234,8 +233,8 @@ def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
     if not equals:
         raise UsageError(f"expected KEY=VALUE, found {setting!r}", place="--set", hint="passes.PASS.OPTION=VALUE")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = from_yaml(text, place="--set")
+    except UsageError:
         raise UsageError(f"{text!r} is no YAML value", place=f"--set {path}", hint="quote it") from None
     if path.strip() in _SCHEDULE:
         return {**data, path.strip(): value}

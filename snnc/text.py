@@ -1,9 +1,17 @@
-"""Numbers in words: the one place that rounds what people read, so that a figure looks the same wherever it stands."""
+"""What people read: numbers in words, rounded in one place, and texts of others, made harmless in one place."""
 
 import re
+import unicodedata
 
 # Units of which two decimals are written; a limit of half a point is a usual one.
 _HUNDREDTHS = {"%", "points"}
+
+# Characters that turn the direction of writing around.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# What a continuous integration takes for a command: anywhere in a line, and at its start.
+_COMMAND = re.compile(r"(?<=#)#(?=\[)|^(\s*):(?=:)")
+# How much is shown of a text that somebody else wrote, of a word amid others, and of a line.
+_TEXT, _LINE = 200, 600
 
 
 def number(value: float) -> str:
@@ -59,3 +67,38 @@ def identifier(text: str) -> str:
     """Write a name with letters, digits and underscores alone, a letter first."""
     plain = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "node"
     return plain if not plain[0].isdigit() else f"node_{plain}"
+
+
+def harmless(text: str) -> bool:
+    """Return whether who shows the text only shows it: no control characters, turns of direction or commands.
+
+    Halves of a character (surrogates), which stand for bytes of a file name that are no text, cannot be written at all.
+    """
+    odd = any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} or c in _TURNING for c in text)
+    return not odd and _COMMAND.search(text) is None
+
+
+def as_it_is(line: str) -> str:
+    """Return a line with what cannot be printed replaced by spaces and commands broken up, its own spaces kept."""
+    plain = "".join(c if c.isprintable() else " " for c in line).rstrip()
+    return _COMMAND.sub(lambda found: found[0] + " " if found[0].endswith(":") else " #", plain)
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, what cannot be printed replaced by spaces and commands broken up."""
+    return as_it_is(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
+
+
+def foreign(text: str) -> str:
+    """Return a text that somebody else wrote as it is shown: printable, and its middle left out where it is long."""
+    return _shortened(printable(text), _TEXT)
+
+
+def in_one_line(text: str) -> str:
+    """Return a message, with whatever it repeats, as one printable line, long words and what is too long cut."""
+    return _shortened(re.sub(rf"\S{{{_TEXT + 1},}}", lambda word: foreign(word[0]), printable(text)), _LINE)
+
+
+def _shortened(text: str, most: int) -> str:
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

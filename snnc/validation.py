@@ -3,14 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from snnc.errors import DataError, UsageError
+from snnc.documents import from_yaml, scalar
+from snnc.errors import UsageError
 from snnc.registry import suggest
 
 T = TypeVar("T")
@@ -31,19 +30,6 @@ class Option:
     needs: str = ""
 
 
-def read_yaml(path: Path) -> object:
-    """Read one YAML document; raises DataError where the file is missing and UsageError where it is no YAML."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read: {error.strerror}", place=str(path), hint="check the path") from None
-    # PyYAML also raises ValueError, for a date that is none.
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError("not valid YAML", place=place, hint=getattr(error, "problem", None) or "check it") from None
-
-
 def called(text: str, *, place: str) -> tuple[str, Mapping[str, object]]:
     """Return the name and the options of ``NAME`` or ``NAME(OPTION=VALUE, ...)``, values as in YAML.
 
@@ -54,11 +40,13 @@ def called(text: str, *, place: str) -> tuple[str, Mapping[str, object]]:
         return text, {}
     name, inside = written[1], written[2] or ""
     try:
-        return name, yaml.safe_load("{" + _KEY.sub(r"\1: ", inside) + "}")
-    # PyYAML also raises ValueError, for a date that is none.
-    except (yaml.YAMLError, ValueError):
+        options = from_yaml("{" + _KEY.sub(r"\1: ", inside) + "}", place=place)
+    except UsageError:
+        options = None
+    if not isinstance(options, Mapping):
         message, hint = f"no list of options: {inside!r}", f"write {name}(option=value)"
-        raise UsageError(message, place=place, hint=hint) from None
+        raise UsageError(message, place=place, hint=hint)
+    return name, options
 
 
 def parse(kind: type[T], data: object, *, place: str) -> T:
@@ -80,7 +68,7 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         if str(key).replace("-", "_") not in known:
             raise UsageError(f"unknown option {str(key)!r}", place=place, hint=suggest(str(key), keys(kind)))
     try:
-        return _adapter(kind).validate_python(fields)
+        read = _adapter(kind).validate_python(fields)
     except UsageError as error:
         # The dataclass says itself which of its options it refuses.
         raise UsageError(error.message, place=f"{place}.{error.place}", hint=error.hint) from None
@@ -96,6 +84,20 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         value = _shown(first["input"])
         where = f"{place}{path}".split(".function-", 1)[0]
         raise UsageError(f"invalid value {value}", place=where, hint=reason) from None
+    for name, value in fields.items():
+        if not _same(value, getattr(read, name)):
+            place = f"{place}.{name.replace('_', '-')}"
+            raise UsageError(f"invalid value {_shown(value)}", place=place, hint="write numbers as YAML 1.2 has them")
+    return read
+
+
+def _same(written: object, read: object) -> bool:
+    """Return whether no text was taken for a number that YAML does not take for it, such as 1_0."""
+    if isinstance(written, list | tuple) and isinstance(read, list | tuple) and len(written) == len(read):
+        return all(map(_same, written, read))
+    if not isinstance(written, str) or not isinstance(read, int | float) or isinstance(read, bool):
+        return True
+    return scalar(written) == read
 
 
 def keys(kind: type[Any]) -> list[str]:

@@ -951,7 +951,7 @@ def test_repeats_and_the_probe_are_shown(run: Run, folder: Path):
 
 # As a process.
 
-SNNC = [sys.executable, "-c", "import sys; from snnc.cli import main; sys.exit(main())"]
+SNNC = [sys.executable, "-m", "snnc"]
 
 
 def process(*arguments: str | Path, folder: Path, **options: Any) -> "subprocess.CompletedProcess[str]":
@@ -982,13 +982,75 @@ def test_a_process_exits_with_the_code_and_prints_to_the_right_stream(folder: Pa
     assert done.stderr.startswith("error: no such file @ nope.onnx      hint: ")
 
 
-def test_nobody_reading_is_no_error(folder: Path):
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = process("--help", folder=folder, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
-    os.close(writing)
-    assert done.stderr == ""
-    assert done.returncode == 141
+@pytest.mark.parametrize(("arguments", "code"), [(("--help",), 0), (("inspect", "none.onnx"), 5), (("nothing",), 2)])
+def test_nobody_reading_is_no_error(arguments: tuple[str, ...], code: int, folder: Path):
+    for streams in (("stdout",), ("stderr",), ("stdout", "stderr")):
+        reading, writing = os.pipe()
+        os.close(reading)
+        kept = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE) | dict.fromkeys(streams, writing)
+        done = process(*arguments, folder=folder, capture_output=False, **kept)
+        os.close(writing)
+        assert done.returncode == code, streams
+        assert "Exception" not in f"{done.stdout}{done.stderr}" and "Broken" not in f"{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [("> /dev/full", 5), ("2> /dev/full", 0), ("> /dev/full 2>&1", 5), (">&-", 0), ("2>&-", 0), (">&- 2>&- <&-", 0)],
+)
+def test_streams_may_be_full_or_closed(streams: str, code: int, folder: Path):
+    command = f"{sys.executable} -m snnc explain dead-channels {streams}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], cwd=folder, env=environment, check=False, capture_output=True)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+    assert done.stderr.startswith(b"error: cannot write the result") == (streams == "> /dev/full")
+    assert not list(folder.iterdir())
+
+
+def test_a_signal_is_130_from_the_first_moment(folder: Path):
+    for seconds in (0.05, 0.1, 0.2, 0.4):
+        started = subprocess.Popen(
+            [*SNNC, "convert", str(DIGITS / "model.onnx"), "-o", "o.snn"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(seconds)
+        started.send_signal(signal.SIGINT)
+        _, said = started.communicate(timeout=60)
+        # Python itself, before any of ours is run, ends by the signal.
+        assert (started.returncode == 130 and said == b"") or started.returncode == -signal.SIGINT, said
+
+
+def test_no_command_writes_outside_the_places_it_names(folder: Path):
+    home, temporary = folder / "home", folder / "tmp"
+    home.mkdir(), temporary.mkdir()
+    environment = {"HOME": str(home), "TMPDIR": str(temporary), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    data = ("--data", str(DIGITS / "test"), "--limit", "64", "-q")
+    commands = (
+        ("inspect", str(DIGITS / "model.onnx")),
+        ("convert", str(DIGITS / "model.onnx"), "-o", "m.snn", "--recipe", "quick", *PREPROCESSING, *data),
+        ("evaluate", "m.snn", *data, "--html", "r.html"),
+        ("finetune", str(DIGITS / "model.onnx"), "-o", "t.onnx", "--epochs", "1", *PREPROCESSING, *data),
+        ("export", "m.snn", "--format", "onnx", "-o", "e.onnx", "--verify", *data),
+    )
+    for command in commands:
+        done = subprocess.run([*SNNC, *command], cwd=folder, env=environment, check=False, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    made = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    assert made == ["e.onnx", "home", "m.report.json", "m.snn", "r.html", "t.onnx", "tmp"]
+
+
+def test_memory_is_a_size_and_a_limit(run: Run, folder: Path):
+    assert_error(run("inspect", DIGITS / "model.onnx", "--memory", "lots"), 2, "@ --memory", "8G")
+    assert run("inspect", DIGITS / "model.onnx", "--memory", "4G", "-q").code == 0
+
+
+@pytest.mark.parametrize("flag", ["--batch-size", "--limit", "--workers", "--timesteps", "--seed"])
+def test_numbers_out_of_reason_are_told(flag: str, run: Run, folder: Path):
+    refused = run("convert", DIGITS / "model.onnx", "--data", DIGITS / "test", flag, str(1 << 70))
+    assert_error(refused, 2, f"@ {flag}")
 
 
 def test_a_network_of_two_inputs_takes_an_array_for_each(run: Run, folder: Path):

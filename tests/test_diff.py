@@ -28,7 +28,8 @@ from snnc.measure.summary import Summary
 from snnc.report.comment import comment
 from snnc.report.comparison import Change, Comparison, compare
 from snnc.report.data import Report, read, write
-from snnc.report.escaping import escaped, printable
+from snnc.report.escaping import escaped
+from snnc.text import printable
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 PREPROCESSING = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")

@@ -1,10 +1,16 @@
 """Files are written whole or not at all, and errors say whose they are."""
 
 import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+import snnc
 from snnc.errors import DataError
 from snnc.files import temporary_folder, write_atomically
 
@@ -41,3 +47,39 @@ def test_a_write_that_ends_early_leaves_what_was_there(
         write_atomically(tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from snnc.files import temporary_folder, write_atomically
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+with temporary_folder() as folder:
+    (folder / "large").write_bytes(b"x")
+    write_atomically(Path(sys.argv[1]), b"new")
+"""
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    environment = {**os.environ, "PYTHONPATH": str(Path(snnc.__file__).parents[1])}
+    killed = subprocess.run([sys.executable, "-c", code, str(place / "file")], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,), (folder,) = list(place.iterdir()), [path for path in tmp_path.iterdir() if path != place]
+    assert left.name.startswith(".snnc-") and folder.name.startswith("snnc-")
+    mine = place / left.name.replace(left.name.split("-")[2], str(os.getpid()))
+    mine.write_bytes(b"in use")
+    (place / "snnc-mine").write_bytes(b"the user's")
+    write_atomically(place / "file", b"newer")
+    with temporary_folder():
+        assert not folder.exists()
+    assert sorted(path.name for path in place.iterdir()) == sorted(["file", "snnc-mine", mine.name])
+
+
+def test_only_files_are_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(DataError, match="cannot write: not a file"):
+            write_atomically(place, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -24,10 +24,9 @@ from snnc.export.match import Match
 from snnc.measure.gates import Limits
 from snnc.report import Report
 from snnc.report.data import plain, read, write
-from snnc.report.escaping import printable
 from snnc.report.faces import faces
 from snnc.report.sentence import sentence
-from snnc.text import span, written
+from snnc.text import printable, span, written
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")

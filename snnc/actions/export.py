@@ -18,8 +18,8 @@ from snnc.frontend import InputShapes
 from snnc.ir import Input
 from snnc.recipe import Recipe
 from snnc.report import Report
-from snnc.report.escaping import printable
 from snnc.tasks import Task, chosen
+from snnc.text import printable
 
 # So many images are run through every engine unless it is said how many.
 IMAGES = 64

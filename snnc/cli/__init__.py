@@ -1,11 +1,10 @@
 """The command line: one file per command. Each parses, calls the library, and prints."""
 
 import itertools
-import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 
 import typer
@@ -13,24 +12,20 @@ import typer
 from snnc import plugins, process, project
 from snnc.cli.application import application
 from snnc.cli.console import print_error
-from snnc.errors import SnncError
+from snnc.errors import SnncError, UsageError
 
 _INTERNAL_ERROR = 1
 _USAGE = 2
 _DATA = 5
-# What a shell reports for a program that nobody listened to any more (SIGPIPE).
-_STOPPED, _BROKEN_PIPE = 130, 141
+_STOPPED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     process.prepare()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if isinstance(sys.stdout, TextIOWrapper):
-        # Names in a model can be in any script; a terminal that cannot show them shall not end the program.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with process.interruptible():
+        with process.interruptible(), process.limited_memory(_memory(arguments)):
             plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
             code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
             sys.stdout.flush()
@@ -45,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _USAGE
     except KeyboardInterrupt:
         return _STOPPED
-    except (BrokenPipeError, SystemExit):
-        # typer and rich exit when nobody reads on. Python flushes once more at its end: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+    except MemoryError:
+        print_error("error", "more memory is needed than is allowed", "give more with --memory, or less to do")
+        return _DATA
     except OSError as error:
+        process.silence(sys.stdout)
         reason = error.strerror or error
         print_error("error", f"cannot write the result: {reason}", "free some space, or write elsewhere")
         return _DATA
@@ -65,5 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _plugins(arguments: Sequence[str]) -> list[Path]:
     """Return the files that --plugin names: they are loaded before the flags are made, some of which may be theirs."""
-    named = [value for flag, value in itertools.pairwise(arguments) if flag == "--plugin"]
-    return [Path(name) for name in named + [a.removeprefix("--plugin=") for a in arguments if "--plugin=" in a[:9]]]
+    return [Path(name) for name in _given(arguments, "--plugin")]
+
+
+def _memory(arguments: Sequence[str]) -> int:
+    """Return the bytes that --memory allows, which holds for all that is done, reading the flags too."""
+    given = _given(arguments, "--memory")
+    if not given:
+        return process.default_memory()
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT])i?B?", given[-1], re.ASCII)
+    if found is None or not float(found[1]):
+        hint = "give a size as in 8G or 500M"
+        raise UsageError(f"invalid value {given[-1]!r}", place="--memory", hint=hint)
+    return int(float(found[1]) * (1 << {"M": 20, "G": 30, "T": 40}[found[2]]))
+
+
+def _given(arguments: Sequence[str], flag: str) -> list[str]:
+    """Return the values of a flag that is needed before flags are read."""
+    after = [value for name, value in itertools.pairwise(arguments) if name == flag]
+    return after + [a.removeprefix(f"{flag}=") for a in arguments if a.startswith(f"{flag}=")]

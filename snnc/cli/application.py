@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, final, get_type_hints
 import typer
 from typer.core import TyperGroup
 
+from snnc.errors import UsageError
 from snnc.registry import Registry
 from snnc.version import VERSION
 
@@ -35,6 +36,9 @@ class Flags(ABC):
 
 commands: Registry[Callable[..., None]] = Registry("command", "snnc.cli", plugins=False)
 
+# Nobody counts further; what is drawn at random starts from any number of 64 bits.
+_LARGEST, _LARGEST_SEED = 1_000_000_000, (1 << 63) - 1
+
 _HELP = "Turn a trained neural network into a spiking one."
 
 # A paragraph whose lines typer shall not join starts with \\b.
@@ -58,6 +62,16 @@ _Plugins = Annotated[
         "--plugin",
         metavar="FILE.py",
         help="Load what this file adds: neurons, passes, operations and more. Can be repeated.",
+    ),
+]
+
+
+_Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Use no more memory than this, as in 8G: more is an error. Default: half of the machine's.",
     ),
 ]
 
@@ -107,7 +121,7 @@ def _root(
 
 
 def _flattened(function: Callable[..., None], *, late: bool = False) -> Callable[..., None]:
-    """Let typer see each flag of a parameter that is a group of flags as a parameter of its own; add ``--plugin``.
+    """Let typer see each flag of a group of flags as a parameter of its own; add ``--plugin`` and ``--memory``.
 
     Flags of groups that are late are left out without ``late``.
     """
@@ -125,12 +139,17 @@ def _flattened(function: Callable[..., None], *, late: bool = False) -> Callable
         groups[parameter.name] = kind, [flag.name for flag in flags]
         flat += flags
 
-    flat.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Plugins))
+    for name, annotation in (("plugin", _Plugins), ("memory", _Memory)):
+        flat.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
-        # Loaded before the flags were read, some of which may be theirs.
-        del given["plugin"]
+        # Used before the flags were read: some of them may be a plug-in's.
+        del given["plugin"], given["memory"]
+        for name, value in given.items():
+            most = _LARGEST_SEED if name == "seed" else _LARGEST
+            if type(value) is int and abs(value) > most:
+                raise UsageError(f"{value} is too large", place=f"--{name.replace('_', '-')}", hint=f"at most {most}")
         built = {name: kind(**{key: given.pop(key) for key in keys}) for name, (kind, keys) in groups.items()}
         function(**given, **built)
 

@@ -93,7 +93,7 @@ def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
     """Tell all figures of the networks, those of layers that changed, and what else is different."""
     from snnc.blocks import Column, Table, Text
     from snnc.report.comparison import value_text
-    from snnc.report.escaping import printable
+    from snnc.text import printable
 
     listed = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
     yield Table.of(

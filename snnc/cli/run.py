@@ -14,10 +14,10 @@ import typer
 
 from snnc import project
 from snnc.cli.application import commands
-from snnc.cli.console import Terminal
+from snnc.cli.console import Terminal, inert
 from snnc.cli.options import Artifact, PreprocessingFlags, ReadingFlags, TaskFlag, required_data, task_of
 from snnc.errors import UsageError
-from snnc.text import fixed, number, typable
+from snnc.text import as_it_is, fixed, number, typable
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -76,7 +76,7 @@ def run(
         seen.add(decision)
         if terminal.as_json:
             plain = dataclasses.asdict(dataclasses.replace(decision, answer=typable(decision.answer)))
-            _print(json.dumps(plain, sort_keys=True, allow_nan=False))
+            _print(inert(json.dumps(plain, sort_keys=True, allow_nan=False)))
         elif not terminal.quiet:
             for line in _lines(decision, last, timed=span is not None):
                 _print(line)
@@ -131,6 +131,6 @@ def _lines(decision: Decision, before: Decision | None, *, timed: bool) -> Itera
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(typable("".join(c if c.isprintable() else " " for c in line)) + "\n")
+    sys.stdout.write(as_it_is(typable(line)) + "\n")
     # Who watches a camera reads each line as it comes.
     sys.stdout.flush()

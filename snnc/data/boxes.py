@@ -17,8 +17,8 @@ from torch import Tensor
 
 from snnc.data.labels import Labels
 from snnc.data.transform import Transform
+from snnc.documents import read_yaml
 from snnc.errors import DataError, UsageError
-from snnc.validation import read_yaml
 
 # The kind of labels that are boxes.
 BOXES: Final = "boxes"

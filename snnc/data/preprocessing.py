@@ -8,9 +8,10 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from snnc.data.audio_windows import AudioWindows
 from snnc.data.event_frames import EventFrames
+from snnc.documents import read_yaml
 from snnc.errors import UsageError
 from snnc.registry import suggest
-from snnc.validation import parse, read_yaml
+from snnc.validation import parse
 
 
 @dataclass(frozen=True)

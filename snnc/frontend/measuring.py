@@ -26,6 +26,9 @@ _RUNS = 3
 _FATAL_ONLY = 4
 _ENDLESS = {"Loop", "Scan"}
 
+# What the environment says is asked for on its own by some of its parts.
+onnxruntime.disable_telemetry_events()
+
 
 def values_of(graph: GraphProto) -> Iterator[ValueInfoProto]:
     """Yield all that a graph says of its values."""

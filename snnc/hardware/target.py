@@ -11,9 +11,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+from snnc.documents import read_yaml
 from snnc.errors import UsageError
 from snnc.registry import suggest
-from snnc.validation import parse, read_yaml
+from snnc.validation import parse
 
 _SHIPPED = resources.files("snnc") / "targets"
 

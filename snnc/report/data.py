@@ -24,8 +24,8 @@ from snnc.measure.energy import PICOJOULES, SOURCE
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
-from snnc.report.escaping import harmless, printable
 from snnc.report.sections import Section, sections
+from snnc.text import harmless, printable
 
 SCHEMA_VERSION = 4
 

@@ -4,8 +4,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from snnc.blocks import Check, Checks
 from snnc.report.data import Report
-from snnc.report.escaping import printable
 from snnc.report.faces import faces, seen
+from snnc.text import printable
 
 # What is not proven, or not to be blamed on the network, is skipped, with the reason.
 _KINDS = {"failed": "failure", "not proven": "skipped", "noted": "skipped"}

@@ -22,10 +22,11 @@ from snnc.blocks import (
     Text,
 )
 from snnc.report.data import Report
-from snnc.report.escaping import as_it_is, escaped, printable
+from snnc.report.escaping import escaped
 from snnc.report.faces import faces, in_room, seen
 from snnc.report.sentence import sentence
 from snnc.rules import Rules
+from snnc.text import as_it_is, printable
 
 _MARKS = {"passed": "✅", "failed": "❌", "not proven": "❔", "noted": "💬"}
 

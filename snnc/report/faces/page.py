@@ -9,10 +9,10 @@ from markupsafe import escape
 
 from snnc.blocks import Block, Fold, Map, SideBySide
 from snnc.report.data import Report
-from snnc.report.escaping import as_it_is, printable
 from snnc.report.faces import faces, seen
 from snnc.report.faces.plots import svg
 from snnc.report.sentence import sentence
+from snnc.text import as_it_is, printable
 
 
 @faces.register("html")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Plot, Scatter, Shares
-from snnc.report.escaping import printable
 from snnc.rules import Rules
+from snnc.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

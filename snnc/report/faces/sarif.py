@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from snnc.findings import EXPLANATIONS
 from snnc.report.data import Report
-from snnc.report.escaping import printable
 from snnc.report.faces import faces
+from snnc.text import printable
 from snnc.version import VERSION
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -23,10 +23,10 @@ from snnc.blocks import (
     Text,
 )
 from snnc.report.data import Report
-from snnc.report.escaping import as_it_is, printable
 from snnc.report.faces import in_room, seen
 from snnc.report.sentence import sentence
 from snnc.rules import Rules
+from snnc.text import as_it_is, printable
 
 # So many places, or findings, of one kind are enough where there is little room.
 _ALIKE = 3
