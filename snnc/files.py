@@ -14,6 +14,8 @@ from pathlib import Path
 
 from snnc.errors import DataError
 
+# Where torch keeps what it compiles; it makes the folder as soon as it is asked for anything.
+_TORCH = "TORCHINDUCTOR_CACHE_DIR"
 # A disk, or a share of it, that is full, and a file that has grown too large for it.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -75,6 +77,20 @@ def temporary_folder() -> Iterator[Path]:
         if not about_it:
             raise
         raise DataError(f"cannot keep temporary files: {error.strerror or error}", hint=hint) from None
+
+
+@contextlib.contextmanager
+def removed_caches() -> Iterator[None]:
+    """Let torch keep its caches, unless the user says where, in a folder that is removed on exit."""
+    if _TORCH in os.environ:
+        yield
+        return
+    folder = os.environ[_TORCH] = str(Path(tempfile.gettempdir(), f"{_own()}torch"))
+    try:
+        yield
+    finally:
+        del os.environ[_TORCH]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None:

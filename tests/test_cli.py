@@ -1029,7 +1029,6 @@ def test_no_command_writes_outside_the_places_it_names(folder: Path):
     environment = {"HOME": str(home), "TMPDIR": str(temporary), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     data = ("--data", str(DIGITS / "test"), "--limit", "64", "-q")
     commands = (
-        ("inspect", str(DIGITS / "model.onnx")),
         ("convert", str(DIGITS / "model.onnx"), "-o", "m.snn", "--recipe", "quick", *PREPROCESSING, *data),
         ("evaluate", "m.snn", *data, "--html", "r.html"),
         ("finetune", str(DIGITS / "model.onnx"), "-o", "t.onnx", "--epochs", "1", *PREPROCESSING, *data),

@@ -13,6 +13,7 @@ from snnc import plugins, process, project
 from snnc.cli.application import application
 from snnc.cli.console import print_error
 from snnc.errors import SnncError, UsageError
+from snnc.files import removed_caches
 
 _INTERNAL_ERROR = 1
 _USAGE = 2
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process.prepare()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with process.interruptible(), process.limited_memory(_memory(arguments)):
+        with process.interruptible(), process.limited_memory(_memory(arguments)), removed_caches():
             plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
             code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
             sys.stdout.flush()

@@ -6,8 +6,11 @@ matplotlib is imported where something is drawn: whoever asks for another face d
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Plot, Scatter, Shares
+from snnc.files import temporary_folder
 from snnc.rules import Rules
 from snnc.text import printable
 
@@ -63,10 +67,25 @@ _SETTINGS: Any = {
 draw = Rules[Drawing, "Figure"]("how is it drawn")
 
 
+@functools.cache
+def _matplotlib() -> Any:
+    """Return matplotlib, which leaves nothing in the user's folders and says nothing of its fonts."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    with temporary_folder() as folder:
+        given = os.environ.get("MPLCONFIGDIR")
+        os.environ["MPLCONFIGDIR"] = str(folder)
+        try:
+            import matplotlib.font_manager
+        finally:
+            del os.environ["MPLCONFIGDIR"]
+            if given is not None:
+                os.environ["MPLCONFIGDIR"] = given
+    return matplotlib
+
+
 def svg(plot: Plot, name: str) -> str:
     """Draw a plot as an element of a page that has no other of this name."""
-    import matplotlib
-
+    matplotlib = _matplotlib()
     with matplotlib.rc_context(), warnings.catch_warnings():
         # The fonts are those of the reader: which characters one of matplotlib's lacks does not matter.
         warnings.filterwarnings("ignore", message="Glyph")
