@@ -10,33 +10,50 @@ from snnc.intervals import Interval
 Subject = Literal["network", "row", "layer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Energy:
     """What one inference costs, estimated, in µJ, beside the trained network and one with activations of ``bits`` bits.
 
-    ``accumulations`` (by spikes) and ``multiplications`` (of analog values) are arithmetic, ``ratio`` is that of the
-    arithmetic of the trained network; memory is apart. ``break_even`` is the firing rate, in spikes per neuron and
-    step, below which the arithmetic of this network costs less than that of the trained one, ``quantized_break_even``
-    that of the narrow one; None where it costs more without any spike, or nothing is driven by spikes.
+    ``accumulations`` (by spikes) and ``multiplications`` (of analog values) are arithmetic. Of the ``memory`` traffic,
+    ``spike_memory`` is what spikes cause, and ``neuron_memory`` what hardware with a clock moves at every step: driven
+    by events, it has the rest alone. ``ratio`` is that of arithmetic and memory together to those of the trained
+    network, ``event_driven_ratio`` without the clock, ``arithmetic_ratio`` without memory. ``break_even`` is the firing
+    rate, in spikes per neuron and step, below which all of it is less than that of the trained network,
+    ``quantized_break_even`` than that of the narrow one; None where it is more without any spike, or nothing is driven
+    by spikes.
     """
 
-    accumulations: float
-    multiplications: float
-    memory: float
-    reference: float
-    reference_memory: float
-    bits: int
-    quantized: float
-    quantized_memory: float
-    ratio: float | None
-    firing_rate: float
-    break_even: float | None
-    quantized_break_even: float | None
+    accumulations: float = 0.0
+    multiplications: float = 0.0
+    memory: float = 0.0
+    spike_memory: float = 0.0
+    neuron_memory: float = 0.0
+    reference: float = 0.0
+    reference_memory: float = 0.0
+    bits: int = 1
+    quantized: float = 0.0
+    quantized_memory: float = 0.0
+    ratio: float | None = None
+    event_driven_ratio: float | None = None
+    arithmetic_ratio: float | None = None
+    firing_rate: float = 0.0
+    break_even: float | None = None
+    quantized_break_even: float | None = None
 
     @property
-    def microjoules(self) -> float:
+    def arithmetic(self) -> float:
         """Return the energy of all arithmetic."""
         return self.accumulations + self.multiplications
+
+    @property
+    def total(self) -> float:
+        """Return the energy of arithmetic and of memory traffic, with a clock."""
+        return self.arithmetic + self.memory
+
+    @property
+    def by_spikes(self) -> float:
+        """Return what of it is in proportion to the spikes."""
+        return self.accumulations + self.spike_memory
 
 
 @dataclass(frozen=True)
@@ -163,8 +180,9 @@ class Row:
     ``drop`` is how much lower the task's score is than the trained network's, in points, with a paired interval;
     ``relative_drop`` in percent of the trained network's. Of classes, ``lost`` and ``won`` are the samples that only
     the trained network, or only the spiking one, gets right.
-    Spikes, operations and energy are per inference; the interval of the energy is that of ``energy.ratio``. Of several
-    repeats everything is the mean, with standard deviations in ``accuracy_deviation`` and ``agreement_deviation``.
+    Spikes, operations and energy are per inference; ``energy_ratio_interval`` is that of ``energy.ratio``, and
+    ``arithmetic_ratio_interval`` of ``energy.arithmetic_ratio``. Of several repeats everything is the mean, with
+    standard deviations in ``accuracy_deviation`` and ``agreement_deviation``.
     ``sleep_used`` is how many of the steps asleep something still fired in, for any image. ``misalignment`` is what the
     permutation probe gained: points of accuracy (of agreement, without labels), ``misalignment_share`` its share of
     the whole loss.
@@ -195,6 +213,7 @@ class Row:
     synaptic_operations: float
     energy: Energy
     energy_ratio_interval: Interval | None
+    arithmetic_ratio_interval: Interval | None = None
     driven_by_spikes: float | None = None
     misalignment: float | None = None
     misalignment_share: float | None = None

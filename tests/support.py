@@ -259,9 +259,8 @@ def neuron_instances() -> dict[str, Neuron]:
 
 def energy(spent: float = 0.0, reference: float = 100.0) -> Energy:
     """The energy of one inference of which only the arithmetic is looked at."""
-    blank = dict.fromkeys(field.name for field in dataclasses.fields(Energy))
-    known = {"accumulations": spent, "multiplications": 0.0, "reference": reference, "ratio": spent / reference}
-    return Energy(**{**blank, **known})  # type: ignore[arg-type]
+    ratio = spent / reference
+    return Energy(accumulations=spent, reference=reference, ratio=ratio, arithmetic_ratio=ratio)
 
 
 def row(timesteps: int = 4, **values: object) -> Row:

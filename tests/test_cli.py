@@ -497,12 +497,16 @@ def test_tuning_in_a_project_folder(run: Run, folder: Path):
     lines = result.out.splitlines()
     # The images to calibrate on have no labels.
     assert lines[0] == "2 candidates, calibrated on 40 images and judged on 20 others; no labels"
-    assert " ".join(lines[1].split()) == "rank candidate T latency drop agree % spikes energy seconds frontier limits"
+    assert (
+        " ".join(lines[1].split())
+        == "rank candidate T latency drop agree % spikes energy arithmetic seconds frontier limits"
+    )
     assert lines[2].endswith("*  kept, chosen")
     (chosen,) = (line for line in lines if line.startswith("chosen: "))
     assert (
-        "% of the trained network's predictions (a drop of 45 is allowed), answers after 1 step and needs an "
-        "estimated 0." in chosen
+        "% of the trained network's predictions (a drop of 45 is allowed), answers after 1 step and needs an estimated "
+        in chosen
+        and "times the trained network's energy (arithmetic alone 0." in chosen
     )
     # What snnc convert warns of, when the chosen one is made again.
     (warning,) = (line for line in lines if line.startswith("warning: "))
@@ -560,7 +564,7 @@ def test_the_machine_form_of_tuning(run: Run, folder: Path):
     # What judged is what snnc evaluate can read, too.
     judging = ("--data", DIGITS / "test", "--limit", "60", "--part", "judging")
     (row,) = run("evaluate", "x y.snn", *judging, "--json").data()["rows"]
-    spent = row["energy"]["accumulations"] + row["energy"]["multiplications"]
+    spent = sum(row["energy"][part] for part in ("accumulations", "multiplications", "memory"))
     assert (row["drop"], spent) == (best["drop"], best["energy_microjoules"])
 
 

@@ -41,7 +41,18 @@ HOSTILE = "</details>|`x`\n# @octocat #1 [y](http://evil) <img src=x onerror=y> 
 
 
 def energy(ratio: float) -> Energy:
-    return Energy(ratio, 0.0, 1.0, 1.0, 1.0, 2, 0.5, 0.5, ratio, 0.1, None, None)
+    return Energy(
+        accumulations=ratio,
+        memory=ratio,
+        reference=1.0,
+        reference_memory=1.0,
+        bits=2,
+        quantized=0.5,
+        quantized_memory=0.5,
+        ratio=ratio,
+        arithmetic_ratio=ratio,
+        firing_rate=0.1,
+    )
 
 
 def row(timesteps: int = 4, hits: int = 380, **changes: Any) -> Row:

@@ -44,7 +44,14 @@ def test_there_are_figures_of_every_subject() -> None:
     for subject in ("network", "row", "layer"):
         assert len(figures.figures(subject)) > 3
     answers = {"max-drop", "min-agreement", "max-relative-error", "min-cosine", "min-psnr"}
-    assert {*answers, "max-energy-ratio", "max-spikes", "max-layer-error", "min-spike-driven"} == set(figures.limits())
+    assert {
+        *answers,
+        "max-energy-ratio",
+        "max-arithmetic-ratio",
+        "max-spikes",
+        "max-layer-error",
+        "min-spike-driven",
+    } == set(figures.limits())
 
 
 @pytest.mark.parametrize("figure", figures.figures(), ids=lambda figure: figure.name)

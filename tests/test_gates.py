@@ -165,6 +165,7 @@ def test_every_limit_has_its_gate():
         "spikes_interval": (99.0, 101.0),
         "energy": energy(50.0),
         "energy_ratio_interval": (0.49, 0.51),
+        "arithmetic_ratio_interval": (0.49, 0.51),
         "driven_by_spikes": 97.0,
         "layers": (LayerError("a", 0.2, (0.19, 0.21)), LayerError("b", 0.4, (0.39, 0.41))),
     }
@@ -172,6 +173,7 @@ def test_every_limit_has_its_gate():
         max_drop="2%",
         min_agreement=94,
         max_energy_ratio=0.6,
+        max_arithmetic_ratio=0.6,
         max_spikes=102,
         max_layer_error=0.3,
         min_spike_driven=97,
@@ -181,6 +183,7 @@ def test_every_limit_has_its_gate():
         ("max-drop", ""): ("passed", 1.1),
         ("min-agreement", ""): ("passed", 95.0),
         ("max-energy-ratio", ""): ("passed", 0.5),
+        ("max-arithmetic-ratio", ""): ("passed", 0.5),
         ("max-spikes", ""): ("passed", 100.0),
         ("min-spike-driven", ""): ("passed", 97.0),
         ("max-layer-error", "a"): ("passed", 0.2),

@@ -400,6 +400,9 @@ def test_targets_cite_their_sources(name: str) -> None:
     ]
     assert target.name == name and target.title and limits
     cited = {source.document for limit in limits for source in limit.sources}
+    if target.event_energy is not None:
+        assert target.event_energy.picojoules > 0 and target.event_energy.of
+        cited |= {source.document for source in target.event_energy.sources}
     assert cited == {document.document for document in target.documents.values()}
     assert all(source.section for limit in limits for source in limit.sources)
     unknown = {limit.replace("-", "_") for limit in target.limits.unknown}

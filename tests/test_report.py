@@ -57,7 +57,7 @@ def test_the_first_layer_multiplies_once_and_the_next_adds_once_per_spike_and_ta
     spikes = {"spikes": torch.full((2, 4, 4), 5.0, dtype=torch.float64)}
     work = cost(graph, connections, spikes, Schedule(7))
     assert work == Cost(synaptic_operations=32 * 5 * 3, analog_macs=288, neuron_words=2 * 32 * 7)
-    assert work.microjoules == pytest.approx((480 * 0.9 + 288 * 4.6) * 1e-6)
+    assert work.arithmetic == pytest.approx((480 * 0.9 + 288 * 4.6) * 1e-6)
 
 
 def test_the_fan_out_of_a_convolution_counts_real_targets_only():

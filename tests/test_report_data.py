@@ -241,8 +241,17 @@ def test_energies_by_hand_and_at_break_even():
     assert found.multiplications == pytest.approx(288 * 4.6e-6)
     assert found.accumulations == pytest.approx(64 * 3 * 0.9e-6)
     assert found.memory == pytest.approx((3 * 64 * 3 + 2 * 288 + 2 * 32 * 4) * 5e-6)
+    # Driven by events, no clock touches the potentials of 32 neurons at 4 steps.
+    assert found.neuron_memory == pytest.approx(2 * 32 * 4 * 5e-6)
+    assert found.spike_memory == pytest.approx(3 * 64 * 3 * 5e-6)
+    whole = found.reference + found.reference_memory
+    assert found.ratio == pytest.approx(found.total / whole)
+    assert found.event_driven_ratio == pytest.approx((found.total - found.neuron_memory) / whole)
+    assert found.arithmetic_ratio == pytest.approx(found.arithmetic / found.reference)
+    assert found.total == pytest.approx(found.accumulations + found.multiplications + found.memory)
     assert found.firing_rate == pytest.approx(0.5)
-    assert found.break_even is not None
+    # With a clock, four steps of potentials cost more than the trained network, were there no spike at all.
+    assert found.break_even is None
     # Frames are multiplied at every step: four of them cost more than the trained network once.
     framed = energy(graph, connections, spikes, schedule, {"x"})
     assert framed.multiplications == pytest.approx(288 * 4 * 4.6e-6)
@@ -250,9 +259,9 @@ def test_energies_by_hand_and_at_break_even():
     once = energy(graph, connections, spikes, Schedule(1))
     assert once.break_even is not None
     even = {"spikes": torch.full((2, 4, 4), once.break_even, dtype=torch.float64)}
-    assert cost(graph, connections, even, Schedule(1)).microjoules == pytest.approx(once.reference)
+    assert cost(graph, connections, even, Schedule(1)).total == pytest.approx(once.reference + once.reference_memory)
     assert energy(graph, connections, {"spikes": torch.zeros(2, 4, 4)}, Schedule(1)).break_even is None
-    assert Cost(0.0, 1e6, bits=32).microjoules == pytest.approx(4.6)
+    assert Cost(0.0, 1e6, bits=32).arithmetic == pytest.approx(4.6)
 
 
 def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]):

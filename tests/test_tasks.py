@@ -205,7 +205,7 @@ def test_training_lessens_the_loss(name: str) -> None:
 
 def bare(**measured: Any) -> Row:
     """A row that says nothing but what a task measured."""
-    cost = Energy(0, 0, 0, 0, 0, 1, 0, 0, None, 0, None, None)
+    cost = Energy()
     return Row(
         timesteps=1,
         sleep=0,

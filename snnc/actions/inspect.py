@@ -62,6 +62,7 @@ class Fitted:
             "fits": not self.misfits,
             "misfits": [{**asdict(misfit), "excess": misfit.excess} for misfit in self.misfits],
             "unknown": list(self.target.limits.unknown),
+            "event_energy": None if self.target.event_energy is None else asdict(self.target.event_energy),
         }
 
     def check(self, place: str) -> None:

@@ -139,12 +139,12 @@ class Trial:
 
     @property
     def energy(self) -> float:
-        """Energy per inference, in µJ."""
-        return self.row.energy.microjoules
+        """Energy per inference, arithmetic and memory traffic, in µJ."""
+        return self.row.energy.total
 
     @property
     def energy_ratio(self) -> float:
-        """Energy relative to the trained network's."""
+        """Energy relative to the trained network's, memory traffic included."""
         return energy_ratio(self.row)
 
     def cost(self, prefer: Prefer) -> tuple[float, float]:
@@ -171,6 +171,7 @@ class Trial:
             "synaptic_operations": self.row.synaptic_operations,
             "energy_microjoules": self.energy,
             "energy_ratio": self.energy_ratio,
+            "arithmetic_ratio": self.row.energy.arithmetic_ratio,
             "seconds": self.seconds,
             "kept": self.kept,
             "proven": self.gate.proven,
@@ -266,7 +267,7 @@ def tune(
 
 
 def energy_ratio(row: Row) -> float:
-    """Return the energy relative to the trained network's; 0 where that one needs none."""
+    """Return the energy relative to the trained network's, memory traffic included; 0 where that one needs none."""
     return row.energy.ratio or 0.0
 
 

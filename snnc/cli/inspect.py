@@ -168,6 +168,11 @@ def _fitting(target: Target, misfits: Sequence[Misfit]) -> Iterator[Block]:
     for source in dict.fromkeys(source for misfit in misfits for source in misfit.sources):
         yield Text(f"{source.text}: {source.url}")
     yield Text(f"{'does not fit' if misfits else 'fits, as far as is known'}: {target.title}")
+    spent = target.event_energy
+    if spent is None:
+        yield Text("energy of a synaptic operation: no source states it")
+    else:
+        yield Text(f"energy of a synaptic operation: {spent.picojoules:g} pJ, of {spent.of} ({spent.sources[0].text})")
     if target.limits.unknown:
         yield Text(f"not checked, because no source states it: {', '.join(target.limits.unknown)}")
 

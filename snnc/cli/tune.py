@@ -63,7 +63,8 @@ def tune(
     ] = None,
     max_steps: Annotated[int | None, typer.Option(metavar="N", help="Steps from image to answer at most.")] = None,
     max_energy: Annotated[
-        float | None, typer.Option(metavar="RATIO", help="Energy at most, the trained network's being 1 (estimated).")
+        float | None,
+        typer.Option(metavar="RATIO", help="Energy at most, memory traffic included, the trained network's being 1."),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(metavar="M", help="Look no longer than this. Default: until all is tried.")
@@ -189,8 +190,12 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
             ),
             (Column("spikes", about="per image"), lambda row: number(row[1].row.spikes)),
             (
-                Column("energy", about="estimated, the trained network's being 1"),
+                Column("energy", about="with memory traffic, estimated, the trained network's being 1"),
                 lambda row: number(row[1].energy_ratio),
+            ),
+            (
+                Column("arithmetic", about="its energy alone"),
+                lambda row: number(row[1].row.energy.arithmetic_ratio or 0),
             ),
             (Column("seconds"), lambda row: fixed(row[1].seconds)),
             (Column("frontier", about=better), lambda row: "*" if row[1].frontier else None),
@@ -216,11 +221,12 @@ def _warnings(advice: Advice) -> list[Finding]:
 def _sentence(advice: Advice, trial: Trial) -> str:
     """Say in plain words what was chosen."""
     lost = advice.loss.said(trial.drop)
-    ratio = number(trial.energy_ratio)
+    ratio, arithmetic = number(trial.energy_ratio), number(trial.row.energy.arithmetic_ratio or 0.0)
+    least = "least energy" if advice.prefer == "energy" else "fewest steps"
     return (
         f"chosen: {trial.candidate.title}: {lost} (a drop of {advice.limits.max_drop:g} is allowed), answers after "
-        f"{_counted(trial.steps, 'step')} and needs an estimated {ratio} times the trained network's energy: "
-        f"the {'least energy' if advice.prefer == 'energy' else 'fewest steps'} of all that keep to the limits"
+        f"{_counted(trial.steps, 'step')} and needs an estimated {ratio} times the trained network's energy "
+        f"(arithmetic alone {arithmetic}): the {least} of all that keep to the limits"
     )
 
 

@@ -111,6 +111,14 @@ class Cores(Capacity):
 
 
 @dataclass(frozen=True)
+class Spent(Capacity):
+    """The energy of one synaptic operation, measured or stated ``of`` a chip."""
+
+    picojoules: float
+    of: str
+
+
+@dataclass(frozen=True)
 class Capacities:
     """What a chip can hold; None where no source says so. Bits include the sign.
 
@@ -166,12 +174,13 @@ class Capacities:
 
 @dataclass(frozen=True)
 class Target:
-    """A chip: its limits, and the documents that they are from."""
+    """A chip: its limits, the energy of an event where a source gives one, and the documents that they are from."""
 
     name: str
     title: str
     documents: Mapping[str, Document]
     limits: Capacities
+    event_energy: Spent | None = None
 
 
 def target_names() -> list[str]:
@@ -201,7 +210,10 @@ def target_from_plain(data: object, *, place: str) -> Target:
         if key in limits
     }
     named = parse(Capacities, {**limits, **read}, place=f"{place}: limits")
-    return parse(Target, {**fields, "documents": documents, "limits": named}, place=place)
+    built: dict[str, Any] = {"documents": documents, "limits": named}
+    if "event-energy" in fields:
+        built["event-energy"] = _limit(Spent, fields["event-energy"], documents, f"{place}: event-energy")
+    return parse(Target, {**fields, **built}, place=place)
 
 
 def _limit(kind: type[Capacity], data: object, documents: Mapping[str, Document], place: str) -> Capacity:

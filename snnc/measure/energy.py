@@ -6,10 +6,12 @@ makes, and what neurons that gather first or the answer read, once; what neurons
 every step. All energies are estimates for 45 nm and 32-bit floats (Horowitz, ISSCC 2014): 3.7 pJ a multiplication,
 0.9 pJ an addition.
 
-Memory is a line of its own, because it depends on what the hardware reuses: here nothing, for all alike, and every word
-of 32 bits costs the 5 pJ of a small SRAM. A multiplication reads a weight and a value; an accumulation reads a weight,
-and reads and writes a membrane potential; a neuron reads and writes its potential at every step; an ANN writes every
-activation once.
+Memory is a part of the total, and told apart, too, because it depends on what the hardware reuses: here nothing stays
+in registers, for all alike, and every word of 32 bits costs the 5 pJ of a small SRAM. A multiplication reads a weight
+and a value, an accumulation reads a weight, and reads and writes a membrane potential: weights move once for every
+spike. An ANN writes every activation once. Of hardware there are two models: driven by events, it touches a potential
+only where something arrives; with a clock, it reads and writes all of them at every step besides. Totals are those with
+a clock.
 
 Beside the trained network stands one whose activations have as many bits as tell L levels apart, log2(L + 1) rounded
 up: multipliers are taken to need energy, and memory to need words, in proportion to that width. What the image feeds
@@ -33,6 +35,11 @@ from snnc.schedule import Schedule
 
 PICOJOULES = {"multiplication": 3.7, "addition": 0.9, "memory_word": 5.0}
 SOURCE = "45 nm, 32-bit float; memory: words of 32 bits from SRAM of 8 KB; Horowitz, ISSCC 2014"
+ASSUMPTIONS = (
+    "nothing stays in registers; an addition reads its weight, once for every spike, and reads and writes a potential; "
+    "a multiplication reads a weight and a value; with a clock, all potentials are read and written at every step "
+    "besides; driven by events, only where something arrives; the trained network writes every activation once"
+)
 WORD = 32
 
 
@@ -61,16 +68,30 @@ class Cost:
         return self.analog_macs * each * 1e-6
 
     @property
-    def microjoules(self) -> float:
+    def arithmetic(self) -> float:
         """Return the energy of all arithmetic, in µJ."""
         return self.accumulations + self.multiplications
 
     @property
+    def spike_memory(self) -> float:
+        """Return the energy of the memory traffic that spikes cause, in µJ."""
+        return 3 * self.synaptic_operations * PICOJOULES["memory_word"] * 1e-6
+
+    @property
+    def neuron_memory(self) -> float:
+        """Return the energy of the memory traffic of neurons, in µJ."""
+        return self.bits / WORD * self.neuron_words * PICOJOULES["memory_word"] * 1e-6
+
+    @property
     def memory(self) -> float:
-        """Return the energy of memory traffic, in µJ."""
-        share = self.bits / WORD
-        words = 3 * self.synaptic_operations + (1 + share) * self.analog_macs + share * self.neuron_words
-        return words * PICOJOULES["memory_word"] * 1e-6
+        """Return the energy of all memory traffic, in µJ."""
+        analog = (1 + self.bits / WORD) * self.analog_macs * PICOJOULES["memory_word"] * 1e-6
+        return self.spike_memory + analog + self.neuron_memory
+
+    @property
+    def total(self) -> float:
+        """Return the energy of arithmetic and memory traffic, in µJ."""
+        return self.arithmetic + self.memory
 
 
 def arithmetic(
@@ -150,25 +171,36 @@ def energy(
     wide = Cost(0.0, by_image)
     levels = max((op.levels(schedule.timesteps) for op in snn.ops(Neuron).values()), default=schedule.timesteps)
     narrow = Cost(0.0, others, float(neurons), bits=min(WORD, math.ceil(math.log2(levels + 1))))
-    quantized = wide.microjoules + narrow.microjoules
+    quantized = wide.arithmetic + narrow.arithmetic
+    quantized_memory = wide.memory + narrow.memory
+    by_spikes = spent.accumulations + spent.spike_memory
+
+    def ratio(value: float, other: float) -> float | None:
+        return value / other if other else None
 
     def break_even(other: float) -> float | None:
-        left = other - spent.multiplications
-        return firing_rate * left / spent.accumulations if spent.accumulations and left > 0 else None
+        left = other - (spent.total - by_spikes)
+        return firing_rate * left / by_spikes if by_spikes and left > 0 else None
 
+    # Where nothing multiplies, there is nothing to be relative to.
+    everything = dense.total if dense.arithmetic else 0.0
     return Energy(
         accumulations=spent.accumulations,
         multiplications=spent.multiplications,
         memory=spent.memory,
-        reference=dense.microjoules,
+        spike_memory=spent.spike_memory,
+        neuron_memory=spent.neuron_memory,
+        reference=dense.arithmetic,
         reference_memory=dense.memory,
         bits=narrow.bits,
         quantized=quantized,
-        quantized_memory=wide.memory + narrow.memory,
-        ratio=spent.microjoules / dense.microjoules if dense.microjoules else None,
+        quantized_memory=quantized_memory,
+        ratio=ratio(spent.total, everything),
+        event_driven_ratio=ratio(spent.total - spent.neuron_memory, everything),
+        arithmetic_ratio=ratio(spent.arithmetic, dense.arithmetic),
         firing_rate=firing_rate,
-        break_even=break_even(dense.microjoules),
-        quantized_break_even=break_even(quantized),
+        break_even=break_even(dense.total),
+        quantized_break_even=break_even(quantized + quantized_memory),
     )
 
 

@@ -20,7 +20,7 @@ from snnc.figure import Energy, LayerError, Picture, Row, Score
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
-from snnc.measure.energy import Cost, arithmetic, cost, energy
+from snnc.measure.energy import arithmetic, cost, energy
 from snnc.measure.gates import Gate
 from snnc.measure.layers import LayerErrors
 from snnc.measure.neurobench import NeuroBench
@@ -236,11 +236,20 @@ class _Trial:
     def work(self, needed: Energy) -> dict[str, Any]:
         """Return the intervals of spikes and of energy, by how much images differ."""
         spikes, operations = (_mean_interval(values) for values in torch.cat(self._by_image, 1))
-        ratio = None
-        if operations is not None and needed.reference:
-            low, high = (Cost(ends, 0.0).accumulations + needed.multiplications for ends in operations)
-            ratio = low / needed.reference, high / needed.reference
-        return {"spikes_interval": spikes, "energy_ratio_interval": ratio}
+        mean = float(torch.cat(self._by_image, 1)[1].mean())
+        known = operations is not None and needed.reference > 0
+        # So many times as much of what spikes cause.
+        low, high = (end / mean if mean else 1.0 for end in operations) if operations is not None else (1.0, 1.0)
+
+        def interval(fixed: float, moving: float, reference: float) -> Interval | None:
+            return ((fixed + low * moving) / reference, (fixed + high * moving) / reference) if known else None
+
+        whole = needed.total - needed.by_spikes, needed.by_spikes, needed.reference + needed.reference_memory
+        return {
+            "spikes_interval": spikes,
+            "energy_ratio_interval": interval(*whole),
+            "arithmetic_ratio_interval": interval(needed.multiplications, needed.accumulations, needed.reference),
+        }
 
     def _count(self, name: str, response: Tensor) -> None:
         spikes = self._neurons[name].spikes(response, self._schedule)

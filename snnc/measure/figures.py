@@ -56,8 +56,9 @@ def _read(name: str) -> Callable[[Any], Any]:
     return lambda subject: getattr(subject, name, None)
 
 
-def _energy_ratio(subject: Any) -> float | None:
-    return None if subject.energy is None else subject.energy.ratio
+def _energy(name: str) -> Callable[[Any], Any]:
+    """Return what reads a figure of the energy; a subject without it has spent nothing that is known."""
+    return lambda subject: None if subject.energy is None else getattr(subject.energy, name)
 
 
 def _driven(subject: Any) -> Interval | None:
@@ -365,26 +366,62 @@ register(
     Figure(
         name="energy ratio",
         of=_BOTH,
-        value=_energy_ratio,
+        value=_energy("ratio"),
         interval=_read("energy_ratio_interval"),
         better=-1,
         limit=Limit(
             name="max-energy-ratio",
-            help="Most energy (arithmetic), the trained network's being 1.",
+            help="Most energy (arithmetic and memory traffic), the trained network's being 1.",
             metavar="N",
-            example="0.5",
+            example="0.8",
             lacking="the trained network has no layer that multiplies",
         ),
         tolerance=Tolerance(
             name="more_energy",
-            help="Most additional energy (arithmetic).",
+            help="Most additional energy (arithmetic and memory traffic).",
             metavar="PERCENT",
             default=10.0,
             relative=True,
         ),
         short="energy",
-        about="estimated, the trained network's being 1",
+        about="with memory traffic, estimated, the trained network's being 1",
+        trend=Trend("Energy with memory traffic, trained network = 1", trained=1.0),
+    )
+)
+register(
+    Figure(
+        name="arithmetic ratio",
+        of=_BOTH,
+        value=_energy("arithmetic_ratio"),
+        interval=_read("arithmetic_ratio_interval"),
+        better=-1,
+        limit=Limit(
+            name="max-arithmetic-ratio",
+            help="Most energy of arithmetic alone, the trained network's being 1.",
+            metavar="N",
+            example="0.5",
+            lacking="the trained network has no layer that multiplies",
+        ),
+        tolerance=Tolerance(
+            name="more_arithmetic",
+            help="Most additional energy of arithmetic alone.",
+            metavar="PERCENT",
+            default=10.0,
+            relative=True,
+        ),
+        short="arithmetic",
+        about="its energy alone",
         trend=Trend("Energy of arithmetic, trained network = 1", trained=1.0),
+    )
+)
+register(
+    Figure(
+        name="event-driven energy ratio",
+        of=_BOTH,
+        value=_energy("event_driven_ratio"),
+        better=-1,
+        compared=False,
+        short=None,
     )
 )
 register(

@@ -20,24 +20,25 @@ from snnc.export.match import Match
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
-from snnc.measure.energy import PICOJOULES, SOURCE
+from snnc.measure.energy import ASSUMPTIONS, PICOJOULES, SOURCE
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
 from snnc.report.sections import Section, sections
 from snnc.text import harmless, printable
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """The constants that energies rest on, in pJ, and where they are from."""
+    """The constants that energies rest on, in pJ, where they are from, and what is assumed of memory."""
 
     picojoules: dict[str, float]
     source: str
+    memory: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Report:
     evaluation: Evaluation | None
     provenance: dict[str, Any]
     verifications: tuple[Match, ...] = ()
-    energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE)
+    energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE, ASSUMPTIONS)
     schema_version: int = SCHEMA_VERSION
     sections: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)
     unknown: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)

@@ -23,7 +23,7 @@ _LOST = "largest loss"
 # A row of which nothing is known but what a task measures.
 _EMPTY = Row(
     timesteps=1, sleep=0, sleep_used=0, total_steps=1, repeats=1, spikes=0.0, spikes_interval=None,
-    synaptic_operations=0.0, energy=Energy(0, 0, 0, 0, 0, 1, 0, 0, None, 0, None, None), energy_ratio_interval=None,
+    synaptic_operations=0.0, energy=Energy(), energy_ratio_interval=None,
 )  # fmt: skip
 
 

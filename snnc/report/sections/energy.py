@@ -29,15 +29,15 @@ class EnergySection(Section):
             yield SideBySide(tuple(_plots(energy)), only=("page",))
             yield _table(energy, (report.headline or report.summary).timesteps)
             yield Text(
-                f"The {_narrow(energy)} is the trained one with activations of as many bits as T steps can tell apart. "
-                "Memory traffic is apart, since it depends on what the hardware reuses.",
+                f"The {_narrow(energy)} is the trained one with activations of as many bits as T steps can tell apart.",
                 soft=True,
                 only=("page",),
             )
         constants = ", ".join(
             f"{name.replace('_', ' ')} {value:g} pJ" for name, value in sorted(report.energy_model.picojoules.items())
         )
-        told = f"Constants: {constants} ({report.energy_model.source})."
+        model = report.energy_model
+        told = f"Constants: {constants} ({model.source}). Memory: {model.memory}."
         yield Text(told, soft=True, only=("page",) if energy is None else ())
 
 
@@ -50,20 +50,27 @@ def _break_even(energy: Energy) -> str:
 
 def _compared(name: str, limit: float | None, rate: float) -> str:
     if limit is None:
-        return f"At no rate does the arithmetic cost less than that of {name}."
+        return f"At no rate does it need less energy than {name}, memory traffic included."
     here = "does" if rate < limit else "does not"
-    return f"Below {number(limit)} the arithmetic costs less than that of {name}; here it {here}."
+    return f"Below {number(limit)} it needs less energy than {name}, memory traffic included; here it {here}."
 
 
 def _table(energy: Energy, timesteps: int) -> Table:
-    reference = energy.reference
-    arithmetic = energy.microjoules, reference, energy.quantized
+    whole, quantized = energy.reference + energy.reference_memory, energy.quantized + energy.quantized_memory
+    by_events, reference = energy.total - energy.neuron_memory, energy.reference
+    totals = energy.total, whole, quantized
+    arithmetic = energy.arithmetic, reference, energy.quantized
     rows = (
+        ("arithmetic and memory traffic", *map(number, totals)),
+        ("the same, the trained network's being 1", *(_ratio(value, whole) for value in totals)),
+        ("driven by events, without a clock", *map(number, (by_events, whole, quantized))),
+        ("the same, the trained network's being 1", *(_ratio(value, whole) for value in (by_events, whole, quantized))),
+        ("arithmetic alone", *map(number, arithmetic)),
+        ("the same, the trained network's being 1", *(_ratio(value, reference) for value in arithmetic)),
         ("additions caused by spikes", number(energy.accumulations), UNKNOWN, UNKNOWN),
         ("multiplications of analog values", *map(number, (energy.multiplications, reference, energy.quantized))),
-        ("all arithmetic", *map(number, arithmetic)),
-        ("the same, the trained network's being 1", *(_ratio(value, reference) for value in arithmetic)),
         ("memory traffic", *map(number, (energy.memory, energy.reference_memory, energy.quantized_memory))),
+        ("of it potentials at every step", number(energy.neuron_memory), UNKNOWN, UNKNOWN),
     )
     columns = (
         Column("µJ per image, estimated", "words", short="energy, µJ"),
@@ -80,24 +87,30 @@ def _plots(energy: Energy) -> Iterator[Plot]:
         "trained": (0.0, energy.reference, energy.reference_memory),
         f"{energy.bits}-bit": (0.0, energy.quantized, energy.quantized_memory),
     }
+    whole = "; ".join(f"{name} {number(sum(parts))} µJ" for name, parts in networks.items())
+    yield Plot(
+        "Arithmetic and memory traffic",
+        Bars(
+            tuple(Bar(name, (added + multiplied, moved)) for name, (added, multiplied, moved) in networks.items()),
+            ("spiking", "trained"),
+            "µJ per image",
+        ),
+        f"Energy of arithmetic and memory traffic: {whole}",
+        (Key("spiking", "arithmetic"), Key("trained", "weights, values and potentials moved")),
+    )
     arithmetic = "; ".join(
         f"{name} {number(added + multiplied)} µJ, of this {number(added)} µJ caused by spikes"
         for name, (added, multiplied, _) in networks.items()
     )
-    both = tuple(Bar(name, (added, multiplied)) for name, (added, multiplied, _) in networks.items())
     yield Plot(
-        "Arithmetic",
-        Bars(both, ("spiking", "trained"), "µJ per image"),
+        "Arithmetic alone",
+        Bars(
+            tuple(Bar(name, (added, multiplied)) for name, (added, multiplied, _) in networks.items()),
+            ("spiking", "trained"),
+            "µJ per image",
+        ),
         f"Energy of arithmetic: {arithmetic}",
         (Key("spiking", "additions caused by spikes"), Key("trained", "multiplications")),
-    )
-    memory = "; ".join(f"{name} {number(moved)} µJ" for name, (_, _, moved) in networks.items())
-    traffic = tuple(Bar(name, (moved,)) for name, (_, _, moved) in networks.items())
-    yield Plot(
-        "Memory traffic",
-        Bars(traffic, ("trained",), "µJ per image"),
-        f"Energy of memory traffic: {memory}",
-        (Key("trained", "weights, values and potentials moved"),),
     )
 
 

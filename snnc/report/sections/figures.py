@@ -112,13 +112,19 @@ def _spikes(report: Report) -> Fact:
 
 def _energy_ratio(report: Report) -> Fact:
     energy, row = report.energy, report.headline
-    if energy is None or energy.ratio is None:
+    if energy is None or energy.ratio is None or energy.arithmetic_ratio is None:
         return _unknown("Energy ratio")
     interval = "" if row is None else _interval(row.energy_ratio_interval)
+    narrow = energy.total / (energy.quantized + energy.quantized_memory)
     return Fact(
         "Energy ratio",
         number(energy.ratio),
-        _joined("arithmetic, the trained network's being 1, estimated", interval),
+        _joined(
+            "with memory traffic, the trained network's being 1, estimated",
+            interval,
+            f"arithmetic alone {number(energy.arithmetic_ratio)}",
+            f"{number(narrow)} times a {energy.bits}-bit network",
+        ),
     )
 
 
@@ -143,8 +149,10 @@ def _in_one_line(report: Report) -> str:
         parts.append(f"outputs {number(summary.output_error)} of their size from the trained network's")
     if summary.agreement is not None:
         parts.append(f"{written(summary.agreement, '%')} % of {summary.answers} as the trained network's")
-    if summary.energy is not None and summary.energy.ratio is not None:
-        parts.append(f"{number(summary.energy.ratio)} times its energy (estimated)")
+    energy = summary.energy
+    if energy is not None and energy.ratio is not None and energy.arithmetic_ratio is not None:
+        alone = f"arithmetic alone {number(energy.arithmetic_ratio)} times"
+        parts.append(f"{number(energy.ratio)} times its energy with memory traffic, {alone} (estimated)")
     return ", ".join(parts)
 
 
