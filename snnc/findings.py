@@ -104,6 +104,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Where frames differ, as those of a moving camera do, answers can be wrong however many steps there are.",
         "Convert with neurons that only fire as they gather (--neuron if), or compare with --reference sum.",
     ),
+    "no-batch-axis": Explanation(
+        "The file says the shape of its input to the last number, and none of its outputs has the first axis, too. So "
+        "that axis is one of every sample, not a count of samples.",
+        "Every sample is given to the network alone; the spiking network takes batches of them as any other does.",
+        "None is needed. Where the first axis is a batch, export the network for a batch of 1.",
+    ),
     "no-labels": Explanation(
         "The data has no labels of the kind that the task takes, so its score could not be judged.",
         "The drop is the share of answers that are not the trained network's, which is more than the drop of a score.",

@@ -437,7 +437,7 @@ def bad_files() -> dict[str, Callable[[Path], object]]:
 
     return {
         "not an ONNX model": lambda path: path.write_bytes(b"these are not the bytes of a network" * 9),
-        "it holds no network": lambda path: path.write_bytes(b""),
+        "it holds no network": lambda path: path.write_bytes(onnx.ModelProto(ir_version=8).SerializeToString()),
         "not a": truncated,
         "not a TorchScript file": truncated_script,
         "'weights.bin' is missing": external,
@@ -445,7 +445,7 @@ def bad_files() -> dict[str, Callable[[Path], object]]:
         "lies elsewhere": external_elsewhere,
         "'z' does not depend on its input": constant_output,
         r"input shape 3x\?x\? is not fixed": open_shape,
-        "a state dict, a pickled module": lambda path: torch.save(Residual().state_dict(), path),
+        "weights or a pickled module": lambda path: torch.save(Residual().state_dict(), path),
         "stores no input shape": lambda path: exported(Residual(), (3, 8, 8), path, "traced"),
         "not a valid network": lambda path: save(path, [one("Add", ["x", "nowhere"])], (4,), {}),
     }

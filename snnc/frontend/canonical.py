@@ -14,6 +14,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_t
 from snnc.files import temporary_folder
 from snnc.frontend.dequantization import dequantized
 from snnc.frontend.expression import Array, Shape
+from snnc.frontend.labels import ordered
 from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
 from snnc.frontend.unrolling import unrolled
 from snnc.frontend.weights import KINDS, LEAST, Weights, array_of, is_outside
@@ -218,7 +219,7 @@ def _parsed(
     nodes = []
     held = {node.name: node for node in pinned.graph.node if node.op_type in _HELD}
     replaced = _replaced(model, pinned)
-    for node in _ordered([*graph.node, *foreign], {*constants, *(value.name for value in pinned.graph.input)}):
+    for node in ordered([*graph.node, *foreign]):
         parsed = _parsed_node(node, replaced)
         if parsed.name in held:
             parsed = replace(parsed, kind=held[node.name].op_type, attributes=_attributes(held[node.name]))
@@ -231,25 +232,6 @@ def _parsed(
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
     outputs = tuple(value.name for value in pinned.graph.output)
     return OnnxGraph(_read(nodes, outputs), constants, shapes, outputs, opset, frozenset(whole))
-
-
-def _ordered(nodes: list[NodeProto], available: set[str]) -> list[NodeProto]:
-    """Put nodes in topological order, keeping theirs where it is one."""
-    ready = {"", *available}
-    ordered: list[NodeProto] = []
-    waiting = nodes
-    while waiting:
-        later = []
-        for node in waiting:
-            if all(name in ready for name in node.input):
-                ordered.append(node)
-                ready.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            return ordered + later
-        waiting = later
-    return ordered
 
 
 def _replaced(model: ModelProto, pinned: ModelProto) -> Mapping[str, str]:

@@ -1,20 +1,25 @@
 """From a file on disk to an ONNX model in memory, or one error that says what is wrong with the file."""
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import ModelProto
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
+from onnx import ModelProto, TensorProto, helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from snnc.errors import DataError, ModelError
 from snnc.frontend.expression import InputShapes
-from snnc.frontend.weights import Weights, taken_out
+from snnc.frontend.strangers import BUNDLES, stranger
+from snnc.frontend.weights import Weights, made_dense, taken_out, tensors_of
 
-_ZIP = b"PK"
+# The first version of ONNX that is read.
+_OLDEST = 7
+# Numbers that share a byte, and how many bits each has.
+_PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +41,18 @@ def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
         data = path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", place=str(path), hint="check the path") from None
+    except IsADirectoryError:
+        found = next((BUNDLES[name] for name in sorted(BUNDLES) if (path / name).exists()), None)
+        message, hint = found or ("a folder, not a file", "check the path")
+        raise DataError(message, place=str(path), hint=hint) from None
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", place=str(path), hint="check the path") from None
     digest = hashlib.sha256(data)
-    if data.startswith(_ZIP):
+    known = stranger(path, data)
+    if known is not None:
+        what, hint = known
+        raise ModelError(f"{what}, no ONNX and no TorchScript", place=str(path), hint=hint)
+    if data.startswith(b"PK"):
         # Lazily, since torch's exporter takes a while to import.
         from snnc.frontend.torchscript import export_torchscript
 
@@ -50,6 +63,10 @@ def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
     external = _external_files(model, path)
     for file in external:
         digest.update(file.read_bytes())
+    try:
+        made_dense(model)
+    except ValueError as error:
+        raise ModelError(f"not a valid network: {error}", place=str(path), hint="export it again") from None
     return ModelFile(*taken_out(model), digest.hexdigest(), external)
 
 
@@ -64,26 +81,59 @@ def _parsed(data: bytes, path: Path) -> ModelProto:
     if not model.graph.node or not model.opset_import:
         hint = "give an ONNX file or a TorchScript file with at least one operation"
         raise ModelError("not an ONNX model: it holds no network", place=str(path), hint=hint)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), _OLDEST)
+    if opset < _OLDEST:
+        message = f"the file is of opset {opset}, and onnxruntime reads those from {_OLDEST} on"
+        hint = "export it again with a newer opset, or try onnx.version_converter, which may change what it computes"
+        raise ModelError(message, place=str(path), hint=hint)
     return model
 
 
 def _external_files(model: ModelProto, path: Path) -> tuple[Path, ...]:
     """Load the external data into the model; return the files it lies in, by name."""
-    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
-    names = sorted({ExternalDataInfo(tensor).location for tensor in outside})
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            hint = "external data has to lie beside the model file or below"
-            raise ModelError(f"its external data {name!r} lies elsewhere", place=str(path), hint=hint)
-        if not os.access(path.parent / name, os.R_OK) or not (path.parent / name).is_file():
-            hint = f"put {name!r} beside the model file"
-            raise ModelError(f"its external data {name!r} is missing", place=str(path), hint=hint)
-    if names:
-        try:
-            load_external_data_for_model(model, str(path.parent))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"its external data cannot be read: {reason}", place=str(path), hint="export it again"
-            ) from None
-    return tuple(path.parent / name for name in names)
+    files: dict[str, Path] = {}
+    for tensor in tensors_of(model):
+        if uses_external_data(tensor):
+            try:
+                info = ExternalDataInfo(tensor)
+                file = files.setdefault(info.location, _beside(path, info.location))
+                _load(tensor, file, int(info.offset or 0), info.length)
+            except (KeyError, OSError, TypeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                message = f"its external data cannot be read: {reason}"
+                raise ModelError(message, place=str(path), hint="export it again") from None
+    return tuple(files[name] for name in sorted(files))
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Return the file of external data, which lies in the model's folder or where the model itself is linked to."""
+    written = path.parent / name
+    # Exporters on Windows separate folders by backslashes.
+    parts = Path(name if written.exists() else name.replace("\\", "/"))
+    file = path.parent / parts
+    homes = {path.parent.resolve(), path.resolve().parent}
+    inside = not parts.is_absolute() and ".." not in parts.parts
+    if not inside or not any(file.resolve().is_relative_to(home) for home in homes):
+        hint = "external data has to lie beside the model file or below"
+        raise ModelError(f"its external data {name!r} lies elsewhere", place=str(path), hint=hint)
+    if not file.is_file() or not os.access(file, os.R_OK):
+        hint = f"put {name!r} beside the model file"
+        raise ModelError(f"its external data {name!r} is missing", place=str(path), hint=hint)
+    return file
+
+
+def _load(tensor: TensorProto, file: Path, offset: int, length: int | None) -> None:
+    """Put the bytes of a constant where they belong; raises ValueError where there are fewer."""
+    whole = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    bits = _PACKED.get(TensorProto.DataType.Name(tensor.data_type), whole)
+    needed = -(-math.prod(tensor.dims) * bits // 8)
+    size = file.stat().st_size
+    if min(tensor.dims, default=0) < 0 or offset < 0 or (length is not None and int(length) < needed):
+        raise ValueError(f"{tensor.name!r} has another size than its shape")
+    if offset + needed > size:
+        raise ValueError(f"{file.name!r} ends before {tensor.name!r}")
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(needed)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]

@@ -1,21 +1,23 @@
 """What a file takes: the shape of every input, which of its axes is the batch, and what numbers are given there."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from onnx import GraphProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, shape_inference
 from torch import Tensor
 
 from snnc.errors import ModelError
 from snnc.frontend.canonical import OnnxGraph
 from snnc.frontend.expression import Array, InputShapes, Shape, shown, stored_shape
-from snnc.frontend.measuring import INTEGERS
+from snnc.frontend.measuring import INTEGERS, shape_of
 from snnc.ir import Input
 
 _COLORS = (1, 3, 4)
+_RGB = 3
 # What an axis that counts samples is called.
 _COUNTS = re.compile(r"(n|b|bs|.*batch.*)$", re.IGNORECASE)
 _FLAG = "as in --input-shape 3,32,32"
@@ -57,6 +59,10 @@ class FileInput:
         """Return the dimensions with a batch of that length."""
         return tuple(length if axis == self.batch else own for axis, own in enumerate(self.dimensions))
 
+    def without_batch(self, length: int) -> "FileInput":
+        """Return what it is if the axis of that length is one of every sample."""
+        return replace(self, dimensions=self.with_batch(length), batch=None)
+
     def array(self, samples: Tensor) -> Array:
         """Return samples ``[N, ...]`` as the file takes them: one, or as many as its batch has."""
         kind = helper.tensor_dtype_to_np_dtype(self.kind)
@@ -67,14 +73,13 @@ class FileInput:
 
 
 def inputs_of(graph: GraphProto, wanted: InputShapes, place: str) -> tuple[int, tuple[FileInput, ...]]:
-    """Return the batch that the file says, 1 where it is free, and its inputs.
+    """Return the batch that the file says, 0 where it is free, and its inputs.
 
     The batch is the first axis of the first input, and every axis of the same name, length (above 1) or, in front,
     without a length; of an input whose first axis is fixed, the one that is named batch. Raises ModelError where an
     input takes no numbers, or its shape is not known or another than ``wanted``.
     """
-    constants = {tensor.name for tensor in graph.initializer}
-    values = [value for value in graph.input if value.name not in constants]
+    values = [*graph.input]
     if not values:
         raise ModelError("it has no input", place=place, hint="export the network with its input")
     shapes = _shapes_by_input(values, wanted, place)
@@ -89,10 +94,42 @@ def inputs_of(graph: GraphProto, wanted: InputShapes, place: str) -> tuple[int, 
             # All that is known of it is what the user says.
             declared = [("", 0)] * (1 + len(given or (0,)))
             axis: int | None = 0
+        elif given is not None and _is_whole(declared, given):
+            axis = None
         else:
             axis = first if number == 0 and declared else _same_batch(declared, symbol, length)
         inputs.append(FileInput(value.name, _filled(value.name, declared, axis, given, len(values), place), axis, kind))
-    return max(length, 1), tuple(inputs)
+    return length, tuple(inputs)
+
+
+def counts_samples(several: ModelProto, one: ModelProto, given: FileInput) -> bool:
+    """Return whether the first axis of an input counts samples: outputs have it too, or are so many times as large.
+
+    ``several`` is the network for as many samples as the file says, ``one`` for one. Of a row of numbers and of the
+    colors of an image, outputs may have as many by chance.
+    """
+    rank = len(given.dimensions)
+    if rank == 1:
+        return False
+    shapes, ones = _output_shapes(several), _output_shapes(one)
+    batch = next(shape_of(value) or () for value in several.graph.input if value.name == given.name)[given.batch or 0]
+    for shape, alone in zip(shapes, ones, strict=True):
+        if shape is None or (alone is not None and math.prod(shape) == batch * math.prod(alone)):
+            return True
+        if shape[:1] == (batch,) and not (rank == 3 and batch == _RGB):
+            return True
+    return False
+
+
+def _output_shapes(model: ModelProto) -> list[Shape | None]:
+    return [shape_of(output) for output in shape_inference.infer_shapes(model).graph.output]
+
+
+def _is_whole(declared: list[tuple[str, int]], given: Shape) -> bool:
+    """Return whether a shape is that of an input whole, the first axis included, which is then none of a batch."""
+    if len(given) != len(declared) or declared[0][1] < 2:
+        return False
+    return all(own in (0, length) for (_, own), length in zip(declared, given, strict=True))
 
 
 def input_ops(inputs: Sequence[FileInput], graph: OnnxGraph) -> dict[str, Input]:

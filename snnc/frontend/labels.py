@@ -1,9 +1,10 @@
 """The nodes of a file: what they are called, where names may be missing or shared, what they read, and other ones."""
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 
 def labels(graph: GraphProto) -> tuple[str, ...]:
@@ -30,6 +31,35 @@ def read_values(node: NodeProto) -> Iterator[str]:
         for part in inside.node:
             yield from (value for value in read_values(part) if value not in own)
         yield from (value.name for value in inside.output if value.name not in own)
+
+
+def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:
+    """Yield all that holds nodes: the network, its functions, and the branches and bodies of loops inside them."""
+    waiting: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
+    while waiting:
+        body = waiting.pop()
+        yield body
+        waiting += (inside for node in body.node for inside in subgraphs(node))
+
+
+def ordered(nodes: Sequence[NodeProto]) -> list[NodeProto]:
+    """Return nodes in topological order, keeping theirs where it is one; those that wait for themselves are last."""
+    producers = {value: place for place, node in enumerate(nodes) for value in node.output if value}
+    needed = [{producers[value] for value in read_values(node) if value in producers} for node in nodes]
+    readers: list[list[int]] = [[] for _ in nodes]
+    for place, before in enumerate(needed):
+        for producer in before:
+            readers[producer].append(place)
+    missing = [len(before) for before in needed]
+    ready = [place for place, count in enumerate(missing) if not count]
+    order: list[int] = []
+    while ready:
+        order.append(heapq.heappop(ready))
+        for reader in readers[order[-1]]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
+    return [nodes[place] for place in order + [place for place, count in enumerate(missing) if count]]
 
 
 def rewritten(model: ModelProto, nodes: Iterable[NodeProto], made: Iterable[TensorProto]) -> ModelProto:

@@ -1,19 +1,25 @@
 """What is done to a file before it is canonicalized: floats, the batch, the input shape, the ends of classifiers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from snnc.findings import Finding
 from snnc.frontend.batchwise import sequences_first
 from snnc.frontend.endings import without_endings
-from snnc.frontend.expression import InputShapes, Shape
-from snnc.frontend.inputs import FileInput, inputs_of
-from snnc.frontend.labels import labels, subgraphs
-from snnc.frontend.weights import Weights, in_single_precision, is_outside
+from snnc.frontend.expression import InputShapes, Shape, shown
+from snnc.frontend.inputs import FileInput, counts_samples, inputs_of
+from snnc.frontend.labels import bodies, labels, ordered
+from snnc.frontend.last_windows import without_windows_in_padding
+from snnc.frontend.squeezing import name_squeezed_axes
+from snnc.frontend.training_mode import refuse_training_mode
+from snnc.frontend.weights import Weights, in_single_precision, is_outside, tensors_of
 
 _SPELLED_OUT = "ai.onnx"
+# The version of the format since which constants need not be inputs.
+_FREE_CONSTANTS = 4
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 # The input of an operation that says which shape comes out.
@@ -38,34 +44,60 @@ class Prepared:
 def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes, place: str) -> Prepared:
     """Give every node a name of its own, make every float a float32, drop the ends of classifiers, pin the batch to 1.
 
-    Raises ModelError where an input takes no numbers, or one of another or unknown shape.
+    Raises ModelError where an input takes no numbers, or one of another or unknown shape, and where the file was
+    exported in training mode.
     """
     original = ModelProto()
     original.CopyFrom(model)
     # onnxruntime keeps the names of the nodes that it leaves in place: so these are found again.
     for node, label in zip(original.graph.node, labels(original.graph), strict=True):
         node.name = label
+    _in_order(original)
+    _settle_inputs(original)
     _in_one_spelling(original)
-    _in_single_precision(original.graph)
+    refuse_training_mode(original, place)
+    _in_single_precision(original)
     narrowed = in_single_precision(original.graph, weights)
     sequences_first(original.graph)
     findings = without_endings(original.graph)
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
     del original.graph.value_info[:]
-    batch, inputs = inputs_of(original.graph, input_shapes, place)
+    said, inputs = inputs_of(original.graph, input_shapes, place)
     for output in original.graph.output:
         if output.HasField("type"):
             output.type.tensor_type.ClearField("shape")
-    pinned = ModelProto()
-    pinned.CopyFrom(original)
+    if said != 1:
+        # A batch that is free is another than 1 for whoever tells axes by their lengths.
+        name_squeezed_axes(original, _taking(original, inputs, said or 2))
+    pinned, original = _taking(original, inputs, 1), _taking(original, inputs, max(said, 1))
+    if said > 1 and not counts_samples(original, pinned, inputs[0]):
+        inputs = tuple(given.without_batch(said) for given in inputs)
+        findings = (*findings, _no_batch(inputs[0]))
+        said, pinned = 1, _taking(original, inputs, 1)
+    if said > 1:
+        _unbake(pinned.graph, said)
+    without_windows_in_padding(pinned, [original])
+    return Prepared(pinned, original, narrowed, max(said, 1), inputs, findings)
+
+
+def _taking(model: ModelProto, inputs: Sequence[FileInput], batch: int) -> ModelProto:
+    """Return a model for a batch of that length."""
+    taking = ModelProto()
+    taking.CopyFrom(model)
     values = {given.name: given for given in inputs}
-    for graph, length in ((original.graph, batch), (pinned.graph, 1)):
-        for value in graph.input:
-            if value.name in values:
-                _set_shape(value, values[value.name].with_batch(length))
-    if batch > 1:
-        _unbake(pinned.graph, batch)
-    return Prepared(pinned, original, narrowed, batch, inputs, findings)
+    for value in taking.graph.input:
+        if value.name in values:
+            _set_shape(value, values[value.name].with_batch(batch))
+    return taking
+
+
+def _settle_inputs(model: ModelProto) -> None:
+    """Let inputs that have a value be constants, as they are in files of old, and nothing else can be given there."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in constants]
+    model.ir_version = max(model.ir_version, _FREE_CONSTANTS)
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
 
 
 def _in_one_spelling(model: ModelProto) -> None:
@@ -73,33 +105,46 @@ def _in_one_spelling(model: ModelProto) -> None:
     for imports in (model.opset_import, *(function.opset_import for function in model.functions)):
         for entry in imports:
             entry.domain = "" if entry.domain == _SPELLED_OUT else entry.domain
-    graphs = [model.graph.node, *(function.node for function in model.functions)]
-    while graphs:
-        for node in graphs.pop():
-            node.domain = "" if node.domain == _SPELLED_OUT else node.domain
-            graphs += (inside.node for inside in subgraphs(node))
+    for node in (node for body in bodies(model) for node in body.node):
+        node.domain = "" if node.domain == _SPELLED_OUT else node.domain
 
 
-def _in_single_precision(graph: GraphProto) -> None:
-    for tensor in graph.initializer:
-        _narrow(tensor)
-    for value in (*graph.input, *graph.output):
-        if value.type.tensor_type.elem_type in _FLOATS:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                _narrow(attribute.t)
-            if attribute.HasField("g"):
-                _in_single_precision(attribute.g)
+def _in_order(model: ModelProto) -> None:
+    for body in bodies(model):
+        nodes = ordered(body.node)
+        if any(one is not other for one, other in zip(nodes, body.node, strict=True)):
+            held = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+            del body.node[:]
+            body.node.extend(held)
+
+
+def _in_single_precision(model: ModelProto) -> None:
+    for body in bodies(model):
+        values = (*body.input, *body.output, *body.value_info) if isinstance(body, GraphProto) else body.value_info
+        for value in values:
+            if value.type.tensor_type.elem_type in _FLOATS:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+        for attribute in (attribute for node in body.node for attribute in node.attribute):
             if attribute.name in ("to", "dtype") and attribute.i in _FLOATS:
                 attribute.i = TensorProto.FLOAT
+    for tensor in tensors_of(model):
+        _narrow(tensor)
 
 
 def _narrow(tensor: TensorProto) -> None:
     if tensor.data_type in _FLOATS and not is_outside(tensor):
         array = numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def _no_batch(given: FileInput) -> Finding:
+    return Finding(
+        code="no-batch-axis",
+        severity="info",
+        node=given.name,
+        message=f"its input {given.name!r} has no batch axis: it takes one sample of {shown(given.dimensions)}",
+        hint="give data of that shape; where the first axis is a batch, export the network for a batch of 1",
+    )
 
 
 def _set_shape(value: ValueInfoProto, shape: Shape) -> None:

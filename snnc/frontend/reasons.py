@@ -67,7 +67,7 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer LabelEncoder "
-        "Normalizer OneHotEncoder Scaler ZipMap",
+        "Normalizer OneHotEncoder ZipMap",
         "a part of the preparation of tables",
         _OUTSIDE,
     ),

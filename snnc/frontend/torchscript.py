@@ -1,8 +1,13 @@
 """TorchScript by way of ONNX. The only file that knows TorchScript, which torch may drop from Python 3.14 on."""
 
+import contextlib
+import ctypes
 import itertools
+import os
+import re
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,8 +17,12 @@ from snnc.files import temporary_folder
 from snnc.frontend.expression import InputShapes, Shape, shown
 
 _OPSET = 17
+# What torch's exporter says behind the cause.
+_BESIDE_THE_CAUSE = re.compile(r"\. Please |  \[Caused by")
 # What the only input is called.
 _ONLY = "input"
+# What networks take, most of them first. What is not in single precision becomes so as ONNX.
+_KINDS = (torch.float32, torch.int64, torch.float16, torch.float64, torch.bfloat16)
 
 
 def export_torchscript(path: Path, input_shapes: InputShapes) -> bytes:
@@ -61,7 +70,7 @@ def _load(path: Path) -> torch.jit.ScriptModule:
 def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[str, Shape]) -> bytes:
     blanks = _blanks(module, path, list(input_shapes.values()))
     try:
-        with temporary_folder() as folder:
+        with temporary_folder() as folder, _printing_nothing():
             file = folder / "exported.onnx"
             torch.onnx.export(
                 module,
@@ -85,7 +94,7 @@ def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[st
 def _blanks(module: torch.jit.ScriptModule, path: Path, shapes: Sequence[Shape]) -> tuple[torch.Tensor, ...]:
     """Return blank samples on which the network runs: of floats, or else of integers where it looks something up."""
     first: RuntimeError | None = None
-    for kinds in itertools.product((torch.float32, torch.int64), repeat=len(shapes)):
+    for kinds in itertools.product(_KINDS, repeat=len(shapes)):
         blanks = tuple(torch.zeros(1, *shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True))
         try:
             with torch.no_grad():
@@ -101,6 +110,31 @@ def _blanks(module: torch.jit.ScriptModule, path: Path, shapes: Sequence[Shape])
 
 
 def _reason(error: Exception) -> str:
-    """Return the last line of an error, where TorchScript puts the cause behind its traceback."""
+    """Return the cause that an error tells: the exporter begins with it, TorchScript ends with it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].removeprefix("RuntimeError: ") if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    if isinstance(error, torch.onnx.OnnxExporterError):
+        return _BESIDE_THE_CAUSE.split(lines[0])[0].removeprefix("Unsupported: ")
+    return lines[-1].removeprefix("RuntimeError: ")
+
+
+@contextlib.contextmanager
+def _printing_nothing() -> Iterator[None]:
+    """Let nothing be written to standard output meanwhile, where torch prints graphs that it could not export."""
+    sys.stdout.flush()
+    try:
+        held = os.dup(1)
+    except OSError:
+        # It is closed.
+        yield
+        return
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        # What C has written lies in its own buffer.
+        ctypes.CDLL("ucrtbase" if os.name == "nt" else None).fflush(None)
+        os.dup2(held, 1)
+        os.close(held)

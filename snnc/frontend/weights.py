@@ -1,21 +1,66 @@
 """Large constants of a file, kept beside it: a model in memory is copied several times, and these need not be."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, numpy_helper
 
 from snnc.frontend.expression import Array
+from snnc.frontend.labels import bodies
 
 Weights = Mapping[str, Array]
 
 # From this size on, in bytes; what says shapes is far smaller.
 LEAST = 1 << 14
+# The most numbers of a constant that is written with its zeros.
+_LARGEST = 1 << 30
 # Those that numpy has as they lie in a file.
 KINDS = {
     *(TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16),
     *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64),
 }
+
+
+def tensors_of(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield all constants of a file: of the network, its functions, branches and loops, and those of nodes."""
+    for body in bodies(model):
+        if isinstance(body, GraphProto):
+            yield from body.initializer
+            for sparse in body.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        for attribute in (attribute for node in body.node for attribute in node.attribute):
+            yield from attribute.tensors
+            yield from (attribute.t,) if attribute.HasField("t") else ()
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+
+
+def made_dense(model: ModelProto) -> None:
+    """Write sparse constants with their zeros; raises ValueError where one holds a place that is not in it."""
+    for body in bodies(model):
+        if isinstance(body, GraphProto):
+            body.initializer.extend(_dense(sparse) for sparse in body.sparse_initializer)
+            del body.sparse_initializer[:]
+        for attribute in (attribute for node in body.node for attribute in node.attribute):
+            if attribute.HasField("sparse_tensor"):
+                attribute.t.CopyFrom(_dense(attribute.sparse_tensor))
+                attribute.name, attribute.type = "value", attribute.TENSOR
+                attribute.ClearField("sparse_tensor")
+
+
+def _dense(sparse: SparseTensorProto) -> TensorProto:
+    values, places = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    shape = tuple(sparse.dims)
+    if math.prod(shape) > _LARGEST or min(shape, default=0) < 0:
+        raise ValueError("a sparse constant is larger than memory allows")
+    if places.ndim == 2:
+        places = np.ravel_multi_index(tuple(places.T), shape)
+    array = np.zeros(math.prod(shape), values.dtype)
+    if len(places) != len(values) or (len(places) and not 0 <= places.min() <= places.max() < array.size):
+        raise ValueError("a sparse constant has a value at a place that is not in it")
+    array[places] = values
+    return numpy_helper.from_array(array.reshape(shape), sparse.values.name)
 
 
 def taken_out(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:

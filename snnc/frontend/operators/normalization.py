@@ -14,8 +14,6 @@ from snnc.frontend.operators.reduction import absolute_total
 @operators.register("BatchNormalization")
 def batch_normalization(call: Call) -> Expression:
     """Read batch normalization over axis 1."""
-    if call.integer("training_mode", 0):
-        raise UnsupportedError("batch normalization in training mode", "call model.eval() before the export")
     scale, shift, mean, variance = (tensor(call.constant(index, "a statistic")) for index in range(1, 5))
     operand, offset = call.framed((1,))
     norm = ops.BatchNorm(scale, shift, mean, variance, call.number("epsilon", 1e-5), 1 + offset)

@@ -1,0 +1,49 @@
+"""Operations that a file has in training mode, in which they draw at random or look at a whole batch: it is refused."""
+
+from collections import Counter
+from collections.abc import Iterator, Set
+
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from snnc.errors import ModelError
+from snnc.frontend.labels import bodies
+
+# Since when an operation is told by an input or by an attribute which mode it is in.
+_DROPOUT_BY_INPUT = 12
+_STATISTICS_BY_ATTRIBUTE = 14
+
+
+def refuse_training_mode(model: ModelProto, place: str) -> None:
+    """Raise ModelError where a file was exported for training."""
+    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    found: Counter[str] = Counter()
+    for body in bodies(model):
+        on = set(_switched_on(body))
+        found.update(node.op_type for node in body.node if not node.domain and _trains(node, opset, on))
+    if found:
+        what = " and ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+        hint = "call model.eval() before the export"
+        raise ModelError(f"it was exported in training mode ({what})", place=place, hint=hint)
+
+
+def _switched_on(body: GraphProto | FunctionProto) -> Iterator[str]:
+    """Yield the values that are a constant and true."""
+    if isinstance(body, GraphProto):
+        yield from (tensor.name for tensor in body.initializer if _is_true(tensor))
+    for node in body.node:
+        if node.op_type == "Constant" and any(_is_true(attribute.t) for attribute in node.attribute):
+            yield node.output[0]
+
+
+def _is_true(tensor: TensorProto) -> bool:
+    return tensor.data_type == TensorProto.BOOL and bool(numpy_helper.to_array(tensor).all())
+
+
+def _trains(node: NodeProto, opset: int, on: Set[str]) -> bool:
+    if node.op_type == "Dropout":
+        return opset >= _DROPOUT_BY_INPUT and len(node.input) > 2 and node.input[2] in on
+    if node.op_type == "BatchNormalization":
+        if opset < _STATISTICS_BY_ATTRIBUTE:
+            return any(node.output[1:])
+        return any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+    return False

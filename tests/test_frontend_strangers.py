@@ -1,0 +1,272 @@
+"""Files that are no network say what they are; networks are read from however their files lie."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from snnc import ops
+from snnc.errors import DataError, ModelError
+from snnc.frontend import open_model, read_model
+from tests.frontend_files import array, integers, one, parity, run, save
+
+LINEAR = [one("MatMul", ["x", "w"], ["m"]), one("Relu", ["m"], ["y"])]
+
+
+def archive(**members: bytes) -> Callable[[Path], object]:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, data in members.items():
+                packed.writestr(name, data)
+
+    return write
+
+
+def of_bytes(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12\n"
+
+STRANGERS: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
+    "lfs": ("m.onnx", of_bytes(POINTER), "Git LFS", "git lfs pull"),
+    "page": ("m.onnx", of_bytes(b"\n\n<!DOCTYPE html>\n<html lang=en>"), "an HTML page", "raw"),
+    "error": ("m.onnx", of_bytes(b'{"error": "Access to model is restricted"}'), "a JSON file", "download"),
+    "openvino": ("m.xml", of_bytes(b'<?xml version="1.0"?><net name="m" version="11">'), "OpenVINO", "ONNX file"),
+    "keras-old": ("m.h5", of_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64)), "HDF5.*Keras", "tf2onnx.convert --keras m.h5"),
+    "keras-new": ("m.keras", archive(**{"config.json": b"{}", "model.weights.h5": b""}), "a Keras model", "tf2onnx"),
+    "tflite": ("m.tflite", of_bytes(b"\x1c\0\0\0TFL3" + bytes(64)), "TensorFlow Lite", "--tflite m.tflite"),
+    "graph": ("m.pb", of_bytes(b"\x0a\x10" + bytes(20)), "a TensorFlow graph", "--graphdef m.pb"),
+    "ort": ("m.ort", of_bytes(b"\x18\0\0\0ORTM" + bytes(64)), "onnxruntime's own format", "ONNX file"),
+    "program": ("m.pt2", archive(**{"m/models/model.json": b"{}"}), "torch.export", r"torch.export.load\('m.pt2'\)"),
+    "old-program": ("m.pt2", archive(**{"serialized_exported_program.json": b"{}"}), "an exported program", "ONNX"),
+    "pickle": ("m.pth", lambda path: path.write_bytes(pickle.dumps({"w": 1})), "a pickle", "torch.onnx.export"),
+    "old-weights": (
+        "m.pth",
+        lambda path: torch.save({"w": torch.ones(1)}, path, _use_new_zipfile_serialization=False),
+        "a pickle .torch.save",
+        "torch.onnx.export",
+    ),
+    "weights": ("m.pth", lambda path: torch.save({"w": torch.ones(1)}, path), "weights or a pickled", "torch.onnx"),
+    "tensors": ("m.safetensors", of_bytes((2).to_bytes(8, "little") + b"{}" + bytes(9)), "safetensors", "ONNX"),
+    "arrays": ("m.npz", lambda path: np.savez(path, x=np.ones(2)), "arrays of numpy", "--data"),
+    "packed": ("m.zip", archive(**{"models/net.onnx": b""}), "a zip archive", "unpack"),
+    "packed-twice": ("m.onnx.gz", of_bytes(b"\x1f\x8b\x08" + bytes(30)), "a gzip archive", "unpack"),
+    "empty": ("m.onnx", of_bytes(b""), "an empty file", "again"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_a_file_that_is_no_network_says_what_it_is(kind: str, tmp_path: Path) -> None:
+    name, write, what, way = STRANGERS[kind]
+    path = tmp_path / name
+    write(path)
+    with pytest.raises(ModelError, match=what) as caught:
+        read_model(path)
+    assert caught.value.place == str(path)
+    assert re.search(way, caught.value.hint)
+
+
+@pytest.mark.parametrize(("name", "what"), [("saved_model.pb", "SavedModel"), ("Manifest.json", "Core ML")])
+def test_a_folder_that_is_a_model_of_others_says_so(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=what):
+        read_model(tmp_path)
+
+
+def outside(path: Path, where: str, tensors: list[onnx.TensorProto]) -> None:
+    """Write the numbers of tensors into one file beside the model, without saying how many bytes each has."""
+    data = b""
+    for tensor in tensors:
+        raw = numpy_helper.to_array(tensor).tobytes()
+        onnx.external_data_helper.set_external_data(tensor, where, offset=len(data))
+        tensor.ClearField("raw_data")
+        data += raw
+    file = path.parent / where.replace("\\", "/")
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(data)
+
+
+def as_constant_node(path: Path) -> onnx.ModelProto:
+    model = onnx.load(path)
+    weight = model.graph.initializer.pop()
+    model.graph.node.insert(0, helper.make_node("Constant", [], [weight.name], value=weight))
+    return model
+
+
+@pytest.mark.parametrize("where", ["w.bin", "parts\\w.bin", "parts/w.bin"])
+def test_external_data_of_a_node_and_of_a_branch(where: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "plain.onnx", LINEAR, (4,), {"w": array(4, 3)})
+    model = as_constant_node(path)
+    bias = numpy_helper.from_array(array(3), "b")
+    result = [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]
+    branch = helper.make_graph([helper.make_node("Add", ["m", "b"], ["r"])], "branch", [], result, [bias])
+    branches = {"then_branch": branch, "else_branch": branch}
+    model.graph.node.insert(2, helper.make_node("If", ["yes"], ["sum"], name="If", **branches))
+    model.graph.node[-1].input[0] = "sum"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    node = model.graph.node[0].attribute[0].t
+    whole = tmp_path / "whole.onnx"
+    onnx.save(model, whole)
+    parts = [graph.g.initializer[0] for graph in model.graph.node[2].attribute]
+    outside(path, where, [node, *parts])
+    path.write_bytes(model.SerializeToString())
+    opened = open_model(path)
+    assert [file.name for file in opened.files] == ["plain.onnx", "w.bin"]
+    x = torch.randn(2, 4)
+    assert torch.equal(run(opened.model().graph, x)[0], run(read_model(whole).graph, x)[0])
+
+
+def hub(folder: Path) -> Path:
+    """Write a model as a hub's cache has it: links to files that are called after their contents."""
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    plain = save(folder / "m.onnx", LINEAR, (4,), {"w": array(4, 3)})
+    model = onnx.load(plain)
+    outside(plain, "m.onnx.data", [model.graph.initializer[0]])
+    plain.write_bytes(model.SerializeToString())
+    for name, blob in (("m.onnx", "1f"), ("m.onnx.data", "2e")):
+        (folder / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(Path("../../blobs") / blob)
+    return snapshot / "m.onnx"
+
+
+def test_a_hubs_cache_is_read(tmp_path: Path) -> None:
+    opened = open_model(hub(tmp_path))
+    assert opened.model().graph.nodes
+    assert len(opened.files) == 2
+
+
+def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    path = hub(tmp_path / "cache")
+    data = path.with_name("m.onnx.data")
+    (tmp_path / "secret").write_bytes(data.read_bytes())
+    data.unlink()
+    data.symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="lies elsewhere"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("how", ["initializer", "node"])
+@pytest.mark.parametrize("places", [[1, 6, 11], [[0, 1], [2, 0], [3, 2]]])
+def test_sparse_weights(how: str, places: list[int], tmp_path: Path) -> None:
+    dense = np.zeros((4, 3), np.float32)
+    dense[0, 1], dense[2, 0], dense[3, 2] = 1.5, -2.0, 3.0
+    path = save(tmp_path / "m.onnx", LINEAR, (4,), {"w": dense})
+    model = onnx.load(path)
+    model.graph.initializer.pop()
+    values = numpy_helper.from_array(np.array([1.5, -2.0, 3.0], np.float32), "w")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array(places, np.int64), "at"), [4, 3])
+    if how == "initializer":
+        model.graph.sparse_initializer.append(sparse)
+    else:
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], sparse_value=sparse))
+    onnx.save(model, path)
+    (linear,) = read_model(path).graph.ops(ops.Linear).values()
+    assert torch.equal(linear.weight, torch.tensor(dense.T))
+
+
+def test_a_sparse_weight_at_a_place_that_is_none(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", LINEAR, (4,), {})
+    model = onnx.load(path)
+    values = numpy_helper.from_array(np.ones(1, np.float32), "w")
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(values, numpy_helper.from_array(integers(99), "at"), [4, 3])
+    )
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="sparse constant"):
+        read_model(path)
+
+
+def test_nodes_may_stand_in_any_order(tmp_path: Path) -> None:
+    nodes = [one("Softmax", ["y0"], ["y"], axis=1), one("MatMul", ["r", "v"], ["y0"]), *reversed(LINEAR)]
+    nodes[2].output[0] = "r"
+    path = save(tmp_path / "m.onnx", nodes, (4,), {"w": array(4, 3), "v": array(3, 2)})
+    model = read_model(path)
+    assert [finding.code for finding in model.findings] == ["output-softmax-removed"]
+    assert len(model.graph.nodes) == 4
+
+
+@pytest.mark.parametrize("ir", [3, 8])
+def test_what_is_computed_from_constants_that_are_inputs(ir: int, tmp_path: Path) -> None:
+    nodes = [
+        one("Transpose", ["w"], ["t"], perm=[1, 0]),
+        one("Mul", ["t", "s"], ["scaled"]),
+        one("MatMul", ["x", "scaled"], ["m"]),
+        one("Unsqueeze", ["b", "axes"], ["row"]),
+        one("Add", ["m", "row"], ["sum"]),
+        one("Relu", ["sum"]),
+    ]
+    constants = {"w": array(3, 4), "s": array(1), "b": array(3), "axes": integers(0)}
+    path = save(tmp_path / "m.onnx", nodes, (4,), constants, initializers_as_inputs=True)
+    model = onnx.load(path)
+    model.ir_version = ir
+    path.write_bytes(model.SerializeToString())
+    assert len(parity(path, (4,)).graph.nodes) == 3
+
+
+def test_an_old_opset_is_refused_as_that(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [one("Relu")], (4,), {}, opset=6)
+    with pytest.raises(ModelError, match="of opset 6, and onnxruntime reads those from 7 on") as caught:
+        read_model(path)
+    assert "export it again with a newer opset" in caught.value.hint
+
+
+@pytest.mark.parametrize("how", ["initializer", "node", "branch"])
+def test_dropout_in_training_mode(how: str, tmp_path: Path) -> None:
+    constants = {"ratio": np.float32(0.5), "on": np.array(True)}
+    nodes = [one("Dropout", ["x", "ratio", "on"])]
+    if how == "node":
+        on = numpy_helper.from_array(constants.pop("on"))
+        nodes.insert(0, helper.make_node("Constant", [], ["on"], value=on))
+    if how == "branch":
+        out = [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]
+        on = helper.make_node("Constant", [], ["there"], value=numpy_helper.from_array(np.array(True)))
+        body = helper.make_graph([on, one("Dropout", ["x", "ratio", "there"], ["r"])], "b", [], out)
+        nodes = [helper.make_node("If", ["on"], ["y"], then_branch=body, else_branch=body)]
+    path = save(tmp_path / "m.onnx", nodes, (4,), constants)
+    with pytest.raises(ModelError, match=r"training mode \(\d Dropout\)") as caught:
+        open_model(path)
+    assert "model.eval()" in caught.value.hint
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 14, 17])
+def test_batch_norm_in_training_mode(opset: int, tmp_path: Path) -> None:
+    after = ["mean", "variance"] if opset >= 14 else ["mean", "variance", "saved_mean", "saved_variance"]
+    mode = {"training_mode": 1} if opset >= 14 else {}
+    node = one("BatchNormalization", ["x", "s", "s", "s", "s"], ["y", *after], **mode)
+    path = save(tmp_path / "m.onnx", [node], (3, 4, 5), {"s": np.ones(3, np.float32)}, opset=opset)
+    with pytest.raises(ModelError, match=r"training mode \(1 BatchNormalization\)"):
+        open_model(path)
+
+
+def test_half_precision_in_a_function(tmp_path: Path) -> None:
+    inside = [
+        helper.make_node("Cast", ["a"], ["h"], to=TensorProto.FLOAT16),
+        helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(array(4).astype(np.float16))),
+        helper.make_node("Mul", ["h", "c"], ["p"]),
+        helper.make_node("Mul", ["p", "w"], ["q"]),
+        helper.make_node("Cast", ["q"], ["b"], to=TensorProto.FLOAT),
+    ]
+    block = helper.make_function("own", "Block", ["a", "w"], ["b"], inside, [helper.make_opsetid("", 17)])
+    nodes = [helper.make_node("Block", ["x", "w"], ["z"], name="block", domain="own"), one("Relu", ["z"])]
+    path = save(tmp_path / "m.onnx", nodes, (4,), {"w": array(4).astype(np.float16)})
+    model = onnx.load(path)
+    model.functions.append(block)
+    onnx.save(model, path)
+    parity(path, (4,), tolerance=5e-3)
+
+
+def test_a_scaler_of_tables(tmp_path: Path) -> None:
+    scaler = helper.make_node(
+        "Scaler", ["x"], ["z"], name="scaler", domain="ai.onnx.ml", offset=[1.0, -2.0, 0.5], scale=[2.0, 0.5, 1.0]
+    )
+    parity(save(tmp_path / "m.onnx", [scaler, one("Relu", ["z"])], (3,), {}), (3,))
