@@ -8,6 +8,7 @@ from snnc.findings import Finding
 from snnc.ir import Graph
 from snnc.schedule import Schedule
 from snnc.tasks import Task
+from snnc.text import written
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,30 @@ class Origin:
 
     file: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The network that a file was fine-tuned from, by its ``file`` and hash, and what that did to its score.
+
+    ``measures`` names the score, ``before`` is the original's and ``after`` the tuned network's on so many samples
+    ``held_out``; None where the task has none.
+    """
+
+    file: str
+    sha256: str
+    measures: str
+    before: float | None
+    after: float | None
+    held_out: int
+
+    @property
+    def told(self) -> str:
+        """The network that it was, and what became of its score, in words."""
+        if self.before is None or self.after is None:
+            return self.file
+        samples = f"{self.measures} on {self.held_out:,} samples held out"
+        return f"{self.file} ({written(self.before, '%')} % {samples}; tuned {written(self.after, '%')} %)"
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,7 @@ class Provenance:
     """What a conversion depends on; ``recipe`` is plain data, as ``Recipe.plain`` has it.
 
     ``calibration`` is None where no samples were given; ``stand_in`` too, where they were, or where batch normalization
-    states what they would say.
+    states what they would say. ``tuned_from`` is the network that the model is a fine-tuned one of, if it is.
     """
 
     model: Origin
@@ -59,6 +84,7 @@ class Provenance:
     calibration: Manifest | None
     versions: dict[str, str]
     stand_in: StandIn | None = None
+    tuned_from: Tuning | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the provenance as files and reports have it."""

@@ -156,6 +156,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "With fewer steps it loses more than it would have to; with more it gains less.",
         "Calibrate for that number: snnc calibrate --timesteps T --data FOLDER.",
     ),
+    "original-missing": Explanation(
+        "The trained network is a fine-tuned one, and the network that it was before is not where it was looked for: "
+        "in the working folder, and beside the spiking network and the model of snnc.yaml.",
+        "What fine-tuning lost is not in the figures: a network that training ruined converts without any loss.",
+        "Name the original with --reference; a gate on the drop asks for it.",
+    ),
     "output-softmax-removed": Explanation(
         "The network ends in a softmax, which changes no prediction and has no spiking form.",
         "Outputs are logits, not probabilities; the largest is the same.",
@@ -208,6 +214,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "These neurons emit negative spikes too: to take back what was fired too early, or for a LeakyReLU.",
         "The target needs events with a sign.",
         "Where it has none: networks with ReLU only, and --neuron if or two-phase.",
+    ),
+    "start-kept": Explanation(
+        "Fine-tuning reached nothing better on the samples held out than the quantized network it started from.",
+        "The start is what was written: nothing was learned, and the time was spent for nothing.",
+        "A smaller learning rate, more epochs, or more images; with --strict the command exits with 4.",
     ),
     "task-not-stated": Explanation(
         "The network has outputs of a shape that boxes, or classes of pixels, usually have; nobody said what they are.",

@@ -1,18 +1,20 @@
 """Run the passes of a recipe over a network, guard their contract, and say what came of it."""
 
 import functools
+import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from snnc.analysis.moments import moments_known, stated_moments
 from snnc.calibration import Calibration
 from snnc.calibration.synthetic import SyntheticSamples
-from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance, StandIn
+from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance, StandIn, Tuning
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples, Progress, Samples, silent
@@ -34,6 +36,9 @@ from snnc.schedule import Schedule
 from snnc.tasks import Task, chosen
 from snnc.version import VERSION
 
+# What a fine-tuned file calls what it says of the network that it was.
+TUNED_FROM = "snnc.tuned-from"
+
 # The report compares the networks layer by layer on at most this many of the images in use, spread evenly.
 _MEASURED_IMAGES = 128
 
@@ -43,11 +48,12 @@ _REMEMBERED = 24
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network, the file it was read from, and what was found in reading it."""
+    """A trained network, the file it was read from, what was found in reading it, and what it was tuned from, if so."""
 
     graph: Graph
     file: Origin
     findings: tuple[Finding, ...]
+    tuned_from: Tuning | None = None
 
 
 class Memory:
@@ -200,7 +206,41 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
 def read_trained(model: Path, input_shape: InputShapes = None) -> Trained:
     """Read a trained network from its file; raises ModelError where it cannot be read or holds what cannot spike."""
     read = read_model(model, input_shape)
-    return Trained(read.graph, Origin(model.name, read.sha256), read.findings)
+    tuning = read.properties.get(TUNED_FROM)
+    return Trained(
+        read.graph, Origin(model.name, read.sha256), read.findings, None if tuning is None else _tuning(tuning, model)
+    )
+
+
+def _tuning(text: str, model: Path) -> Tuning:
+    try:
+        return TypeAdapter(Tuning).validate_json(text, strict=True)
+    except ValidationError:
+        hint = f"fine-tune it again, or remove {TUNED_FROM} from its metadata"
+        raise ModelError("does not say well what it was fine-tuned from", place=str(model), hint=hint) from None
+
+
+def original_of(tuning: Tuning, around: Sequence[Path]) -> Path | None:
+    """Return the file of the network that one was fine-tuned from, None where it is in none of these folders."""
+    for folder in dict.fromkeys(around):
+        path = folder / Path(tuning.file).name
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == tuning.sha256:
+            return path
+    return None
+
+
+def read_original(path: Path, network: Graph) -> Graph:
+    """Read a network to be compared with; raises ModelError where it takes or gives something else."""
+    shapes = network.input_shapes
+    # What says its shapes itself is asked for none.
+    stated = None if path.suffix == ".onnx" else shapes[next(iter(shapes))] if len(shapes) == 1 else shapes
+    graph = read_trained(path, stated).graph
+    if graph.input_shapes != shapes or graph.output_shapes != network.output_shapes:
+        found = f"{dict(graph.input_shapes)} to {list(graph.output_shapes)}"
+        wanted = f"{dict(shapes)} to {list(network.output_shapes)}"
+        message = f"takes and gives something else than the network that is compared: {found}, not {wanted}"
+        raise ModelError(message, place=str(path), hint="give the network that it was made from")
+    return graph
 
 
 def make(
@@ -237,6 +277,7 @@ def make(
             calibration=calibration,
             versions={"snnc": VERSION, "torch": torch.__version__},
             stand_in=StandIn(len(synthetic), dict(kinds), reading.seed) if synthetic and kinds else None,
+            tuned_from=trained.tuned_from,
         ),
         task=task,
         seconds=passed.seconds,

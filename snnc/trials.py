@@ -72,12 +72,22 @@ class Candidate:
 
 
 class Bench:
-    """A trained network and its images, on which candidates are made and measured."""
+    """A trained network and its images, on which candidates are made and measured.
+
+    They are compared with the ``original``, if that is another one.
+    """
 
     def __init__(
-        self, trained: Trained, data: Path, preprocessing: Preprocessing, reading: Reading, task: Task | None
+        self,
+        trained: Trained,
+        data: Path,
+        preprocessing: Preprocessing,
+        reading: Reading,
+        task: Task | None,
+        original: Graph | None = None,
     ) -> None:
         self._trained = trained
+        self._original = original
         self._preprocessing = preprocessing
         self._reading = reading
         self._memory = Memory()
@@ -115,7 +125,8 @@ class Bench:
 
     def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:
         """Measure on the images that judge."""
-        return measure(conversion, DatasetSamples(self.judging, self._reading, "judging", progress), self.task)
+        samples = DatasetSamples(self.judging, self._reading, "judging", progress)
+        return measure(conversion, samples, self.task, original=self._original)
 
     def report(self, conversion: Conversion, canonical: Graph, progress: Progress) -> tuple[Conversion, Report]:
         """Compare layer by layer, on images that calibrated."""

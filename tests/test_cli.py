@@ -855,7 +855,7 @@ def test_fine_tuning_writes_a_network_that_converts_exactly(run: Run, folder: Pa
     made = load_conversion(Path("out.snn"))
     assert made.reference is not None
     assert {op.levels for op in made.reference.ops(QuantizedRelu).values()} == {2}
-    measured = run("evaluate", "out.snn", "--json").data()
+    measured = run("evaluate", "out.snn", "--reference", "model.tuned.onnx", "--json").data()
     assert measured["rows"][0]["agreement"] == 100
     lines = (folder / "log.csv").read_text().splitlines()
     assert len(lines) == 3 and lines[0].startswith("epoch,step,learning_rate,loss,held_out_loss,held_out_accuracy")

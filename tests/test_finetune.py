@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,16 +20,18 @@ from snnc import cli, ops, pipeline, recipe
 from snnc.actions import finetune as finetune_action
 from snnc.actions.finetune import Tuned
 from snnc.artifact import load_conversion
+from snnc.conversion import Tuning
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples
 from snnc.data.store import FeedsStore
-from snnc.errors import DataError, PreconditionError, StoppedError, UsageError
+from snnc.errors import DataError, ModelError, PreconditionError, StoppedError, UsageError
 from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
 from snnc.ir import Input, Node
 from snnc.neurons import Neuron
 from snnc.recipe import Recipe
+from snnc.report.data import read as read_report
 from snnc.tasks.classification import Classification
 from snnc.tasks.embedding import Embedding
 from snnc.tasks.segmentation import Segmentation
@@ -165,6 +168,86 @@ def test_a_tuned_network_converts_without_further_loss(neuron: str, tmp_path: Pa
         answers.append(found[graph.outputs[0]][0].argmax(1))
     assert torch.equal(*answers)
     assert made.snn.ops(Neuron)
+
+
+def test_a_training_that_ruins_keeps_its_start_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, data = str(DIGITS / "model.onnx"), ("--data", str(DIGITS / "test"), "--limit", "100")
+    how = ("--recipe", "quick", "--timesteps", "2", "--set", "training.augment=[]", "--epochs", "1")
+    ruinous = ("--learning-rate", "30", "--set", "training.warm-up=0", "--mean", "0.31", "--std", "0.38")
+    command = ["finetune", model, *data, *how, *ruinous, "--channels", "gray", "-o", "t.onnx", "--json"]
+    assert cli.main([*command, "--strict"]) == 4
+    told = capsys.readouterr()
+    training = json.loads(told.out)["training"]
+    assert "--strict: warnings (start-kept)" in told.err
+    (found,) = (finding for finding in training["findings"] if finding["code"] == "start-kept")
+    assert f"({training['score']:.2f} % accuracy; before quantization {training['before']:.2f} %)" in found["message"]
+    assert training["score"] > training["history"][0]["held_out_accuracy"]
+    # What was written computes with the weights of the start.
+    read = pipeline.read_trained(tmp_path / "t.onnx")
+    before = pipeline.read_trained(DIGITS / "model.onnx")
+    assert read.tuned_from is not None
+    assert (read.tuned_from.file, read.tuned_from.sha256) == ("model.onnx", before.file.sha256)
+    assert (read.tuned_from.before, read.tuned_from.after) == (training["before"], training["score"])
+    assert cli.main(command) == 0
+
+
+def test_what_fine_tuning_lost_is_lost_of_the_network_that_the_user_brought(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        return cli.main(list(arguments)), *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    original = pipeline.read_trained(DIGITS / "model.onnx")
+    tuning = Tuning("model.onnx", original.file.sha256, "accuracy", 80.56, 8.33, 36)
+    ruined = original.graph.map_tensors(torch.zeros_like)
+    file = onnx_model(ruined, properties={pipeline.TUNED_FROM: json.dumps(dataclasses.asdict(tuning))})
+    Path("ruined.onnx").write_bytes(file.SerializeToString())
+    how = ("--mean", "0.31", "--std", "0.38", "--channels", "gray", "--timesteps", "2", "--recipe", "quick")
+    assert call("convert", "ruined.onnx", "--data", str(DIGITS / "calibration"), "--limit", "40", *how)[0] == 0
+    made = load_conversion("ruined.snn")
+    assert made.provenance.tuned_from == tuning
+    data = ("evaluate", "ruined.snn", "--data", str(DIGITS / "test"), "--limit", "60")
+    # Not there: no limit on what is lost can be judged, and all figures are said to be of the tuned network.
+    code, _, error = call(*data, "--max-drop", "5")
+    assert (
+        code == 5 and "--max-drop cannot be judged: compared with the fine-tuned network, not with model.onnx" in error
+    )
+    assert "(80.56 % accuracy on 36 samples held out; tuned 8.33 %)" in error and "--reference model.onnx" in error
+    _, out, _ = call(*data, "--json")
+    assert "original-missing" in {finding["code"] for finding in json.loads(out)["findings"]}
+    # Found beside, or named.
+    for more in ((), ("--reference", str(DIGITS / "model.onnx"))):
+        if not more:
+            shutil.copy(DIGITS / "model.onnx", tmp_path)
+        code, out, error = call(*data, "--max-drop", "5", *more, "--html", "r.html")
+        assert code == 4 and "gate failed: max-drop at T=2: measured " in error
+        assert "; fine-tuned it has " in out and ", fine-tuned " in Path("r.html").read_text()
+        report = read_report(Path("ruined.report.json"))
+        assert report.evaluation is not None and report.headline is not None
+        assert report.evaluation.compared_with == "model.onnx"
+        assert report.evaluation.reference["accuracy"] > 90 > 30 > report.evaluation.tuned["accuracy"]
+        assert report.headline.drop == report.evaluation.reference["accuracy"] - (report.headline.accuracy or 0.0)
+        (tmp_path / "model.onnx").unlink(missing_ok=True)
+    # Another network of that name is not meant, and one that takes something else is refused.
+    Path("model.onnx").write_bytes(b"other")
+    assert call(*data, "--max-drop", "5")[0] == 5
+    code, _, error = call(*data, "--reference", str(perceptron(tmp_path)))
+    assert code == 3 and "takes and gives something else than the network that is compared" in error
+    code, _, error = call("convert", "ruined.onnx", "--reference", "model.onnx")
+    assert code == 2 and "invalid value 'model.onnx' @ --reference" in error
+
+
+def test_a_file_that_does_not_say_well_what_it_was_is_refused(tmp_path: Path) -> None:
+    graph = pipeline.read_trained(DIGITS / "model.onnx").graph
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_model(graph, properties={pipeline.TUNED_FROM: '{"file": 3}'}).SerializeToString())
+    with pytest.raises(ModelError, match="does not say well what it was fine-tuned from"):
+        pipeline.read_trained(path)
 
 
 # Noise.

@@ -33,7 +33,12 @@ def calibrate(
     if conversion.reference is None:
         hint = "convert the model again without --strip"
         raise ModelError("the file holds no reference network to calibrate against", hint=hint)
-    trained = Trained(conversion.reference, conversion.provenance.model, conversion.imported)
+    trained = Trained(
+        conversion.reference,
+        conversion.provenance.model,
+        conversion.imported,
+        conversion.provenance.tuned_from,
+    )
     steps = recorded(conversion) if recipe is None else recipe_of(recipe)
     how = preprocessing or conversion.preprocessing
     return converted(trained, steps, data, how, reading or Reading(), progress, conversion.task)

@@ -19,9 +19,9 @@ from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.pictures import pictures
-from snnc.measure.remarks import not_proven
+from snnc.measure.remarks import not_compared, not_proven
 from snnc.neurons import CausalNeuron
-from snnc.pipeline import canonical_reference
+from snnc.pipeline import canonical_reference, original_of, read_original
 from snnc.schedule import Schedule, check_steps
 from snnc.tasks import Task, chosen
 
@@ -38,6 +38,8 @@ def evaluate(
     limits: Limits = ANYTHING,
     task: Task | None = None,
     preprocessing: Preprocessing | None = None,
+    reference: Path | None = None,
+    around: Sequence[Path] = (),
     reading: Reading | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -50,7 +52,9 @@ def evaluate(
     ``preprocessing`` are the conversion's own unless given. What is random (neurons, the probe) is drawn ``repeats``
     times, from the reading's seed on. On up to ``blamed`` images every layer is charged with its part of the loss, at
     the conversion's own T or the first. ``result.gates`` says which of the ``limits`` are met, at the number of time
-    steps that they are for: unless they name one, the conversion's own.
+    steps that they are for: unless they name one, the conversion's own. What is compared with is the network in the
+    file ``reference``. Unless given, it is the trained network; of one that was fine-tuned it is the one that it was
+    before, which is looked for in the folders ``around``.
 
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
     data or this file cannot tell, UsageError on a number of steps that cannot be run or is not
@@ -69,7 +73,14 @@ def evaluate(
     dataset = open_dataset(data, how, conversion.snn.ops(Input), reading)
     task = chosen(task or conversion.task, conversion.snn, dataset.kinds)
     task.check(dataset, conversion.snn.output_shapes)
-    labelled, stripped = dataset.labels(task.labels) is not None, conversion.reference is None
+    tuning = conversion.provenance.tuned_from
+    if reference is None and tuning is not None:
+        reference = original_of(tuning, around)
+    original = None if reference is None else read_original(reference, conversion.snn)
+    lacking = [not_compared(tuning)] if tuning is not None and original is None else []
+    labelled, stripped = dataset.labels(task.labels) is not None, conversion.reference is None and original is None
+    if lacking:
+        gates.check_original(limits, lacking[0])
     gates.check_limits(limits, labelled=labelled, stripped=stripped, wanted=task.wanted)
     canonical = None
     if blamed or limits.on_layers:
@@ -83,7 +94,15 @@ def evaluate(
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
     result = measure(
-        conversion, samples, task, schedules, repeats=repeats, probe=probe, seed=reading.seed, canonical=compared
+        conversion,
+        samples,
+        task,
+        schedules,
+        repeats=repeats,
+        probe=probe,
+        seed=reading.seed,
+        canonical=compared,
+        original=original,
     )
     rows = result.rows
     held = [row for row, schedule in zip(rows, schedules, strict=True) if schedule == at_limit]
@@ -102,7 +121,10 @@ def evaluate(
         rows=rows,
         neurobench=neurobench.measure(conversion.snn, shown, counting, seed=reading.seed),
         gates=judged,
-        findings=result.findings + tuple(not_proven(gate) for gate in judged if gate.verdict == "not proven"),
+        compared_with="" if reference is None else reference.name,
+        findings=result.findings
+        + tuple(lacking)
+        + tuple(not_proven(gate) for gate in judged if gate.verdict == "not proven"),
         seed=reading.seed,
         sha256=dataset.digest(),
         preprocessing=json.loads(json.dumps(asdict(how))),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnc.calibration import Calibration
+from snnc.conversion import Tuning
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.labels import CLASSES, Labels
 from snnc.data.preprocessing import Preprocessing
@@ -23,13 +24,13 @@ from snnc.files import temporary_folder
 from snnc.findings import Finding
 from snnc.frontend import InputShapes
 from snnc.ir import Graph, Input
-from snnc.measure.remarks import not_varied
+from snnc.measure.remarks import not_varied, start_kept
 from snnc.ops import HALF, BatchNorm, Clipped, Quantized, Weighted
 from snnc.passes.balance_thresholds import BalanceThresholds
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.substitute_neurons import SubstituteNeurons
-from snnc.pipeline import apply_recipe, levels_to_be, read_trained
+from snnc.pipeline import TUNED_FROM, apply_recipe, levels_to_be, read_trained
 from snnc.recipe import Recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -53,7 +54,8 @@ class Tuned:
     """A fine-tuned network with the activations it was trained with, batch normalization folded unless kept.
 
     ``before`` and ``score`` are the task's on the samples held out, None where it has none: of the trained network
-    before, and of the best epoch. ``history`` has a row for each epoch. Of several processes only one ``speaks``:
+    before, and of the best epoch, or of the start where no epoch was better. ``origin`` is the network that the user
+    brought, before any tuning. ``history`` has a row for each epoch. Of several processes only one ``speaks``:
     writes and prints.
     """
 
@@ -66,6 +68,12 @@ class Tuned:
     history: tuple[Mapping[str, float], ...]
     findings: tuple[Finding, ...]
     speaks: bool
+    origin: Tuning
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What its file says of itself."""
+        return {TUNED_FROM: json.dumps(asdict(self.origin), sort_keys=True)}
 
     def plain(self) -> dict[str, Any]:
         """Return what was reached as plain data, without the network."""
@@ -77,6 +85,7 @@ class Tuned:
             "held_out": self.held_out,
             "history": [dict(row) for row in self.history],
             "findings": [asdict(finding) for finding in self.findings],
+            "tuned_from": asdict(self.origin),
         }
 
 
@@ -155,18 +164,24 @@ def finetune(
             after_epoch=after_epoch,
         )
         outcome = trainer.train(state)
-        before = _before(trained.graph, labelled, task)
+        judged = _before(trained.graph, labelled, task)
+    found = [not_varied(settings.augment)] if augment != settings.augment else []
+    before = None if math.isnan(judged) else judged
+    if outcome.start:
+        found.append(start_kept(task, before, outcome.score, len(held_out)))
+    earlier = trained.tuned_from or Tuning(trained.file.file, trained.file.sha256, task.score_name, before, None, 0)
     graph = outcome.graph.map_tensors(lambda tensor: tensor.cpu())
     return Tuned(
         graph=FoldBatchNorm()(graph, Calibration(graph, None, recipe.schedule, {}, {})) if settings.fold else graph,
         task=task,
-        before=None if math.isnan(before) else before,
+        before=before,
         score=outcome.score,
         samples=len(training),
         held_out=len(held_out),
         history=outcome.history,
-        findings=(*trained.findings, *([not_varied(settings.augment)] if augment != settings.augment else [])),
+        findings=(*trained.findings, *found),
         speaks=processes.first,
+        origin=replace(earlier, after=outcome.score, held_out=len(held_out)),
     )
 
 

@@ -36,11 +36,10 @@ from snnc.measure.evaluation import Evaluation
 from snnc.measure.figures import DROP
 from snnc.measure.gates import Gate, judge
 from snnc.measure.layers import Layer
+from snnc.measure.remarks import not_compared
 from snnc.neurons import neurons
 from snnc.ops import Clipped
-from snnc.pipeline import (
-    read_trained,
-)
+from snnc.pipeline import original_of, read_original, read_trained
 from snnc.report import Report
 from snnc.tasks import Loss, Task, plain
 from snnc.text import number, written
@@ -260,10 +259,15 @@ def tune(
     limits = SearchLimits(max_drop, max_steps, max_energy, minutes, latency, proven)
     clock = _Clock(minutes)
     trained = read_trained(model, input_shape)
-    bench = Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task)
+    found = None if trained.tuned_from is None else original_of(trained.tuned_from, [model.parent, Path()])
+    original = None if found is None else read_original(found, trained.graph)
+    bench = Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task, original)
     search = _Search(bench, limits, prefer, clock, progress)
     search.run()
-    return search.advice()
+    advice = search.advice()
+    if trained.tuned_from is None or original is not None:
+        return advice
+    return replace(advice, findings=(*advice.findings, not_compared(trained.tuned_from)))
 
 
 def energy_ratio(row: Row) -> float:

@@ -119,7 +119,9 @@ def evaluate(
             blamed=blame_images if blame else 0,
             limits=limits,
             task=task_of(task, settings),
-            preprocessing=preprocessing.resolve(settings, conversion.preprocessing),
+            preprocessing=preprocessing.resolve(settings, conversion.preprocessing, compares=True),
+            reference=preprocessing.compared_with,
+            around=[Path(), model.parent, *([settings.model.parent] if settings.model else [])],
             reading=reading.resolve(part),
             progress=progress,
         )

@@ -19,6 +19,7 @@ from snnc.cli.options import (
     PreprocessingFlags,
     RecipeFlags,
     ReportFile,
+    Strict,
     TaskFlag,
     TrainedModel,
     check_outputs,
@@ -26,7 +27,7 @@ from snnc.cli.options import (
     shape,
     task_of,
 )
-from snnc.cli.outcome import Beside, deliver
+from snnc.cli.outcome import Beside, check_warnings, deliver
 from snnc.errors import UsageError
 from snnc.project import report_beside
 from snnc.text import number, written
@@ -90,6 +91,7 @@ def finetune(
         Path | None, typer.Option(metavar="FILE.csv", help="Write a line of figures for each epoch.")
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Use so many images only, spread evenly.")] = None,
+    strict: Strict = False,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Threads that read images. Default: one per core, at most 8.")
     ] = None,
@@ -152,19 +154,21 @@ def finetune(
         )
     if not tuned.speaks:
         return
-    write_atomically(output, onnx_model(tuned.graph).SerializeToString())
+    write_atomically(output, onnx_model(tuned.graph, properties=tuned.properties).SerializeToString())
     # Only what is finished needs no checkpoint any more.
     checkpoint.unlink(missing_ok=True)
     if convert is None:
         files = [str(output), *([str(log)] if log else [])]
         terminal.show({"files": files, "training": tuned.plain()}, lambda: _shown(tuned, files, how.timesteps))
+        if strict:
+            check_warnings(tuned.findings, str(output))
         return
     with terminal.progress() as progress:
         conversion, report = converted(
             output, how, data=images, task=answers, preprocessing=how_images, reading=reading, progress=progress
         )
-    beside = Beside({"training": tuned.plain()}, [str(output)], _summary(tuned))
-    deliver(terminal, conversion, report, convert, spiking[1], beside=beside)
+    beside = Beside({"training": tuned.plain()}, [str(output)], _summary(tuned), findings=tuned.findings)
+    deliver(terminal, conversion, report, convert, spiking[1], beside=beside, strict=strict)
 
 
 def _table(history: Sequence[Mapping[str, float]]) -> bytes:
@@ -189,6 +193,8 @@ def _summary(tuned: Tuned) -> str:
 
 def _shown(tuned: Tuned, files: list[str], timesteps: int) -> list[Block]:
     from snnc.blocks import Text
+    from snnc.report.sections.findings import by_kind
 
     following = f"next: snnc convert {files[0]} --timesteps {timesteps} --data FOLDER"
-    return [Text(_summary(tuned)), Text(f"written: {', '.join(files)}"), Text(following)]
+    told = [*by_kind(tuned.findings), Text(f"written: {', '.join(files)}"), Text(following)]
+    return [Text(_summary(tuned)), *told]

@@ -83,6 +83,8 @@ TaskFlag = Annotated[
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
 _FORMAT = "onnx"
+# What a trained network may see of frames.
+REFERENCES: tuple[str, ...] = get_args(get_type_hints(Preprocessing)["reference"])
 
 _BY_LATENCY = {"synchronous": "synchronous", "pipelined": "default"}
 
@@ -191,13 +193,30 @@ class PreprocessingFlags:
         int | None, typer.Option(metavar="N", help="How many frames are made of the events of a recording. Default: 8.")
     ] = None
     reference: Annotated[
-        Literal["frames", "sum"] | None,
-        typer.Option(help="Of frames over time: the trained network sees each (outputs averaged), or their sum."),
+        str | None,
+        typer.Option(
+            metavar="frames|sum|MODEL",
+            help="Of frames over time: the trained network sees each (outputs averaged), or their sum. In snnc "
+            "evaluate also the file of another network to compare with.",
+        ),
     ] = None
     label_offset: Annotated[int | None, typer.Option(metavar="N", help="Added to every label.")] = None
 
-    def resolve(self, project: Project, stored: Preprocessing | None = None) -> Preprocessing:
-        """Return the preprocessing of the file, else of the project, else the stored, with the single flags on top."""
+    @property
+    def compared_with(self) -> Path | None:
+        """The file of the network to compare with, None where the flag names none."""
+        return None if self.reference in (None, *REFERENCES) else Path(str(self.reference))
+
+    def resolve(
+        self, project: Project, stored: Preprocessing | None = None, *, compares: bool = False
+    ) -> Preprocessing:
+        """Return the preprocessing of the file, else of the project, else the stored, with the single flags on top.
+
+        Raises UsageError where one is none; a file to compare with is none, unless the command ``compares``.
+        """
+        if self.compared_with is not None and not compares:
+            hint = f"give {' or '.join(REFERENCES)}; only snnc evaluate compares with another network"
+            raise UsageError(f"invalid value {self.reference!r}", place="--reference", hint=hint)
         if self.preprocessing is not None:
             base = PROTOCOLS.get(self.preprocessing) or from_file(Path(self.preprocessing))
         else:
@@ -212,7 +231,7 @@ class PreprocessingFlags:
             "channels": self.channels,
             "layout": self.layout,
             "folders": self.folders,
-            "reference": self.reference,
+            "reference": self.reference if self.reference in REFERENCES else None,
             "label_offset": self.label_offset,
         }
         try:

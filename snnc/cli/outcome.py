@@ -28,7 +28,7 @@ _FOLDERS = 10_000
 
 @dataclass(frozen=True)
 class Beside:
-    """What a command did besides: in the machine form, as files already written, and in words.
+    """What a command did besides: in the machine form, as files already written, in words, and what it found.
 
     ``content`` is of files that are still to be written.
     """
@@ -37,6 +37,7 @@ class Beside:
     files: Sequence[str] = ()
     text: str = ""
     content: Mapping[Path, bytes] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
 
 
 def deliver(
@@ -72,16 +73,18 @@ def deliver(
     def human() -> Iterator[Block]:
         from snnc.blocks import Text
         from snnc.report.faces.terminal import lines
+        from snnc.report.sections.findings import by_kind
 
         if beside.text:
             yield Text(beside.text)
+            yield from by_kind(beside.findings)
         yield from lines(report)
         yield Text(f"written: {', '.join(files)}")
 
     files = [*beside.files, str(output), str(report_file), *also]
     terminal.show({"files": files, "report": json.loads(text), **beside.plain}, human)
     if strict:
-        check_warnings(report.all_findings, str(output))
+        check_warnings([*beside.findings, *report.all_findings], str(output))
 
 
 def write_faces(report: Report, wanted: FaceFlags) -> list[str]:

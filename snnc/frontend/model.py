@@ -27,11 +27,15 @@ _NAMED = 3
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network as a graph, what was noticed on the way, and the SHA-256 of the file it came from."""
+    """A trained network as a graph, what was noticed on the way, and the SHA-256 of the file it came from.
+
+    ``properties`` are what the file says of itself, by name.
+    """
 
     graph: Graph
     findings: tuple[Finding, ...]
     sha256: str
+    properties: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ class Opened:
         if self._graph is None:
             raise unsupported(self.survey, str(self.path))
         remarks = check(self._graph, self._values, self._prepared, str(self.path), unrounded=self._unrounded)
-        return Model(self._graph, self.survey.findings + remarks, self.survey.sha256)
+        properties = {entry.key: entry.value for entry in self._file.model.metadata_props}
+        return Model(self._graph, self.survey.findings + remarks, self.survey.sha256, properties)
 
 
 def open_model(path: Path, input_shape: InputShapes = None) -> Opened:

@@ -46,6 +46,8 @@ class Evaluation:
     was no trained network to compare with, ``sha256`` which data it was, ``preprocessing`` how it was read, ``seed``
     what was drawn at random. ``neurobench`` are NeuroBench's figures, at one number of time steps. ``examples`` are
     the numbers of samples that are worth a look, for tasks whose answers can be seen, and ``pictures`` what they show.
+    ``compared_with`` is the file of the network that is compared with, "" where that is the one that was converted;
+    else ``tuned`` are the scores of that one.
     """
 
     samples: int
@@ -62,6 +64,8 @@ class Evaluation:
     neurobench: NeuroBench | None = None
     examples: tuple[Example, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    compared_with: str = ""
+    tuned: dict[str, float] = field(default_factory=dict)
 
     @property
     def judged_by(self) -> Task:
@@ -97,13 +101,16 @@ def measure(
     probe: Literal["permutation"] | None = None,
     seed: int = 0,
     canonical: Graph | None = None,
+    original: Graph | None = None,
 ) -> Evaluation:
     """Evaluate on images that are open already; ``schedules`` are the conversion's own unless given.
 
     ``canonical``, the trained network in the form that the spiking one was made from, asks for the error of each layer.
+    ``original`` is compared with in the place of the trained network, which then is judged beside it.
     """
     schedules = tuple(schedules) or (conversion.schedule,)
-    snn, reference = conversion.snn, conversion.reference
+    snn, reference = conversion.snn, original or conversion.reference
+    tuned = None if original is None else conversion.reference
     random = any(type(neuron).random for neuron in snn.ops(Neuron).values())
     seeds = range(seed, seed + repeats)
     connections = connected(snn)
@@ -122,13 +129,17 @@ def measure(
         drawn = seeds if random else seeds[:1]
         errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
     expecting = None if reference is None else Program(reference, want=task.judged(reference.outputs))
-    truth, seen = truth_of(samples, task), 0
+    beside = None if tuned is None else Program(tuned, want=task.judged(tuned.outputs))
+    truth, seen, judged = truth_of(samples, task), 0, list[Answers]()
     sample = Feeds({})
     for images in rechunk(samples.batches(), _IMAGES):
         trained = None if expecting is None else joined(_answers(task, expecting, expecting.stream([images])))
         right = None if truth is None else truth[seen : seen + images.samples]
         seen += images.samples
         sample = images.part(0, 1)
+        if beside is not None:
+            answers = joined(_answers(task, beside, beside.stream([images])))
+            judged.append(task.outcomes(answers, answers, right))
         for trial in trials:
             trial.see(images, trained, right)
         for observer in (draw for draws in errors.values() for draw in draws):
@@ -177,6 +188,7 @@ def measure(
         rows=tuple(rows),
         findings=tuple(found),
         stripped=reference is None,
+        tuned=dict(task.reference(joined(judged))) if judged else {},
         examples=examples(task.wrong(ordered[headline(schedules, conversion)][0].outcomes)),
     )
 

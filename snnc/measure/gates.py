@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from snnc.errors import DataError, UsageError
 from snnc.figure import Figure, Limit, Row
+from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.measure import figures
 from snnc.text import brackets, exact, typable, written
@@ -210,6 +211,13 @@ def check_limits(limits: Limits, *, labelled: bool, stripped: bool, wanted: str)
         if limit.needs_reference and stripped:
             hint = "convert again without --strip"
             raise DataError(f"--{name} needs the trained network, which was stripped", hint=hint)
+
+
+def check_original(limits: Limits, missing: Finding) -> None:
+    """Raise DataError where a limit is on what is lost of a network that is not there."""
+    for figure in figures.figures():
+        if figure.limit is not None and figure.limit.needs_labels and figure.limit.name in limits:
+            raise DataError(f"--{figure.limit.name} cannot be judged: {missing.message}", hint=missing.hint)
 
 
 def judged(rows: Iterable[Row], samples: int, limits: Limits) -> tuple[Gate, ...]:

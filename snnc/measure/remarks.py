@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from snnc.analysis.integers import widths
 from snnc.analysis.reach import Connections, fed_by_image
 from snnc.analysis.values import Kind, value_kinds
-from snnc.conversion import Conversion, StandIn
+from snnc.conversion import Conversion, StandIn, Tuning
 from snnc.feeds import Feeds
 from snnc.findings import Finding
 from snnc.ir import Graph, Op
@@ -31,6 +31,8 @@ from snnc.ops import (
 )
 from snnc.rules import Rules
 from snnc.schedule import Schedule
+from snnc.tasks import Task
+from snnc.text import written
 
 # Detectors give more boxes than this, and so many times as many as each has numbers; maps of classes are no smaller.
 _FEW_BOXES, _MANY, _SMALL_MAP = 256, 16, 16
@@ -128,6 +130,21 @@ def not_varied(kinds: Iterable[str]) -> Finding:
     return Finding("not-varied", "info", "", message, "vary images and labels alike, and save both")
 
 
+def start_kept(task: Task, before: float | None, score: float | None, held_out: int) -> Finding:
+    """Return the finding on a training that was undone: no epoch was better than what it started from."""
+    known = "" if score is None else f" ({written(score, '%')} % {task.score_name}"
+    known += (
+        f"; before quantization {written(before, '%')} %)" if known and before is not None else ")" if known else ""
+    )
+    return Finding(
+        "start-kept",
+        "warning",
+        "",
+        f"no epoch was better than the start on {held_out:,} samples held out{known}: the start was kept",
+        "take a smaller --learning-rate, more --epochs, or more images",
+    )
+
+
 def replaced(name: str, reason: str) -> Finding:
     """Return the finding on a report that could not be completed."""
     return Finding(
@@ -136,6 +153,17 @@ def replaced(name: str, reason: str) -> Finding:
         "",
         f"{name} was {reason}; in the new one, layers are not measured",
         "calibrate again to measure them: snnc calibrate --data FOLDER",
+    )
+
+
+def not_compared(tuning: Tuning) -> Finding:
+    """Return the finding on a fine-tuned network whose original is not there."""
+    return Finding(
+        "original-missing",
+        "warning",
+        "",
+        f"compared with the fine-tuned network, not with {tuning.told} that it was made from",
+        f"name it: --reference {tuning.file}",
     )
 
 

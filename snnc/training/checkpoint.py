@@ -19,8 +19,8 @@ class Checkpoint:
     """A training after so many steps.
 
     ``identity`` names the model, the data and the settings it belongs to. ``best`` is the state of the network with the
-    best ``score`` on the images held out so far (accuracy in percent, then the loss with its sign turned), None before
-    the first. ``losses`` are the sum of the losses of the epoch that is under way; ``noise`` the strengths by
+    best ``score`` on the images held out so far (accuracy in percent, then the loss with its sign turned), the start's
+    before the first. ``losses`` are the sum of the losses of the epoch that is under way; ``noise`` the strengths by
     activation; ``history`` a row for each epoch done.
     """
 

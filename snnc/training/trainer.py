@@ -71,10 +71,14 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The best network, its score on the samples held out (None where the task has none), and a row for each epoch."""
+    """The best network, its score on the samples held out (None where the task has none), and a row for each epoch.
+
+    It is the ``start`` where no epoch was better.
+    """
 
     graph: Graph
     score: float | None
+    start: bool
     history: tuple[Mapping[str, float], ...]
 
 
@@ -149,6 +153,10 @@ class Trainer:
         PreconditionError, naming the layer, where the loss or the network is no longer finite.
         """
         step = 0 if state is None else self._resumed(state)
+        if state is None:
+            # What no epoch is better than is kept.
+            score, lost = self._judged()
+            self._keep((0.0 if math.isnan(score) else score, -lost))
         # The rate of step n is rate · rising_cosine(n / steps), whether it is the first one here or not.
         schedule = LambdaLR(self._optimizer, self._rate)
         schedule.last_epoch = step
@@ -172,7 +180,9 @@ class Trainer:
                     raise self._stopped(step)
         assert self._best is not None
         self._network.load_state_dict(self._best)
-        return Outcome(self._network.graph(), self._known(self._score[0]), tuple(self._history))
+        reached = [(row.get(self._column, 0.0), -row["held_out_loss"]) for row in self._history]
+        start = self._score not in reached
+        return Outcome(self._network.graph(), self._known(self._score[0]), start, tuple(self._history))
 
     def _stopped(self, step: int) -> StoppedError:
         place = "" if self._path is None else str(self._path)
@@ -248,22 +258,11 @@ class Trainer:
     @torch.no_grad()
     def _finish(self, epoch: int, step: int) -> None:
         """Look at the images held out, keep the network where it is the best so far, and measure the noise anew."""
-        self._network.eval()
-
-        def outputs() -> Iterator[Sequence[Tensor]]:
-            for part in torch.split(self._data.held_out, _IMAGES):
-                found = self._network(self._data.samples[part].to(self._device), self._outputs)
-                yield [found[name].cpu() for name in self._outputs]
-
-        judged = judge(self._task, outputs(), picked(self._data.labels, self._data.held_out))
-        # All processes look at the same images; that they round alike is not said.
-        both = torch.tensor(judged, device=self._device, dtype=torch.float64)
-        score, lost = self._processes.mean(both).tolist()
+        score, lost = self._judged()
         known = not math.isnan(score)
         self._check(self._data.samples[self._data.held_out[:_IMAGES]].to(self._device), lost)
         if (score if known else 0.0, -lost) > self._score:
-            self._score = score if known else 0.0, -lost
-            self._best = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
+            self._keep((score if known else 0.0, -lost))
         if self._measured is not None:
             measured = self._measured(self._network.graph())
             agreed = self._processes.mean(torch.tensor(list(measured.values()), device=self._device)).tolist()
@@ -280,6 +279,26 @@ class Trainer:
         if self._noise.strengths:
             row["noise"] = sum(self._noise.strengths.values()) / len(self._noise.strengths)
         self._history.append(row)
+
+    @torch.no_grad()
+    def _judged(self) -> tuple[float, float]:
+        """Return the score (NaN where the task has none) and the loss on the samples held out."""
+        self._network.eval()
+
+        def outputs() -> Iterator[Sequence[Tensor]]:
+            for part in torch.split(self._data.held_out, _IMAGES):
+                found = self._network(self._data.samples[part].to(self._device), self._outputs)
+                yield [found[name].cpu() for name in self._outputs]
+
+        judged = judge(self._task, outputs(), picked(self._data.labels, self._data.held_out))
+        # All processes look at the same images; that they round alike is not said.
+        both = torch.tensor(judged, device=self._device, dtype=torch.float64)
+        score, lost = self._processes.mean(both).tolist()
+        return score, lost
+
+    def _keep(self, score: tuple[float, float]) -> None:
+        self._score = score
+        self._best = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
 
     def _record(self, write: Callable[[], None]) -> None:
         """Let the first process write, and all of them fail where it fails."""

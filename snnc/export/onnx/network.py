@@ -1,5 +1,7 @@
 """Networks without neurons as files of standard operations, which any runtime of ONNX runs."""
 
+from collections.abc import Mapping
+
 from onnx import ModelProto
 
 from snnc.errors import UsageError
@@ -10,7 +12,7 @@ from snnc.ir import Graph, Input
 OPSETS = range(13, 22)
 
 
-def onnx_model(graph: Graph, *, opset: int = 17) -> ModelProto:
+def onnx_model(graph: Graph, *, opset: int = 17, properties: Mapping[str, str] | None = None) -> ModelProto:
     """Write a network without neurons, in single precision, for batches of any size.
 
     Nodes, inputs and outputs keep their names, and are read back as the operations they were; one that takes several in
@@ -28,4 +30,4 @@ def onnx_model(graph: Graph, *, opset: int = 17) -> ModelProto:
             file.write([real.get(value, value) for value in node.inputs], spelled(graph, node, opset), node.name)
     inputs = [entry(name, op) for name, op in entries.items()]
     outputs = [value(name, [BATCH, *graph.shapes[name]]) for name in graph.outputs]
-    return file.model(inputs, outputs, opset=opset)
+    return file.model(inputs, outputs, opset=opset, properties=properties)

@@ -56,6 +56,8 @@ def _answers(report: Report) -> Iterator[Fact]:
         (name, score), unit = named[title], unit_of(title)
         trained = evaluation.reference.get(name)
         beside = "" if trained is None else f"trained network {written(trained, unit)}{_unit(unit)}"
+        if name in evaluation.tuned:
+            beside += f", fine-tuned {written(evaluation.tuned[name], unit)}{_unit(unit)}"
         value = f"{written(score.value, unit)}{_unit(unit)}"
         yield Fact(
             title.capitalize() if title.islower() else title, value, _joined(beside, _interval(score.interval, unit))
@@ -72,6 +74,8 @@ def _accuracy(report: Report) -> Fact:
         return _unknown("Accuracy")
     trained = evaluation.reference.get("accuracy")
     known = "trained network stripped" if trained is None else f"trained network {written(trained, '%')} %"
+    if "accuracy" in evaluation.tuned:
+        known += f", fine-tuned {written(evaluation.tuned['accuracy'], '%')} %"
     return Fact("Accuracy", f"{written(row.accuracy, '%')} %", _joined(known, _interval(row.accuracy_interval, "%")))
 
 

@@ -50,7 +50,8 @@ class StepsSection(Section):
 
 def _trained(evaluation: Evaluation) -> str:
     if evaluation.reference:
-        return f"the trained network has {reached(evaluation.reference)}"
+        tuned = f"; fine-tuned it has {reached(evaluation.tuned)}" if evaluation.tuned else ""
+        return f"the trained network has {reached(evaluation.reference)}{tuned}"
     if not evaluation.labelled:
         return "no labels"
     return "stripped of the trained network" if evaluation.stripped else "with labels"
