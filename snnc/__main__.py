@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import warnings
 
 
 def program() -> int:
@@ -10,6 +11,9 @@ def program() -> int:
         from snnc import process
 
         process.prepare_streams()
+        if not sys.warnoptions:
+            # What libraries remark is not the user's business; what matters is a finding.
+            warnings.simplefilter("ignore")
         from snnc.cli import main
 
         code = main()

@@ -16,7 +16,7 @@ from snnc.errors import UsageError
 from snnc.files import read_bytes
 
 # What people write has far less of everything; what is written to hurt grows without these.
-_BYTES, _JSON_BYTES, _DEPTH, _VALUES, _DIGITS = 1 << 18, 1 << 30, 48, 100_000, 100
+_BYTES, _JSON_BYTES, _DEPTH, _VALUES, _DIGITS = 1 << 18, 1 << 28, 48, 100_000, 100
 
 _TAG = "tag:yaml.org,2002:"
 # The core schema, chapter 10.3.2 of YAML 1.2.2.

@@ -4,10 +4,12 @@ import dataclasses
 import json
 import random
 import shutil
+import struct
 import threading
 import time
 import tracemalloc
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,7 @@ def test_preprocessing_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "preprocessing.yaml"
     path.write_text("mean: [0.5]\nchannels: bgr\n")
     assert from_file(path) == Preprocessing(mean=(0.5,), channels="bgr")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="no such file"):
         from_file(tmp_path / "none.yaml")
 
 
@@ -876,3 +878,86 @@ def test_real_photographs_in_bgr() -> None:
     )
     assert isinstance(bgr, Dataset)
     assert torch.equal(bgr.sample(3)["image"], rgb.sample(3)["image"].flip(0))
+
+
+# Hostile data.
+
+
+def hostile(path: Path, shape: tuple[int, ...] = (4,), **options: Any) -> Dataset:
+    return open_dataset(path, Preprocessing(**options), {"x": shape})
+
+
+@pytest.mark.parametrize("name", ["x", "x.npy", "y.npy"])
+def test_a_text_among_arrays_is_none(name: str, tmp_path: Path) -> None:
+    arrays = {"x.npy": np.ones((3, 4), np.float32), "y.npy": np.zeros(3, np.int64)}
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        for key, array in arrays.items():
+            if key.removesuffix(".npy") != name.removesuffix(".npy"):
+                with archive.open(key, "w") as stream:
+                    np.lib.format.write_array(stream, array)
+        archive.writestr(name, "text")
+    with pytest.raises(DataError, match=r"d\.npz"):
+        hostile(tmp_path / "d.npz")
+
+
+def test_an_array_is_as_large_as_its_header_says(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w") as stream,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": (1 << 40, 4)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(bytes(1 << 20))
+    with pytest.raises(DataError, match="does not fit into memory"):
+        hostile(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [(3e38, {}), (-3e38, {}), (1e10, {"std": (1e-15,)}), (1.0, {"mean": (1e15,), "std": (1e-15,)})],
+)
+def test_values_that_nothing_can_be_computed_with_are_told(
+    value: float, options: dict[str, Any], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.full((3, 4), value, np.float32))
+    with pytest.raises(DataError, match=r"the preprocessed value .* is too large @ .*x\[0\]"):
+        next(hostile(tmp_path / "x.npy", **options).batches())
+
+
+@pytest.mark.parametrize("label", [(1 << 64) - 1, 1 << 63, 1 << 40])
+def test_labels_do_not_wrap_into_range(label: int, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((2, 4), np.float32), y=np.array([0, label], np.uint64))
+    with pytest.raises(DataError, match="labels beyond"):
+        hostile(tmp_path / "d.npz", label_offset=8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_offset": 1 << 70},
+        {"label_offset": (1 << 63) - 1},
+        {"scale": 1e-50},
+        {"scale": 1e300},
+        {"std": [1e-45]},
+        {"mean": [3e38]},
+        {"resize": 1 << 40},
+        {"crop": [1 << 31, 4]},
+    ],
+)
+def test_preprocessing_out_of_reason_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="data"):
+        parse(Preprocessing, options, place="data")
+
+
+def test_images_are_measured_before_they_are_read_and_resized(tmp_path: Path) -> None:
+    Image.new("L", (30_000, 1)).save(tmp_path / "long.png")
+    with pytest.raises(DataError, match=r"256 x 7680000 .*, resized from 1 x 30000 .*, is too large @ .*long\.png"):
+        next(hostile(tmp_path, (1, 8, 8), resize=256, crop=8).batches())
+    with pytest.raises(DataError, match="is too large"):
+        next(hostile(tmp_path, (1, 8, 8), resize=(100_000, 100_000), crop=8).batches())
+    header = bytearray((tmp_path / "long.png").read_bytes())
+    header[16:24] = struct.pack(">II", 1 << 30, 1 << 30)
+    header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
+    (tmp_path / "long.png").write_bytes(header)
+    with pytest.raises(DataError, match=r"cannot read this image|as its header says, is too large"):
+        next(hostile(tmp_path, (1, 8, 8)).batches())

@@ -4,6 +4,7 @@ An array with one axis more than its input takes holds frames over time, ``[N, S
 """
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from torch import Tensor
 
 from snnc.data.labels import CLASSES, MASKS, NAMED, VALUES, Classes, Labels, Masks, Named, OnDisk, Values, numbers_of
 from snnc.data.pictures import placed
+from snnc.data.preprocessing import MOST_CLASSES
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
+from snnc.process import memory
 from snnc.text import identifier
 
 # How one row of an array lies on disk: an image in one of three ways, or exactly as the network takes it.
@@ -154,16 +157,20 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[_ByName, _ByName]:
     hint = f"write it with numpy.savez, {named} as uint8 or float32; pickled objects are never read"
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            needed = sum(_bytes(archive, f"{name}.npy") for name in names)
+        if needed > memory():
+            raise MemoryError
         # Names of inputs may have been made of others, which arrays may have.
         found = {identifier(name): name for name in names} | {name: name for name in names}
         missing = [key for key in keys if key not in found]
         if not missing:
             with np.load(path, allow_pickle=False) as arrays:
                 labels = [name for name in names if name == _Y or name.startswith(_Y_OF)]
-                return {key: arrays[found[key]] for key in keys}, {
-                    name: arrays[name] for name in labels if name not in keys
-                }
+                read = {name: arrays[name] for name in {*(found[key] for key in keys), *labels}}
+            if not all(isinstance(array, np.ndarray) for array in read.values()):
+                raise ValueError("what is called an array is none")
+            return {key: read[found[key]] for key in keys}, {name: read[name] for name in labels if name not in keys}
     except MemoryError:
         hint = f"save {named} alone with numpy.save: a .npy file is not read as a whole"
         hint = hint if len(keys) == 1 else "save fewer samples: a .npz file is read as a whole"
@@ -174,6 +181,15 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[_ByName, _ByName]:
     raise DataError(
         f"no array {missing[0]}, only: {', '.join(names) or 'nothing'}", place=str(path), hint=f"numpy.savez({example})"
     )
+
+
+def _bytes(archive: zipfile.ZipFile, name: str) -> int:
+    """Return how many bytes an array of an archive takes once it is read, as its header says."""
+    with archive.open(name) as stream:
+        version = np.lib.format.read_magic(stream)
+        reading = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = reading(stream)
+    return math.prod((kind.itemsize, *shape))
 
 
 def _rows(key: str, values: NDArray[Any], transform: Transform, path: Path) -> _Rows:
@@ -248,6 +264,9 @@ def _labels(key: str, y: NDArray[Any], rows: _Rows, transform: Transform, path: 
         raise DataError(
             f"{key} has shape {list(y.shape)}, but {rows.key} holds {samples} samples", place=place, hint=hint
         )
+    if whole and y.size and max(abs(int(y.min())), abs(int(y.max()))) > MOST_CLASSES:
+        hint = "number the classes from 0"
+        raise DataError(f"{key} holds labels beyond {MOST_CLASSES:,}", place=place, hint=hint)
     if whole and y.ndim == 1:
         return {CLASSES: Classes(torch.from_numpy(y.astype(np.int64)))}
     if whole and y.ndim == 3:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from snnc.data.transform import check_pixels
 from snnc.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
@@ -25,8 +26,11 @@ def decode(path: Path, *, gray: bool) -> Image.Image:
     place = str(path)
     try:
         with Image.open(path, formats=_FORMATS) as opened:
+            check_pixels(opened.height, opened.width, "as its header says", place)
             opened.load()
             image = opened.copy()
+    except DataError:
+        raise
     except Exception as error:  # decoders raise whatever they like on broken files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, cut short or no image"
         hint = "replace or remove the file"

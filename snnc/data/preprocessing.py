@@ -13,6 +13,9 @@ from snnc.errors import UsageError
 from snnc.registry import suggest
 from snnc.validation import parse
 
+# What is beyond these is no preprocessing of a network: in single precision, values would be 0 or infinite.
+_LARGEST, _LONGEST, MOST_CLASSES = 1e15, 1_000_000, 1_000_000_000
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -86,12 +89,16 @@ class Preprocessing:
             if not isinstance(values, tuple):
                 raise ValueError(f"{name} must be a tuple, such as (0.5,): one value, or one per channel")
         for name, values in (("mean", self.mean), ("std", self.std), ("scale", (self.scale,))):
-            if not all(math.isfinite(value) for value in values):
-                raise ValueError(f"{name} must be finite")
+            if not all(math.isfinite(value) and abs(value) <= _LARGEST for value in values):
+                raise ValueError(f"{name} must be finite, and at most {_LARGEST:g}")
         if not all(value > 0 for value in self.std):
             raise ValueError("std must be positive")
         if self.scale == 0:
             raise ValueError("scale must not be 0")
+        if not all(abs(value) >= 1 / _LARGEST for value in (self.scale, *self.std)):
+            raise ValueError(f"scale and std must be at least {1 / _LARGEST:g}")
+        if abs(self.label_offset) > MOST_CLASSES:
+            raise ValueError(f"label_offset must be from {-MOST_CLASSES} to {MOST_CLASSES}")
         if len(self.mean) > 1 and len(self.std) > 1 and len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} values, std has {len(self.std)}")
         if self.fit == "letterbox" and not isinstance(self.resize, tuple):
@@ -99,8 +106,11 @@ class Preprocessing:
         if not 0 <= self.bars <= 255:
             raise ValueError("bars must be a gray from 0 to 255")
         for name, size in (("resize", self.resize), ("crop", self.crop), ("sequence_frames", self.sequence_frames)):
-            if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
+            sides = size if isinstance(size, tuple) else (1 if size is None else size,)
+            if min(sides) < 1:
                 raise ValueError(f"{name} must be at least 1")
+            if max(sides) > _LONGEST:
+                raise ValueError(f"{name} must be at most {_LONGEST}")
 
 
 # What networks of published conversions were trained with, by the names of their data.

@@ -9,8 +9,14 @@ from PIL import Image
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError
 from snnc.ir import Input
+from snnc.process import memory
 
 Sample = NDArray[np.float32]
+
+# Squares of larger values, of which statistics are made, are infinite in single precision.
+_LARGEST = 1e18
+# One image, of bytes, may take this share of the memory: several are read at once.
+_SHARE = 16
 
 
 @final
@@ -75,7 +81,7 @@ class Transform:
     def pictured(self, pixels: NDArray[np.uint8], *, place: str) -> Image.Image:
         """Return pixels ``[height, width, channels]`` resized and cropped, gray or in the order red, green, blue."""
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels))
-        return self._cropped(self._resized(image, Image.Resampling.BILINEAR, self.preprocessing.bars), place)
+        return self._cropped(self._resized(image, Image.Resampling.BILINEAR, self.preprocessing.bars, place), place)
 
     def __call__(self, values: NDArray[Any], *, place: str) -> Sample:
         """Turn what was read into a sample; raises DataError where it cannot be brought into shape.
@@ -85,15 +91,16 @@ class Transform:
         """
         if self.is_whole:
             return self._whole(values, place)
-        if values.dtype == np.uint8:
-            if self.is_image:
-                return self._pixels(values, place)
-            values = self._times_scale(values)
-        return self._normalized(self._in_layout(values))
+        # What is too large is told, with its place.
+        with np.errstate(all="ignore"):
+            if values.dtype == np.uint8 and self.is_image:
+                return self._checked(self._pixels(values, place), place)
+            values = self._times_scale(values) if values.dtype == np.uint8 else values
+            return self._checked(self._normalized(self._in_layout(values)), place)
 
     def masked(self, mask: Image.Image, bars: int, *, place: str) -> Image.Image:
         """Return whole numbers resized and cropped as their image is: each pixel takes the nearest, or that of bars."""
-        return self._cropped(self._resized(mask, Image.Resampling.NEAREST, bars), place)
+        return self._cropped(self._resized(mask, Image.Resampling.NEAREST, bars, place), place)
 
     def scaled(self, pixels: NDArray[np.uint8]) -> Sample:
         """Return pixels ``[height, width, channels]`` scaled, with channels where, and as, the network wants them."""
@@ -145,6 +152,14 @@ class Transform:
             values = values / self._std
         return np.ascontiguousarray(values).reshape(self.sample_shape)
 
+    def _checked(self, values: Sample, place: str) -> Sample:
+        """Return a sample; raises DataError where one of its values is too large to be calculated with."""
+        wrong = values[~(np.abs(values) <= _LARGEST)]
+        if wrong.size:
+            hint = "check the data, and the mean, std and scale of the preprocessing"
+            raise DataError(f"the preprocessed value {wrong[0]} is too large", place=place, hint=hint)
+        return values
+
     def _per_channel(self, name: str, values: tuple[float, ...]) -> Sample | None:
         if not values:
             return None
@@ -157,10 +172,11 @@ class Transform:
         axes = (1,) * (len(self.sample_shape) - 1)
         return np.asarray(values, dtype=np.float32).reshape((-1, *axes) if self._channels_first else (-1,))
 
-    def _resized(self, image: Image.Image, resampling: Image.Resampling, bars: int) -> Image.Image:
+    def _resized(self, image: Image.Image, resampling: Image.Resampling, bars: int, place: str) -> Image.Image:
         if self.preprocessing.resize is None:
             return image
         height, width = self._resized_size(image.height, image.width)
+        check_pixels(height, width, f"resized from {_shown(image.height, image.width)}", place)
         (inner_height, inner_width), corner = self._fitted(image.height, image.width)
         inner = image.resize((inner_width, inner_height), resampling)
         if self.preprocessing.fit == "stretch":
@@ -201,6 +217,14 @@ class Transform:
             )
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
+
+
+def check_pixels(height: int, width: int, what: str, place: str) -> None:
+    """Raise DataError where an image of a size would take too much memory."""
+    needed = 4 * height * width
+    if needed > memory() // _SHARE:
+        hint = "resize less, leave the image out, or give more with --memory"
+        raise DataError(f"an image of {_shown(height, width)}, {what}, is too large", place=place, hint=hint)
 
 
 def _shown(height: int, width: int) -> str:

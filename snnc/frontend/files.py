@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,12 @@ from onnx import ModelProto, TensorProto, helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from snnc.errors import DataError, ModelError
+from snnc.files import check_file, read_bytes
+from snnc.frontend.bounds import too_large
 from snnc.frontend.expression import InputShapes
 from snnc.frontend.strangers import BUNDLES, stranger
 from snnc.frontend.weights import Weights, made_dense, taken_out, tensors_of
+from snnc.process import memory
 
 # The first version of ONNX that is read.
 _OLDEST = 7
@@ -37,16 +39,11 @@ class ModelFile:
 
 def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
     """Read ONNX or TorchScript; raises DataError where there is no such file and ModelError where it is neither."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such file", place=str(path), hint="check the path") from None
-    except IsADirectoryError:
+    if path.is_dir():
         found = next((BUNDLES[name] for name in sorted(BUNDLES) if (path / name).exists()), None)
         message, hint = found or ("a folder, not a file", "check the path")
-        raise DataError(message, place=str(path), hint=hint) from None
-    except OSError as error:
-        raise DataError(f"cannot read: {error.strerror}", place=str(path), hint="check the path") from None
+        raise DataError(message, place=str(path), hint=hint)
+    data = read_bytes(path, most=memory())
     digest = hashlib.sha256(data)
     known = stranger(path, data)
     if known is not None:
@@ -78,6 +75,9 @@ def _parsed(data: bytes, path: Path) -> ModelProto:
         raise ModelError("not an ONNX model", place=str(path), hint=hint) from None
     if not all(isinstance(text, str) for node in model.graph.node for text in (node.op_type, node.domain, node.name)):
         raise ModelError("not an ONNX model: a name is no text", place=str(path), hint="the file is damaged")
+    if model.graph.node and not (model.graph.output and all(any(node.output) for node in model.graph.node)):
+        what = "an operation" if model.graph.output else "it"
+        raise ModelError(f"{what} has no output", place=str(path), hint="export the network with its output")
     if not model.graph.node or not model.opset_import:
         hint = "give an ONNX file or a TorchScript file with at least one operation"
         raise ModelError("not an ONNX model: it holds no network", place=str(path), hint=hint)
@@ -116,9 +116,13 @@ def _beside(path: Path, name: str) -> Path:
     if not inside or not any(file.resolve().is_relative_to(home) for home in homes):
         hint = "external data has to lie beside the model file or below"
         raise ModelError(f"its external data {name!r} lies elsewhere", place=str(path), hint=hint)
-    if not file.is_file() or not os.access(file, os.R_OK):
-        hint = f"put {name!r} beside the model file"
-        raise ModelError(f"its external data {name!r} is missing", place=str(path), hint=hint)
+    try:
+        size = check_file(file, hint=f"put {name!r} beside the model file")
+    except DataError as error:
+        message = error.message.replace("no such file", f"{name!r} is missing")
+        raise ModelError(f"its external data: {message}", place=str(path), hint=error.hint) from None
+    if size > memory():
+        raise too_large(size, f"its external data {name!r}", str(path))
     return file
 
 

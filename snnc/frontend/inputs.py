@@ -195,7 +195,8 @@ def _kind(value: ValueInfoProto, place: str) -> int:
     if value.type.HasField("tensor_type") and kind in {TensorProto.FLOAT, *INTEGERS}:
         return int(kind)
     tensor = value.type.HasField("tensor_type")
-    name = TensorProto.DataType.Name(kind).lower() if tensor else "a list, a map or nothing at all"
+    kinds = {number: name.lower() for name, number in TensorProto.DataType.items()}
+    name = kinds.get(kind, f"type {kind}") if tensor else "a list, a map or nothing at all"
     what = {"string": "text", "undefined": "a type that the file does not say"}.get(name, name)
     hint = "export the network from the first numbers on"
     raise ModelError(f"its input {value.name!r} takes {what}, no numbers", place=place, hint=hint)

@@ -6,13 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
+from snnc.text import foreign
+
 
 def labels(graph: GraphProto) -> tuple[str, ...]:
-    """Return a name for every node of a graph, in order, that no other node has.
+    """Return a name for every node of a graph, in order, that no other node has, and that only shows what it says.
 
     It is the node's own name, or that of the first value it computes where its name is empty, is that of another node
     too (in a branch or loop inside, for instance), or is that of a value that another node computes.
     """
+    found: dict[str, None] = {}
+    for name in map(foreign, _own_labels(graph)):
+        while name in found:
+            name += "_"
+        found[name] = None
+    return tuple(found)
+
+
+def _own_labels(graph: GraphProto) -> tuple[str, ...]:
     computed = [next(filter(None, node.output), "") for node in graph.node]
     names = Counter(_names(graph))
     owner = {value: index for index, node in enumerate(graph.node) for value in node.output}

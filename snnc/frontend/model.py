@@ -9,6 +9,7 @@ from onnx import ModelProto
 from snnc import ops
 from snnc.errors import ModelError
 from snnc.findings import Finding
+from snnc.frontend.bounds import blamed, check_nodes, check_sizes
 from snnc.frontend.canonical import canonical
 from snnc.frontend.check import check
 from snnc.frontend.dequantization import BY_RANGE
@@ -140,7 +141,8 @@ class Opened:
         """
         if self._graph is None:
             raise unsupported(self.survey, str(self.path))
-        remarks = check(self._graph, self._values, self._prepared, str(self.path), unrounded=self._unrounded)
+        with blamed(self._file.model, self._file.weights, str(self.path)):
+            remarks = check(self._graph, self._values, self._prepared, str(self.path), unrounded=self._unrounded)
         properties = {entry.key: entry.value for entry in self._file.model.metadata_props}
         return Model(self._graph, self.survey.findings + remarks, self.survey.sha256, properties)
 
@@ -153,7 +155,15 @@ def open_model(path: Path, input_shape: InputShapes = None) -> Opened:
     for unsupported operations.
     """
     file = read_file(path, input_shape)
+    with blamed(file.model, file.weights, str(path)):
+        return _opened(path, file, input_shape)
+
+
+def _opened(path: Path, file: ModelFile, input_shape: InputShapes) -> Opened:
+    check_nodes(file.model, str(path))
     prepared = prepare_model(file.model, file.weights, input_shape, str(path))
+    for model in (prepared.pinned, *((prepared.original,) if prepared.batch > 1 else ())):
+        check_sizes(model, str(path))
     graph = canonical(prepared.pinned, prepared.weights, str(path))
     fixed = [name for name in graph.outputs if name in graph.constants]
     if fixed:

@@ -5,7 +5,6 @@ Whatever is not under ``provenance`` is the same in every run on the same data a
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from snnc.conversion import Applied, Provenance
+from snnc.documents import read_json
 from snnc.errors import DataError
 from snnc.export.match import Match
 from snnc.figure import Energy, Row
@@ -159,10 +159,10 @@ def write(report: Report, path: Path, *, flag: str = "--report") -> None:
 def read(path: Path) -> Report:
     """Read a report; raises DataError where there is none, it is broken, or of another version of the schema."""
     try:
-        data = json.loads(path.read_bytes(), parse_float=_finite, parse_int=_whole, parse_constant=_finite)
-    except OSError as error:
+        data = read_json(path)
+    except DataError as error:
         hint = "make one with snnc convert or snnc evaluate"
-        raise DataError(f"cannot read the report: {error.strerror}", place=str(path), hint=hint) from None
+        raise DataError(f"cannot read the report: {error.message}", place=str(path), hint=hint) from None
     except ValueError:
         hint = "make it again with snnc evaluate"
         raise DataError("not a report: no valid JSON", place=str(path), hint=hint) from None
@@ -204,18 +204,6 @@ def _is_harmless(data: Any) -> bool:
     if isinstance(data, dict):
         return all(_is_harmless(key) and _is_harmless(value) for key, value in data.items())
     return all(map(_is_harmless, data)) if isinstance(data, list) else True
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is no number")
-    return value
-
-
-def _whole(text: str) -> int:
-    _finite(text)
-    return int(text)
 
 
 def _plain(data: Any) -> Any:

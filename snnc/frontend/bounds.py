@@ -1,0 +1,141 @@
+"""How large a file's values are, worked out before anything computes them: a few bytes can ask for any amount."""
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, helper
+
+from snnc.errors import ModelError, SnncError
+from snnc.frontend.expression import Shape, shown
+from snnc.frontend.labels import subgraphs
+from snnc.frontend.measuring import shape_of, values_of
+from snnc.frontend.weights import Weights, put_back
+from snnc.process import memory
+from snnc.text import number
+
+# Networks of many thousand operations exist; these are of no network.
+_NODES, _NESTED, _AXIS = 200_000, 64, (1 << 31) - 1
+# A value, what it is computed from and both once more are in memory at once: in the file and in the graph made of it.
+_COPIES = 4
+# How libraries say that there is no more memory.
+_NO_MEMORY = ("can't allocate memory", "bad allocation", "bad_alloc", "Failed to allocate", "Unable to allocate")
+# Attributes that say how much room a window takes.
+_WINDOWS = {"pads", "dilations", "strides", "kernel_shape", "output_padding", "output_shape"}
+
+
+def check_nodes(model: ModelProto, place: str) -> None:
+    """Raise ModelError where a file holds more operations than a network has, its functions written out."""
+    functions = {(function.domain, function.name): function.node for function in model.functions}
+    counts: dict[tuple[str, str], int] = {}
+
+    def counted(nodes: Iterable[NodeProto], calls: tuple[tuple[str, str], ...], depth: int) -> int:
+        if depth > _NESTED:
+            raise ModelError("graphs inside graphs without end", place=place, hint="export the network without them")
+        total = 0
+        for node in nodes:
+            total += 1 + sum(counted(inside.node, calls, depth + 1) for inside in subgraphs(node))
+            called = node.domain, node.op_type
+            if called in calls:
+                raise ModelError("a function of it calls itself", place=place, hint="check the file with onnx.checker")
+            if called in functions:
+                if called not in counts:
+                    counts[called] = counted(functions[called], (*calls, called), depth + 1)
+                total += counts[called]
+        return total
+
+    total = counted(model.graph.node, (), 0)
+    if total > _NODES:
+        hint = "export the network without functions that call one another"
+        raise ModelError(f"{total:,} operations, where {_NODES:,} are allowed", place=place, hint=hint)
+
+
+def check_sizes(model: ModelProto, place: str) -> None:
+    """Raise ModelError where a value of a file would not fit into the memory that may be used, nor all of them."""
+    for node in _nodes(model.graph):
+        for attribute in node.attribute:
+            odd = [value for value in attribute.ints if abs(value) > _AXIS] if attribute.name in _WINDOWS else []
+            if odd:
+                message = f"{attribute.name} of {odd[0]} in {node.name or node.op_type}"
+                raise ModelError(message, place=place, hint="check how the network was exported")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:
+        # Whatever it cannot say, who reads the file will.
+        inferred = model
+    shapes = {value.name: (shape, _bytes(value.type.tensor_type.elem_type)) for value, shape in _known(inferred.graph)}
+    shapes |= {tensor.name: (tuple(tensor.dims), _bytes(tensor.data_type)) for tensor in model.graph.initializer}
+    allowed, whole = memory(), 0
+    for node in inferred.graph.node:
+        made = sum(_size(shapes, name) for name in node.output)
+        whole += made
+        needed = _COPIES * (made + sum(_size(shapes, name) for name in {*node.input}) + _padded(node, shapes))
+        if max(needed, whole) > allowed:
+            shape = next((shapes[name][0] for name in node.output if name in shapes), ())
+            what = f"{node.name or node.op_type} ({node.op_type}) makes {shown(shape)} values"
+            raise too_large(max(needed, whole), what, place)
+
+
+@contextlib.contextmanager
+def blamed(model: ModelProto, weights: Weights, place: str) -> Iterator[None]:
+    """Blame a file for what goes wrong where it needs too much memory, or where ONNX's own checker refuses it, too."""
+    try:
+        yield
+    except SnncError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+            raise too_large(memory(), "more than", place) from error
+        try:
+            onnx.checker.check_model(put_back(model, weights))
+        except onnx.checker.ValidationError as refused:
+            reason = next(iter(str(refused).splitlines()), "")
+            raise ModelError(f"not a valid network: {reason}", place=place, hint="export it again") from error
+        raise
+
+
+def too_large(needed: float, what: str, place: str) -> ModelError:
+    """Return the error of what would need more memory than may be used."""
+    message = f"{what}: {number(needed / (1 << 30))} GiB of memory would be needed"
+    allowed = number(memory() / (1 << 30))
+    hint = f"{allowed} GiB are allowed: give more with --memory, or a smaller network"
+    return ModelError(message, place=place, hint=hint)
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
+        for inside in subgraphs(node):
+            yield from _nodes(inside)
+
+
+def _known(graph: GraphProto) -> Iterator[tuple[onnx.ValueInfoProto, Shape]]:
+    for value in values_of(graph):
+        shape = shape_of(value)
+        if shape is not None:
+            yield value, shape
+
+
+def _bytes(kind: int) -> int:
+    try:
+        return max(1, int(helper.tensor_dtype_to_np_dtype(kind).itemsize))
+    except (KeyError, ValueError, TypeError):
+        return 4
+
+
+def _size(shapes: Mapping[str, tuple[Shape, int]], name: str) -> int:
+    shape, size = shapes.get(name, ((), 0))
+    return math.prod((size, *(max(length, 0) for length in shape)))
+
+
+def _padded(node: NodeProto, shapes: Mapping[str, tuple[Shape, int]]) -> int:
+    """Return how many bytes the first input takes with what is padded around it."""
+    pads = next((attribute.ints for attribute in node.attribute if attribute.name == "pads"), ())
+    shape, size = shapes.get(node.input[0], ((), 0)) if node.input else ((), 0)
+    count = len(pads) // 2
+    if not count or len(shape) < count:
+        return 0
+    ends = [pads[axis] + pads[axis + count] for axis in range(count)]
+    wide = [length + max(end, 0) for length, end in zip(shape[-count:], ends, strict=True)]
+    return math.prod((size, *shape[:-count], *wide))
