@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from snnc.analysis.moments import moments_known, stated_moments
 from snnc.calibration import Calibration
@@ -18,7 +18,7 @@ from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance, S
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples, Progress, Samples, silent
-from snnc.errors import ModelError, VerificationError
+from snnc.errors import ModelError, UsageError, VerificationError
 from snnc.feeds import Feeds
 from snnc.findings import Finding
 from snnc.frontend import InputShapes, read_model
@@ -34,6 +34,7 @@ from snnc.report import Report, build
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task, chosen
+from snnc.validation import parse
 from snnc.version import VERSION
 
 # What a fine-tuned file calls what it says of the network that it was.
@@ -214,8 +215,8 @@ def read_trained(model: Path, input_shape: InputShapes = None) -> Trained:
 
 def _tuning(text: str, model: Path) -> Tuning:
     try:
-        return TypeAdapter(Tuning).validate_json(text, strict=True)
-    except ValidationError:
+        return parse(Tuning, json.loads(text), place=TUNED_FROM)
+    except (ValueError, RecursionError, UsageError):
         hint = f"fine-tune it again, or remove {TUNED_FROM} from its metadata"
         raise ModelError("does not say well what it was fine-tuned from", place=str(model), hint=hint) from None
 

@@ -382,6 +382,24 @@ def test_the_report_gathers_what_was_measured(run: Run, artifact: Path, folder: 
     run("evaluate", "--data", DIGITS / "test", "--limit", "20", "-q")
     again = json.loads((folder / "model.report.json").read_text())
     assert again["layers"] == layers and again["evaluation"]["samples"] == 20
+    # So do figures on other samples, and rows at other steps; who wants neither says so.
+    (before,) = again["earlier"]
+    assert before == {**kept["evaluation"], "pictures": []}
+    shown = run("evaluate", "--data", DIGITS / "test", "--timesteps", "2", "--html", "r.html")
+    assert "Measured before in another setting, and still in the report: T=4 on 20 samples." in shown.out
+    assert "Measured before in another setting" in Path("r.html").read_text()
+    joined = json.loads((folder / "model.report.json").read_text())
+    rows = joined["evaluation"]["rows"]
+    assert [row["timesteps"] for row in rows] == [1, 2, 4]
+    assert [rows[0], rows[2]] == kept["evaluation"]["rows"] and rows[2]["blame"] and rows[1]["blame"] is None
+    assert [found["samples"] for found in joined["earlier"]] == [20]
+    # Measured again, a row takes the place of the old one, and what only that one was asked for stays.
+    run("evaluate", "--data", DIGITS / "test", "-q")
+    again = json.loads((folder / "model.report.json").read_text())["evaluation"]["rows"]
+    assert [row["timesteps"] for row in again] == [1, 2, 4] and again[2] == rows[2]
+    run("evaluate", "--data", DIGITS / "test", "--timesteps", "2", "--fresh", "-q")
+    anew = json.loads((folder / "model.report.json").read_text())
+    assert [row["timesteps"] for row in anew["evaluation"]["rows"]] == [2] and anew["earlier"] == []
 
 
 def test_the_page_is_opened_where_it_was_written(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,7 +1,9 @@
 """The machine form of reports: its schema, its bytes, and the energies and the sentence in it."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import snnc
 import snnc.report
 from snnc import pipeline, recipe
 from snnc.analysis.reach import connected
+from snnc.artifact import fingerprint, load_conversion
 from snnc.blocks import Facts, Text
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
@@ -28,8 +31,9 @@ from snnc.measure.layers import compare_layers
 from snnc.neurons import Neuron
 from snnc.ops import Activation, Relu
 from snnc.report import Report, build, completed, stored
-from snnc.report.data import parsed, plain, read, schema, to_json, write
+from snnc.report.data import parsed, plain, read, schema, staged, to_json, write
 from snnc.report.faces.terminal import lines, rendered
+from snnc.report.report import save
 from snnc.report.sections import sections
 from snnc.report.sections.figures import KeyFiguresSection
 from snnc.report.sections.steps import StepsSection
@@ -169,6 +173,41 @@ def test_a_report_follows_its_network(reports: dict[str, Report], tmp_path: Path
     assert measured is not None
     assert completed(made, path, evaluation=measured).layers == stored(made, path).layers
     assert completed(other, path, evaluation=measured).summary.images == 0
+
+
+@pytest.mark.parametrize("until", range(8))
+def test_whoever_is_stopped_between_a_network_and_its_report_leaves_a_pair(
+    until: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pairs = [converted(), converted(name="quick")]
+    path, file = tmp_path / "n.snn", tmp_path / "n.report.json"
+    save(pairs[0][0], path, pairs[0][1], file)
+    counts = iter(range(100))
+    replace_file, unlink = Path.replace, Path.unlink
+
+    # Stopped before or after one of the steps that others can see, as by kill -9: nothing is cleaned up.
+    def stopping(step: Callable[..., object]) -> Callable[..., object]:
+        def run_or_stop(self: Path, *arguments: object, **options: object) -> object:
+            if next(counts) >= until:
+                raise SystemExit
+            found = step(self, *arguments, **options)
+            if next(counts) >= until:
+                raise SystemExit
+            return found
+
+        return run_or_stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", stopping(replace_file))
+        patched.setattr(Path, "unlink", stopping(unlink))
+        with contextlib.suppress(SystemExit):
+            save(pairs[1][0], path, pairs[1][1], file)
+    found = load_conversion(path)
+    wanted = next(report for made, report in pairs if fingerprint(made) == fingerprint(found))
+    assert to_json(stored(found, file)) == to_json(wanted)
+    # The next one to write clears what was left.
+    write(stored(found, file), file)
+    assert to_json(stored(found, file)) == to_json(wanted) and not staged(file).exists()
 
 
 def test_a_verification_takes_the_place_of_the_last_one_of_its_kind(tmp_path: Path):

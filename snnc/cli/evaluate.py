@@ -76,6 +76,9 @@ def evaluate(
         bool, typer.Option("--no-fail", help="Report failed gates and warnings, but exit with 0.")
     ] = False,
     strict: Strict = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, instead of adding to what the report has of before.")
+    ] = False,
     part: PartFlag = None,
     task: TaskFlag = None,
     *,
@@ -88,8 +91,8 @@ def evaluate(
     """Measure accuracy, spikes and energy.
 
     Agreement with the trained network is measured too, and all there is to measure where the data has no labels. What
-    was measured goes into the report of the network. A gate fails where what was measured is beyond its limit; it
-    passes within, as not proven where the 95 % interval reaches beyond.
+    was measured goes into the report of the network, beside what it has of before. A gate fails where what was measured
+    is beyond its limit; it passes within, as not proven where the 95 % interval reaches beyond.
     """
     settings = project.read(Path())
     model = settings.converted(model, Path())
@@ -125,7 +128,7 @@ def evaluate(
             reading=reading.resolve(part),
             progress=progress,
         )
-    report = completed(conversion, report_file, evaluation=measured)
+    report = completed(conversion, report_file, evaluation=measured, fresh=fresh)
     write(report, report_file)
     files = [str(report_file), *write_faces(report, faces)]
 

@@ -56,16 +56,14 @@ def deliver(
 
     Raises GateError, after all that, where ``strict`` forbids a finding.
     """
-    from snnc.artifact import save_conversion
     from snnc.files import write_atomically
     from snnc.report import to_json
-    from snnc.report.data import write
+    from snnc.report.report import save
 
     for applied, seconds in zip(conversion.applied, conversion.seconds, strict=True):
         terminal.log(f"{seconds:.2f} s  {applied.name}: {applied.changed} nodes changed")
     text = to_json(report)
-    save_conversion(replace(conversion, reference=None) if strip else conversion, output)
-    write(report, report_file)
+    save(conversion, output, report, report_file, strip=strip)
     for path, content in beside.content.items():
         write_atomically(path, content)
     also = [*map(str, beside.content), *(write_faces(report, wanted) if wanted else [])]

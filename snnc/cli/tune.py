@@ -112,9 +112,9 @@ def tune(
         max_drop = _MAX_DROP if own is None else own
 
     from snnc.actions.tune import tune as tuned
-    from snnc.artifact import save_conversion
     from snnc.files import write_atomically
     from snnc.report import to_json
+    from snnc.report.report import save
 
     with terminal.progress() as progress:
         advice = tuned(
@@ -144,10 +144,8 @@ def tune(
         given += [part for text in input_shape or [] for part in ("--input-shape", text)]
         source = ["snnc", "convert", str(model), "--data", str(images), "--part", "calibration"]
         command = shlex.join([*source, *given, *chosen.trial.candidate.flags, "--output", str(output)])
-        text = to_json(chosen.report)
-        report = json.loads(text)
-        save_conversion(chosen.conversion, output)
-        write_atomically(report_file, text.encode())
+        report = json.loads(to_json(chosen.report))
+        save(chosen.conversion, output, chosen.report, report_file)
         files = [str(output), str(report_file), *files]
         if save_recipe is not None:
             write_atomically(save_recipe, chosen.trial.candidate.recipe.to_yaml().encode())

@@ -33,6 +33,9 @@ from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined, plain, stated
 
+# What rows have only where it was asked for.
+_ASKED = ("misalignment", "misalignment_share", "layers", "blame")
+
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
 _IMAGES = 256
 
@@ -71,6 +74,34 @@ class Evaluation:
     def judged_by(self) -> Task:
         """The task; raises UsageError where it is of a plug-in that is not loaded."""
         return stated(self.task, "task")
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What two evaluations have in common whose rows can stand beside each other."""
+        names = ["samples", "labelled", "task", "seed", "sha256", "preprocessing", "stripped", "compared_with"]
+        return {name: getattr(self, name) for name in names}
+
+    def after(self, earlier: "Evaluation") -> "Evaluation":
+        """Return the evaluation with the rows that an earlier one in the same setting has besides.
+
+        Of a row that both have, what only the earlier one asked for, such as the blame of layers, stays. Gates are
+        those of the later one.
+        """
+        before = {(row.timesteps, row.sleep): row for row in earlier.rows}
+        rows = []
+        for row in self.rows:
+            old = before.pop((row.timesteps, row.sleep), None)
+            lacking = [name for name in _ASKED if getattr(row, name) is None]
+            rows.append(row if old is None else replace(row, **{name: getattr(old, name) for name in lacking}))
+            if old is not None and row.blame is None:
+                rows[-1] = replace(rows[-1], blame_images=old.blame_images)
+        kept = tuple(finding for finding in earlier.findings if finding.code != "not-proven")
+        return replace(
+            self,
+            # In the order of steps; of as many, the later row is first.
+            rows=tuple(sorted([*rows, *before.values()], key=lambda row: row.timesteps)),
+            findings=tuple(dict.fromkeys([*kept, *self.findings])),
+        )
 
     def plain(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""

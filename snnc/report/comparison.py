@@ -317,7 +317,8 @@ def _by_source(layers: Iterable[Layer]) -> dict[str, Layer]:
 
 
 def _rows(evaluation: Evaluation | None) -> dict[int, Row]:
-    return {} if evaluation is None else {row.timesteps: row for row in evaluation.rows}
+    # Of as many steps, the first row is the latest.
+    return {} if evaluation is None else {row.timesteps: row for row in reversed(evaluation.rows)}
 
 
 def _warnings(old: Report, new: Report, pairs: Sequence[tuple[Layer, Layer]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 Whatever is not under ``provenance`` is the same in every run on the same data and machine.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -45,7 +46,8 @@ class EnergyModel:
 class Report:
     """Everything the report's faces show.
 
-    ``evaluation`` is None until ``snnc evaluate`` has run; ``verifications`` are of the files exported last.
+    ``evaluation`` is None until ``snnc evaluate`` has run, and ``earlier`` are those before it that were in another
+    setting: on other data, say. ``verifications`` are of the files exported last.
     ``sections`` are those that have data of their own, by name: the machine form has each under that name, and
     ``unknown`` ones of plug-ins that are not loaded stay in it as they are.
     """
@@ -57,6 +59,7 @@ class Report:
     evaluation: Evaluation | None
     provenance: dict[str, Any]
     verifications: tuple[Match, ...] = ()
+    earlier: tuple[Evaluation, ...] = ()
     energy_model: EnergyModel = EnergyModel(PICOJOULES, SOURCE, ASSUMPTIONS)
     schema_version: int = SCHEMA_VERSION
     sections: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)
@@ -128,7 +131,7 @@ def plain(report: Report) -> dict[str, Any]:
     data = dataclasses.asdict(dataclasses.replace(report, sections={}, unknown={}))
     del data["sections"], data["unknown"]
     own = {name: dataclasses.asdict(section) for name, section in report.sections.items()}
-    found: dict[str, Any] = _plain({**report.unknown, **data, **own})
+    found: dict[str, Any] = as_written({**report.unknown, **data, **own})
     return found
 
 
@@ -154,6 +157,13 @@ def schema() -> dict[str, Any]:
 def write(report: Report, path: Path, *, flag: str = "--report") -> None:
     """Write the machine form; raises DataError where the file cannot be written."""
     write_atomically(path, to_json(report).encode(), flag=flag)
+    with contextlib.suppress(OSError):
+        staged(path).unlink(missing_ok=True)
+
+
+def staged(path: Path) -> Path:
+    """Return where a report waits until the network that it is on has taken its place."""
+    return path.with_name(f".{path.name}.next")
 
 
 def read(path: Path) -> Report:
@@ -206,12 +216,12 @@ def _is_harmless(data: Any) -> bool:
     return all(map(_is_harmless, data)) if isinstance(data, list) else True
 
 
-def _plain(data: Any) -> Any:
+def as_written(data: Any) -> Any:
     """Round numbers to nine digits, the rest depending on the order in which threads add up; make texts harmless."""
     if isinstance(data, float):
         return float(f"{data:.9g}")
     if isinstance(data, str):
         return data if harmless(data) else printable(data)
     if isinstance(data, dict):
-        return {key: _plain(value) for key, value in data.items()}
-    return [_plain(value) for value in data] if isinstance(data, list | tuple) else data
+        return {key: as_written(value) for key, value in data.items()}
+    return [as_written(value) for value in data] if isinstance(data, list | tuple) else data

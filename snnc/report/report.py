@@ -1,18 +1,20 @@
 """The report on a conversion, from what can be measured of it."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from snnc.artifact import fingerprint
+from snnc.artifact import fingerprint, save_conversion
 from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.export.match import Match
+from snnc.files import write_atomically
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.neurobench import NeuroBench
 from snnc.measure.remarks import replaced
 from snnc.measure.summary import Examined, examine
-from snnc.report.data import Report, read
+from snnc.report.data import Report, as_written, read, staged, to_json
 from snnc.report.sections import Known, built
 
 
@@ -35,8 +37,37 @@ def stored(conversion: Conversion, path: Path) -> Report:
 
     Raises DataError where the report cannot be read, or is on another network.
     """
-    if not path.exists():
-        return _unmeasured(conversion)
+    waiting = staged(path)
+    if waiting.exists():
+        # Whoever wrote both was stopped between the two.
+        with contextlib.suppress(DataError):
+            return _on(conversion, waiting)
+    return _on(conversion, path) if path.exists() else _unmeasured(conversion)
+
+
+def save(conversion: Conversion, path: Path, report: Report, report_file: Path, *, strip: bool = False) -> None:
+    """Write a network and the report on it: whenever this is stopped, the old pair can be read, or the new one.
+
+    Raises DataError where a file cannot be written.
+    """
+    if report_file.exists() and not report_file.is_file():
+        hint = "choose another place with --report"
+        raise DataError("cannot write: not a file", place=str(report_file), hint=hint)
+    waiting, saved = staged(report_file), False
+    write_atomically(waiting, to_json(report).encode(), flag="--report")
+    try:
+        save_conversion(dataclasses.replace(conversion, reference=None) if strip else conversion, path)
+        saved = True
+        waiting.replace(report_file)
+    except OSError as error:
+        message = f"cannot write: {error.strerror}"
+        raise DataError(message, place=str(report_file), hint="choose another place with --report") from None
+    finally:
+        if not saved:
+            waiting.unlink(missing_ok=True)
+
+
+def _on(conversion: Conversion, path: Path) -> Report:
     report = read(path)
     if report.provenance.get("snn") != fingerprint(conversion):
         hint = "calibrate or evaluate again, or name its own report"
@@ -50,11 +81,13 @@ def completed(
     *,
     evaluation: Evaluation | None = None,
     verifications: Sequence[Match] = (),
+    fresh: bool = False,
 ) -> Report:
     """Return the report on a conversion with what was evaluated, or how exported files compare.
 
-    A new verification takes the place of those of the same format and variant. A report in the file that is on another
-    network, or cannot be read, is left aside, which is a finding.
+    A new evaluation stands beside those of before: rows in the same setting are joined, and what was measured in
+    another one stays as it was, unless ``fresh``. A new verification takes the place of those of the same format and
+    variant. A report in the file that is on another network, or cannot be read, is left aside, which is a finding.
     """
     try:
         report = stored(conversion, path)
@@ -63,9 +96,20 @@ def completed(
         report = dataclasses.replace(report, findings=(*report.findings, replaced(path.name, error.message)))
     again = {(found.format, found.variant) for found in verifications}
     kept = [found for found in report.verifications if (found.format, found.variant) not in again]
+    known = [] if fresh else [found for found in (report.evaluation, *report.earlier) if found is not None]
+    if evaluation is not None:
+        # As files have it, where numbers are rounded.
+        setting = as_written(evaluation.setting)
+        alike = [found for found in known if as_written(found.setting) == setting]
+        for found in alike:
+            evaluation = evaluation.after(found)
+        # Pictures are of the samples that were looked at last.
+        others = [dataclasses.replace(found, pictures=()) for found in known if found not in alike]
+        known = [evaluation, *others]
     report = dataclasses.replace(
         report,
-        evaluation=report.evaluation if evaluation is None else evaluation,
+        evaluation=next(iter(known), None),
+        earlier=tuple(known[1:]),
         verifications=(*kept, *verifications),
     )
     return dataclasses.replace(report, sections=built(Known(conversion, report)))

@@ -41,6 +41,8 @@ class StepsSection(Section):
         yield Text("Bands and vertical lines are 95 % intervals.", soft=True, only=("page",))
         yield SideBySide(tuple(_plots(evaluation)), only=("page",))
         yield _table(rows)
+        if report.earlier:
+            yield from _earlier(report.earlier)
         if any(row.repeats > 1 for row in rows):
             yield Text(f"means of {max(row.repeats for row in rows)} draws, ± their standard deviation", soft=True)
         said = "95 % intervals. Spikes, additions and energy are per image; energy is estimated."
@@ -55,6 +57,27 @@ def _trained(evaluation: Evaluation) -> str:
     if not evaluation.labelled:
         return "no labels"
     return "stripped of the trained network" if evaluation.stripped else "with labels"
+
+
+def _earlier(evaluations: Sequence[Evaluation]) -> Iterator[Block]:
+    """Yield what was measured in other settings: on other samples, or with other preprocessing, seed or reference."""
+    measured = [(evaluation, row) for evaluation in evaluations for row in evaluation.rows]
+    steps = ", ".join(f"T={row.timesteps} on {evaluation.samples:,} samples" for evaluation, row in measured)
+    yield Text(f"Measured before in another setting, and still in the report: {steps}.", only=("lines",))
+    yield Table.of(
+        "Measured before in another setting: on other samples, or read, drawn or compared otherwise",
+        [
+            (Column("samples"), lambda pair: f"{pair[0].samples:,}"),
+            (Column("T"), lambda pair: str(pair[1].timesteps)),
+            *((_column(figure), partial(_cell_of, figure)) for figure in figures("row") if figure.short),
+        ],
+        measured,
+        only=("page", "card"),
+    )
+
+
+def _cell_of(figure: Figure, pair: tuple[Evaluation, Row]) -> Cell | None:
+    return _cell(figure, pair[1])
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -88,7 +111,8 @@ def _cell(figure: Figure, row: Row) -> Cell | None:
 
 
 def _plots(evaluation: Evaluation) -> Iterator[Plot]:
-    rows = sorted(evaluation.rows, key=lambda row: row.timesteps)
+    # One place for each number of steps, of the row that is first.
+    rows = sorted({row.timesteps: row for row in reversed(evaluation.rows)}.values(), key=lambda row: row.timesteps)
     for figure in figures("row"):
         if figure.trend is not None and any(figure.value(row) is not None for row in rows):
             yield _plot(figure, figure.trend, rows, evaluation)
