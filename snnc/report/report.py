@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from snnc.artifact import fingerprint, save_conversion
+from snnc import artifact
 from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.export.match import Match
@@ -27,7 +27,7 @@ def build(conversion: Conversion, examined: Examined | None = None, counted: Neu
         findings=found.findings,
         passes=conversion.applied,
         evaluation=None,
-        provenance={**conversion.provenance.plain(), "snn": fingerprint(conversion)},
+        provenance={**conversion.provenance.plain(), "snn": artifact.fingerprint(conversion)},
     )
     return dataclasses.replace(report, sections=built(Known(conversion, report, found.measured, counted)))
 
@@ -56,7 +56,7 @@ def save(conversion: Conversion, path: Path, report: Report, report_file: Path, 
     waiting, saved = staged(report_file), False
     write_atomically(waiting, to_json(report).encode(), flag="--report")
     try:
-        save_conversion(dataclasses.replace(conversion, reference=None) if strip else conversion, path)
+        artifact.save_conversion(dataclasses.replace(conversion, reference=None) if strip else conversion, path)
         saved = True
         waiting.replace(report_file)
     except OSError as error:
@@ -69,7 +69,7 @@ def save(conversion: Conversion, path: Path, report: Report, report_file: Path, 
 
 def _on(conversion: Conversion, path: Path) -> Report:
     report = read(path)
-    if report.provenance.get("snn") != fingerprint(conversion):
+    if report.provenance.get("snn") != artifact.fingerprint(conversion):
         hint = "calibrate or evaluate again, or name its own report"
         raise DataError("a report on another network", place=str(path), hint=hint)
     return report
