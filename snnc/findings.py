@@ -104,6 +104,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Where frames differ, as those of a moving camera do, answers can be wrong however many steps there are.",
         "Convert with neurons that only fire as they gather (--neuron if), or compare with --reference sum.",
     ),
+    "network-prints": Explanation(
+        "A TorchScript network is a program, which is run once, in a process of its own, to learn what it computes. "
+        "This one printed something then.",
+        "None on the result: only what leads to its outputs is converted.",
+        "Where the file is from somebody else, look at what it is. Otherwise take the printing out and save it again.",
+    ),
     "no-batch-axis": Explanation(
         "The file says the shape of its input to the last number, and none of its outputs has the first axis, too. So "
         "that axis is one of every sample, not a count of samples.",

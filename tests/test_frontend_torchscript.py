@@ -60,3 +60,74 @@ def test_what_cannot_become_onnx_is_told_in_one_line(
     assert "\n" not in str(caught.value)
     assert "type 'Tensor'" not in str(caught.value)
     assert capfd.readouterr().out == ""
+
+
+class Printing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        print("##[error] listen to me")
+        return torch.relu(x)
+
+
+class Raising(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.size(0) > 0:
+            raise NotImplementedError("not today")
+        return x
+
+
+class Endless(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        count = 0
+        while count >= 0:
+            count = 1 - count
+        return x
+
+
+class Greedy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.zeros(1 << 38).sum()
+
+
+class Crashing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_strided(x, [4, 1 << 20], [1 << 40, 1 << 12], 1 << 30).sum() + x
+
+
+class Empty(nn.Module):
+    @torch.jit.export
+    def other(self, x: Tensor) -> Tensor:
+        return x
+
+
+def scripted(module: nn.Module, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(module), path)
+    return path
+
+
+PROGRAMS: dict[str, tuple[nn.Module, str]] = {
+    "raises": (Raising(), "not today"),
+    "never ends": (Endless(), "did not end within 5 s"),
+    "takes all memory": (Greedy(), "memory"),
+    "crashes": (Crashing(), "crashed when it was run|does not run|cannot be exported"),
+    "has no forward": (Empty(), "no method forward"),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_network_is_a_program_that_is_run_elsewhere(
+    program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module, reason = PROGRAMS[program]
+    with pytest.raises(ModelError, match=reason) as caught:
+        read_model(scripted(module, tmp_path / "m.pt"), (4,))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_network_prints_is_told_as_such(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (found,) = read_model(scripted(Printing(), tmp_path / "m.pt"), (4,)).findings
+    assert found.code == "network-prints"
+    assert "listen to me" in found.message and "##[" not in found.message
+    assert capfd.readouterr() == ("", "")

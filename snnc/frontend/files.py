@@ -12,11 +12,13 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from snnc.errors import DataError, ModelError
 from snnc.files import check_file, read_bytes
+from snnc.findings import Finding
 from snnc.frontend.bounds import too_large
 from snnc.frontend.expression import InputShapes
 from snnc.frontend.strangers import BUNDLES, stranger
 from snnc.frontend.weights import Weights, made_dense, taken_out, tensors_of
 from snnc.process import memory
+from snnc.text import foreign
 
 # The first version of ONNX that is read.
 _OLDEST = 7
@@ -28,13 +30,14 @@ _PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4}
 class ModelFile:
     """A model as it was read, its large constants beside it.
 
-    ``sha256`` is of the file's bytes, then of those of its ``external`` data.
+    ``sha256`` is of the file's bytes, then of those of its ``external`` data; ``findings`` are on how it was read.
     """
 
     model: ModelProto
     weights: Weights
     sha256: str
     external: tuple[Path, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
@@ -53,8 +56,8 @@ def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
         # Lazily, since torch's exporter takes a while to import.
         from snnc.frontend.torchscript import export_torchscript
 
-        data = export_torchscript(path, input_shape)
-        return ModelFile(*taken_out(_parsed(data, path)), digest.hexdigest())
+        data, said = export_torchscript(path, input_shape)
+        return ModelFile(*taken_out(_parsed(data, path)), digest.hexdigest(), findings=_told(said))
     model = _parsed(data, path)
     del data
     external = _external_files(model, path)
@@ -65,6 +68,15 @@ def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
     except ValueError as error:
         raise ModelError(f"not a valid network: {error}", place=str(path), hint="export it again") from None
     return ModelFile(*taken_out(model), digest.hexdigest(), external)
+
+
+def _told(said: str) -> tuple[Finding, ...]:
+    """Return a finding on what a network printed when it was run."""
+    if not said.strip():
+        return ()
+    message = f"the network prints when it runs: {foreign(said)!r}"
+    hint = "what it does besides computing its outputs is not converted"
+    return (Finding("network-prints", "info", "", message, hint),)
 
 
 def _parsed(data: bytes, path: Path) -> ModelProto:

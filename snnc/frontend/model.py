@@ -179,6 +179,7 @@ def _opened(path: Path, file: ModelFile, input_shape: InputShapes) -> Opened:
         producer=" ".join(part for part in (file.model.producer_name, file.model.producer_version) if part),
         sha256=file.sha256,
         findings=(
+            *file.findings,
             *prepared.findings,
             *(_not_read(given.name) for given in prepared.inputs if given.name not in entrances),
             *(() if walked.graph is None else _findings(walked.graph)),

@@ -1,20 +1,30 @@
-"""TorchScript by way of ONNX. The only file that knows TorchScript, which torch may drop from Python 3.14 on."""
+"""TorchScript by way of ONNX. The only file that knows TorchScript, which torch may drop from Python 3.14 on.
+
+A network is run to be exported, and may do anything then: so that happens in a process of its own, within limits.
+"""
 
 import contextlib
-import ctypes
 import itertools
-import os
+import json
+import math
 import re
+import resource
+import signal
+import subprocess
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from snnc.errors import ModelError
 from snnc.files import temporary_folder
 from snnc.frontend.expression import InputShapes, Shape, shown
+from snnc.process import limited_memory, memory
 
 _OPSET = 17
 # What torch's exporter says behind the cause.
@@ -25,16 +35,108 @@ _ONLY = "input"
 _KINDS = (torch.float32, torch.int64, torch.float16, torch.float64, torch.bfloat16)
 
 
-def export_torchscript(path: Path, input_shapes: InputShapes) -> bytes:
+# Seconds of the processor that a network may take to be exported: so many, and more for so many bytes of a file, and of
+# a sample; and how often as many by the clock.
+_SECONDS, _BYTES_A_SECOND, _SAMPLE_A_SECOND, _PATIENCE = 4, 2_000_000, 1_000_000, 20
+# How much is kept of what it prints.
+_KEPT = 2_000
+
+_PROCESS = """
+import json, sys
+asked = json.load(sys.stdin)
+sys.path[:] = asked["path"]
+from snnc.frontend.torchscript import answer
+answer(asked)
+"""
+
+
+def export_torchscript(path: Path, input_shapes: InputShapes) -> tuple[bytes, str]:
     """Return the ONNX form of a TorchScript file for samples of ``input_shapes``, its batch axes free.
 
-    Raises ModelError where a shape is missing or does not fit, and where the file is no TorchScript.
+    Also returns what the network printed meanwhile. Raises ModelError where a shape is missing or does not fit, where
+    the file is no TorchScript, and where the network raises, crashes, does not end or takes too much memory.
     """
+    seconds = _seconds(path, input_shapes)
+    with temporary_folder() as folder:
+        shapes = dict(input_shapes) if isinstance(input_shapes, Mapping) else input_shapes
+        asked = {"path": sys.path, "file": str(path), "shapes": shapes, "folder": str(folder), "seconds": seconds}
+        code, said = _run(json.dumps({**asked, "memory": memory()}).encode(), _PATIENCE * seconds)
+        if code == 0 and (folder / "error").exists():
+            message, hint = json.loads((folder / "error").read_bytes())
+            raise ModelError(message, place=str(path), hint=hint)
+        if code == 0 and (folder / "exported.onnx").exists():
+            return (folder / "exported.onnx").read_bytes(), said
+    hint = "export the original module with torch.onnx.export and convert the ONNX file"
+    if code in (None, -signal.SIGXCPU, -signal.SIGKILL):
+        raise ModelError(f"the network did not end within {seconds} s when it was run", place=str(path), hint=hint)
+    raise ModelError(f"the network crashed when it was run (exit {code})", place=str(path), hint=hint)
+
+
+def answer(asked: Mapping[str, Any]) -> None:
+    """Write the ONNX form of a file, or the error, into a folder, as a process that is asked for nothing else."""
+    folder = Path(asked["folder"])
+    used = math.ceil(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + asked["seconds"], used + asked["seconds"] + 1))
+    shapes = asked["shapes"]
+    try:
+        with limited_memory(asked["memory"]):
+            data = _exported(
+                Path(asked["file"]),
+                {name: tuple(shape) for name, shape in shapes.items()}
+                if isinstance(shapes, Mapping)
+                else (None if shapes is None else tuple(shapes)),
+            )
+    except ModelError as error:
+        (folder / "error").write_text(json.dumps([error.message, error.hint]))
+    except Exception as error:
+        hint = "export the original module with torch.onnx.export and convert the ONNX file"
+        (folder / "error").write_text(json.dumps([f"TorchScript cannot be exported to ONNX: {_reason(error)}", hint]))
+    else:
+        (folder / "exported.onnx").write_bytes(data)
+
+
+def _seconds(path: Path, input_shapes: InputShapes) -> int:
+    shapes = input_shapes.values() if isinstance(input_shapes, Mapping) else [input_shapes or ()]
+    numbers = sum(math.prod(shape) for shape in shapes)
+    return math.ceil(_SECONDS + path.stat().st_size / _BYTES_A_SECOND + min(numbers / _SAMPLE_A_SECOND, 60))
+
+
+def _run(asked: bytes, seconds: float) -> tuple[int | None, str]:
+    """Return the exit code of a process that answers, None where it had to be stopped, and what it printed."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen([sys.executable, "-P", "-c", _PROCESS], **pipes)  # type: ignore[call-overload]
+    kept = bytearray()
+
+    def listen() -> None:
+        while some := process.stdout.read1(1 << 16):
+            kept.extend(some[: _KEPT - len(kept)])
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(asked)
+            process.stdin.close()
+        code: int | None = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        code = None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        listener.join()
+        process.stdout.close()
+    return code, kept.decode(errors="replace")
+
+
+def _exported(path: Path, input_shapes: InputShapes) -> bytes:
+    """Return the ONNX form of a TorchScript file; raises ModelError as ``export_torchscript`` does."""
     with warnings.catch_warnings():
         # Loading, tracing and exporting all warn that TorchScript is deprecated; the user cannot act on it here.
         warnings.simplefilter("ignore")
         module = _load(path)
-        names = _inputs(module)
+        names = _inputs(module, path)
         if input_shapes is None:
             hint = "give the shape of one sample without the batch, as in --input-shape 3,32,32"
             if len(names) > 1:
@@ -51,9 +153,13 @@ def export_torchscript(path: Path, input_shapes: InputShapes) -> bytes:
         return _export(module.eval(), path, {name: input_shapes[name] for name in names if name in input_shapes})
 
 
-def _inputs(module: torch.jit.ScriptModule) -> list[str]:
+def _inputs(module: torch.jit.ScriptModule, path: Path) -> list[str]:
     """Return what the arguments of a network are called, in their order."""
-    schema = module.forward.schema  # type: ignore[attr-defined]
+    try:
+        schema = module.forward.schema  # type: ignore[attr-defined]
+    except AttributeError:
+        hint = "save a whole network with torch.jit.trace(model, example).save(path)"
+        raise ModelError("it has no method forward", place=str(path), hint=hint) from None
     return [argument.name for argument in schema.arguments if argument.name != "self"]
 
 
@@ -70,7 +176,7 @@ def _load(path: Path) -> torch.jit.ScriptModule:
 def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[str, Shape]) -> bytes:
     blanks = _blanks(module, path, list(input_shapes.values()))
     try:
-        with temporary_folder() as folder, _printing_nothing():
+        with temporary_folder() as folder:
             file = folder / "exported.onnx"
             torch.onnx.export(
                 module,
@@ -84,7 +190,7 @@ def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[st
                 training=torch.onnx.TrainingMode.PRESERVE,
             )
             return file.read_bytes()
-    except (RuntimeError, torch.onnx.OnnxExporterError) as error:
+    except (RuntimeError, torch.jit.Error, torch.onnx.OnnxExporterError) as error:
         hint = "export the original module with torch.onnx.export and convert the ONNX file"
         raise ModelError(
             f"TorchScript cannot be exported to ONNX: {_reason(error)}", place=str(path), hint=hint
@@ -93,13 +199,13 @@ def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[st
 
 def _blanks(module: torch.jit.ScriptModule, path: Path, shapes: Sequence[Shape]) -> tuple[torch.Tensor, ...]:
     """Return blank samples on which the network runs: of floats, or else of integers where it looks something up."""
-    first: RuntimeError | None = None
+    first: Exception | None = None
     for kinds in itertools.product(_KINDS, repeat=len(shapes)):
         blanks = tuple(torch.zeros(1, *shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True))
         try:
             with torch.no_grad():
                 module(*blanks)
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             first = first or error
         else:
             return blanks
@@ -117,24 +223,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, torch.onnx.OnnxExporterError):
         return _BESIDE_THE_CAUSE.split(lines[0])[0].removeprefix("Unsupported: ")
     return lines[-1].removeprefix("RuntimeError: ")
-
-
-@contextlib.contextmanager
-def _printing_nothing() -> Iterator[None]:
-    """Let nothing be written to standard output meanwhile, where torch prints graphs that it could not export."""
-    sys.stdout.flush()
-    try:
-        held = os.dup(1)
-    except OSError:
-        # It is closed.
-        yield
-        return
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    try:
-        yield
-    finally:
-        # What C has written lies in its own buffer.
-        ctypes.CDLL("ucrtbase" if os.name == "nt" else None).fflush(None)
-        os.dup2(held, 1)
-        os.close(held)
