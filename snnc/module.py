@@ -78,8 +78,9 @@ class NetworkState:
     """A run of some samples that has come to some step. No step writes to it: the next one makes another.
 
     ``spikes`` holds, by the name of the layer, the signed number of spikes of every neuron at the last step,
-    ``[N, ...]``, as far as its output tells (see ``Response``), and ``counts`` the sums of these (a rehearsal is not
-    counted in, once it has ended). ``graph`` is what the run was begun with, and goes on with.
+    ``[N, ...]``, as far as its output tells (see ``Response``), and ``counts`` the sums of these and of what neurons
+    rest at (a rehearsal is not counted in, once it has ended). ``graph`` is what the run was begun with, and goes on
+    with.
     """
 
     graph: Graph
@@ -322,8 +323,10 @@ class SpikingNetwork(torch.nn.Module):
         spikes: Signals = {}
         counts: Signals = {}
         for name, neuron in graph.ops(Neuron).items():
-            before = torch.zeros_like(signals[name]) if state.taken == schedule.rehearsal else state.counts[name]
-            spikes[name] = neuron.fired_next(before, signals[name])
+            before, fired = state.counts[name], signals[name]
+            if state.taken in (0, schedule.rehearsal):
+                fired, before = neuron.begun(fired)
+            spikes[name] = neuron.fired_next(before, fired)
             counts[name] = before + spikes[name]
         output = _answer([signals[name] for name in graph.outputs])
         return NetworkState(graph, schedule, state.samples, memory, spikes, counts), output

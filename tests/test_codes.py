@@ -19,6 +19,7 @@ from snnc.measure.blame import blame
 from snnc.measure.layers import compare_layers
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import mean_signal
+from snnc.neurons.choice import chosen
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.correct_residual_noise import CorrectResidualNoise
 from snnc.passes.normalize_activations import NormalizeActivations
@@ -31,6 +32,8 @@ from tests.support import fed, outputs
 
 SIGNED = [name for name, kind in neurons.items() if kind.signed]
 CAUSAL = [name for name in SIGNED if issubclass(neurons[name], CausalNeuron)]
+# Those with levels of their own are asked in test_graded.
+A_LEVEL_A_STEP = [name for name in SIGNED if chosen(name).levels(8) == 8]
 
 
 def code(kind: str, above: Tensor, below: Tensor) -> Neuron:
@@ -60,7 +63,7 @@ def test_the_closed_form_is_brute_force(timesteps: int) -> None:
     assert not torch.allclose(coded(-z), -coded(z))
 
 
-@pytest.mark.parametrize("kind", SIGNED)
+@pytest.mark.parametrize("kind", A_LEVEL_A_STEP)
 def test_a_constant_value_is_coded_as_the_closed_form_says(kind: str) -> None:
     above, below = torch.tensor(0.7), torch.tensor(1.9)
     neuron = code(kind, above, below)
@@ -91,7 +94,7 @@ def test_asleep_until_silent_it_has_rounded_all_that_came(kind: str) -> None:
         torch.testing.assert_close(told[off_the_steps], wanted[off_the_steps].double())
 
 
-@pytest.mark.parametrize("kind", CAUSAL)
+@pytest.mark.parametrize("kind", sorted({*A_LEVEL_A_STEP, "graded"} & {*CAUSAL}))
 def test_what_it_has_not_sent_stays_below_half_a_level(kind: str) -> None:
     above, below = torch.tensor(0.8), torch.tensor(1.1)
     neuron = code(kind, above, below)

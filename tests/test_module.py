@@ -24,7 +24,7 @@ from snnc.ir import Graph, Input, Node
 from snnc.ir import operations as operations_by_name
 from snnc.measure.probe import permuted
 from snnc.module import Answer, NetworkState, NeuronModule, Response, SpikingNetwork, load
-from snnc.neurons import CausalNeuron, OrderFreeNeuron, neurons
+from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
 from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, MixedDevicesError, here, other_device
 from tests.support import (
@@ -112,7 +112,8 @@ def test_step_by_step_it_fires_the_same_spikes(kinds: tuple[str, ...], schedule:
     assert steps[-1][0].taken == schedule.total
     for name, spikes in response.spikes.items():
         assert torch.equal(torch.stack([state.spikes[name] for state, _ in steps]), spikes)
-        assert torch.equal(steps[-1][0].counts[name], spikes[schedule.rehearsal :].sum(0))
+        rest = module.conversion.snn.ops(Neuron)[name].rest
+        assert torch.equal(steps[-1][0].counts[name], spikes[schedule.rehearsal :].sum(0) + rest)
     train = torch.stack([output for _, output in steps])
     torch.testing.assert_close(train, response.signal)
     torch.testing.assert_close(train[schedule.rehearsal :].sum(0) / schedule.timesteps, module(images))

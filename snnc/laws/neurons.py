@@ -20,7 +20,7 @@ _SCHEDULES = (Schedule(1), Schedule(7), Schedule(5, 3), Schedule(4, 3, 2))
 def instances(kind: type[Neuron]) -> dict[str, Neuron]:
     """Return neurons of a kind, with thresholds per layer and per channel of [4, 7, 6], and a slope where it has one.
 
-    One of them starts at another potential than usual.
+    One of them starts at another potential than usual, and some have the options that their kind says to try.
     """
     found = {
         "per layer": kind(torch.tensor([0.7])),
@@ -30,6 +30,9 @@ def instances(kind: type[Neuron]) -> dict[str, Neuron]:
     if kind.signed:
         found["slope"] = kind(uniform(0.3, 2, 4, 1, 1), uniform(0.05, 0.4, 4, 1, 1))
         found["coding"] = kind(uniform(0.3, 2, 4, 1, 1), uniform(0.4, 2.5, 4, 1, 1, seed=1), coding=True)
+    for options in kind.tried:
+        named = ", ".join(f"{option}={value}" for option, value in options.items())
+        found[named] = kind(uniform(0.3, 2, 4, 1, 1), **options)
     return found
 
 
@@ -46,7 +49,7 @@ def constant_input_gives_the_closed_form(neuron: Neuron) -> None:
     neuron = _double(neuron)
     for timesteps in TIMESTEPS:
         form = neuron.closed_form(timesteps)
-        z = uniform(-4.0, 8.0, 16, 4, 7, 6, seed=timesteps).double()
+        z = uniform(-4.0, 8.0, 16, 4, 7, 6, seed=timesteps).double() * neuron.levels(1)
         assert (z > form.ceiling).any(), "its ceiling is above all that is tried"
         clear = off_grid(z, neuron.threshold, timesteps, form.potential)
         mean = neuron.respond(z.unsqueeze(0), Schedule(timesteps)).mean(0)
@@ -68,13 +71,17 @@ def reaching_the_threshold_is_enough(neuron: Neuron) -> None:
 
 def it_stands_for_what_it_was_made_for(neuron: Neuron) -> None:
     """Made to stand for a quantized activation, its closed form is that activation, on its own number of levels."""
-    slope = uniform(0.05, 0.4, 4, 1, 1) if neuron.signed else None
+    slope = uniform(0.05, 0.4, 4, 1, 1) if neuron.takes_back else None
+    shared = {field.name for field in dataclasses.fields(Neuron)}
+    own = {field.name: getattr(neuron, field.name) for field in dataclasses.fields(neuron) if field.name not in shared}
+    own = {name: value for name, value in own.items() if not isinstance(value, Tensor)}
     for potential in (0.5, 0.0):
         wanted = QuantizedRelu(uniform(0.3, 2, 4, 1, 1), 7, slope, torch.tensor(potential))
-        made = type(neuron).standing_for(wanted, Schedule(7))
+        made = type(neuron).standing_for(wanted, Schedule(7), **own)
         found = made.closed_form(7)
         torch.testing.assert_close(found.ceiling, wanted.ceiling)
-        assert found.levels == made.levels(7) == 7 * made.max_event
+        assert found.levels == made.levels(7) == neuron.levels(7)
+        torch.testing.assert_close(made.retimed(7, 3).closed_form(3).ceiling, wanted.ceiling)
         assert found.slope is slope
         assert torch.equal(found.potential, wanted.potential)
 
@@ -84,10 +91,13 @@ def spikes_are_whole_multiples_of_the_threshold(neuron: Neuron) -> None:
     if neuron.slope is not None:
         return
     neuron = _double(neuron)
-    count = neuron.respond(normal(9, 16, 4, 7, 6).double() * 2, Schedule(9)) / neuron.threshold
+    response = neuron.respond(normal(9, 16, 4, 7, 6).double() * 2 * neuron.levels(1), Schedule(9))
+    count = response / neuron.threshold
     torch.testing.assert_close(count, count.round())
-    assert count.round().abs().max() == neuron.max_event, "its largest event is another"
+    changes = neuron.fired(response, Schedule(9))
+    assert changes.abs().max() == neuron.largest_change, "its largest event is another"
     assert (count.cumsum(0).round() >= 0).all(), "more is taken back than was fired"
+    assert torch.equal(changes.cumsum(0) + neuron.rest, count.cumsum(0).round())
 
 
 def no_samples_are_answered_with_none(neuron: Neuron) -> None:
@@ -107,34 +117,38 @@ def signed_numbers_of_spikes_tell_the_response(neuron: Neuron) -> None:
 
 
 def _numbers_tell(neuron: Neuron, schedule: Schedule) -> None:
-    currents = (normal(schedule.total, 16, 4, 7, 6) * 1.5 + 0.2).to(neuron.threshold.dtype)
+    currents = ((normal(schedule.total, 16, 4, 7, 6) * 1.5 + 0.2) * neuron.levels(1)).to(neuron.threshold.dtype)
     response = neuron.respond(currents, schedule)
     numbers = neuron.fired(response, schedule)
     assert torch.equal(numbers, numbers.round())
-    assert numbers.abs().max() == neuron.max_event, "its largest event is another"
-    assert torch.equal(numbers != 0, response != 0), "a spike is lost or made up"
-    assert torch.equal(numbers.abs().sum(0), neuron.spikes(response, schedule))
+    assert numbers.abs().max() == neuron.largest_change, "its largest event is another"
+    sent = neuron.sent(response, schedule)
+    assert torch.equal(numbers != 0, sent != 0), "a spike is lost or made up"
+    assert torch.equal((numbers != 0).sum(0).to(response.dtype), neuron.spikes(response, schedule))
     if neuron.slope is not None and not neuron.coding:
         # Which spikes are fired does not depend on what they weigh, and with a slope of 1 all weigh the same.
         plain = dataclasses.replace(neuron, slope=torch.ones_like(neuron.slope))
-        signed = (plain.respond(currents, schedule) / neuron.threshold).round()
+        signed = plain.fired(plain.respond(currents, schedule), schedule)
         told = ((neuron.slope != 0) & (neuron.slope != -1)).expand_as(numbers)
         assert torch.equal(numbers[told], signed[told])
         assert (signed < 0).any() or schedule.total == 1, "none is negative"
-    count = numbers[schedule.rehearsal :].sum(0)
+    count = numbers[schedule.rehearsal :].sum(0) + neuron.rest
     torch.testing.assert_close(neuron.value(count, schedule.timesteps), mean_signal(response, schedule)[0])
     if neuron.slope is None:
-        torch.testing.assert_close(numbers * neuron.threshold, response)
+        torch.testing.assert_close(numbers * neuron.threshold, sent)
 
 
 def _slopes(neuron: Neuron) -> list[Neuron]:
-    """Return the neuron with slopes of all kinds in its channels: none, gentle, steep, falling and mirroring."""
-    per_channel = torch.tensor([0.0, 0.3, 2.0, -0.5]).view(4, 1, 1), torch.tensor([-1.0])
-    return (
-        [dataclasses.replace(neuron, slope=slope) for slope in per_channel]
-        if neuron.signed and not neuron.coding
-        else []
-    )
+    """Return the neuron with slopes of all kinds in its channels: none, gentle, steep, falling and mirroring.
+
+    What events of several levels took back is told only where the value rises with the count.
+    """
+    if not neuron.takes_back or neuron.coding:
+        return []
+    kinds = [torch.tensor([0.1, 0.3, 2.0, 0.5]).view(4, 1, 1)]
+    if neuron.largest_change == 1:
+        kinds = [torch.tensor([0.0, 0.3, 2.0, -0.5]).view(4, 1, 1), torch.tensor([-1.0])]
+    return [dataclasses.replace(neuron, slope=slope) for slope in kinds]
 
 
 def a_step_changes_neither_state_nor_input(neuron: Neuron) -> None:
@@ -215,7 +229,7 @@ def a_constant_current_may_be_given_once(neuron: Neuron) -> None:
 
 
 def who_is_silent_in_sleep_stays_silent(neuron: Neuron) -> None:
-    """Asleep and without current, who is silent at one step is silent at all that follow."""
+    """Asleep, without current and past coarse steps, who is silent at one step is silent at all that follow."""
     if not isinstance(neuron, CausalNeuron):
         return
     schedule = Schedule(6, 40)
@@ -224,8 +238,9 @@ def who_is_silent_in_sleep_stays_silent(neuron: Neuron) -> None:
     for t, x in enumerate(currents):
         awake = t < schedule.lit
         state, spikes = neuron.step(state, x, awake)
-        if not awake:
+        if t > max(6, neuron.coarse_steps):
             assert not (spikes[silent] != 0).any()
+        if t >= max(6, neuron.coarse_steps):
             silent |= spikes == 0
     assert silent.any(), "nobody falls silent"
 

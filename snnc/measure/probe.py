@@ -28,12 +28,20 @@ class _Permuted(Neuron):
     def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
         generator = seeded(generator)
         train = self.neuron.respond(currents, schedule, generator)
-        awake = train[schedule.rehearsal : schedule.lit]
+        sent = self.neuron.sent(train, schedule)
+        awake = sent[schedule.rehearsal : schedule.lit]
         # Sorted with the steps innermost, which takes a third of the time.
         keys = torch.rand(awake.shape, generator=generator, dtype=torch.float32).movedim(0, -1).contiguous()
         order = keys.argsort(-1).movedim(-1, 0)
-        train[schedule.rehearsal : schedule.lit] = awake.gather(0, order.to(awake.device))
+        shuffled = awake.gather(0, order.to(awake.device))
+        # What rests in the receivers is no spike, and stays where it is.
+        shuffled[0] += train[schedule.rehearsal] - awake[0]
+        train[schedule.rehearsal : schedule.lit] = shuffled
         return train
+
+    @property
+    def rest(self) -> int:
+        return self.neuron.rest
 
     def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:
         return self.neuron.spikes(response, schedule)

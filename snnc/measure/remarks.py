@@ -98,7 +98,7 @@ def on_frames(snn: Graph, sample: Feeds) -> Iterator[Finding]:
     frames = max(len(sample[name]) for name in sample.over_time)
     seen = f"each of {frames} frames, its outputs averaged" if sample.apart else f"the sum of {frames} frames"
     yield Finding("frames", "info", "", f"the trained network saw {seen}", "--reference says which")
-    if sample.apart and frames > 1 and any(type(neuron).signed for neuron in snn.ops(Neuron).values()):
+    if sample.apart and frames > 1 and any(neuron.takes_back for neuron in snn.ops(Neuron).values()):
         yield Finding(
             "mean-of-frames",
             "warning",
@@ -378,7 +378,7 @@ def _on_max_pool(op: MaxPool, around: Surroundings) -> Iterator[Finding]:
 
 @remarks.register(Neuron)
 def _on_neuron(op: Neuron, around: Surroundings) -> Iterator[Finding]:
-    takes_back = isinstance(op, CausalNeuron) and op.signed
+    takes_back = isinstance(op, CausalNeuron) and op.takes_back
     # Codes are told of together.
     if not op.coding and (op.slope is not None or takes_back):
         yield Finding(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -45,12 +46,14 @@ class Neuron(Timed):
     neuron can do that. With ``coding`` they stand for no rectifier but for the value itself: a spike below zero takes
     from the membrane what it weighs, slope · threshold. A ``random`` one draws its spikes. ``potential`` is v(0) as a
     share of the threshold, and broadcasts likewise; ``rounding`` is how much more the potential of the closed form is.
-    What fields a neuron adds, other than tensors, are its options, in recipes and for ``--neuron``.
+    What fields a neuron adds, other than tensors, are its options, in recipes and for ``--neuron``, under the name that
+    ``metadata["option"]`` says where it is another. ``tried`` are such fields that the laws are asked for, too.
     """
 
     signed: ClassVar[bool] = True
     random: ClassVar[bool] = False
     rounding: ClassVar[float] = 0.0
+    tried: ClassVar[Sequence[Mapping[str, Any]]] = ()
 
     threshold: Tensor
     slope: Tensor | None = None
@@ -63,7 +66,7 @@ class Neuron(Timed):
             raise ValueError("thresholds must be positive and finite")
         if not bool(self.potential.isfinite().all()):
             raise ValueError("initial potentials must be finite")
-        if self.slope is not None and not self.signed:
+        if self.slope is not None and not self.takes_back:
             raise ValueError(f"{type(self).__name__} has no negative spikes and cannot stand for what goes below zero")
         if self.coding:
             if self.slope is None:
@@ -80,9 +83,34 @@ class Neuron(Timed):
         return not self.random
 
     @property
+    def takes_back(self) -> bool:
+        """Whether it fires negative spikes, as far as its kind can."""
+        return self.signed
+
+    @property
     def max_event(self) -> int:
-        """The most levels that the output can change by in one step."""
+        """The largest event that it sends in one step, in units."""
         return 1
+
+    @property
+    def units(self) -> Sequence[int]:
+        """How many levels a unit of an event is, step by step since the last start; past the last it stays."""
+        return (1,)
+
+    @property
+    def coarse_steps(self) -> int:
+        """How many steps after a start go by before a silent one, asleep and without current, is followed by none."""
+        return len(self.units) - 1
+
+    @property
+    def largest_change(self) -> int:
+        """The most levels that the count changes by in one step."""
+        return self.max_event * self.units[0]
+
+    @property
+    def rest(self) -> int:
+        """What the count starts from; receivers hold it from the first step on, whose response it is part of."""
+        return 0
 
     def levels(self, timesteps: int) -> int:
         """Return how many levels above 0 the mean output has after so many time steps."""
@@ -106,6 +134,12 @@ class Neuron(Timed):
         share = schedule.timesteps / neuron.levels(schedule.timesteps)
         return neuron if share == 1 else replace(neuron, threshold=activation.ceiling * share)
 
+    @final
+    def retimed(self, before: int, after: int) -> Self:
+        """Return the neuron with the same ceiling over ``after`` time steps that it has over ``before``."""
+        share = Fraction(self.levels(before) * after, before * self.levels(after))
+        return self if share == 1 else replace(self, threshold=self.threshold * float(share))
+
     def closed_form(self, timesteps: int) -> Quantized:
         """Return the quantized activation that the mean output is, or comes near, for a constant current."""
         levels = self.levels(timesteps)
@@ -120,11 +154,12 @@ class Neuron(Timed):
         return as_above(z, self.slope) if self.coding and self.slope is not None else z
 
     def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:
-        """Return how many spikes, of either sign, each neuron fired, from its response.
+        """Return how many spikes, of either sign and of however many levels, each neuron fired, from its response.
 
         That may be the mean, ``[1, N, ...]``, where there are no negative spikes.
         """
         if len(response) == schedule.total:
+            response = self.sent(response, schedule)
             # Compared straight into numbers and summed: counting truth values takes eight times as long.
             return torch.ne(response, 0, out=torch.empty_like(response)).sum(0)
         return (response[0] * schedule.timesteps / self.threshold).round_()
@@ -132,27 +167,46 @@ class Neuron(Timed):
     def fired(self, response: Tensor, schedule: Schedule) -> Tensor:
         """Return how many spikes were fired at every step, ``[schedule.total, N, ...]``, as signed numbers.
 
-        ``response`` is that of all steps. ``value`` of the sum since the end of the rehearsal is the mean output.
-        Spikes that weigh nothing (with a slope of 0) cannot be seen, and do not count; with a slope of -1 a count
-        weighs the same whatever its sign, and is taken for a positive one.
+        ``response`` is that of all steps. ``value`` of what the count rests at and the sum since the end of the
+        rehearsal is the mean output. Spikes that weigh nothing (with a slope of 0) cannot be seen, and do not count;
+        with a slope of -1 a count weighs the same whatever its sign, and is taken for a positive one; so it is with any
+        slope below 0 where events have several levels.
         """
         numbers = torch.empty_like(response)
-        count = torch.zeros_like(response[0])
-        for t, values in enumerate(response):
-            if t == schedule.rehearsal:
-                count = torch.zeros_like(count)
+        for t, values in enumerate(self.sent(response, schedule)):
+            if t in (0, schedule.rehearsal):
+                count = torch.full_like(values, self.rest)
             numbers[t] = self.fired_next(count, values)
             count = count + numbers[t]
         return numbers
 
-    def fired_next(self, count: Tensor, response: Tensor) -> Tensor:
-        """Return the signed numbers of spikes at one step, from its response and the count since the last start.
+    @final
+    def sent(self, response: Tensor, schedule: Schedule) -> Tensor:
+        """Return what was fired at every step, from the response of all steps: what rests is part of the first."""
+        if not self.rest:
+            return response
+        sent = response.clone()
+        for t in {0, schedule.rehearsal}:
+            sent[t], _ = self.begun(response[t])
+        return sent
 
-        With a slope, where a spike carries what it changes of the value of the count, that is one spike at most.
+    @final
+    def begun(self, response: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what of the response of a first step was fired, and the count before it."""
+        count = torch.full_like(response, self.rest)
+        return response - self.value(count) if self.rest else response, count
+
+    def fired_next(self, count: Tensor, response: Tensor) -> Tensor:
+        """Return the signed numbers of spikes at one step, from what was fired and the count before it.
+
+        With a slope, a spike carries what it changes of the value of the count.
         """
         if self.slope is None:
             return (response / self.threshold).round_()
         value = self.value(count)
+        if self.largest_change > 1:
+            levels = (value + response) / self.threshold
+            return (torch.where(levels > 0, levels, levels / self.slope) - count).round_()
         up, down = (self.value(count + one) - value for one in (1, -1))
         sign = torch.where((response - up).abs() <= (response - down).abs(), 1.0, -1.0)
         return sign.to(response.dtype).mul_(response != 0)
@@ -181,7 +235,7 @@ class CausalNeuron(Neuron):
     def advance(self, state: Any, x: Tensor, awake: bool, value: Tensor) -> NeuronState:
         """Take one time step in place: may overwrite the tensors of ``state``, and fills ``value``.
 
-        Asleep and without current, who is silent at one step stays silent.
+        Asleep, without current and past its coarse steps, who is silent at one step stays silent.
         """
 
     def rehearsed(self, state: Any, x: Tensor) -> NeuronState:
@@ -206,7 +260,8 @@ class CausalNeuron(Neuron):
             awake = t < schedule.lit
             if t == schedule.rehearsal > 0:
                 state = self.rehearsed(state, currents[0])
-            if visible and t > schedule.lit and is_silent(train[t - 1]) and (constant or is_silent(currents[t:])):
+            settled = t > max(schedule.lit, schedule.rehearsal + self.coarse_steps)
+            if visible and settled and is_silent(train[t - 1]) and (constant or is_silent(currents[t:])):
                 # Asleep, silent, and nothing more to come: so it stays.
                 train[t:] = 0
                 break
@@ -214,7 +269,6 @@ class CausalNeuron(Neuron):
             state = self.advance(state, x, awake, train[t])
         return train
 
-    @final
     def start(self, x: Tensor) -> Tensor:
         """Return the membrane potential before the first step, shaped and laid out in memory like ``x``."""
         return torch.empty_like(x).copy_(self.potential * self.threshold)

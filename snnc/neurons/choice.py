@@ -28,6 +28,11 @@ class Choice:
     kind: type[Neuron]
     options: Mapping[str, Any]
 
+    @property
+    def signed(self) -> bool:
+        """Whether these neurons fire negative spikes."""
+        return self.kind(_ONE, **self.options).takes_back
+
     def standing_for(self, activation: Quantized, schedule: Schedule) -> Neuron:
         """Return the neuron of this choice whose mean output is, or comes near, that of a quantized activation."""
         return self.kind.standing_for(activation, schedule, **self.options)
@@ -49,7 +54,7 @@ def chosen(text: str, *, place: str = "") -> Choice:
     if given and not keys(form):
         raise UsageError(f"{name!r} neurons have no options", place=place, hint=f"write {name}")
     read = parse(form, given, place=place)
-    options = {field.name: getattr(read, field.name) for field in dataclasses.fields(form)}
+    options = {field.metadata["field"]: getattr(read, field.name) for field in dataclasses.fields(form)}
     try:
         kind(_ONE, **options)
     except ValueError as error:
@@ -61,7 +66,16 @@ def chosen(text: str, *, place: str = "") -> Choice:
 def _options(kind: type[Neuron]) -> type[Any]:
     """Return a dataclass of the options of a kind of neuron: the fields that it adds, but for tensors."""
     hints = typing.get_type_hints(kind)
-    shared = {field.name for field in dataclasses.fields(Neuron)}
-    own = [field for field in dataclasses.fields(kind) if field.name not in shared and hints[field.name] is not Tensor]
-    fields = [(field.name, hints[field.name], dataclasses.field(default=field.default)) for field in own]
+    fields = [
+        (name, hints[field.name], dataclasses.field(default=field.default, metadata={"field": field.name}))
+        for name, field in _named(kind).items()
+        if hints[field.name] is not Tensor
+    ]
     return dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+
+
+def _named(kind: type[Neuron]) -> dict[str, "dataclasses.Field[Any]"]:
+    """Return the fields that a kind of neuron adds, by what users call them."""
+    shared = {field.name for field in dataclasses.fields(Neuron)}
+    own = (field for field in dataclasses.fields(kind) if field.name not in shared)
+    return {field.metadata.get("option", field.name).replace("-", "_"): field for field in own}

@@ -33,7 +33,7 @@ class SubstituteNeurons(Pass):
         chosen(self.neuron, place="neuron")
         for layer, neuron in self.layers.items():
             chosen(neuron, place=f"layers.{layer}")
-        if not chosen(self.signed_neuron, place="signed-neuron").kind.signed:
+        if not chosen(self.signed_neuron, place="signed-neuron").signed:
             raise ValueError(f"signed-neuron: {self.signed_neuron!r} has no negative spikes")
 
     @property
@@ -65,4 +65,4 @@ class SubstituteNeurons(Pass):
 
     def _choice(self, layer: str, op: Clipped | Quantized) -> Choice:
         choice = chosen(self.layers.get(layer, self.neuron))
-        return chosen(self.signed_neuron) if op.slope is not None and not choice.kind.signed else choice
+        return chosen(self.signed_neuron) if op.slope is not None and not choice.signed else choice

@@ -32,14 +32,13 @@ from snnc.export.nir.links import (
 )
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
-from snnc.neurons.burst import Burst
-from snnc.neurons.consistent import ConsistentIntegrateAndFire
 from snnc.neurons.dual_threshold import DualThreshold
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import OffsetSpikes
 from snnc.neurons.residual_potential import ResidualPotential
 from snnc.neurons.temporal_bias import TemporalBias
+from snnc.neurons.tracking import Tracking
 from snnc.rules import Rules, UnansweredError
 from snnc.schedule import Schedule
 
@@ -165,14 +164,17 @@ def _to_zero(op: IntegrateAndFireToZero, node: Node) -> Firing:
     return Firing(op.threshold.double() * op.firing.double(), zero=True)
 
 
-@firings.register(Burst)
-def _burst(op: Burst, node: Node) -> Firing:
-    if op.max_event > 1:
-        raise _refused(node, "NIR has no bursts: one spike a step")
+@firings.register(Tracking)
+def _graded(op: Tracking, node: Node) -> Firing:
+    if op.largest_change > 1:
+        found = f"{type(op).__name__} sends up to {op.largest_change} levels at once"
+        raise _refused(node, f"NIR has spikes, and no events that carry a number: {found}")
+    if op.takes_back or op.stated_levels is not None:
+        return _signed(op, node)
     return _by_subtraction(op, node)
 
 
-@firings.register(ConsistentIntegrateAndFire, DualThreshold)
+@firings.register(DualThreshold)
 def _signed(op: Neuron, node: Node) -> NoReturn:
     hint = _RECIPE if op.slope is None else f"{_RECIPE} on a network with ReLU only"
     raise _refused(node, f"NIR has no spikes with a sign, which {type(op).__name__} emits", hint)

@@ -8,18 +8,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
-from snnc.neurons.burst import Burst
 from snnc.neurons.consistent import ConsistentIntegrateAndFire
 from snnc.neurons.dual_threshold import DualThreshold
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import MARGIN, OffsetSpikes
+from snnc.neurons.refine import Refine
 from snnc.neurons.residual_potential import LEAST, ResidualPotential
+from snnc.neurons.tracking import Tracking
 from snnc.neurons.two_phase import TwoPhase
 from snnc.neurons.two_phase_probabilistic import TwoPhaseProbabilistic
 from snnc.rules import Rules
@@ -31,7 +33,8 @@ class Recurrence:
 
     ``starts`` are the states before the first step, under the names of the states. After a rehearsal the states in
     ``learned`` start from what ``rehearsed`` computes, ``again_…``, out of the states and ``start_…``; the others as
-    before the first step. A ``counting`` one reads ``awake``, the number of steps awake until now.
+    before the first step. What ``counts`` is called it reads: how many steps since the last start have been ``awake``,
+    or have ``passed``, this one included.
     """
 
     name: str
@@ -39,7 +42,7 @@ class Recurrence:
     constants: Mapping[str, Tensor]
     starts: Mapping[str, Tensor]
     advance: str
-    counting: bool = False
+    counts: Literal["awake", "passed"] | None = None
     rehearsed: str = ""
     learned: tuple[str, ...] = ()
 
@@ -177,29 +180,6 @@ def _offset_spikes(op: OffsetSpikes) -> Recurrence:
     )
 
 
-@forms.register(Burst)
-def _burst(op: Burst) -> Recurrence:
-    return Recurrence(
-        "Burst",
-        "v <- v + x; s = clip(floor(v / threshold), 0, burst); v <- v - threshold * s",
-        {"threshold": op.threshold, "burst": torch.tensor(float(op.max_event))},
-        {"membrane": _start(op)},
-        # What remains is exact, and a difference that is a multiple of the threshold, once divided, but for rounding
-        # whole: the quotient itself may round up to the next whole number.
-        """
-        charged = Add(membrane, x)
-        positive = Relu(charged)
-        remainder = Mod<fmod = 1>(positive, threshold)
-        multiple = Sub(positive, remainder)
-        quotient = Div(multiple, threshold)
-        whole = Round(quotient)
-        count = Min(whole, burst)
-        spikes = Mul(count, threshold)
-        next_membrane = Sub(charged, spikes)
-        """,
-    )
-
-
 # From what potential on a code takes one spike more, and below what one less: halfway to the next level.
 _CODING_BOUNDS = """
         unit = Constant<value_float = 1.0>()
@@ -258,33 +238,122 @@ _COUNTED_AS_CODE = """
 """
 
 
-@forms.register(ConsistentIntegrateAndFire)
-def _consistent(op: ConsistentIntegrateAndFire) -> Recurrence:
-    lowest = "Neg(awake)" if op.slope is not None else "Constant<value_float = 0.0>()"
-    bounds, constants = _bounds(op)
-    upper, lower = ("upper", "lower") if op.coding else ("threshold", "zero")
-    return _sloped(
-        op,
-        "CIF",
-        "v <- v + x; s = +1 if v >= threshold and n < t, -1 if v < 0 and n > 0; v <- v - threshold * s; n <- n + s",
-        f"""
-        charged = Add(membrane, x)
-        {bounds}
-        above = GreaterOrEqual(charged, {upper})
-        free = Less(count, awake)
-        raises = And(above, free)
-        zero = Constant<value_float = 0.0>()
-        below = Less(charged, {lower})
-        lowest = {lowest}
-        some = Greater(count, lowest)
-        lowers = And(below, some)
-        raised = CastLike(raises, x)
-        undone = CastLike(lowers, x)
-        fired = Sub(raised, undone)
-        """,
-        {"threshold": op.threshold, **constants},
-        counting=True,
+_NAMES: dict[type[Neuron], str] = {ConsistentIntegrateAndFire: "CIF"}
+
+# What the count is behind the input, in levels of the side of zero that the input is on.
+_BEHIND_AS_CODE = """
+        weighed_before = PRelu(count, slope)
+        unstarted = Sub(charged, potential)
+        arrived = Add(unstarted, weighed_before)
+        nothing = Constant<value_float = 0.0>()
+        deeper = Div(arrived, slope)
+        positive = Greater(arrived, nothing)
+        taken = Where(positive, arrived, deeper)
+        shifted = Add(taken, potential)
+        behind = Sub(shifted, count)
+"""
+_IN_COARSE_UNITS = """
+        fraction = Mul(unit_less_one, potential)
+        lifted = Add(behind, fraction)
+        due = Div(lifted, unit)
+"""
+
+
+@forms.register(Tracking)
+def _graded(op: Tracking) -> Recurrence:
+    return _tracking(op, starting=bool(op.rest or op.first_event > op.max_event))
+
+
+@forms.register(Refine)
+def _refine(op: Refine) -> Recurrence:
+    return _tracking(op, starting=True, coarse=True)
+
+
+def _tracking(op: Tracking, *, starting: bool, coarse: bool = False) -> Recurrence:
+    """Write a neuron that follows the closed form; ``starting`` and ``coarse`` ones do not treat all steps alike."""
+    capped = op.stated_levels is None
+    constants = {
+        "scale": op.scale,
+        "worth": op.worth,
+        "least": torch.tensor(float(-op.max_event if op.takes_back else 0)),
+        "largest": torch.tensor(float(op.max_event)),
+        **({} if op.stated_levels is None else {"top": torch.tensor(float(op.stated_levels))}),
+        **({} if op.slope is None else {"slope": op.slope}),
+        **({"potential": op.potential} if op.coding or coarse else {}),
+    }
+    if starting:
+        constants |= {"first": torch.tensor(float(op.first_event)), "rest": torch.tensor(float(op.rest))}
+    if coarse:
+        constants["units"] = torch.tensor([float(unit) for unit in op.units])
+    after = "sent = Identity(change)"
+    if op.slope is not None:
+        after = """
+        weighed_after = PRelu(next_count, slope)
+        weighed_now = PRelu(count, slope)
+        sent = Sub(weighed_after, weighed_now)
+        """
+    body = f"""
+        drive = Mul(x, scale)
+        charged = Add(membrane, drive)
+        {"most = Mul(largest, awake)" if capped else "most = Identity(top)"}
+        {_BEHIND_AS_CODE if op.coding else "behind = Identity(charged)"}
+        {_UNIT_OF_STEP if coarse else ""}
+        {_IN_COARSE_UNITS if coarse else "due = Identity(behind)"}
+        level = Floor(due)
+        {_FIRST_STEP if starting else "bound = Identity(largest)"}
+        clipped = Clip(level, least, bound)
+        room = Sub(most, count)
+        {"held = Identity(count)" if op.slope is None else "held = Add(count, most)"}
+        {_WHOLE_UNITS if coarse else "above = Identity(room)"}
+        {"" if coarse else "below = Neg(held)"}
+        lowered = Min(clipped, above)
+        event = Max(lowered, below)
+        change = {"Mul(event, unit)" if coarse else "Identity(event)"}
+        next_count = Add(count, change)
+        {after}
+        next_membrane = Sub(charged, {"sent" if op.coding else "change"})
+        {"whole = Add(sent, resting)" if starting else "whole = Identity(sent)"}
+        spikes = Mul(whole, worth)
+    """
+    kind = "" if op.slope is None else "Coding" if op.coding else "Leaky"
+    own = "FromRest" if starting and not coarse else ""
+    name = f"{kind}{_NAMES.get(type(op), type(op).__name__)}{own}"
+    return Recurrence(
+        name,
+        "w <- w + x / threshold; m = clip(floor(w), -g, g), within 0 <= n + m <= L; w <- w - m; n <- n + m",
+        constants,
+        {"membrane": op.potential - op.rest, "count": torch.tensor(float(op.rest))},
+        body,
+        counts="awake" if capped else "passed" if starting else None,
     )
+
+
+_FIRST_STEP = """
+        step_one = Constant<value_float = 1.0>()
+        no_rest = Constant<value_float = 0.0>()
+        is_first = LessOrEqual(passed, step_one)
+        bound = Where(is_first, first, largest)
+        resting = Where(is_first, rest, no_rest)
+"""
+_UNIT_OF_STEP = """
+        step_index = Cast<to = 7>(passed)
+        one_step = Constant<value_int = 1>()
+        axis = Constant<value_ints = [0]>()
+        number = Shape(units)
+        numbers = Squeeze(number, axis)
+        at_most = Min(step_index, numbers)
+        position = Sub(at_most, one_step)
+        unit = Gather<axis = 0>(units, position)
+        one_unit = Constant<value_float = 1.0>()
+        unit_less_one = Sub(unit, one_unit)
+"""
+_WHOLE_UNITS = """
+        units_above = Div(room, unit)
+        above = Floor(units_above)
+        units_below = Div(held, unit)
+        whole_below = Floor(units_below)
+        below = Neg(whole_below)
+"""
 
 
 @forms.register(DualThreshold)
@@ -317,18 +386,16 @@ def _dual_threshold(op: DualThreshold) -> Recurrence:
     )
 
 
-def _sloped(
-    op: CausalNeuron, name: str, about: str, firing: str, constants: Mapping[str, Tensor], *, counting: bool = False
-) -> Recurrence:
+def _sloped(op: CausalNeuron, name: str, about: str, firing: str, constants: Mapping[str, Tensor]) -> Recurrence:
     """Write a neuron that counts its spikes, and has a form of its own where those below zero weigh a slope."""
     starts = {"membrane": _start(op), "count": torch.zeros(())}
     if op.slope is None:
-        return Recurrence(name, about, constants, starts, f"{firing}{_COUNTED_WITHOUT_SLOPE}", counting)
+        return Recurrence(name, about, constants, starts, f"{firing}{_COUNTED_WITHOUT_SLOPE}")
     constants = {**constants, "slope": op.slope}
     if op.coding:
         about = f"as {name}, but of both signs, and each spike from halfway to the next level"
-        return Recurrence(f"Coding{name}", about, constants, starts, f"{firing}{_COUNTED_AS_CODE}", counting)
-    return Recurrence(f"Leaky{name}", about, constants, starts, f"{firing}{_COUNTED_WITH_SLOPE}", counting)
+        return Recurrence(f"Coding{name}", about, constants, starts, f"{firing}{_COUNTED_AS_CODE}")
+    return Recurrence(f"Leaky{name}", about, constants, starts, f"{firing}{_COUNTED_WITH_SLOPE}")
 
 
 # What is below zero, as many levels away as what is above.

@@ -126,7 +126,7 @@ def _time_functions(schedule: Schedule) -> Iterator[Function]:
     yield Function(
         "Clock",
         ["step", "timesteps"],
-        ["count", "restart", "lit"],
+        ["count", "restart", "lit", "passed"],
         f"""
         rehearsal = Constant<value_int = {schedule.rehearsal}>()
         zero = Constant<value_int = 0>()
@@ -142,7 +142,7 @@ def _time_functions(schedule: Schedule) -> Iterator[Function]:
         lit = Less(step, end)
         """,
         "how many steps have been awake with this one, the rehearsal counted by itself; whether everything starts "
-        "again; and whether the image is on",
+        "again; whether the image is on; and how many steps have passed since the start, awake or not",
     )
     yield from _TIME_FUNCTIONS
 
@@ -153,7 +153,7 @@ _TIME_FUNCTIONS = (
         ["current", "step", "timesteps"],
         ["signal"],
         """
-        count, restart, lit = snnc.Clock(step, timesteps)
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
         zero = Constant<value_float = 0.0>()
         signal = Where(lit, current, zero)
         """,
@@ -164,7 +164,7 @@ _TIME_FUNCTIONS = (
         ["signal", "bias", "step", "timesteps"],
         ["silenced"],
         """
-        count, restart, lit = snnc.Clock(step, timesteps)
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
         unbiased = Sub(signal, bias)
         silenced = Where(lit, signal, unbiased)
         """,
@@ -175,7 +175,7 @@ _TIME_FUNCTIONS = (
         ["signal", "shift", "step", "timesteps"],
         ["biased"],
         """
-        count, restart, lit = snnc.Clock(step, timesteps)
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
         axis = Constant<value_ints = [0]>()
         one = Constant<value_int = 1>()
         own = Sub(count, one)
@@ -194,7 +194,7 @@ _TIME_FUNCTIONS = (
         ["signal", "total", "step", "timesteps"],
         ["mean", "next_total"],
         """
-        count, restart, lit = snnc.Clock(step, timesteps)
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
         zero = Constant<value_float = 0.0>()
         before = Where(restart, zero, total)
         next_total = Add(before, signal)
@@ -208,7 +208,7 @@ _TIME_FUNCTIONS = (
         ["signal", "before", "step", "timesteps"],
         ["difference", "next_before"],
         """
-        count, restart, lit = snnc.Clock(step, timesteps)
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
         zero = Constant<value_float = 0.0>()
         earlier = Where(restart, zero, before)
         steps = CastLike(count, signal)
@@ -225,7 +225,9 @@ def _neuron(form: Form) -> Iterator[Function]:
         return
     yield step_function(form)
     starts = [f"start_{state}" for state in form.starts]
-    lines = ["passed, restart, lit = snnc.Clock(step, timesteps)", "awake = CastLike(passed, signal)"]
+    lines = ["awake_steps, restart, lit, passed_steps = snnc.Clock(step, timesteps)"]
+    if form.counts:
+        lines.append(f"{form.counts} = CastLike({form.counts}_steps, signal)")
     if form.learned:
         lines += ["begin = Constant<value_int = 0>()", "first = Equal(step, begin)", form.rehearsed]
         lines += [f"learned_{state} = Where(first, start_{state}, again_{state})" for state in form.learned]
@@ -234,7 +236,7 @@ def _neuron(form: Form) -> Iterator[Function]:
         lines.append(f"now_{state} = Where(restart, {start}, {state})")
     results = ["spikes", *(f"next_{state}" for state in form.starts)]
     arguments = ["signal", *(f"now_{state}" for state in form.starts), *form.constants]
-    arguments += ["awake"] if form.counting else []
+    arguments += [form.counts] if form.counts else []
     lines.append(f"{', '.join(results)} = snnc.{form.name}Step({', '.join(arguments)})")
     inputs = ["signal", *form.constants, *starts, *form.starts, "step", "timesteps"]
     yield Function(form.name, inputs, results, "\n".join(lines), form.about)

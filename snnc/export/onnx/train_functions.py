@@ -88,9 +88,9 @@ _TIME_FUNCTIONS = (
         "so many steps of nothing, of the shape of a sample",
     ),
     Function(
-        "AwakeSteps",
+        "Steps",
         ["timesteps"],
-        ["counts"],
+        ["awake_steps", "passed_steps"],
         """
         rehearsal, awake, sleep = snnc.Schedule(timesteps)
         one = Constant<value_int = 1>()
@@ -101,9 +101,11 @@ _TIME_FUNCTIONS = (
         counting = Expand(one, others)
         passed = CumSum(counting, axis)
         second = Min(passed, timesteps)
-        counts = Concat<axis = 0>(first, second)
+        awake_steps = Concat<axis = 0>(first, second)
+        passed_steps = Concat<axis = 0>(first, passed)
         """,
-        "for every step how many have been awake until then; the rehearsal is counted by itself",
+        "for every step how many have been awake until then, and how many have passed; the rehearsal is counted by "
+        "itself",
     ),
     Function(
         "AlongTime",
@@ -196,7 +198,7 @@ _TIME_FUNCTIONS = (
         """
         train = snnc.Unfold(signal, timesteps)
         one = Constant<value_int = 1>()
-        counts = snnc.AwakeSteps(timesteps)
+        counts, passed = snnc.Steps(timesteps)
         step = Sub(counts, one)
         number = Shape<end = 1>(shift)
         last = Sub(number, one)
@@ -220,7 +222,7 @@ _TIME_FUNCTIONS = (
         first = snnc.Accumulated(rehearsing)
         second = snnc.Accumulated(counting)
         totals = Concat<axis = 0>(first, second)
-        counts = snnc.AwakeSteps(timesteps)
+        counts, passed = snnc.Steps(timesteps)
         steps = snnc.AlongTime(counts, train)
         means = Div(totals, steps)
         mean = snnc.Fold(means)
@@ -233,7 +235,7 @@ _TIME_FUNCTIONS = (
         ["difference"],
         """
         train = snnc.Unfold(signal, timesteps)
-        counts = snnc.AwakeSteps(timesteps)
+        counts, passed = snnc.Steps(timesteps)
         steps = snnc.AlongTime(counts, train)
         totals = Mul(train, steps)
         rehearsing, counting = snnc.Phases(totals, timesteps)
@@ -286,7 +288,7 @@ def neuron_functions(form: Form, schedule: Schedule) -> Iterator[Function]:
 
 def step_function(form: Recurrence) -> Function:
     """Return one step of a recurrence."""
-    inputs = ["x", *form.starts, *form.constants, *(["awake"] if form.counting else [])]
+    inputs = ["x", *form.starts, *form.constants, *([form.counts] if form.counts else [])]
     outputs = ["spikes", *(f"next_{state}" for state in form.starts)]
     return Function(f"{form.name}Step", inputs, outputs, form.advance, form.about)
 
@@ -303,8 +305,8 @@ def _loop(form: Recurrence, schedule: Schedule) -> Function:
     starts = [f"start_{state}" for state in form.starts]
     lines = [
         "train = snnc.Unfold(signal, timesteps)",
-        "counts = snnc.AwakeSteps(timesteps)",
-        "awake = CastLike(counts, train)",
+        "awake_steps, passed_steps = snnc.Steps(timesteps)",
+        f"counts = CastLike({form.counts or 'awake'}_steps, train)",
         "sample = Shape<start = 1>(train)",
         *(f"initial_{state} = Expand(start_{state}, sample)" for state in form.starts),
     ]
@@ -313,31 +315,31 @@ def _loop(form: Recurrence, schedule: Schedule) -> Function:
         again = [f"{'again' if state in form.learned else 'initial'}_{state}" for state in form.starts]
         lines += [
             "rehearsing, counting = snnc.Phases(train, timesteps)",
-            "rehearsing_awake, counting_awake = snnc.Phases(awake, timesteps)",
-            _scan(form, "rehearsing", "rehearsing_awake", initial, [*form.starts, "before"]),
+            "rehearsing_counts, counting_counts = snnc.Phases(counts, timesteps)",
+            _scan(form, "rehearsing", "rehearsing_counts", initial, [*form.starts, "before"]),
             form.rehearsed,
-            _scan(form, "counting", "counting_awake", again, [*(f"last_{state}" for state in form.starts), "after"]),
+            _scan(form, "counting", "counting_counts", again, [*(f"last_{state}" for state in form.starts), "after"]),
             "response = Concat<axis = 0>(before, after)",
         ]
     else:
         last = [f"last_{state}" for state in form.starts]
-        lines.append(_scan(form, "train", "awake", initial, [*last, "response"]))
+        lines.append(_scan(form, "train", "counts", initial, [*last, "response"]))
     body = "\n".join([*lines, "spikes = snnc.Fold(response)"])
     return Function(form.name, ["signal", *form.constants, *starts, "timesteps"], ["spikes"], body, form.about)
 
 
-def _scan(form: Recurrence, train: str, awake: str, starts: Sequence[str], results: Sequence[str]) -> str:
+def _scan(form: Recurrence, train: str, counts: str, starts: Sequence[str], results: Sequence[str]) -> str:
     """Write a loop over the steps of a train: the ``results`` are the states after it, and the response."""
     before = [f"{train}_{state}" for state in form.starts]
     after = [f"{train}_next_{state}" for state in form.starts]
-    step = [f"{train}_x", *([f"{train}_awake"] if form.counting else [])]
+    step = [f"{train}_x", *([f"{train}_number"] if form.counts else [])]
     arguments = [f"{train}_x", *before, *form.constants, *step[1:]]
     return f"""
         {", ".join(results)} =
         Scan<num_scan_inputs = {len(step)}, body = {train}_step ({_typed([*before, *step])})
         => ({_typed([*after, f"{train}_spikes"])}) {{
             {", ".join([f"{train}_spikes", *after])} = snnc.{form.name}Step({", ".join(arguments)})
-        }}>({", ".join([*starts, train, *([awake] if form.counting else [])])})
+        }}>({", ".join([*starts, train, *([counts] if form.counts else [])])})
     """
 
 
