@@ -121,6 +121,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "The drop is the share of answers that are not the trained network's, which is more than the drop of a score.",
         "Give labels, as the finding says: without them what changed counts as wrong, even where it was wrong before.",
     ),
+    "never-refined": Explanation(
+        "These neurons send units of several levels first, and single levels in a step that is not in the schedule.",
+        "Counts stay a coarse guess, which costs accuracy.",
+        "Give them as many steps, awake or asleep, as they have units: --sleep N.",
+    ),
     "no-rehearsal": Explanation(
         "These neurons learn their initial potential in a rehearsal, and the schedule has none.",
         "They are plain integrate and fire neurons, at the price of the better ones.",

@@ -16,7 +16,7 @@ from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
-from snnc.neurons.base import mean_signal
+from snnc.neurons.base import mean_signal, retimed
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Activation,
@@ -259,8 +259,9 @@ class SpikingNetwork(torch.nn.Module):
         CPU; without one every call draws the same. Raises DataError where the images do not fit the network,
         UsageError for steps that cannot be run.
         """
-        graph = self._graph
-        program = Program(graph, self._schedule(timesteps))
+        schedule = self._schedule(timesteps)
+        graph = retimed(self._graph, self.schedule, schedule)
+        program = Program(graph, schedule)
         found = program(self._feeds(images), generator=_checked(generator), through=self._through)
         return _answer([found[name][0] for name in graph.outputs])
 
@@ -270,7 +271,8 @@ class SpikingNetwork(torch.nn.Module):
 
         The mean output is that of a call up to rounding, which can tip a spike (in double precision, hardly ever).
         """
-        graph, schedule = self._graph, self._schedule(timesteps)
+        schedule = self._schedule(timesteps)
+        graph = retimed(self._graph, self.schedule, schedule)
         neurons = graph.ops(Neuron)
         spikes: dict[str, Tensor] = {}
 
@@ -319,6 +321,7 @@ class SpikingNetwork(torch.nn.Module):
         if feeds.samples != state.samples:
             hint = "start again for another number of images"
             raise DataError(f"{feeds.samples} images for a run of {state.samples}", hint=hint)
+        graph = retimed(graph, self.schedule, schedule)
         memory, signals = steps.step(graph, schedule, state.memory, feeds, self._through)
         spikes: Signals = {}
         counts: Signals = {}

@@ -932,6 +932,42 @@ def test_latency_chooses_between_two_recipes(run: Run, folder: Path):
     assert_error(refused, 2, "@ --latency", "--neuron")
 
 
+def test_events_of_so_many_bits_answer_in_one_step(run: Run, folder: Path):
+    convert = ("convert", DIGITS / "model.onnx", *PREPROCESSING, "--json")
+    made = run(*convert, "--latency", "one-step").data()["report"]
+    assert made["summary"]["total_steps"] == 1
+    assert {layer["levels"] for layer in made["layers"]} == {15}
+    for flags, levels in (
+        (("--spike-bits", "3"), 7),
+        (("--neuron", "graded", "--levels", "7", "--max-event", "7"), 7),
+        (("--levels", "6", "--max-event", "3"), 6),
+        (("--neuron", "refine", "--levels", "9", "--sleep", "1"), 9),
+    ):
+        made = run(*convert, "--recipe", "quick", "--timesteps", "1", *flags).data()["report"]
+        assert {layer["levels"] for layer in made["layers"]} == {levels}
+        assert made["summary"]["total_steps"] == 2 if "refine" in flags else 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--levels", "0"), ("from 1 to 65536 levels @ passes[6].substitute-neurons.neuron", "options: levels")),
+        (("--levels", "7", "--max-event", "0"), ("the largest event is from 1 to",)),
+        (("--spike-bits", "0"), ("events of 0 bits @ --spike-bits", "from 1 to 16")),
+        (("--spike-bits", "4", "--levels", "7"), ("say both @ --spike-bits", "give either")),
+        (("--neuron", "if", "--levels", "7"), ("'if' neurons have no options", "write if")),
+        (("--neuron", "refine", "--levels", "50"), ("reach 15 of 50 levels",)),
+        (("--latency", "one-step", "--timesteps", "2"), ("2 steps from image to answer @ --latency", "--timesteps 1")),
+        (("--latency", "one-step", "--neuron", "two-phase"), ("make a pipelined network @ --latency",)),
+    ],
+)
+def test_events_that_cannot_be_are_refused(run: Run, folder: Path, flags: tuple[str, ...], words: tuple[str, ...]):
+    own = () if "--latency" in flags else ("--recipe", "quick")
+    refused = run("convert", DIGITS / "model.onnx", "--output", folder / "m.snn", *own, *flags)
+    assert_error(refused, 2, *words)
+    assert not (folder / "m.snn").exists()
+
+
 def test_a_latency_and_a_neuron_that_has_another_are_refused(run: Run, folder: Path):
     convert = ("convert", DIGITS / "model.onnx", *PREPROCESSING)
     for latency, other, neuron in (("pipelined", "synchronous", "if"), ("synchronous", "pipelined", "two-phase")):

@@ -243,3 +243,11 @@ def test_what_is_shown_of_several_numbers_of_steps_is_that_of_the_networks_own()
     several = [dataclasses.replace(own, timesteps=steps, sleep=own.sleep + 3) for steps in (1, own.timesteps, 32)]
     assert evaluation.headline(several, made) == several[1]
     assert evaluation.headline(several[::2], made) == several[0]
+
+
+def test_neurons_with_levels_of_their_own_keep_their_ceiling_over_other_steps() -> None:
+    made = converted(timesteps=1, neuron="graded(levels=15)")
+    once, over_time = evaluated(made, timesteps=(1, 4))
+    assert (once.total_steps, over_time.total_steps) == (1, 4)
+    assert once.agreement is not None and over_time.agreement is not None
+    assert over_time.agreement >= once.agreement - 5 > 80

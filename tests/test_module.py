@@ -25,6 +25,7 @@ from snnc.ir import operations as operations_by_name
 from snnc.measure.probe import permuted
 from snnc.module import Answer, NetworkState, NeuronModule, Response, SpikingNetwork, load
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
+from snnc.neurons.base import retimed
 from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, MixedDevicesError, here, other_device
 from tests.support import (
@@ -88,7 +89,8 @@ def test_a_file_is_read_as_a_module_that_does_what_the_network_does(kinds: tuple
     for timesteps in (None, 1, 6):
         schedule = Schedule(timesteps or SCHEDULE.timesteps, SCHEDULE.sleep, SCHEDULE.rehearsal)
         fast = {"x": laid_out(images).unsqueeze(0)}
-        wanted = run(snn.map_tensors(laid_out), fast, snn.outputs, schedule)[snn.outputs[0]][0]
+        timed = retimed(snn.map_tensors(laid_out), SCHEDULE, schedule)
+        wanted = run(timed, fast, snn.outputs, schedule)[snn.outputs[0]][0]
         assert torch.equal(module(images, timesteps), wanted)
         response = precise.respond(images.double(), timesteps)
         answer = only(precise(images.double(), timesteps))

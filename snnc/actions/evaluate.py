@@ -21,6 +21,7 @@ from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.pictures import pictures
 from snnc.measure.remarks import not_compared, not_proven
 from snnc.neurons import CausalNeuron
+from snnc.neurons.base import retimed
 from snnc.pipeline import canonical_reference, original_of, read_original
 from snnc.schedule import Schedule, check_steps
 from snnc.tasks import Task, chosen
@@ -108,6 +109,7 @@ def evaluate(
     held = [row for row, schedule in zip(rows, schedules, strict=True) if schedule == at_limit]
     judged = gates.judged(held, result.samples, limits)
     shown = headline(schedules, conversion)
+    conversion = replace(conversion, snn=retimed(conversion.snn, conversion.schedule, shown))
     if canonical is not None and blamed:
         some = dataset.spread(blamed, reading.seed)
         samples = DatasetSamples(some, reading, f"blaming layers at T={shown.timesteps}", progress)

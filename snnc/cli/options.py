@@ -86,7 +86,12 @@ _FORMAT = "onnx"
 # What a trained network may see of frames.
 REFERENCES: tuple[str, ...] = get_args(get_type_hints(Preprocessing)["reference"])
 
-_BY_LATENCY = {"synchronous": "synchronous", "pipelined": "default"}
+# As many as counts may have.
+_MOST_SPIKE_BITS = 16
+
+Latency = Literal["one-step", "synchronous", "pipelined"]
+
+_BY_LATENCY = {"one-step": "one-step", "synchronous": "synchronous", "pipelined": "default"}
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,26 @@ class RecipeFlags:
         typer.Option(help="What more steps than there are frames show: all again, each longer, or the last on."),
     ] = None
     latency: Annotated[
-        Literal["synchronous", "pipelined"] | None,
+        Latency | None,
         typer.Option(
-            help="All layers fire at once (answer after T steps and those asleep), or each waits for the one before "
-            "(exact counts, answer after (N+1)·T): the recipe of that name, pipelined being the default."
+            help="All layers fire within a single step (graded events), all fire at once (answer after T steps and "
+            "those asleep), or each waits for the one before (exact counts, answer after (N+1)·T): the recipe of that "
+            "name, pipelined being the default."
         ),
     ] = None
     neuron: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The spiking neuron; with options: 'burst(max-event=3)'.")
+        str | None, typer.Option(metavar="NAME", help="The spiking neuron; with options: 'graded(levels=15)'.")
+    ] = None
+    levels: Annotated[
+        int | None,
+        typer.Option(metavar="L", help="Levels of neurons whose events carry a number; --neuron graded unless given."),
+    ] = None
+    max_event: Annotated[
+        int | None, typer.Option(metavar="G", help="The largest event of these. Default: as many as levels.")
+    ] = None
+    spike_bits: Annotated[
+        int | None,
+        typer.Option(metavar="B", help="Events of so many bits, without a sign: --levels and --max-event of 2^B - 1."),
     ] = None
     weight_bits: Annotated[
         int | None,
@@ -143,6 +160,7 @@ class RecipeFlags:
         # The steps asleep belong to the recipe: those of the project mean nothing for another one.
         asleep = None if name != project.recipe else project.sleep
         sleep = asleep if self.sleep is None else self.sleep
+        neuron = self._with_events(base, neuron)
         recipe = override(
             base,
             timesteps=timesteps,
@@ -155,6 +173,26 @@ class RecipeFlags:
         if self.latency is not None:
             _check_latency(recipe, self.latency)
         return recipe
+
+    def _with_events(self, recipe: Recipe, neuron: str | None) -> str | None:
+        """Return the neuron with the levels and events that the flags ask for: the recipe's own, if it has levels."""
+        given = {"levels": self.levels, "max-event": self.max_event}
+        if self.spike_bits is not None:
+            if set(given.values()) != {None}:
+                hint = "give either the bits, or levels and the largest event"
+                raise UsageError("the bits of an event say both", place="--spike-bits", hint=hint)
+            if not 1 <= self.spike_bits <= _MOST_SPIKE_BITS:
+                hint = f"give a whole number from 1 to {_MOST_SPIKE_BITS}"
+                raise UsageError(f"events of {self.spike_bits} bits", place="--spike-bits", hint=hint)
+            given = dict.fromkeys(given, 2**self.spike_bits - 1)
+        asked = {option: value for option, value in given.items() if value is not None}
+        if not asked:
+            return neuron
+        from snnc.neurons.choice import with_options
+        from snnc.passes.substitute_neurons import SubstituteNeurons
+
+        own = [step.neuron for step in recipe.passes if isinstance(step, SubstituteNeurons)]
+        return with_options(neuron or (own or [""])[0], asked, place="--neuron", otherwise="" if neuron else "graded")
 
 
 @dataclass(frozen=True)
@@ -399,7 +437,7 @@ def _needs(extra: str) -> str:
     return f" Needs snnc[{extra}]." if extra else ""
 
 
-def _check_latency(recipe: Recipe, latency: Literal["synchronous", "pipelined"]) -> None:
+def _check_latency(recipe: Recipe, latency: Latency) -> None:
     """Raise UsageError where the recipe puts in neurons that make layers fire otherwise than asked for."""
     from snnc.neurons import OrderFreeNeuron, neurons
     from snnc.passes.substitute_neurons import SubstituteNeurons
@@ -408,10 +446,13 @@ def _check_latency(recipe: Recipe, latency: Literal["synchronous", "pipelined"])
     names = {kind: name for name, kind in neurons.items()}
     for kind in placed:
         other = "pipelined" if issubclass(kind, OrderFreeNeuron) else "synchronous"
-        if other != latency:
+        if other != {"one-step": "synchronous"}.get(latency, latency):
             alike = {issubclass(one, OrderFreeNeuron) for one in placed}
             hint = f"give --latency {other}, or another neuron" if len(alike) == 1 else "name neurons of one latency"
             raise UsageError(f"{names[kind]!r} neurons make a {other} network", place="--latency", hint=hint)
+    if latency == "one-step" and recipe.schedule.total > 1:
+        hint = "give --timesteps 1 and no sleep, or --latency synchronous"
+        raise UsageError(f"{recipe.schedule.total} steps from image to answer", place="--latency", hint=hint)
 
 
 def typed(flags: PreprocessingFlags | ReadingFlags, *names: str) -> list[str]:

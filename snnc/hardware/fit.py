@@ -378,7 +378,7 @@ def _neuron(op: Neuron, place: Situation) -> Iterator[Misfit]:
     if op.slope is not None:
         edit = "--set passes.place-neurons.where=none" if op.coding else "train with ReLU"
         yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
-    elif isinstance(op, CausalNeuron) and op.takes_back:
+    elif isinstance(op, CausalNeuron) and op.negative_over(place.schedule):
         edit = f"--neuron {_nearest_model(op, models.kinds if models else ('if',))}: no negative spikes"
         yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
     count = op.levels(place.schedule.timesteps)

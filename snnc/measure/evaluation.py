@@ -28,7 +28,7 @@ from snnc.measure.pictures import Example, examples
 from snnc.measure.probe import permuted
 from snnc.measure.remarks import idle_steps, nothing_random, on_frames, on_recordings, other_timesteps, unsettled
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.neurons.base import is_silent
+from snnc.neurons.base import is_silent, retimed
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined, plain, stated
@@ -146,19 +146,23 @@ def measure(
     seeds = range(seed, seed + repeats)
     connections = connected(snn)
     reach = {name: targets(connections, name) for name in snn.ops(Neuron)}
+    networks = {schedule: retimed(snn, conversion.schedule, schedule) for schedule in schedules}
     ordered = {
-        schedule: [_Trial(snn, schedule, task, reach, seed) for seed in (seeds if random else seeds[:1])]
-        for schedule in schedules
+        schedule: [_Trial(network, schedule, task, reach, seed) for seed in (seeds if random else seeds[:1])]
+        for schedule, network in networks.items()
     }
     shuffled = {
-        schedule: [_Trial(permuted(snn), schedule, task, reach, seed) for seed in seeds if probe]
-        for schedule in schedules
+        schedule: [_Trial(permuted(network), schedule, task, reach, seed) for seed in seeds if probe]
+        for schedule, network in networks.items()
     }
     trials = [trial for listed in (*ordered.values(), *shuffled.values()) for trial in listed]
     errors: dict[Schedule, list[LayerErrors]] = {schedule: [] for schedule in schedules}
     if canonical is not None:
         drawn = seeds if random else seeds[:1]
-        errors = {schedule: [LayerErrors(canonical, snn, schedule, seed) for seed in drawn] for schedule in schedules}
+        errors = {
+            schedule: [LayerErrors(canonical, network, schedule, seed) for seed in drawn]
+            for schedule, network in networks.items()
+        }
     expecting = None if reference is None else Program(reference, want=task.judged(reference.outputs))
     beside = None if tuned is None else Program(tuned, want=task.judged(tuned.outputs))
     truth, seen, judged = truth_of(samples, task), 0, list[Answers]()

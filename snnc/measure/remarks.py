@@ -51,7 +51,7 @@ def find(
         *_on_timesteps(conversion),
         *_on_task(conversion),
         *_on_schedule(conversion),
-        *_on_operations(conversion.snn, connections),
+        *_on_operations(conversion.snn, connections, conversion.schedule),
         *_on_widths(conversion),
         *_on_layers(layers),
     ]
@@ -262,7 +262,7 @@ def _on_timesteps(conversion: Conversion) -> Iterator[Finding]:
         text = f"T={steps}" if found == steps else f"{found} levels at T={steps}"
         better = neuron.timesteps_within(level)
         if better is None or neuron.levels(better) != level:
-            hint = f"take neurons that have {level} levels after some number of time steps"
+            hint = f"take neurons that have {level} levels: --neuron graded --levels {level} --timesteps 1"
         else:
             hint = f"with --timesteps {better} the conversion {'is exact' if exact else 'loses less'}"
         yield Finding(
@@ -283,12 +283,20 @@ def _on_schedule(conversion: Conversion) -> Iterator[Finding]:
                 "without rehearsal these neurons are plain integrate and fire",
                 "give them some steps: --set rehearsal=4",
             )
+        if schedule.timesteps + schedule.sleep <= neuron.coarse_steps:
+            yield Finding(
+                "never-refined",
+                "warning",
+                name,
+                f"these neurons end with units of {neuron.units[schedule.timesteps + schedule.sleep - 1]} levels",
+                f"give them all steps of their units: --sleep {neuron.coarse_steps + 1 - schedule.timesteps}",
+            )
 
 
-def _on_operations(snn: Graph, connections: dict[str, Connections]) -> Iterator[Finding]:
+def _on_operations(snn: Graph, connections: dict[str, Connections], schedule: Schedule) -> Iterator[Finding]:
     kinds = value_kinds(snn)
     for name, node in snn.nodes.items():
-        yield from remarks(node.op, Surroundings(name, snn, connections.get(name), kinds[name]))
+        yield from remarks(node.op, Surroundings(name, snn, connections.get(name), kinds[name], schedule))
     codes = [name for name, neuron in snn.ops(Neuron).items() if neuron.coding]
     if codes:
         count = f"{len(codes)} layers of neurons stand" if len(codes) > 1 else f"the neurons {codes[0]} stand"
@@ -317,6 +325,7 @@ class Surroundings:
     snn: Graph
     connections: Connections | None
     kind: Kind
+    schedule: Schedule
 
 
 # rule(op, around): what a user should know of an operation in a spiking network.
@@ -378,7 +387,7 @@ def _on_max_pool(op: MaxPool, around: Surroundings) -> Iterator[Finding]:
 
 @remarks.register(Neuron)
 def _on_neuron(op: Neuron, around: Surroundings) -> Iterator[Finding]:
-    takes_back = isinstance(op, CausalNeuron) and op.takes_back
+    takes_back = isinstance(op, CausalNeuron) and op.negative_over(around.schedule)
     # Codes are told of together.
     if not op.coding and (op.slope is not None or takes_back):
         yield Finding(

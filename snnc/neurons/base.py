@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, final
 import torch
 from torch import Generator, Tensor
 
-from snnc.ir import Node, Op, operations
+from snnc.ir import Graph, Node, Op, operations
 from snnc.ops import HALF, Coding, Quantized, QuantizedRelu
 from snnc.ops.activation import as_above, check_coding
 from snnc.registry import Registered, Registry
@@ -86,6 +86,11 @@ class Neuron(Timed):
     def takes_back(self) -> bool:
         """Whether it fires negative spikes, as far as its kind can."""
         return self.signed
+
+    @final
+    def negative_over(self, schedule: Schedule) -> bool:
+        """Whether a negative spike can come: in a single step nothing has been fired that could be taken back."""
+        return self.takes_back and (schedule.total > 1 or self.rest > 0 or self.slope is not None)
 
     @property
     def max_event(self) -> int:
@@ -306,6 +311,13 @@ def asked_in_order(order: Sequence[Node]) -> set[str]:
         if isinstance(node.op, Neuron) or node.name in found:
             found.update(node.inputs)
     return found
+
+
+def retimed(graph: Graph, before: Schedule, after: Schedule) -> Graph:
+    """Return a network whose neurons have over other time steps the ceilings that they have over those before."""
+    found = {name: op.retimed(before.timesteps, after.timesteps) for name, op in graph.ops(Neuron).items()}
+    changed = {name: op for name, op in found.items() if op is not graph.op(name)}
+    return graph.with_ops(changed) if changed else graph
 
 
 def seeded(generator: Generator | None) -> Generator:

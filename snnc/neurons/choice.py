@@ -1,7 +1,8 @@
-"""A neuron as recipes and ``--neuron`` name it: ``burst``, or with options ``burst(max-event=3)``."""
+"""A neuron as recipes and ``--neuron`` name it: ``graded``, or with options ``graded(levels=15)``."""
 
 import dataclasses
 import functools
+import json
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,6 +61,16 @@ def chosen(text: str, *, place: str = "") -> Choice:
     except ValueError as error:
         raise UsageError(str(error), place=place, hint=f"options: {', '.join(keys(form))}") from None
     return Choice(kind, options)
+
+
+def with_options(text: str, given: Mapping[str, object], *, place: str, otherwise: str = "") -> str:
+    """Return the text of a choice with other options; of neurons that do not have these, of ``otherwise`` if any."""
+    name, written = called(text, place=place)
+    known = keys(_options(neurons[name])) if name in neurons else []
+    if otherwise and not set(given) <= set(known):
+        name, written = otherwise, {}
+    options = ", ".join(f"{option}={json.dumps(value)}" for option, value in {**written, **given}.items())
+    return f"{name}({options})"
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Annotated, final
 
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
-from snnc.errors import ModelError
+from snnc.errors import ModelError, UsageError
 from snnc.export.format import Format, Refusal, Written, formats, grouped, raised
 from snnc.export.onnx.engine import Onnxruntime
 from snnc.export.onnx.lowering import OPSET, SpikingFile, form
@@ -18,6 +18,7 @@ from snnc.export.onnx.step import check_step, step_model
 from snnc.export.onnx.train import train_model
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
+from snnc.neurons.base import retimed
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import check_steps
 from snnc.validation import Option
@@ -51,8 +52,13 @@ class OnnxFormat(Format[SpikingFile]):
         return grouped(raised(functools.partial(self._check, graph, node) for node in graph.nodes.values()))
 
     def write(self, conversion: Conversion) -> Written[SpikingFile]:
+        own = conversion.schedule
         for steps in self.timesteps:
-            check_steps(steps, conversion.schedule.sleep, conversion.schedule.rehearsal, prefix="--")
+            check_steps(steps, own.sleep, own.rehearsal, prefix="--")
+            if retimed(conversion.snn, own, replace(own, timesteps=steps)) is not conversion.snn:
+                hint = f"leave it out, or convert for it: snnc convert --timesteps {steps}"
+                message = f"neurons with levels of their own weigh them for T={own.timesteps}, not {steps}"
+                raise UsageError(message, place="--timesteps", hint=hint)
         file = spiking_file(conversion, step=self.step)
         data = file.model.SerializeToString(deterministic=True)
         variant = "one step" if self.step else "whole trains"
