@@ -156,15 +156,21 @@ def _value(node: yaml.Node) -> object:
 
 
 def _mapping(node: yaml.MappingNode) -> Mapping[Any, object]:
+    """Return a mapping; what another one is merged into it as, ``<<: *name``, gives way to its own keys."""
     found: dict[Any, object] = {}
+    shared: dict[Any, object] = {}
     for key, value in node.value:
+        merged = isinstance(key, yaml.ScalarNode) and key.value == "<<"
+        if merged and isinstance(value, yaml.MappingNode) and not shared:
+            shared.update(_mapping(value))
+            continue
         if not isinstance(key, yaml.ScalarNode):
             _refuse("a key that is no text", key.start_mark)
         name = _value(key)
         if name in found:
             _refuse(f"the key {name} twice", key.start_mark)
         found[name] = _value(value)
-    return found
+    return {**shared, **found}
 
 
 def _scalar(kind: str, text: str, mark: yaml.Mark | None) -> object:
