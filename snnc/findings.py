@@ -49,6 +49,17 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "A cheaper conversion may have been missed; another computer may try more, or fewer, candidates.",
         "Give more --minutes, or narrow the search with --latency, --max-steps or --max-energy.",
     ),
+    "class-order": Explanation(
+        "Folders are the classes, and numbers in their names are not in the order of their characters: class10 comes "
+        "before class2, as torchvision's ImageFolder and Keras number them.",
+        "A network trained on other numbers of the classes is judged by wrong labels.",
+        "Say --class-order name where it is right, and --class-order natural where class2 comes before class10.",
+    ),
+    "classes-not-covered": Explanation(
+        "The labels are of fewer classes than the network has outputs, or folders number them from another start.",
+        "Where folders are missing, or are not the classes, labels are of other outputs than those that were trained.",
+        "Give the folder that holds one folder for each class, or list files and labels in labels.csv.",
+    ),
     "codes": Explanation(
         "Weights would multiply what no spikes bring: sums of other layers, or what functions make that no neurons "
         "stand for. The pass place-neurons put neurons there that stand for the value itself, above and below zero.",
@@ -71,11 +82,26 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "They follow the sample more than the data: accuracy on other images can be worse than without correction.",
         "Give 64 images or more. Labels are not needed.",
     ),
+    "files-left-out": Explanation(
+        "Files beside the samples were of no kind that is read, by the ends of their names.",
+        "What is measured is of the samples alone. Where the others should be samples, some of the data is missing.",
+        "Save them in a format that is read, or move them away.",
+    ),
+    "folders-below-classes": Explanation(
+        "Folders whose names are classes hold folders again, and samples in these.",
+        "All of them count as the class of the outer folder. One level too high, the classes are others than meant.",
+        "Give the folder of the classes itself, move the samples up, or list files and labels in labels.csv.",
+    ),
     "frames": Explanation(
         "Samples are frames over time, of which a network that is not spiking can make one answer in two ways: from "
         "each of them, averaged, or from their sum.",
         "Accuracy, agreement and errors compare with the one that is named.",
         "Choose with --reference frames or sum, when converting too: thresholds are worked out on the same.",
+    ),
+    "gray-among-color": Explanation(
+        "Images in gray are given to a network that takes color.",
+        "All three colors show the same, as other loaders have it too.",
+        "None is needed where the network was trained so; else leave those images out.",
     ),
     "halves-round-up": Explanation(
         "The file rounds halves to the nearest even number, as ONNX does; neurons, and this tool, round them up.",
@@ -184,6 +210,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Outputs are the values that it chooses from.",
         "Do it outside, on the outputs.",
     ),
+    "pixels-taken-as-scaled": Explanation(
+        "Real numbers in an array are taken as values that somebody has scaled already, and these reach as far as "
+        "pixels do, which are from 0 to 255.",
+        "A network that was trained on scaled pixels sees numbers 255 times too large.",
+        "Save pixels as uint8. Where the network takes numbers from 0 to 255, say so by --scale 1.",
+    ),
     "quantization-left-out": Explanation(
         "The file rounds values to integers that no rectifier gives: what goes in and out, sums, gates.",
         "The network computes with the numbers before they are rounded, and does not cut them off at a range's ends.",
@@ -249,10 +281,22 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Calibrate on a folder of images, without labels: snnc calibrate --data FOLDER. Without any, say how images "
         "are preprocessed (--mean, --std): otherwise they are taken as standardized.",
     ),
+    "trained-at-chance": Explanation(
+        "The trained network itself is right about as often as somebody who draws lots.",
+        "No conversion can be better. Labels, their order, or the preprocessing are most likely other than it was "
+        "trained with, and what is compared with it says nothing.",
+        "Compare labels, mean, std, scale and channels with those of the training.",
+    ),
     "unfolded-affine": Explanation(
         "A scale and shift per channel, as of batch normalization, has no weights before it to be folded into.",
         "No loss; the target has to scale, and to add a constant current, here.",
         "Put the batch normalization behind a convolution or linear layer, and train again, to be rid of it.",
+    ),
+    "values-of-few-bits": Explanation(
+        "Images of 16 bits hold values of far fewer, as cameras and medical images of 12 bits do; their high byte is "
+        "taken.",
+        "What the network sees is nearly black.",
+        "Save their values as 8 bits, or scaled in a .npy file, as the network was trained on them.",
     ),
     "unsettled": Explanation(
         "Something still fired in the last step of sleep, for at least one image.",

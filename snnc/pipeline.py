@@ -297,5 +297,8 @@ def reported(
         measured = DatasetSamples(some, reading, "measuring", progress).batches()
         shown = DatasetSamples(dataset, reading, "counting operations", progress)
         counted = neurobench.measure(conversion.snn, conversion.schedule, shown, seed=reading.seed)
-    report = build(conversion, examine(conversion, canonical, measured, task), counted)
+    examined = examine(conversion, canonical, measured, task)
+    if dataset is not None:
+        examined = replace(examined, findings=(*examined.findings, *dataset.findings))
+    report = build(conversion, examined, counted)
     return replace(conversion, findings=report.findings), report

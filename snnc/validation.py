@@ -82,6 +82,8 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         parts = [part for part in first["loc"] if isinstance(part, int) or "[" not in part]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}".replace("_", "-") for part in parts)
         value = _shown(first["input"])
+        if first["type"] == "tuple_type":
+            reason = f"write a list: [{first['input']}]"
         where = f"{place}{path}".split(".function-", 1)[0]
         raise UsageError(f"invalid value {value}", place=where, hint=reason) from None
     for name, value in fields.items():

@@ -72,16 +72,16 @@ from snnc.ops import Activation
 @final
 @operation
 @dataclass(frozen=True, eq=False)
-class Shrunk(Activation):
-    """x / 2, of what is above zero."""
+class Filled(Activation):
+    """x, of what is above zero."""
 
     def __call__(self, *inputs):
-        return inputs[0].relu() / 2
+        return inputs[0].relu()
 
 
-@operators.register("ai.onnx.ml.Scaler")
-def scaler(call):
-    return chain(call.broadcast(0), Shrunk())
+@operators.register("ai.onnx.ml.Imputer")
+def imputer(call):
+    return chain(call.broadcast(0), Filled())
 '''
 RECIPE = """
 name: mine
@@ -309,14 +309,14 @@ def rows(path: Path, count: int) -> Path:
 
 
 def soft(folder: Path) -> Path:
-    """The digits network with a Scaler, which halves, in front of its classifier, behind rectifiers."""
+    """The digits network with an Imputer, which fills gaps, in front of its classifier, behind rectifiers."""
     model = onnx.load(DIGITS / "model.onnx")
     last = next(node for node in model.graph.node if node.op_type == "Gemm")
     index = list(model.graph.node).index(last)
     model.graph.node.insert(
         index,
         onnx.helper.make_node(
-            "Scaler", [last.input[0]], ["softened"], "soft", domain="ai.onnx.ml", offset=[0.0], scale=[0.5]
+            "Imputer", [last.input[0]], ["softened"], "soft", domain="ai.onnx.ml", imputed_value_floats=[0.0]
         ),
     )
     model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))

@@ -92,7 +92,7 @@ def test_windows_have_the_labels_of_their_files(tmp_path: Path) -> None:
     labels = dataset.labels("classes")
     assert labels is not None
     assert (labels.names, labels.answers.tolist()) == (("no", "yes"), [0, 0, 0, 1, 1, 1])
-    assert dataset.ignored == 1
+    assert dataset.ignored == ("no/notes.txt",)
     assert len({dataset.name(index) for index in range(6)}) == 6
     (tmp_path / "labels.csv").write_text("file,label\nyes/c.ogg,7\nno/a.flac,2\n")
     listed = opened(tmp_path, windows="first")

@@ -266,7 +266,7 @@ def test_half_precision_in_a_function(tmp_path: Path) -> None:
 
 
 def test_a_scaler_of_tables(tmp_path: Path) -> None:
-    scaler = helper.make_node(
-        "Scaler", ["x"], ["z"], name="scaler", domain="ai.onnx.ml", offset=[1.0, -2.0, 0.5], scale=[2.0, 0.5, 1.0]
-    )
+    domain, _, kind = "ai.onnx.ml.Scaler".rpartition(".")
+    columns = {"offset": [1.0, -2.0, 0.5], "scale": [2.0, 0.5, 1.0]}
+    scaler = helper.make_node(kind, ["x"], ["z"], "scaler", domain=domain, **columns)
     parity(save(tmp_path / "m.onnx", [scaler, one("Relu", ["z"])], (3,), {}), (3,))

@@ -96,9 +96,8 @@ def test_an_operation_works_in_every_command(folder: Path, capsys: pytest.Captur
     model = str(soft(folder))
     how = ("--recipe", "quick", "--data", str(DIGITS / "calibration"), "--limit", "64", *PIXELS)
     assert cli.main(["convert", model, *how]) == ModelError.exit_code
-    assert "soft (Scaler): a part of the preparation of tables" in capsys.readouterr().err
+    assert "soft (Imputer): a part of the preparation of tables" in capsys.readouterr().err
     assert cli.main(["convert", model, *how, *own, "-q"]) == 0
-    # Shrinking all features alike leaves what is seen in them.
     assert evaluated("soft.snn", capsys, *own)["agreement"] > 80
     assert cli.main(["export", "soft.snn", "--format", "torch", "-o", "soft.pt2", *own, "-q"]) == 0
     for form in ("onnx", "nir"):

@@ -85,7 +85,7 @@ def test_the_name_of_a_recipe_is_no_path(tmp_path: Path):
         ("preprocessing: {mean: [a]}", "invalid value 'a' @ snnc.yaml: preprocessing.mean[0]", "number"),
         ("preprocessing: {channels: rbg}", "invalid value 'rbg' @ snnc.yaml: preprocessing.channels", "'rgb'"),
         ("input-shape: [3, x]", "invalid value 'x' @ snnc.yaml: input-shape[1]", "integer"),
-        ("set: a.b.c=d", "invalid value 'a.b.c=d' @ snnc.yaml: set", "tuple"),
+        ("set: a.b.c=d", "invalid value 'a.b.c=d' @ snnc.yaml: set", "write a list: [a.b.c=d]"),
         ("model: [", "not valid YAML @", ""),
     ],
 )

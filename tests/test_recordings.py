@@ -192,7 +192,7 @@ def test_recordings_of_gestures_are_parts_of_files(tmp_path: Path) -> None:
         "user02_lab.aedat[0]",
     ]
     assert dataset.labels(CLASSES).answers.tolist() == [2, 11, 1]  # type: ignore[union-attr]
-    assert dataset.ignored == 0
+    assert dataset.ignored == ()
     for at, (name, _, begin, end) in enumerate(wanted):
         part = rows[name][(rows[name][:, 3] >= begin) & (rows[name][:, 3] < end)]
         assert np.array_equal(
@@ -380,7 +380,7 @@ def test_a_folder_of_recordings_is_read_as_one_of_images(classes: Path) -> None:
     assert names == ["ant/10.bin", "ant/3.bin", "cat/0.bin", "cat/1.bin", "dog/deep/2.bin"]
     found = dataset.labels(CLASSES)
     assert found is not None and found.answers.tolist() == [0, 0, 1, 1, 2] and found.names == ("ant", "cat", "dog")
-    assert dataset.ignored == 1 and dataset.over_time
+    assert dataset.ignored == ("notes.txt",) and dataset.over_time
     (classes / "labels.csv").write_text("file,label\ncat/0.bin,4\nant/3.bin,2\n")
     listed = opened(classes).labels(CLASSES)
     assert listed is not None and listed.answers.tolist() == [4, 2]

@@ -40,7 +40,7 @@ def test_every_folder_of_frames_is_a_sample(tmp_path: Path) -> None:
     dataset = opened(tmp_path)
     assert [dataset.name(index) for index in range(4)] == [*wanted]
     assert dataset.over_time
-    assert dataset.ignored == 1
+    assert dataset.ignored == ("run/b/notes.txt",)
     labels = dataset.labels("classes")
     assert labels is not None
     assert (labels.names, labels.answers.tolist()) == (("run", "walk"), [0, 0, 1, 1])

@@ -203,8 +203,8 @@ class PreprocessingFlags:
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help=f"A YAML file of preprocessing, or a protocol by name ({', '.join(PROTOCOLS)}); the flags below win "
-            "over it.",
+            help="A file of preprocessing, as snnc, timm or Hugging Face write it, or a protocol by name "
+            f"({', '.join(PROTOCOLS)}); the flags below win over it.",
         ),
     ] = None
     mean: Annotated[
@@ -215,6 +215,10 @@ class PreprocessingFlags:
         None
     )
     resize: Annotated[str | None, typer.Option(metavar="H,W|N", help="Resize to H,W, or the shorter side to N.")] = None
+    interpolation: Annotated[
+        Literal["bilinear", "bicubic", "lanczos", "nearest"] | None,
+        typer.Option(help="How images are resized. Default: bilinear."),
+    ] = None
     fit: Annotated[
         Literal["stretch", "letterbox"] | None, typer.Option(help="How an image of another shape fits into H,W.")
     ] = None
@@ -226,6 +230,10 @@ class PreprocessingFlags:
     folders: Annotated[
         Literal["classes", "sequences"] | None,
         typer.Option(help="What folders of images are: classes, or each a sequence of numbered frames."),
+    ] = None
+    class_order: Annotated[
+        Literal["name", "natural"] | None,
+        typer.Option(help="How class folders are numbered: by the letters of their names, or class2 before class10."),
     ] = None
     event_frames: Annotated[
         int | None, typer.Option(metavar="N", help="How many frames are made of the events of a recording. Default: 8.")
@@ -264,11 +272,13 @@ class PreprocessingFlags:
             "std": parsed_numbers(self.std, "--std", float),
             "scale": self.scale,
             "resize": _size(self.resize, "--resize"),
+            "interpolation": self.interpolation,
             "fit": self.fit,
             "crop": _size(self.crop, "--crop"),
             "channels": self.channels,
             "layout": self.layout,
             "folders": self.folders,
+            "class_order": self.class_order,
             "reference": self.reference if self.reference in REFERENCES else None,
             "label_offset": self.label_offset,
         }

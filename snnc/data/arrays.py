@@ -102,7 +102,7 @@ class Arrays(Source):
         labels = {name: _labels(name, y, first, inputs[next(iter(rows))], path) for name, y in labelled.items()}
         named = {name.removeprefix(_Y_OF): next(iter(kinds.values())) for name, kinds in labels.items() if name != _Y}
         kinds = labels.get(_Y, {}) | ({NAMED: Named.of(named)} if named else {})
-        return cls(kinds, 0, path, rows)
+        return cls(kinds, (), path, rows)
 
     @property
     def over_time(self) -> bool:
@@ -118,7 +118,11 @@ class Arrays(Source):
         return f"{self.path}:{self.name(index)}"
 
     def read(self, index: int) -> Mapping[str, Array]:
-        return {name: rows.read(index, self.path) for name, rows in self.rows.items()}
+        found = {name: rows.read(index, self.path) for name, rows in self.rows.items()}
+        for name, values in found.items():
+            if values.dtype.kind == "f" and self.rows[name].layout != "sample" and values.size:
+                self.noticed.floats(self.rows[name].key, float(values.min()), float(values.max()))
+        return found
 
     def digest(self, index: int) -> str:
         digest = hashlib.sha256()
@@ -259,7 +263,10 @@ def _labels(key: str, y: NDArray[Any], rows: _Rows, transform: Transform, path: 
     if not whole and y.dtype.kind != "f":
         hint = "save class numbers as int64, counted from 0, and values as float32"
         raise DataError(f"{key} is of type {y.dtype}, not integers", place=place, hint=hint)
-    if y.ndim < 1 or len(y) != samples or (whole and y.ndim == 2 and y.shape[1] == 1):
+    if whole and y.ndim == 2 and y.shape[1] == 1:
+        # As Keras has its data sets.
+        y = y[:, 0]
+    if y.ndim < 1 or len(y) != samples:
         hint = f"{key} holds one class number per sample, or a row, a mask or an image of labels"
         raise DataError(
             f"{key} has shape {list(y.shape)}, but {rows.key} holds {samples} samples", place=place, hint=hint

@@ -72,7 +72,11 @@ class AudioFiles(Source):
         name, transform, channels, length = _only_input(inputs, path)
         how = transform.preprocessing.audio or AudioWindows()
         folder = path if path.is_dir() else path.parent
-        found, kinds, ignored = listed(path, SUFFIXES, "audio file") if path.is_dir() else ([path.name], {}, 0)
+        found, kinds, ignored = (
+            listed(path, SUFFIXES, "audio file", transform.preprocessing.class_order)
+            if path.is_dir()
+            else ([path.name], {}, ())
+        )
         names = tuple(found)
         if how.rate is None:
             rate = _sound(folder / names[0]).rate

@@ -18,11 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from snnc.data.labels import CLASSES, NAMED, Classes, Labels, Named
+from snnc.data.noticed import left_out, on_classes
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Sample, Transform
 from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds
+from snnc.findings import Finding
 from snnc.ir import Input
 
 # What samples are kept apart for: two thirds to calibrate on, one third to judge by; or the first 90 % of each class,
@@ -31,6 +33,8 @@ Part = Literal["calibration", "judging", "train", "test"]
 
 # Fewer samples than this say too little in either part.
 _FEWEST_TO_SPLIT = 30
+# With so many samples for each class, none is missing by chance.
+_MANY = 10
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -55,7 +59,7 @@ class Dataset:
     """Samples of a source in a fixed order, preprocessed, and read when they are needed.
 
     ``inputs`` is the preprocessing that each input of the network asks for, ``shapes`` what it then takes. ``ignored``
-    counts files that were passed by.
+    are files that were passed by.
     """
 
     def __init__(
@@ -103,6 +107,17 @@ class Dataset:
     def kinds(self) -> frozenset[str]:
         """The kinds of labels that the data has."""
         return frozenset(self._labels)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is odd about the data, as far as it was read."""
+        names = [self._source.name(index) for index in range(len(self._source))]
+        classes = self._source.labels.get(CLASSES)
+        return (
+            *left_out(self.ignored, len(names)),
+            *on_classes(classes if isinstance(classes, Classes) else None, names, self._preprocessing.class_order),
+            *self._source.noticed.findings(self._preprocessing.scale),
+        )
 
     def place(self, index: int) -> str:
         """Return where one sample lies, for errors."""
@@ -213,6 +228,21 @@ class Dataset:
                 hint=f"labels run from {int(numbers.min())} to {int(numbers.max())} "
                 f"with label-offset {self._preprocessing.label_offset}: set another, or check the labels",
             )
+
+    def uncovered(self, outputs: int) -> Iterator[Finding]:
+        """Yield the finding on classes that are not as many as a network's ``outputs``, where that is no chance."""
+        classes = self.labels(CLASSES)
+        if classes is None:
+            return
+        folders, seen = len(classes.names), len(set(classes.answers.tolist()))
+        if folders and folders + self._preprocessing.label_offset != outputs:
+            message = f"{folders} folders are the classes, but the network has {outputs} outputs"
+        elif not folders and seen < outputs and len(self) >= _MANY * outputs:
+            message = f"{len(self):,} labels are of {seen} classes, but the network has {outputs} outputs"
+        else:
+            return
+        hint = "look whether these are the classes that the network was trained on, from the first one on"
+        yield Finding("classes-not-covered", "warning", "", message, hint)
 
     def digest(self) -> str:
         """Return the SHA-256 of names, contents and labels of the samples in use.

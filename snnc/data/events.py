@@ -73,8 +73,8 @@ class EventFiles(Source):
             kept = open_recording(path)
             own = {} if kept.labels is None else {CLASSES: Classes(torch.from_numpy(kept.labels))}
             several = tuple((one, number) for number, one in enumerate(kept.names))
-            return cls(own, 0, path, several or ((path.name, None),), kept, type(kept), name, transform, how)
-        names, labels, ignored = listed(path, suffixes(), "recording")
+            return cls(own, (), path, several or ((path.name, None),), kept, type(kept), name, transform, how)
+        names, labels, ignored = listed(path, suffixes(), "recording", transform.preprocessing.class_order)
         kinds = {Path(found).suffix.lower() for found in names}
         if len(kinds) > 1:
             hint = "put recordings of each format into a folder of their own"
@@ -96,7 +96,8 @@ class EventFiles(Source):
             parts += [(found, number) for number in range(len(opened.names))]
             classes += opened.labels.tolist()
         known = {CLASSES: Classes(torch.tensor(classes))}
-        return cls(known, ignored - len(names), path, tuple(parts), None, first, name, transform, how)
+        # What lies beside such recordings says what they show.
+        return cls(known, (), path, tuple(parts), None, first, name, transform, how)
 
     def __len__(self) -> int:
         return len(self.parts)

@@ -4,37 +4,53 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from snnc.data.labels import CLASSES, FILE_NAME, Classes, Labels, read_labels
+from snnc.data.noticed import in_natural_order
 from snnc.errors import DataError
 
+# How class folders are numbered, as preprocessing says.
+Order = Literal["auto", "name", "natural"]
 
-def listed(folder: Path, suffixes: Collection[str], noun: str) -> tuple[Sequence[str], Mapping[str, Labels], int]:
-    """Return the files in use, by relative names with forward slashes, their labels, and how many others there are.
+# What systems put into folders that they keep, share or pack.
+_HOUSEKEEPING = {
+    *("@eadir", "@recycle", "@thumb", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "lost+found"),
+    *("desktop.ini", "ehthumbs.db", "icon\r", "system volume information", "thumbs.db"),
+}
+# Folders that are parts of a data set, none of its classes.
+_PARTS = {"dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"}
 
-    With ``labels.csv``, that list is what is used, in its order. Otherwise, sub-folders that hold files of one of the
-    ``suffixes`` are the classes, as ``by_class`` says, and otherwise the files of the folder itself are used without
-    labels. ``noun`` is what one of them is called. Raises DataError where there is none, and as ``by_class`` does.
+
+def listed(
+    folder: Path, suffixes: Collection[str], noun: str, order: Order = "auto"
+) -> tuple[Sequence[str], Mapping[str, Labels], tuple[str, ...]]:
+    """Return the files in use, by relative names with forward slashes, their labels, and the others.
+
+    With ``labels.csv``, that list is what is used, in its order, and nothing is left out. Otherwise, sub-folders that
+    hold files of one of the ``suffixes`` are the classes, as ``by_class`` says, and otherwise the files of the folder
+    itself are used without labels. ``noun`` is what one of them is called. Raises DataError where there is none, and as
+    ``by_class`` does.
     """
-    files = files_in(folder)
     if (folder / FILE_NAME).exists():
-        names, labels = read_labels(folder)
-        used = {FILE_NAME, *names}
-        return names, labels, sum(name not in used for name in files)
+        return *read_labels(folder), ()
+    files = files_in(folder)
     samples = of_kind(files, suffixes)
     if not samples:
         hint = f"put {noun}s there ({', '.join(sorted(suffixes))}), in one sub-folder per class if they have labels"
         raise DataError(f"no {noun} in this folder", place=str(folder), hint=hint)
-    return samples, by_class(folder, samples, noun), len(files) - len(samples)
+    others = {*files} - {*samples}
+    return samples, by_class(folder, samples, noun, order), tuple(name for name in files if name in others)
 
 
-def by_class(folder: Path, samples: Sequence[str], noun: str) -> Mapping[str, Labels]:
+def by_class(folder: Path, samples: Sequence[str], noun: str, order: Order = "auto") -> Mapping[str, Labels]:
     """Return the classes of samples by the sub-folder that each is in, no labels where they are in none.
 
-    Names of sub-folders in code-point order ("10" before "2") number the classes from 0; their samples lie anywhere
-    below. Raises DataError where some samples lie beside class folders, and where a class folder holds none.
+    Names of sub-folders in code-point order ("10" before "2"), or in natural ``order``, number the classes from 0;
+    their samples lie anywhere below. Raises DataError where some samples lie beside class folders, where a class folder
+    holds none, and where the folders are parts of a data set.
     """
     top = [name for name in samples if "/" not in name]
     if len(top) == len(samples):
@@ -45,7 +61,15 @@ def by_class(folder: Path, samples: Sequence[str], noun: str) -> Mapping[str, La
             place=str(folder),
             hint=f"move them into class folders, or list files and labels in {FILE_NAME}",
         )
-    subfolders = sorted(entry.name for entry in entries(folder) if entry.is_dir())
+    subfolders = [entry.name for entry in entries(folder) if entry.is_dir()]
+    if {name.casefold() for name in subfolders} <= _PARTS:
+        raise DataError(
+            f"{' and '.join(subfolders)} {'is a part' if len(subfolders) == 1 else 'are parts'} of data, no class",
+            place=str(folder),
+            hint=f"give one of them: --data {folder / subfolders[-1]}",
+        )
+    if order == "natural":
+        subfolders.sort(key=in_natural_order)
     numbers = {name: number for number, name in enumerate(subfolders)}
     classes = [name.split("/", 1)[0] for name in samples]
     empty = sorted(numbers.keys() - set(classes))
@@ -68,24 +92,37 @@ def of_kind(files: Sequence[str], suffixes: Collection[str]) -> list[str]:
     return [name for name in files if Path(name).suffix.lower() in suffixes]
 
 
-def found_in(folder: Path, prefix: str = "") -> Iterator[str]:
-    """Yield the relative names of all files, folder by folder, each in code-point order.
+def found_in(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Yield the relative names of all files, folder by folder, each in code-point order; links are followed.
 
-    Names that begin with a dot are not seen. Raises DataError where a folder cannot be read.
+    Names that begin with a dot, what systems put there for themselves, and links to a folder ``above`` are not seen.
+    Raises DataError where a folder cannot be read, and where a link leads nowhere.
     """
+    above |= {os.path.realpath(folder)}
     for entry in entries(folder):
-        # A link is followed at the top, where class folders are; deeper, it could lead in circles.
-        if entry.is_dir(follow_symlinks=not prefix):
-            yield from found_in(folder / entry.name, f"{prefix}{entry.name}/")
+        if entry.is_dir():
+            if leads_back(entry, above):
+                continue
+            yield from found_in(folder / entry.name, f"{prefix}{entry.name}/", above)
         elif entry.is_file():
             yield prefix + entry.name
+        elif entry.is_symlink():
+            raise DataError("a link that leads nowhere", place=entry.path, hint="mend it or remove it")
+
+
+def leads_back(entry: os.DirEntry[str], above: Collection[str]) -> bool:
+    """Return whether a folder is a link to one of those ``above`` it, as they are really called: it adds nothing."""
+    return entry.is_symlink() and os.path.realpath(entry.path) in above
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return what is in a folder, by its names; raises DataError where it cannot be read."""
     try:
         with os.scandir(folder) as found:
-            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            seen = (entry for entry in found if not entry.name.startswith("."))
+            return sorted(
+                (entry for entry in seen if entry.name.casefold() not in _HOUSEKEEPING), key=lambda entry: entry.name
+            )
     except OSError as error:
         place = str(error.filename or folder)
         raise DataError(f"cannot read: {error.strerror}", place=place, hint="check the folder") from None

@@ -17,7 +17,10 @@ from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
+    *(".pbm", ".pgm", ".pnm", ".ppm"),
+}
 
 
 @final
@@ -63,15 +66,15 @@ class ImageFiles(Source):
         return str(self.folder / self.names[index])
 
     def read(self, index: int) -> Mapping[str, Array]:
-        pixels = np.asarray(decode(self.folder / self.names[index], gray=self.gray))
+        pixels = np.asarray(decode(self.folder / self.names[index], gray=self.gray, noticed=self.noticed))
         return {self.input: pixels[..., None] if self.gray else pixels}
 
     def digest(self, index: int) -> str:
         return file_digest(self.folder / self.names[index])
 
 
-def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[str, Labels], int]:
-    """Return the images in use, their labels by kind, and how many other files there are."""
+def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[str, Labels], tuple[str, ...]]:
+    """Return the images in use, their labels by kind, and the other files."""
     if not (folder / FILE_NAME).exists():
         files = files_in(folder)
         images = of_kind(files, SUFFIXES)
@@ -83,11 +86,13 @@ def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[s
                 raise DataError("no image in this folder", place=str(folder / IMAGES), hint=hint)
             found = (pictures[name](folder, images, transform) for name in beside)
             labels = dict(kind for kinds in found for kind in kinds.items())
-            return images, labels, len(files) - len(images) * (1 + len(beside))
+            others = tuple(name for name in files if name.split("/")[0] not in (IMAGES, *beside))
+            return images, labels, others
         drawn = annotated(folder, images)
         if drawn is not None:
-            return drawn.files, {BOXES: drawn.located(folder, transform)}, len(images) - len(drawn.files)
-    return listed(folder, SUFFIXES, "image")
+            # What they list is what is used.
+            return drawn.files, {BOXES: drawn.located(folder, transform)}, ()
+    return listed(folder, SUFFIXES, "image", transform.preprocessing.class_order)
 
 
 def only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:
@@ -101,5 +106,8 @@ def only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Tran
     if not transform.is_image or transform.channels not in (1, 3):
         shape = list(transform.sample_shape)
         hint = "give a .npy or .npz file, or set layout to the one that the network wants"
+        if len(shape) == 1:
+            rows = f"rows of {shape[0]} numbers (x of [N, {shape[0]}] in a .npy file)"
+            hint = f"give flat images, {rows}, or export the network with its reshape, from images on"
         raise DataError(f"images do not fit a network that takes {shape}", place=str(folder), hint=hint)
     return name, transform

@@ -16,6 +16,10 @@ from torch import Tensor
 from snnc.errors import DataError
 
 FILE_NAME = "labels.csv"
+# What separates its columns, and what these are called by others.
+_SEPARATORS = (",", ";", "\t")
+_FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_path", "img", "name")
+_LABEL_COLUMNS = ("label", "class", "class_id", "category", "target", "y", "label_id", "class_label")
 
 # The kinds of labels: one class for each sample; for each of several labels whether it applies; numbers in the shape of
 # an output; a class for every pixel; what others are taken for that are a row of numbers for each sample; and those of
@@ -208,10 +212,11 @@ def read_labels(
 ) -> tuple[tuple[str, ...], Mapping[str, Labels]]:
     """Read ``labels.csv`` of a folder: relative paths in the order of the file, and their labels by kind.
 
-    Its header names the column ``file``. Whole numbers in a column ``label`` are classes, others values; columns beside
-    it are passed by. Without that one, all columns are numbers that say of each file what its header says. Paths are
-    relative to the folder, with forward slashes, and of what ``is_sample``. Raises DataError with the line of the first
-    problem.
+    Its header names the column ``file``, or by another of the usual names. Whole numbers in a column ``label`` are
+    classes, others values; columns beside it are passed by. Without that one, all columns are numbers that say of each
+    file what its header says. Columns are separated by commas, semicolons or tabs, and spaces around them do not count.
+    Paths are relative to the folder, with forward slashes, and of what ``is_sample``. Raises DataError with the line of
+    the first problem.
     """
     path = folder / FILE_NAME
     lines: dict[str, int] = {}
@@ -219,14 +224,23 @@ def read_labels(
     columns: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            header = list(reader.fieldnames or ())
-            columns = ["label"] if "label" in header else [name for name in header if name != "file"]
-            if "file" not in header or not columns:
-                raise DataError("no columns 'file' and 'label'", place=f"{path}:1", hint="begin with: file,label")
+            first = stream.readline()
+            stream.seek(0)
+            separator = max(_SEPARATORS, key=first.count)
+            reader = csv.DictReader(stream, delimiter=separator, skipinitialspace=True)
+            header = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            files = _named(header, _FILE_COLUMNS)
+            others = [name for name in header if name and name != files]
+            columns = ["label"] if "label" in header else others
+            if len(others) == 1 and others[0].lower() in _LABEL_COLUMNS:
+                columns = others
+            if not files or not columns:
+                found = ", ".join(map(repr, header)) or "nothing"
+                message = f"no columns 'file' and 'label', only {found}"
+                raise DataError(message, place=f"{path}:1", hint="begin with: file,label")
             for row in reader:
                 place = f"{path}:{reader.line_num}"
-                name = _name(row["file"] or "", folder, is_sample, place)
+                name = _name((row[files] or "").strip(), folder, is_sample, place)
                 if name in lines:
                     hint = f"keep this line or line {lines[name]}"
                     raise DataError(f"{name!r} is listed twice", place=place, hint=hint)
@@ -239,7 +253,7 @@ def read_labels(
     if not rows:
         raise DataError("no image is listed", place=str(path), hint="add lines such as: images/0001.png,3")
     places = [f"{path}:{line}" for line in lines.values()]
-    if columns == ["label"] and not any(_is_fraction(text) for (text,) in rows):
+    if len(columns) == 1 and columns[0].lower() in _LABEL_COLUMNS and not any(_is_fraction(text) for (text,) in rows):
         numbers = [_label(text, place) for (text,), place in zip(rows, places, strict=True)]
         return tuple(lines), {CLASSES: Classes(torch.tensor(numbers))}
     values = [
@@ -247,6 +261,11 @@ def read_labels(
         for row, place in zip(rows, places, strict=True)
     ]
     return tuple(lines), numbers_of(torch.tensor(values), columns)
+
+
+def _named(header: Sequence[str], usual: Sequence[str]) -> str:
+    """Return the column that has the first of the usual names, in any case; "" where none has one."""
+    return next((name for known in usual for name in header if name.lower() == known), "")
 
 
 def _name(text: str, folder: Path, is_sample: Callable[[Path], bool], place: str) -> str:

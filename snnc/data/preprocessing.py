@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from snnc.data.audio_windows import AudioWindows
 from snnc.data.event_frames import EventFrames
+from snnc.data.published import translated
 from snnc.documents import read_yaml
 from snnc.errors import UsageError
 from snnc.registry import suggest
@@ -37,7 +38,10 @@ class Preprocessing:
     """What pixels are multiplied by."""
 
     resize: tuple[int, int] | int | None = None
-    """(height, width), or the length of the shorter side. Bilinear and antialiased, as Pillow does it."""
+    """(height, width), or the length of the shorter side; antialiased, as Pillow and torchvision do it."""
+
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
+    """What is between pixels where images are resized."""
 
     fit: Literal["stretch", "letterbox"] = "stretch"
     """How an image of another shape fits into (height, width): stretched, or as a whole amid bars of gray."""
@@ -63,6 +67,10 @@ class Preprocessing:
     folders: Literal["classes", "sequences"] = "classes"
     """What folders of images are: their class, or frames over time, a sample each, in folders by class or in none."""
 
+    class_order: Literal["auto", "name", "natural"] = "auto"
+    """How folders are numbered that are classes: by the characters of their names, as torchvision and Keras do it, or
+    with the numbers in them as numbers. "auto": by name, and told where that makes a difference."""
+
     sequence_frames: int | None = None
     """Of every sequence of images so many frames, spread evenly. None: all of them, as many in each."""
 
@@ -81,8 +89,9 @@ class Preprocessing:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def __post_init__(self) -> None:
-        for name in ("channels", "layout", "array_layout", "fit", "folders", "reference"):
-            known = get_args(get_type_hints(Preprocessing)[name])
+        kinds = get_type_hints(Preprocessing)
+        for name in (name for name, kind in kinds.items() if get_origin(kind) is Literal):
+            known = get_args(kinds[name])
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -128,9 +137,12 @@ PROTOCOLS: Mapping[str, Preprocessing] = {
 def written(data: object, *, place: str) -> Preprocessing:
     """Build preprocessing from plain data, or from the protocol of that name with the rest of it on top.
 
+    Data as timm and Hugging Face publish it beside their networks is taken, too.
+
     Raises UsageError where it is wrong.
     """
     if not isinstance(data, Mapping) or "protocol" not in data:
+        data = translated(data, place=place) if isinstance(data, Mapping) else data
         return parse(Preprocessing, data, place=place)
     name, rest = data["protocol"], {key: value for key, value in data.items() if key != "protocol"}
     if name not in PROTOCOLS:
@@ -144,5 +156,5 @@ def written(data: object, *, place: str) -> Preprocessing:
 
 
 def from_file(path: Path) -> Preprocessing:
-    """Read preprocessing from a YAML file; raises DataError where it is missing and UsageError where it is wrong."""
+    """Read preprocessing from YAML or JSON; raises DataError where it is missing and UsageError where it is wrong."""
     return written(read_yaml(path), place=str(path))

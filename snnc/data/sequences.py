@@ -1,6 +1,7 @@
 """Sequences of images: folders of numbered frames."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from snnc.data.decoding import decode
-from snnc.data.folder import by_class, entries, file_digest
+from snnc.data.folder import by_class, entries, file_digest, leads_back
 from snnc.data.images import SUFFIXES, only_input
 from snnc.data.labels import FILE_NAME, read_labels
 from snnc.data.source import Array, Source, sources
@@ -59,8 +60,8 @@ class ImageSequences(Source):
             names, labels = read_labels(path, lambda sample: sample.relative_to(path).as_posix() in found)
         else:
             names = tuple(found)
-            labels = by_class(path, names, "sequence")
-        others = sum(others for _, others in found.values())
+            labels = by_class(path, names, "sequence", transform.preprocessing.class_order)
+        others = tuple(other for _, others in found.values() for other in others)
         frames = {place: frames for place, (frames, _) in found.items()}
         taken = transform.preprocessing.sequence_frames
         _check_lengths(path, {name: len(frames[name]) for name in names}, taken)
@@ -80,7 +81,7 @@ class ImageSequences(Source):
         paths = [*self._paths(index)]
         taken = self.taken or len(paths)
         for path in (paths[number * len(paths) // taken] for number in range(taken)):
-            pixels = np.asarray(decode(path, gray=self.gray))
+            pixels = np.asarray(decode(path, gray=self.gray, noticed=self.noticed))
             if frames and pixels.shape != frames[0].shape:
                 found, first = (" x ".join(map(str, shape[:2])) for shape in (pixels.shape, frames[0].shape))
                 message = f"a frame of {found} in a sequence of {first} (height x width)"
@@ -97,11 +98,13 @@ class ImageSequences(Source):
         return (self.folder / name / frame for frame in self.frames[name])
 
 
-def _sequences(folder: Path, name: str = "") -> Iterator[tuple[str, tuple[str, ...], int]]:
-    """Yield the relative name of every folder of frames, its frames in order, and how many other files it holds."""
+def _sequences(
+    folder: Path, name: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Yield the relative name of every folder of frames, its frames in order, and the other files in it."""
     found = entries(folder)
-    # As folders of images are read: links are followed at the top only.
-    inner = [entry.name for entry in found if entry.is_dir(follow_symlinks=not name)]
+    above |= {os.path.realpath(folder)}
+    inner = [entry.name for entry in found if entry.is_dir() and not leads_back(entry, above)]
     files = [entry.name for entry in found if entry.name not in inner and entry.is_file()]
     images = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
     if images and (inner or not name):
@@ -112,9 +115,9 @@ def _sequences(folder: Path, name: str = "") -> Iterator[tuple[str, tuple[str, .
         hint = f"put images there ({', '.join(sorted(SUFFIXES))}), or remove it"
         raise DataError("no frame in this folder", place=str(folder), hint=hint)
     if images:
-        yield name, _in_order(folder, images), len(files) - len(images)
+        yield name, _in_order(folder, images), tuple(f"{name}/{file}" for file in files if file not in images)
     for other in inner:
-        yield from _sequences(folder / other, f"{name}/{other}" if name else other)
+        yield from _sequences(folder / other, f"{name}/{other}" if name else other, above)
 
 
 def _check_lengths(folder: Path, counts: Mapping[str, int], taken: int | None) -> None:

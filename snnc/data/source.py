@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
 from snnc.data.labels import Labels
+from snnc.data.noticed import Noticed
 from snnc.data.transform import Transform
 from snnc.errors import DataError
 from snnc.registry import Registry
@@ -21,14 +22,16 @@ class Source(ABC):
     """A list of samples on disk, read one by one and from several threads at once.
 
     ``about`` says in a help text what it opens. What is ``general`` opens what no other source does. ``labels`` are as
-    they stand on disk, by kind ("classes" are ``Classes``); ``ignored`` counts files that were passed by.
+    they stand on disk, by kind ("classes" are ``Classes``); ``ignored`` are files that were passed by.
+    ``noticed`` grows as samples are read.
     """
 
     about: ClassVar[str]
     general: ClassVar[bool] = False
 
     labels: Mapping[str, Labels]
-    ignored: int
+    ignored: tuple[str, ...]
+    noticed: Noticed = field(init=False, default_factory=Noticed)
 
     @classmethod
     @abstractmethod

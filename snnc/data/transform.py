@@ -81,7 +81,8 @@ class Transform:
     def pictured(self, pixels: NDArray[np.uint8], *, place: str) -> Image.Image:
         """Return pixels ``[height, width, channels]`` resized and cropped, gray or in the order red, green, blue."""
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels))
-        return self._cropped(self._resized(image, Image.Resampling.BILINEAR, self.preprocessing.bars, place), place)
+        resampling = Image.Resampling[self.preprocessing.interpolation.upper()]
+        return self._cropped(self._resized(image, resampling, self.preprocessing.bars, place), place)
 
     def __call__(self, values: NDArray[Any], *, place: str) -> Sample:
         """Turn what was read into a sample; raises DataError where it cannot be brought into shape.

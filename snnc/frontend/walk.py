@@ -37,7 +37,7 @@ BEHIND = "not known: it is behind what cannot become spiking"
 _COUNTED = "export the network up to here, and do what is behind it outside"
 
 # Whose operations are what their names say: ONNX's own, and onnxruntime's.
-_KNOWN = {"", "ai.onnx.ml", "com.microsoft"}
+_KNOWN = {"", "com.microsoft"}
 
 # Text names at most this many operations.
 _NAMED = 3

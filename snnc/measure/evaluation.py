@@ -213,6 +213,10 @@ def measure(
     found += on_frames(snn, sample)
     if samples.dataset is not None and samples.dataset.form:
         found.append(on_recordings(samples.dataset.form))
+    if samples.dataset is not None:
+        found += samples.dataset.findings
+        if truth is not None:
+            found += task.remarks(samples.dataset, snn.output_shapes, trials[0].outcomes)
     if repeats > 1 and not random and probe is None:
         found.append(nothing_random(repeats))
     return Evaluation(

@@ -15,6 +15,9 @@ from snnc.text import number, percent, span, written
 # Samples that leave more points than this to chance say little of a loss that could be none.
 _TELLING = 1.0
 
+# What makes one doubt all that follows.
+_DOUBTFUL = {"classes-not-covered", "folders-below-classes", "trained-at-chance"}
+
 _SPREAD = "; no single layer stands out beyond chance"
 
 
@@ -49,7 +52,8 @@ def sentence(report: Report) -> str:
     if worst is not None and worst.share is not None and worst.interval is not None and _is_certain(row, task):
         certain = intervals.largest(worst.points, worst.interval, len(row.blame or ()))[0] > 0
         said += f"; {_blamed(worst)}{_cause(worst.name, report, row)}" if certain else _SPREAD
-    return f"{said}."
+    doubt = next((finding.message for finding in report.evaluation.findings if finding.code in _DOUBTFUL), "")
+    return f"Doubtful, for {doubt}. {said}." if doubt else f"{said}."
 
 
 def reached(reference: Mapping[str, float]) -> str:

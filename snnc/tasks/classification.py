@@ -1,7 +1,7 @@
 """Classification: the first output says how much speaks for each class."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -12,7 +12,12 @@ from torch import Tensor
 from snnc import intervals
 from snnc.data.dataset import Dataset
 from snnc.figure import Row
+from snnc.findings import Finding
 from snnc.tasks.task import Shapes, Task, tasks
+from snnc.text import written
+
+# Of fewer samples, nobody can say whether a network is better than chance.
+_FEWEST = 20
 
 
 @final
@@ -29,6 +34,22 @@ class Classification(Task):
 
     def check(self, dataset: Dataset, outputs: Shapes) -> None:
         dataset.check_labels(max(2, math.prod(outputs[0])))
+
+    def remarks(self, dataset: Dataset, outputs: Shapes, outcomes: Tensor) -> Iterator[Finding]:
+        count, once = max(2, math.prod(outputs[0])), outcomes[:, 2]
+        yield from dataset.uncovered(count)
+        if len(once) < _FEWEST or once.isnan().any():
+            return
+        (least, _), share = intervals.proportion(int(once.sum()), len(once)), _percent(once.bool())
+        if least <= 100 / count:
+            yield Finding(
+                "trained-at-chance",
+                "warning",
+                "",
+                f"the trained network itself is right on {written(share, '%')} % of {len(once):,} samples, and chance "
+                f"is {written(100 / count, '%')} %",
+                "look whether labels, their order, mean, std, scale and channels are those of the training",
+            )
 
     def judged(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
         return outputs[:1]

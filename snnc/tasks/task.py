@@ -12,6 +12,7 @@ from torch import Tensor
 from snnc.data.dataset import Dataset
 from snnc.errors import UsageError
 from snnc.figure import Mark, Row, score
+from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.registry import Registry, suggest
@@ -73,6 +74,10 @@ class Task(ABC):
     def check(self, dataset: Dataset, outputs: Shapes) -> None:
         """Raise DataError where a label is no answer of a network whose outputs have these shapes."""
         return
+
+    def remarks(self, dataset: Dataset, outputs: Shapes, outcomes: Answers) -> Iterable[Finding]:
+        """Return what makes one doubt that labels and preprocessing are those of the training."""
+        return ()
 
     def judged(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the outputs that answers are made from."""

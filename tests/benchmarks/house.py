@@ -132,8 +132,8 @@ def a_pass(folder: Path) -> int:
 def operation(folder: Path) -> int:
     """Use an operation of one's own in every command, its class and its converter apart."""
     reading = "from snnc.frontend.expression import chain\nfrom snnc.frontend.operators import operators\n"
-    kind, decorator, converter = OPERATION.replace(reading, "").partition('@operators.register("ai.onnx.ml.Scaler")')
-    flags = written(folder, kind, f"{reading}from snnc_plugins.own_0 import Shrunk\n\n\n{decorator}{converter}")
+    kind, decorator, converter = OPERATION.replace(reading, "").partition('@operators.register("ai.onnx.ml.Imputer")')
+    flags = written(folder, kind, f"{reading}from snnc_plugins.own_0 import Filled\n\n\n{decorator}{converter}")
     snnc(folder, converted(soft(folder), "--recipe", "quick", *flags), *everywhere(flags))
     return 2 + len(forgotten(folder, flags[1::2]))
 

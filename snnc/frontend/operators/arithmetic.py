@@ -77,7 +77,7 @@ def _quotient(call: Call) -> Expression:
     return _affine(call, 0, 1 / call.constants[1].astype(np.float64), None)
 
 
-@operators.register("Scaler")
+@operators.register("ai.onnx.ml.Scaler")
 def scaler(call: Call) -> Expression:
     """Read a preparation of tables: what is subtracted, then multiplied by, of every column its own."""
     offset, scale = (np.asarray(call.attributes.get(name, [rest]), np.float32) for name, rest in _SCALED)
