@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from snnc.errors import UsageError
 from snnc.schedule import Schedule
 
 # Values over time by node, ``[steps, N, ...]``, or ``[1, N, ...]`` where every step is the same.
@@ -78,8 +79,12 @@ class Feeds(Mapping[str, Tensor]):
 
         Frame t is shown at step t. Where there are more steps than frames, these are repeated, spread or held, as the
         schedule says; where there are fewer, a step shows the mean of its share of the frames. A rehearsal shows
-        frames from the first one on, and asleep nothing is shown.
+        frames from the first one on, and asleep nothing is shown. Raises UsageError for frames of which steps are to
+        carry shares.
         """
+        if self.over_time and schedule.shares:
+            hint = "leave out --shares: frames say themselves what comes when"
+            raise UsageError("shares of an image, for frames that change", place="shares", hint=hint)
         return {
             name: _shown(tensor, schedule) if name in self.over_time else tensor.unsqueeze(0)
             for name, tensor in self.items()

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +16,7 @@ from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
-from snnc.neurons.base import mean_signal, retimed
+from snnc.neurons.base import mean_signal, retimed, stretched
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Activation,
@@ -37,7 +37,6 @@ from snnc.ops import (
 )
 from snnc.rules import Rules
 from snnc.run import Program, steps
-from snnc.run.program import stretched
 from snnc.schedule import Schedule, check_steps
 
 # One tensor, or one for each output of a network that has several.
@@ -373,7 +372,7 @@ class SpikingNetwork(torch.nn.Module):
         if timesteps is None:
             return self.schedule
         check_steps(timesteps, self.schedule.sleep, self.schedule.rehearsal)
-        return replace(self.schedule, timesteps=timesteps)
+        return self.schedule.over(timesteps)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

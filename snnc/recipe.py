@@ -16,13 +16,13 @@ from snnc.documents import from_yaml, read_yaml, to_yaml
 from snnc.errors import ModelError, UsageError
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
-from snnc.schedule import Frames, Schedule, check_frames, check_steps
+from snnc.schedule import Frames, Schedule, check_frames, check_shares, check_steps
 from snnc.training.settings import Training
 from snnc.validation import keys, parse
 
 # The keys of a recipe that count steps, and those that say what they show, with their defaults.
 _STEPS = {"timesteps": 8, "sleep": 0, "rehearsal": 0}
-_SCHEDULE = {**_STEPS, "frames": "repeat"}
+_SCHEDULE = {**_STEPS, "frames": "repeat", "shares": []}
 # Rounds weights, and stands last: what corrects or trains after it would make real numbers of them again.
 _QUANTIZE = "quantize-weights"
 _SHIPPED = resources.files("snnc") / "recipes"
@@ -32,7 +32,8 @@ _SHIPPED = resources.files("snnc") / "recipes"
 class Recipe:
     """A pipeline: passes in order, the time steps they work for, and how a network is fine-tuned for them.
 
-    ``frames`` is what more steps than there are frames show: these again, evenly spread, or the last.
+    ``frames`` is what more steps than there are frames show: these again, evenly spread, or the last; ``shares`` what
+    of the image each step carries, where that is not the same.
     """
 
     name: str
@@ -42,10 +43,12 @@ class Recipe:
     rehearsal: int = 0
     training: Training | None = None
     frames: Frames = "repeat"
+    shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_steps(self.timesteps, self.sleep, self.rehearsal)
         check_frames(self.frames)
+        check_shares(self.shares, self.timesteps)
         for index, step in enumerate(self.passes):
             if not isinstance(step, Pass):
                 hint = 'make one: snnc.passes.passes["fold-batch-norm"]()'
@@ -54,13 +57,13 @@ class Recipe:
     @property
     def schedule(self) -> Schedule:
         """How long the network runs."""
-        return Schedule(self.timesteps, self.sleep, self.rehearsal, frames=self.frames)
+        return Schedule(self.timesteps, self.sleep, self.rehearsal, frames=self.frames, shares=self.shares)
 
     def plain(self) -> dict[str, Any]:
         """Return the recipe as plain data, every option spelled out; ``from_plain`` reads it back."""
         return {
             "name": self.name,
-            **{name: getattr(self, name) for name in _SCHEDULE},
+            **{name: _written(getattr(self, name)) for name in _SCHEDULE},
             "passes": [{pass_name(p): options(p)} for p in self.passes],
             **({} if self.training is None else {"training": options(self.training)}),
         }
@@ -81,6 +84,7 @@ def load(
     timesteps: int | None = None,
     sleep: int | None = None,
     frames: str | None = None,
+    shares: Sequence[float] | None = None,
     neuron: str | None = None,
     weight_bits: int | None = None,
     overrides: Sequence[str] = (),
@@ -98,7 +102,7 @@ def load(
     else:
         hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
         raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
-    steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames}
+    steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames, "shares": shares}
     return _overridden(_mapping(data, place or "recipe"), steps, neuron, weight_bits, overrides, place)
 
 
@@ -108,12 +112,13 @@ def override(
     timesteps: int | None = None,
     sleep: int | None = None,
     frames: str | None = None,
+    shares: Sequence[float] | None = None,
     neuron: str | None = None,
     weight_bits: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Apply to a recipe what the user sets on top, as ``load`` does."""
-    steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames}
+    steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames, "shares": shares}
     return _overridden(recipe.plain(), steps, neuron, weight_bits, overrides, "")
 
 
@@ -151,9 +156,12 @@ def from_plain(data: object, *, place: str = "") -> Recipe:
     check_steps(**steps, prefix=prefix)
     shown = fields.get("frames", _SCHEDULE["frames"])
     check_frames(shown, prefix=prefix)
+    shares = check_shares(fields.get("shares", ()), steps["timesteps"], prefix=prefix)
     built = tuple(_pass(entry, f"{prefix}passes[{index}]") for index, entry in enumerate(listed))
     training = parse(Training, fields["training"], place=f"{prefix}training") if "training" in fields else None
-    return Recipe(str(fields.get("name", "unnamed")), passes=built, training=training, frames=shown, **steps)
+    return Recipe(
+        str(fields.get("name", "unnamed")), passes=built, training=training, frames=shown, shares=shares, **steps
+    )
 
 
 def recorded(conversion: Conversion) -> Recipe:
@@ -201,7 +209,7 @@ def _mapping(data: object, place: str) -> Mapping[str, Any]:
 
 def _overridden(
     data: Mapping[str, Any],
-    steps: Mapping[str, int | str | None],
+    steps: Mapping[str, object],
     neuron: str | None,
     weight_bits: int | None,
     overrides: Sequence[str],

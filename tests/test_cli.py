@@ -942,10 +942,12 @@ def test_events_of_so_many_bits_answer_in_one_step(run: Run, folder: Path):
         (("--neuron", "graded", "--levels", "7", "--max-event", "7"), 7),
         (("--levels", "6", "--max-event", "3"), 6),
         (("--neuron", "refine", "--levels", "9", "--sleep", "1"), 9),
+        (("--levels", "3", "--max-event", "1", "--timesteps", "2", "--shares", "3/4,1/4"), 3),
     ):
-        made = run(*convert, "--recipe", "quick", "--timesteps", "1", *flags).data()["report"]
+        asked = () if "--timesteps" in flags else ("--timesteps", "1")
+        made = run(*convert, "--recipe", "quick", *asked, *flags).data()["report"]
         assert {layer["levels"] for layer in made["layers"]} == {levels}
-        assert made["summary"]["total_steps"] == 2 if "refine" in flags else 1
+        assert made["summary"]["total_steps"] == (2 if {"--sleep", "--shares"} & {*flags} else 1)
 
 
 @pytest.mark.parametrize(
@@ -957,6 +959,10 @@ def test_events_of_so_many_bits_answer_in_one_step(run: Run, folder: Path):
         (("--spike-bits", "4", "--levels", "7"), ("say both @ --spike-bits", "give either")),
         (("--neuron", "if", "--levels", "7"), ("'if' neurons have no options", "write if")),
         (("--neuron", "refine", "--levels", "50"), ("reach 15 of 50 levels",)),
+        (("--timesteps", "2", "--shares", "1/2"), ("1 share of the image for 2 time steps @ shares", "give one for")),
+        (("--timesteps", "2", "--shares", "0.9,0.2"), ("add up to 1.1, not 1 @ shares", "0.8182, 0.1818")),
+        (("--timesteps", "2", "--shares", "half"), ("invalid value 'half' @ --shares", "3/4,1/4")),
+        (("--set", "shares=often"), ("invalid value 'often' @ shares", "[0.75, 0.25]")),
         (("--latency", "one-step", "--timesteps", "2"), ("2 steps from image to answer @ --latency", "--timesteps 1")),
         (("--latency", "one-step", "--neuron", "two-phase"), ("make a pipelined network @ --latency",)),
     ],

@@ -10,13 +10,20 @@ import torch
 from torch import Tensor
 
 from snnc import ops
+from snnc.errors import UsageError
+from snnc.export.onnx.spiking import OnnxFormat
+from snnc.export.torch import TorchFormat
+from snnc.export.verification import verify
+from snnc.feeds import Feeds
 from snnc.neurons import CausalNeuron, Neuron, neurons
-from snnc.neurons.base import mean_signal
+from snnc.neurons.base import mean_signal, stretched
 from snnc.neurons.graded import Graded
 from snnc.neurons.refine import Refine
 from snnc.neurons.tracking import Tracking
+from snnc.run import steps
 from snnc.schedule import Schedule
-from tests.support import double, normal, random_network, run, spiking, uniform
+from tests.support import double, in_memory, normal, random_network, run, spiking, uniform
+from tests.test_export_spiking_onnx import conversion
 
 SCHEDULES = (Schedule(1), Schedule(1, 3), Schedule(2), Schedule(3, 2), Schedule(5, 4, 2))
 # Powers of two: sums and levels are exact, on the grid of levels too.
@@ -289,3 +296,86 @@ def test_other_time_steps_keep_the_ceiling() -> None:
     cif = neurons["cif"](wanted.ceiling)
     assert cif.retimed(1, 4) is cif
     assert dataclasses.replace(made, event=3).levels(8) == 15
+
+
+# Shares of the image over the steps.
+
+SHARED = (
+    Schedule(2, shares=(0.75, 0.25)),
+    Schedule(4, 2, shares=(0.5, 0.3, 0.2, 0.0)),
+    Schedule(1, 1, 1, shares=(1.0,)),
+)
+
+
+def test_shares_of_the_image_are_what_each_step_carries() -> None:
+    schedule = Schedule(2, 1, 1, shares=(0.75, 0.25))
+    assert schedule.gains == (1.0, 1.5, 0.5, 0.0)
+    assert schedule.elapsed == (1.0, 1.5, 2.0, 2.0)
+    assert schedule.over(2) == schedule and schedule.over(3).shares == () and schedule.over(2, 0).sleep == 0
+    z = torch.tensor([[2.0]])
+    assert stretched(z.unsqueeze(0), schedule).flatten().tolist() == [2.0, 3.0, 1.0, 0.0]
+    for shares, words in (
+        ((0.5,), "1 share of the image for 2 time steps"),
+        ((0.9, 0.2), "add up to 1.1, not 1"),
+        ((1.5, -0.5), "below 0"),
+        ((0.0, 1.0), "first of 0"),
+        ((math.nan, 1.0), "below 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Schedule(2, shares=shares)
+    with pytest.raises(UsageError, match="frames"):
+        Feeds({"x": torch.zeros(2, 1, 3)}, ["x"]).signals(schedule)
+
+
+@pytest.mark.parametrize("schedule", SHARED, ids=str)
+def test_with_shares_of_the_image_the_laws_hold_as_they_stand(schedule: Schedule) -> None:
+    """Whole networks with biases, pools and what is no rectifier: exact for signed events of all levels."""
+    for seed in range(4):
+        drawn = double(random_network(seed, spiking("cif", seed=seed)))
+        layers = {name: Graded(op.threshold * schedule.timesteps / 6, top=6) for name, op in drawn.ops(Neuron).items()}
+        snn, x = drawn.with_ops(layers), normal(4, 3, 8, 8, seed=seed).double() * 2
+        quantized = snn.with_ops({name: op.closed_form(schedule.timesteps) for name, op in layers.items()})
+        want = [*layers, *snn.outputs]
+        found = run(snn, {"x": x.unsqueeze(0)}, want, schedule)
+        wanted = run(quantized, {"x": x.unsqueeze(0)}, want)
+        for name in want:
+            torch.testing.assert_close(found[name], wanted[name])
+        # One step at a time it fires the same.
+        feeds = Feeds({"x": x})
+        state = steps.start(snn, feeds)
+        total = torch.zeros_like(wanted[snn.outputs[0]][0])
+        for t in range(schedule.total):
+            state, signals = steps.step(snn, schedule, state, feeds)
+            total = total + (signals[snn.outputs[0]] if t >= schedule.rehearsal else 0)
+        torch.testing.assert_close(total / schedule.timesteps, wanted[snn.outputs[0]][0])
+
+
+def test_with_other_shares_single_events_come_nearer() -> None:
+    """METHODS 2.8 C: two steps, three levels."""
+    z = uniform(0, 1, 1, 4, 4000).double() * 4 * THETA
+    neuron = Graded(THETA, top=3, event=1, rest=1)
+    wanted = neuron.closed_form(2)(z[0])
+
+    def wrong(schedule: Schedule) -> float:
+        return float((mean_signal(neuron.respond(z, schedule), schedule)[0] != wanted).double().mean())
+
+    assert wrong(Schedule(2, shares=(0.75, 0.25))) == 0
+    assert wrong(Schedule(2)) > 0.05
+
+
+@pytest.mark.parametrize("step", [False, True])
+@pytest.mark.parametrize("schedule", SHARED, ids=str)
+def test_exports_carry_the_shares(schedule: Schedule, step: bool) -> None:
+    snn = random_network(5, spiking("graded"))
+    made = conversion(snn, schedule)
+    samples = in_memory(snn, normal(4, 3, 8, 8))
+    for chosen in (OnnxFormat(step=step), TorchFormat()):
+        written = chosen.write(made)
+        for engine in chosen.engines(written, made):
+            found = verify(made, written, engine, samples)
+            assert found.mismatch == ""
+            assert found.equal == 100
+    with pytest.raises(UsageError, match=r"the levels of neurons are those of T=.* @ --timesteps"):
+        OnnxFormat(timesteps=(7,)).write(made)
+    with pytest.raises(UsageError, match="the shares of the image are those of T="):
+        OnnxFormat(timesteps=(7,)).write(conversion(random_network(5, spiking("cif")), schedule))

@@ -21,11 +21,11 @@ from snnc.ir import Graph
 from snnc.measure.neurobench import NeuroBench, measure
 from snnc.module import NeuronModule, SpikingNetwork
 from snnc.neurons import CausalNeuron, Neuron, neurons
+from snnc.neurons.base import stretched
 from snnc.report import build, completed
 from snnc.report.data import parsed, plain
 from snnc.report.faces.markdown import markdown
 from snnc.report.faces.page import page
-from snnc.run.program import stretched
 from snnc.schedule import Schedule
 from tests.support import PROVENANCE, Network, normal, random_network, spiking, uniform
 

@@ -162,4 +162,4 @@ def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | No
     asked = tuple(timesteps) or (own.timesteps,)
     for steps in asked:
         check_steps(steps, asleep, own.rehearsal, prefix="--")
-    return tuple(replace(own, timesteps=steps, sleep=asleep) for steps in asked)
+    return tuple(own.over(steps, asleep) for steps in asked)

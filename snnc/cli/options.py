@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -109,6 +110,10 @@ class RecipeFlags:
         Literal["repeat", "spread", "hold"] | None,
         typer.Option(help="What more steps than there are frames show: all again, each longer, or the last on."),
     ] = None
+    shares: Annotated[
+        str | None,
+        typer.Option(metavar="A,A,...", help="What of the image each step awake carries: 3/4,1/4. Default: all alike."),
+    ] = None
     latency: Annotated[
         Latency | None,
         typer.Option(
@@ -166,6 +171,7 @@ class RecipeFlags:
             timesteps=timesteps,
             sleep=sleep,
             frames=self.frames or project.frames,
+            shares=None if self.shares is None else _fractions(self.shares),
             neuron=neuron,
             weight_bits=self.weight_bits,
             overrides=overrides,
@@ -445,6 +451,14 @@ def _flag(name: str) -> str:
 
 def _needs(extra: str) -> str:
     return f" Needs snnc[{extra}]." if extra else ""
+
+
+def _fractions(text: str) -> list[float]:
+    """Return numbers that are separated by commas, quotients among them."""
+    try:
+        return [float(Fraction(part.strip())) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UsageError(f"invalid value {text!r}", place="--shares", hint="give numbers: 3/4,1/4") from None
 
 
 def _check_latency(recipe: Recipe, latency: Latency) -> None:

@@ -33,6 +33,7 @@ from snnc.feeds import rechunk
 from snnc.ir import Graph, Input, Node, Op
 from snnc.measure.energy import cost
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
+from snnc.neurons.base import stretched
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Activation,
@@ -53,7 +54,6 @@ from snnc.ops import (
 )
 from snnc.rules import Rules
 from snnc.run import Program
-from snnc.run.program import stretched
 from snnc.schedule import Schedule
 
 # What it calls layers with weights, and activations besides neurons.

@@ -256,7 +256,7 @@ class CausalNeuron(Neuron):
 
     @final
     def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
-        train = empty_train(schedule.total, currents[0])
+        train, gains = empty_train(schedule.total, currents[0]), schedule.gains
         state = self.initial(currents[0])
         constant = len(currents) < schedule.total
         # Spikes that weigh nothing cannot be seen: then a step that seems silent may not be.
@@ -270,7 +270,7 @@ class CausalNeuron(Neuron):
                 # Asleep, silent, and nothing more to come: so it stays.
                 train[t:] = 0
                 break
-            x = currents[t] if not constant else currents[0] if awake else torch.zeros_like(currents[0])
+            x = currents[t] if not constant else at_step(currents[0], gains[t])
             state = self.advance(state, x, awake, train[t])
         return train
 
@@ -323,6 +323,22 @@ def retimed(graph: Graph, before: Schedule, after: Schedule) -> Graph:
 def seeded(generator: Generator | None) -> Generator:
     """Return the generator, or one with seed 0: nothing is drawn from what the whole process shares."""
     return generator or Generator().manual_seed(0)
+
+
+def at_step(constant: Tensor, gain: float) -> Tensor:
+    """Return what of a constant current there is at a step, of which the schedule says the gain."""
+    return constant if gain == 1 else constant * gain
+
+
+def stretched(signal: Tensor, schedule: Schedule) -> Tensor:
+    """Return a signal with all its steps: a constant one is on as long as the image is, and as much of it."""
+    if len(signal) == schedule.total:
+        return signal
+    if schedule.shares:
+        gains = torch.tensor(schedule.gains, dtype=signal.dtype, device=signal.device)
+        return signal * gains.view(-1, *(1 for _ in signal.shape[1:]))
+    on = signal.expand(schedule.lit, *signal.shape[1:])
+    return torch.cat([on, torch.zeros_like(signal).expand(schedule.sleep, *signal.shape[1:])]) if schedule.sleep else on
 
 
 def is_silent(signal: Tensor) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.ir import operation
-from snnc.neurons.base import Timed
+from snnc.neurons.base import Timed, stretched
 from snnc.schedule import Schedule
 
 
@@ -40,6 +40,8 @@ class TemporalBias(Timed):
         steps = torch.cat([torch.arange(n, device=currents.device) for n in (schedule.rehearsal, schedule.timesteps)])
         shift = self.shift[steps.clamp(max=len(self.shift) - 1)]
         ones = (1,) * (currents.ndim - self.shift.ndim)
+        if schedule.shares:
+            currents = stretched(currents, schedule)
         lit = currents[: schedule.lit] + shift.reshape(len(steps), *ones, *shift.shape[1:])
         if not schedule.sleep:
             return lit

@@ -6,7 +6,8 @@ depends on the order of the steps: the signal is then its mean. In a trained net
 
 Affine operations are applied to every step, with time folded into the batch, and lose their constant part in sleep.
 Any other stateless operation f is lifted by temporal differences, y(t) = t·f(x̄_t) − (t−1)·f(x̄_{t−1}) with x̄_t the
-mean of the first t steps, so that the mean of its output is f of the mean of its input; in sleep t stays. For
+mean of the first t steps, so that the mean of its output is f of the mean of its input; in sleep t stays, and where
+steps carry other shares of the image t counts what has been shown. For
 max-pooling this is lateral-inhibition pooling (CASC, Li et al. 2024): the cumulative output is the maximum of the
 cumulative inputs.
 """
@@ -21,7 +22,7 @@ from torch import Generator, Tensor
 from snnc.feeds import Feeds, Signals, laid_out, rechunk
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, OrderFreeNeuron
-from snnc.neurons.base import Timed, asked_in_order, is_silent, mean_signal, seeded
+from snnc.neurons.base import Timed, asked_in_order, at_step, is_silent, mean_signal, seeded, stretched
 from snnc.schedule import Schedule
 
 # Told the name and the response of every layer of neurons.
@@ -175,18 +176,19 @@ def _lift(op: Op, schedule: Schedule, *inputs: Tensor) -> Tensor:
         return op(*(signal[0] for signal in inputs)).unsqueeze(0)
     signals = [stretched(signal, schedule) for signal in inputs]
     if not op.linear:
-        parts = (slice(0, schedule.rehearsal), slice(schedule.rehearsal, None))
-        awake = (schedule.rehearsal, schedule.timesteps)
-        pieces = [_temporal_difference(op, [s[p] for s in signals], a) for p, a in zip(parts, awake, strict=True) if a]
+        parts, elapsed = (slice(0, schedule.rehearsal), slice(schedule.rehearsal, None)), schedule.elapsed
+        pieces = [_temporal_difference(op, [s[p] for s in signals], elapsed[p]) for p in parts if elapsed[p]]
         return torch.cat(pieces)
     steps = _stirring(signals, schedule)
     result = op(*(signal[:steps].flatten(0, 1) for signal in signals))
     result = result.view(steps, signals[0].shape[1], *result.shape[1:])
-    if schedule.sleep:
+    if schedule.sleep or schedule.shares:
         constant = op(*(torch.zeros_like(signal[0, :1]) for signal in signals))
         # Without a constant part the result may be a view of the input, which is not ours to write to.
         if constant.any():
-            result[schedule.lit :] -= constant
+            for t, gain in enumerate(schedule.gains[:steps]):
+                if gain != 1:
+                    result[t] -= at_step(constant, 1 - gain)
     if steps < schedule.total:
         result = torch.cat([result, torch.zeros_like(result[:1]).expand(schedule.total - steps, *result.shape[1:])])
     return result
@@ -200,22 +202,13 @@ def _stirring(signals: list[Tensor], schedule: Schedule) -> int:
     return steps
 
 
-def _temporal_difference(op: Op, inputs: list[Tensor], awake: int) -> Tensor:
+def _temporal_difference(op: Op, inputs: list[Tensor], elapsed: Sequence[float]) -> Tensor:
     sums = [torch.zeros_like(signal[0]) for signal in inputs]
     outputs: list[Tensor] = []
     before: Tensor | None = None
     for t in range(len(inputs[0])):
         sums = [total + signal[t] for total, signal in zip(sums, inputs, strict=True)]
-        steps = min(t + 1, awake)
-        after = op(*(total / steps for total in sums)) * steps
+        after = op(*(total / elapsed[t] for total in sums)) * elapsed[t]
         outputs.append(after if before is None else after - before)
         before = after
     return torch.stack(outputs)
-
-
-def stretched(signal: Tensor, schedule: Schedule) -> Tensor:
-    """Return a signal with all its steps: a constant one is on as long as the image is."""
-    if len(signal) == schedule.total:
-        return signal
-    on = signal.expand(schedule.lit, *signal.shape[1:])
-    return torch.cat([on, torch.zeros_like(signal).expand(schedule.sleep, *signal.shape[1:])]) if schedule.sleep else on

@@ -18,7 +18,7 @@ from snnc.errors import ModelError
 from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron
-from snnc.neurons.base import Timed
+from snnc.neurons.base import Timed, at_step
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.run.program import Through, directly
 from snnc.schedule import Schedule
@@ -72,16 +72,16 @@ def step(
 ) -> tuple[State, Signals]:
     """Take one time step: (state, samples ``[N, ...]``) to (next state, what every node puts out at this step).
 
-    Inputs are off in sleep, whatever is given. All steps from the end of the rehearsal on count: the sum of an output
-    over them, divided by ``schedule.timesteps``, is what the network answers. Every node but the inputs is computed by
-    ``through``.
+    Inputs are off in sleep, whatever is given, and awake there is as much of them as the schedule's shares say. All
+    steps from the end of the rehearsal on count: the sum of an output over them, divided by ``schedule.timesteps``, is
+    what the network answers. Every node but the inputs is computed by ``through``.
     """
     clock = _Clock.of(schedule, state.taken)
     memories: dict[str, OperationMemory] = {}
     signals: Signals = {}
     for name, node in graph.nodes.items():
         if isinstance(node.op, Input):
-            signals[name] = feeds[name] if clock.lit else torch.zeros_like(feeds[name])
+            signals[name] = at_step(feeds[name], clock.gain)
             continue
         compute = partial(_stepped, node, clock, state.memories.get(name, ()), memories)
         signals[name] = through(node, compute, [signals[value] for value in node.inputs])
@@ -89,13 +89,15 @@ def step(
 
 
 class _Clock(NamedTuple):
-    """Where a step is: how many went before it since the last start, how many awake it ends, whether it is lit.
+    """Where a step is: how many went before it since the last start, and how much of the image is shown.
 
-    ``again`` says that it is the first after the rehearsal.
+    ``gain`` is how much of it at this step and ``elapsed`` until then, in equal steps; ``lit`` whether the network is
+    awake, and ``again`` that it is the first step after the rehearsal.
     """
 
     since: int
-    awake: int
+    gain: float
+    elapsed: float
     lit: bool
     again: bool
 
@@ -103,8 +105,8 @@ class _Clock(NamedTuple):
     def of(cls, schedule: Schedule, taken: int) -> "_Clock":
         rehearsing = taken < schedule.rehearsal
         since = taken if rehearsing else taken - schedule.rehearsal
-        awake = since + 1 if rehearsing else min(since + 1, schedule.timesteps)
-        return cls(since, awake, taken < schedule.lit, taken == schedule.rehearsal > 0)
+        again = taken == schedule.rehearsal > 0
+        return cls(since, schedule.gains[taken], schedule.elapsed[taken], taken < schedule.lit, again)
 
 
 def _stepped(
@@ -119,9 +121,9 @@ def _stepped(
     if isinstance(op, TemporalBias):
         return inputs[0] + op.shift_at(clock.since) if clock.lit else inputs[0]
     if op.linear:
-        return op(*inputs) if clock.lit else op(*inputs) - _constant(op, inputs)
+        return op(*inputs) if clock.gain == 1 else op(*inputs) - at_step(_constant(op, inputs), 1 - clock.gain)
     before = _forgotten(memory) if clock.again else memory
-    memories[node.name], signal = _advanced(op, before, inputs, clock.awake)
+    memories[node.name], signal = _advanced(op, before, inputs, clock.elapsed)
     return signal
 
 
@@ -130,11 +132,11 @@ def _constant(op: Op, inputs: Sequence[Tensor]) -> Tensor:
     return op(*(torch.zeros_like(x[:1]) for x in inputs))
 
 
-def _advanced(op: Op, memory: OperationMemory, inputs: Sequence[Tensor], awake: int) -> tuple[_Difference, Tensor]:
+def _advanced(op: Op, memory: OperationMemory, inputs: Sequence[Tensor], elapsed: float) -> tuple[_Difference, Tensor]:
     """Return what the temporal difference of an operation remembers after a step, and what it puts out."""
     before, answered = memory
     sums = tuple(total + x for total, x in zip(before, inputs, strict=True))
-    answer = op(*(total / awake for total in sums)) * awake
+    answer = op(*(total / elapsed for total in sums)) * elapsed
     return _Difference(sums, answer), answer - answered
 
 

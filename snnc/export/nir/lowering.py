@@ -94,6 +94,8 @@ def lowered(
     for steps, what in ((schedule.sleep, "sleep"), (schedule.rehearsal, "rehearsal")):
         if steps:
             refuse(ModelError(f"NIR has no {what}, and the schedule has {steps} steps of it", hint=_RECIPE))
+    if schedule.shares:
+        refuse(ModelError("NIR has no biases that change from step to step, as shares of the image do", hint=_RECIPE))
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         hint = "export a network with one input and one output"
         refuse(ModelError(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs", hint=hint))

@@ -145,7 +145,7 @@ class Lowering(ABC):
         if not node.op.linear:
             inputs = [self._averaged(node, value, name) for value, name in zip(inputs, node.inputs, strict=True)]
             operations = [*operations, self.temporal_difference(self.graph.shapes[node.name])]
-        elif self.schedule.sleep:
+        elif self.schedule.sleep or self.schedule.shares:
             constant = node.op(*(torch.zeros(1, *shape) for shape in shapes))[0]
             if constant.any():
                 operations = [*operations, self.silence(floated(_condensed(constant)))]

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, final
 
 from snnc.artifact import fingerprint
@@ -55,9 +55,11 @@ class OnnxFormat(Format[SpikingFile]):
         own = conversion.schedule
         for steps in self.timesteps:
             check_steps(steps, own.sleep, own.rehearsal, prefix="--")
-            if retimed(conversion.snn, own, replace(own, timesteps=steps)) is not conversion.snn:
+            timed = retimed(conversion.snn, own, own.over(steps)) is not conversion.snn
+            if steps != own.timesteps and (timed or own.shares):
+                what = "levels of neurons" if timed else "shares of the image"
                 hint = f"leave it out, or convert for it: snnc convert --timesteps {steps}"
-                message = f"neurons with levels of their own weigh them for T={own.timesteps}, not {steps}"
+                message = f"the {what} are those of T={own.timesteps}, not {steps}"
                 raise UsageError(message, place="--timesteps", hint=hint)
         file = spiking_file(conversion, step=self.step)
         data = file.model.SerializeToString(deterministic=True)
@@ -67,7 +69,7 @@ class OnnxFormat(Format[SpikingFile]):
     def engines(self, written: Written[SpikingFile], conversion: Conversion) -> Iterator[Onnxruntime]:
         own = conversion.schedule
         for steps in self.timesteps or (own.timesteps,):
-            yield Onnxruntime(written.file, written.data, conversion.snn, replace(own, timesteps=steps))
+            yield Onnxruntime(written.file, written.data, conversion.snn, own.over(steps))
 
     def _check(self, graph: Graph, node: Node) -> None:
         if isinstance(node.op, Neuron):

@@ -17,7 +17,7 @@ from snnc.export.onnx.file import BATCH, Array, Axis, Function, Operation, Opera
 from snnc.export.onnx.lowering import OPSET, Lowering, SpikingFile, aligned
 from snnc.export.onnx.neurons import Form, Gathering, Recurrence
 from snnc.export.onnx.operations import floated
-from snnc.export.onnx.train_functions import step_function
+from snnc.export.onnx.train_functions import floats, step_function
 from snnc.ir import Graph, Input, Node
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
@@ -101,7 +101,7 @@ class _Step(Lowering):
         self.shaped(node.name, node.name)
 
     def direct_coding(self) -> Operations:
-        return [self._local("DirectCoding")] if self.schedule.sleep else []
+        return [self._local("DirectCoding")] if self.schedule.sleep or self.schedule.shares else []
 
     def temporal_bias(self, op: TemporalBias, node: Node) -> Operation:
         return self._local("TemporalBias", {"shift": aligned(op, self.graph.shapes[node.name])})
@@ -145,9 +145,50 @@ def _time_functions(schedule: Schedule) -> Iterator[Function]:
         "again; whether the image is on; and how many steps have passed since the start, awake or not",
     )
     yield from _TIME_FUNCTIONS
+    yield from _SHARED if schedule.shares else _EQUAL
+    if schedule.shares:
+        yield Function(
+            "Gain",
+            ["step", "like"],
+            ["gain", "elapsed"],
+            f"""
+            gains = Constant<value_floats = {floats(schedule.gains)}>()
+            at_step = Gather<axis = 0>(gains, step)
+            gain = CastLike(at_step, like)
+            shown = Constant<value_floats = {floats(schedule.elapsed)}>()
+            until_step = Gather<axis = 0>(shown, step)
+            elapsed = CastLike(until_step, like)
+            """,
+            "by how much image and biases are stronger at a step than in equal steps, and how much of them, in equal "
+            "steps, has been shown until then",
+        )
 
 
 _TIME_FUNCTIONS = (
+    Function(
+        "TemporalBias",
+        ["signal", "shift", "step", "timesteps"],
+        ["biased"],
+        """
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
+        axis = Constant<value_ints = [0]>()
+        one = Constant<value_int = 1>()
+        own = Sub(count, one)
+        number = Shape<end = 1>(shift)
+        numbers = Squeeze(number, axis)
+        last = Sub(numbers, one)
+        index = Min(own, last)
+        bias = Gather<axis = 0>(shift, index)
+        bright = Add(signal, bias)
+        biased = Where(lit, bright, signal)
+        """,
+        "adds a bias of its own at every step with the image on; past the last its bias stays",
+    ),
+)
+
+
+# What treats all steps with the image on alike, and what does not.
+_EQUAL = (
     Function(
         "DirectCoding",
         ["current", "step", "timesteps"],
@@ -169,25 +210,6 @@ _TIME_FUNCTIONS = (
         silenced = Where(lit, signal, unbiased)
         """,
         "takes away in sleep what a layer answers to nothing",
-    ),
-    Function(
-        "TemporalBias",
-        ["signal", "shift", "step", "timesteps"],
-        ["biased"],
-        """
-        count, restart, lit, passed = snnc.Clock(step, timesteps)
-        axis = Constant<value_ints = [0]>()
-        one = Constant<value_int = 1>()
-        own = Sub(count, one)
-        number = Shape<end = 1>(shift)
-        numbers = Squeeze(number, axis)
-        last = Sub(numbers, one)
-        index = Min(own, last)
-        bias = Gather<axis = 0>(shift, index)
-        bright = Add(signal, bias)
-        biased = Where(lit, bright, signal)
-        """,
-        "adds a bias of its own at every step with the image on; past the last its bias stays",
     ),
     Function(
         "RunningMean",
@@ -213,6 +235,59 @@ _TIME_FUNCTIONS = (
         earlier = Where(restart, zero, before)
         steps = CastLike(count, signal)
         next_before = Mul(signal, steps)
+        difference = Sub(next_before, earlier)
+        """,
+        "what a running mean, times the steps it is of, has gained since the step before",
+    ),
+)
+_SHARED = (
+    Function(
+        "DirectCoding",
+        ["current", "step", "timesteps"],
+        ["signal"],
+        """
+        gain, elapsed = snnc.Gain(step, current)
+        signal = Mul(current, gain)
+        """,
+        "a current of which every step with the image on has its share, and nothing in sleep",
+    ),
+    Function(
+        "SilenceBias",
+        ["signal", "bias", "step", "timesteps"],
+        ["silenced"],
+        """
+        gain, elapsed = snnc.Gain(step, signal)
+        one = Constant<value_float = 1.0>()
+        missing = Sub(one, gain)
+        excess = Mul(bias, missing)
+        silenced = Sub(signal, excess)
+        """,
+        "leaves of what a layer answers to nothing the share of each step",
+    ),
+    Function(
+        "RunningMean",
+        ["signal", "total", "step", "timesteps"],
+        ["mean", "next_total"],
+        """
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
+        zero = Constant<value_float = 0.0>()
+        before = Where(restart, zero, total)
+        next_total = Add(before, signal)
+        gain, elapsed = snnc.Gain(step, signal)
+        mean = Div(next_total, elapsed)
+        """,
+        "the mean of the steps until now, which is what an operation that is not linear sees",
+    ),
+    Function(
+        "TemporalDifference",
+        ["signal", "before", "step", "timesteps"],
+        ["difference", "next_before"],
+        """
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
+        zero = Constant<value_float = 0.0>()
+        earlier = Where(restart, zero, before)
+        gain, elapsed = snnc.Gain(step, signal)
+        next_before = Mul(signal, elapsed)
         difference = Sub(next_before, earlier)
         """,
         "what a running mean, times the steps it is of, has gained since the step before",

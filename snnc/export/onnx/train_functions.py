@@ -22,6 +22,26 @@ def time_functions(schedule: Schedule) -> Iterator[Function]:
         "how many steps there are: of rehearsal and awake, with the image on, then asleep, with the image off",
     )
     yield from _TIME_FUNCTIONS
+    yield from _SHARED if schedule.shares else _EQUAL
+    if schedule.shares:
+        yield Function(
+            "Gains",
+            ["train", "timesteps"],
+            ["gains", "elapsed"],
+            f"""
+            own_gains = Constant<value_floats = {floats(schedule.gains)}>()
+            gains = snnc.AlongTime(own_gains, train)
+            own_elapsed = Constant<value_floats = {floats(schedule.elapsed)}>()
+            elapsed = snnc.AlongTime(own_elapsed, train)
+            """,
+            "by how much image and biases are stronger at each step than in equal steps, and how much of them, in "
+            "equal steps, has been shown until then",
+        )
+
+
+def floats(values: Sequence[float]) -> str:
+    """Write numbers as the values of an attribute."""
+    return f"[{', '.join(map(repr, values))}]"
 
 
 _TIME_FUNCTIONS = (
@@ -149,22 +169,6 @@ _TIME_FUNCTIONS = (
         "the first step, then what every other one has more than the one before",
     ),
     Function(
-        "DirectCoding",
-        ["current", "timesteps"],
-        ["signal"],
-        """
-        rehearsal, awake, sleep = snnc.Schedule(timesteps)
-        sample = Shape(current)
-        steps = Add(rehearsal, awake)
-        shape = Concat<axis = 0>(steps, sample)
-        light = Expand(current, shape)
-        dark = snnc.Silence(sample, sleep)
-        train = Concat<axis = 0>(light, dark)
-        signal = snnc.Fold(train)
-        """,
-        "a current that is the same at every step with the image on, and nothing in sleep",
-    ),
-    Function(
         "TemporalMean",
         ["signal", "timesteps"],
         ["mean"],
@@ -177,19 +181,6 @@ _TIME_FUNCTIONS = (
         mean = Div(total, steps)
         """,
         "the sum over all steps but those of the rehearsal, divided by those awake",
-    ),
-    Function(
-        "SilenceBias",
-        ["signal", "bias", "timesteps"],
-        ["silenced"],
-        """
-        train = snnc.Unfold(signal, timesteps)
-        light, dark = snnc.Lights(train, timesteps)
-        unbiased = Sub(dark, bias)
-        together = Concat<axis = 0>(light, unbiased)
-        silenced = snnc.Fold(together)
-        """,
-        "takes away in sleep what a layer answers to nothing",
     ),
     Function(
         "TemporalBias",
@@ -211,6 +202,68 @@ _TIME_FUNCTIONS = (
         biased = snnc.Fold(together)
         """,
         "adds a bias of its own at every step with the image on; past the last its bias stays",
+    ),
+    Function(
+        "Framed",
+        ["train", "timesteps"],
+        ["signal"],
+        """
+        rehearsal, awake, sleep = snnc.Schedule(timesteps)
+        sample = Shape<start = 1>(train)
+        before = snnc.Silence(sample, rehearsal)
+        after = snnc.Silence(sample, sleep)
+        together = Concat<axis = 0>(before, train, after)
+        signal = snnc.Fold(together)
+        """,
+        "a train of the steps awake, silent before and after",
+    ),
+    Function(
+        "Draws",
+        ["mean", "timesteps"],
+        ["draws"],
+        """
+        axis = Constant<value_ints = [0]>()
+        awake = Unsqueeze(timesteps, axis)
+        sample = Shape(mean)
+        blank = snnc.Silence(sample, awake)
+        draws = RandomUniformLike<high = 1.0, low = 0.0, seed: float = @seed>(blank)
+        """,
+        "uniform random numbers in [0, 1), [timesteps, batch, ...]",
+        attributes=["seed"],
+    ),
+)
+
+
+# What treats all steps with the image on alike, and what does not.
+_EQUAL = (
+    Function(
+        "DirectCoding",
+        ["current", "timesteps"],
+        ["signal"],
+        """
+        rehearsal, awake, sleep = snnc.Schedule(timesteps)
+        sample = Shape(current)
+        steps = Add(rehearsal, awake)
+        shape = Concat<axis = 0>(steps, sample)
+        light = Expand(current, shape)
+        dark = snnc.Silence(sample, sleep)
+        train = Concat<axis = 0>(light, dark)
+        signal = snnc.Fold(train)
+        """,
+        "a current that is the same at every step with the image on, and nothing in sleep",
+    ),
+    Function(
+        "SilenceBias",
+        ["signal", "bias", "timesteps"],
+        ["silenced"],
+        """
+        train = snnc.Unfold(signal, timesteps)
+        light, dark = snnc.Lights(train, timesteps)
+        unbiased = Sub(dark, bias)
+        together = Concat<axis = 0>(light, unbiased)
+        silenced = snnc.Fold(together)
+        """,
+        "takes away in sleep what a layer answers to nothing",
     ),
     Function(
         "RunningMean",
@@ -246,33 +299,72 @@ _TIME_FUNCTIONS = (
         """,
         "what a running mean, times the steps it is of, has gained since the step before",
     ),
+)
+_SHARED = (
     Function(
-        "Framed",
-        ["train", "timesteps"],
+        "DirectCoding",
+        ["current", "timesteps"],
         ["signal"],
         """
         rehearsal, awake, sleep = snnc.Schedule(timesteps)
-        sample = Shape<start = 1>(train)
-        before = snnc.Silence(sample, rehearsal)
-        after = snnc.Silence(sample, sleep)
-        together = Concat<axis = 0>(before, train, after)
-        signal = snnc.Fold(together)
+        sample = Shape(current)
+        steps = Add(rehearsal, awake)
+        shape = Concat<axis = 0>(steps, sample)
+        light = Expand(current, shape)
+        dark = snnc.Silence(sample, sleep)
+        train = Concat<axis = 0>(light, dark)
+        gains, elapsed = snnc.Gains(train, timesteps)
+        shared = Mul(train, gains)
+        signal = snnc.Fold(shared)
         """,
-        "a train of the steps awake, silent before and after",
+        "a current of which every step with the image on has its share, and nothing in sleep",
     ),
     Function(
-        "Draws",
-        ["mean", "timesteps"],
-        ["draws"],
+        "SilenceBias",
+        ["signal", "bias", "timesteps"],
+        ["silenced"],
         """
-        axis = Constant<value_ints = [0]>()
-        awake = Unsqueeze(timesteps, axis)
-        sample = Shape(mean)
-        blank = snnc.Silence(sample, awake)
-        draws = RandomUniformLike<high = 1.0, low = 0.0, seed: float = @seed>(blank)
+        train = snnc.Unfold(signal, timesteps)
+        gains, elapsed = snnc.Gains(train, timesteps)
+        one = Constant<value_float = 1.0>()
+        missing = Sub(one, gains)
+        excess = Mul(bias, missing)
+        together = Sub(train, excess)
+        silenced = snnc.Fold(together)
         """,
-        "uniform random numbers in [0, 1), [timesteps, batch, ...]",
-        attributes=["seed"],
+        "leaves of what a layer answers to nothing the share of each step",
+    ),
+    Function(
+        "RunningMean",
+        ["signal", "timesteps"],
+        ["mean"],
+        """
+        train = snnc.Unfold(signal, timesteps)
+        rehearsing, counting = snnc.Phases(train, timesteps)
+        first = snnc.Accumulated(rehearsing)
+        second = snnc.Accumulated(counting)
+        totals = Concat<axis = 0>(first, second)
+        gains, elapsed = snnc.Gains(train, timesteps)
+        means = Div(totals, elapsed)
+        mean = snnc.Fold(means)
+        """,
+        "the mean of the steps until now, which is what an operation that is not linear sees",
+    ),
+    Function(
+        "TemporalDifference",
+        ["signal", "timesteps"],
+        ["difference"],
+        """
+        train = snnc.Unfold(signal, timesteps)
+        gains, elapsed = snnc.Gains(train, timesteps)
+        totals = Mul(train, elapsed)
+        rehearsing, counting = snnc.Phases(totals, timesteps)
+        first = snnc.Differences(rehearsing)
+        second = snnc.Differences(counting)
+        together = Concat<axis = 0>(first, second)
+        difference = snnc.Fold(together)
+        """,
+        "what a running mean, times the steps it is of, has gained since the step before",
     ),
 )
 
