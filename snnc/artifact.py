@@ -6,6 +6,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,18 +19,22 @@ from torch import Tensor
 from snnc import plugins
 from snnc.conversion import Applied, Conversion, Provenance
 from snnc.data.preprocessing import Preprocessing
+from snnc.documents import from_json
 from snnc.errors import DataError, ModelError, UsageError
-from snnc.files import write_atomically
+from snnc.files import check_file, write_atomically
 from snnc.findings import Finding
 from snnc.ir import Graph, Node, Op, operations
+from snnc.process import memory
 from snnc.schedule import Schedule
 from snnc.tasks import Task, plain, tasks
+from snnc.text import foreign, in_one_line
 from snnc.validation import parse
 
 Parsed = TypeVar("Parsed")
 
 FORMAT_VERSION = 4
 _HEADER = "snnc"
+_MORE = "give more with --memory"
 _HINT = "convert the model again, or fetch the file again"
 
 
@@ -94,11 +99,14 @@ def load_conversion(path: str | Path) -> Conversion:
     missing.
     """
     path = Path(path)
-    if not path.is_file():
+    if path.is_dir():
         raise DataError("no such file", place=str(path), hint="make one with: snnc convert model.onnx")
+    size = check_file(path, hint="make one with: snnc convert model.onnx")
+    if 2 * size > memory():
+        raise ModelError(f"more memory would be needed than is allowed: {size:,} bytes", place=str(path), hint=_MORE)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
+            header = from_json((file.metadata() or {})[_HEADER].encode())
             # Copied: where they lie in the file depends on its header, and products of matrices round otherwise there.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -107,7 +115,7 @@ def load_conversion(path: str | Path) -> Conversion:
         _check_version(header)
         _check_plugins(header, path)
         return _unpack(header, tensors)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         detail = f"missing {error}" if isinstance(error, KeyError) else _first_line(error)
         raise ModelError(f"damaged .snn file: {detail}", place=str(path), hint=_HINT) from None
 
@@ -158,6 +166,10 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
     extra = set(tensors) - used
     if extra:
         raise ValueError(f"tensor {sorted(extra)[0]!r} belongs to nothing")
+    for graph in (snn, reference):
+        # Both are computed at once, in double precision where they are compared.
+        if graph is not None and 16 * graph.size() > memory():
+            raise ValueError(f"it computes {graph.size():,} numbers for one sample, more than memory allows")
     # Running one blank sample proves that every shape fits.
     shapes = snn.shapes
     if reference is not None:
@@ -173,7 +185,7 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
         imported=_findings(header["imported"]),
         findings=_findings(header["findings"]),
         preprocessing=_parsed("preprocessing", Preprocessing, header["preprocessing"]),
-        provenance=_checked("provenance", Provenance, header["provenance"]),
+        provenance=_provenance(header["provenance"]),
         task=None if header["task"] is None else _task(header["task"]),
     )
 
@@ -196,7 +208,15 @@ def _parsed(field: str, kind: type[Parsed], stored: object) -> Parsed:
 
 
 def _findings(listed: list[Any]) -> tuple[Finding, ...]:
-    return tuple(_checked("findings", list[Finding], listed))
+    found = _checked("findings", list[Finding], listed)
+    return tuple(
+        replace(f, node=foreign(f.node), message=in_one_line(f.message), hint=in_one_line(f.hint)) for f in found
+    )
+
+
+def _provenance(stored: object) -> Provenance:
+    found: Provenance = _checked("provenance", Provenance, stored)
+    return replace(found, model=replace(found.model, file=foreign(found.model.file)))
 
 
 def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Graph:
@@ -211,7 +231,7 @@ def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[s
             raise ValueError(f"node {entry.get('name')!r}: {_first_line(error)}") from error
         source = _checked(f"source of {entry['name']}", list[str], entry["source"])
         called = _checked(f"output of {entry['name']}", str, entry.get("output", ""))
-        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), tuple(source), called))
+        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), tuple(map(foreign, source)), called))
     return Graph.of(nodes, packed["outputs"])
 
 
@@ -234,6 +254,8 @@ def _op(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor], use
             values[field] = None
         else:
             values[field] = _tensor(value["tensor"], tensors, used)
+            if field not in kind.unbounded and not values[field].isfinite().all():
+                raise ValueError(f"tensor {value['tensor']!r} holds infinities")
     return kind(**values)
 
 

@@ -61,6 +61,10 @@ class Manifest:
     sha256: str
     seed: int
 
+    def __post_init__(self) -> None:
+        if self.images < 0:
+            raise ValueError(f"{self.images} images")
+
 
 @dataclass(frozen=True)
 class StandIn:

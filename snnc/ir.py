@@ -26,14 +26,20 @@ class Op(ABC):
     """One stateless operation on tensors ``[N, ...]``; a frozen dataclass whose fields are all there is to it.
 
     ``linear`` says that the operation is affine in its inputs taken together, so that it commutes with the mean
-    over time. Those that are not are lifted to spike trains by temporal differences (see ``snnc.run``).
+    over time. Those that are not are lifted to spike trains by temporal differences (see ``snnc.run``). ``unbounded``
+    are the tensors that may hold infinities.
     """
 
     linear: ClassVar[bool] = True
+    unbounded: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Compute the output from inputs whose first axis is the batch."""
+
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        """Return a tensor of the output's shape, where all tensors are without numbers."""
+        return self(*inputs)
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Return this operation with ``function`` applied to every tensor field."""
@@ -71,6 +77,10 @@ class Input(Op):
     shape: tuple[int, ...]
     numbers: Literal["real", "pixel", "integer"] = "real"
     below: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.shape, default=0) < 0:
+            raise ValueError(f"an input of shape {list(self.shape)}")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return torch.zeros(1, *self.shape)
@@ -196,10 +206,27 @@ class Graph:
             for name, node in self.nodes.items():
                 try:
                     values[name] = node.op(*(values[value] for value in node.inputs)).to(like)
-                except (RuntimeError, IndexError, ValueError, TypeError) as error:
+                except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError) as error:
                     reason = str(error).splitlines()[0]
                     raise ValueError(f"node {name!r} does not fit its inputs: {reason}") from error
         return {name: tuple(value.shape[1:]) for name, value in values.items()}
+
+    def size(self) -> int:
+        """Return how many numbers the values of one sample are, worked out without computing them.
+
+        Raises ValueError that names the node whose operation does not fit its inputs.
+        """
+        total, values = 0, dict[str, Tensor]()
+        with torch.no_grad():
+            for name, node in self.nodes.items():
+                inputs = [values[value] for value in node.inputs]
+                try:
+                    values[name] = _unseen(node.op, inputs)
+                except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError) as error:
+                    reason = str(error).splitlines()[0]
+                    raise ValueError(f"node {name!r} does not fit its inputs: {reason}") from error
+                total += values[name].numel()
+        return total
 
     @cached_property
     def tensor_names(self) -> Mapping[tuple[str, str], str]:
@@ -287,6 +314,18 @@ class Graph:
             name for name, fields in tensors.items() if any(once(tensor) is not tensor for tensor in fields.values())
         }
         return self.with_ops({name: self.nodes[name].op.map_tensors(once) for name in changed})
+
+
+def _unseen(op: Op, inputs: list[Tensor]) -> Tensor:
+    """Return a value of which only the shape is there; ``inputs`` are such, too."""
+    if isinstance(op, Input):
+        return torch.empty(1, *op.shape, device="meta")
+    # Made without its constructor, which looks at numbers.
+    light = object.__new__(type(op))
+    for field in dataclasses.fields(op):  # type: ignore[arg-type]
+        value = getattr(op, field.name)
+        object.__setattr__(light, field.name, value.to("meta") if isinstance(value, Tensor) else value)
+    return light.shaped(*inputs)
 
 
 def rewired(node: Node, names: Mapping[str, str]) -> Node:

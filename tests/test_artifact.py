@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from snnc.errors import DataError, ModelError, SnncError
 from snnc.findings import Finding
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import OrderFreeNeuron, neurons
+from snnc.process import limited_memory
 from snnc.schedule import Schedule
 from snnc.tasks.values import Values
+from snnc.text import harmless
 from tests.support import Network, neuron_instances, normal, operations, random_network, relu, run, spiking
 
 
@@ -330,6 +334,43 @@ def unknown_option(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> 
     header["task"] = {"classification": {"classes": 3}}
 
 
+def infinite(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["snn.conv_1.weight"][0, 0, 0, 0] = torch.inf
+
+
+def negative_images(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["provenance"]["calibration"] = {"images": -1, "sha256": "ff", "seed": 0}
+
+
+def set_to(name: str, field: str, value: object) -> Damage:
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        node(header, name)["fields"][field] = value
+
+    change.__name__ = f"{field} {str(value)[:20]}"
+    return change
+
+
+def enlarged(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    for graph in ("snn", "reference"):
+        header[graph] = {
+            "nodes": [{"name": "x", "op": "Input", "inputs": [], "source": [], "fields": {}}],
+            "outputs": ["x"],
+        }
+        header[graph]["nodes"][0]["fields"] = {"shape": [1 << 16, 1 << 16], "numbers": "real", "below": 0}
+    tensors.clear()
+
+
+def nested(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    found: list[Any] = []
+    for _ in range(60):
+        found = [found]
+    header["applied"][0]["options"]["deep"] = found
+
+
+def not_finite(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["preprocessing"]["mean"] = [float("nan")]
+
+
 DAMAGES: dict[Damage, tuple[str, ...]] = {
     newer: (f"format version {FORMAT_VERSION + 1}", f"reads version {FORMAT_VERSION}"),
     lost: ("'conv_1'", "'snn.conv_1.weight' is missing"),
@@ -358,6 +399,23 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     no_preprocessing: ("field 'preprocessing'",),
     number_for_seed: ("field 'provenance.calibration.seed'",),
     other_output: ("outputs of different shapes",),
+    infinite: ("'snn.conv_1.weight' holds infinities",),
+    negative_images: ("field 'provenance.calibration'", "-1 images"),
+    enlarged: ("more than memory allows",),
+    nested: ("nested more than 48 deep",),
+    not_finite: ("is no number",),
+    **{
+        set_to(name, field, value): (f"'{name}'",)
+        for name, field, values in (
+            ("conv_1", "padding", ([1], [0] * 9, [-1] * 4, [1 << 40] * 4)),
+            ("conv_1", "stride", ([1], [0, 1], [1, 1, 1])),
+            ("conv_1", "dilation", ([], [1 << 62, 1])),
+            ("conv_1", "groups", (0, 3, -1, 7)),
+            ("maxpool_3", "kernel", ([], [2] * 4, [0, 2])),
+            ("x", "shape", ([-1, 6, 6], [1 << 62] * 3)),
+        )
+        for value in values
+    },
 }
 
 
@@ -445,3 +503,58 @@ def test_latency_counts_the_neurons_that_wait(name: str) -> None:
     net.linear(net.flat(spiking(name)(net, net.add(ops.Add(), left, right))), 3)
     waits = 3 if issubclass(neurons[name], OrderFreeNeuron) else 0
     assert latency(net.graph(), Schedule(8)) == (waits + 1) * 8
+
+
+# Values that no length, axis or place is, in the stead of every whole number of every operation.
+ODD = [-1, -7, 1 << 31, 1 << 40, 1 << 62, 1 << 70]
+
+
+@pytest.mark.parametrize("name", every_kind())
+def test_whole_numbers_out_of_reason_are_refused_or_fit(name: str, tmp_path: Path) -> None:
+    op, shapes = every_kind()[name]
+    nodes = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
+    path = tmp_path / "model.snn"
+    save_conversion(conversion(Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes))], ["y"])), path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["snnc"])
+        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+    fields = node(header, "y")["fields"]
+    for place in leaves(fields):
+        parent = fields
+        for key in place[:-1]:
+            parent = parent[key]
+        before = parent[place[-1]] if place else None
+        if type(before) is not int:
+            continue
+        for odd in ODD:
+            parent[place[-1]] = odd
+            rewrite(path, header, tensors)
+            start = time.process_time()
+            with limited_memory(2 << 30):
+                try:
+                    assert load_conversion(path).snn.shapes
+                except ModelError as error:
+                    assert error.place == str(path)
+            assert time.process_time() - start < 2, (place, odd)
+        parent[place[-1]] = before
+
+
+def test_texts_of_a_file_command_nobody(tmp_path: Path) -> None:
+    path, header, tensors = written(tmp_path)
+    evil = "##[error]\x1b[2J\u202e" + "a" * 9000
+    header["provenance"]["model"]["file"] = evil
+    header["findings"][0]["message"] = header["findings"][0]["node"] = evil
+    node(header, "conv_1")["source"] = [evil]
+    rewrite(path, header, tensors)
+    found = load_conversion(path)
+    texts = [found.provenance.model.file, found.findings[0].message, found.findings[0].node]
+    for text in (*texts, *found.snn.nodes["conv_1"].source):
+        assert harmless(text) and len(text) <= 600
+
+
+def test_what_is_no_file_is_no_artifact(tmp_path: Path) -> None:
+    (tmp_path / "zero.snn").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.snn")
+    for name in ("zero.snn", "pipe.snn"):
+        with pytest.raises(DataError, match="not a file but"):
+            load_conversion(tmp_path / name)

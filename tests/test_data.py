@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import shutil
 import struct
@@ -963,3 +964,19 @@ def test_images_are_measured_before_they_are_read_and_resized(tmp_path: Path) ->
     (tmp_path / "long.png").write_bytes(header)
     with pytest.raises(DataError, match=r"cannot read this image|as its header says, is too large"):
         next(hostile(tmp_path, (1, 8, 8)).batches())
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    save(tmp_path / "data" / "a.png", pixels(4, 4))
+    os.mkfifo(tmp_path / "data" / "labels.csv")
+    with pytest.raises(DataError, match="not a file but a pipe"):
+        hostile(tmp_path / "data", (1, 4, 4))
+    (tmp_path / "data" / "labels.csv").unlink()
+    (tmp_path / "data" / "labels.csv").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="not a file but a device"):
+        hostile(tmp_path / "data", (1, 4, 4))
+    os.mkfifo(tmp_path / "x.npz")
+    (tmp_path / "x.npy").symlink_to("/dev/zero")
+    for name in ("x.npz", "x.npy"):
+        with pytest.raises(DataError, match="not a file but"):
+            hostile(tmp_path / name)

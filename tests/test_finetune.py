@@ -561,7 +561,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(DataError, match="damaged"):
         load(file, {})
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="no such file"):
         load(tmp_path / "nothing", {})
 
 

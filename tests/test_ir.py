@@ -1,6 +1,7 @@
 """Graphs: what cannot be built, and what sharing means."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -87,6 +88,25 @@ def test_shapes_are_those_of_real_samples(name: str) -> None:
     graph = Graph.of([*inputs, Node("y", op, tuple(n.name for n in inputs))], ["y"])
     assert graph.shapes["y"] == tuple(op(*(normal(5, *shape) for shape in shapes)).shape[1:])
     assert graph.inputs == tuple(n.name for n in inputs)
+
+
+@pytest.mark.parametrize("name", members())
+def test_the_size_is_worked_out_without_computing(name: str) -> None:
+    op, shapes = (operations() | {kind: (neuron, ((4, 7, 6),)) for kind, neuron in neuron_instances().items()}).get(
+        name, (members()[name], ())
+    )
+    inputs = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
+    graph = Graph.of([*inputs, Node("y", op, tuple(n.name for n in inputs))], ["y"])
+    assert graph.size() == sum(math.prod(shape) for shape in graph.shapes.values())
+
+
+def test_the_size_of_what_would_never_fit_is_known() -> None:
+    nodes = [Node("x", Input((1 << 40,)), ()), Node("y", ops.Pad((1 << 30, 0)), ("x",))]
+    assert Graph.of(nodes, ["y"]).size() == (1 << 41) + (1 << 30)
+    with pytest.raises(ValueError, match="node 'y' does not fit"):
+        Graph.of([nodes[0], Node("y", ops.Transpose((0, 2, 1)), ("x",))], ["y"]).size()
+    with pytest.raises(ValueError, match="node 'x' does not fit"):
+        Graph.of([Node("x", Input((1 << 62, 1 << 62)), ())], ["x"]).size()
 
 
 def test_shapes_name_the_node_that_does_not_fit() -> None:

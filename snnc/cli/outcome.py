@@ -136,9 +136,11 @@ def _called(name: str, root: Path) -> Iterator[Path]:
 
 
 def _has_digest(path: Path, sha256: str) -> bool:
+    from snnc.files import read_bytes
+
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-    except OSError:
+        return hashlib.sha256(read_bytes(path)).hexdigest() == sha256
+    except DataError:
         return False
 
 

@@ -162,6 +162,8 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[_ByName, _ByName]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            if {*archive.namelist()} & {*keys, _Y}:
+                raise ValueError("what is called an array is none")
             needed = sum(_bytes(archive, f"{name}.npy") for name in names)
         if needed > memory():
             raise MemoryError

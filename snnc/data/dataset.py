@@ -24,6 +24,7 @@ from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Sample, Transform
 from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds
+from snnc.files import check_file
 from snnc.findings import Finding
 from snnc.ir import Input
 
@@ -335,6 +336,8 @@ def open_dataset(
     path = Path(path)
     if not path.exists():
         raise DataError("no such file or folder", place=str(path), hint="check the path")
+    if not path.is_dir():
+        check_file(path)
     taken = {name: op if isinstance(op, Input) else Input(op) for name, op in inputs.items()}
     fitted = {
         name: Transform(preprocessing if len(taken) == 1 or len(op.shape) == 3 else Preprocessing(), op)

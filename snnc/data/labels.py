@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnc.errors import DataError
+from snnc.files import check_file
 
 FILE_NAME = "labels.csv"
 # What separates its columns, and what these are called by others.
@@ -219,6 +220,7 @@ def read_labels(
     the first problem.
     """
     path = folder / FILE_NAME
+    check_file(path)
     lines: dict[str, int] = {}
     rows: list[list[str]] = []
     columns: list[str] = []

@@ -32,6 +32,11 @@ class Timed(Op):
         with the image on and 0 in sleep. What is drawn at random is drawn from ``generator`` (None: one with seed 0).
         """
 
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        parts = [inputs[0], *self.tensors().values()]
+        shape = torch.broadcast_shapes(*(part.shape for part in parts))  # type: ignore[no-untyped-call]
+        return inputs[0].new_empty(shape)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the response to one step."""
         return self.respond(inputs[0].unsqueeze(0), Schedule(1))[0]

@@ -14,6 +14,8 @@ from snnc.ir import Op, operation
 # The share of its threshold that a neuron starts with, so that it rounds to the nearest level.
 HALF = torch.tensor(0.5)
 ONE = torch.tensor(1.0)
+# Whole numbers are exact in single precision up to this.
+_MOST_LEVELS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,8 @@ class Clipped(Activation):
     ``slope`` is None where nothing goes below zero.
     """
 
+    unbounded: ClassVar[frozenset[str]] = frozenset({"ceiling"})
+
     ceiling: Tensor
     slope: Tensor | None
 
@@ -80,8 +84,8 @@ class Quantized(Activation):
     potential: Tensor
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise ValueError("a quantized activation has at least one level")
+        if not 1 <= self.levels <= _MOST_LEVELS:
+            raise ValueError(f"a quantized activation has 1 to {_MOST_LEVELS:,} levels, not {self.levels}")
         if not bool(((self.ceiling > 0) & self.ceiling.isfinite()).all()):
             raise ValueError("the ceiling of a quantized activation must be positive and finite")
         if not bool(self.potential.isfinite().all()):

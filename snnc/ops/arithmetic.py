@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snnc.ir import Op, operation
 from snnc.ops.batching import batched
+from snnc.ops.fields import check_axes
 
 
 @final
@@ -24,6 +25,12 @@ class BatchNorm(Op):
     variance: Tensor
     epsilon: float
     axis: int = 1
+
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+        known = {(*part.shape,) for part in (self.scale, self.shift, self.mean, self.variance)}
+        if len(known) > 1 or self.scale.ndim != 1:
+            raise ValueError(f"statistics of shapes {sorted(known)}, not of one for each channel")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs

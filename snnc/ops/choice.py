@@ -8,6 +8,7 @@ from typing import final
 from torch import Tensor
 
 from snnc.ir import operation
+from snnc.ops.fields import check_axes, check_lengths
 from snnc.ops.nonlinear import Nonlinear
 from snnc.ops.reduction import Reduction
 
@@ -20,6 +21,10 @@ class Ranked(Nonlinear):
 
     axis: int
     count: int
+
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+        check_lengths(self.count, least=1)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].topk(self.count, self.axis).values
@@ -37,6 +42,10 @@ class RankedPlaces(Nonlinear):
     axis: int
     count: int
 
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+        check_lengths(self.count, least=1)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
         order = x.sort(dim=self.axis, descending=True, stable=True).indices
@@ -53,6 +62,9 @@ class Gathered(Nonlinear):
     """
 
     axis: int
+
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         x, places = inputs

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import operation
+from snnc.ops.fields import check_axes, check_lengths
 from snnc.ops.nonlinear import Nonlinear
 
 # The smallest number that a root is taken of where it divides: with it 0 / 0 is 0.
@@ -29,6 +30,9 @@ class Softmax(Normalization):
 
     axis: int
 
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].softmax(self.axis)
 
@@ -40,6 +44,9 @@ class LogSoftmax(Normalization):
     """``x − log Σ exp(x)``, summed along one axis (the batch is axis 0)."""
 
     axis: int
+
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].log_softmax(self.axis)
@@ -54,6 +61,9 @@ class RootMeanSquareNorm(Normalization):
     axes: tuple[int, ...]
     epsilon: float
     floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_axes(*self.axes)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -75,6 +85,9 @@ class LocalResponseNorm(Normalization):
     alpha: float
     beta: float
     bias: float
+
+    def __post_init__(self) -> None:
+        check_lengths(self.size, least=1)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs

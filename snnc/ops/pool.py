@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snnc.ir import Op, operation
 from snnc.ops.batching import batched
+from snnc.ops.fields import check_windows
 from snnc.ops.padding import bordered
 
 
@@ -33,6 +34,9 @@ class AveragePool(Pool):
     """
 
     excess: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_windows(len(self.kernel), (self.kernel, self.stride), (self.padding, self.excess))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -57,6 +61,9 @@ class MaxPool(Pool):
     linear: ClassVar[bool] = False
 
     dilation: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_windows(len(self.kernel), (self.kernel, self.stride, self.dilation), (self.padding,))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         x = bordered(inputs[0], self.padding, float("-inf"))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.fields import check_axes
 from snnc.ops.nonlinear import Nonlinear
 
 
@@ -21,6 +22,9 @@ class Mean(Op):
     axes: tuple[int, ...]
     keep: bool = True
 
+    def __post_init__(self) -> None:
+        check_axes(*self.axes)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].mean(self.axes, keepdim=self.keep)
 
@@ -31,6 +35,9 @@ class Reduction(Nonlinear):
 
     axes: tuple[int, ...]
     keep: bool = True
+
+    def __post_init__(self) -> None:
+        check_axes(*self.axes)
 
 
 @final

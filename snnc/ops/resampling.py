@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.fields import check_axes
 from snnc.ops.nonlinear import Nonlinear
 
 # Sums of more entries than these are computed as a product with a matrix: one of 16 is cubic resizing of a map.
 _FEW = 16
+_MODES, _BEYOND = ("nearest", "linear", "cubic"), ("zeros", "border", "reflection")
 
 
 @final
@@ -27,6 +29,11 @@ class Resample(Op):
     axis: int
     places: Tensor
     weights: Tensor
+
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+        if self.places.ndim != 2 or self.places.shape != self.weights.shape:
+            raise ValueError(f"places {[*self.places.shape]} and weights {[*self.weights.shape]} are no sums")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -62,6 +69,10 @@ class GridSample(Nonlinear):
     mode: str
     padding: str
     corners: bool
+
+    def __post_init__(self) -> None:
+        if self.mode not in _MODES or self.padding not in _BEYOND:
+            raise ValueError(f"mode {self.mode!r} and padding {self.padding!r}")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         x, grid = inputs

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snnc.ir import Op, operation
+from snnc.ops.fields import check_axes, check_lengths
 from snnc.ops.padding import bordered
 
 
@@ -25,6 +26,9 @@ class Concat(Routing):
 
     axis: int
 
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, self.axis)
 
@@ -40,6 +44,11 @@ class Slice(Routing):
     stop: int
     step: int = 1
 
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+        check_lengths(self.start, self.stop)
+        check_lengths(self.step, self.stop - self.start, least=1)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
         return x[(slice(None),) * self.axis + (slice(self.start, self.stop, self.step),)]
@@ -53,6 +62,10 @@ class Take(Routing):
 
     axis: int
     indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_axes(self.axis)
+        check_lengths(*self.indices)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -68,6 +81,11 @@ class Pad(Routing):
     padding: tuple[int, ...]
     value: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_lengths(*map(abs, self.padding))
+        if len(self.padding) % 2:
+            raise ValueError(f"{list(self.padding)} is no padding before and behind each axis")
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         return bordered(inputs[0], self.padding, self.value)
 
@@ -80,6 +98,9 @@ class Reshape(Routing):
 
     shape: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        check_lengths(*self.shape)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].reshape(-1, *self.shape)
 
@@ -91,6 +112,10 @@ class Transpose(Routing):
     """Another order of the axes; ``order[0]`` is 0, the batch."""
 
     order: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if [*self.order[:1]] != [0] or sorted(self.order) != [*range(len(self.order))]:
+            raise ValueError(f"{list(self.order)} is no order of axes, the batch in front")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].permute(self.order)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snnc.ir import Op, operation
 from snnc.ops.batching import batched
+from snnc.ops.fields import check_windows
 from snnc.ops.padding import bordered
 
 
@@ -20,6 +21,12 @@ class Weighted(Op):
 
     weight: Tensor
     bias: Tensor | None
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim < 2 or not self.weight.numel():
+            raise ValueError(f"weights of shape {[*self.weight.shape]}")
+        if self.bias is not None and self.bias.ndim != 1:
+            raise ValueError(f"a bias of shape {[*self.bias.shape]}")
 
     @abstractmethod
     def kernel(self) -> Tensor:
@@ -50,6 +57,11 @@ class Conv(Weighted):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int = 1
+
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        check_windows(self.weight.ndim - 2, (self.stride, self.dilation), (self.padding,))
+        check_groups(self.weight, self.groups)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -87,6 +99,12 @@ class ConvTranspose(Weighted):
     dilation: tuple[int, ...]
     groups: int = 1
 
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        check_windows(self.weight.ndim - 2, (self.stride, self.dilation), (self.padding,))
+        check_windows(self.weight.ndim - 2, (), (self.output_padding * 2,))
+        check_groups(self.weight, self.groups)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
         axes = self.weight.ndim - 2
@@ -121,3 +139,9 @@ class Linear(Weighted):
 
     def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
         return self._with(kernel.squeeze(0), bias)
+
+
+def check_groups(weight: Tensor, groups: int) -> None:
+    """Raise ValueError where the first axis of a weight does not fall into so many groups."""
+    if groups < 1 or weight.shape[0] % groups:
+        raise ValueError(f"{weight.shape[0]} channels do not fall into {groups} groups")

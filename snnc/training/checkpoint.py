@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from snnc.errors import DataError, UsageError
-from snnc.files import write_atomically
+from snnc.files import check_file, write_atomically
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 def load(path: Path, identity: Mapping[str, str]) -> Checkpoint:
     """Read a checkpoint; raises DataError where it is damaged, UsageError where it belongs to something else."""
     place = str(path)
+    check_file(path, hint="start without --resume")
     try:
         read = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint = Checkpoint(**read)

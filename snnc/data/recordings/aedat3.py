@@ -26,6 +26,7 @@ from snnc.data.recordings.recording import (
     recordings,
 )
 from snnc.errors import DataError
+from snnc.files import check_file
 
 _PACKET = np.dtype(
     [
@@ -107,6 +108,7 @@ def _labels(path: Path) -> Path:
 
 def _lasting(path: Path) -> list[tuple[int, ...]]:
     """Return the lines of a file of labels: class, first and last microsecond; raises DataError where one is none."""
+    check_file(path)
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         rows = csv.DictReader(file)
         found = []
