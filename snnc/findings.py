@@ -30,6 +30,11 @@ class Finding:
 
 
 EXPLANATIONS: Mapping[str, Explanation] = {
+    "altered": Explanation(
+        "A pass of the recipe makes another function of the network, such as average pools in the place of max-pools.",
+        "Answers are other ones before anything spikes; what that costs stands in the finding where data was given.",
+        "Leave the pass out, or fine-tune with it: snnc finetune with the same recipe.",
+    ),
     "analog-activation": Explanation(
         "A network that brings quantized activations of its own also has plain ones, which its author left at full "
         "precision. By default they are kept as they are.",
@@ -297,6 +302,17 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "taken.",
         "What the network sees is nearly black.",
         "Save their values as 8 bits, or scaled in a .npy file, as the network was trained on them.",
+    ),
+    "unlike-training": Explanation(
+        "The first batch normalization says how values lay in training, and on these data they lie elsewhere, or are "
+        "much wider or narrower; or values are as large as pixels that nobody has scaled.",
+        "The trained network is not as good as it could be, nor is what comes of it: figures say little.",
+        "Give what the network was trained with: mean, std, scale, and the order of channels.",
+    ),
+    "unsure": Explanation(
+        "On these labelled samples the trained network is unsure of its answers, or much surer than it is right.",
+        "Preprocessing or labels may not be those of the training; then figures say little.",
+        "Check mean, std, scale, channels and the order of labels; expected-accuracy in snnc.yaml has it checked.",
     ),
     "unsettled": Explanation(
         "Something still fired in the last step of sleep, for at least one image.",

@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from snnc.findings import Finding
 from snnc.frontend import InputShapes, read_model
 from snnc.ir import Graph, Input
 from snnc.measure import neurobench
+from snnc.measure.expectations import difference, unlike_training
+from snnc.measure.remarks import altered_by
 from snnc.measure.summary import examine
 from snnc.neurons import Neuron
 from snnc.ops import Clipped, Quantized
@@ -82,6 +84,16 @@ class Memory:
 
 
 @dataclass(frozen=True, eq=False)
+class Altered:
+    """What a pass, by its ``name``, did to the function of a network, in words, and the network before and after."""
+
+    name: str
+    what: str
+    before: Graph
+    after: Graph
+
+
+@dataclass(frozen=True, eq=False)
 class Passed:
     """What the passes of a recipe made of a trained network: ``snn``, what was applied, and how long each pass took.
 
@@ -93,6 +105,7 @@ class Passed:
     snn: Graph
     applied: tuple[Applied, ...]
     seconds: tuple[float, ...]
+    altered: tuple[Altered, ...]
 
 
 def apply_recipe(
@@ -115,7 +128,7 @@ def apply_recipe(
     exact = True
     if samples is not None or moments_known(reference):
         stand_in = None
-    applied, seconds = [], []
+    applied, seconds, altered = [], [], []
     for index, step in enumerate(recipe.passes):
         name = pass_name(step)
         progress(name, index, len(recipe.passes))
@@ -129,11 +142,13 @@ def apply_recipe(
         calibration = Calibration(canonical, seen, recipe.schedule, levels, stated, tell, stand_in)
         before, work = graph, functools.partial(_applied, step, name, graph, calibration)
         graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
+        if what := step.alters(before):
+            altered.append(Altered(name, what, before, graph))
         exact = exact and (step.exact or not graph.changes(before))
         canonical = graph if exact else canonical
         seconds.append(time.monotonic() - started)
         applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step))))
-    return Passed(canonical, graph, tuple(applied), tuple(seconds))
+    return Passed(canonical, graph, tuple(applied), tuple(seconds), tuple(altered))
 
 
 def outline(reference: Graph, recipe: Recipe) -> Graph:
@@ -270,7 +285,7 @@ def make(
         schedule=recipe.schedule,
         applied=passed.applied,
         imported=trained.findings,
-        findings=(),
+        findings=tuple(_costs(passed, dataset, reading, task, progress)),
         preprocessing=preprocessing,
         provenance=Provenance(
             model=trained.file,
@@ -286,12 +301,29 @@ def make(
     return conversion, passed.canonical
 
 
+def _costs(
+    passed: Passed, dataset: Dataset | None, reading: Reading, task: Task | None, progress: Progress
+) -> Iterator[Finding]:
+    """Yield the findings on passes that made another function of the network, with what that costs on some samples."""
+    for altered in passed.altered:
+        cost = "what that costs is not known without data"
+        if dataset is not None:
+            judging = chosen(task, altered.before, dataset.kinds)
+            samples = DatasetSamples(dataset.spread(_MEASURED_IMAGES, reading.seed), reading, altered.name, progress)
+            cost = difference(altered.before, altered.after, samples, judging)
+        yield altered_by(altered.name, altered.what, cost)
+
+
 def reported(
     conversion: Conversion, canonical: Graph, dataset: Dataset | None, reading: Reading, progress: Progress = silent
 ) -> tuple[Conversion, Report]:
     """Compare both networks layer by layer, on some of the images: the conversion with its findings, and the report."""
     measured = task = counted = None
     if dataset is not None:
+        if conversion.reference is not None:
+            looked_at = DatasetSamples(dataset, reading, "looking at inputs")
+            unlike = unlike_training(conversion.reference, looked_at, conversion.preprocessing)
+            conversion = replace(conversion, findings=(*conversion.findings, *unlike))
         task = chosen(conversion.task, conversion.snn, dataset.kinds)
         some = dataset.spread(_MEASURED_IMAGES, reading.seed)
         measured = DatasetSamples(some, reading, "measuring", progress).batches()

@@ -34,14 +34,16 @@ class Data:
 class Project:
     """The project file; without one, nothing is set. Paths are relative to the working folder.
 
-    ``neuron`` and ``set`` (``passes.PASS.OPTION=VALUE``) change ``recipe``, and mean nothing for another one.
-    ``export`` has the options of formats by their names.
+    ``expected_accuracy`` is that of the trained network, in percent. ``neuron`` and ``set``
+    (``passes.PASS.OPTION=VALUE``) change ``recipe``, and mean nothing for another one. ``export`` has the options of
+    formats by their names.
     """
 
     model: Path | None = None
     input_shape: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
     calibration: Data = field(default_factory=Data)
     evaluation: Data = field(default_factory=Data)
+    expected_accuracy: float | None = None
     preprocessing: Preprocessing | None = None
     recipe: str | None = None
     timesteps: int | None = None
@@ -53,6 +55,10 @@ class Project:
     task: str | dict[str, Any] | None = None
     plugins: tuple[Path, ...] = ()
     export: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.expected_accuracy is not None and not 0 < self.expected_accuracy <= 100:
+            raise ValueError("expected-accuracy is percent, as in 72.2")
 
     def trained(self, given: Path | None, command: str = "convert") -> Path:
         """Return the model file to convert: the one given, or the project's. Raises UsageError without either."""
@@ -198,6 +204,9 @@ MODEL
 # The same with labels: one sub-folder for each class, a labels.csv, or y in the .npz.
 # evaluation:
 #   data: test
+
+# What the trained network has on it, in percent; where it has less, samples or labels are not what they should be.
+# expected-accuracy: 72.2
 
 # What was done to an image before the network saw it, in training.
 # preprocessing:

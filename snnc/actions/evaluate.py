@@ -17,6 +17,7 @@ from snnc.ir import Graph, Input
 from snnc.measure import gates, neurobench
 from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
+from snnc.measure.expectations import check_expected, unlike_training, unsure
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.pictures import pictures
 from snnc.measure.remarks import not_compared, not_proven
@@ -39,6 +40,7 @@ def evaluate(
     limits: Limits = ANYTHING,
     task: Task | None = None,
     preprocessing: Preprocessing | None = None,
+    expected: float | None = None,
     reference: Path | None = None,
     around: Sequence[Path] = (),
     reading: Reading | None = None,
@@ -55,7 +57,7 @@ def evaluate(
     the conversion's own T or the first. ``result.gates`` says which of the ``limits`` are met, at the number of time
     steps that they are for: unless they name one, the conversion's own. What is compared with is the network in the
     file ``reference``. Unless given, it is the trained network; of one that was fine-tuned it is the one that it was
-    before, which is looked for in the folders ``around``.
+    before, which is looked for in the folders ``around``. Its score is to be ``expected``, in percent, or more.
 
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
     data or this file cannot tell, UsageError on a number of steps that cannot be run or is not
@@ -78,10 +80,10 @@ def evaluate(
     if reference is None and tuning is not None:
         reference = original_of(tuning, around)
     original = None if reference is None else read_original(reference, conversion.snn)
-    lacking = [not_compared(tuning)] if tuning is not None and original is None else []
+    doubts = [not_compared(tuning)] if tuning is not None and original is None else []
     labelled, stripped = dataset.labels(task.labels) is not None, conversion.reference is None and original is None
-    if lacking:
-        gates.check_original(limits, lacking[0])
+    if doubts:
+        gates.check_original(limits, doubts[0])
     gates.check_limits(limits, labelled=labelled, stripped=stripped, wanted=task.wanted)
     canonical = None
     if blamed or limits.on_layers:
@@ -92,6 +94,11 @@ def evaluate(
             if dataset.over_time and how.reference == "frames":
                 hint = "compare with the trained network on their sum: --reference sum"
                 raise PreconditionError("no layer stands for one that sees each frame", place="--blame", hint=hint)
+    trained = original or conversion.reference
+    if trained is not None:
+        looked_at = DatasetSamples(dataset, reading, "judging the trained network", progress)
+        check_expected(expected, trained, looked_at, task, how)
+        doubts += unlike_training(trained, DatasetSamples(dataset, reading, "looking at inputs"), how)
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
     result = measure(
@@ -105,6 +112,9 @@ def evaluate(
         canonical=compared,
         original=original,
     )
+    if trained is not None:
+        accuracy = result.reference.get("accuracy") if labelled else None
+        doubts += unsure(trained, DatasetSamples(dataset, reading, "looking at answers"), task, accuracy)
     rows = result.rows
     held = [row for row, schedule in zip(rows, schedules, strict=True) if schedule == at_limit]
     judged = gates.judged(held, result.samples, limits)
@@ -125,7 +135,7 @@ def evaluate(
         gates=judged,
         compared_with="" if reference is None else reference.name,
         findings=result.findings
-        + tuple(lacking)
+        + tuple(doubts)
         + tuple(not_proven(gate) for gate in judged if gate.verdict == "not proven"),
         seed=reading.seed,
         sha256=dataset.digest(),

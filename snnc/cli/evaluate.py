@@ -111,6 +111,7 @@ def evaluate(
     from snnc.report.data import write
 
     conversion = load_conversion(model)
+    how = preprocessing.resolve(settings, conversion.preprocessing, compares=True)
     with terminal.progress() as progress:
         measured = evaluated(
             conversion,
@@ -122,7 +123,8 @@ def evaluate(
             blamed=blame_images if blame else 0,
             limits=limits,
             task=task_of(task, settings),
-            preprocessing=preprocessing.resolve(settings, conversion.preprocessing, compares=True),
+            preprocessing=how,
+            expected=settings.expected_accuracy,
             reference=preprocessing.compared_with,
             around=[Path(), model.parent, *([settings.model.parent] if settings.model else [])],
             reading=reading.resolve(part),
@@ -138,9 +140,12 @@ def evaluate(
         from snnc.report.sections.findings import by_kind
 
         yield from lines(report, evaluated=True)
-        # Those of the conversion are known; of them, warnings are what --strict fails on.
-        shown = [f for f in report.all_findings if f in measured.findings or f.severity == "warning"]
+        # Those of the conversion are known; of them, warnings are what --strict fails on, unless found again.
+        again = {(f.code, f.node) for f in measured.findings}
+        others = [f for f in report.all_findings if f.severity == "warning" and (f.code, f.node) not in again]
+        shown = [*measured.findings, *(f for f in others if f not in measured.findings)]
         yield from by_kind(shown)
+        yield Text(f"preprocessing: {how.told}")
         yield Text(f"written: {', '.join(files)}")
 
     terminal.show({**measured.plain(), "files": files}, human)

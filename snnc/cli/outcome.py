@@ -77,6 +77,7 @@ def deliver(
             yield Text(beside.text)
             yield from by_kind(beside.findings)
         yield from lines(report)
+        yield Text(f"preprocessing: {conversion.preprocessing.told}")
         yield Text(f"written: {', '.join(files)}")
 
     files = [*beside.files, str(output), str(report_file), *also]

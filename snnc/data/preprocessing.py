@@ -84,6 +84,24 @@ class Preprocessing:
     label_offset: int = 0
     """Added to every label: 1 for a network whose output 0 is a background class."""
 
+    @property
+    def told(self) -> str:
+        """What is done to an image, in one line."""
+        whole = round(1 / self.scale) if self.scale else 0
+        scaled = f"divided by {whole}" if whole > 1 and math.isclose(self.scale * whole, 1) else f"times {self.scale:g}"
+        parts: list[str] = [self.channels]
+        if self.resize is not None:
+            fitted = f", {self.fit}" if self.fit == "letterbox" else ""
+            parts.append(f"resized to {_side(self.resize)}{fitted}")
+        if self.crop is not None:
+            parts.append(f"cropped to {_side(self.crop)}")
+        parts.append("pixels as they are" if self.scale == 1 else f"pixels {scaled}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            parts.append(f"{name} {', '.join(f'{value:g}' for value in values)}" if values else f"no {name}")
+        parts += [self.layout] if self.layout != "nchw" else []
+        parts += [f"labels {self.label_offset:+d}"] if self.label_offset else []
+        return ", ".join(parts)
+
     def plain(self) -> dict[str, Any]:
         """Return the preprocessing as plain data, as JSON has it."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -132,6 +150,10 @@ PROTOCOLS: Mapping[str, Preprocessing] = {
         )
     ),
 }
+
+
+def _side(size: tuple[int, int] | int) -> str:
+    return f"{size[0]}x{size[1]}" if isinstance(size, tuple) else f"{size}"
 
 
 def written(data: object, *, place: str) -> Preprocessing:

@@ -156,6 +156,12 @@ def replaced(name: str, reason: str) -> Finding:
     )
 
 
+def altered_by(name: str, what: str, cost: str) -> Finding:
+    """Return the finding on a pass that makes another function of the network."""
+    hint = f"leave {name} out, or fine-tune the network with it; what follows loses more"
+    return Finding("altered", "warning", "", f"the pass {name} changes the network, with {what}: {cost}", hint)
+
+
 def not_compared(tuning: Tuning) -> Finding:
     """Return the finding on a fine-tuned network whose original is not there."""
     return Finding(
@@ -181,11 +187,12 @@ def not_proven(gate: Gate) -> Finding:
 def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
     calibration = conversion.provenance.calibration
     if calibration is None:
+        normalized = conversion.reference is not None and bool(conversion.reference.ops(BatchNorm))
         yield Finding(
             "uncalibrated",
             "warning",
             "",
-            f"no images were given: {_worked_out_on(conversion.provenance.stand_in)}",
+            f"no images were given: {_worked_out_on(conversion.provenance.stand_in, normalized)}",
             "calibrate on a folder of images, no labels needed: snnc calibrate --data FOLDER",
         )
     elif calibration.images < _FEW_IMAGES:
@@ -193,7 +200,9 @@ def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
         yield Finding("few-images", "warning", "", f"calibrated on {images} images only", f"give {_FEW_IMAGES} or more")
 
 
-def _worked_out_on(stand_in: StandIn | None) -> str:
+def _worked_out_on(stand_in: StandIn | None, normalized: bool) -> str:
+    if stand_in is None and not normalized:
+        return "thresholds are those of the file, nothing was corrected or measured"
     if stand_in is None:
         return "thresholds come from batch-norm statistics, nothing was corrected or measured"
     kinds = ", ".join(dict.fromkeys(stand_in.kinds.values()))

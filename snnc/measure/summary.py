@@ -107,5 +107,6 @@ def examine(
             arithmetic=arithmetic(snn, connections, schedule, measured.spikes, measured.sample.over_time),
         )
     sample = Feeds({}) if measured is None else measured.sample
-    findings = dict.fromkeys([*find(conversion, layers, connections, sample), *conversion.imported])
+    found = find(conversion, layers, connections, sample)
+    findings = dict.fromkeys([*found, *conversion.findings, *conversion.imported])
     return Examined(summary, layers, tuple(findings), measured)

@@ -34,6 +34,10 @@ class Pass(ABC):
         """
         return {}
 
+    def alters(self, graph: Graph) -> str:
+        """Return what the pass puts in the place of what, in words, where the network is another function then."""
+        return ""
+
     @abstractmethod
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         """Return the changed graph; every node that is not changed is shared with the old one."""

@@ -30,6 +30,11 @@ class TreatMaxPool(Pass):
     def exact(self) -> bool:
         return self.method != "average"
 
+    def alters(self, graph: Graph) -> str:
+        pools = len(graph.ops(MaxPool))
+        several = f"average pools in the place of {pools} max-pools"
+        return "" if self.exact or not pools else several if pools > 1 else "an average pool in the place of a max-pool"
+
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if self.method == "average":
             return graph.with_ops({name: _average(pool) for name, pool in graph.ops(MaxPool).items()})

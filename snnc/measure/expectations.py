@@ -1,0 +1,150 @@
+"""Whether data are what a trained network expects: by what it says of its training, and by how sure it is of them."""
+
+from collections.abc import Iterator
+
+import torch
+
+from snnc import intervals
+from snnc.analysis.channels import channel_rows
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import Samples
+from snnc.errors import DataError
+from snnc.findings import Finding
+from snnc.ir import Graph, Input
+from snnc.ops import Activation, BatchNorm, Nonlinear
+from snnc.run import Program
+from snnc.tasks import Answers, Task, joined
+from snnc.tasks.classification import Classification
+from snnc.text import number, percent, written
+
+# So many samples say how data lie, and so many how good a network is.
+_SOME, _MANY = 64, 1000
+# Of channels, the middle one is so many standard deviations off, or so many times as wide or as narrow.
+_FAR, _WIDE = 1.0, 1.8
+# No image is this far from 0 once it is scaled.
+_LARGE = 30.0
+# Answers of which a network is less sure than that, or surer than it is right, in shares.
+_UNSURE, _TOO_SURE = 0.3, 0.2
+# Fewer answers say nothing of how sure a network is.
+_FEW = 50
+
+
+def unlike_training(reference: Graph, samples: Samples, preprocessing: Preprocessing) -> Iterator[Finding]:
+    """Yield the finding on data that are far from what the first batch normalization of a network saw in training.
+
+    Where there is none, or it states nothing, on values too large for images that are scaled.
+    """
+    asked = [name for name in _first_norms(reference) if _is_trained(reference.ops(BatchNorm)[name])]
+    images = [name for name, op in reference.ops(Input).items() if op.numbers == "real" and len(op.shape) == 3]
+    if not asked and not images:
+        return
+    read = {name: reference.nodes[name].inputs[0] for name in asked}
+    some = list(samples.still().thinned(_SOME).batches())
+    hint = f"give what the network was trained with (--mean, --std, --scale, --channels); now {preprocessing.told}"
+    program = Program(reference, want=[*dict.fromkeys(read.values())]) if asked else None
+    for name, value in read.items():
+        assert program is not None
+        op = reference.ops(BatchNorm)[name]
+        found = torch.cat([channel_rows(program(feeds)[value][0], op.axis) for feeds in some], 1).double()
+        width = (op.variance.double() + op.epsilon).sqrt()
+        away = float(((found.mean(1) - op.mean.double()).abs() / width).median())
+        wide = float((found.std(1, correction=0) / width).median())
+        if away > _FAR or not 1 / _WIDE < wide < _WIDE:
+            message = (
+                f"inputs are not as in training: for the median channel, values lie {number(away)} standard deviations "
+                f"away and are {number(wide)} times as wide"
+            )
+            yield Finding("unlike-training", "warning", name, message, hint)
+    most = max((float(feeds[name].abs().max()) for feeds in some for name in images), default=0.0)
+    if not asked and most > _LARGE:
+        message = f"inputs reach {number(most)}, as pixels that nobody has scaled do"
+        yield Finding("unlike-training", "warning", "", message, hint)
+
+
+def unsure(reference: Graph, samples: Samples, task: Task, accuracy: float | None) -> Iterator[Finding]:
+    """Yield the finding on a classifier that is unsure of labelled samples, or much surer than it is right."""
+    if not isinstance(task, Classification) or accuracy is None or len(samples) < _FEW:
+        return
+    confidence = _confidence(reference, samples.still().thinned(_MANY), task)
+    told = f"the trained network is {percent(confidence)} sure on average, and right on {written(accuracy, '%')} %"
+    hint = "check that mean, std, scale, channels and the order of labels are those of the training"
+    if confidence < _UNSURE or confidence - accuracy / 100 > _TOO_SURE:
+        yield Finding("unsure", "warning", "", told, hint)
+
+
+def check_expected(
+    expected: float | None, reference: Graph, samples: Samples, task: Task, preprocessing: Preprocessing
+) -> None:
+    """Raise DataError where a trained network is worse on labelled samples than it is said to be, beyond chance."""
+    some = samples.thinned(_MANY)
+    labels = some.labels(task.labels)
+    if expected is None or labels is None or not task.score_name:
+        return
+    outcomes, seen = list[Answers](), 0
+    program = Program(reference, want=task.judged(reference.outputs))
+    for found in program.stream(some.batches()):
+        answers = task.answers([found[name][0] for name in program.want])
+        outcomes.append(task.outcomes(answers, answers, labels.answers[seen : seen + len(answers)]))
+        seen += len(answers)
+    score = task.reference(joined(outcomes)).get(task.score_name)
+    if score is None or intervals.proportion(score * seen / 100, seen)[1] >= expected:
+        return
+    message = f"the trained network has {written(score, '%')} % {task.score_name} on {seen:,} samples"
+    hint = f"check labels, their order, and how samples are read; now {preprocessing.told}"
+    place = "snnc.yaml: expected-accuracy"
+    raise DataError(f"{message}, where {written(expected, '%')} % are expected", place=place, hint=hint)
+
+
+def difference(before: Graph, after: Graph, samples: Samples, task: Task) -> str:
+    """Return how far apart two networks are on the same samples, in words: their scores, or answers that are alike."""
+    programs = [Program(graph, want=task.judged(graph.outputs)) for graph in (before, after)]
+    labels, outcomes, seen = samples.labels(task.labels), list[Answers](), 0
+    for feeds in samples.batches():
+        given = [
+            joined([task.answers([found[name][0] for name in program.want]) for found in program.stream([feeds])])
+            for program in programs
+        ]
+        truth = None if labels is None else labels.answers[seen : seen + len(given[0])]
+        outcomes.append(task.outcomes(given[1], given[0], truth))
+        seen += len(given[0])
+    measured = task.measured(joined(outcomes))
+    was = task.reference(joined(outcomes)).get(task.score_name)
+    now = measured.get("accuracy") if task.score_name == "accuracy" else None
+    scores = {name: found.value for name, found in measured.get("scores", {}).items()}
+    now = scores.get(task.score_name, now)
+    if was is not None and now is not None:
+        return f"{task.score_name} on {seen:,} samples goes from {written(was, '%')} to {written(now, '%')} %"
+    agreement = measured.get("agreement")
+    if agreement is not None:
+        return f"{written(agreement, '%')} % of the {task.answer_name} for {seen:,} samples stay the same"
+    errors = [f"{name.replace('-', ' ')} {number(value)}" for name, value in scores.items()]
+    return f"on {seen:,} samples: {', '.join(errors)}"
+
+
+def _first_norms(graph: Graph) -> list[str]:
+    """Return the batch normalizations with nothing before them but sums of the input."""
+    later = (Activation, BatchNorm, Nonlinear)
+    norms = graph.ops(BatchNorm)
+    return [name for name in norms if not (graph.ancestors([name]) - {name}) & set(graph.ops(later))]
+
+
+def _is_trained(op: BatchNorm) -> bool:
+    """Return whether it has seen data: what it begins with says nothing."""
+    return bool((op.mean != 0).any() or (op.variance != 1).any())
+
+
+def _confidence(reference: Graph, samples: Samples, task: Classification) -> float:
+    """Return the mean probability of the class that is named."""
+    program = Program(reference, want=task.judged(reference.outputs))
+    sure = [_probability(task, found[program.want[0]][0]) for found in program.stream(samples.batches())]
+    return float(torch.cat(sure).mean())
+
+
+def _probability(task: Classification, output: torch.Tensor) -> torch.Tensor:
+    scores = task.scores([output])
+    given = scores if _are_probabilities(scores) else scores.softmax(1)
+    return given.amax(1)
+
+
+def _are_probabilities(scores: torch.Tensor) -> bool:
+    return bool((scores >= 0).all()) and bool(((scores.sum(1) - 1).abs() < 1e-3).all())
