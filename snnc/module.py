@@ -1,8 +1,8 @@
 """A spiking network as a ``torch.nn.Module``: whole trains, or one time step at a time, on any device."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -79,7 +79,7 @@ class NetworkState:
     ``spikes`` holds, by the name of the layer, the signed number of spikes of every neuron at the last step,
     ``[N, ...]``, as far as its output tells (see ``Response``), and ``counts`` the sums of these and of what neurons
     rest at (a rehearsal is not counted in, once it has ended). ``graph`` is what the run was begun with, and goes on
-    with.
+    with; what it is shown counts ``weight`` times.
     """
 
     graph: Graph
@@ -88,6 +88,7 @@ class NetworkState:
     memory: steps.State
     spikes: Mapping[str, Tensor]
     counts: Mapping[str, Tensor]
+    weight: int = 1
 
     @property
     def taken(self) -> int:
@@ -285,9 +286,31 @@ class SpikingNetwork(torch.nn.Module):
         # A constant signal is one step that is shown many times, and the mean of one step is that step.
         return Response(_answer(means), _answer([stretched(train, schedule).clone() for train in trains]), spikes)
 
+    def frames(self, images: Samples, timesteps: int | None = None) -> Iterator[Samples]:
+        """Yield what a call with these samples shows at every step: still images, or one frame of each after another.
+
+            state = network.start(first)
+            for frame in network.frames(feeds):
+                state, output = network.step(state, frame)
+
+        Of frames over time, ``snnc.feeds.Feeds({"x": frames}, ["x"])`` with frames ``[S, N, ...]``, frame t is shown at
+        step t; more steps repeat, spread or hold them, as the schedule says, and fewer show means of them. So a run of
+        single steps fires what a call fires. Errors are those of a call.
+        """
+        schedule, feeds = self._schedule(timesteps), self._feeds(images)
+        signals = feeds.signals(schedule)
+        for at in range(schedule.total):
+            step = {name: signal[at if len(signal) > 1 else 0] for name, signal in signals.items()}
+            yield step if isinstance(images, Mapping) else next(iter(step.values()))
+
     @torch.no_grad()
-    def start(self, images: Samples, timesteps: int | None = None) -> NetworkState:
+    def start(self, images: Samples, timesteps: int | None = None, *, shares: bool = False) -> NetworkState:
         """Return the state before the first step, for as many images.
+
+        What is shown at a step is a picture, such as the trained network could be shown: where frames hold counts of
+        events, it has as many as a frame that the network was trained on. Events that were only sorted into steps are
+        ``shares`` of one picture instead, which they add up to over ``timesteps``: each counts so many times then, and
+        the mean over the steps is the picture.
 
         Raises ModelError where a neuron gathers its whole input before it fires (recipes that are not synchronous),
         otherwise the errors of a call.
@@ -298,13 +321,14 @@ class SpikingNetwork(torch.nn.Module):
         like = next(iter(feeds.values()))
         shapes = {name: (feeds.samples, *graph.shapes[name]) for name in self.layers}
         spikes, counts = ({name: like.new_zeros(shape) for name, shape in shapes.items()} for _ in range(2))
-        return NetworkState(graph, schedule, feeds.samples, memory, spikes, counts)
+        return NetworkState(graph, schedule, feeds.samples, memory, spikes, counts, schedule.timesteps if shares else 1)
 
     @torch.no_grad()
     def step(self, state: NetworkState, images: Samples) -> tuple[NetworkState, Answer]:
         """Take one time step: (state, images) to (next state, output of this step, ``[N, ...]``).
 
-        The images may be others at every step (frames of events); asleep, they are off. From the end of the rehearsal
+        The images may be others at every step (frames of events, one each: see ``start`` for what they hold); asleep,
+        they are off. From the end of the rehearsal
         on, the outputs add up to ``schedule.timesteps`` times the answer, up to rounding as in ``respond``. Raises
         UsageError when all steps have been taken, DataError where the images do not fit the network or the state, or
         the state is of another network or from before this one was changed (to another precision, say).
@@ -317,6 +341,8 @@ class SpikingNetwork(torch.nn.Module):
             hint = "start again, for more steps with start(images, timesteps=...)"
             raise UsageError(f"all {schedule.total} time steps have been taken", hint=hint)
         feeds = self._frame(images)
+        if state.weight > 1:
+            feeds = Feeds({name: tensor * state.weight for name, tensor in feeds.items()})
         if feeds.samples != state.samples:
             hint = "start again for another number of images"
             raise DataError(f"{feeds.samples} images for a run of {state.samples}", hint=hint)
@@ -331,7 +357,7 @@ class SpikingNetwork(torch.nn.Module):
             spikes[name] = neuron.fired_next(before, fired)
             counts[name] = before + spikes[name]
         output = _answer([signals[name] for name in graph.outputs])
-        return NetworkState(graph, schedule, state.samples, memory, spikes, counts), output
+        return replace(state, memory=memory, spikes=spikes, counts=counts), output
 
     def extra_repr(self) -> str:
         """Return what ``print`` says of the network."""

@@ -15,6 +15,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
 from snnc.feeds import Feeds
 from snnc.measure.expectations import unlike_training
+from snnc.passes import passes
 from snnc.pipeline import Trained, make, reported
 from tests.support import Network, normal
 
@@ -99,7 +100,8 @@ def test_batch_norm_statistics_are_spoken_of_only_where_there_are_any() -> None:
         net.add(activation)
         net.add(ops.Linear(normal(2, 4, seed=2), None), name="y")
         trained = Trained(net.graph(), Origin("model.onnx", "0" * 64), ())
-        made, canonical = make(trained, recipe.load("quick", timesteps=2), None, Preprocessing(), Reading())
+        plain = recipe.Recipe("plain", 2, (passes["normalize-activations"](), passes["substitute-neurons"]()))
+        made, canonical = make(trained, plain, None, Preprocessing(), Reading())
         return reported(made, canonical, None, Reading())[0]
 
     quantized = told(ops.QuantizedRelu(torch.tensor(1.0), 2))

@@ -19,7 +19,7 @@ from snnc.artifact import save_conversion
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, ModelError, UsageError
-from snnc.feeds import laid_out
+from snnc.feeds import Feeds, laid_out
 from snnc.ir import Graph, Input, Node
 from snnc.ir import operations as operations_by_name
 from snnc.measure.probe import permuted
@@ -128,6 +128,53 @@ def test_other_images_at_every_step_are_other_frames() -> None:
     same, _ = module.step(module.step(state, first)[0], first)
     other, _ = module.step(module.step(state, first)[0], second)
     assert any(not torch.equal(same.spikes[name], other.spikes[name]) for name in module.layers)
+
+
+@pytest.mark.parametrize("how", ["repeat", "spread", "hold"])
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+@pytest.mark.parametrize("schedule", [Schedule(4), SCHEDULE], ids=str)
+def test_frames_one_by_one_fire_what_they_fire_as_whole_trains(schedule: Schedule, count: int, how: str) -> None:
+    module = network(*CAUSAL, schedule=dataclasses.replace(schedule, frames=how)).double()  # type: ignore[arg-type]
+    feeds = Feeds({"x": normal(count, 2, 3, 8, 8).double()}, ["x"])
+    response = module.respond(feeds)
+    state, outputs, spikes = module.start(feeds["x"][0]), [], []
+    for frame in module.frames(feeds):
+        state, output = module.step(state, frame)
+        outputs.append(only(output))
+        spikes.append(state.spikes)
+    assert state.taken == schedule.total
+    for name, train in response.spikes.items():
+        assert torch.equal(torch.stack([step[name] for step in spikes]), train)
+    torch.testing.assert_close(torch.stack(outputs), response.signal)
+    torch.testing.assert_close(torch.stack(outputs)[schedule.rehearsal :].sum(0) / schedule.timesteps, module(feeds))
+    # A still image is what every step shows.
+    image = feeds["x"][0]
+    assert all(torch.equal(shown, image) for shown in list(module.frames(image))[: schedule.lit])  # type: ignore[arg-type]
+
+
+def test_events_sorted_into_steps_are_shares_of_a_picture() -> None:
+    module = network("if", schedule=Schedule(4)).double()
+    generator = torch.Generator().manual_seed(0)
+    events = torch.randint(0, 5, (4, 2, 3, 8, 8), generator=generator).double() / 4
+
+    def stepped(frames: Tensor, **how: bool) -> tuple[NetworkState, Tensor]:
+        state, total = module.start(frames[0], **how), torch.zeros(())
+        for frame in frames:
+            state, output = module.step(state, frame)
+            total = total + only(output)
+        return state, total / 4
+
+    # In the mean over the steps they are the picture that they add up to.
+    state, answer = stepped(events, shares=True)
+    whole = module.respond(Feeds({"x": events * 4}, ["x"]))
+    assert all(torch.equal(state.counts[name], whole.spikes[name].sum(0)) for name in module.layers)
+    torch.testing.assert_close(answer, whole.output)
+    # Taken for pictures each, they are a quarter of it.
+    state, answer = stepped(events)
+    apart = module.respond(Feeds({"x": events}, ["x"]))
+    assert all(torch.equal(state.counts[name], apart.spikes[name].sum(0)) for name in module.layers)
+    torch.testing.assert_close(answer, apart.output)
+    assert not torch.allclose(apart.output, whole.output)  # type: ignore[arg-type]
 
 
 def test_a_state_can_be_gone_on_from_again() -> None:
