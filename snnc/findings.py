@@ -237,6 +237,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "What one format loses or turns around is another picture than that of the next.",
         "Compare with figures that were measured on the same copy of the data.",
     ),
+    "reader-loses": Explanation(
+        "A program that reads the exported file gets fewer answers right than this network, beyond chance: it takes "
+        "neurons otherwise, most often what a spike leaves behind.",
+        "On that program, or on hardware that does as it does, accuracy is what the finding says.",
+        "Convert for its reset (snnc calibrate --reset zero), or use a reader that resets by the threshold.",
+    ),
     "report-replaced": Explanation(
         "There was a report beside the network that belonged to another one, or could not be read.",
         "Only what was measured now is in the new report: nothing of layers, unless they are calibrated again.",

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import snnc
-from snnc import ops, pipeline, recipe
+from snnc import cli, ops, pipeline, recipe
 from snnc.actions.export import export, samples
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
@@ -450,6 +451,57 @@ def test_a_framework_reads_a_file_as_it_is_said_to(nir, soft: Conversion, framew
 
 def judged(made: Conversion, count: int) -> Samples:
     return samples(made, DIGITS / "test", Reading(limit=count), "", silent)
+
+
+def test_every_reader_is_told_with_what_it_does_after_a_spike_what_it_loses_and_how_it_loads_the_file(
+    nir, soft: Conversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    snnc.save(soft, "model.snn")
+    command = ["export", "--format", "nir", "-o", "n.nir", "--verify", "--data", str(DIGITS / "test"), "--limit", "100"]
+    assert cli.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    by_reader = {match["engine"]: match for match in found["verified"]}
+    plain, zero = by_reader["reference interpreter"], by_reader["reference interpreter with a reset to zero"]
+    assert plain["manner"]["reset"] == "takes the threshold off" and abs(plain["lost"]) <= 1
+    assert zero["manner"]["reset"] == "sets potentials to zero after a spike"
+    assert zero["lost"] == pytest.approx(zero["accuracy"] - zero["accuracy_there"]) and zero["lost_interval"][0] > 0
+    warned = [finding for finding in found["findings"] if finding["code"] == "reader-loses"]
+    assert any(finding["message"].startswith(f"{zero['engine']}, which sets potentials") for finding in warned)
+    assert "--reset zero" in warned[0]["hint"]
+    assert cli.main([*command, "--strict"]) == 4
+    told = capsys.readouterr().out
+    for name, match in by_reader.items():
+        assert f"loaded in {name}, for 8 steps, by:" in told or not match["manner"]["code"]
+        assert all(line.replace("FILE", "n.nir").replace("TIMESTEPS", "8") in told for line in match["manner"]["code"])
+
+
+@pytest.mark.parametrize("profile", ["portable", "cuba"])
+def test_the_lines_that_load_a_file_make_the_network_that_was_verified(
+    nir, soft: Conversion, profile: str, tmp_path: Path
+) -> None:
+    if not FRAMEWORKS["snntorch"].version:
+        pytest.skip("snntorch is not installed")
+    written = NirFormat(profile).write(soft)  # type: ignore[arg-type]
+    path, x = tmp_path / "n.nir", torch.rand(2, 1, 8, 8)
+    path.write_bytes(written.data)
+    names: dict[str, Any] = {}
+    lines = FRAMEWORKS["snntorch"].code(PROFILES[profile].neuron)
+    assert len(lines) == 3
+    exec("\n".join(lines).replace("FILE", str(path)), names)
+    with torch.no_grad():
+        outputs = [names["network"](x) for _ in range(8)]
+    found = torch.stack([output[0] if isinstance(output, tuple) else output for output in outputs]).mean(0)
+    wanted = FRAMEWORKS["snntorch"].answer(written.file.front.graph, x, 8).output
+    torch.testing.assert_close(found, wanted)
+
+
+def test_every_framework_says_how_it_loads_a_file() -> None:
+    for framework in FRAMEWORKS.values():
+        for neuron in framework.readings:
+            code = "\n".join(framework.code(neuron))
+            assert compile(code, framework.name, "exec") and 'nir.read("FILE")' in code and "{dt}" not in code
+        assert all(reading.words for reading in framework.readings.values())
 
 
 def test_a_hard_reset_costs_and_calibration_wins_it_back(nir, soft: Conversion, hard: Conversion) -> None:

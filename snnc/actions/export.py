@@ -14,6 +14,7 @@ from snnc.export import verification
 from snnc.export.format import Format, Written
 from snnc.export.match import Match
 from snnc.export.vectors import conformance_vectors
+from snnc.findings import Finding
 from snnc.frontend import InputShapes
 from snnc.ir import Input
 from snnc.recipe import Recipe
@@ -39,6 +40,11 @@ class Exported:
         """What is beyond tolerance; "" where nothing is, or nothing was compared."""
         wrong = (match for match in self.matches if match.mismatch)
         return next((f"{match.mismatch} at T={match.timesteps}, run by {match.engine}" for match in wrong), "")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What readers lose of the network, beyond chance."""
+        return tuple(match.finding for match in self.matches if match.finding is not None)
 
     def plain(self) -> dict[str, Any]:
         """Return what was measured, as plain data."""
@@ -81,7 +87,7 @@ def export(
             label = f"verifying at T={engine.schedule.timesteps} with {engine.name}"
             found = samples(conversion, data, few, label, progress)
             match = verification.verify(conversion, written, engine, found)
-            matches.append(replace(match, remark=printable(match.remark)))
+            matches.append(replace(match, remark=printable(match.remark), manner=format.manner(engine)))
     content = b""
     if vectors is not None:
         how = replace(reading, limit=vectors)

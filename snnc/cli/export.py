@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,16 +104,16 @@ def export(
     if verify:
         write(completed(conversion, report_file, verifications=exported.matches), report_file)
         files.append(str(report_file))
-    warnings = [finding for finding in conversion.findings if finding.severity == "warning"]
+    warnings = [finding for finding in conversion.findings if finding.severity == "warning"] + [*exported.findings]
     plain = {**exported.plain(), "files": files, "findings": [asdict(finding) for finding in warnings]}
-    terminal.show(plain, lambda: _shown(exported, warnings, files))
+    terminal.show(plain, lambda: _shown(exported, warnings, files, output))
     exported.check(str(model))
     if strict:
         check_warnings(warnings, str(model))
 
 
-def _shown(exported: Exported, warnings: Sequence[Finding], files: Sequence[str]) -> Iterator[Block]:
-    from snnc.blocks import Text
+def _shown(exported: Exported, warnings: Sequence[Finding], files: Sequence[str], output: Path) -> Iterator[Block]:
+    from snnc.blocks import Listing, Text
     from snnc.report.sections.exports import compared
     from snnc.report.sections.findings import by_kind
 
@@ -126,8 +126,20 @@ def _shown(exported: Exported, warnings: Sequence[Finding], files: Sequence[str]
             "equal: spikes that are the same in both engines, where the layers before fired the same; together: where "
             "each runs the whole network, and one spike that rounding moves is followed by others"
         )
+    for found in exported.matches:
+        if found.manner.code:
+            yield Text(f"loaded in {found.engine}, for {found.timesteps} steps, by:")
+            given = {"FILE": str(output), "TIMESTEPS": str(found.timesteps)}
+            yield Listing(tuple(f"    {_filled(line, given)}" for line in found.manner.code))
     yield from by_kind(warnings)
     yield Text(f"written: {', '.join(files)}" if files else "nothing was written")
+
+
+def _filled(line: str, given: Mapping[str, str]) -> str:
+    """Return a line of code with what it is about in the place of names."""
+    for name, value in given.items():
+        line = line.replace(name, value)
+    return line
 
 
 def _layers(found: Match) -> Iterator[Block]:

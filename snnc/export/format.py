@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
+from snnc.export.match import Manner
 from snnc.export.verification import Engine
 from snnc.registry import Registry
 
@@ -87,6 +88,10 @@ class Format(ABC, Generic[_File]):
 
         Raises ModelError for the first of what ``refusals`` lists.
         """
+
+    def manner(self, engine: Engine) -> Manner:
+        """Return how an engine takes neurons, where it may take them otherwise, and the code that loads a file."""
+        return Manner()
 
     @abstractmethod
     def engines(self, written: Written[_File], conversion: Conversion) -> Iterator[Engine]:

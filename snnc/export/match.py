@@ -3,6 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from snnc.findings import Finding
+from snnc.intervals import Interval
+from snnc.text import brackets, typable, written
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What a reader of a file does with a neuron after a spike, in words, and the ``code`` that loads FILE in it."""
+
+    reset: str = ""
+    code: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class LayerMatch:
@@ -32,7 +44,8 @@ class Match:
     where the file is not to blame: a reader that takes neurons otherwise than the file says, or does not read it, as
     ``remark`` tells. ``together`` and ``together_error`` are equal spikes and the error of the outputs from the images
     on, whatever the format; ``expected`` are spikes that are what the engine is known to fire, in percent, where that
-    is not what the network fires.
+    is not what the network fires. ``lost`` are points of accuracy that this network has and the reader does not, with
+    their paired interval; ``manner`` is how the reader takes the file.
     """
 
     format: str
@@ -54,6 +67,21 @@ class Match:
     together_error: float | None = None
     expected: float | None = None
     layers: tuple[LayerMatch, ...] = ()
+    lost: float | None = None
+    lost_interval: Interval | None = None
+    manner: Manner = Manner()
+
+    @property
+    def finding(self) -> Finding | None:
+        """What is to be told of a reader that is wrong more often than this network, beyond chance."""
+        if self.lost is None or self.lost_interval is None or self.lost_interval[0] <= 0:
+            return None
+        how = f", which {self.manner.reset}," if self.manner.reset else ""
+        told = f"{written(self.lost, 'points')} points {brackets(self.lost_interval, 'points')}"
+        message = f"{self.engine}{how} loses {told} against this network on {self.images:,} images"
+        to_zero = "convert for such a reset: snnc calibrate --reset zero"
+        hint = to_zero if "zero" in self.manner.reset else "use another reader"
+        return Finding("reader-loses", "warning", "", typable(message), hint)
 
     @property
     def mismatch(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, final
 import torch
 from torch import Generator, Tensor
 
+from snnc import intervals
 from snnc.conversion import Conversion
 from snnc.data.samples import MemorySamples, Samples
 from snnc.export.match import LayerMatch, Match
@@ -128,6 +129,7 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
     # Where answers are right in part, how many are says less than a score.
     right = None if labels is None or found.task.score_name != "accuracy" else labels.answers
     here, there = found.answers_here, found.answers_there
+    lost = _lost(here, there, right)
     return Match(
         **fixed,
         images=len(here),
@@ -141,6 +143,8 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
         accuracy=_percent(found.task, here, right),
         accuracy_there=_percent(found.task, there, right),
         remark=remark,
+        lost=None if lost is None else 100 * (lost[0] - lost[1]) / len(here),
+        lost_interval=None if lost is None else intervals.paired(*lost, len(here)),
         together=found.together.share(),
         together_error=_finite(found.together.error),
         expected=None if engine.expected is None else found.known.share(),
@@ -262,6 +266,14 @@ def _percent(task: Task, answers: Answers, truth: Answers | None) -> float | Non
     """Return how many answers are right, None where that is not known or answers are hardly ever the same."""
     right = None if truth is None else task.agreeing(answers, truth)
     return None if right is None else 100 * (right / len(answers))
+
+
+def _lost(here: Answers, there: Answers, truth: Answers | None) -> tuple[int, int] | None:
+    """Return how many answers only the network has right, and how many only the reader."""
+    if not (isinstance(here, Tensor) and isinstance(there, Tensor) and isinstance(truth, Tensor)):
+        return None
+    own, other = here == truth, there == truth
+    return int((own & ~other).sum()), int((other & ~own).sum())
 
 
 def _finite(value: float) -> float | None:

@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Generator
 
+from snnc.export.match import Manner
 from snnc.export.nir.file import NirFile
 from snnc.export.nir.frameworks import Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Interpreter
@@ -19,6 +20,9 @@ from snnc.schedule import Schedule
 # Weights are rounded once more, with thresholds folded into them, and sums in another order round differently: a
 # potential that comes close to its threshold fires a step earlier or later, and moves others behind it.
 _BOUNDS = Bounds(equal=99.9, output_error=1e-2, given="images")
+
+
+_UNKNOWN = Manner()
 
 
 @final
@@ -35,8 +39,10 @@ class NirEngine:
         tolerance: Bounds | None = _BOUNDS,
         expected: NirEngine | None = None,
         note: str = "",
+        manner: Manner = _UNKNOWN,
     ) -> None:
         self.name = name
+        self.manner = manner
         self.layers = file.layers
         self.schedule = Schedule(file.timesteps)
         self.tolerance = tolerance
@@ -67,21 +73,25 @@ class NirEngine:
 
 def reference(file: NirFile, snn: Graph) -> NirEngine:
     """Return the interpreter that resets neurons as the file says."""
-    return NirEngine("reference interpreter", Interpreter(HARD if file.zero else SOFT), file, snn)
+    reading = HARD if file.zero else SOFT
+    return NirEngine("reference interpreter", Interpreter(reading), file, snn, manner=Manner(reading.words))
 
 
 def with_hard_reset(file: NirFile, snn: Graph) -> NirEngine:
     """Return the interpreter that resets neurons as NIR defines it, whatever the file says."""
     note = "as NIR defines it, and not as this file says"
     name = "reference interpreter with a reset to zero"
-    return NirEngine(name, Interpreter(HARD), file, snn, tolerance=None, note=note)
+    return NirEngine(name, Interpreter(HARD), file, snn, tolerance=None, note=note, manner=Manner(HARD.words))
 
 
 def foreign(framework: Framework, file: NirFile, snn: Graph) -> NirEngine:
     """Return a framework, held to the reference that reads neurons as the framework does."""
     name = f"{framework.name} {framework.version}"
-    expected = NirEngine(name, Interpreter(framework.readings[file.profile.neuron]), file, snn)
-    return NirEngine(name, framework, file, snn, expected=expected, note="takes neurons otherwise than the file says")
+    reading = framework.readings[file.profile.neuron]
+    expected = NirEngine(name, Interpreter(reading), file, snn)
+    manner = Manner(reading.words, framework.code(file.profile.neuron))
+    note = "takes neurons otherwise than the file says"
+    return NirEngine(name, framework, file, snn, expected=expected, note=note, manner=manner)
 
 
 def engines(file: NirFile, snn: Graph) -> Iterator[NirEngine]:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, final
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
 from snnc.export.format import Format, Refusal, Written, formats, grouped, raised
-from snnc.export.nir.engines import engines
+from snnc.export.match import Manner
+from snnc.export.nir.engines import NirEngine, engines
 from snnc.export.nir.extra import nir_package
 from snnc.export.nir.file import NirFile, nir_file
 from snnc.export.nir.lowering import lowered
@@ -99,6 +100,9 @@ class NirFormat(Format[NirFiles]):
         variant = f"profile {self.profile}{', split' if self.split else ''}"
         files = NirFiles(file, parts, rest)
         return Written(self.name, variant, file.data(), files, trains, {}, facts, tuple(notes), beside)
+
+    def manner(self, engine: Engine) -> Manner:
+        return engine.manner if isinstance(engine, NirEngine) else Manner()
 
     def engines(self, written: Written[NirFiles], conversion: Conversion) -> Iterator[Engine]:
         files = written.file

@@ -35,12 +35,20 @@ Run = Callable[["NIRGraph", Tensor, int], Fired]
 @final
 @dataclass(frozen=True, eq=False)
 class Framework:
-    """A framework: its package, and for each neuron of NIR how it reads it (no entry: not at all)."""
+    """A framework: its package, and for each neuron of NIR how it reads it (no entry: not at all).
+
+    ``lines`` load the file as ``run`` does, {dt} being the length of a step.
+    """
 
     name: str
     package: str
     readings: Mapping[str, Dynamics]
     run: Run
+    lines: tuple[str, ...] = ()
+
+    def code(self, neuron: str) -> tuple[str, ...]:
+        """Return the lines of Python that load FILE, whose neurons are of this kind, as a network."""
+        return tuple(line.replace("{dt}", "1.0" if neuron == "IF" else f"{STEP:g}") for line in self.lines)
 
     @property
     def version(self) -> str:
@@ -156,21 +164,66 @@ _HARD = Dynamics(reset="value")
 _HARD_STRICT = Dynamics(reset="value", strict=True)
 _FADING = Dynamics(strict=True, waits=True, leak=0.9)
 
+_NODES_IN_ORDER = "network.execution_order.sort(key=lambda node: node.name)"
+_NORSE = (
+    "import nir, norse.torch as norse, norse.torch.functional.reset as reset",
+    'network = norse.from_nir(nir.read("FILE"), ignore_warnings=True, reset_method=reset.reset_value, dt=0.0001)',
+    _NODES_IN_ORDER,
+)
+_SNNTORCH = (
+    "import nir; from snntorch.import_nir import import_from_nir",
+    'network = import_from_nir(nir.read("FILE"))',
+    # Its neurons would hand their state on to layers that take none.
+    '[setattr(module, "init_hidden", True) for module in network.modules() if hasattr(module, "init_hidden")]',
+)
+_SINABS = (
+    "import nir; from sinabs.nir import from_nir",
+    'network = from_nir(nir.read("FILE"), batch_size=1, num_timesteps=TIMESTEPS)',
+    _NODES_IN_ORDER,
+)
+_SPIKINGJELLY = (
+    "import nir",
+    "from spikingjelly.activation_based.nir_exchange.from_nir import import_from_nir",
+    'network = import_from_nir(nir.read("FILE"), dt={dt})',
+)
+
 FRAMEWORKS: Mapping[str, Framework] = {
     framework.name: framework
     for framework in (
-        Framework("norse", "norse", {"IF": _HARD_STRICT, "CubaLIF": _HARD_STRICT}, _norse),
+        Framework("norse", "norse", {"IF": _HARD_STRICT, "CubaLIF": _HARD_STRICT}, _norse, _NORSE),
         # It reads an IF as a leaky neuron whose potential fades by a tenth a step.
-        Framework("snntorch", "snntorch", {"IF": _FADING, "CubaLIF": _HARD_STRICT}, _snntorch),
-        Framework("sinabs", "sinabs", {"IF": Dynamics(multiple=True, floor=1.0)}, _sinabs),
-        Framework("spikingjelly", "spikingjelly", {"IF": _HARD, "CubaLIF": _HARD}, _spikingjelly),
-        Framework("norse-subtract", "norse", {"CubaLIF": Dynamics(strict=True)}, partial(_norse, subtract=True)),
-        Framework("sinabs-single", "sinabs", {"IF": _SOFT}, partial(_sinabs, single=True)),
+        Framework("snntorch", "snntorch", {"IF": _FADING, "CubaLIF": _HARD_STRICT}, _snntorch, _SNNTORCH),
+        Framework("sinabs", "sinabs", {"IF": Dynamics(multiple=True, floor=1.0)}, _sinabs, _SINABS),
+        Framework("spikingjelly", "spikingjelly", {"IF": _HARD, "CubaLIF": _HARD}, _spikingjelly, _SPIKINGJELLY),
+        Framework(
+            "norse-subtract",
+            "norse",
+            {"CubaLIF": Dynamics(strict=True)},
+            partial(_norse, subtract=True),
+            tuple(line.replace("reset_value", "reset_subtract") for line in _NORSE),
+        ),
+        Framework(
+            "sinabs-single",
+            "sinabs",
+            {"IF": _SOFT},
+            partial(_sinabs, single=True),
+            (
+                *_SINABS,
+                "from sinabs.activation import SingleSpike",
+                "for layer in network.modules():",
+                '    if hasattr(layer, "spike_fn"): layer.spike_fn, layer.min_v_mem = SingleSpike, None',
+            ),
+        ),
         Framework(
             "spikingjelly-subtract",
             "spikingjelly",
             {"IF": _SOFT, "CubaLIF": _SOFT},
             partial(_spikingjelly, subtract=True),
+            (
+                *_SPIKINGJELLY,
+                "for layer in network.modules():",
+                '    if hasattr(layer, "v_reset"): layer.v_reset = None',
+            ),
         ),
     )
 }

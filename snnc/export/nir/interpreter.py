@@ -36,6 +36,15 @@ class Dynamics:
     floor: float | None = None
     leak: float = 1.0
 
+    @property
+    def words(self) -> str:
+        """What a neuron does with its potential after a spike, and what else is its own."""
+        said = ["sets potentials to zero after a spike" if self.reset == "value" else "takes the threshold off"]
+        said += ["fires several spikes in a step"] * self.multiple
+        said += ["fires what is left above twice the threshold only"] * self.waits
+        said += ["lets potentials fade"] * (self.leak != 1.0)
+        return " and ".join(said)
+
 
 # The neurons of the exported network, as its metadata describes them.
 SOFT, HARD = Dynamics(), Dynamics(reset="value")

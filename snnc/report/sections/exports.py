@@ -59,6 +59,13 @@ def compared(found: Sequence[Match]) -> Table:
                 Column("accuracy there, %", short="accuracy there %"),
                 lambda one: Cell.of(one.accuracy_there, unit="%"),
             ),
+            (
+                Column(
+                    "lost, points", short="lost", about="points of accuracy that this network has more", bracketed=True
+                ),
+                lambda one: Cell.of(one.lost, one.lost_interval, "points"),
+            ),
+            (Column("after a spike", "words"), lambda one: one.manner.reset or None),
             (Column("remark", "words"), lambda one: one.remark or None),
         ],
         found,
