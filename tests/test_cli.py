@@ -302,8 +302,11 @@ def test_gates(run: Run, artifact: Path, folder: Path):
     assert "    max-spikes at T=1: measured " in failed.err
     assert "max-drop" not in failed.err and "T=4" not in failed.err
     other = run(*data, "--max-spikes", "1", "--gate-timesteps", "8")
-    assert_error(other, 2, "limits are for T=8, evaluated at T=1, T=4 @ gates", "add 8 to --timesteps, or say which")
+    assert_error(other, 2, "limits are for T=8, evaluated at T=1, T=4 @ gates", "add 8 to --timesteps, or")
     assert run(*data, "--gate-timesteps", "8", "-q").code == 0
+    # Where neither is evaluated, it is the first.
+    first = run("evaluate", "--data", DIGITS / "test", "--limit", "20", "--timesteps", "2,1", "--max-spikes", "1e9")
+    assert first.code == 0 and "gate passed: max-spikes at T=2" in first.out
     assert run(*data, "--max-spikes", "1", "--no-fail").code == 0
     # From the project file, which a flag wins over.
     project(folder, model="model.onnx", gates={"max-spikes": 1, "max-drop": None})

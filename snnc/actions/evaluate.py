@@ -55,14 +55,14 @@ def evaluate(
     ``preprocessing`` are the conversion's own unless given. What is random (neurons, the probe) is drawn ``repeats``
     times, from the reading's seed on. On up to ``blamed`` images every layer is charged with its part of the loss, at
     the conversion's own T or the first. ``result.gates`` says which of the ``limits`` are met, at the number of time
-    steps that they are for: unless they name one, the conversion's own. What is compared with is the network in the
-    file ``reference``. Unless given, it is the trained network; of one that was fine-tuned it is the one that it was
-    before, which is looked for in the folders ``around``. Its score is to be ``expected``, in percent, or more.
+    steps that they are for: unless they name one, the conversion's own, or the first where that is not evaluated. What
+    is compared with is the network in the file ``reference``. Unless given, it is the trained network; of one that was
+    fine-tuned it is the one that it was before, which is looked for in the folders ``around``. Its score is to be
+    ``expected``, in percent, or more.
 
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
-    data or this file cannot tell, UsageError on a number of steps that cannot be run or is not
-    the one that limits are for, and PreconditionError where the
-    trained network cannot stand in for a layer.
+    data or this file cannot tell, UsageError on a number of steps that cannot be run or is not evaluated though limits
+    are for it, and PreconditionError where the trained network cannot stand in for a layer.
     """
     schedules = _schedules(conversion, timesteps, sleep)
     at_limit = _held_to(limits, schedules, conversion)
@@ -155,15 +155,14 @@ def _blamed(
     )
 
 
-def _held_to(limits: Limits, schedules: Sequence[Schedule], conversion: Conversion) -> Schedule | None:
-    """Return the schedule that limits are for, None without limits; raises UsageError where it is not evaluated."""
-    timesteps = limits.timesteps or conversion.schedule.timesteps
-    found = next((schedule for schedule in schedules if schedule.timesteps == timesteps), None)
-    if found is None and limits:
-        message = f"limits are for T={timesteps}, evaluated at {', '.join(f'T={s.timesteps}' for s in schedules)}"
-        hint = f"add {timesteps} to --timesteps, or say which are judged: --gate-timesteps, timesteps under gates"
-        raise UsageError(message, place="gates", hint=hint)
-    return found if limits else None
+def _held_to(limits: Limits, schedules: Sequence[Schedule], conversion: Conversion) -> Schedule:
+    """Return the schedule that limits are for; raises UsageError where they name one that is not evaluated."""
+    named = [schedule for schedule in schedules if schedule.timesteps == limits.timesteps]
+    if limits and limits.timesteps is not None and not named:
+        evaluated = ", ".join(f"T={schedule.timesteps}" for schedule in schedules)
+        hint = f"add {limits.timesteps} to --timesteps, or change --gate-timesteps, or timesteps under gates"
+        raise UsageError(f"limits are for T={limits.timesteps}, evaluated at {evaluated}", place="gates", hint=hint)
+    return named[0] if named else headline(schedules, conversion)
 
 
 def _schedules(conversion: Conversion, timesteps: Sequence[int], sleep: int | None) -> tuple[Schedule, ...]:

@@ -331,7 +331,10 @@ class GateFlags(Flags):
             ],
             "gate_timesteps": Annotated[
                 int | None,
-                typer.Option(metavar="T", help="Time steps that gates are for. Default: what it was converted for."),
+                typer.Option(
+                    metavar="T",
+                    help="Time steps that gates are for. Default: what it was converted for, else the first.",
+                ),
             ],
         }
         for name, known in limits().items():
