@@ -304,34 +304,37 @@ class SpikingNetwork(torch.nn.Module):
             yield step if isinstance(images, Mapping) else next(iter(step.values()))
 
     @torch.no_grad()
-    def start(self, images: Samples, timesteps: int | None = None, *, shares: bool = False) -> NetworkState:
+    def start(self, images: Samples, timesteps: int | None = None, *, parts: bool = False) -> NetworkState:
         """Return the state before the first step, for as many images.
 
         What is shown at a step is a picture, such as the trained network could be shown: where frames hold counts of
         events, it has as many as a frame that the network was trained on. Events that were only sorted into steps are
-        ``shares`` of one picture instead, which they add up to over ``timesteps``: each counts so many times then, and
-        the mean over the steps is the picture.
+        ``parts`` of one picture instead, which they add up to over ``timesteps``: each counts so many times then, and
+        the mean over the steps is the picture. Raises UsageError for parts where steps carry shares of the image.
 
         Raises ModelError where a neuron gathers its whole input before it fires (recipes that are not synchronous),
         otherwise the errors of a call.
         """
         graph, schedule = self._graph, self._schedule(timesteps)
+        if parts and schedule.shares:
+            hint = "leave out parts: of these steps, each carries a share of what it is shown"
+            raise UsageError("parts of a picture, for steps that carry shares of it", place="parts", hint=hint)
         feeds = self._frame(images)
         memory = steps.start(graph, feeds)
         like = next(iter(feeds.values()))
         shapes = {name: (feeds.samples, *graph.shapes[name]) for name in self.layers}
         spikes, counts = ({name: like.new_zeros(shape) for name, shape in shapes.items()} for _ in range(2))
-        return NetworkState(graph, schedule, feeds.samples, memory, spikes, counts, schedule.timesteps if shares else 1)
+        return NetworkState(graph, schedule, feeds.samples, memory, spikes, counts, schedule.timesteps if parts else 1)
 
     @torch.no_grad()
     def step(self, state: NetworkState, images: Samples) -> tuple[NetworkState, Answer]:
         """Take one time step: (state, images) to (next state, output of this step, ``[N, ...]``).
 
         The images may be others at every step (frames of events, one each: see ``start`` for what they hold); asleep,
-        they are off. From the end of the rehearsal
-        on, the outputs add up to ``schedule.timesteps`` times the answer, up to rounding as in ``respond``. Raises
-        UsageError when all steps have been taken, DataError where the images do not fit the network or the state, or
-        the state is of another network or from before this one was changed (to another precision, say).
+        they are off. From the end of the rehearsal on, the outputs add up to ``schedule.timesteps`` times the answer,
+        up to rounding as in ``respond``. Raises UsageError when all steps have been taken, DataError where the images
+        do not fit the network or the state, or the state is of another network or from before this one was changed (to
+        another precision, say).
         """
         graph, schedule = state.graph, state.schedule
         if graph is not self._graph:

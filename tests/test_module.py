@@ -152,7 +152,7 @@ def test_frames_one_by_one_fire_what_they_fire_as_whole_trains(schedule: Schedul
     assert all(torch.equal(shown, image) for shown in list(module.frames(image))[: schedule.lit])  # type: ignore[arg-type]
 
 
-def test_events_sorted_into_steps_are_shares_of_a_picture() -> None:
+def test_events_sorted_into_steps_are_parts_of_a_picture() -> None:
     module = network("if", schedule=Schedule(4)).double()
     generator = torch.Generator().manual_seed(0)
     events = torch.randint(0, 5, (4, 2, 3, 8, 8), generator=generator).double() / 4
@@ -165,7 +165,7 @@ def test_events_sorted_into_steps_are_shares_of_a_picture() -> None:
         return state, total / 4
 
     # In the mean over the steps they are the picture that they add up to.
-    state, answer = stepped(events, shares=True)
+    state, answer = stepped(events, parts=True)
     whole = module.respond(Feeds({"x": events * 4}, ["x"]))
     assert all(torch.equal(state.counts[name], whole.spikes[name].sum(0)) for name in module.layers)
     torch.testing.assert_close(answer, whole.output)
