@@ -20,6 +20,9 @@ _TORCH = "TORCHINDUCTOR_CACHE_DIR"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+# No link is longer.
+_LONGEST = 1024
+
 # What a path may lead to that is no file, and may never end.
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -60,6 +63,19 @@ def read_bytes(path: Path, *, most: int | None = None, hint: str = "check the pa
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", place=str(path), hint=hint) from None
+
+
+def linked(path: Path) -> Path:
+    """Return where a link leads that git or an archive wrote as a text, having no links; any other path as it is."""
+    try:
+        if path.is_symlink() or not path.is_file() or not 0 < path.stat().st_size <= _LONGEST:
+            return path
+        text = path.read_bytes().decode()
+        target = path.parent / text
+        meant = text == text.strip() and "\n" not in text and not Path(text).is_absolute()
+        return target if meant and target.exists() else path
+    except (OSError, ValueError):
+        return path
 
 
 @contextlib.contextmanager

@@ -79,7 +79,8 @@ def test_files_that_are_left_out_are_told_by_name(folder: Path, names: list[str]
         (folder / name).write_bytes(b"?")
     found = read(folder)["files-left-out"]
     assert found.severity == severity
-    assert found.message == f"{len(names)} files beside the 3 samples were left out: {', '.join(names)}"
+    files = "1 file" if len(names) == 1 else "2 files"
+    assert found.message == f"{files} beside the 3 samples left out: {', '.join(names)}"
 
 
 def test_folders_that_are_linked_into_a_class_count_and_circles_do_not(folder: Path, tmp_path: Path) -> None:
@@ -88,6 +89,13 @@ def test_folders_that_are_linked_into_a_class_count_and_circles_do_not(folder: P
     (folder / "ant" / "up").symlink_to(folder)
     (tmp_path / "store" / "more" / "again").symlink_to(tmp_path / "store")
     assert [*numbers(opened(folder))] == ["ant/0.png", "ant/1.png", "ant/part/more/9.png", "bee/0.png"]
+
+
+def test_a_link_to_a_folder_that_became_a_text_is_told(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (folder / "ant" / "part").write_text("../../store")
+    with pytest.raises(DataError, match="a link to a folder, written as a text"):
+        opened(folder)
 
 
 @pytest.mark.parametrize("name", ["ant/gone.png", "ant/part", "cat"])

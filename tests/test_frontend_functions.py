@@ -246,7 +246,31 @@ SPELLINGS: dict[str, tuple[str, list[type]]] = {
         [ops.Affine, ops.Relu, ops.Affine, ops.Relu, ops.Affine, ops.Add],
     ),
     "guard": ("n = IsNaN(a); y = Where(n, zero, a)", []),
+    "limits": (
+        "g = Less(a, zero); p = Where(g, zero, a); h = Greater(p, six); y = Where(h, six, p)",
+        [ops.ClippedRelu],
+    ),
+    "limits beside zero": (
+        "g = Less(a, half); p = Where(g, half, a); h = Greater(p, six); y = Where(h, six, p)",
+        [ops.Affine, ops.ClippedRelu, ops.Affine],
+    ),
+    "lower limit": ("g = Less(a, half); y = Where(g, half, a)", [ops.Affine, ops.Relu, ops.Affine]),
+    "upper limit": ("g = Greater(a, half); y = Where(g, half, a)", [ops.Affine, ops.Relu, ops.Affine]),
 }
+# Those of rectifiers may be spelled with constants in the shape of the value.
+FOLDED = ("relu", "relu as product", "leaky", "limits", "upper limit")
+
+
+@pytest.mark.parametrize("case", FOLDED)
+def test_constants_may_be_as_large_as_the_value(case: str, tmp_path: Path) -> None:
+    text, kinds = SPELLINGS[case]
+    front, back = [one("Mul", ["x", "vector"], ["a"])], [one("Mul", ["y", "exponents"], ["out"])]
+    nodes = [*front, *spelled(text), *back]
+    used = {value for node in nodes for value in node.input}
+    large = {name: np.full((1, *SHAPE), value, np.float32) for name, value in NUMBERS.items()}
+    constants = {name: value for name, value in {**CONSTANTS, **large}.items() if name in used}
+    model = parity(save(tmp_path / "m.onnx", nodes, SHAPE, constants, ["out"]), SHAPE, tolerance=1e-4)
+    assert [type(node.op) for node in model.graph.nodes.values()][2:-1] == kinds
 
 
 @pytest.mark.parametrize("case", SPELLINGS)

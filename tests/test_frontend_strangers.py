@@ -139,8 +139,14 @@ def hub(folder: Path) -> Path:
     return snapshot / "m.onnx"
 
 
-def test_a_hubs_cache_is_read(tmp_path: Path) -> None:
-    opened = open_model(hub(tmp_path))
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_hubs_cache_is_read(as_text: bool, tmp_path: Path) -> None:
+    path = hub(tmp_path)
+    for link in path.parent.iterdir() if as_text else ():
+        target = link.readlink()
+        link.unlink()
+        link.write_text(str(target))
+    opened = open_model(path)
     assert opened.model().graph.nodes
     assert len(opened.files) == 2
 

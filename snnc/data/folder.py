@@ -11,6 +11,7 @@ import torch
 from snnc.data.labels import CLASSES, FILE_NAME, Classes, Labels, read_labels
 from snnc.data.noticed import in_natural_order
 from snnc.errors import DataError
+from snnc.files import linked
 
 # How class folders are numbered, as preprocessing says.
 Order = Literal["auto", "name", "natural"]
@@ -105,6 +106,9 @@ def found_in(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()
                 continue
             yield from found_in(folder / entry.name, f"{prefix}{entry.name}/", above)
         elif entry.is_file():
+            if "." not in entry.name and linked(Path(entry.path)).is_dir():
+                hint = "make it a link again (git: core.symlinks=true), or put the folder there"
+                raise DataError("a link to a folder, written as a text", place=entry.path, hint=hint)
             yield prefix + entry.name
         elif entry.is_symlink():
             raise DataError("a link that leads nowhere", place=entry.path, hint="mend it or remove it")

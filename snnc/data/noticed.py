@@ -88,11 +88,12 @@ def left_out(ignored: Sequence[str], used: int) -> Iterator[Finding]:
     odd = [name for name in ignored if PurePosixPath(name).suffix.lower() not in _DOCUMENTS]
     shown = sorted(ignored, key=lambda name: (name not in odd, name))[:_NAMED]
     more = f" and {len(ignored) - _NAMED} more" if len(ignored) > _NAMED else ""
+    files = "1 file" if len(ignored) == 1 else f"{len(ignored)} files"
     yield Finding(
         "files-left-out",
         "warning" if odd else "info",
         "",
-        f"{len(ignored)} files beside the {used} samples were left out: {', '.join(shown)}{more}",
+        f"{files} beside the {used} samples left out: {', '.join(shown)}{more}",
         "samples are told by the ends of their names; save others in a format that is read, or move them away",
     )
 

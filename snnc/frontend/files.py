@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from snnc.errors import DataError, ModelError
-from snnc.files import check_file, read_bytes
+from snnc.files import check_file, linked, read_bytes
 from snnc.findings import Finding
 from snnc.frontend.bounds import too_large
 from snnc.frontend.expression import InputShapes
@@ -46,7 +46,7 @@ def read_file(path: Path, input_shape: InputShapes) -> ModelFile:
         found = next((BUNDLES[name] for name in sorted(BUNDLES) if (path / name).exists()), None)
         message, hint = found or ("a folder, not a file", "check the path")
         raise DataError(message, place=str(path), hint=hint)
-    data = read_bytes(path, most=memory())
+    data = read_bytes(linked(path), most=memory())
     digest = hashlib.sha256(data)
     known = stranger(path, data)
     if known is not None:
@@ -122,8 +122,8 @@ def _beside(path: Path, name: str) -> Path:
     written = path.parent / name
     # Exporters on Windows separate folders by backslashes.
     parts = Path(name if written.exists() else name.replace("\\", "/"))
-    file = path.parent / parts
-    homes = {path.parent.resolve(), path.resolve().parent}
+    file = linked(path.parent / parts)
+    homes = {path.parent.resolve(), linked(path).resolve().parent}
     inside = not parts.is_absolute() and ".." not in parts.parts
     if not inside or not any(file.resolve().is_relative_to(home) for home in homes):
         hint = "external data has to lie beside the model file or below"

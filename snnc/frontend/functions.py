@@ -19,7 +19,7 @@ from torch import Tensor
 
 from snnc import ops
 from snnc.frontend.canonical import OnnxGraph, OnnxNode
-from snnc.frontend.expression import Apply, Call, Expression, Operand, UnsupportedError, chain, tensor
+from snnc.frontend.expression import Apply, Array, Call, Expression, Operand, UnsupportedError, chain, tensor
 from snnc.frontend.operators import operators
 from snnc.frontend.operators.activation import unit_clipped
 from snnc.frontend.operators.functions import NAMED, rectified_sum, softly_shrunk
@@ -36,6 +36,8 @@ _POINTWISE = (
 _KINDS = {*_POINTWISE.split()}
 # What far from zero is kept from becoming infinite.
 _STEEP = {"Exp", "Log", "Sinh", "Cosh"}
+# What makes limits of choices; those that say limits themselves are read with what is behind them.
+_TELLING = {"Cast", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
 # More nodes than the longest spelling has.
 _MOST = 24
 # Constants of a file are rounded to float32.
@@ -85,7 +87,7 @@ def _recognize(graph: OnnxGraph, start: str, used: Set[int], places: Mapping[int
         if len(members) < 2 or not _is_closed(graph, members):
             continue
         far = not any(node.kind in _STEEP for node in members)
-        function = _named(region[last], far)
+        function = _named(region[last], far, limits=any(node.kind in _TELLING for node in members))
         if function is not None:
             return Recognized(tuple(members), start, function)
     return None
@@ -124,13 +126,18 @@ def _is_pointwise(graph: OnnxGraph, node: OnnxNode, values: Mapping[str, Tensor]
         return False
     constants = [graph.constants.get(value) for value in node.inputs]
     pairs = zip(node.inputs, constants, strict=True)
-    return all(not value or value in values or (array is not None and array.size == 1) for value, array in pairs)
+    return all(not value or value in values or (array is not None and _is_one_number(array)) for value, array in pairs)
+
+
+def _is_one_number(array: Array) -> bool:
+    """Return whether a constant is the same everywhere, as exporters fold zeros in the shape of a value."""
+    return array.size == 1 or (array.size > 0 and bool((array == array.reshape(-1)[0]).all()))
 
 
 def _evaluated(graph: OnnxGraph, node: OnnxNode, values: Mapping[str, Tensor]) -> Tensor | None:
     """Return what a node makes of values on the grid, by its own converter; None where it has an objection."""
     constants = [graph.constants.get(value) for value in node.inputs]
-    scalars = tuple(None if array is None else array.reshape(()) for array in constants)
+    scalars = tuple(None if array is None else array.reshape(-1)[:1].reshape(()) for array in constants)
     shape = tuple(_GRID.shape)
     shapes = tuple(
         None if not value else shape if array is None else () for value, array in zip(node.inputs, scalars, strict=True)
@@ -174,8 +181,11 @@ def _is_closed(graph: OnnxGraph, members: list[OnnxNode]) -> bool:
     return not {*between} & {*graph.outputs} and all(id(reader) in own for reader in readers)
 
 
-def _named(found: Tensor, far: bool) -> Function | None:
-    """Return the named function that has these values on the grid; those that are ``far`` may not count."""
+def _named(found: Tensor, far: bool, *, limits: bool) -> Function | None:
+    """Return the named function that has these values on the grid; those that are ``far`` may not count.
+
+    It may be one that ``limits`` a value.
+    """
     points = _GRID.shape[1] if far else len(_NEAR)
     found = found[:, :points]
     if not found.isfinite().all():
@@ -184,7 +194,8 @@ def _named(found: Tensor, far: bool) -> Function | None:
     same = _is_same(found, known[:, :points])
     if same.any():
         return named[int(same.byte().argmax())]
-    for function, jumps in _fitted(found[0]):
+    fitted = [*_fitted(found[0]), *((function, False) for function in _limits(found[0]) if limits)]
+    for function, jumps in fitted:
         if bool(_is_same(found, computed(function(_X), [_GRID])[:, :points], jumps)):
             return function
     return None
@@ -239,6 +250,21 @@ def _fitted(found: Tensor) -> Iterator[tuple[Function, bool]]:
         yield _chained(scales[0], ops.Softplus(), scales[1]), False
     if 0 < highest < end:
         yield lambda x: softly_shrunk(x, _single(end - highest)), True
+
+
+def _limits(found: Tensor) -> Iterator[Function]:
+    """Yield the limits on one side or both that have some of these values."""
+    end = -float(_GRID[0, _LOWEST])
+    low, high = float(found[_LOWEST]), float(found[_HIGHEST])
+    down = () if low == 0 else (ops.Affine(None, tensor(-low)),)
+    up = () if low == 0 else (ops.Affine(None, tensor(low)),)
+    if -end < low < high < end:
+        yield _chained(*down, ops.ClippedRelu(tensor(high) - tensor(low)), *up)
+    elif -end < low < high == end:
+        yield _chained(*down, ops.Relu(), *up)
+    elif -end == low < high < end:
+        mirror = ops.Affine(tensor(-1.0), tensor(high))
+        yield _chained(mirror, ops.Relu(), mirror)
 
 
 def _chained(*operations: Op) -> Function:
