@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc import ops
 from snnc.errors import ModelError
-from snnc.frontend import read_model
+from snnc.frontend import open_model, read_model
 from snnc.frontend.check import computed
 from tests.frontend_files import array, integers, one, parity, save
 
@@ -58,6 +58,8 @@ def test_a_loop_of_constant_length(opset: int, tmp_path: Path) -> None:
     graph = parity(written(tmp_path / "m.onnx", nodes, opset), (SIZE,)).graph
     copies = [op for op in graph.ops(ops.Linear).values() if op.weight.shape == (SIZE, SIZE)]
     assert len(copies) == 3
+    told = {verdict.operation: verdict.text for verdict in open_model(tmp_path / "m.onnx").survey.verdicts}
+    assert told["Loop"] == "unrolled into what is in it"
     assert len({id(op.weight) for op in copies}) == 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from snnc.analysis.latency import latency
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.frontend import FOLDED, LEFT_OUT, InputShapes, Opened, Survey, Verdict, open_model
+from snnc.frontend import FOLDED, LEFT_OUT, UNROLLED, InputShapes, Opened, Survey, Verdict, open_model
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, neurons
 from snnc.pipeline import outline
@@ -92,7 +92,7 @@ def _in_the_spiking_network(verdicts: tuple[Verdict, ...], trained: Graph, snn: 
 
 
 def _judged(verdict: Verdict, own: Mapping[str, list[Op]], hosts: Mapping[str, list[str]]) -> Verdict:
-    if verdict.becomes in (FOLDED, LEFT_OUT):
+    if verdict.becomes in (FOLDED, LEFT_OUT, UNROLLED):
         return verdict
     name = _layer(verdict)
     if name in own:

@@ -3,11 +3,12 @@
 from snnc.frontend.annotation import annotate
 from snnc.frontend.expression import InputShapes
 from snnc.frontend.model import Model, Opened, Survey, open_model, read_model, unsupported
-from snnc.frontend.walk import FOLDED, LEFT_OUT, Verdict
+from snnc.frontend.walk import FOLDED, LEFT_OUT, UNROLLED, Verdict
 
 __all__ = [
     "FOLDED",
     "LEFT_OUT",
+    "UNROLLED",
     "InputShapes",
     "Model",
     "Opened",

@@ -8,9 +8,11 @@ from onnx import GraphProto
 from snnc.frontend.canonical import OnnxGraph
 from snnc.frontend.labels import labels, read_values
 from snnc.frontend.reasons import reason
-from snnc.frontend.walk import FOLDED, LEFT_OUT, Verdict
+from snnc.frontend.walk import FOLDED, LEFT_OUT, UNROLLED, Verdict
 
 _CONSTANT = "Constant"
+# What is written out round by round.
+_LOOPS = {"Loop", "Scan", "SequenceMap"}
 
 
 def in_file_order(
@@ -46,7 +48,9 @@ def in_file_order(
         if name in present or node.op_type == _CONSTANT:
             continue
         verdict = Verdict(name, node.op_type, LEFT_OUT, 0, 0.0, position=index)
-        if name in kept:
+        if name in kept and node.op_type in _LOOPS:
+            verdict = replace(verdict, becomes=UNROLLED)
+        elif name in kept:
             verdict = replace(verdict, becomes=FOLDED, into=search.carriers(name))
         placed.append((index, -1, verdict))
     return tuple(verdict for _, _, verdict in sorted(placed, key=lambda entry: entry[:2]))

@@ -32,6 +32,7 @@ from snnc.text import identifier
 
 FOLDED = "folded away"
 LEFT_OUT = "left out"
+UNROLLED = "unrolled into what is in it"
 BEHIND = "not known: it is behind what cannot become spiking"
 
 _COUNTED = "export the network up to here, and do what is behind it outside"
@@ -48,10 +49,10 @@ class Verdict:
     """What becomes of one operation of the file; ``problem`` is "" where it is supported.
 
     ``name`` is its name, or that of its value where it has none of its own. ``becomes`` names what it is turned into,
-    or says "folded away", "left out" or that it cannot be known, or is "" where there is a problem. ``into`` names the
-    operations that do its part besides their own, empty where it does so itself. ``macs`` are the multiply-accumulates
-    of one sample, ``share`` what fraction of the whole network's they are. ``position`` is its place among the nodes of
-    the file, None for what onnxruntime put there.
+    or says "folded away", "left out", "unrolled" or that it cannot be known, or is "" where there is a problem.
+    ``into`` names the operations that do its part besides their own, empty where it does so itself. ``macs`` are the
+    multiply-accumulates of one sample, ``share`` what fraction of the whole network's they are. ``position`` is its
+    place among the nodes of the file, None for what onnxruntime put there.
     """
 
     name: str
