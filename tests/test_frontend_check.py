@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from snnc import ops
-from snnc.errors import VerificationError
+from snnc.errors import ModelError, VerificationError
 from snnc.export.onnx import onnx_model
 from snnc.frontend import open_model
 from snnc.ir import Graph
@@ -109,3 +109,11 @@ def test_a_batch_may_be_anywhere_between(batch: int | str, tmp_path: Path) -> No
     }
     path = save(tmp_path / "m.onnx", nodes, (4, 6), constants, batch=batch)
     assert open_model(path).model()
+
+
+def test_samples_that_a_batch_mixes_are_told_as_that(tmp_path: Path) -> None:
+    nodes = [one("Reshape", ["x", "s"], ["a"]), one("Relu", ["a"], ["b"]), one("Expand", ["b", "t"], ["y"])]
+    constants = {"s": np.array([1, -1], np.int64), "t": np.array([1, 1, 3, 1], np.int64)}
+    path = save(tmp_path / "m.onnx", nodes, (1, 3, 1), constants, opset=13, batch=2)
+    with pytest.raises(ModelError, match="depends on other samples of its batch of 2"):
+        open_model(path).model()

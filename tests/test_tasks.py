@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from snnc import cli, intervals
+import snnc
+from snnc import cli, intervals, ops
 from snnc.artifact import load_conversion, save_conversion
 from snnc.data.dataset import Dataset, open_dataset
 from snnc.data.preprocessing import Preprocessing
@@ -852,3 +853,17 @@ def test_wrong_heads_are_one_line(
     Path("snnc.yaml").write_text(f"task: {task}\n")
     found, _, error = run(capsys, "evaluate", "model.snn", "--data", "test.npz")
     assert found == code and message in error and len(error.strip().splitlines()) == 1
+
+
+def test_an_answer_may_be_one_number_without_an_axis(tmp_path: Path) -> None:
+    net = Network((4,))
+    net.add(ops.Relu(), net.linear("x", 4))
+    net.add(ops.Mean((1,), False), net.nodes[-1].name)
+    net.add(ops.Affine(torch.tensor(1.5), None))
+    graph = net.graph()
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx_model(graph).SerializeToString())
+    conversion, report = snnc.convert(path, "quick", data=tmp_path / "d.npz")
+    assert conversion.snn.output_shapes == ((),)
+    assert snnc.evaluate(conversion, data=tmp_path / "d.npz", timesteps=[4]).rows and report.layers

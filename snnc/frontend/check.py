@@ -50,11 +50,11 @@ def check(
     count = max(batch, _SAMPLES)
     samples = {name: op.drawn(count, generator) for name, op in graph.ops(Input).items()}
     given = {graph.nodes[name].place: values for name, values in samples.items()}
-    parts = [_part(prepared.inputs, given, start, start + batch) for start in range(0, count, batch)]
     known = {value for node in file.graph.node for value in node.output}
     between = {name: values[name] for name in quantized if values.get(name) in known}
 
-    def compared(model: ModelProto) -> _Compared:
+    def compared(model: ModelProto, batch: int = batch) -> _Compared:
+        parts = [_part(prepared.inputs, given, start, start + batch) for start in range(0, count, batch)]
         outputs, found = _run_file(model, prepared.weights, between, parts, place)
         if not all(output.isfinite().all() for output in outputs):
             hint = "look for infinities in its weights and for variances below zero"
@@ -69,6 +69,9 @@ def check(
         upward = compared(_halves_upward(file))
         if not upward.problem and upward.crossed <= _QUANTIZED_TOLERANCE:
             return (_halves_differ(first.crossed),)
+    if first.problem and batch > 1 and not compared(prepared.pinned, 1).problem:
+        message = f"an answer of it depends on other samples of its batch of {batch}"
+        raise ModelError(message, place=place, hint="export it with a batch of 1, or a free one")
     if first.problem:
         raise _mismatch(first.problem, place)
     return ()

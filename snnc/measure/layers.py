@@ -32,6 +32,7 @@ from snnc.neurons import Neuron
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
+from snnc.tasks.task import in_rows
 
 # A channel is saturated when this share of its input currents is at the threshold or beyond, and clips from this one.
 _SATURATED, _CLIPS = 0.5, 0.05
@@ -181,7 +182,7 @@ def compare_layers(
             total.add(wanted[name][0], reached[name][0], reached[inputs[name]][0], responses[name], apart, activation)
         agreeing = task.agreeing(*(task.answers([found[name][0] for name in judged]) for found in (reached, wanted)))
         agreed = None if agreed is None or agreeing is None else agreed + agreeing
-        goal, result = (torch.cat([o[name][0].flatten(1) for name in snn.outputs], 1) for o in (wanted, reached))
+        goal, result = (torch.cat([in_rows(o[name][0]) for name in snn.outputs], 1) for o in (wanted, reached))
         for name, squares in off.items():
             apart, size = (reached[name][0] - wanted[name][0]).double(), wanted[name][0].double()
             squares += torch.stack([apart.square().sum(), size.square().sum()]).cpu()
@@ -220,7 +221,7 @@ class LayerErrors:
         for feeds in images.split(self._spiking.chunk):
             wanted, reached = self._trained(feeds), self._spiking(feeds, generator=self._generator)
             for name, (errors, norms) in self.squares.items():
-                pair = wanted[name][0].double().flatten(1), reached[name][0].double().flatten(1)
+                pair = in_rows(wanted[name][0]).double(), in_rows(reached[name][0]).double()
                 errors += (pair[1] - pair[0]).square().sum(1).tolist()
                 norms += pair[0].square().sum(1).tolist()
 

@@ -13,7 +13,7 @@ from snnc import intervals
 from snnc.data.dataset import Dataset
 from snnc.figure import Row
 from snnc.findings import Finding
-from snnc.tasks.task import Shapes, Task, tasks
+from snnc.tasks.task import Shapes, Task, in_rows, tasks
 from snnc.text import written
 
 # Of fewer samples, nobody can say whether a network is better than chance.
@@ -55,7 +55,7 @@ class Classification(Task):
         return outputs[:1]
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
-        flat = outputs[0].flatten(1)
+        flat = in_rows(outputs[0])
         return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).long()
 
     def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
@@ -108,7 +108,7 @@ class Classification(Task):
 
     def scores(self, outputs: Sequence[Tensor]) -> Tensor:
         """Return a score for every class ``[N, classes]``: the output or, where it is one number, zero and that."""
-        scores = outputs[0].flatten(1).float()
+        scores = in_rows(outputs[0]).float()
         return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
 
 

@@ -12,7 +12,7 @@ from snnc import intervals
 from snnc.data.labels import CLASSES
 from snnc.figure import Score
 from snnc.tasks.sums import Sums, dropped, measured
-from snnc.tasks.task import Task, tasks
+from snnc.tasks.task import Task, in_rows, tasks
 
 # All pairs of so many samples are put in order; more are spread evenly.
 _ORDERED = 2000
@@ -42,7 +42,7 @@ class Embedding(Task):
         return outputs[:1]
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
-        return F.normalize(outputs[0].flatten(1).float())
+        return F.normalize(in_rows(outputs[0]).float())
 
     def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
         """Return the label of each sample, its vector and the trained network's: neighbors are known at the end."""

@@ -17,7 +17,7 @@ from snnc.figure import Score
 from snnc.ir import Graph
 from snnc.ops.functions import Sigmoid
 from snnc.tasks.sums import Sums, dropped, measured, scores_of
-from snnc.tasks.task import Shapes, Task, tasks
+from snnc.tasks.task import Shapes, Task, in_rows, tasks
 
 # So many labels are told one by one.
 _FEW = 8
@@ -74,7 +74,7 @@ class MultiLabel(Task):
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
         """Return the logits ``[N, labels]``, less the threshold's: a label applies where they are positive."""
-        found = outputs[0].flatten(1).float()
+        found = in_rows(outputs[0]).float()
         logits = torch.logit(found, 1e-7) if self.outputs == "probabilities" else found
         return logits - math.log(self.threshold / (1 - self.threshold))
 
@@ -114,7 +114,7 @@ class MultiLabel(Task):
         return "the labels that turned wrong in that moment, less those that turned right"
 
     def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
-        found = outputs[0].flatten(1).float()
+        found = in_rows(outputs[0]).float()
         if self.outputs == "probabilities":
             return F.binary_cross_entropy(found.clamp(0, 1), truth.float())
         return F.binary_cross_entropy_with_logits(found, truth.float())

@@ -17,7 +17,7 @@ from snnc.figure import Row, score
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.tasks.sums import Sums, dropped, measured, scores_of
-from snnc.tasks.task import Loss, Shapes, Task, tasks
+from snnc.tasks.task import Loss, Shapes, Task, in_rows, tasks
 from snnc.text import written
 
 _TO_TRAINED = "R2 to the trained network"
@@ -62,7 +62,7 @@ class Regression(Task):
             raise DataError(message, place=dataset.place(0), hint="give one for each number of the outputs, in order")
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
-        return torch.cat([output.flatten(1) for output in outputs], 1)
+        return torch.cat([in_rows(output) for output in outputs], 1)
 
     def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
         """Return for each number: the label and its square; absolute and squared error of both networks.

@@ -28,6 +28,11 @@ Answers: TypeAlias = Any
 _FEW = 4
 
 
+def in_rows(values: Tensor) -> Tensor:
+    """Return values ``[N, ...]`` as a row for each sample, one number ``[N]`` too."""
+    return values.flatten(1) if values.ndim > 1 else values[:, None]
+
+
 @dataclass(frozen=True)
 class Loss:
     """What is lost by a conversion, in words: what it ``measures``, its ``title``, and ``said`` of a number."""

@@ -15,7 +15,7 @@ from snnc.data.labels import VALUES
 from snnc.errors import DataError
 from snnc.figure import Row, Score, score
 from snnc.intervals import Interval
-from snnc.tasks.task import Loss, Shapes, Task, tasks
+from snnc.tasks.task import Loss, Shapes, Task, in_rows, tasks
 from snnc.text import written
 
 # Of two images that are the same, the ratio is infinite.
@@ -64,18 +64,18 @@ class Values(Task):
 
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
         """Return the only output as it is, several in one row."""
-        return outputs[0] if len(outputs) == 1 else torch.cat([output.flatten(1) for output in outputs], 1)
+        return outputs[0] if len(outputs) == 1 else torch.cat([in_rows(output) for output in outputs], 1)
 
     def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
         """Return squared distance, squared size, cosine and largest deviation; squared distance and size of labels.
 
         Then PSNR and SSIM to the trained network, to the labels, and of the trained network to the labels.
         """
-        own = answers.flatten(1).double()
+        own = in_rows(answers).double()
         unknown = torch.full((len(own),), torch.nan, dtype=torch.float64)
         columns = [unknown] * 4
         if trained is not None:
-            wanted = trained.flatten(1).double()
+            wanted = in_rows(trained).double()
             apart = own - wanted
             columns = [
                 apart.square().sum(1),
@@ -85,7 +85,7 @@ class Values(Task):
             ]
         labelled = [unknown] * 2
         if truth is not None:
-            goal = truth.flatten(1).double()
+            goal = in_rows(truth).double()
             labelled = [(own - goal).square().sum(1), goal.square().sum(1)]
         goals = None if truth is None else truth.reshape(answers.shape)
         pairs = ((answers, trained), (answers, goals), (trained, goals))
@@ -130,8 +130,8 @@ class Values(Task):
 
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         """Return the distance relative to the size of the truth, 1 at most."""
-        goal = truth.flatten(1).double()
-        apart, size = (answers.flatten(1).double() - goal).norm(dim=1), goal.norm(dim=1)
+        goal = in_rows(truth).double()
+        apart, size = (in_rows(answers).double() - goal).norm(dim=1), goal.norm(dim=1)
         return torch.where(size > 0, apart / size, (apart > 0).double()).clamp(max=1)
 
     @property
@@ -139,7 +139,7 @@ class Values(Task):
         return "how much further the values were off from that moment on"
 
     def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
-        return F.mse_loss(self.answers(outputs).flatten(1).float(), truth.flatten(1).float())
+        return F.mse_loss(in_rows(self.answers(outputs)).float(), in_rows(truth).float())
 
 
 def _relative(parts: Tensor, wholes: Tensor) -> Score:
@@ -181,4 +181,4 @@ def ssim(images: Tensor, goals: Tensor, peak: float) -> Tensor:
     bright, rough = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     alike = (2 * mean_one * mean_two + bright) * (2 * together + rough)
     alike = alike / ((mean_one**2 + mean_two**2 + bright) * (spread_one + spread_two + rough))
-    return alike.flatten(1).mean(1).view(len(images), -1).mean(1)
+    return in_rows(alike).mean(1).view(len(images), -1).mean(1)
