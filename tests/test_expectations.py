@@ -52,10 +52,16 @@ def test_forgotten_preprocessing_is_told_by_every_command_and_fails_strict(run: 
     forgotten = ("convert", model, *images, "--channels", "gray", *QUICK)
     code, out, _ = run(*forgotten, "--json")
     assert code == 0 and "unlike-training" in codes(out)
-    assert run(*forgotten, "--strict")[0] == 4
+    code, out, _ = run(*forgotten, "--strict")
+    # All figures are to be doubted then, and the first sentence says so.
+    assert code == 4 and "\nDoubtful, for inputs are not as in training: " in out
     _, out, _ = run("evaluate", *test)
     assert "\npreprocessing: gray, pixels divided by 255, no mean, no std\n" in out
-    assert out.count("inputs are not as in training") == 1 and "now gray, pixels divided by 255, no mean, no std" in out
+    assert "\nDoubtful, for inputs are not as in training: " in out
+    assert (
+        out.count("warning: inputs are not as in training") == 1
+        and "now gray, pixels divided by 255, no mean, no std" in out
+    )
     assert "% sure on average, and right on " in out
     _, out, _ = run("evaluate", *test, "--json")
     assert {"unlike-training", "unsure"} <= codes(out)

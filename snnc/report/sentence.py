@@ -16,7 +16,14 @@ from snnc.text import number, percent, span, written
 _TELLING = 1.0
 
 # What makes one doubt all that follows.
-_DOUBTFUL = {"classes-not-covered", "folders-below-classes", "trained-at-chance"}
+_DOUBTFUL = {
+    "classes-not-covered",
+    "folders-below-classes",
+    "original-missing",
+    "trained-at-chance",
+    "unlike-training",
+    "unsure",
+}
 
 _SPREAD = "; no single layer stands out beyond chance"
 
@@ -24,8 +31,13 @@ _SPREAD = "; no single layer stands out beyond chance"
 def sentence(report: Report) -> str:
     """Return what the conversion costs at the number of steps it was made for, and which layer most of it comes from.
 
-    Says how to find out what was not measured.
+    Says how to find out what was not measured, and first what makes one doubt all of it.
     """
+    doubt = next((finding.message for finding in report.all_findings if finding.code in _DOUBTFUL), "")
+    return f"Doubtful, for {doubt}. {_said(report)}" if doubt else _said(report)
+
+
+def _said(report: Report) -> str:
     row = report.headline
     if row is None:
         if report.summary.agreement is None and report.summary.output_error is not None:
@@ -52,8 +64,7 @@ def sentence(report: Report) -> str:
     if worst is not None and worst.share is not None and worst.interval is not None and _is_certain(row, task):
         certain = intervals.largest(worst.points, worst.interval, len(row.blame or ()))[0] > 0
         said += f"; {_blamed(worst)}{_cause(worst.name, report, row)}" if certain else _SPREAD
-    doubt = next((finding.message for finding in report.evaluation.findings if finding.code in _DOUBTFUL), "")
-    return f"Doubtful, for {doubt}. {said}." if doubt else f"{said}."
+    return f"{said}."
 
 
 def reached(reference: Mapping[str, float]) -> str:
