@@ -191,7 +191,9 @@ def test_shapes_of_several_inputs_are_given_by_name(tmp_path: Path) -> None:
 
 
 def test_text_is_no_input(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.onnx", [one("Relu", ["x"])], {"x": (FLOAT, [1, 4]), "t": (TensorProto.STRING, [1])})
+    nodes = [one("StringNormalizer", ["t"], ["n"]), one("Shape", ["n"], ["s"]), one("Cast", ["s"], ["f"], to=FLOAT)]
+    inputs = {"x": (FLOAT, [1, 4]), "t": (TensorProto.STRING, [1])}
+    path = write(tmp_path / "m.onnx", [*nodes, one("Add", ["x", "f"])], inputs)
     with pytest.raises(ModelError, match="its input 't' takes text, no numbers"):
         read_model(path)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from snnc.errors import ModelError
 from snnc.frontend import read_model
 from tests.frontend_files import array, integers, one, run, save
 
@@ -150,3 +151,38 @@ def test_what_is_given_as_the_shape_of_a_whole_input_is_one_sample(tmp_path: Pat
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, "H", "W"]))
     onnx.save(model, path)
     assert read_model(path, (3, 6, 7)).graph.shapes["x"] == (3, 6, 7)
+
+
+ROW, MATRIX = array(1, 1, 6), array(6, 3)
+TOKEN = [one("Concat", ["e", "x"], ["k"], axis=1), one("MatMul", ["k", "w"])]
+MASK = (np.arange(12).reshape(1, 2, 6) % 3 == 0).repeat(4, 0)
+BAKED: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
+    "expand": ([one("Expand", ["c", "s"], ["e"]), *TOKEN], {"c": ROW, "s": integers(4, 1, 6)}),
+    "tile": ([one("Tile", ["c", "s"], ["e"]), *TOKEN], {"c": ROW, "s": integers(4, 1, 1)}),
+    "zeros": ([one("ConstantOfShape", ["s"], ["e"]), *TOKEN], {"s": integers(4, 1, 6)}),
+    "constant": (TOKEN, {"e": ROW.repeat(4, 0)}),
+    "large constant": (
+        [one("Add", ["x", "c"], ["a"]), one("ReduceMean", ["a"], ["k"], axes=[1]), one("MatMul", ["k", "w"])],
+        {"c": array(1, 2, 6).repeat(4, 0)},
+    ),
+    "mask": ([one("Where", ["m", "x", "z"], ["k"]), one("MatMul", ["k", "w"])], {"m": MASK, "z": np.float32(0)}),
+    "reshape": ([one("Reshape", ["x", "s"], ["k"]), one("MatMul", ["k", "w"])], {"s": integers(4, 2, 6)}),
+}
+
+
+@pytest.mark.parametrize("case", BAKED)
+def test_a_batch_that_is_written_into_the_file_is_taken_out(case: str, tmp_path: Path) -> None:
+    nodes, constants = BAKED[case]
+    path = save(tmp_path / "m.onnx", nodes, (2, 6), {**constants, "w": MATRIX}, batch=4)
+    graph = read_model(path).graph
+    x = torch.randn(4, 2, 6)
+    expected = oracle(path, x)
+    np.testing.assert_allclose(run(graph, x)[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(graph, x[:1])[0], expected[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_that_differs_from_sample_to_sample_is_refused_as_that(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [one("Add", ["x", "c"])], (2, 6), {"c": array(4, 2, 6)}, batch=4)
+    with pytest.raises(ModelError, match="'c' has other numbers for each of 4 samples") as caught:
+        read_model(path)
+    assert "batch of 1" in caught.value.hint

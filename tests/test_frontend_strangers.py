@@ -193,8 +193,8 @@ def test_a_sparse_weight_at_a_place_that_is_none(tmp_path: Path) -> None:
 
 
 def test_nodes_may_stand_in_any_order(tmp_path: Path) -> None:
-    nodes = [one("Softmax", ["y0"], ["y"], axis=1), one("MatMul", ["r", "v"], ["y0"]), *reversed(LINEAR)]
-    nodes[2].output[0] = "r"
+    behind = [one("Softmax", ["y0"], ["y"], axis=1), one("MatMul", ["r", "v"], ["y0"])]
+    nodes = [*behind, one("Relu", ["m"], ["r"]), one("MatMul", ["x", "w"], ["m"])]
     path = save(tmp_path / "m.onnx", nodes, (4,), {"w": array(4, 3), "v": array(3, 2)})
     model = read_model(path)
     assert [finding.code for finding in model.findings] == ["output-softmax-removed"]
@@ -276,3 +276,48 @@ def test_a_scaler_of_tables(tmp_path: Path) -> None:
     columns = {"offset": [1.0, -2.0, 0.5], "scale": [2.0, 0.5, 1.0]}
     scaler = helper.make_node(kind, ["x"], ["z"], "scaler", domain=domain, **columns)
     parity(save(tmp_path / "m.onnx", [scaler, one("Relu", ["z"])], (3,), {}), (3,))
+
+
+UNREAD = {
+    "text": helper.make_tensor_value_info("more", TensorProto.STRING, ["N"]),
+    "open": helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N", "length"]),
+    "flag": helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("kind", UNREAD)
+def test_an_input_that_no_node_reads_is_left_out(kind: str, first: bool, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", LINEAR, (4,), {"w": array(4, 3)})
+    model = onnx.load(path)
+    model.graph.input.insert(0 if first else 1, UNREAD[kind])
+    onnx.save(model, path)
+    read = read_model(path)
+    assert [(finding.code, finding.node) for finding in read.findings] == [("input-not-read", "more")]
+    assert read.graph.inputs == ("x",)
+
+
+def test_a_branch_that_nothing_reads_is_left_out_whatever_it_does(tmp_path: Path) -> None:
+    head = [one("Softmax", ["m"], ["p"], axis=1), helper.make_node("Own", ["p"], ["q"], "own", domain="my.ops")]
+    path = save(tmp_path / "m.onnx", [LINEAR[0], *head, LINEAR[1]], (4,), {"w": array(4, 3)})
+    opened = open_model(path)
+    assert len(opened.model().graph.nodes) == 3
+    assert {verdict.name: verdict.text for verdict in opened.survey.verdicts}["own"] == "left out"
+
+
+def test_a_list_at_the_end_is_its_members(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "m.onnx", [*LINEAR, one("SequenceConstruct", ["m", "y"], ["both"])], (4,), {"w": array(4, 3)}
+    )
+    model = onnx.load(path)
+    model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("both", TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    graph = read_model(path).graph
+    x = torch.randn(2, 4)
+    linear, rectified = run(graph, x)
+    assert torch.equal(linear.relu(), rectified)
+
+
+def test_an_input_may_be_an_output_too(tmp_path: Path) -> None:
+    for outputs, more in ((["y", "x"], []), (["z", "y"], [one("Identity", ["x"], ["z"])])):
+        parity(save(tmp_path / "m.onnx", [*LINEAR, *more], (4,), {"w": array(4, 3)}, outputs), (4,))

@@ -32,6 +32,7 @@ def without_endings(graph: GraphProto) -> tuple[Finding, ...]:
     What was read there is an output then; two outputs that have become the same are one.
     """
     findings: list[Finding] = []
+    _write_out_lists(graph)
     given = [output.name for output in graph.output]
     chosen = _choice(graph)
     lost = {value for node in chosen for value in node.output}
@@ -48,6 +49,17 @@ def without_endings(graph: GraphProto) -> tuple[Finding, ...]:
     unique = {output.name: output for output in reversed(graph.output)}
     _set_outputs(graph, [unique[name] for name in dict.fromkeys(output.name for output in graph.output)])
     return tuple(findings)
+
+
+def _write_out_lists(graph: GraphProto) -> None:
+    """Let the members of a list be outputs where the list is one."""
+    lists = {node.output[0]: node for node in graph.node if node.op_type == "SequenceConstruct"}
+    if lists.keys() & {output.name for output in graph.output}:
+        members = [
+            [ValueInfoProto(name=name) for name in lists[output.name].input] if output.name in lists else [output]
+            for output in graph.output
+        ]
+        _set_outputs(graph, [output for some in members for output in some])
 
 
 def _choice(graph: GraphProto) -> list[NodeProto]:

@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, sh
 from torch import Tensor
 
 from snnc.errors import ModelError
+from snnc.findings import Finding
 from snnc.frontend.canonical import OnnxGraph
 from snnc.frontend.expression import Array, InputShapes, Shape, shown, stored_shape
 from snnc.frontend.measuring import INTEGERS, shape_of
@@ -130,6 +131,17 @@ def _is_whole(declared: list[tuple[str, int]], given: Shape) -> bool:
     if len(given) != len(declared) or declared[0][1] < 2:
         return False
     return all(own in (0, length) for (_, own), length in zip(declared, given, strict=True))
+
+
+def not_read(name: str) -> Finding:
+    """Return the finding on an input that changes no output."""
+    return Finding(
+        code="input-not-read",
+        severity="info",
+        node=name,
+        message=f"its input {name!r} changes no output and was left out",
+        hint="no data is needed for it; where it should matter, look at how the network was exported",
+    )
 
 
 def input_ops(inputs: Sequence[FileInput], graph: OnnxGraph) -> dict[str, Input]:

@@ -16,7 +16,7 @@ from snnc.frontend.dequantization import BY_RANGE
 from snnc.frontend.expression import InputShapes
 from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import ModelFile, read_file
-from snnc.frontend.inputs import input_ops
+from snnc.frontend.inputs import input_ops, not_read
 from snnc.frontend.preparation import Prepared, prepare_model
 from snnc.frontend.walk import BEHIND, FOLDED, Verdict, walk
 from snnc.frontend.weights import put_back
@@ -181,7 +181,7 @@ def _opened(path: Path, file: ModelFile, input_shape: InputShapes) -> Opened:
         findings=(
             *file.findings,
             *prepared.findings,
-            *(_not_read(given.name) for given in prepared.inputs if given.name not in entrances),
+            *(not_read(given.name) for given in prepared.inputs if given.name not in entrances),
             *(() if walked.graph is None else _findings(walked.graph)),
         ),
     )
@@ -204,16 +204,6 @@ def unsupported(seen: Survey, place: str) -> ModelError:
     details = tuple(refusal.text for refusal in seen.refusals)
     hint = "replace these operations and retrain, or export the network without them"
     return ModelError(seen.shortfall, place=place, hint=hint, details=details)
-
-
-def _not_read(name: str) -> Finding:
-    return Finding(
-        code="input-not-read",
-        severity="info",
-        node=name,
-        message=f"its input {name!r} changes no output and was left out",
-        hint="no data is needed for it; where it should matter, look at how the network was exported",
-    )
 
 
 def _findings(graph: Graph) -> tuple[Finding, ...]:

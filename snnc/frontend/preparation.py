@@ -7,11 +7,12 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from snnc.findings import Finding
+from snnc.frontend.baked import take_batch_out
 from snnc.frontend.batchwise import sequences_first
 from snnc.frontend.endings import without_endings
 from snnc.frontend.expression import InputShapes, Shape, shown
-from snnc.frontend.inputs import FileInput, counts_samples, inputs_of
-from snnc.frontend.labels import bodies, labels, ordered
+from snnc.frontend.inputs import FileInput, counts_samples, inputs_of, not_read
+from snnc.frontend.labels import bodies, labels, ordered, read_values
 from snnc.frontend.last_windows import without_windows_in_padding
 from snnc.frontend.squeezing import name_squeezed_axes
 from snnc.frontend.training_mode import refuse_training_mode
@@ -21,9 +22,6 @@ _SPELLED_OUT = "ai.onnx"
 # The version of the format since which constants need not be inputs.
 _FREE_CONSTANTS = 4
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
-
-# The input of an operation that says which shape comes out.
-_TARGETS = {"Expand": 1, "Reshape": 1, "Resize": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     _in_single_precision(original)
     narrowed = in_single_precision(original.graph, weights)
     sequences_first(original.graph)
-    findings = without_endings(original.graph)
+    findings = (*without_endings(original.graph), *map(not_read, _without_unread(original.graph)))
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
     del original.graph.value_info[:]
     said, inputs = inputs_of(original.graph, input_shapes, place)
@@ -75,9 +73,26 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
         findings = (*findings, _no_batch(inputs[0]))
         said, pinned = 1, _taking(original, inputs, 1)
     if said > 1:
-        _unbake(pinned.graph, said)
+        take_batch_out(pinned, original, narrowed, said, place)
     without_windows_in_padding(pinned, [original])
     return Prepared(pinned, original, narrowed, max(said, 1), inputs, findings)
+
+
+def _without_unread(graph: GraphProto) -> list[str]:
+    """Take out the nodes that no output depends on, and the inputs that no node reads; return what these are called."""
+    read = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if read & {*node.output}:
+            read.update(read_values(node))
+            kept.append(NodeProto.FromString(node.SerializeToString()))
+    if len(kept) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(reversed(kept))
+    unread = [value for value in graph.input if value.name not in read]
+    for value in unread:
+        graph.input.remove(value)
+    return [value.name for value in unread]
 
 
 def _taking(model: ModelProto, inputs: Sequence[FileInput], batch: int) -> ModelProto:
@@ -151,25 +166,3 @@ def _set_shape(value: ValueInfoProto, shape: Shape) -> None:
     value.type.tensor_type.shape.Clear()
     for length in shape:
         value.type.tensor_type.shape.dim.add().dim_value = length
-
-
-def _unbake(graph: GraphProto, batch: int) -> None:
-    """Replace a batch above 1 that the exporter wrote into shapes; a wrong guess fails the check at the door."""
-    targets = {
-        node.input[_TARGETS[node.op_type]]
-        for node in graph.node
-        if node.op_type in _TARGETS and len(node.input) > _TARGETS[node.op_type]
-    }
-    constants = [tensor for tensor in graph.initializer if tensor.name in targets]
-    constants += [
-        attribute.t
-        for node in graph.node
-        if node.op_type == "Constant" and node.output[0] in targets
-        for attribute in node.attribute
-        if attribute.name == "value"
-    ]
-    for tensor in constants:
-        target = np.array(numpy_helper.to_array(tensor))
-        if target.ndim == 1 and target.size and target[0] == batch:
-            target[0] = 1
-            tensor.CopyFrom(numpy_helper.from_array(target, tensor.name))

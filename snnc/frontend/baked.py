@@ -1,0 +1,57 @@
+"""A batch above 1 that an exporter wrote into shapes and constants: it is taken out where one sample is looked at."""
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference
+
+from snnc.errors import ModelError
+from snnc.frontend.measuring import shape_of, values_of
+from snnc.frontend.weights import Weights, array_of
+
+# The input of an operation that says which shape comes out, or how often something is repeated.
+_TARGETS = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Resize": 3, "Tile": 1}
+# What puts constants beside samples, number by number or one after the other.
+_BESIDE = {
+    *("Add", "And", "Concat", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min"),
+    *("Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor"),
+}
+
+
+def take_batch_out(pinned: ModelProto, original: ModelProto, weights: Weights, batch: int, place: str) -> None:
+    """Let ``pinned`` speak of one sample where ``original`` speaks of a batch; a wrong guess fails the check.
+
+    Raises ModelError where a constant is another for every sample of the batch.
+    """
+    graph = pinned.graph
+    shapes = {value.name: shape_of(value) for value in values_of(shape_inference.infer_shapes(original).graph)}
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            held[node.output[0]] = value
+    for node in list(graph.node):
+        index = _TARGETS.get(node.op_type, len(node.input))
+        if index < len(node.input) and node.input[index] in held:
+            _retarget(held[node.input[index]], batch)
+        shape = shapes.get(node.output[0]) or ()
+        if node.op_type in _BESIDE and shape[:1] == (batch,):
+            for at, name in enumerate(node.input):
+                if name in held and len(held[name].dims) == len(shape) and held[name].dims[0] == batch:
+                    array = array_of(held[name], weights)
+                    if not np.array_equal(array, np.broadcast_to(array[:1], array.shape)):
+                        message = f"its constant {name!r} has other numbers for each of {batch} samples"
+                        hint = "export the network for a batch of 1"
+                        raise ModelError(message, place=place, hint=hint)
+                    _replace(node, at, pinned, numpy_helper.from_array(np.array(array[:1]), f"{name}/one"))
+
+
+def _retarget(tensor: TensorProto, batch: int) -> None:
+    target = np.array(numpy_helper.to_array(tensor))
+    if target.ndim == 1 and target.size and target[0] == batch:
+        target[0] = 1
+        tensor.CopyFrom(numpy_helper.from_array(target, tensor.name))
+
+
+def _replace(node: NodeProto, at: int, model: ModelProto, tensor: TensorProto) -> None:
+    if tensor.name not in {known.name for known in model.graph.initializer}:
+        model.graph.initializer.append(tensor)
+    node.input[at] = tensor.name
