@@ -237,6 +237,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "What one format loses or turns around is another picture than that of the next.",
         "Compare with figures that were measured on the same copy of the data.",
     ),
+    "read-otherwise": Explanation(
+        "The trained network doubted the samples, which were then read as is usual for other networks, too.",
+        "Read so, it is right far more often: preprocessing is most likely not that of the training.",
+        "Look up how the network was trained, and say so with --mean, --std, --scale and --channels.",
+    ),
     "reader-loses": Explanation(
         "A program that reads the exported file gets fewer answers right than this network, beyond chance: it takes "
         "neurons otherwise, most often what a spike leaves behind.",

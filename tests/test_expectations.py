@@ -64,7 +64,10 @@ def test_forgotten_preprocessing_is_told_by_every_command_and_fails_strict(run: 
     )
     assert "% sure on average, and right on " in out
     _, out, _ = run("evaluate", *test, "--json")
-    assert {"unlike-training", "unsure"} <= codes(out)
+    # Read as is usual elsewhere, the network is right far more often, which is told.
+    assert {"unlike-training", "unsure", "read-otherwise"} <= codes(out)
+    (found,) = (found for found in json.loads(out)["findings"] if found["code"] == "read-otherwise")
+    assert found["message"].startswith("read otherwise (gray, pixels divided by 255, mean ")
     assert run("evaluate", *test, "--strict")[0] == 4
     assert run("calibrate", *images, "--strict")[0] == 4
 

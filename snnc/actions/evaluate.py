@@ -1,7 +1,7 @@
 """Measure a spiking network on data, and judge it by limits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from snnc.ir import Graph, Input
 from snnc.measure import gates, neurobench
 from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
-from snnc.measure.expectations import check_expected, unlike_training, unsure
+from snnc.measure.expectations import better_read, check_expected, unlike_training, unsure
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.pictures import pictures
 from snnc.measure.remarks import not_compared, not_proven
@@ -26,6 +26,9 @@ from snnc.neurons.base import retimed
 from snnc.pipeline import canonical_reference, original_of, read_original
 from snnc.schedule import Schedule, check_steps
 from snnc.tasks import Task, chosen
+
+# A classifier that is right less often may be shown what it was not trained on.
+_POOR = 50.0
 
 
 def evaluate(
@@ -115,6 +118,9 @@ def evaluate(
     if trained is not None:
         accuracy = result.reference.get("accuracy") if labelled else None
         doubts += unsure(trained, DatasetSamples(dataset, reading, "looking at answers"), task, accuracy)
+        doubted = any(found.code in ("unsure", "unlike-training") for found in doubts)
+        if accuracy is not None and (doubted or accuracy < _POOR):
+            doubts += better_read(trained, _reader(data, conversion, reading), how, task)
     rows = result.rows
     held = [row for row, schedule in zip(rows, schedules, strict=True) if schedule == at_limit]
     judged = gates.judged(held, result.samples, limits)
@@ -153,6 +159,11 @@ def _blamed(
         Blame(charge.name, charge.points, charge.interval, charge.samples / whole if whole > 0 else None)
         for charge in charged
     )
+
+
+def _reader(data: str | Path, conversion: Conversion, reading: Reading) -> Callable[[Preprocessing], Samples]:
+    inputs = conversion.snn.ops(Input)
+    return lambda how: DatasetSamples(open_dataset(data, how, inputs, reading), reading, "reading otherwise")
 
 
 def _held_to(limits: Limits, schedules: Sequence[Schedule], conversion: Conversion) -> Schedule:

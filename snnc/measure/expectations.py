@@ -1,6 +1,8 @@
 """Whether data are what a trained network expects: by what it says of its training, and by how sure it is of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -25,6 +27,16 @@ _FAR, _WIDE = 1.0, 1.8
 _LARGE = 30.0
 # Answers of which a network is less sure than that, or surer than it is right, in shares.
 _UNSURE, _TOO_SURE = 0.3, 0.2
+# Means and deviations that are usual in training; so many points more than as it is read are told.
+_BETTER = 5.0
+_USUAL: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (
+    ((), ()),
+    ((0.5,), (0.5,)),
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+    ((0.1307,), (0.3081,)),
+)
+_SWAPPED: Mapping[str, Literal["rgb", "bgr", "gray"]] = {"rgb": "bgr", "bgr": "rgb", "gray": "gray"}
 # Fewer answers say nothing of how sure a network is.
 _FEW = 50
 
@@ -70,6 +82,40 @@ def unsure(reference: Graph, samples: Samples, task: Task, accuracy: float | Non
     hint = "check that mean, std, scale, channels and the order of labels are those of the training"
     if confidence < _UNSURE or confidence - accuracy / 100 > _TOO_SURE:
         yield Finding("unsure", "warning", "", told, hint)
+
+
+def better_read(
+    reference: Graph, read: Callable[[Preprocessing], Samples], preprocessing: Preprocessing, task: Task
+) -> Iterator[Finding]:
+    """Yield the finding on images that a classifier knows far better when they are read as is usual for networks.
+
+    ``read`` opens the same labelled samples with other preprocessing.
+    """
+    taken = list(reference.ops(Input).values())
+    if not isinstance(task, Classification) or len(taken) != 1 or len(taken[0].shape) != 3:
+        return
+    channels = taken[0].shape[0 if preprocessing.layout == "nchw" else -1]
+
+    def right(how: Preprocessing) -> torch.Tensor:
+        samples, program = read(how).thinned(_SOME), Program(reference, want=task.judged(reference.outputs))
+        labels = samples.labels(task.labels)
+        assert labels is not None
+        found = [task.answers([each[program.want[0]][0]]) for each in program.stream(samples.batches())]
+        hits: torch.Tensor = torch.cat(found) == labels.answers
+        return hits
+
+    given = right(preprocessing)
+    fitting = [(mean, std) for mean, std in _USUAL if len(mean) in (0, 1, channels)]
+    usual = [replace(preprocessing, mean=mean, std=std) for mean, std in fitting]
+    usual += [replace(preprocessing, scale=1.0), replace(preprocessing, channels=_SWAPPED[preprocessing.channels])]
+    others = [(how, right(how)) for how in dict.fromkeys(usual) if how != preprocessing]
+    best, fits = max(others, key=lambda other: int(other[1].sum()))
+    lost, won = int((given & ~fits).sum()), int((fits & ~given).sum())
+    if intervals.paired(won, lost, len(given))[0] > _BETTER:
+        shares = [percent(float(hits.double().mean())) for hits in (fits, given)]
+        message = f"read otherwise ({best.told}), the trained network is right on {shares[0]} of {len(given)} samples"
+        hint = "if that is how it was trained, say so: --mean, --std, --scale, --channels"
+        yield Finding("read-otherwise", "warning", "", f"{message}, instead of {shares[1]}", hint)
 
 
 def check_expected(
