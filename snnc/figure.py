@@ -10,6 +10,20 @@ from snnc.intervals import Interval
 Subject = Literal["network", "row", "layer"]
 
 
+@dataclass(frozen=True)
+class Events:
+    """What neurons send: events of up to ``largest`` units, in words of ``bits`` bits, ``signed`` or not.
+
+    ``levels`` are those of an activation, the most of any layer, and ``units`` what one event carries on average.
+    """
+
+    levels: int
+    largest: int
+    bits: int
+    signed: bool
+    units: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Energy:
     """What one inference costs, estimated, in µJ, beside the trained network and one with activations of ``bits`` bits.
@@ -20,7 +34,7 @@ class Energy:
     network, ``event_driven_ratio`` without the clock, ``arithmetic_ratio`` without memory. ``break_even`` is the firing
     rate, in spikes per neuron and step, below which all of it is less than that of the trained network,
     ``quantized_break_even`` than that of the narrow one; None where it is more without any spike, or nothing is driven
-    by spikes.
+    by spikes. Of ``accumulations``, ``event_multiplications`` are those by what events carry.
     """
 
     accumulations: float = 0.0
@@ -39,6 +53,8 @@ class Energy:
     firing_rate: float = 0.0
     break_even: float | None = None
     quantized_break_even: float | None = None
+    event_multiplications: float = 0.0
+    events: Events | None = None
 
     @property
     def arithmetic(self) -> float:

@@ -10,16 +10,21 @@ import torch
 from torch import Tensor
 
 from snnc import ops
+from snnc.analysis.reach import connected
 from snnc.errors import UsageError
 from snnc.export.onnx.spiking import OnnxFormat
 from snnc.export.torch import TorchFormat
 from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.figure import Events
+from snnc.ir import Graph, Input, Node
+from snnc.measure.energy import carried, energy, event_bits
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import mean_signal, stretched
 from snnc.neurons.graded import Graded
 from snnc.neurons.refine import Refine
 from snnc.neurons.tracking import Tracking
+from snnc.report.sentence import sent
 from snnc.run import steps
 from snnc.schedule import Schedule
 from tests.support import double, in_memory, normal, random_network, run, spiking, uniform
@@ -379,3 +384,60 @@ def test_exports_carry_the_shares(schedule: Schedule, step: bool) -> None:
         OnnxFormat(timesteps=(7,)).write(made)
     with pytest.raises(UsageError, match="the shares of the image are those of T="):
         OnnxFormat(timesteps=(7,)).write(conversion(random_network(5, spiking("cif")), schedule))
+
+
+# What events carry.
+
+
+def test_an_event_that_carries_units_multiplies_unless_it_shifts() -> None:
+    weight = torch.ones(4, 3)
+    graph = Graph.of(
+        [
+            Node("x", Input((3,)), ()),
+            Node("s", Graded(torch.tensor(1.0), top=7), ("x",)),
+            Node("y", ops.Linear(weight, None), ("s",)),
+        ],
+        ["y"],
+    )
+    schedule = Schedule(1)
+    response = torch.tensor([[[0.0, 2.0, 5.0], [7.0, 1.0, 3.0]]])
+    neuron = graph.op("s")
+    assert isinstance(neuron, Graded)
+    carry = carried(neuron, response, schedule)
+    assert carry is not None and carry.tolist() == [[7, 3, 8], [1, 0, 2]]
+    assert (event_bits(neuron, schedule), event_bits(neuron, Schedule(2))) == (3, 4)
+    spikes = {"s": neuron.spikes(response, schedule)}
+    found = energy(graph, connected(graph), spikes, schedule, payloads={"s": carry})
+    # Five events reach four targets each, and three of them carry no power of two.
+    assert found.event_multiplications == pytest.approx(3 * 4 * 3.7 * 3 / 32 * 1e-6)
+    assert found.accumulations == pytest.approx(5 * 4 * 0.9e-6 + found.event_multiplications)
+    assert found.spike_memory == pytest.approx((3 * 5 * 4 + 5 * 3 / 32) * 5e-6)
+    assert found.events == Events(levels=7, largest=7, bits=3, signed=False, units=18 / 5)
+    told = "7 levels an activation, events of 3 bits (at most 7, 3.600 units each), 1 step from image to answer."
+    assert sent(found.events, 1) == told
+
+
+@pytest.mark.parametrize(
+    ("neuron", "schedule", "bits", "signed"),
+    [
+        (neurons["if"](THETA), Schedule(8), 1, False),
+        (neurons["two-phase"](THETA), Schedule(8), 1, False),
+        (neurons["cif"](THETA), Schedule(8), 2, True),
+        (neurons["cif"](THETA), Schedule(1), 1, False),
+        (Graded(THETA, top=15), Schedule(1), 4, False),
+        (Graded(THETA, top=15), Schedule(2), 5, True),
+        (Graded(THETA, top=15, takes_back=False), Schedule(2), 4, False),
+        (Graded(THETA, top=9, event=3, first=6), Schedule(2), 3, True),
+        (Graded(THETA, top=2, event=1, rest=1), Schedule(1), 2, True),
+        (Refine(THETA), Schedule(1, 1), 3, True),
+    ],
+)
+def test_the_bits_of_an_event_tell_its_words_apart(neuron: Neuron, schedule: Schedule, bits: int, signed: bool) -> None:
+    assert event_bits(neuron, schedule) == bits
+    assert neuron.negative_over(schedule) == signed
+
+
+def test_what_an_event_carries_is_in_units_of_its_step() -> None:
+    neuron, schedule = Refine(torch.tensor(1.0)), Schedule(1, 1, 1)
+    response = torch.tensor([[[10.0]], [[4.0]], [[-1.0]]])
+    assert neuron.payloads(response, schedule).flatten().tolist() == [2, -1, -1]

@@ -131,7 +131,7 @@ def test_negative_spikes_are_announced_where_there_are_any(kind, slope):
     layer = neurons[kind](torch.tensor([1.0]), None if slope is None else torch.tensor([slope]))
     currents = torch.cat([torch.full((4, 1, 8), 1.5), torch.linspace(-4.0, -1.0, 8).expand(4, 1, -1)])
     graph = Graph.of([Node("x", Input((8,)), ()), Node("spikes", layer, ("x",))], ["spikes"])
-    codes = [finding.code for finding in _on_operations(graph, connected(graph))]
+    codes = [finding.code for finding in _on_operations(graph, connected(graph), Schedule(8))]
     assert ("signed-spikes" in codes) == bool((layer.respond(currents, Schedule(8)) < 0).any())
 
 
@@ -139,7 +139,7 @@ def test_a_normalization_that_was_not_folded_is_remarked_on_as_what_it_is():
     norm = BatchNorm(*(torch.ones(4) for _ in range(4)), 1e-5)
     nodes = [Node("x", Input((4,)), ()), Node("spikes", neuron("if"), ("x",)), Node("norm", norm, ("spikes",))]
     graph = Graph.of(nodes, ["norm"])
-    found = [(finding.code, finding.node) for finding in _on_operations(graph, connected(graph))]
+    found = [(finding.code, finding.node) for finding in _on_operations(graph, connected(graph), Schedule(8))]
     assert found == [("unfolded-affine", "norm")]
 
 

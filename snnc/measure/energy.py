@@ -4,14 +4,15 @@ A layer fed by spikes adds a weight for every spike and target: Σ spikes · fan
 values (the image, or what no neuron has made into spikes) multiplies, as often as it is evaluated: what the image alone
 makes, and what neurons that gather first or the answer read, once; what neurons that fire while they gather read, at
 every step. All energies are estimates for 45 nm and 32-bit floats (Horowitz, ISSCC 2014): 3.7 pJ a multiplication,
-0.9 pJ an addition.
+0.9 pJ an addition. An event that carries more than one unit multiplies the weight by a number of as many bits as it has
+words, before the weight is added; by a power of two it shifts it, for nothing.
 
 Memory is a part of the total, and told apart, too, because it depends on what the hardware reuses: here nothing stays
 in registers, for all alike, and every word of 32 bits costs the 5 pJ of a small SRAM. A multiplication reads a weight
 and a value, an accumulation reads a weight, and reads and writes a membrane potential: weights move once for every
-spike. An ANN writes every activation once. Of hardware there are two models: driven by events, it touches a potential
-only where something arrives; with a clock, it reads and writes all of them at every step besides. Totals are those with
-a clock.
+spike. The b bits that an event carries are b/32 of a word. An ANN writes every activation once. Of hardware there are
+two models: driven by events, it touches a potential only where something arrives; with a clock, it reads and writes all
+of them at every step besides. Totals are those with a clock.
 
 Beside the trained network stands one whose activations have as many bits as tell L levels apart, log2(L + 1) rounded
 up: multipliers are taken to need energy, and memory to need words, in proportion to that width. What the image feeds
@@ -21,14 +22,16 @@ has its full width there as here.
 import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from snnc.analysis.latency import active_steps
 from snnc.analysis.reach import Connections, driven_by
 from snnc.analysis.values import Kind
-from snnc.figure import AnalogOperation, Arithmetic, Delivery, Energy
+from snnc.figure import AnalogOperation, Arithmetic, Delivery, Energy, Events
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
 from snnc.schedule import Schedule
@@ -41,6 +44,8 @@ ASSUMPTIONS = (
     "besides; driven by events, only where something arrives; the trained network writes every activation once"
 )
 WORD = 32
+# No layer sends events that carry more than a unit.
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -48,18 +53,26 @@ class Cost:
     """The work of one inference.
 
     Accumulations caused by spikes, multiplications of analog values, and words of membrane potential or activation
-    that neurons move. ``bits`` is the width of the analog values.
+    that neurons move. ``bits`` is the width of the analog values. ``weighed`` are multiplications by what events carry,
+    in those of full width, and ``payload_words`` what of words events are.
     """
 
     synaptic_operations: float
     analog_macs: float
     neuron_words: float = 0.0
     bits: int = WORD
+    weighed: float = 0.0
+    payload_words: float = 0.0
+
+    @property
+    def event_multiplications(self) -> float:
+        """Return the energy of multiplications by what events carry, in µJ."""
+        return self.weighed * PICOJOULES["multiplication"] * 1e-6
 
     @property
     def accumulations(self) -> float:
-        """Return the energy of what spikes cause, in µJ."""
-        return self.synaptic_operations * PICOJOULES["addition"] * 1e-6
+        """Return the energy of the arithmetic that spikes cause, in µJ."""
+        return self.synaptic_operations * PICOJOULES["addition"] * 1e-6 + self.event_multiplications
 
     @property
     def multiplications(self) -> float:
@@ -75,7 +88,7 @@ class Cost:
     @property
     def spike_memory(self) -> float:
         """Return the energy of the memory traffic that spikes cause, in µJ."""
-        return 3 * self.synaptic_operations * PICOJOULES["memory_word"] * 1e-6
+        return (3 * self.synaptic_operations + self.payload_words) * PICOJOULES["memory_word"] * 1e-6
 
     @property
     def neuron_memory(self) -> float:
@@ -147,21 +160,59 @@ def _delivery(
     return Delivery(name, snn.nodes[name].place, len(found.populations), additions, relayed)
 
 
+def carried(neuron: Neuron, response: Tensor, schedule: Schedule) -> Tensor | None:
+    """Return what the events of each neuron carry, ``[2, ...]``, summed over samples; None where all carry one unit.
+
+    First all units, then the events that carry no power of two of them, and so take a multiplication.
+    """
+    if neuron.event_words(schedule) == (3 if neuron.negative_over(schedule) else 2):
+        return None
+    units = neuron.payloads(response, schedule).abs()
+    mantissa, _ = torch.frexp(units)
+    multiplied = (units > 0) & (mantissa != 0.5)
+    return torch.stack([units.sum((0, 1), dtype=torch.float64), multiplied.sum((0, 1)).double()])
+
+
+def event_bits(neuron: Neuron, schedule: Schedule) -> int:
+    """Return how many bits tell the words of an event apart."""
+    return (neuron.event_words(schedule) - 1).bit_length()
+
+
+def events(
+    snn: Graph, schedule: Schedule, spikes: Mapping[str, Tensor] | None = None, payloads: Mapping[str, Tensor] = NOTHING
+) -> Events | None:
+    """Return what the neurons of a network send; ``spikes`` and ``payloads`` as in ``cost``, where images were seen."""
+    neurons = snn.ops(Neuron)
+    if not neurons:
+        return None
+    units = None
+    if spikes is not None and (fired := sum(float(count.sum()) for count in spikes.values())):
+        units = sum(float((payloads[name][0] if name in payloads else spikes[name]).sum()) for name in spikes) / fired
+    return Events(
+        levels=max(neuron.levels(schedule.timesteps) for neuron in neurons.values()),
+        largest=max(neuron.largest_event for neuron in neurons.values()),
+        bits=max(event_bits(neuron, schedule) for neuron in neurons.values()),
+        signed=any(neuron.negative_over(schedule) for neuron in neurons.values()),
+        units=units,
+    )
+
+
 def energy(
     snn: Graph,
     connections: Mapping[str, Connections],
     spikes: Mapping[str, Tensor],
     schedule: Schedule,
     over_time: Set[str] = frozenset(),
+    payloads: Mapping[str, Tensor] = NOTHING,
 ) -> Energy:
     """Compare what a spiking network needs for its mean numbers of spikes with what the trained one needs.
 
-    ``over_time`` are the inputs that are frames.
+    ``over_time`` are the inputs that are frames; ``payloads`` as in ``cost``.
     """
     neurons = sum(count.numel() for count in spikes.values())
     fired = sum(float(count.sum()) for count in spikes.values())
     firing_rate = fired / (neurons * active_steps(snn, schedule)) if neurons else 0.0
-    spent = cost(snn, connections, spikes, schedule, over_time)
+    spent = cost(snn, connections, spikes, schedule, over_time, payloads)
     by_image, others = (
         float(sum(layer.macs for layer in connections.values() if (layer.kind is Kind.CONSTANT) == constant))
         for constant in (True, False)
@@ -201,6 +252,8 @@ def energy(
         firing_rate=firing_rate,
         break_even=break_even(dense.total),
         quantized_break_even=break_even(quantized + quantized_memory),
+        event_multiplications=spent.event_multiplications,
+        events=events(snn, schedule, spikes, payloads),
     )
 
 
@@ -210,9 +263,17 @@ def cost(
     spikes: Mapping[str, Tensor],
     schedule: Schedule,
     over_time: Set[str] = frozenset(),
+    payloads: Mapping[str, Tensor] = NOTHING,
 ) -> Cost:
-    """Return the cost of one inference from each neuron's mean number of spikes, by layer and shaped like it."""
+    """Return the cost of one inference from each neuron's mean number of spikes, by layer and shaped like it.
+
+    ``payloads`` are what these carry on average, as ``carried`` has it, of layers whose events are not all alike.
+    """
+    widths = {name: event_bits(snn.ops(Neuron)[name], schedule) / WORD for name in payloads}
+    weighed = sum(driven_by(connections, name, payloads[name][1]) * widths[name] for name in payloads)
+    words = sum(float(spikes[name].sum()) * widths[name] for name in payloads)
     operations = sum(driven_by(connections, name, count) for name, count in spikes.items())
     analog = sum(found.macs * found.evaluations(schedule, over_time) for found in connections.values())
     neurons = sum(count.numel() for count in spikes.values())
-    return Cost(operations, float(analog), 2.0 * neurons * active_steps(snn, schedule))
+    moved = 2.0 * neurons * active_steps(snn, schedule)
+    return Cost(operations, float(analog), moved, weighed=float(weighed), payload_words=float(words))

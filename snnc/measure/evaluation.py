@@ -20,7 +20,7 @@ from snnc.figure import Energy, LayerError, Picture, Row, Score
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
-from snnc.measure.energy import arithmetic, cost, energy
+from snnc.measure.energy import arithmetic, carried, cost, energy
 from snnc.measure.gates import Gate
 from snnc.measure.layers import LayerErrors
 from snnc.measure.neurobench import NeuroBench
@@ -186,7 +186,11 @@ def measure(
         spikes = {
             name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(samples) for name in snn.ops(Neuron)
         }
-        needed = energy(snn, connections, spikes, schedule, sample.over_time)
+        payloads = {
+            name: torch.stack([trial.payloads[name] for trial in run]).mean(0) / len(samples)
+            for name in run[0].payloads
+        }
+        needed = energy(networks[schedule], connections, spikes, schedule, sample.over_time, payloads)
         compared = _averaged([{**task.measured(trial.outcomes), **trial.work(needed)} for trial in run])
         probed = _averaged([task.measured(trial.outcomes) for trial in shuffled[schedule]])
         row = Row(
@@ -265,6 +269,8 @@ class _Trial:
         self._neurons = snn.ops(Neuron)
         self._outcomes: list[Answers] = []
         self.spikes = {name: torch.zeros(snn.shapes[name], dtype=torch.float64) for name in self._neurons}
+        # What the events of layers carry where they do not all carry the same.
+        self.payloads: dict[str, Tensor] = {}
         self.sleep_used = 0
         # Spikes and accumulations of every image: of the chunk that is being run, and of those before.
         self._now = torch.zeros(2, 1, dtype=torch.float64)
@@ -305,6 +311,9 @@ class _Trial:
     def _count(self, name: str, response: Tensor) -> None:
         spikes = self._neurons[name].spikes(response, self._schedule)
         self.spikes[name] += spikes.sum(0, dtype=torch.float64)
+        payload = carried(self._neurons[name], response, self._schedule)
+        if payload is not None:
+            self.payloads[name] = self.payloads.get(name, 0) + payload
         flat, reach = spikes.flatten(1).double(), self._reach[name]
         operations = torch.zeros(len(flat)) if reach is None else flat @ reach.flatten()
         self._now = self._now + torch.stack([flat.sum(1), operations])

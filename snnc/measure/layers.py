@@ -28,6 +28,7 @@ from snnc.analysis.latency import active_steps
 from snnc.analysis.reach import Connections, driven_by
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
+from snnc.measure.energy import carried
 from snnc.neurons import Neuron
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -120,7 +121,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Sums over the images: by layer, and the spikes of every neuron per inference.
+    """Sums over the images: by layer, and the spikes of every neuron per inference, with their payloads (see energy).
 
     ``agreement`` is the share of answers that are the trained network's, None where answers are hardly ever the same.
     ``outputs`` are some pairs of numbers that the trained and the spiking network give out, ``output_errors`` how far
@@ -129,6 +130,7 @@ class Measured:
 
     layers: tuple[Layer, ...]
     spikes: dict[str, Tensor]
+    payloads: dict[str, Tensor]
     images: int
     agreement: float | None
     output_error: float
@@ -191,12 +193,13 @@ def compare_layers(
             pairs.append(torch.stack([goal.flatten(), result.flatten()], 1)[:_PAIRS])
     layers = tuple(total.layer(images, connections) for total in sums.values())
     spikes = {name: total.spikes / images for name, total in sums.items()}
+    payloads = {name: total.payload / images for name, total in sums.items() if total.payload.any()}
     outputs = tuple((first, second) for first, second in torch.cat(pairs)[:_PAIRS].tolist())
     places = {name: snn.nodes[name].place for name in snn.outputs}
     errors = {places[name]: _ratio(squares) for name, squares in off.items()}
     error = _ratio(torch.stack([*off.values()]).sum(0))
     share = None if agreed is None else agreed / images
-    return Measured(layers, spikes, images, share, error, errors, outputs, sample)
+    return Measured(layers, spikes, payloads, images, share, error, errors, outputs, sample)
 
 
 def _ratio(squares: Tensor) -> float:
@@ -249,6 +252,7 @@ class _Sums:
         self.steps = active_steps(snn, schedule)
         self.axis = channel_axis(snn, name) or 1
         self.spikes = torch.zeros(snn.shapes[name], dtype=torch.float64)
+        self.payload = torch.zeros(2, *snn.shapes[name], dtype=torch.float64)
         self.squares = dict.fromkeys(
             ("reference", "result", "error", "isolated", "inherited", "clipping", "quantization", "unevenness"), 0.0
         )
@@ -285,6 +289,9 @@ class _Sums:
         self.residuals += residual.reshape(self.plain.channels, -1).sum(1)
         self.count += wanted.numel()
         count = self.neuron.spikes(response, self.schedule)
+        payload = carried(self.neuron, response, self.schedule)
+        if payload is not None:
+            self.payload = self.payload + payload
         self.spikes += count.sum(0, dtype=torch.float64)
         threshold = self.neuron.threshold
         # A negative spike takes a whole threshold from the membrane, whatever it weighs.

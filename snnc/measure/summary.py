@@ -8,10 +8,10 @@ from snnc.analysis.latency import active_steps, latency
 from snnc.analysis.reach import connected
 from snnc.conversion import Conversion
 from snnc.feeds import Feeds
-from snnc.figure import Arithmetic, Energy
+from snnc.figure import Arithmetic, Energy, Events
 from snnc.findings import Finding
 from snnc.ir import Graph
-from snnc.measure.energy import arithmetic, cost, energy
+from snnc.measure.energy import arithmetic, cost, energy, events
 from snnc.measure.layers import Layer, Measured, compare_layers, describe
 from snnc.measure.remarks import find
 from snnc.tasks import Task, chosen
@@ -42,6 +42,7 @@ class Summary:
     analog_macs: float | None = None
     energy: Energy | None = None
     arithmetic: Arithmetic | None = None
+    events: Events | None = None
     answers: str = "predictions"
     output_errors: dict[str, float] = field(default_factory=dict)
 
@@ -85,12 +86,13 @@ def examine(
         reference_macs=sum(layer.macs for layer in connections.values()),
         images=0,
         arithmetic=arithmetic(snn, connections, schedule),
+        events=events(snn, schedule),
     )
     measured = None
     if images is not None and canonical is not None:
         task = task or chosen(conversion.task, snn)
         measured = compare_layers(canonical, snn, images, schedule, connections, task)
-        known = measured.spikes, schedule, measured.sample.over_time
+        known = measured.spikes, schedule, measured.sample.over_time, measured.payloads
         work = cost(snn, connections, *known)
         layers = measured.layers
         summary = dataclasses.replace(
@@ -104,6 +106,7 @@ def examine(
             synaptic_operations=work.synaptic_operations,
             analog_macs=work.analog_macs,
             energy=energy(snn, connections, *known),
+            events=events(snn, schedule, measured.spikes, measured.payloads),
             arithmetic=arithmetic(snn, connections, schedule, measured.spikes, measured.sample.over_time),
         )
     sample = Feeds({}) if measured is None else measured.sample

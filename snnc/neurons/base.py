@@ -92,15 +92,19 @@ class Neuron(Timed):
         """Whether it fires negative spikes, as far as its kind can."""
         return self.signed
 
-    @final
     def negative_over(self, schedule: Schedule) -> bool:
-        """Whether a negative spike can come: in a single step nothing has been fired that could be taken back."""
-        return self.takes_back and (schedule.total > 1 or self.rest > 0 or self.slope is not None)
+        """Whether a negative spike can come over all steps."""
+        return self.slope is not None
 
     @property
     def max_event(self) -> int:
         """The largest event that it sends in one step, in units."""
         return 1
+
+    @property
+    def largest_event(self) -> int:
+        """The largest event of all steps, the first among them."""
+        return self.max_event
 
     @property
     def units(self) -> Sequence[int]:
@@ -115,7 +119,7 @@ class Neuron(Timed):
     @property
     def largest_change(self) -> int:
         """The most levels that the count changes by in one step."""
-        return self.max_event * self.units[0]
+        return self.largest_event * self.units[0]
 
     @property
     def rest(self) -> int:
@@ -206,6 +210,17 @@ class Neuron(Timed):
         count = torch.full_like(response, self.rest)
         return response - self.value(count) if self.rest else response, count
 
+    @final
+    def payloads(self, response: Tensor, schedule: Schedule) -> Tensor:
+        """Return what the event of every step carries, in the units of that step: signed, ``[total, N, ...]``."""
+        starts = [t if t < schedule.rehearsal else t - schedule.rehearsal for t in range(schedule.total)]
+        units = [float(self.units[min(since, self.coarse_steps)]) for since in starts]
+        return self.fired(response, schedule) / response.new_tensor(units).view(-1, *(1 for _ in response.shape[1:]))
+
+    def event_words(self, schedule: Schedule) -> int:
+        """Return how many words an event is one of, silence among them."""
+        return (2 if self.negative_over(schedule) else 1) * self.max_event + 1
+
     def fired_next(self, count: Tensor, response: Tensor) -> Tensor:
         """Return the signed numbers of spikes at one step, from what was fired and the count before it.
 
@@ -247,6 +262,11 @@ class CausalNeuron(Neuron):
 
         Asleep, without current and past its coarse steps, who is silent at one step stays silent.
         """
+
+    @final
+    def negative_over(self, schedule: Schedule) -> bool:
+        # In a single step nothing has been fired that could be taken back.
+        return self.takes_back and (schedule.total > 1 or self.rest > 0 or self.slope is not None)
 
     def rehearsed(self, state: Any, x: Tensor) -> NeuronState:
         """Return the state to start again with, in tensors of its own, from the one that the rehearsal ended in."""

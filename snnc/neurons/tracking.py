@@ -21,7 +21,7 @@ from torch import Tensor
 
 from snnc.neurons.base import CausalNeuron
 from snnc.ops.activation import as_above
-from snnc.schedule import MAXIMUM_TIMESTEPS
+from snnc.schedule import MAXIMUM_TIMESTEPS, Schedule
 
 
 class _State(NamedTuple):
@@ -42,12 +42,16 @@ class Tracking(CausalNeuron):
 
     @property
     def first_event(self) -> int:
-        """The largest event of the first step: none is negative there."""
+        """The largest event of the first step."""
         return self.max_event
 
     @property
-    def largest_change(self) -> int:
-        return max(self.first_event, self.max_event) * self.units[0]
+    def largest_event(self) -> int:
+        return max(self.first_event, self.max_event)
+
+    def event_words(self, schedule: Schedule) -> int:
+        signed = self.negative_over(schedule)
+        return max(self.first_event, 2 * self.max_event if signed else self.max_event) + 1
 
     @property
     def exact(self) -> bool:

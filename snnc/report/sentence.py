@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from snnc import intervals
-from snnc.figure import Blame, Row
+from snnc.figure import Blame, Events, Row
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.figures import unit_of
 from snnc.measure.layers import Layer
@@ -65,6 +65,15 @@ def _said(report: Report) -> str:
         certain = intervals.largest(worst.points, worst.interval, len(row.blame or ()))[0] > 0
         said += f"; {_blamed(worst)}{_cause(worst.name, report, row)}" if certain else _SPREAD
     return f"{said}."
+
+
+def sent(events: Events, total_steps: int) -> str:
+    """Return what neurons send, and how long the answer takes, in words."""
+    levels = f"{events.levels:,} level{'' if events.levels == 1 else 's'} an activation"
+    kind = "events with a sign" if events.signed else "events"
+    units = "" if events.units is None else f", {number(events.units)} units each"
+    bits = f"{events.bits} bit{'' if events.bits == 1 else 's'} (at most {events.largest:,}{units})"
+    return f"{levels}, {kind} of {bits}, {total_steps:,} step{'' if total_steps == 1 else 's'} from image to answer."
 
 
 def reached(reference: Mapping[str, float]) -> str:

@@ -60,6 +60,8 @@ def _table(energy: Energy, timesteps: int) -> Table:
     by_events, reference = energy.total - energy.neuron_memory, energy.reference
     totals = energy.total, whole, quantized
     arithmetic = energy.arithmetic, reference, energy.quantized
+    weighed = number(energy.event_multiplications)
+    by_payload = [("multiplications by what events carry", weighed, UNKNOWN, UNKNOWN)]
     rows = (
         ("arithmetic and memory traffic", *map(number, totals)),
         ("the same, the trained network's being 1", *(_ratio(value, whole) for value in totals)),
@@ -67,7 +69,8 @@ def _table(energy: Energy, timesteps: int) -> Table:
         ("the same, the trained network's being 1", *(_ratio(value, whole) for value in (by_events, whole, quantized))),
         ("arithmetic alone", *map(number, arithmetic)),
         ("the same, the trained network's being 1", *(_ratio(value, reference) for value in arithmetic)),
-        ("additions caused by spikes", number(energy.accumulations), UNKNOWN, UNKNOWN),
+        ("additions caused by spikes", number(energy.accumulations - energy.event_multiplications), UNKNOWN, UNKNOWN),
+        *(by_payload if energy.event_multiplications else ()),
         ("multiplications of analog values", *map(number, (energy.multiplications, reference, energy.quantized))),
         ("memory traffic", *map(number, (energy.memory, energy.reference_memory, energy.quantized_memory))),
         ("of it potentials at every step", number(energy.neuron_memory), UNKNOWN, UNKNOWN),

@@ -34,6 +34,7 @@ from snnc.measure.layers import Distribution, Layer
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, Section, sections
 from snnc.report.sections.gates import gate_check
+from snnc.report.sentence import sent
 from snnc.text import fixed, number, percent
 
 Value = TypeVar("Value", int, float)
@@ -86,6 +87,8 @@ class NetworkSection(Section):
             caption = f"The {len(worst)} layers with the largest errors"
             yield replace(layer_table(worst, only=("card",)), caption=caption)
         yield layer_table(layers, only=("lines",))
+        if report.summary.events is not None:
+            yield Text(sent(report.summary.events, report.summary.total_steps))
 
 
 def layer_table(layers: Sequence[Layer], *, only: tuple[Room, ...] = ()) -> Table:

@@ -13,7 +13,7 @@ from snnc.measure.figures import figures
 from snnc.measure.gates import Gate, figure_of
 from snnc.report.data import Report
 from snnc.report.sections import EVALUATE, Section, sections
-from snnc.report.sentence import reached
+from snnc.report.sentence import reached, sent
 from snnc.text import signed, span, written
 
 
@@ -41,6 +41,9 @@ class StepsSection(Section):
         yield Text("Bands and vertical lines are 95 % intervals.", soft=True, only=("page",))
         yield SideBySide(tuple(_plots(evaluation)), only=("page",))
         yield _table(rows)
+        for row in rows:
+            if row.energy.events is not None:
+                yield Text(f"T={row.timesteps}: {sent(row.energy.events, row.total_steps)}", soft=True)
         if report.earlier:
             yield from _earlier(report.earlier)
         if any(row.repeats > 1 for row in rows):
