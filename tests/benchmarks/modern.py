@@ -75,7 +75,10 @@ def classified(key: str, row: Row) -> Figures:
     """Return what is known of a classifier on labelled data."""
     assert row.accuracy is not None and row.drop is not None and row.agreement is not None
     found = {"top1": row.accuracy, "drop": row.drop, "agreement": row.agreement}
-    found |= {"arithmetic-ratio": row.energy.ratio or math.nan, "driven-by-spikes": row.driven_by_spikes or math.nan}
+    found |= {
+        "arithmetic-ratio": row.energy.arithmetic_ratio or math.nan,
+        "driven-by-spikes": row.driven_by_spikes or math.nan,
+    }
     return {f"{key}/{name}": value for name, value in found.items()}
 
 
@@ -252,7 +255,7 @@ def _embedded(key: str, made: Conversion, samples: Mapping[str, Tensor]) -> Figu
         f"{key}/cosine": cosine,
         f"{key}/spearman": spearman,
         f"{key}/driven-by-spikes": row.driven_by_spikes or math.nan,
-        f"{key}/arithmetic-ratio": row.energy.ratio or math.nan,
+        f"{key}/arithmetic-ratio": row.energy.arithmetic_ratio or math.nan,
     }
 
 
@@ -291,7 +294,9 @@ def imagenet(key: str, path: Path, preprocessing: Preprocessing) -> Figures:
     made, _ = snnc.convert(path, how, data=seen, preprocessing=preprocessing, input_shape=shape)
     result = snnc.evaluate(made, data=judged)
     (row,) = result.rows
-    say(f"{key}: agreement {row.agreement:.1f} % of {result.samples} images, {row.energy.ratio:.2f} of the arithmetic")
+    say(
+        f"{key}: agreement {row.agreement:.1f} % of {result.samples} images, {row.energy.arithmetic_ratio:.2f} of the arithmetic"
+    )
     figures = classified(f"{key}/two-phase/T=16", row)
     return figures | {f"{key}/reference/top1": result.reference["accuracy"]}
 

@@ -369,7 +369,12 @@ def scored(key: str, row: Row, score: str) -> Figures:
     assert row.drop is not None and row.drop_interval is not None
     low, high = row.drop_interval
     found = {name.replace(" ", "-"): value.value for name, value in row.scores.items() if "/" not in name}
-    found |= {"drop": row.drop, "drop-low": low, "drop-high": high, "arithmetic-ratio": row.energy.ratio or np.nan}
+    found |= {
+        "drop": row.drop,
+        "drop-low": low,
+        "drop-high": high,
+        "arithmetic-ratio": row.energy.arithmetic_ratio or np.nan,
+    }
     if row.agreement is not None:
         found["agreement"] = row.agreement
     return {f"{key}/{name}": value for name, value in found.items()}
