@@ -294,9 +294,8 @@ def imagenet(key: str, path: Path, preprocessing: Preprocessing) -> Figures:
     made, _ = snnc.convert(path, how, data=seen, preprocessing=preprocessing, input_shape=shape)
     result = snnc.evaluate(made, data=judged)
     (row,) = result.rows
-    say(
-        f"{key}: agreement {row.agreement:.1f} % of {result.samples} images, {row.energy.arithmetic_ratio:.2f} of the arithmetic"
-    )
+    ratio = row.energy.arithmetic_ratio
+    say(f"{key}: agreement {row.agreement:.1f} % of {result.samples} images, {ratio:.2f} of the arithmetic")
     figures = classified(f"{key}/two-phase/T=16", row)
     return figures | {f"{key}/reference/top1": result.reference["accuracy"]}
 
