@@ -96,6 +96,7 @@ NEEDS = {
     "global-pooling": 4,
     "weight-bits": 32,
     "levels": 4,
+    "event-size": 1,
 }
 
 
@@ -301,6 +302,37 @@ def test_bursts_count_as_many_levels_as_they_have() -> None:
     assert {misfit.needed for misfit in against(graph, levels=most(11))} == {12}
     assert {misfit.edit for misfit in against(graph, levels=most(11))} == {"--timesteps 3"}
     assert {misfit.edit for misfit in against(graph, levels=most(2))} == {"take neurons with fewer levels in one step"}
+
+
+def graded(**options: int) -> Graph:
+    made = {name: neurons["graded"](op.threshold, **options) for name, op in spiking(plain()).items()}
+    return plain().with_ops(made)
+
+
+def test_events_are_no_larger_than_the_chip_takes() -> None:
+    limits = load_target("akida").limits
+    held = {"event_size": limits.event_size, "levels": limits.levels, "signed_spikes": limits.signed_spikes}
+    assert against(graded(top=15), 1, **held, neuron_models=limits.neuron_models) == ()
+    large = against(graded(top=31), 1, **held)
+    assert {(misfit.limit, misfit.needed, misfit.allowed) for misfit in large} == {
+        ("levels", 31, 15),
+        ("event-size", 31, 15),
+    }
+    assert {misfit.edit for misfit in large} == {"--levels 15", "--levels 15 --max-event 15"}
+    # Over several steps, and from rest, events have a sign.
+    for options, timesteps in (({"top": 15}, 2), ({"top": 2, "event": 1, "rest": 1}, 1)):
+        found = against(graded(**options), timesteps, **held)
+        assert {misfit.limit for misfit in found} == {"signed-spikes"}
+        assert all(misfit.edit.startswith("--timesteps 1, no sleep") for misfit in found)
+    assert against(graded(top=15, takes_back=False), 2, **held) == ()
+    once = load_target("xylo").limits.event_size
+    burst = plain().with_ops({n: neurons["burst"](op.threshold, max_event=32) for n, op in spiking(plain()).items()})
+    assert {misfit.excess for misfit in against(burst, event_size=once)} == {1}
+    assert {misfit.edit for misfit in against(burst, event_size=most(1))} == {
+        "--neuron if: spikes that carry no number"
+    }
+    wide = load_target("loihi2").limits
+    assert against(graded(top=255), 4, event_size=wide.event_size, signed_spikes=wide.signed_spikes) == ()
 
 
 @pytest.mark.parametrize("allowed", [250, 150, 60])

@@ -380,14 +380,23 @@ def _neuron(op: Neuron, place: Situation) -> Iterator[Misfit]:
         yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
     elif isinstance(op, CausalNeuron) and op.negative_over(place.schedule):
         edit = f"--neuron {_nearest_model(op, models.kinds if models else ('if',))}: no negative spikes"
+        if op.levels(1) == op.levels(2):
+            edit = "--timesteps 1, no sleep and no rest: in one step no event is negative"
         yield from _unable(place.name, "signed-spikes", "negative spikes", limits.signed_spikes, edit)
     count = op.levels(place.schedule.timesteps)
     yield from _over(place.name, "levels", count, limits.levels, partial(_fewer_levels, op))
+    yield from _over(place.name, "event-size", op.largest_event, limits.event_size, _smaller_events)
 
 
 def _fewer_levels(op: Neuron, most: int) -> str:
+    if op.levels(1) == op.levels(2):
+        return f"--levels {most}"
     steps = op.timesteps_within(most)
     return f"--timesteps {steps}" if steps else "take neurons with fewer levels in one step"
+
+
+def _smaller_events(most: int) -> str:
+    return f"--levels {most} --max-event {most}" if most > 1 else "--neuron if: spikes that carry no number"
 
 
 @holds.register(MaxPool)

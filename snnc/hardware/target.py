@@ -123,7 +123,8 @@ class Capacities:
     """What a chip can hold; None where no source says so. Bits include the sign.
 
     ``neurons``, ``synapses``, ``memory`` (for weights), ``inputs`` and ``outputs`` are of the whole network.
-    ``destinations`` are layers that one layer feeds, ``levels`` spikes of one neuron for one image. ``first_kernel``,
+    ``destinations`` are layers that one layer feeds, ``levels`` spikes of one neuron for one image, ``event_size`` what
+    one event of it carries at most. ``first_kernel``,
     ``first_stride``, ``first_weight_bits`` are those of a layer that the image feeds, where they are others.
     ``shared_kernels`` says whether a convolution is kept as a kernel or as all its connections.
     """
@@ -160,6 +161,7 @@ class Capacities:
     bias_bits: Maximum | None = None
     threshold_bits: Maximum | None = None
     levels: Maximum | None = None
+    event_size: Maximum | None = None
     neuron_models: Models | None = None
     signed_spikes: Ability | None = None
     analog_input: Ability | None = None
