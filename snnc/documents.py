@@ -100,7 +100,8 @@ def from_yaml(text: str, *, place: str, of_file: bool = False) -> object:
             raise yaml.error.MarkedYAMLError(problem=f"more than {_BYTES:,} characters")
         node = _Reader(text).get_single_node()
         return None if node is None else _value(node)
-    except yaml.YAMLError as error:
+    # PyYAML raises the latter of characters that there are none of.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}:{mark.line + 1}" if mark and of_file else place
         raise UsageError("not valid YAML", place=where, hint=getattr(error, "problem", None) or "check it") from None

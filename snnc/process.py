@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast, final
 
+_NO_MEMORY = ("can't allocate memory", "bad allocation", "bad_alloc", "Failed to allocate", "Unable to allocate")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
@@ -23,6 +24,8 @@ def prepare() -> None:
     time went into the page faults of getting it anew. What the user has set in the environment stays; where the C
     library is not glibc, memory is left alone.
     """
+    # What torch's own code remarks is not the user's business.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     with contextlib.suppress(OSError, AttributeError):
@@ -31,19 +34,32 @@ def prepare() -> None:
         library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+@final
+class Interruption:
+    """Whether a signal asked to end: what is raised then may be lost in a library, and come out as something else."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(interruption: Interruption) -> Iterator[None]:
     """Let a request to end (SIGTERM) do what Ctrl-C does, as long as this lasts: temporary files are removed."""
-    # Only the main thread may handle signals, and who started the process may have asked to ignore this one.
+    # Only the main thread may handle signals, and who started the process may have asked to ignore them.
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, interruption)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def memory() -> int:
@@ -75,6 +91,11 @@ def limited_memory(allowed: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that there is no more memory, as libraries say it."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
 
 
 @final

@@ -57,6 +57,8 @@ REFUSED = {
     '"\\0"': "characters that no text has",
     '{"\\ud800": 1}': "characters that no text has",
     "a\n--- b": "but found another document",
+    '"\\UA0010000"': "check it",
+    '"\\U00110000"': "check it",
 }
 
 

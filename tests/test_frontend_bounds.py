@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
+import snnc
 from snnc.errors import ModelError, SnncError
 from snnc.frontend import open_model, read_model
 from snnc.process import limited_memory
@@ -227,3 +230,47 @@ def test_names_are_cut_and_command_nobody(tmp_path: Path) -> None:
     assert len({*shown}) == len(names) and max(map(len, shown)) <= 201
     assert all(name.isprintable() and "##[" not in name and not name.startswith("::") for name in shown)
     assert all(name.isprintable() for node in read_model(path).graph.nodes.values() for name in node.source)
+
+
+WORK: dict[str, Callable[..., Path]] = {
+    "a product of constants": of(
+        [
+            one("ConstantOfShape", ["s"], ["a"]),
+            one("MatMul", ["a", "a"], ["b"]),
+            one("ReduceSum", ["b"], ["r"]),
+            one("Add", ["x", "r"], ["y"]),
+        ],
+        s=integers(9000, 9000),
+    ),
+    "a pool": of([one("MaxPool", ["x"], ["y"], kernel_shape=[2000] * 2, pads=[1999] * 4)]),
+    "a convolution": of([one("Conv", ["x", "w"], ["y"], pads=[4000] * 4)], w=np.zeros((1, 1, 300, 300), np.float32)),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_what_would_take_hours_is_told_before_it_is_tried(work: str, tmp_path: Path) -> None:
+    path, start = WORK[work](tmp_path / "m.onnx"), time.process_time()
+    with limited_memory(8 << 30), pytest.raises(ModelError, match="operations, more than any network"):
+        read_model(path)
+    assert time.process_time() - start < 2
+
+
+def test_a_full_disk_is_no_fault_of_the_network(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [one("Relu")], (4,), {})
+    code = f"""
+import resource, signal
+from pathlib import Path
+from snnc.errors import DataError
+from snnc.frontend import read_model
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+try:
+    read_model(Path({str(path)!r}))
+except DataError as error:
+    assert "temporary files" in str(error), error
+else:
+    raise AssertionError
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(snnc.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -29,6 +29,8 @@ from snnc.tasks import Task, chosen
 
 # A classifier that is right less often may be shown what it was not trained on.
 _POOR = 50.0
+# An interval is narrow long before.
+_MOST_REPEATS = 10_000
 
 
 def evaluate(
@@ -69,8 +71,9 @@ def evaluate(
     """
     schedules = _schedules(conversion, timesteps, sleep)
     at_limit = _held_to(limits, schedules, conversion)
-    if repeats < 1:
-        raise UsageError(f"{repeats} repeats", place="--repeats", hint="give a whole number from 1")
+    if not 1 <= repeats <= _MOST_REPEATS:
+        hint = f"give a whole number from 1 to {_MOST_REPEATS}"
+        raise UsageError(f"{repeats} repeats", place="--repeats", hint=hint)
     if probe is not None and not conversion.snn.ops(CausalNeuron):
         hint = "convert with --neuron if, dual-threshold or another that fires while it gathers"
         raise UsageError("no neuron here depends on the order of spikes", place="--probe", hint=hint)

@@ -25,8 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     process.prepare()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    interruption = process.Interruption()
     try:
-        with process.interruptible(), process.limited_memory(_memory(arguments)), removed_caches():
+        with process.interruptible(interruption), process.limited_memory(_memory(arguments)), removed_caches():
             plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
             code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
             sys.stdout.flush()
@@ -41,15 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _USAGE
     except KeyboardInterrupt:
         return _STOPPED
-    except MemoryError:
-        print_error("error", "more memory is needed than is allowed", "give more with --memory, or less to do")
-        return _DATA
     except OSError as error:
         process.silence(sys.stdout)
         reason = error.strerror or error
         print_error("error", f"cannot write the result: {reason}", "free some space, or write elsewhere")
         return _DATA
     except Exception as error:
+        if interruption.asked:
+            return _STOPPED
+        if process.is_out_of_memory(error):
+            print_error("error", "more memory is needed than is allowed", "give more with --memory, or less to do")
+            return _DATA
         verbose = "-v" in arguments or "--verbose" in arguments
         if verbose:
             traceback.print_exc()

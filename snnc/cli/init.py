@@ -7,7 +7,8 @@ import typer
 
 from snnc import project
 from snnc.cli.application import commands
-from snnc.errors import DataError, UsageError
+from snnc.errors import UsageError
+from snnc.files import write_atomically
 
 
 @commands.register("init")
@@ -16,8 +17,5 @@ def init(force: Annotated[bool, typer.Option("--force", help="Overwrite the one 
     path = Path(project.FILE)
     if path.exists() and not force:
         raise UsageError("there is one already", place=str(path), hint="overwrite it with --force")
-    try:
-        path.write_text(project.template(project.only_model(Path())), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write: {error.strerror}", place=str(path), hint="check the folder") from None
+    write_atomically(path, project.template(project.only_model(Path())).encode())
     typer.echo(f"written: {path}")

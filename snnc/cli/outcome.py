@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -98,6 +99,8 @@ def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
     summary = wanted.summary_file()
     if summary is not None:
         try:
+            if summary.exists() and not summary.is_file():
+                raise OSError(errno.EINVAL, "not a file")
             # Other steps have written there too.
             with summary.open("a", encoding="utf-8") as file:
                 file.write(faces["markdown"](report))

@@ -32,6 +32,9 @@ from snnc.ir import Input
 # in their order, and the last 10 %.
 Part = Literal["calibration", "judging", "train", "test"]
 
+# Threads that read, which a machine still bears.
+_MOST_WORKERS = 256
+
 # Fewer samples than this say too little in either part.
 _FEWEST_TO_SPLIT = 30
 # With so many samples for each class, none is missing by chance.
@@ -210,6 +213,8 @@ class Dataset:
         """
         reading = reading or Reading()
         workers = min(8, os.cpu_count() or 1) if reading.workers is None else reading.workers
+        if workers > _MOST_WORKERS:
+            raise UsageError(f"{workers} workers", place="--workers", hint=f"give at most {_MOST_WORKERS}")
         for name, value in (("batch size", reading.batch_size), ("number of workers", workers)):
             _require_positive(name, value)
         return self._batches(reading.batch_size, workers)

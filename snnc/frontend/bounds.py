@@ -12,15 +12,15 @@ from snnc.frontend.expression import Shape, shown
 from snnc.frontend.labels import subgraphs
 from snnc.frontend.measuring import shape_of, values_of
 from snnc.frontend.weights import Weights, put_back
-from snnc.process import memory
+from snnc.process import is_out_of_memory, memory
 from snnc.text import number
 
 # Networks of many thousand operations exist; these are of no network.
 _NODES, _NESTED, _AXIS = 200_000, 64, (1 << 31) - 1
 # A value, what it is computed from and both once more are in memory at once: in the file and in the graph made of it.
 _COPIES = 4
-# How libraries say that there is no more memory.
-_NO_MEMORY = ("can't allocate memory", "bad allocation", "bad_alloc", "Failed to allocate", "Unable to allocate")
+# How many multiply-accumulates are done for one sample: at most, of constants alone, and comparisons of a pool.
+_WORK, _CONSTANT_WORK, _POOL_WORK = 2e12, 2e10, 2e10
 # Attributes that say how much room a window takes.
 _WINDOWS = {"pads", "dilations", "strides", "kernel_shape", "output_padding", "output_shape"}
 
@@ -66,7 +66,8 @@ def check_sizes(model: ModelProto, place: str) -> None:
         inferred = model
     shapes = {value.name: (shape, _bytes(value.type.tensor_type.elem_type)) for value, shape in _known(inferred.graph)}
     shapes |= {tensor.name: (tuple(tensor.dims), _bytes(tensor.data_type)) for tensor in model.graph.initializer}
-    allowed, whole = memory(), 0
+    allowed, whole, work = memory(), 0, 0.0
+    constants = {tensor.name for tensor in model.graph.initializer}
     for node in inferred.graph.node:
         made = sum(_size(shapes, name) for name in node.output)
         whole += made
@@ -75,6 +76,14 @@ def check_sizes(model: ModelProto, place: str) -> None:
             shape = next((shapes[name][0] for name in node.output if name in shapes), ())
             what = f"{node.name or node.op_type} ({node.op_type}) makes {shown(shape)} values"
             raise too_large(max(needed, whole), what, place)
+        done, most = _work(node, shapes), _POOL_WORK if node.op_type.endswith("Pool") else _WORK
+        if constants >= {*node.input} - {""}:
+            constants |= {*node.output}
+            most = _CONSTANT_WORK
+        work += done
+        if max(work, done * _WORK / most) > _WORK:
+            what = f"{node.name or node.op_type} ({node.op_type}) takes {number(done)} operations"
+            raise _beyond(f"{what}, more than any network", place)
 
 
 @contextlib.contextmanager
@@ -82,11 +91,13 @@ def blamed(model: ModelProto, weights: Weights, place: str) -> Iterator[None]:
     """Blame a file for what goes wrong where it needs too much memory, or where ONNX's own checker refuses it, too."""
     try:
         yield
-    except SnncError:
+    except SnncError as error:
+        if is_out_of_memory(error):
+            raise _beyond("it needs more memory than is allowed", place) from error
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
-            raise too_large(memory(), "more than", place) from error
+        if is_out_of_memory(error):
+            raise _beyond("it needs more memory than is allowed", place) from error
         try:
             onnx.checker.check_model(put_back(model, weights))
         except onnx.checker.ValidationError as refused:
@@ -99,8 +110,28 @@ def too_large(needed: float, what: str, place: str) -> ModelError:
     """Return the error of what would need more memory than may be used."""
     message = f"{what}: {number(needed / (1 << 30))} GiB of memory would be needed"
     allowed = number(memory() / (1 << 30))
-    hint = f"{allowed} GiB are allowed: give more with --memory, or a smaller network"
+    return _beyond(message, place, f"{allowed} GiB are allowed: give more with --memory, or a smaller network")
+
+
+def _beyond(message: str, place: str, hint: str = "give more with --memory, or a smaller network") -> ModelError:
     return ModelError(message, place=place, hint=hint)
+
+
+def _work(node: NodeProto, shapes: Mapping[str, tuple[Shape, int]]) -> float:
+    """Return how many multiply-accumulates, or comparisons of a pool, a node does."""
+    made = math.prod(shapes.get(node.output[0], ((0,), 0))[0])
+    known = [shapes.get(name, ((), 0))[0] for name in node.input]
+    if node.op_type in ("MatMul", "Gemm") and known and known[0]:
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        return float(made * known[0][0 if transposed else -1])
+    if node.op_type in ("Conv", "ConvTranspose") and len(known) > 1 and known[1]:
+        # Of a transposed one every input value, of the other every output value, meets a kernel.
+        reached = made if node.op_type == "Conv" else math.prod(known[0])
+        return float(reached * math.prod(known[1][1:]))
+    if node.op_type.endswith("Pool"):
+        sides = next((attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape"), ())
+        return float(made * math.prod(sides))
+    return 0.0
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:

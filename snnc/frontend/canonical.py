@@ -37,6 +37,9 @@ _OF_ITS_OWN = {"SimplifiedLayerNormalization"}
 # for them meanwhile.
 _HELD = {"GroupNormalization": "InstanceNormalization"}
 
+# What has to fit on a disk that is not full.
+_ROOM = 1 << 20
+
 # What is constant as soon as shapes are.
 _OF_SHAPES = {"Shape", "Size"}
 
@@ -133,8 +136,13 @@ def _optimized(model: ModelProto, weights: Weights, place: str) -> tuple[ModelPr
             ("session.optimized_model_external_initializers_min_size_in_bytes", str(LEAST)),
         ):
             options.add_session_config_entry(key, value)
-        start_session(model, options, place, weights, disabled_optimizers=_LEFT_TO_US)
-        optimized = onnx.load(path, load_external_data=False)
+        try:
+            start_session(model, options, place, weights, disabled_optimizers=_LEFT_TO_US)
+            optimized = onnx.load(path, load_external_data=False)
+        except Exception:
+            # Whether the disk is full, onnxruntime does not tell.
+            (folder / "room").write_bytes(bytes(_ROOM))
+            raise
         found = {}
         for tensor in optimized.graph.initializer:
             if is_outside(tensor) and tensor.data_type not in KINDS:

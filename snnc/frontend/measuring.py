@@ -28,6 +28,7 @@ _ENDLESS = {"Loop", "Scan"}
 
 # What the environment says is asked for on its own by some of its parts.
 onnxruntime.disable_telemetry_events()
+onnxruntime.set_default_logger_severity(_FATAL_ONLY)
 
 
 def values_of(graph: GraphProto) -> Iterator[ValueInfoProto]:

@@ -152,7 +152,9 @@ class Decoder:
         if not path.is_file():
             raise DataError("no such decoder", place=self._place, hint="check decoder: of the task")
         try:
-            self._session = onnxruntime.InferenceSession(self._place, providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4
+            self._session = onnxruntime.InferenceSession(self._place, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own kinds
             reason = str(error).splitlines()[0]
             raise DataError(f"onnxruntime cannot read it: {reason}", place=self._place, hint="check the file") from None

@@ -11,6 +11,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def _round(kind: str, seed: int, place: str, counted: Any) -> None:
     try:
         search(KINDS[kind], ROUND, seed, note)
     except Exception as fault:
-        Path(place, "fault.txt").write_text(f"{fault}\n", encoding="utf-8", errors="replace")
+        parts = getattr(fault, "exceptions", (fault,))
+        text = "\n".join("".join(traceback.format_exception(part)[-12:]) for part in parts)
+        Path(place).mkdir(exist_ok=True)
+        Path(place, "fault.txt").write_text(text, encoding="utf-8", errors="replace")
         sys.exit(1)
 
 
