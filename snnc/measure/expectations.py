@@ -19,8 +19,8 @@ from snnc.tasks import Answers, Task, joined
 from snnc.tasks.classification import Classification
 from snnc.text import number, percent, written
 
-# So many samples say how data lie, and so many how good a network is.
-_SOME, _MANY = 64, 1000
+# So many samples say how data lie, how sure a network is, and how good.
+_SOME, _MORE, _MANY = 64, 256, 1000
 # Of channels, the middle one is so many standard deviations off, or so many times as wide or as narrow.
 _FAR, _WIDE = 1.0, 1.8
 # No image is this far from 0 once it is scaled.
@@ -77,7 +77,7 @@ def unsure(reference: Graph, samples: Samples, task: Task, accuracy: float | Non
     """Yield the finding on a classifier that is unsure of labelled samples, or much surer than it is right."""
     if not isinstance(task, Classification) or accuracy is None or len(samples) < _FEW:
         return
-    confidence = _confidence(reference, samples.still().thinned(_MANY), task)
+    confidence = _confidence(reference, samples.still().thinned(_MORE), task)
     told = f"the trained network is {percent(confidence)} sure on average, and right on {written(accuracy, '%')} %"
     hint = "check that mean, std, scale, channels and the order of labels are those of the training"
     if confidence < _UNSURE or confidence - accuracy / 100 > _TOO_SURE:
