@@ -38,6 +38,7 @@ NO_CLOSED_FORM = {
     "burst": "beyond its threshold it fires more than once a step; its own closed form is tested below",
     "graded": "it has levels of its own; its closed form is tested in test_graded",
     "refine": "it has levels of its own, and units; what is certain is tested in test_graded",
+    "radix": "its levels are not its steps; its closed form is tested in test_two_phase_codes",
     "if-zero": "what a spike leaves above the threshold is lost; what is certain is tested below",
 }
 
@@ -46,7 +47,7 @@ def test_registry_is_filled() -> None:
     assert CAUSAL
     assert ORDER_FREE
     known = {"burst", "cif", "cos", "dual-threshold", "graded", "if", "if-zero", "refine", "srp", "two-phase"}
-    assert known | {"two-phase-probabilistic"} <= set(neurons)
+    assert known | {"first-spike", "radix", "two-phase-probabilistic"} <= set(neurons)
     assert set(NO_CLOSED_FORM) <= set(neurons)
     assert any(kind.random for kind in neurons.values())
 
@@ -589,7 +590,7 @@ def test_a_burst_has_a_spike(burst: int) -> None:
 def test_signed_numbers_of_spikes_are_those_that_a_neuron_counts(name: str, slope: tuple[float, ...] | None) -> None:
     neuron = neurons[name](uniform(0.3, 2, 4, 1, 1), None if slope is None else torch.tensor(slope).view(4, 1, 1))
     assert isinstance(neuron, CausalNeuron)
-    if neuron.largest_change > 1 and slope is not None:
+    if neuron.largest_change(1) > 1 and slope is not None:
         neuron = dataclasses.replace(neuron, slope=neuron.slope.abs())
     currents, state = normal(60, 16, 4, 7, 6) + 0.1, neuron.initial(normal(16, 4, 7, 6))
     response = neuron.respond(currents, Schedule(60))

@@ -49,7 +49,7 @@ def constant_input_gives_the_closed_form(neuron: Neuron) -> None:
     neuron = _double(neuron)
     for timesteps in TIMESTEPS:
         form = neuron.closed_form(timesteps)
-        z = uniform(-4.0, 8.0, 16, 4, 7, 6, seed=timesteps).double() * neuron.levels(1)
+        z = uniform(-4.0, 8.0, 16, 4, 7, 6, seed=timesteps).double() * _strength(neuron, timesteps)
         assert (z > form.ceiling).any(), "its ceiling is above all that is tried"
         clear = off_grid(z, neuron.threshold, timesteps, form.potential)
         mean = neuron.respond(z.unsqueeze(0), Schedule(timesteps)).mean(0)
@@ -91,11 +91,11 @@ def spikes_are_whole_multiples_of_the_threshold(neuron: Neuron) -> None:
     if neuron.slope is not None:
         return
     neuron = _double(neuron)
-    response = neuron.respond(normal(9, 16, 4, 7, 6).double() * 2 * neuron.levels(1), Schedule(9))
+    response = neuron.respond(normal(9, 16, 4, 7, 6).double() * 4 * _strength(neuron, 9), Schedule(9))
     count = response / neuron.threshold
     torch.testing.assert_close(count, count.round())
     changes = neuron.fired(response, Schedule(9))
-    assert changes.abs().max() == neuron.largest_change, "its largest event is another"
+    assert changes.abs().max() == neuron.largest_change(9), "its largest event is another"
     assert (count.cumsum(0).round() >= 0).all(), "more is taken back than was fired"
     assert torch.equal(changes.cumsum(0) + neuron.rest, count.cumsum(0).round())
 
@@ -117,11 +117,12 @@ def signed_numbers_of_spikes_tell_the_response(neuron: Neuron) -> None:
 
 
 def _numbers_tell(neuron: Neuron, schedule: Schedule) -> None:
-    currents = ((normal(schedule.total, 16, 4, 7, 6) * 1.5 + 0.2) * neuron.levels(1)).to(neuron.threshold.dtype)
+    strength = _strength(neuron, schedule.timesteps)
+    currents = ((normal(schedule.total, 16, 4, 7, 6) * 1.5 + 0.2) * strength).to(neuron.threshold.dtype)
     response = neuron.respond(currents, schedule)
     numbers = neuron.fired(response, schedule)
     assert torch.equal(numbers, numbers.round())
-    assert numbers.abs().max() == neuron.largest_change, "its largest event is another"
+    assert numbers.abs().max() == neuron.largest_change(schedule.timesteps), "its largest event is another"
     sent = neuron.sent(response, schedule)
     assert torch.equal(numbers != 0, sent != 0), "a spike is lost or made up"
     assert torch.equal((numbers != 0).sum(0).to(response.dtype), neuron.spikes(response, schedule))
@@ -146,7 +147,7 @@ def _slopes(neuron: Neuron) -> list[Neuron]:
     if not neuron.takes_back or neuron.coding:
         return []
     kinds = [torch.tensor([0.1, 0.3, 2.0, 0.5]).view(4, 1, 1)]
-    if neuron.largest_change == 1:
+    if neuron.largest_change(1) == 1:
         kinds = [torch.tensor([0.0, 0.3, 2.0, -0.5]).view(4, 1, 1), torch.tensor([-1.0])]
     return [dataclasses.replace(neuron, slope=slope) for slope in kinds]
 
@@ -332,6 +333,11 @@ LAWS: tuple[Callable[[Neuron], None], ...] = (
     order_does_not_matter_to_order_free_neurons,
     the_mean_response_is_the_mean_of_the_response,
 )
+
+
+def _strength(neuron: Neuron, timesteps: int) -> float:
+    """Return what currents have to be like to reach all levels, at once or over all time steps."""
+    return max(neuron.levels(1), neuron.levels(timesteps) / timesteps)
 
 
 def _double(neuron: Neuron) -> Neuron:

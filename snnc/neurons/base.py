@@ -116,9 +116,8 @@ class Neuron(Timed):
         """How many steps after a start go by before a silent one, asleep and without current, is followed by none."""
         return len(self.units) - 1
 
-    @property
-    def largest_change(self) -> int:
-        """The most levels that the count changes by in one step."""
+    def largest_change(self, timesteps: int) -> int:
+        """Return the most levels that the count changes by in one step."""
         return self.largest_event * self.units[0]
 
     @property
@@ -229,7 +228,7 @@ class Neuron(Timed):
         if self.slope is None:
             return (response / self.threshold).round_()
         value = self.value(count)
-        if self.largest_change > 1:
+        if self.largest_change(1) > 1:
             levels = (value + response) / self.threshold
             return (torch.where(levels > 0, levels, levels / self.slope) - count).round_()
         up, down = (self.value(count + one) - value for one in (1, -1))

@@ -168,8 +168,8 @@ def _to_zero(op: IntegrateAndFireToZero, node: Node) -> Firing:
 
 @firings.register(Tracking)
 def _graded(op: Tracking, node: Node) -> Firing:
-    if op.largest_change > 1:
-        found = f"{type(op).__name__} sends up to {op.largest_change} levels at once"
+    if op.largest_change(1) > 1:
+        found = f"{type(op).__name__} sends up to {op.largest_change(1)} levels at once"
         raise _refused(node, f"NIR has spikes, and no events that carry a number: {found}")
     if op.takes_back or op.stated_levels is not None:
         return _signed(op, node)

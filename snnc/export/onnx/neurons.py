@@ -15,10 +15,13 @@ from torch import Tensor
 
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
 from snnc.neurons.consistent import ConsistentIntegrateAndFire
+from snnc.neurons.counting import Counting
 from snnc.neurons.dual_threshold import DualThreshold
+from snnc.neurons.first_spike import FirstSpike
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.neurons.offset_spikes import MARGIN, OffsetSpikes
+from snnc.neurons.radix import DIGITS, Radix
 from snnc.neurons.refine import Refine
 from snnc.neurons.residual_potential import LEAST, ResidualPotential
 from snnc.neurons.tracking import Tracking
@@ -409,20 +412,70 @@ _IN_UNITS = """
 
 @forms.register(TwoPhase)
 def _two_phase(op: TwoPhase) -> Gathering:
+    told = """
+        due = Mul(counted, elapsed)
+        share = Div(due, steps)
+        told = Floor(share)
+    """
+    about = "clip(floor(T * mean / threshold + potential), 0, T) spikes, spread evenly"
+    return _counting(op, "TwoPhase", about, "levels = Identity(steps)", told)
+
+
+@forms.register(Radix)
+def _radix(op: Radix) -> Gathering:
+    levels = f"""
+        most = Constant<value_float = {float(DIGITS)}>()
+        digits = Min(steps, most)
+        two = Constant<value_float = 2.0>()
+        words = Pow(two, digits)
+        single = Constant<value_float = 1.0>()
+        levels = Sub(words, single)
+    """
+    told = """
+        left = Sub(steps, elapsed)
+        behind = Min(left, most)
+        weight = Pow(two, behind)
+        whole = Div(counted, weight)
+        size = Abs(whole)
+        rounded = Floor(size)
+        sign = Sign(counted)
+        signed = Mul(sign, rounded)
+        told = Mul(signed, weight)
+    """
+    about = "the digits of clip(floor(T * mean / threshold + potential), 0, 2^T - 1), largest first"
+    return _counting(op, "Radix", about, levels, told)
+
+
+@forms.register(FirstSpike)
+def _first_spike(op: FirstSpike) -> Gathering:
+    told = """
+        size = Abs(counted)
+        reached = Add(size, elapsed)
+        late = Greater(reached, steps)
+        nothing_told = Constant<value_float = 0.0>()
+        told = Where(late, counted, nothing_told)
+    """
+    about = "one spike at step T - n + 1 for a count n = clip(floor(T * mean / threshold + potential), 0, T)"
+    return _counting(op, "FirstSpike", about, "levels = Identity(steps)", told)
+
+
+def _counting(op: Counting, name: str, about: str, levels: str, told: str) -> Gathering:
+    """Write a neuron that gathers a count, and sends it in a code: ``told`` is what is known of it after each step."""
     signed = op.slope is not None
     count = f"""
         {_IN_UNITS if op.coding else ""}
         steps = CastLike(timesteps, gathered)
+        {levels}
         scale = Div(steps, threshold)
         scaled = Mul({"taken" if op.coding else "gathered"}, scale)
         charge = Add(scaled, potential)
         level = Floor(charge)
-        lowest = {"Neg(steps)" if signed else "Constant<value_float = 0.0>()"}
-        count = Clip(level, lowest, steps)
+        lowest = {"Neg(levels)" if signed else "Constant<value_float = 0.0>()"}
+        count = Clip(level, lowest, levels)
     """
     plain = Gathering(
-        "TwoPhase",
-        "gathers its whole input, then spreads clip(floor(T * mean / threshold + potential), 0, T) spikes evenly",
+        name,
+        f"gathers its whole input, then sends {about}",
         {"threshold": op.threshold, "potential": op.potential},
         f"{count}{_mean_value(signed)}",
         f"""{count}
@@ -432,10 +485,8 @@ def _two_phase(op: TwoPhase) -> Gathering:
         axis = Constant<value_ints = [0]>()
         counted = Unsqueeze(count, axis)
         elapsed = snnc.AlongTime(times, counted)
-        due = Mul(counted, elapsed)
-        share = Div(due, steps)
-        so_far = Floor(share)
-        {_times("value", "so_far", "threshold", signed)}
+        {told}
+        {_times("value", "told", "threshold", signed)}
         spikes = snnc.Differences(value)
         """,
     )
