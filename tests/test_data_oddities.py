@@ -272,6 +272,11 @@ def test_preprocessing_as_others_publish_it(kind: str, tmp_path: Path) -> None:
     assert from_file(path) == wanted
 
 
+def test_one_number_for_all_channels_needs_no_list(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("mean: 0.31\nstd: 1\n")
+    assert from_file(tmp_path / "p.yaml") == Preprocessing(mean=(0.31,), std=(1.0,))
+
+
 WRONG: dict[str, tuple[dict[str, object], str]] = {
     "timm border": ({**TIMM, "crop_mode": "border"}, "crop mode 'border'"),
     "no mean": ({key: value for key, value in TIMM.items() if key != "mean"}, "mean"),

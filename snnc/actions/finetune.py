@@ -179,7 +179,7 @@ def finetune(
         samples=len(training),
         held_out=len(held_out),
         history=outcome.history,
-        findings=(*trained.findings, *found),
+        findings=(*trained.findings, *dataset.findings, *found),
         speaks=processes.first,
         origin=replace(earlier, after=outcome.score, held_out=len(held_out)),
     )

@@ -164,7 +164,7 @@ def written(data: object, *, place: str) -> Preprocessing:
     Raises UsageError where it is wrong.
     """
     if not isinstance(data, Mapping) or "protocol" not in data:
-        data = translated(data, place=place) if isinstance(data, Mapping) else data
+        data = _listed(translated(data, place=place)) if isinstance(data, Mapping) else data
         return parse(Preprocessing, data, place=place)
     name, rest = data["protocol"], {key: value for key, value in data.items() if key != "protocol"}
     if name not in PROTOCOLS:
@@ -175,6 +175,12 @@ def written(data: object, *, place: str) -> Preprocessing:
     if isinstance(events, Mapping):
         events = {**base["events"], **events}
     return parse(Preprocessing, {**base, **rest, "events": events}, place=place)
+
+
+def _listed(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return preprocessing in which one number for all channels, written alone, is a list of one."""
+    alone = {key: data[key] for key in ("mean", "std") if isinstance(data.get(key), int | float)}
+    return {**data, **{key: [number] for key, number in alone.items()}}
 
 
 def from_file(path: Path) -> Preprocessing:
