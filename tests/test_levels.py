@@ -129,6 +129,26 @@ def test_thresholds_are_chosen_for_the_levels_of_the_neurons(neuron: str, calibr
         torch.testing.assert_close(one.ceiling, other.ceiling)
 
 
+@pytest.mark.parametrize(
+    "neuron", ["graded(levels=15)", "graded(levels=7, max-event=2)", "refine", "burst(max-event=3)"]
+)
+def test_without_images_thresholds_are_in_closed_form_for_any_number_of_levels(neuron: str) -> None:
+    """From what batch normalization states, by the fixed point over Gaussian moments."""
+    graph, timesteps = random_network(0, relu, norms=True), 2
+
+    def forms(named: str, steps: int) -> list[ops.QuantizedRelu]:
+        snn = apply_recipe(graph, load("quick", timesteps=steps, neuron=named), None).snn
+        return [op.closed_form(steps) for op in snn.ops(Neuron).values()]
+
+    levels = chosen(neuron).levels(timesteps)
+    found, wanted, others = forms(neuron, timesteps), forms("two-phase", levels), forms("two-phase", timesteps)
+    assert found
+    for one, other, narrow in zip(found, wanted, others, strict=True):
+        assert one.levels == levels
+        torch.testing.assert_close(one.ceiling, other.ceiling)
+        assert (one.ceiling > narrow.ceiling * 1.05).all()
+
+
 def with_neuron(data: dict[str, Any], neuron: str) -> Recipe:
     listed = [{"substitute-neurons": {"neuron": neuron}} if "substitute-neurons" in e else e for e in data["passes"]]
     return from_plain({**data, "passes": listed})
