@@ -82,6 +82,15 @@ def test_the_trained_network_is_held_to_what_is_expected_before_anything_else(ru
     assert "the trained network has " in error and " % accuracy on 400 samples, where 98.00 % are expected" in error
     assert "@ snnc.yaml: expected-accuracy" in error and "now gray, pixels divided by 255, mean 0, std 1" in error
     assert "evaluation" not in json.loads(Path("model.report.json").read_text())["evaluation"]["sha256"]
+    # Where a network is made of samples with labels, too; those without say nothing.
+    for command in (
+        ("convert", DIGITS / "model.onnx", *QUICK, "-o", "new.snn"),
+        ("calibrate", "-o", "new.snn", "--mean", "0"),
+    ):
+        code, _, error = run(*command, "--channels", "gray", "--std", "1", "--data", DIGITS / "test")
+        assert code == 5 and "where 98.00 % are expected" in error and not Path("new.snn").exists()
+    code, _, _ = run("convert", DIGITS / "model.onnx", *QUICK, "-o", "new.snn", "--data", DIGITS / "calibration")
+    assert code == 0
     Path("snnc.yaml").write_text("expected-accuracy: 0\n")
     assert run(*test)[0] == 2
 

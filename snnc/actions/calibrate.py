@@ -19,13 +19,14 @@ def calibrate(
     *,
     data: str | Path,
     preprocessing: Preprocessing | None = None,
+    expected: float | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
 ) -> tuple[Conversion, Report]:
     """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
 
     ``data`` is a folder of images or an array file, labels not needed. ``recipe`` and ``preprocessing`` are the
-    conversion's own unless given; they, ``reading`` and ``progress`` are as for ``convert``.
+    conversion's own unless given; they, ``expected``, ``reading`` and ``progress`` are as for ``convert``.
 
     Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit,
     UsageError where there is no such recipe.
@@ -41,4 +42,4 @@ def calibrate(
     )
     steps = recorded(conversion) if recipe is None else recipe_of(recipe)
     how = preprocessing or conversion.preprocessing
-    return converted(trained, steps, data, how, reading or Reading(), progress, conversion.task)
+    return converted(trained, steps, data, how, reading or Reading(), progress, conversion.task, expected)

@@ -5,13 +5,14 @@ from pathlib import Path
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import Progress, silent
+from snnc.data.samples import DatasetSamples, Progress, silent
 from snnc.frontend import InputShapes
 from snnc.ir import Input
+from snnc.measure.expectations import check_expected
 from snnc.pipeline import Trained, make, read_trained, reported
 from snnc.recipe import Recipe, load
 from snnc.report import Report
-from snnc.tasks import Task
+from snnc.tasks import Task, chosen
 
 
 def convert(
@@ -21,6 +22,7 @@ def convert(
     data: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
     task: Task | None = None,
+    expected: float | None = None,
     input_shape: InputShapes = None,
     reading: Reading | None = None,
     progress: Progress = silent,
@@ -34,6 +36,7 @@ def convert(
     what the network was trained with, and is kept in the conversion; without it pixels are divided by 255, and that is
     all: ``snnc.yaml`` is read by the commands only.
     ``task`` says what an answer is, and is kept too; without it, labels and outputs suggest it wherever it matters.
+    Of data with labels, the trained network's score is to be ``expected``, in percent, or more.
     ``input_shape``, of one sample, is only for files that do not say it; ``reading`` says how many images are read,
     and how; ``progress`` is told what is being done.
 
@@ -43,7 +46,9 @@ def convert(
     """
     steps = recipe_of("default" if recipe is None else recipe)
     trained = read_trained(Path(model), input_shape)
-    return converted(trained, steps, data, preprocessing or Preprocessing(), reading or Reading(), progress, task)
+    return converted(
+        trained, steps, data, preprocessing or Preprocessing(), reading or Reading(), progress, task, expected
+    )
 
 
 def recipe_of(recipe: Recipe | str | Path) -> Recipe:
@@ -59,8 +64,13 @@ def converted(
     reading: Reading,
     progress: Progress,
     task: Task | None,
+    expected: float | None,
 ) -> tuple[Conversion, Report]:
     """Convert a network that was read, and measure what came of it."""
     dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.ops(Input), reading)
+    if dataset is not None and expected is not None:
+        samples = DatasetSamples(dataset, reading, "judging the trained network", progress)
+        judging = chosen(task, trained.graph, dataset.kinds)
+        check_expected(expected, trained.graph, samples, judging, preprocessing)
     conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress, task=task)
     return reported(conversion, canonical, dataset, reading, progress)

@@ -82,6 +82,7 @@ def calibrate(
             how,
             data=images,
             preprocessing=preprocessing.resolve(settings, conversion.preprocessing),
+            expected=settings.expected_accuracy,
             reading=reading.resolve(part),
             progress=progress,
         )

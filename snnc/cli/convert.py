@@ -104,7 +104,7 @@ def convert(
         "input_shape": shape(input_shape, settings),
         "reading": reads,
     }
-    answers = task_of(task, settings)
+    answers, expected = task_of(task, settings), settings.expected_accuracy
     if dry_run:
         plan = planned(model, how, **arguments)
         if chosen is not None and not plan.survey.problems:
@@ -116,10 +116,12 @@ def convert(
     try:
         with terminal.progress() as progress:
             if chosen is None:
-                conversion, report = converted(model, how, task=answers, progress=progress, **arguments)
+                conversion, report = converted(
+                    model, how, task=answers, expected=expected, progress=progress, **arguments
+                )
             else:
                 conversion, report, exported = convert_and_export(
-                    model, how, chosen, task=answers, progress=progress, **arguments
+                    model, how, chosen, task=answers, expected=expected, progress=progress, **arguments
                 )
     except ModelError as error:
         if terminal.as_json and error.details:
