@@ -13,6 +13,7 @@ from snnc.neurons import Neuron, neurons
 from snnc.neurons.burst import Burst
 from snnc.neurons.choice import chosen
 from snnc.neurons.dual_threshold import DualThreshold
+from snnc.passes import distill
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import Memory, apply_recipe, levels_to_be
 from snnc.recipe import Recipe, from_plain, load
@@ -127,6 +128,20 @@ def test_thresholds_are_chosen_for_the_levels_of_the_neurons(neuron: str, calibr
     for one, other in zip(found, wanted, strict=True):
         assert one.levels == other.levels == levels
         torch.testing.assert_close(one.ceiling, other.ceiling)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "timesteps"), [("graded(levels=12)", 1), ("two-phase", 12), ("graded(levels=12)", 3)]
+)
+def test_the_finer_the_levels_the_less_distillation_changes_at_once(
+    neuron: str, timesteps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+    monkeypatch.setattr(distill, "minimize", lambda *_, learning_rate, **__: rates.append(learning_rate))
+    graph = random_network(3, relu)
+    recipe = load("default", timesteps=timesteps, neuron=neuron)
+    apply_recipe(graph, recipe, in_memory(graph, normal(32, 3, 8, 8)))
+    assert rates == [distill.Distill().learning_rate / 12]
 
 
 @pytest.mark.parametrize(

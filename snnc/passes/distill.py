@@ -65,8 +65,8 @@ class Distill(Pass):
     Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
     the images is held out: the state with the least error there, the one at the start included, is what is returned.
     ``epochs`` over the images, at most ``steps`` steps. ``learning_rate`` is the share of a layer's size that a step
-    may change, divided by the number of time steps: the finer the levels, the less may change at once. Without images,
-    or where the start is exact, nothing is done.
+    may change, divided by the number of levels: the finer these are, the less may change at once. Without images, or
+    where the start is exact, nothing is done.
     """
 
     epochs: int = 40
@@ -119,7 +119,7 @@ class Distill(Pass):
                     best, lowest = network.graph(), error
 
         batches = shuffled(training, batch, generator)
-        rate = self.learning_rate / calibration.schedule.timesteps
+        rate = self.learning_rate / max(calibration.levels.values(), default=calibration.schedule.timesteps)
         minimize(network, loss, batches, steps=steps, learning_rate=rate, place="distill", after=look)
         return best if held else network.graph()
 
