@@ -210,7 +210,7 @@ def test_codes_become_neurons_of_both_signs_and_come_near(neuron: str) -> None:
     assert (reached - wanted).norm() < 0.2 * wanted.norm()
 
 
-def test_weights_behind_codes_change_only_where_held_out_samples_say_so() -> None:
+def test_weights_change_only_where_samples_held_out_say_so() -> None:
     """What fine codes lose on few samples is noise, and the weights stay; what coarse ones lose on many is mended."""
     net = Network((24,))
     seen = net.add(ops.Relu(), net.linear("x", 24))
@@ -220,7 +220,7 @@ def test_weights_behind_codes_change_only_where_held_out_samples_say_so() -> Non
     for count, timesteps, kept in ((40, 64, True), (4000, 1, False)):
         given = calibration(placed, normal(count, 24), timesteps=timesteps)
         coded = CalibrateThresholds()(placed, given)
-        corrected = CorrectResidualNoise(damping=1e-9)(coded, given)
+        corrected = CorrectResidualNoise(damping=(1e-9,))(coded, given)
         before, after = (one.ops(ops.Weighted)["read"].weight for one in (coded, corrected))
         assert torch.equal(before, after) == kept
 

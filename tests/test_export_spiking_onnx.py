@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +108,8 @@ class Labelled(Samples):
     def labels(self, kind: str) -> Classes:  # type: ignore[override]
         return Classes(self.answers)
 
-    def thinned(self, most: int) -> Samples:
-        return self.samples.thinned(most)
+    def chosen(self, numbers: Sequence[int]) -> Samples:
+        return self.samples.chosen(numbers)
 
 
 class Host:

@@ -405,7 +405,7 @@ def test_options_out_of_range_are_refused(percentile: float) -> None:
     with pytest.raises(ValueError, match="percentile"):
         CalibrateThresholds(percentile=percentile)
     with pytest.raises(ValueError, match="damping"):
-        CorrectResidualNoise(damping=0.0)
+        CorrectResidualNoise(damping=(0.0,))
     with pytest.raises(UsageError, match="unknown neuron 'perceptron' @ neuron"):
         SubstituteNeurons("perceptron")
 
@@ -509,9 +509,9 @@ def test_correction_brings_the_output_closer(kind: str, timesteps: int) -> None:
     for seed in range(3):
         reference, quantized, look = converted(feed_forward(kind, seed), images, timesteps)
         corrected = apply(CorrectResidualNoise(), quantized, look)
-        assert mean_square(corrected, reference, images) < 0.9 * mean_square(quantized, reference, images)
+        assert mean_square(corrected, reference, images) < mean_square(quantized, reference, images)
         gains.append(mean_square(corrected, reference, fresh) / mean_square(quantized, reference, fresh))
-    assert sum(gains) / len(gains) < 0.98
+    assert sum(gains) / len(gains) < 0.97
 
 
 LAYERS: dict[str, Callable[[Network, str], str]] = {
@@ -531,12 +531,16 @@ LAYERS: dict[str, Callable[[Network, str], str]] = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_corrected_weights_are_the_least_squares_solution(kind: str) -> None:
-    """Undamped, the squared error has no slope left in any weight or bias of the layer."""
+    """Undamped, the squared error of the samples solved on has no slope left in any weight or bias of the layer."""
     net = Network((3, 8, 8), seed=6)
     LAYERS[kind](net, relu(net, net.conv("x", 4)))
-    images = normal(128, 3, 8, 8)
+    images = normal(400, 3, 8, 8)
     reference, quantized, look = converted(net, images, 2)
-    corrected = apply(CorrectResidualNoise(damping=1e-9), quantized, look)
+    corrected = apply(CorrectResidualNoise(damping=(1e-9,)), quantized, look)
+    assert look.samples is not None
+    solved_on, held_out = look.samples.split()
+    assert len(held_out) == 40
+    images = torch.cat([feeds["x"] for feeds in solved_on.batches()])
     goal = outputs(reference, images)[0]
     last = net.nodes[-1]
     slopes = []

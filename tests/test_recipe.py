@@ -58,7 +58,7 @@ def test_every_option_of_every_pass_is_written_and_read(name: str) -> None:
 def test_options_that_are_not_the_default_are_read_back() -> None:
     steps = (
         CalibrateThresholds("percentile", "layer", "gaussian", 99.0),
-        CorrectResidualNoise(False, True, 1e-5),
+        CorrectResidualNoise(False, True, (1e-5, 1.0)),
         SubstituteNeurons("if", "two-phase"),
     )
     recipe = Recipe("other", 1, steps)
@@ -132,7 +132,7 @@ def test_a_recipe_says_how_long_the_network_runs() -> None:
         ({"calibrate-thresholds": {"percentile": "x"}}, "passes[1].calibrate-thresholds.percentile", ("'x'",)),
         ({"calibrate-thresholds": {"percentile": 0}}, "passes[1].calibrate-thresholds", ("above 0",)),
         ({"correct-residual-noise": {"weights": 3}}, "passes[1].correct-residual-noise.weights", ("3",)),
-        ({"correct-residual-noise": {"damping": None}}, "passes[1].correct-residual-noise.damping", ("None",)),
+        ({"correct-residual-noise": {"damping": [None]}}, "passes[1].correct-residual-noise.damping[0]", ("None",)),
         (
             {"substitute-neurons": {"neuron": "iff"}},
             "passes[1].substitute-neurons.neuron",

@@ -415,3 +415,19 @@ def test_arrays_of_frames_that_do_not_fit(tmp_path: Path) -> None:
     np.savez(path, x=frames)
     with pytest.raises(DataError, match=r"nan is not finite @ .*:x\[1, 2, 3\]"):
         open_dataset(path, PLAIN, {"x": (4,)}).sample(1)
+
+
+def test_a_tenth_is_held_out_always_the_same_and_no_sample_is_in_both_parts() -> None:
+    values = torch.arange(57.0).view(57, 1)
+    rest, held_out = MemorySamples(Feeds({"x": values}), 10).split()
+    parts = [torch.cat([feeds["x"] for feeds in part.batches()]).flatten().tolist() for part in (rest, held_out)]
+    assert len(parts[1]) == len(held_out) == 5
+    assert sorted(parts[0] + parts[1]) == values.flatten().tolist()
+    assert parts[0] == sorted(parts[0]) and parts[1] == sorted(parts[1])
+    again = MemorySamples(Feeds({"x": values}), 3).split()
+    assert torch.cat([feeds["x"] for feeds in again[1].batches()]).flatten().tolist() == parts[1]
+
+
+def test_few_samples_cannot_spare_a_tenth() -> None:
+    rest, held_out = MemorySamples(Feeds({"x": torch.zeros(19, 1)})).split()
+    assert (len(rest), len(held_out), [*held_out.batches()]) == (19, 0, [])

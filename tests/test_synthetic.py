@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -77,7 +78,7 @@ class Unread(Samples):
     def batches(self) -> None:  # type: ignore[override]
         raise AssertionError("looked at")
 
-    def thinned(self, most: int) -> Samples:
+    def chosen(self, numbers: Sequence[int]) -> Samples:
         raise AssertionError("looked at")
 
 

@@ -91,8 +91,8 @@ class SyntheticSamples(Samples):
     def batches(self) -> Iterator[Feeds]:
         return self._made.batches()
 
-    def thinned(self, most: int) -> Samples:
-        return self._made.thinned(most)
+    def chosen(self, numbers: Sequence[int]) -> Samples:
+        return self._made.chosen(numbers)
 
     @property
     def kinds(self) -> Mapping[str, str] | None:

@@ -1,12 +1,12 @@
 """Samples that are read again and again, and who is told how far that is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Literal, final, overload
 
 import torch
-from torch import Tensor
+from torch import Generator
 
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.labels import Classes, Labels
@@ -14,6 +14,9 @@ from snnc.feeds import Feeds
 
 # Told what is being done: a label, how much of it is done, out of how much.
 Progress = Callable[[str, int, int], None]
+
+# Fewer samples than this cannot spare a tenth.
+_FEWEST_TO_SPLIT = 20
 
 
 def silent(label: str, done: int, total: int) -> None:
@@ -47,15 +50,26 @@ class Samples(ABC):
         return None if self.dataset is None else self.dataset.labels(kind)
 
     @abstractmethod
+    def chosen(self, numbers: Sequence[int]) -> "Samples":
+        """Return some of the samples, in the order of ``numbers``; only they are read."""
+
     def thinned(self, most: int) -> "Samples":
-        """Return at most so many of the samples, spread evenly over all; only they are read."""
+        """Return at most so many of the samples, spread evenly over all."""
+        return self.chosen(torch.linspace(0, len(self) - 1, min(len(self), most)).round().long().tolist())
+
+    def split(self) -> tuple["Samples", "Samples"]:
+        """Return all samples but a tenth, and that tenth, drawn at random, always the same.
+
+        What is solved for or trained on the one is judged by the other. Fewer than 20 cannot spare any: then the
+        second part is empty.
+        """
+        held = len(self) // 10 if len(self) >= _FEWEST_TO_SPLIT else 0
+        order = torch.randperm(len(self), generator=Generator().manual_seed(0))
+        return self.chosen(order[held:].sort().values.tolist()), self.chosen(order[:held].sort().values.tolist())
 
     def still(self) -> "Samples":
         """Return the samples as a network that is not spiking sees them: frames one by one, or their mean."""
         return _StillSamples(self) if self.over_time else self
-
-    def _spread(self, most: int) -> Tensor:
-        return torch.linspace(0, len(self) - 1, min(len(self), most)).round().long()
 
 
 @final
@@ -82,9 +96,8 @@ class DatasetSamples(Samples):
             done += batch.samples
             self._progress(self._label, done, len(self))
 
-    def thinned(self, most: int) -> Samples:
-        chosen = self.dataset.chosen(self._spread(most).tolist())
-        return DatasetSamples(chosen, self._reading, self._label, self._progress)
+    def chosen(self, numbers: Sequence[int]) -> Samples:
+        return DatasetSamples(self.dataset.chosen(numbers), self._reading, self._label, self._progress)
 
 
 @final
@@ -102,8 +115,8 @@ class MemorySamples(Samples):
     def batches(self) -> Iterator[Feeds]:
         yield from self._feeds.split(self._size)
 
-    def thinned(self, most: int) -> Samples:
-        return MemorySamples(self._feeds.taken(self._spread(most)), self._size)
+    def chosen(self, numbers: Sequence[int]) -> Samples:
+        return MemorySamples(self._feeds.taken(torch.tensor(numbers, dtype=torch.long)), self._size)
 
 
 @final
@@ -127,5 +140,14 @@ class _StillSamples(Samples):
             frames = [*feeds.frames()]
             yield Feeds({name: torch.stack([frame[name] for frame in frames], 1).flatten(0, 1) for name in feeds})
 
+    def chosen(self, numbers: Sequence[int]) -> Samples:
+        """Return the frames of some of the samples, whose numbers these are."""
+        return _StillSamples(self._samples.chosen(numbers))
+
     def thinned(self, most: int) -> Samples:
         return _StillSamples(self._samples.thinned(max(1, most // self._each)))
+
+    def split(self) -> tuple[Samples, Samples]:
+        """Return the frames of all samples but a tenth, and those of that tenth."""
+        rest, held_out = self._samples.split()
+        return _StillSamples(rest), _StillSamples(held_out)

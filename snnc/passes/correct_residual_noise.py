@@ -2,7 +2,8 @@
 
 No labels, no gradients. In topological order, each layer seeing the already converted network before it:
 
-  1. weights and bias: the damped least squares solution of z_ANN ≈ W·a_SNN + b, started from the trained weights;
+  1. weights and bias: the damped least squares solution of z_ANN ≈ W·a_SNN + b, started from the trained weights, where
+     samples held out say that it does better than another bias;
   2. bias: b_c += mean(z_ANN − z_SNN), exactly, on all samples looked at;
   3. bias again, on the output: b_c += mean(ReLU(z_ANN) − φ_T(z_SNN)).
 
@@ -13,6 +14,7 @@ layer, what reconstruction by gradient descent approximates.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import final
 
@@ -34,7 +36,6 @@ from snnc.ops import (
     Affine,
     BatchNorm,
     Clipped,
-    Coding,
     Mean,
     Nonlinear,
     Pool,
@@ -51,9 +52,6 @@ from snnc.run import Program
 # Positions of one layer's output, over all samples, that the least squares look at.
 _POSITIONS = 1 << 18
 
-# One of so many samples is held out of the solve, and says whether other weights are better there.
-_HELD_OUT = 8
-
 
 @final
 @passes.register("correct-residual-noise")
@@ -62,18 +60,19 @@ class CorrectResidualNoise(Pass):
     """Correct weights and biases by what separates the converted network from the trained one on the images.
 
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
-    seen is added to it, so that few images change little. Where a layer reads codes, and samples that are held out
-    say that other weights do no better than another bias, its weights stay. At most ``images``, spread evenly over all,
-    are looked at. On synthetic samples biases alone are corrected; without any, nothing is.
+    seen is added to it, so that few images change little. Layer by layer, a tenth of the images, held out of the solve,
+    chooses the damping, or another bias and the weights as they were; where there are too few to hold any out, it is
+    the one in the middle. At most ``images``, spread evenly over all, are solved on. On synthetic samples biases alone
+    are corrected; without any, nothing is.
     """
 
     weights: bool = True
     bias: bool = True
-    damping: float = 0.1
+    damping: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
     images: int = 2048
 
     def __post_init__(self) -> None:
-        if not 0 < self.damping < math.inf:
+        if not self.damping or not all(0 < each < math.inf for each in self.damping):
             raise ValueError("damping must be positive and finite")
         if self.images < 1:
             raise ValueError("images start at 1")
@@ -88,21 +87,29 @@ class CorrectResidualNoise(Pass):
         options = self if calibration.samples is not None else replace(self, weights=False)
         check_form(calibration.reference, graph)
         with temporary_folder() as folder:
-            samples, size = shown.thinned(self.images), Program(graph).chunk
-            walk = _Walk(calibration.reference, graph, folder, size, options, len(samples))
+            solved_on, held_out = (part.thinned(self.images) for part in shown.split())
+            size, counts = Program(graph).chunk, (len(solved_on), len(held_out))
+            walk = _Walk(calibration.reference, graph, folder, size, options, counts)
             for node in graph.nodes.values():
                 if node.name in graph.inputs:
-                    walk.enter(node.name, (feeds[node.name] for feeds in rechunk(samples.batches(), size)))
+                    batches = chain(solved_on.batches(), held_out.batches())
+                    walk.enter(node.name, (feeds[node.name] for feeds in rechunk(batches, size)))
                 else:
                     walk.visit(node)
             return walk.corrected()
 
 
 class _Walk:
-    """Both networks, advanced together one node at a time over all samples."""
+    """Both networks, advanced together one node at a time over all samples, those held out behind the others."""
 
     def __init__(
-        self, reference: Graph, graph: Graph, folder: Path, size: int, options: CorrectResidualNoise, samples: int
+        self,
+        reference: Graph,
+        graph: Graph,
+        folder: Path,
+        size: int,
+        options: CorrectResidualNoise,
+        samples: tuple[int, int],
     ) -> None:
         self._reference = reference
         self._graph = graph
@@ -110,7 +117,7 @@ class _Walk:
         self._size = size
         self._stores: dict[str, Store] = {}
         self._options = options
-        self._samples = samples
+        self._solved_on, self._samples = samples[0], sum(samples)
         self._ops: dict[str, Weighted] = {}
         self._shifts: dict[str, Tensor] = {}
         self._equal: set[str] = set()
@@ -208,28 +215,27 @@ class _Walk:
         kernel, axis = layer.kernel(), channel_axis(self._graph, node.name) or 1
         groups, outputs = kernel.shape[:2]
         features = kernel[0, 0].numel()
-        reached = self.apply(layer, node)
-        seen = _Moments(groups, features, outputs)
-        # What codes lose is nearly white: regression on it may do no more than to shrink weights.
-        held_out = _Moments(groups, features, outputs) if node.inputs[0] in self._graph.ops(Coding) else None
-        residuals = self._residuals(node.name, reached, others)
-        stride = self._stride(node.name)
+        solved_on, held_out = (_Moments(groups, features, outputs) for _ in range(2))
+        residuals = self._residuals(node.name, self.apply(layer, node), others)
+        stride, begun = self._stride(node.name), 0
         for chunk, (x, residual) in enumerate(zip(self.read(node.inputs[0]), residuals, strict=True)):
-            seen_by = patches(layer, x)[:, chunk % stride :: stride]
-            wanted = positions(residual, axis)[chunk % stride :: stride]
+            first = chunk % stride
+            wanted = positions(residual, axis)
+            # Samples held out are the last ones.
+            kept = (self._solved_on - begun) * (len(wanted) // len(x))
+            held = len(range(first, max(kept, first), stride))
+            seen_by, wanted = patches(layer, x)[:, first::stride], wanted[first::stride]
             wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
             extended = torch.cat([seen_by, torch.ones_like(seen_by[..., :1])], 2)
-            if held_out is not None:
-                position = torch.arange(seen.count, seen.count + extended.shape[1])
-                held = position // max(1, extended.shape[1] // len(x)) % _HELD_OUT == _HELD_OUT - 1
-                held_out.add(extended[:, held], wanted[:, held])
-            seen.add(extended, wanted)
-        if held_out is not None:
-            rest = seen.without(held_out)
-            better = held_out.error(rest.solved(self._options.damping)) < held_out.error(rest.mean())
-            if not (held_out.count and better):
-                return layer
-        solution = seen.solved(self._options.damping)
+            solved_on.add(extended[:, :held], wanted[:, :held])
+            held_out.add(extended[:, held:], wanted[:, held:])
+            begun += len(x)
+        damping = self._options.damping
+        if held_out.count:
+            candidates = [solved_on.mean(), *map(solved_on.solved, damping)]
+            solution = min(candidates, key=held_out.error)
+        else:
+            solution = solved_on.solved(damping[len(damping) // 2])
         change = solution[:, :-1].transpose(1, 2).reshape(kernel.shape)
         return shifted(layer.with_kernel(kernel.double() + change, layer.bias), solution[:, -1].flatten())
 
@@ -255,13 +261,6 @@ class _Moments:
         self.moment += (inputs.transpose(1, 2) @ wanted).double()
         self.count += inputs.shape[1]
 
-    def without(self, part: "_Moments") -> "_Moments":
-        """Return the moments of all but what is a part of it."""
-        rest = _Moments(len(self.gram), self.gram.shape[1] - 1, self.moment.shape[2])
-        rest.gram, rest.moment = self.gram - part.gram, self.moment - part.moment
-        rest.count = self.count - part.count
-        return rest
-
     def solved(self, damping: float) -> Tensor:
         """Return the damped solution."""
         energy = self.gram.diagonal(dim1=1, dim2=2).clone()
@@ -271,8 +270,7 @@ class _Moments:
         features = self.gram.shape[1] - 1
         damped = self.gram + torch.diag_embed(energy * (damping + features / max(self.count, 1)))
         damped[:, -1, -1] = damped[:, -1, -1].clamp(min=1)
-        solution: Tensor = torch.linalg.solve(damped, self.moment)
-        return solution
+        return torch.cholesky_solve(self.moment, torch.linalg.cholesky(damped))
 
     def mean(self) -> Tensor:
         """Return the solution that adds nothing but a constant."""

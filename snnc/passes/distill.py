@@ -8,6 +8,7 @@ hints (Romero et al., ICLR 2015) in place of labels.
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import final
 
 import torch
@@ -52,8 +53,6 @@ from snnc.training.units import units
 
 # How often the held-out images are looked at.
 _LOOKS = 10
-# Fewer images than this cannot spare a tenth.
-_FEWEST = 20
 
 
 @final
@@ -90,13 +89,13 @@ class Distill(Pass):
         if calibration.samples is None or not graph.ops((Quantized, Neuron)):
             return graph
         with temporary_folder() as folder:
-            return self._trained(graph, calibration, FeedsStore(folder / "samples", calibration.samples.batches()))
+            training, held_out = calibration.samples.split()
+            samples = FeedsStore(folder / "samples", chain(training.batches(), held_out.batches()))
+            return self._trained(graph, calibration, samples, len(held_out))
 
-    def _trained(self, graph: Graph, calibration: Calibration, samples: FeedsStore) -> Graph:
+    def _trained(self, graph: Graph, calibration: Calibration, samples: FeedsStore, held: int) -> Graph:
         generator = Generator().manual_seed(self.seed)
-        order = torch.randperm(len(samples), generator=generator)
-        held = len(samples) // 10 if len(samples) >= _FEWEST else 0
-        held_out, training = order[:held], order[held:]
+        training, held_out = torch.arange(len(samples)).tensor_split([len(samples) - held])
         augmented = self.augment and _takes_images(graph)
         compare = _Comparison(calibration.reference, graph, features=self.features)
         network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
