@@ -444,7 +444,7 @@ def test_the_example_is_exported_and_verified(
     assert len(data) == plain["bytes"]
     properties = {entry.key: entry.value for entry in ModelProto.FromString(data).metadata_props}
     made = load_conversion(converted[network])
-    assert json.loads(properties["snnc.schedule"]) == dataclasses.asdict(made.schedule)
+    assert json.loads(properties["snnc.schedule"]) == json.loads(json.dumps(dataclasses.asdict(made.schedule)))
     assert properties["snnc.model.sha256"] == made.provenance.model.sha256
     assert properties["snnc.calibration.sha256"] == made.provenance.calibration.sha256
     assert properties["snnc.kind"] == ("step" if flags else "train")
