@@ -980,3 +980,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("x.npz", "x.npy"):
         with pytest.raises(DataError, match="not a file but"):
             hostile(tmp_path / name)
+
+
+@pytest.mark.parametrize("version", [64, 99, 255])
+def test_an_archive_of_a_version_to_come_is_no_array_file(version: int, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((2, 4), np.float32))
+    data = bytearray((tmp_path / "d.npz").read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = version
+    (tmp_path / "d.npz").write_bytes(data)
+    with pytest.raises(DataError, match=r"no \.npz file of plain numbers"):
+        hostile(tmp_path / "d.npz")

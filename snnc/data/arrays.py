@@ -140,7 +140,7 @@ def _key(name: str, inputs: Mapping[str, Transform], path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             found = {entry.removesuffix(".npy") for entry in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
         found = set()
     return name if name in found and _X not in found else _X
 

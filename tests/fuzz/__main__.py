@@ -54,7 +54,8 @@ def hunt(minutes: float, kinds: list[str], seed: int, folder: Path, least: int =
                 runs[kind] += counted.value
                 if process.exitcode:
                     kept = folder / f"{kind}-{seed}"
-                    found = {str(path.relative_to(place)): path.read_bytes() for path in Path(place).rglob("*.*")}
+                    files = (path for path in Path(place).rglob("*") if path.is_file())
+                    found = {str(path.relative_to(place)): path.read_bytes() for path in files}
                     save({"fault.txt": f"exit {process.exitcode}\n".encode(), **found}, kept)
                     faults.append(str(kept))
                     print(f"{kept}: {(kept / 'fault.txt').read_text()[:2000]}", flush=True)

@@ -45,7 +45,7 @@ class Npz(Recording):
         try:
             with zipfile.ZipFile(path) as archive:
                 found = {entry.removesuffix(".npy") for entry in archive.namelist()}
-        except (OSError, zipfile.BadZipFile):
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
             return False
         return _TOGETHER in found or set(_APART) <= found
 
