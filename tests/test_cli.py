@@ -1086,8 +1086,9 @@ def test_a_signal_is_130_from_the_first_moment(folder: Path):
         time.sleep(seconds)
         started.send_signal(signal.SIGINT)
         _, said = started.communicate(timeout=60)
-        # Python itself, before any of ours is run, ends by the signal.
-        assert (started.returncode == 130 and said == b"") or started.returncode == -signal.SIGINT, said
+        # Python itself, before any of ours is run, ends by the signal, or names its own files alone.
+        by_python = started.returncode == -signal.SIGINT or (said and b"snnc" not in said)
+        assert (started.returncode == 130 and said == b"") or by_python, said
 
 
 def test_no_command_writes_outside_the_places_it_names(folder: Path):
