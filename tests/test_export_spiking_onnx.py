@@ -367,7 +367,7 @@ def test_a_file_that_fires_otherwise_is_noticed(step: bool) -> None:
     right = matched(file, file.model.SerializeToString(), snn, Schedule(4), x, labels)
     assert right.mismatch == ""
     assert right.accuracy == right.accuracy_there
-    data = tampered(file, "asked/threshold", lambda threshold: threshold * np.float32(1.1))
+    data = tampered(file, "asked/scale", lambda scale: scale / np.float32(1.1))
     wrong = matched(file, data, snn, Schedule(4), x)
     assert "'asked'" in wrong.mismatch
     by_name = {layer.name: layer for layer in wrong.layers}
@@ -482,7 +482,7 @@ def test_a_mismatch_exits_with_6_and_writes_nothing(
 ) -> None:
     def wrong(made: Conversion, *, step: bool = False) -> SpikingFile:
         file = spiking_file(made, step=step)
-        data = tampered(file, "Relu_1/threshold", lambda threshold: threshold * np.float32(1.3))
+        data = tampered(file, "Relu_1/scale", lambda scale: scale / np.float32(1.3))
         return dataclasses.replace(file, model=ModelProto.FromString(data))
 
     monkeypatch.setattr("snnc.export.onnx.spiking.spiking_file", wrong)

@@ -128,9 +128,8 @@ class _StillSamples(Samples):
 
     @cached_property
     def _each(self) -> int:
-        """How many one sample makes."""
-        (first,) = self._samples.thinned(1).batches()
-        return len([*first.frames()])
+        """How many one sample makes; of none, no matter."""
+        return max((len([*first.frames()]) for first in self._samples.thinned(1).batches()), default=1)
 
     def __len__(self) -> int:
         return len(self._samples) * self._each
