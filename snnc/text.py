@@ -102,3 +102,8 @@ def in_one_line(text: str) -> str:
 def _shortened(text: str, most: int) -> str:
     half = (most - 1) // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words: 1 step, 2 steps."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

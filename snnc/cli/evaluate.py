@@ -151,7 +151,7 @@ def evaluate(
     terminal.show({**measured.plain(), "files": files}, human)
     failed = [gate for gate in measured.gates if gate.verdict == "failed"]
     if failed and not no_fail:
-        hint = "more time steps, calibration on more images, or other limits"
+        hint = "snnc tune looks for a network that keeps to limits; else give others"
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         details = tuple(gate.sentence for gate in failed[1:])
         raise GateError(f"gate failed: {failed[0].sentence}{others}", place=str(model), hint=hint, details=details)

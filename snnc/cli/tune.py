@@ -30,7 +30,7 @@ from snnc.cli.options import (
 from snnc.errors import GateError, UsageError
 from snnc.measure.figures import DROP, RELATIVE_DROP
 from snnc.project import report_beside
-from snnc.text import fixed, number
+from snnc.text import counted, fixed, number
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -168,7 +168,7 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
     drop = advice.loss.title
     better = "no other is better in drop, latency or energy without being worse in another"
     yield Text(
-        f"{_counted(len(advice.trials), 'candidate')}, calibrated on {len(advice.calibration):,} images and judged on "
+        f"{counted(len(advice.trials), 'candidate')}, calibrated on {len(advice.calibration):,} images and judged on "
         f"{len(advice.judging):,} others{_trained(advice)}"
     )
     yield Table.of(
@@ -223,13 +223,9 @@ def _sentence(advice: Advice, trial: Trial) -> str:
     least = "least energy" if advice.prefer == "energy" else "fewest steps"
     return (
         f"chosen: {trial.candidate.title}: {lost} (a drop of {advice.limits.max_drop:g} is allowed), answers after "
-        f"{_counted(trial.steps, 'step')} and needs an estimated {ratio} times the trained network's energy "
+        f"{counted(trial.steps, 'step')} and needs an estimated {ratio} times the trained network's energy "
         f"(arithmetic alone {arithmetic}): the {least} of all that keep to the limits"
     )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _trained(advice: Advice) -> str:

@@ -22,7 +22,7 @@ from snnc.neurons.tracking import Tracking
 @neurons.register("graded")
 @dataclass(frozen=True, eq=False)
 class Graded(Tracking):
-    """The graded neuron with ``top`` levels, and events of up to ``event`` levels (None: all of them).
+    """The graded neuron with ``top`` levels, and events of up to ``event`` levels (None, or more: all of them).
 
     Without ``takes_back`` no event is negative; ``first`` is the largest event of the first step (None: as any other).
     """
@@ -45,7 +45,8 @@ class Graded(Tracking):
 
     @property
     def max_event(self) -> int:
-        return self.top if self.event is None else self.event
+        # From -L to L is the farthest.
+        return self.top if self.event is None else min(self.event, self.top * (1 if self.slope is None else 2))
 
     @property
     def first_event(self) -> int:

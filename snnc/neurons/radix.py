@@ -1,7 +1,7 @@
 """Two-phase neuron with a radix code: gather the whole input, then send the count in binary, largest digit first.
 
     phase 1:  V = v(0) + Σ_t x(t),   no spikes
-    phase 2:  n = clip(floor(V/θ), 0, 2^T − 1);   s(t) = the digit of n that weighs 2^(T−t)
+    phase 2:  n = clip(floor(V/θ), 0, 2^min(T, 16) − 1);   s(t) = the digit of n that weighs 2^(T−t)
     receiver: a ← 2·a + W·s(t)·θ
 
 T steps tell 2^T levels apart, with at most T spikes (Wang et al., 2021, arXiv 2105.06943).

@@ -68,13 +68,13 @@ class Tracking(CausalNeuron):
     def check_own(self) -> None:
         most, units, largest = self.stated_levels, self.units, self.max_event
         if most is not None and not 1 <= most <= MAXIMUM_TIMESTEPS:
-            raise ValueError(f"a neuron has from 1 to {MAXIMUM_TIMESTEPS} levels")
+            raise ValueError(f"{most} is given, and a neuron has from 1 to {MAXIMUM_TIMESTEPS} levels")
         if not 1 <= largest <= MAXIMUM_TIMESTEPS:
-            raise ValueError(f"the largest event is from 1 to {MAXIMUM_TIMESTEPS} levels")
+            raise ValueError(f"{largest} is given, and the largest event is from 1 to {MAXIMUM_TIMESTEPS} levels")
         if not largest <= self.first_event <= 2 * largest:
             raise ValueError(f"the largest first event is from {largest} to {2 * largest}, once or twice any other")
         if units[-1:] != (1,) or list(units) != sorted(units, reverse=True):
-            raise ValueError("units never rise, and end with 1: [2, 1]")
+            raise ValueError(f"units never rise, and end with 1, as in [2, 1]: {list(units)} do not")
         taken_back = min(most or 0, largest * units[0] if self.takes_back else 0)
         if not 0 <= self.rest <= taken_back:
             raise ValueError(f"rest is from 0 to what the first event takes back, {taken_back} at most")

@@ -62,8 +62,8 @@ class CorrectResidualNoise(Pass):
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
     seen is added to it, so that few images change little. Layer by layer, a tenth of the images, held out of the solve,
     chooses the damping, or another bias and the weights as they were; where there are too few to hold any out, it is
-    the one in the middle. At most ``images``, spread evenly over all, are solved on. On synthetic samples biases alone
-    are corrected; without any, nothing is.
+    the one in the middle. At most ``images``, spread evenly over all, are solved on. Biases are worked out on what is
+    held out, too; on synthetic samples they alone are corrected; without any, nothing is.
     """
 
     weights: bool = True
@@ -87,7 +87,8 @@ class CorrectResidualNoise(Pass):
         options = self if calibration.samples is not None else replace(self, weights=False)
         check_form(calibration.reference, graph)
         with temporary_folder() as folder:
-            solved_on, held_out = (part.thinned(self.images) for part in shown.split())
+            rest, tenth = shown.split()
+            solved_on, held_out = rest.thinned(self.images), tenth.thinned(max(1, self.images // 9))
             size, counts = Program(graph).chunk, (len(solved_on), len(held_out))
             walk = _Walk(calibration.reference, graph, folder, size, options, counts)
             for node in graph.nodes.values():
@@ -222,13 +223,13 @@ class _Walk:
             first = chunk % stride
             wanted = positions(residual, axis)
             # Samples held out are the last ones.
-            kept = (self._solved_on - begun) * (len(wanted) // len(x))
-            held = len(range(first, max(kept, first), stride))
+            inside = (self._solved_on - begun) * (len(wanted) // len(x))
+            taken = len(range(first, max(inside, first), stride))
             seen_by, wanted = patches(layer, x)[:, first::stride], wanted[first::stride]
             wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
             extended = torch.cat([seen_by, torch.ones_like(seen_by[..., :1])], 2)
-            solved_on.add(extended[:, :held], wanted[:, :held])
-            held_out.add(extended[:, held:], wanted[:, held:])
+            solved_on.add(extended[:, :taken], wanted[:, :taken])
+            held_out.add(extended[:, taken:], wanted[:, taken:])
             begun += len(x)
         damping = self._options.damping
         if held_out.count:
@@ -270,7 +271,8 @@ class _Moments:
         features = self.gram.shape[1] - 1
         damped = self.gram + torch.diag_embed(energy * (damping + features / max(self.count, 1)))
         damped[:, -1, -1] = damped[:, -1, -1].clamp(min=1)
-        return torch.cholesky_solve(self.moment, torch.linalg.cholesky(damped))
+        solution: Tensor = torch.linalg.solve(damped, self.moment)
+        return solution
 
     def mean(self) -> Tensor:
         """Return the solution that adds nothing but a constant."""

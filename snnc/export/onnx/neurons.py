@@ -442,7 +442,7 @@ def _radix(op: Radix) -> Gathering:
         signed = Mul(sign, rounded)
         told = Mul(signed, weight)
     """
-    about = "the digits of clip(floor(T * mean / threshold + potential), 0, 2^T - 1), largest first"
+    about = "the digits of clip(floor(T * mean / threshold + potential), 0, 2^min(T, 16) - 1), largest first"
     return _counting(op, "Radix", about, levels, told)
 
 
@@ -466,7 +466,9 @@ def _counting(op: Counting, name: str, about: str, levels: str, told: str) -> Ga
         {_IN_UNITS if op.coding else ""}
         steps = CastLike(timesteps, gathered)
         {levels}
-        scale = Div(steps, threshold)
+        levels_a_step = Div(levels, steps)
+        ceiling = Mul(threshold, levels_a_step)
+        scale = Div(levels, ceiling)
         scaled = Mul({"taken" if op.coding else "gathered"}, scale)
         charge = Add(scaled, potential)
         level = Floor(charge)

@@ -9,7 +9,7 @@ from snnc.intervals import Interval
 from snnc.measure.figures import figures, unit_of
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, EVALUATE, Section, sections
-from snnc.text import number, span, written
+from snnc.text import counted, number, span, written
 
 
 @sections.register("figures")
@@ -146,7 +146,7 @@ def _in_one_line(report: Report) -> str:
     parts = [
         f"{summary.layers} spiking layers",
         f"{summary.neurons:,} neurons",
-        f"T={summary.timesteps}, {summary.total_steps} steps from image to answer",
+        f"T={summary.timesteps}, {counted(summary.total_steps, 'step')} from image to answer",
         "uncalibrated" if report.calibration is None else f"calibrated on {report.calibration:,} images",
     ]
     if summary.agreement is None and summary.output_error is not None:
