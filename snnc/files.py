@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -18,8 +19,6 @@ from snnc.errors import DataError
 _TORCH = "TORCHINDUCTOR_CACHE_DIR"
 # A disk, or a share of it, that is full, and a file that has grown too large for it.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
 # No link is longer.
 _LONGEST = 1024
 
@@ -63,6 +62,14 @@ def read_bytes(path: Path, *, most: int | None = None, hint: str = "check the pa
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", place=str(path), hint=hint) from None
+
+
+def has_digest(path: Path, sha256: str) -> bool:
+    """Return whether there is a file of that SHA-256 that can be read."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest() == sha256
+    except DataError:
+        return False
 
 
 def linked(path: Path) -> Path:

@@ -1,7 +1,6 @@
 """Run the passes of a recipe over a network, guard their contract, and say what came of it."""
 
 import functools
-import hashlib
 import json
 import time
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples, Progress, Samples, silent
 from snnc.errors import ModelError, UsageError, VerificationError
 from snnc.feeds import Feeds
+from snnc.files import has_digest
 from snnc.findings import Finding
 from snnc.frontend import InputShapes, read_model
 from snnc.ir import Graph, Input
@@ -240,7 +240,7 @@ def original_of(tuning: Tuning, around: Sequence[Path]) -> Path | None:
     """Return the file of the network that one was fine-tuned from, None where it is in none of these folders."""
     for folder in dict.fromkeys(around):
         path = folder / Path(tuning.file).name
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == tuning.sha256:
+        if has_digest(path, tuning.sha256):
             return path
     return None
 

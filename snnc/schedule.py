@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any, Literal, final, get_args
 
 from snnc.errors import UsageError
+from snnc.text import counted
 
 # What more steps than there are frames show: all of them again, each for as long as the others, the last to the end.
 Frames = Literal["repeat", "spread", "hold"]
@@ -83,8 +84,8 @@ def check_frames(frames: object, *, prefix: str = "") -> None:
 def wrong_shares(shares: Sequence[float], timesteps: int) -> tuple[str, str] | None:
     """Return what is wrong with the shares of an image, and what would do; None where nothing is."""
     if len(shares) != timesteps:
-        count = f"{len(shares)} share{'' if len(shares) == 1 else 's'} of the image"
-        return f"{count} for {timesteps} time step{'' if timesteps == 1 else 's'}", "give one for every time step awake"
+        count = f"{counted(len(shares), 'share')} of the image for {counted(timesteps, 'time step')}"
+        return count, "give one for every time step awake"
     if not all(math.isfinite(share) and share >= 0 for share in shares) or shares[0] == 0:
         return (
             "a share of the image below 0, or a first of 0",

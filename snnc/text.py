@@ -106,4 +106,4 @@ def _shortened(text: str, most: int) -> str:
 
 def counted(number: int, what: str) -> str:
     """Return a number of things, in words: 1 step, 2 steps."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,6 +114,8 @@ def _as_in_repository(report: Report) -> Report:
 
     Without a repository it is the path in the working folder. Its name stays where there is no such model in it.
     """
+    from snnc.files import has_digest
+
     model = report.provenance["model"]
     here = Path().resolve()
     root = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
@@ -123,7 +124,7 @@ def _as_in_repository(report: Report) -> Report:
         place = None if path is None else path.parent.resolve() / path.name
         if place is None or place.name != model["file"] or not place.is_relative_to(root):
             continue
-        if _has_digest(place, model["sha256"]):
+        if has_digest(place, model["sha256"]):
             named = {**model, "file": place.relative_to(root).as_posix()}
             return replace(report, provenance={**report.provenance, "model": named})
     return report
@@ -137,15 +138,6 @@ def _called(name: str, root: Path) -> Iterator[Path]:
         below[:] = sorted(child for child in below if not child.startswith("."))
         if name in files:
             yield Path(folder, name)
-
-
-def _has_digest(path: Path, sha256: str) -> bool:
-    from snnc.files import read_bytes
-
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest() == sha256
-    except DataError:
-        return False
 
 
 def check_warnings(findings: Sequence[Finding], place: str) -> None:

@@ -3,7 +3,6 @@
 Every operation of ONNX has a converter (``snnc.frontend.operators``) or a reason here, and so have some of onnxruntime.
 """
 
-_SMOOTH = "train with ReLU in its place; it is what a spiking neuron approximates"
 _LOOPS = "trace the network instead of scripting it, so that loops and branches are unrolled"
 _RAW = "export the network up to its raw outputs"
 _OUTSIDE = "do it before the network: export the network from where its numbers enter"

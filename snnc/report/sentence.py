@@ -10,7 +10,7 @@ from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
 from snnc.report.data import Report
 from snnc.tasks import Task
-from snnc.text import number, percent, span, written
+from snnc.text import counted, number, percent, span, written
 
 # Samples that leave more points than this to chance say little of a loss that could be none.
 _TELLING = 1.0
@@ -69,11 +69,11 @@ def _said(report: Report) -> str:
 
 def sent(events: Events, total_steps: int) -> str:
     """Return what neurons send, and how long the answer takes, in words."""
-    levels = f"{events.levels:,} level{'' if events.levels == 1 else 's'} an activation"
+    levels = f"{counted(events.levels, 'level')} an activation"
     kind = "events with a sign" if events.signed else "events"
     units = "" if events.units is None else f", {number(events.units)} units each"
-    bits = f"{events.bits} bit{'' if events.bits == 1 else 's'} (at most {events.largest:,}{units})"
-    return f"{levels}, {kind} of {bits}, {total_steps:,} step{'' if total_steps == 1 else 's'} from image to answer."
+    bits = f"{counted(events.bits, 'bit')} (at most {events.largest:,}{units})"
+    return f"{levels}, {kind} of {bits}, {counted(total_steps, 'step')} from image to answer."
 
 
 def reached(reference: Mapping[str, float]) -> str:

@@ -145,7 +145,7 @@ def _time_functions(schedule: Schedule) -> Iterator[Function]:
         "again; whether the image is on; and how many steps have passed since the start, awake or not",
     )
     yield from _TIME_FUNCTIONS
-    yield from _SHARED if schedule.shares else _EQUAL
+    yield from _shown(shared=bool(schedule.shares))
     if schedule.shares:
         yield Function(
             "Gain",
@@ -187,7 +187,44 @@ _TIME_FUNCTIONS = (
 )
 
 
-# What treats all steps with the image on alike, and what does not.
+def _shown(*, shared: bool) -> Iterator[Function]:
+    """Yield what depends on whether all steps with the image on show as much of it, or each its share."""
+    if shared:
+        until_now, elapsed = "gain, elapsed = snnc.Gain(step, signal)", "elapsed"
+        yield from _SHARED
+    else:
+        until_now, elapsed = "steps = CastLike(count, signal)", "steps"
+        yield from _EQUAL
+    yield Function(
+        "RunningMean",
+        ["signal", "total", "step", "timesteps"],
+        ["mean", "next_total"],
+        f"""
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
+        zero = Constant<value_float = 0.0>()
+        before = Where(restart, zero, total)
+        next_total = Add(before, signal)
+        {until_now}
+        mean = Div(next_total, {elapsed})
+        """,
+        "the mean of the steps until now, which is what an operation that is not linear sees",
+    )
+    yield Function(
+        "TemporalDifference",
+        ["signal", "before", "step", "timesteps"],
+        ["difference", "next_before"],
+        f"""
+        count, restart, lit, passed = snnc.Clock(step, timesteps)
+        zero = Constant<value_float = 0.0>()
+        earlier = Where(restart, zero, before)
+        {until_now}
+        next_before = Mul(signal, {elapsed})
+        difference = Sub(next_before, earlier)
+        """,
+        "what a running mean, times the steps it is of, has gained since the step before",
+    )
+
+
 _EQUAL = (
     Function(
         "DirectCoding",
@@ -210,34 +247,6 @@ _EQUAL = (
         silenced = Where(lit, signal, unbiased)
         """,
         "takes away in sleep what a layer answers to nothing",
-    ),
-    Function(
-        "RunningMean",
-        ["signal", "total", "step", "timesteps"],
-        ["mean", "next_total"],
-        """
-        count, restart, lit, passed = snnc.Clock(step, timesteps)
-        zero = Constant<value_float = 0.0>()
-        before = Where(restart, zero, total)
-        next_total = Add(before, signal)
-        steps = CastLike(count, signal)
-        mean = Div(next_total, steps)
-        """,
-        "the mean of the steps until now, which is what an operation that is not linear sees",
-    ),
-    Function(
-        "TemporalDifference",
-        ["signal", "before", "step", "timesteps"],
-        ["difference", "next_before"],
-        """
-        count, restart, lit, passed = snnc.Clock(step, timesteps)
-        zero = Constant<value_float = 0.0>()
-        earlier = Where(restart, zero, before)
-        steps = CastLike(count, signal)
-        next_before = Mul(signal, steps)
-        difference = Sub(next_before, earlier)
-        """,
-        "what a running mean, times the steps it is of, has gained since the step before",
     ),
 )
 _SHARED = (
@@ -263,34 +272,6 @@ _SHARED = (
         silenced = Sub(signal, excess)
         """,
         "leaves of what a layer answers to nothing the share of each step",
-    ),
-    Function(
-        "RunningMean",
-        ["signal", "total", "step", "timesteps"],
-        ["mean", "next_total"],
-        """
-        count, restart, lit, passed = snnc.Clock(step, timesteps)
-        zero = Constant<value_float = 0.0>()
-        before = Where(restart, zero, total)
-        next_total = Add(before, signal)
-        gain, elapsed = snnc.Gain(step, signal)
-        mean = Div(next_total, elapsed)
-        """,
-        "the mean of the steps until now, which is what an operation that is not linear sees",
-    ),
-    Function(
-        "TemporalDifference",
-        ["signal", "before", "step", "timesteps"],
-        ["difference", "next_before"],
-        """
-        count, restart, lit, passed = snnc.Clock(step, timesteps)
-        zero = Constant<value_float = 0.0>()
-        earlier = Where(restart, zero, before)
-        gain, elapsed = snnc.Gain(step, signal)
-        next_before = Mul(signal, elapsed)
-        difference = Sub(next_before, earlier)
-        """,
-        "what a running mean, times the steps it is of, has gained since the step before",
     ),
 )
 

@@ -22,7 +22,7 @@ def time_functions(schedule: Schedule) -> Iterator[Function]:
         "how many steps there are: of rehearsal and awake, with the image on, then asleep, with the image off",
     )
     yield from _TIME_FUNCTIONS
-    yield from _SHARED if schedule.shares else _EQUAL
+    yield from _shown(shared=bool(schedule.shares))
     if schedule.shares:
         yield Function(
             "Gains",
@@ -234,13 +234,14 @@ _TIME_FUNCTIONS = (
 )
 
 
-# What treats all steps with the image on alike, and what does not.
-_EQUAL = (
-    Function(
+def _shown(*, shared: bool) -> Iterator[Function]:
+    """Yield what depends on whether all steps with the image on show as much of it, or each its share."""
+    until_now, elapsed = (_GAINS, "elapsed") if shared else (_COUNTS, "steps")
+    yield Function(
         "DirectCoding",
         ["current", "timesteps"],
         ["signal"],
-        """
+        f"""
         rehearsal, awake, sleep = snnc.Schedule(timesteps)
         sample = Shape(current)
         steps = Add(rehearsal, awake)
@@ -248,49 +249,38 @@ _EQUAL = (
         light = Expand(current, shape)
         dark = snnc.Silence(sample, sleep)
         train = Concat<axis = 0>(light, dark)
-        signal = snnc.Fold(train)
+        {f"{_GAINS} shared = Mul(train, gains)" if shared else ""}
+        signal = snnc.Fold({"shared" if shared else "train"})
         """,
-        "a current that is the same at every step with the image on, and nothing in sleep",
-    ),
-    Function(
-        "SilenceBias",
-        ["signal", "bias", "timesteps"],
-        ["silenced"],
-        """
-        train = snnc.Unfold(signal, timesteps)
-        light, dark = snnc.Lights(train, timesteps)
-        unbiased = Sub(dark, bias)
-        together = Concat<axis = 0>(light, unbiased)
-        silenced = snnc.Fold(together)
-        """,
-        "takes away in sleep what a layer answers to nothing",
-    ),
-    Function(
+        "a current of which every step with the image on has its share, and nothing in sleep"
+        if shared
+        else "a current that is the same at every step with the image on, and nothing in sleep",
+    )
+    yield _SHARED_BIAS if shared else _SILENCED_BIAS
+    yield Function(
         "RunningMean",
         ["signal", "timesteps"],
         ["mean"],
-        """
+        f"""
         train = snnc.Unfold(signal, timesteps)
         rehearsing, counting = snnc.Phases(train, timesteps)
         first = snnc.Accumulated(rehearsing)
         second = snnc.Accumulated(counting)
         totals = Concat<axis = 0>(first, second)
-        counts, passed = snnc.Steps(timesteps)
-        steps = snnc.AlongTime(counts, train)
-        means = Div(totals, steps)
+        {until_now}
+        means = Div(totals, {elapsed})
         mean = snnc.Fold(means)
         """,
         "the mean of the steps until now, which is what an operation that is not linear sees",
-    ),
-    Function(
+    )
+    yield Function(
         "TemporalDifference",
         ["signal", "timesteps"],
         ["difference"],
-        """
+        f"""
         train = snnc.Unfold(signal, timesteps)
-        counts, passed = snnc.Steps(timesteps)
-        steps = snnc.AlongTime(counts, train)
-        totals = Mul(train, steps)
+        {until_now}
+        totals = Mul(train, {elapsed})
         rehearsing, counting = snnc.Phases(totals, timesteps)
         first = snnc.Differences(rehearsing)
         second = snnc.Differences(counting)
@@ -298,74 +288,43 @@ _EQUAL = (
         difference = snnc.Fold(together)
         """,
         "what a running mean, times the steps it is of, has gained since the step before",
-    ),
+    )
+
+
+_COUNTS = """
+        counts, passed = snnc.Steps(timesteps)
+        steps = snnc.AlongTime(counts, train)
+"""
+_GAINS = """
+        gains, elapsed = snnc.Gains(train, timesteps)
+"""
+_SILENCED_BIAS = Function(
+    "SilenceBias",
+    ["signal", "bias", "timesteps"],
+    ["silenced"],
+    """
+    train = snnc.Unfold(signal, timesteps)
+    light, dark = snnc.Lights(train, timesteps)
+    unbiased = Sub(dark, bias)
+    together = Concat<axis = 0>(light, unbiased)
+    silenced = snnc.Fold(together)
+    """,
+    "takes away in sleep what a layer answers to nothing",
 )
-_SHARED = (
-    Function(
-        "DirectCoding",
-        ["current", "timesteps"],
-        ["signal"],
-        """
-        rehearsal, awake, sleep = snnc.Schedule(timesteps)
-        sample = Shape(current)
-        steps = Add(rehearsal, awake)
-        shape = Concat<axis = 0>(steps, sample)
-        light = Expand(current, shape)
-        dark = snnc.Silence(sample, sleep)
-        train = Concat<axis = 0>(light, dark)
-        gains, elapsed = snnc.Gains(train, timesteps)
-        shared = Mul(train, gains)
-        signal = snnc.Fold(shared)
-        """,
-        "a current of which every step with the image on has its share, and nothing in sleep",
-    ),
-    Function(
-        "SilenceBias",
-        ["signal", "bias", "timesteps"],
-        ["silenced"],
-        """
-        train = snnc.Unfold(signal, timesteps)
-        gains, elapsed = snnc.Gains(train, timesteps)
-        one = Constant<value_float = 1.0>()
-        missing = Sub(one, gains)
-        excess = Mul(bias, missing)
-        together = Sub(train, excess)
-        silenced = snnc.Fold(together)
-        """,
-        "leaves of what a layer answers to nothing the share of each step",
-    ),
-    Function(
-        "RunningMean",
-        ["signal", "timesteps"],
-        ["mean"],
-        """
-        train = snnc.Unfold(signal, timesteps)
-        rehearsing, counting = snnc.Phases(train, timesteps)
-        first = snnc.Accumulated(rehearsing)
-        second = snnc.Accumulated(counting)
-        totals = Concat<axis = 0>(first, second)
-        gains, elapsed = snnc.Gains(train, timesteps)
-        means = Div(totals, elapsed)
-        mean = snnc.Fold(means)
-        """,
-        "the mean of the steps until now, which is what an operation that is not linear sees",
-    ),
-    Function(
-        "TemporalDifference",
-        ["signal", "timesteps"],
-        ["difference"],
-        """
-        train = snnc.Unfold(signal, timesteps)
-        gains, elapsed = snnc.Gains(train, timesteps)
-        totals = Mul(train, elapsed)
-        rehearsing, counting = snnc.Phases(totals, timesteps)
-        first = snnc.Differences(rehearsing)
-        second = snnc.Differences(counting)
-        together = Concat<axis = 0>(first, second)
-        difference = snnc.Fold(together)
-        """,
-        "what a running mean, times the steps it is of, has gained since the step before",
-    ),
+_SHARED_BIAS = Function(
+    "SilenceBias",
+    ["signal", "bias", "timesteps"],
+    ["silenced"],
+    """
+    train = snnc.Unfold(signal, timesteps)
+    gains, elapsed = snnc.Gains(train, timesteps)
+    one = Constant<value_float = 1.0>()
+    missing = Sub(one, gains)
+    excess = Mul(bias, missing)
+    together = Sub(train, excess)
+    silenced = snnc.Fold(together)
+    """,
+    "leaves of what a layer answers to nothing the share of each step",
 )
 
 
