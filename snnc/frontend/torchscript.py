@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,7 @@ def _load(path: Path) -> torch.jit.ScriptModule:
 
 def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[str, Shape]) -> bytes:
     blanks = _blanks(module, path, list(input_shapes.values()))
+    module, names = _flat(module, blanks)
     try:
         with temporary_folder() as folder:
             file = folder / "exported.onnx"
@@ -185,6 +186,7 @@ def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[st
                 dynamo=False,
                 opset_version=_OPSET,
                 input_names=list(input_shapes),
+                output_names=[f"{name}_" if name in input_shapes else name for name in names],
                 dynamic_axes={name: {0: "batch"} for name in input_shapes},
                 # Keeps batch normalization a layer of its own; the module is in evaluation mode already.
                 training=torch.onnx.TrainingMode.PRESERVE,
@@ -213,6 +215,39 @@ def _blanks(module: torch.jit.ScriptModule, path: Path, shapes: Sequence[Shape])
     taken = ", ".join(map(shown, shapes))
     message = f"the network does not run on an input of {taken}: {_reason(first)}"
     raise ModelError(message, place=str(path), hint="check --input-shape") from first
+
+
+def _flat(module: torch.jit.ScriptModule, blanks: tuple[torch.Tensor, ...]) -> tuple[torch.jit.ScriptModule, list[str]]:
+    """Return a network that has all its tensors as outputs, and what they are called where dictionaries say so.
+
+    The exporter knows tuples of tensors, but neither dictionaries nor what is nested.
+    """
+    with torch.no_grad():
+        made = module(*blanks)
+    if isinstance(made, torch.Tensor) or (isinstance(made, tuple) and made and all(map(torch.is_tensor, made))):
+        return module, []
+    found = list(_tensors(made))
+    if not found:
+        raise RuntimeError("it returns no tensor")
+    holder = torch.nn.Module()
+    holder.network = module
+    flat = torch.jit.script(holder)
+    taken = ", ".join(f"x{place}" for place in range(len(blanks)))
+    parts = ", ".join(f"found{where}" for where, _ in found)
+    flat.define(f"def forward(self, {taken}):\n    found = self.network({taken})\n    return {parts}\n")
+    return flat.eval(), ["_".join(keys) or f"output{place}" for place, (_, keys) in enumerate(found)]
+
+
+def _tensors(made: object, where: str = "", keys: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield where each tensor is in what a network returned, as Python writes it, and the keys that lead there."""
+    if isinstance(made, torch.Tensor):
+        yield where, keys
+    elif isinstance(made, dict):
+        for key, value in made.items():
+            yield from _tensors(value, f"{where}[{key!r}]", (*keys, str(key)))
+    elif isinstance(made, list | tuple):
+        for place, value in enumerate(made):
+            yield from _tensors(value, f"{where}[{place}]", (*keys, str(place)) if keys else ())
 
 
 def _reason(error: Exception) -> str:
