@@ -46,11 +46,14 @@ def check_file(path: Path, *, hint: str = "check the path") -> int:
     except ValueError:
         # No file has such a name.
         raise DataError("no such file", place=str(path), hint=hint) from None
-    kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFREG:
-        what = _KINDS.get(kind, "something else")
-        raise DataError(f"not a file but {what}", place=str(path), hint="name a file, or copy it into one")
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"not a file but {kind_of(found)}", place=str(path), hint="name a file, or copy it into one")
     return found.st_size
+
+
+def kind_of(found: os.stat_result) -> str:
+    """Return what something is that is no file."""
+    return _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
 
 
 def read_bytes(path: Path, *, most: int | None = None, hint: str = "check the path") -> bytes:

@@ -1,6 +1,7 @@
 """Data as people have it: what is read all the same, what is told of it, and what is refused by its name."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,15 @@ def test_files_that_are_left_out_are_told_by_name(folder: Path, names: list[str]
     assert found.severity == severity
     files = "1 file" if len(names) == 1 else "2 files"
     assert found.message == f"{files} beside the 3 samples left out: {', '.join(names)}"
+
+
+def test_what_is_no_file_is_left_out_and_told(folder: Path) -> None:
+    os.mkfifo(folder / "ant" / "2.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    assert [*numbers(opened(folder))] == ["ant/0.png", "ant/1.png", "bee/0.png"]
+    found = read(folder)["files-left-out"]
+    assert found.severity == "warning"
+    assert found.message == "2 files beside the 3 samples left out: ant/2.png (a pipe), zero.png (a device)"
 
 
 def test_folders_that_are_linked_into_a_class_count_and_circles_do_not(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from snnc.data.labels import CLASSES, FILE_NAME, Classes, Labels, read_labels
 from snnc.data.noticed import in_natural_order
 from snnc.errors import DataError
-from snnc.files import linked
+from snnc.files import kind_of, linked
 
 # How class folders are numbered, as preprocessing says.
 Order = Literal["auto", "name", "natural"]
@@ -105,13 +105,24 @@ def found_in(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()
             if leads_back(entry, above):
                 continue
             yield from found_in(folder / entry.name, f"{prefix}{entry.name}/", above)
-        elif entry.is_file():
-            if "." not in entry.name and linked(Path(entry.path)).is_dir():
-                hint = "make it a link again (git: core.symlinks=true), or put the folder there"
-                raise DataError("a link to a folder, written as a text", place=entry.path, hint=hint)
-            yield prefix + entry.name
-        elif entry.is_symlink():
-            raise DataError("a link that leads nowhere", place=entry.path, hint="mend it or remove it")
+        else:
+            yield prefix + file_name(entry)
+
+
+def file_name(entry: os.DirEntry[str]) -> str:
+    """Return what to call what is no folder: by its name, behind which is what it is where it is no file either.
+
+    So called, a pipe, a socket or a device is no sample, and told among what was left out. Raises DataError where it is
+    a link that leads nowhere, or once led to a folder.
+    """
+    if entry.is_file():
+        if "." not in entry.name and linked(Path(entry.path)).is_dir():
+            hint = "make it a link again (git: core.symlinks=true), or put the folder there"
+            raise DataError("a link to a folder, written as a text", place=entry.path, hint=hint)
+        return entry.name
+    if not Path(entry.path).exists():
+        raise DataError("a link that leads nowhere", place=entry.path, hint="mend it or remove it")
+    return f"{entry.name} ({kind_of(entry.stat())})"
 
 
 def leads_back(entry: os.DirEntry[str], above: Collection[str]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from snnc.data.decoding import decode
-from snnc.data.folder import by_class, entries, file_digest, leads_back
+from snnc.data.folder import by_class, entries, file_digest, file_name, leads_back
 from snnc.data.images import SUFFIXES, only_input
 from snnc.data.labels import FILE_NAME, read_labels
 from snnc.data.source import Array, Source, sources
@@ -105,7 +105,7 @@ def _sequences(
     found = entries(folder)
     above |= {os.path.realpath(folder)}
     inner = [entry.name for entry in found if entry.is_dir() and not leads_back(entry, above)]
-    files = [entry.name for entry in found if entry.name not in inner and entry.is_file()]
+    files = [file_name(entry) for entry in found if not entry.is_dir()]
     images = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
     if images and (inner or not name):
         beside = "beside the folders of sequences" if inner else "in no folder of their own"
