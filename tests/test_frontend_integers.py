@@ -1,5 +1,6 @@
 """Networks that compute with integers, read as the numbers that these stand for: near what onnxruntime computes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc import ops
 from snnc.frontend import Model, read_model
+from snnc.frontend.overflow import without_overflow
 from tests import frontend_files
 from tests.frontend_files import array, one, run
 
@@ -197,8 +199,14 @@ NETWORKS: dict[str, list[Any]] = {
 }
 
 
-def written(path: Path, nodes: list[Any], kind: int = TensorProto.FLOAT, output: int = TensorProto.FLOAT) -> Path:
-    constants = {**CONSTANTS, "w": array(3, 4, 3, 3) / 6, "place": np.array([2], np.int64)[0]}
+def written(
+    path: Path,
+    nodes: list[Any],
+    kind: int = TensorProto.FLOAT,
+    output: int = TensorProto.FLOAT,
+    constants: Mapping[str, np.ndarray] = {},
+) -> Path:
+    constants = {**CONSTANTS, **constants, "w": array(3, 4, 3, 3) / 6, "place": np.array([2], np.int64)[0]}
     constants["sequence"] = np.array([24, 1, 6], np.int64)
     used = {value for node in nodes for value in node.input}
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items() if name in used]
@@ -236,6 +244,30 @@ def test_a_range_from_zero_is_a_rectifier_with_its_levels(name: str, tmp_path: P
     (rectifier,) = model.graph.ops(ops.QuantizedRelu).values()
     assert rectifier.levels == 255
     assert float(rectifier.ceiling) == pytest.approx(255 * 0.04)
+
+
+def test_sums_that_overflow_in_onnxruntime_are_compared_with_what_they_should_be(tmp_path: Path) -> None:
+    # Two products of up to 255 and 127 are more than 16 bits hold.
+    nodes = [
+        one("QuantizeLinear", ["x", "s", "half"], ["q"]),
+        one("QLinearMatMul", ["q", "s", "half", "large", "sw", "zw0", "s6", "half"], ["p"]),
+        one("DequantizeLinear", ["p", "s6", "half"], ["y"]),
+    ]
+    large = np.full((6, 3), 127, np.int8)
+    constants = {"half": np.array(128, np.uint8), "large": large, "s6": scalar(0.25)}
+    path = written(tmp_path / "m.onnx", nodes, constants=constants)
+    (finding,) = read_model(path).findings
+    assert finding.severity == "info"
+    (kernel,) = (node for node in without_overflow(onnx.load(path), {}).graph.node if node.op_type == "QLinearMatMul")
+    assert "unsigned" in kernel.input[3] and "unsigned" in kernel.input[5]
+
+
+def test_samples_beyond_the_range_of_a_file_are_no_fault_of_the_import(tmp_path: Path) -> None:
+    nodes = [quantized("x", "q", "s4", "half"), one("DequantizeLinear", ["q", "s4", "half"], ["y"])]
+    nodes = [one("Mul", ["x", "factor"], ["f"]), quantized("f", "q", "s4", "half"), *nodes[1:]]
+    constants = {"half": np.array(128, np.uint8), "factor": scalar(3)}
+    (finding,) = read_model(written(tmp_path / "m.onnx", nodes, constants=constants)).findings
+    assert finding.code == "quantization-left-out"
 
 
 def test_integers_that_leave_the_network(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from snnc.findings import Finding
 from snnc.frontend.expression import Array
 from snnc.frontend.inputs import FileInput
 from snnc.frontend.measuring import refusal, session_options, start_session
+from snnc.frontend.overflow import without_overflow
 from snnc.frontend.preparation import Prepared
 from snnc.frontend.weights import Weights
 from snnc.ir import Graph, Input
@@ -23,9 +24,10 @@ from snnc.ir import Graph, Input
 # Relative errors that sums in another order explain: of values, and of what is behind steps that may have been crossed.
 _TOLERANCE = 1e-3
 _QUANTIZED_TOLERANCE = 5e-2
-# What a file may differ by that rounds where the graph does not, and whose sums of integers overflow in onnxruntime on
-# processors without instructions for them: most stay below the first, which is remarked on, a fault is beyond the last.
+# What a file may differ by that rounds where the graph does not: most stay below the first, which is remarked on, a
+# fault is beyond the last.
 _UNROUNDED_TOLERANCE = 0.25
+_SHARE = 0.25
 # Constants of a file are rounded to float32 and may have been multiplied by one another.
 _LEVEL_TOLERANCE = 1e-4
 _SAMPLES = 2
@@ -40,7 +42,8 @@ def check(
     be at for nearly the same input, and what is behind it is computed from what the file has there: in a deep network
     one step crossed would be followed by others, and end anywhere. ``unrounded`` is how many values the file rounds
     that the graph does not. Raises VerificationError where they differ by more than this and sums in another order
-    explain, and ModelError where the file cannot be run or computes infinities.
+    explain, on smaller samples too where the file rounds, and ModelError where the file cannot be run or computes
+    infinities.
     """
     quantized = graph.ops(ops.QuantizedRelu)
     # One sample at a time, what is between has the batch nowhere else than in front, and so have several inputs.
@@ -48,20 +51,26 @@ def check(
     file, batch = (prepared.pinned, 1) if alone else (prepared.original, prepared.batch)
     generator = torch.Generator().manual_seed(0)
     count = max(batch, _SAMPLES)
-    samples = {name: op.drawn(count, generator) for name, op in graph.ops(Input).items()}
-    given = {graph.nodes[name].place: values for name, values in samples.items()}
+    sampled = {name: (op, op.drawn(count, generator)) for name, op in graph.ops(Input).items()}
     known = {value for node in file.graph.node for value in node.output}
     between = {name: values[name] for name in quantized if values.get(name) in known}
 
-    def compared(model: ModelProto, batch: int = batch) -> _Compared:
+    def compared(model: ModelProto, batch: int = batch, share: float = 1) -> _Compared:
+        samples = {name: share * drawn if op.numbers == "real" else drawn for name, (op, drawn) in sampled.items()}
+        given = {graph.nodes[name].place: values for name, values in samples.items()}
         parts = [_part(prepared.inputs, given, start, start + batch) for start in range(0, count, batch)]
-        outputs, found = _run_file(model, prepared.weights, between, parts, place)
+        whole = without_overflow(model, prepared.weights)
+        outputs, found = _run_file(whole, prepared.weights, between, parts, place)
         if not all(output.isfinite().all() for output in outputs):
             hint = "look for infinities in its weights and for variances below zero"
             raise ModelError("the network computes infinities or NaN from random samples", place=place, hint=hint)
         return _compared(graph, samples, outputs, found, place, exact=not unrounded)
 
     first = compared(file)
+    if first.problem and unrounded:
+        # What is cut off is so where samples are larger than what the file was quantized on.
+        smaller = compared(file, share=_SHARE)
+        first = first if smaller.problem else smaller
     allowed = _UNROUNDED_TOLERANCE if unrounded else _QUANTIZED_TOLERANCE
     if not first.problem and first.crossed <= allowed:
         return (_unrounded(unrounded, first.error),) if unrounded else ()
