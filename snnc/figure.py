@@ -179,6 +179,82 @@ class Picture:
     spiking: tuple[Mark, ...]
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What answers are worth after so many ``steps`` from image to answer, in percent.
+
+    ``merit`` is the task's score or, without labels, agreement with the trained network; ``settled`` are answers that
+    are those of the whole run, None of tasks whose answers are hardly ever the same.
+    """
+
+    steps: int
+    merit: float
+    interval: Interval | None
+    agreement: float | None
+    settled: float | None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What answers are worth after every step that has one: ``measures`` names the merit.
+
+    The first steps from image to answer whose merit is within 1 point of that of the whole run, and of the trained
+    network's, None where there is no such step. ``trained`` is that one's, None where there is none.
+    """
+
+    measures: str
+    moments: tuple[Moment, ...]
+    trained: float | None
+    within_end: int | None
+    within_trained: int | None
+
+
+@dataclass(frozen=True)
+class ExitRule:
+    """When an answer is certain: once the margin of the mean output so far reaches the limit of the step.
+
+    ``limits`` are those of all steps of a schedule, None where no margin is enough; after the last every answer stands.
+    They are such that of ``samples`` from ``source``, whose labels nobody looked at, answers of those that have stopped
+    are those of the whole run with this ``confidence``, by the lower end of the 95 % interval.
+    """
+
+    confidence: float
+    limits: tuple[float | None, ...]
+    samples: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyExit:
+    """What comes of stopping each sample when its answer is certain, on ``samples`` that the rule was not made on.
+
+    ``stopped`` says how many samples stop after each of the ``steps`` from image to answer, in order. ``merit`` is what
+    ``measures`` names, ``merit_whole`` that of the whole run and ``drop`` the difference, None without labels.
+    ``agreement`` is that with the trained network, ``settled`` are answers that are those of the whole run. Spikes are
+    those until then, per sample, and in the whole run.
+    """
+
+    rule: ExitRule
+    samples: int
+    steps: tuple[int, ...]
+    stopped: tuple[int, ...]
+    mean_steps: float
+    mean_steps_interval: Interval | None
+    measures: str
+    merit: float
+    merit_interval: Interval | None
+    merit_whole: float
+    drop: float | None
+    drop_interval: Interval | None
+    agreement: float | None
+    agreement_interval: Interval | None
+    settled: float
+    settled_interval: Interval | None
+    spikes: float
+    spikes_interval: Interval | None
+    spikes_whole: float
+
+
 def score(name: str) -> Callable[[Any], float | None]:
     """Return what reads a score; a subject without scores has nothing of the kind measured."""
     return lambda subject: scores[name].value if name in (scores := getattr(subject, "scores", {})) else None
@@ -204,7 +280,8 @@ class Row:
     the whole loss.
     ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says. ``scores`` are
     the figures of a task that is no classification, by name. ``driven_by_spikes`` is the percentage of the trained
-    network's multiply-accumulates that spikes drive.
+    network's multiply-accumulates that spikes drive. ``ledger`` is there of tasks that can say it, ``exit``
+    at one number of steps where it was asked for.
     """
 
     timesteps: int
@@ -237,6 +314,8 @@ class Row:
     blame: tuple[Blame, ...] | None = None
     blame_images: int = 0
     scores: Mapping[str, Score] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    exit: EarlyExit | None = None
 
 
 @dataclass(frozen=True)

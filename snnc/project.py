@@ -31,6 +31,17 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Evaluated(Data):
+    """Where ``snnc evaluate`` finds its samples, and how sure of an answer it stops, None where it does not."""
+
+    exit_confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.exit_confidence is not None and not 0 < self.exit_confidence < 1:
+            raise ValueError("exit-confidence is a share between 0 and 1, as in 0.99")
+
+
+@dataclass(frozen=True)
 class Project:
     """The project file; without one, nothing is set. Paths are relative to the working folder.
 
@@ -42,7 +53,7 @@ class Project:
     model: Path | None = None
     input_shape: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
     calibration: Data = field(default_factory=Data)
-    evaluation: Data = field(default_factory=Data)
+    evaluation: Evaluated = field(default_factory=Evaluated)
     expected_accuracy: float | None = None
     preprocessing: Preprocessing | None = None
     recipe: str | None = None
@@ -108,7 +119,7 @@ def read(folder: Path) -> Project:
     fields: dict[str, Any] = {str(key): value for key, value in data.items()}
     for name, kind in {
         "calibration": Data,
-        "evaluation": Data,
+        "evaluation": Evaluated,
     }.items():
         if name in fields:
             fields[name] = _section(kind, fields[name], name)
@@ -127,7 +138,7 @@ def read(folder: Path) -> Project:
         project,
         model=_below(folder, project.model),
         calibration=Data(_below(folder, project.calibration.data)),
-        evaluation=Data(_below(folder, project.evaluation.data)),
+        evaluation=dataclasses.replace(project.evaluation, data=_below(folder, project.evaluation.data)),
         recipe=recipe,
         plugins=tuple(folder / plugin for plugin in project.plugins),
     )
@@ -204,6 +215,8 @@ MODEL
 # The same with labels: one sub-folder for each class, a labels.csv, or y in the .npz.
 # evaluation:
 #   data: test
+# Samples may stop when their answer is that of the whole run with this confidence.
+#   exit-confidence: 0.99
 
 # What the trained network has on it, in percent; where it has less, samples or labels are not what they should be.
 # expected-accuracy: 72.2

@@ -50,6 +50,7 @@ def test_there_are_figures_of_every_subject() -> None:
         "max-arithmetic-ratio",
         "max-spikes",
         "max-layer-error",
+        "max-mean-steps",
         "min-spike-driven",
     } == set(figures.limits())
 

@@ -9,7 +9,7 @@ from snnc import project
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import SnncError, UsageError
 from snnc.measure.gates import Limits
-from snnc.project import Data, Project
+from snnc.project import Data, Evaluated, Project
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
@@ -31,7 +31,7 @@ def test_the_example_is_read_relative_to_its_folder():
     read = project.read(DIGITS)
     assert read.model == DIGITS / "model.onnx"
     assert read.calibration == Data(DIGITS / "calibration")
-    assert read.evaluation == Data(DIGITS / "test")
+    assert read.evaluation == Evaluated(DIGITS / "test")
     assert read.preprocessing == Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
 
 
@@ -53,7 +53,7 @@ def test_everything_can_be_set(tmp_path: Path):
         model=tmp_path / "net.pt",
         input_shape=(3, 32, 32),
         calibration=Data(tmp_path / "some/images"),
-        evaluation=Data(tmp_path / "x.npz"),
+        evaluation=Evaluated(tmp_path / "x.npz"),
         preprocessing=Preprocessing(resize=(40, 40), crop=32, label_offset=1, array_layout="nhwc"),
         recipe=str(tmp_path / "mine.yaml"),
         timesteps=4,
@@ -121,6 +121,7 @@ def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
         max_arithmetic_ratio=0.5,
         max_spikes=100_000,
         max_layer_error=0.3,
+        max_mean_steps=2.5,
         min_spike_driven=95.0,
         timesteps=4,
         proven=True,

@@ -12,13 +12,14 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import PreconditionError, UsageError
-from snnc.figure import Blame
+from snnc.figure import Blame, ExitRule
 from snnc.ir import Graph, Input
 from snnc.measure import gates, neurobench
 from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
 from snnc.measure.expectations import better_read, check_expected, unlike_training, unsure
 from snnc.measure.gates import ANYTHING, Limits
+from snnc.measure.ledger import calibrated, check_confidence, check_exits
 from snnc.measure.pictures import pictures
 from snnc.measure.remarks import not_compared, not_proven
 from snnc.neurons import CausalNeuron
@@ -46,6 +47,8 @@ def evaluate(
     task: Task | None = None,
     preprocessing: Preprocessing | None = None,
     expected: float | None = None,
+    exit_confidence: float | None = None,
+    exit_data: str | Path | None = None,
     reference: Path | None = None,
     around: Sequence[Path] = (),
     reading: Reading | None = None,
@@ -65,9 +68,15 @@ def evaluate(
     fine-tuned it is the one that it was before, which is looked for in the folders ``around``. Its score is to be
     ``expected``, in percent, or more.
 
+    With an ``exit_confidence`` each sample stops when its answer is certain (``row.exit``, at the conversion's own T or
+    the first): when the margin of its mean output reaches a limit with which answers are those of the whole run with
+    that confidence. Limits are made without labels, on ``exit_data`` or, without such or where it is the same, on a
+    fifth of the data, which then is not judged.
+
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
-    data or this file cannot tell, UsageError on a number of steps that cannot be run or is not evaluated though limits
-    are for it, and PreconditionError where the trained network cannot stand in for a layer.
+    data or this file cannot tell, UsageError on a number of steps that cannot be run, or is not evaluated though limits
+    are for it, and where no answer could be certain before the end, and PreconditionError where the trained network
+    cannot stand in for a layer.
     """
     schedules = _schedules(conversion, timesteps, sleep)
     at_limit = _held_to(limits, schedules, conversion)
@@ -82,6 +91,10 @@ def evaluate(
     dataset = open_dataset(data, how, conversion.snn.ops(Input), reading)
     task = chosen(task or conversion.task, conversion.snn, dataset.kinds)
     task.check(dataset, conversion.snn.output_shapes)
+    shown = headline(schedules, conversion)
+    if exit_confidence is not None:
+        check_confidence(exit_confidence)
+        check_exits(conversion, shown, task)
     tuning = conversion.provenance.tuned_from
     if reference is None and tuning is not None:
         reference = original_of(tuning, around)
@@ -107,6 +120,13 @@ def evaluate(
         doubts += unlike_training(trained, DatasetSamples(dataset, reading, "looking at inputs"), how)
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
+    exits: ExitRule | float | None = exit_confidence
+    if exit_confidence is not None and exit_data is not None:
+        timed = replace(conversion, snn=retimed(conversion.snn, conversion.schedule, shown))
+        own = open_dataset(exit_data, how, conversion.snn.ops(Input), reading)
+        unlabelled = DatasetSamples(own, reading, "learning when to stop", progress)
+        if own.digest() != dataset.digest():
+            exits = calibrated(timed, shown, unlabelled, task, exit_confidence, Path(exit_data).name, reading.seed)
     result = measure(
         conversion,
         samples,
@@ -117,6 +137,7 @@ def evaluate(
         seed=reading.seed,
         canonical=compared,
         original=original,
+        exits=exits,
     )
     if trained is not None:
         accuracy = result.reference.get("accuracy") if labelled else None
@@ -127,7 +148,6 @@ def evaluate(
     rows = result.rows
     held = [row for row, schedule in zip(rows, schedules, strict=True) if schedule == at_limit]
     judged = gates.judged(held, result.samples, limits)
-    shown = headline(schedules, conversion)
     conversion = replace(conversion, snn=retimed(conversion.snn, conversion.schedule, shown))
     if canonical is not None and blamed:
         some = dataset.spread(blamed, reading.seed)

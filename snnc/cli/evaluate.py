@@ -71,6 +71,21 @@ def evaluate(
     blame_images: Annotated[
         int, typer.Option(metavar="N", help="At most so many images for that, each run once for every layer.")
     ] = 1024,
+    exit_confidence: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Stop each sample when its answer is certain: that of the whole run with this confidence, as in 0.99.",
+        ),
+    ] = None,
+    exit_data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Samples to learn that on, no labels needed. Default: calibration: data: in snnc.yaml, else a fifth "
+            "of the data, which is not judged then.",
+        ),
+    ] = None,
     report_file: ReportFile = None,
     no_fail: Annotated[
         bool, typer.Option("--no-fail", help="Report failed gates and warnings, but exit with 0.")
@@ -101,6 +116,10 @@ def evaluate(
     limits = gates.resolve(settings)
     if blame_images < 1:
         raise UsageError(f"{blame_images} images", place="--blame-images", hint="give a whole number from 1")
+    certain = settings.evaluation.exit_confidence if exit_confidence is None else exit_confidence
+    if exit_data is not None and certain is None:
+        hint = "add --exit-confidence, or leave out --exit-data"
+        raise UsageError("--exit-data without --exit-confidence", hint=hint)
     report_file = report_file or report_beside(model)
     faces.summary_file()
     check_outputs([report_file, *faces.files().values()], model, "the flag that names it")
@@ -125,6 +144,8 @@ def evaluate(
             task=task_of(task, settings),
             preprocessing=how,
             expected=settings.expected_accuracy,
+            exit_confidence=certain,
+            exit_data=exit_data or settings.calibration.data,
             reference=preprocessing.compared_with,
             around=[Path(), model.parent, *([settings.model.parent] if settings.model else [])],
             reading=reading.resolve(part),

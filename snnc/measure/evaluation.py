@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -16,13 +17,14 @@ from snnc.analysis.reach import connected, targets
 from snnc.conversion import Conversion
 from snnc.data.samples import Samples
 from snnc.feeds import Feeds, Signals, rechunk
-from snnc.figure import Energy, LayerError, Picture, Row, Score
+from snnc.figure import EarlyExit, Energy, ExitRule, LayerError, Picture, Row, Score
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure.energy import arithmetic, carried, cost, energy
 from snnc.measure.gates import Gate
 from snnc.measure.layers import LayerErrors
+from snnc.measure.ledger import Course
 from snnc.measure.neurobench import NeuroBench
 from snnc.measure.pictures import Example, examples
 from snnc.measure.probe import permuted
@@ -34,7 +36,10 @@ from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined, plain, stated
 
 # What rows have only where it was asked for.
-_ASKED = ("misalignment", "misalignment_share", "layers", "blame")
+_ASKED = ("misalignment", "misalignment_share", "layers", "blame", "exit")
+
+# Without data of their own, limits for stopping early are made on one of so many samples, and judged on the others.
+_HELD_OUT = 5
 
 # Images run at once, a fixed number so that the batch size of the reader changes no figure.
 _IMAGES = 256
@@ -133,11 +138,14 @@ def measure(
     seed: int = 0,
     canonical: Graph | None = None,
     original: Graph | None = None,
+    exits: ExitRule | float | None = None,
 ) -> Evaluation:
     """Evaluate on images that are open already; ``schedules`` are the conversion's own unless given.
 
     ``canonical``, the trained network in the form that the spiking one was made from, asks for the error of each layer.
-    ``original`` is compared with in the place of the trained network, which then is judged beside it.
+    ``original`` is compared with in the place of the trained network, which then is judged beside it. ``exits`` are
+    the rule by which samples stop early at the headline's number of steps, or the confidence of one that is made on
+    some of the samples, and judged on the others.
     """
     schedules = tuple(schedules) or (conversion.schedule,)
     snn, reference = conversion.snn, original or conversion.reference
@@ -155,6 +163,10 @@ def measure(
         schedule: [_Trial(permuted(network), schedule, task, reach, seed) for seed in seeds if probe]
         for schedule, network in networks.items()
     }
+    shown = headline(schedules, conversion)
+    for schedule, network in networks.items() if task.quickly_judged else ():
+        stops = exits is not None and schedule == shown
+        ordered[schedule][0].course = Course(network, schedule, task, exits=stops)
     trials = [trial for listed in (*ordered.values(), *shuffled.values()) for trial in listed]
     errors: dict[Schedule, list[LayerErrors]] = {schedule: [] for schedule in schedules}
     if canonical is not None:
@@ -206,6 +218,10 @@ def measure(
             driven_by_spikes=driven,
             layers=_layer_errors(errors[schedule]) if errors[schedule] else None,
         )
+        if (course := run[0].course) is not None:
+            row = replace(row, ledger=course.ledger(row))
+            if exits is not None and schedule == shown:
+                row = replace(row, exit=_exit(course, exits, row, len(samples), seed))
         rows.append(_misaligned(task, row, replace(row, **probed)) if probed else row)
     made_for = conversion.schedule.timesteps
     found = [other_timesteps(made_for, s.timesteps) for s in schedules if s.timesteps != made_for]
@@ -236,6 +252,16 @@ def measure(
     )
 
 
+def _exit(course: Course, exits: ExitRule | float, row: Row, samples: int, seed: int) -> EarlyExit:
+    """Return what comes of stopping early by a rule, or by one that is made on some of the samples alone."""
+    if isinstance(exits, ExitRule):
+        return course.stopped(exits, row)
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    held_out, others = order[: max(1, samples // _HELD_OUT)], order[max(1, samples // _HELD_OUT) :]
+    rule = course.rule(exits, "the evaluation data, held out", held_out.sort().values)
+    return course.stopped(rule, row, others.sort().values)
+
+
 def _layer_errors(draws: Sequence[LayerErrors]) -> tuple[LayerError, ...]:
     """Return the errors of the layers, of several draws of what is random the mean for each image."""
     found = []
@@ -262,12 +288,14 @@ class _Trial:
         self, snn: Graph, schedule: Schedule, task: Task, reach: Mapping[str, Tensor | None], seed: int
     ) -> None:
         self._task = task
-        self._program = Program(snn, schedule, want=task.judged(snn.outputs))
+        self._snn = snn
         self._reach = reach
         self._schedule = schedule
         self._generator = torch.Generator().manual_seed(seed)
         self._neurons = snn.ops(Neuron)
         self._outcomes: list[Answers] = []
+        # Where answers are looked at after every step.
+        self.course: Course | None = None
         self.spikes = {name: torch.zeros(snn.shapes[name], dtype=torch.float64) for name in self._neurons}
         # What the events of layers carry where they do not all carry the same.
         self.payloads: dict[str, Tensor] = {}
@@ -276,13 +304,26 @@ class _Trial:
         self._now = torch.zeros(2, 1, dtype=torch.float64)
         self._by_image: list[Tensor] = []
 
+    @cached_property
+    def _program(self) -> Program:
+        want = self._task.judged(self._snn.outputs)
+        return Program(self._snn, self._schedule, want=want, stepwise=() if self.course is None else want)
+
     def see(self, images: Feeds, trained: Answers | None, truth: Answers | None) -> None:
-        found = []
-        signals = self._program.stream([images], observe=self._count, generator=self._generator)
-        for answers in _answers(self._task, self._program, signals):
+        found: list[Answers] = []
+        seen = 0
+        for signals in self._program.stream([images], observe=self._count, generator=self._generator):
+            outputs = [signals[name] for name in self._program.want]
+            now = slice(seen, seen + outputs[0].shape[1])
+            if self.course is None:
+                answers = self._task.answers([output[0] for output in outputs])
+            else:
+                right = [None if of is None else of[now] for of in (trained, truth)]
+                answers = self.course.see(outputs, *right)
             found.append(answers)
             self._by_image.append(self._now.expand(2, len(answers)))
             self._now = torch.zeros(2, 1, dtype=torch.float64)
+            seen = now.stop
         self._outcomes.append(self._task.outcomes(joined(found), trained, truth))
 
     @property
@@ -311,6 +352,8 @@ class _Trial:
     def _count(self, name: str, response: Tensor) -> None:
         spikes = self._neurons[name].spikes(response, self._schedule)
         self.spikes[name] += spikes.sum(0, dtype=torch.float64)
+        if self.course is not None:
+            self.course.observe(self._neurons[name], response)
         payload = carried(self._neurons[name], response, self._schedule)
         if payload is not None:
             self.payloads[name] = self.payloads.get(name, 0) + payload

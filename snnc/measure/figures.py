@@ -238,6 +238,25 @@ register(
 )
 register(
     Figure(
+        name="mean steps",
+        of=_ROW,
+        value=lambda row: None if getattr(row, "exit", None) is None else row.exit.mean_steps,
+        interval=lambda row: None if getattr(row, "exit", None) is None else row.exit.mean_steps_interval,
+        better=-1,
+        limit=Limit(
+            name="max-mean-steps",
+            help="Most steps from image to answer, on average, where samples stop when their answer is certain.",
+            metavar="N",
+            example="2.5",
+            lacking="it needs --exit-confidence",
+            accepts=lambda value: value >= 1,
+            expected="a number from 1",
+        ),
+        about="where samples stop when their answer is certain",
+    )
+)
+register(
+    Figure(
         name="misalignment",
         of=_ROW,
         value=_read("misalignment"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, Self, final
@@ -326,9 +326,12 @@ class OrderFreeNeuron(Neuron):
         """Return the mean output over the steps for the mean input ``[N, ...]``: the mean of ``respond``."""
 
 
-def asked_in_order(order: Sequence[Node]) -> set[str]:
-    """Return the nodes whose step order matters: a neuron that asks for it lies behind them, no other between."""
-    found: set[str] = set()
+def asked_in_order(order: Sequence[Node], asked: Iterable[str] = ()) -> set[str]:
+    """Return the nodes whose step order matters: they are ``asked`` for step by step, or a neuron behind asks for it.
+
+    No other neuron is between.
+    """
+    found = set(asked)
     for node in reversed(order):
         if isinstance(node.op, OrderFreeNeuron):
             continue
@@ -378,6 +381,16 @@ def mean_signal(signal: Tensor, schedule: Schedule) -> Tensor:
     if schedule.total == schedule.timesteps:
         return signal.mean(0, keepdim=True)
     return signal[schedule.rehearsal :].sum(0, keepdim=True) / schedule.timesteps
+
+
+def running_means(signal: Tensor, schedule: Schedule) -> Tensor:
+    """Return the means of a signal ``[total or 1, N, ...]`` until every step from the end of the rehearsal on.
+
+    Each is relative to what has been shown of the image until then: ``[timesteps + sleep, N, ...]``.
+    """
+    counting = stretched(signal, schedule)[schedule.rehearsal :]
+    elapsed = signal.new_tensor(schedule.elapsed[schedule.rehearsal :])
+    return counting.cumsum(0) / elapsed.view(-1, *(1 for _ in counting.shape[1:]))
 
 
 def empty_train(timesteps: int, like: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from snnc.measure.summary import Summary
 from snnc.report.sections import Section, sections
 from snnc.text import harmless, printable
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 Kind = TypeVar("Kind")
 

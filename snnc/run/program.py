@@ -12,7 +12,7 @@ max-pooling this is lateral-inhibition pooling (CASC, Li et al. 2024): the cumul
 cumulative inputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import final
 
@@ -50,9 +50,9 @@ class Program:
 
     ``want`` are the nodes whose signals are returned (the outputs unless given), ``given`` those whose signals are
     handed over at every call: what lies only behind them is not computed. A wanted signal is its mean over time,
-    ``[1, N, ...]``, unless ``trains`` keeps all steps of every signal, ``[S, N, ...]``. ``order_free`` are the nodes
-    whose steps no neuron behind asks the order of; ``chunk`` is how many samples to run at once, as many as keep the
-    largest signal within the caches.
+    ``[1, N, ...]``, unless it is wanted ``stepwise``, or ``trains`` keeps all steps of every signal, ``[S, N, ...]``.
+    ``order_free`` are the nodes whose steps no neuron behind asks the order of; ``chunk`` is how many samples to run at
+    once, as many as keep the largest signal within the caches.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Program:
         *,
         want: Iterable[str] = (),
         given: Iterable[str] = (),
+        stepwise: Collection[str] = (),
         trains: bool = False,
     ) -> None:
         self._original = graph
@@ -69,10 +70,11 @@ class Program:
         self.schedule = schedule
         self.want = tuple(dict.fromkeys(want)) or graph.outputs
         self.trains = trains
+        self._stepwise = frozenset(stepwise)
         given = frozenset(given)
         needed = graph.ancestors(self.want, stop=given)
         self._order = tuple(node for name, node in self.graph.nodes.items() if name in needed and name not in given)
-        ordered = needed if trains else asked_in_order(self._order)
+        ordered = needed if trains else asked_in_order(self._order, self._stepwise)
         self.order_free = frozenset(needed - ordered)
         self._spiking = bool(graph.ops(Timed))
         last_use = {value: node.name for node in self._order for value in node.inputs}
@@ -86,7 +88,7 @@ class Program:
         """How many samples to run at once."""
         largest = max(torch.Size(shape).numel() for shape in self._original.shapes.values())
         ordered = any(not isinstance(neuron, OrderFreeNeuron) for neuron in self.graph.ops(Timed).values())
-        steps = self.schedule.total if ordered else 1
+        steps = self.schedule.total if ordered or self._stepwise else 1
         return max(1, min(256, _CHUNK_ELEMENTS // max(1, largest * steps)))
 
     @torch.no_grad()
@@ -134,7 +136,8 @@ class Program:
             signals[name] = mean_signal(signal, self.schedule) if name in self.order_free else signal
             for value in self._expiring.get(name, ()):
                 del signals[value]
-        return {n: signals[n] if self.trains else mean_signal(signals[n], self.schedule) for n in self.want}
+        whole = self.want if self.trains else self._stepwise
+        return {n: signals[n] if n in whole else mean_signal(signals[n], self.schedule) for n in self.want}
 
     def stream(
         self, batches: Iterable[Feeds], *, observe: Observer | None = None, generator: Generator | None = None

@@ -29,6 +29,7 @@ class Classification(Task):
     labels: ClassVar[str] = "classes"
     answer_name: ClassVar[str] = "predictions"
     score_name: ClassVar[str] = "accuracy"
+    quickly_judged: ClassVar[bool] = True
     stays_if_varied: ClassVar[bool] = True
     wanted: ClassVar[str] = "give class sub-folders, a labels.csv or y in the file"
 
@@ -57,6 +58,11 @@ class Classification(Task):
     def answers(self, outputs: Sequence[Tensor]) -> Tensor:
         flat = in_rows(outputs[0])
         return flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).long()
+
+    def margins(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return by how much more speaks for the class than for the next."""
+        first, second = self.scores(outputs).topk(2, 1).values.unbind(1)
+        return first - second
 
     def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
         """Return whether an answer is right, is the trained network's, and whether that one's is right."""

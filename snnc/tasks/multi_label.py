@@ -38,6 +38,7 @@ class MultiLabel(Task):
     labels: ClassVar[str] = FLAGS
     answer_name: ClassVar[str] = "labels"
     score_name: ClassVar[str] = "micro F1"
+    quickly_judged: ClassVar[bool] = True
     stays_if_varied: ClassVar[bool] = True
     wanted: ClassVar[str] = "give a labels.csv with a column of 0 and 1 for each label, or y [N, labels] in the file"
 

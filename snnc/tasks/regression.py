@@ -41,6 +41,7 @@ class Regression(Task):
     labels: ClassVar[str] = NUMBERS
     answer_name: ClassVar[str] = "values"
     score_name: ClassVar[str] = "R2"
+    quickly_judged: ClassVar[bool] = True
     wanted: ClassVar[str] = "give a labels.csv with a column for each number, or y in the file"
 
     tolerance: float | None = None

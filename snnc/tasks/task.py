@@ -60,6 +60,8 @@ class Task(ABC):
     wanted: ClassVar[str] = ""
     # Whether a label says how wrong one answer is by itself; otherwise layers are blamed by the trained network's.
     judges_alone: ClassVar[bool] = True
+    # Whether answers are judged quickly enough to be judged after every time step.
+    quickly_judged: ClassVar[bool] = False
     # Whether an answer stays right where its image is shifted, mirrored or covered in part.
     stays_if_varied: ClassVar[bool] = False
 
@@ -91,6 +93,10 @@ class Task(ABC):
     @abstractmethod
     def answers(self, outputs: Sequence[Tensor]) -> Answers:
         """Return the answers, one for each sample."""
+
+    def margins(self, outputs: Sequence[Tensor]) -> Tensor | None:
+        """Return how far each answer is from being another one, ``[N]``; None where nobody can say."""
+        return None
 
     @abstractmethod
     def outcomes(self, answers: Answers, trained: Answers | None, truth: Answers | None) -> Answers:
