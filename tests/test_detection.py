@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,27 @@ def test_boxes_are_found_in_text_files_beside_the_images(tmp_path: Path) -> None
         first, second = labels.answers
         assert first.tolist() == [[10, 10, 30, 30, 1, 1], pytest.approx([4, 4, 8, 12, 0, 1])]
         assert second.shape == (0, 6)
+
+
+def test_captions_beside_the_images_of_classes_are_no_boxes(tmp_path: Path) -> None:
+    for name in ("ant/a", "cat/b"):
+        image(tmp_path, f"{name}.jpg")
+        (tmp_path / f"{name}.txt").write_text("a small animal\n")
+    dataset = open_dataset(tmp_path, SQUARE, {"x": (3, 40, 40)})
+    assert dataset.kinds == {"classes"}
+    (tmp_path / "ant/a.txt").write_text("ant 0.5 0.5 0.5 0.5\n")
+    with pytest.raises(DataError, match="no box: 'ant"):
+        open_dataset(tmp_path, SQUARE, {"x": (3, 40, 40)})
+
+
+@pytest.mark.parametrize(("offset", "name"), [(0, "cat"), (1, "ant"), (-1, "")])
+def test_boxes_are_called_as_their_labels_call_them(offset: int, name: str, tmp_path: Path) -> None:
+    folder = yolo(tmp_path, {"a": "1 0.5 0.5 0.5 0.5", "b": ""})
+    (folder / "classes.txt").write_text("ant\ncat\n")
+    dataset, labels = opened(folder, replace(SQUARE, label_offset=offset))
+    task = Detection(layout="yolov8").named(dataset)
+    assert task.names == labels.names and task.names[1:2] == ((name,) if name else ())
+    assert Detection(layout="yolov8", names=("x",)).named(dataset).names == ("x",)
 
 
 def test_boxes_are_found_in_cocos_file(tmp_path: Path) -> None:

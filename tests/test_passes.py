@@ -529,17 +529,18 @@ LAYERS: dict[str, Callable[[Network, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_corrected_weights_are_the_least_squares_solution(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "refit"), [*((kind, True) for kind in LAYERS), ("strided", False)])
+def test_corrected_weights_are_the_least_squares_solution(kind: str, refit: bool) -> None:
     """Undamped, the squared error of the samples solved on has no slope left in any weight or bias of the layer."""
     net = Network((3, 8, 8), seed=6)
     LAYERS[kind](net, relu(net, net.conv("x", 4)))
     images = normal(400, 3, 8, 8)
     reference, quantized, look = converted(net, images, 2)
-    corrected = apply(CorrectResidualNoise(damping=(1e-9,)), quantized, look)
+    corrected = apply(CorrectResidualNoise(damping=(1e-9,), refit=refit), quantized, look)
     assert look.samples is not None
-    solved_on, held_out = look.samples.split()
+    rest, held_out = look.samples.split()
     assert len(held_out) == 40
+    solved_on = look.samples if refit else rest
     images = torch.cat([feeds["x"] for feeds in solved_on.batches()])
     goal = outputs(reference, images)[0]
     last = net.nodes[-1]

@@ -89,7 +89,7 @@ def evaluate(
     reading = reading or Reading()
     how = preprocessing or conversion.preprocessing
     dataset = open_dataset(data, how, conversion.snn.ops(Input), reading)
-    task = chosen(task or conversion.task, conversion.snn, dataset.kinds)
+    task = chosen(task or conversion.task, conversion.snn, dataset.kinds).named(dataset)
     task.check(dataset, conversion.snn.output_shapes)
     shown = headline(schedules, conversion)
     if exit_confidence is not None:

@@ -38,7 +38,7 @@ class Boxes(Labels):
     """Boxes around the objects of each sample.
 
     ``answers`` are ``[k, 6]`` each: left, top, right and bottom in pixels of what the network sees, the class, and 1.
-    What does not count has 0 there (too difficult) or −1 (a crowd). ``names`` belong to the classes from the offset on.
+    What does not count has 0 there (too difficult) or −1 (a crowd). ``names`` are those of the classes, from 0 on.
     """
 
     answers: list[Tensor]
@@ -49,7 +49,8 @@ class Boxes(Labels):
 
     def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
         shift = torch.tensor([0, 0, 0, 0, offset, 0])
-        return type(self)([self.answers[index] + shift for index in indices], self.names)
+        names = (*map(str, range(offset)), *self.names[max(0, -offset) :]) if self.names else ()
+        return type(self)([self.answers[index] + shift for index in indices], names)
 
     def plain(self, index: int) -> list[list[float]]:
         return [[round(value, 4) for value in row] for row in self.answers[index].tolist()]
@@ -239,7 +240,7 @@ def _text(element: "ElementTree.Element | None", name: str) -> str:
 
 def _yolo(folder: Path, images: Sequence[str]) -> Annotated | None:
     files = _beside(folder, images, ".txt", {"images": "labels"})
-    if files is None:
+    if files is None or _are_texts(files):
         return None
     rows = [[*_lines(file)] for file in files]
     return Annotated(
@@ -249,6 +250,20 @@ def _yolo(folder: Path, images: Sequence[str]) -> Annotated | None:
         relative=True,
         names=_class_names(folder),
     )
+
+
+def _are_texts(files: Sequence[Path]) -> bool:
+    """Return whether files hold something, and no line that a box could be: captions beside images, say."""
+    lines = [words for file in files for line in _text_lines(file) if (words := line.split())]
+    return bool(lines) and not any(_is_number(words[0]) or _is_number(words[-1]) for words in lines)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _lines(file: Path) -> Iterator[tuple[list[float], str]]:

@@ -12,11 +12,12 @@ layer, what reconstruction by gradient descent approximates.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -62,14 +63,16 @@ class CorrectResidualNoise(Pass):
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
     seen is added to it, so that few images change little. Layer by layer, a tenth of the images, held out of the solve,
     chooses the damping, or another bias and the weights as they were; where there are too few to hold any out, it is
-    the one in the middle. At most ``images``, spread evenly over all, are solved on. Biases are worked out on what is
-    held out, too; on synthetic samples they alone are corrected; without any, nothing is.
+    the one in the middle. With ``refit`` what was chosen is solved again on all images; without, those held out can
+    judge what a later pass trains. At most ``images``, spread evenly over all, are solved on. Biases are worked out on
+    what is held out, too; on synthetic samples they alone are corrected; without any, nothing is.
     """
 
     weights: bool = True
     bias: bool = True
     damping: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
     images: int = 2048
+    refit: bool = True
 
     def __post_init__(self) -> None:
         if not self.damping or not all(0 < each < math.inf for each in self.damping):
@@ -216,7 +219,7 @@ class _Walk:
         kernel, axis = layer.kernel(), channel_axis(self._graph, node.name) or 1
         groups, outputs = kernel.shape[:2]
         features = kernel[0, 0].numel()
-        solved_on, held_out = (_Moments(groups, features, outputs) for _ in range(2))
+        solved_on, held_out = (_Moments.of(groups, features, outputs) for _ in range(2))
         residuals = self._residuals(node.name, self.apply(layer, node), others)
         stride, begun = self._stride(node.name), 0
         for chunk, (x, residual) in enumerate(zip(self.read(node.inputs[0]), residuals, strict=True)):
@@ -231,12 +234,12 @@ class _Walk:
             solved_on.add(extended[:, :taken], wanted[:, :taken])
             held_out.add(extended[:, taken:], wanted[:, taken:])
             begun += len(x)
-        damping = self._options.damping
+        damped = [partial(_Moments.solved, damping=damping) for damping in self._options.damping]
+        chosen: _Solver = damped[len(damped) // 2]
         if held_out.count:
-            candidates = [solved_on.mean(), *map(solved_on.solved, damping)]
-            solution = min(candidates, key=held_out.error)
-        else:
-            solution = solved_on.solved(damping[len(damping) // 2])
+            candidates: list[_Solver] = [_Moments.mean, *damped]
+            chosen = min(candidates, key=lambda solver: held_out.error(solver(solved_on)))
+        solution = chosen(solved_on + held_out if self._options.refit else solved_on)
         change = solution[:, :-1].transpose(1, 2).reshape(kernel.shape)
         return shifted(layer.with_kernel(kernel.double() + change, layer.bias), solution[:, -1].flatten())
 
@@ -246,21 +249,30 @@ class _Walk:
         return max(1, each * self._samples // _POSITIONS)
 
 
+@dataclass
 class _Moments:
     """What least squares know of inputs ``[groups, N, features + 1]``, the last of them 1, and of what they lack.
 
     Solutions are ``[groups, features + 1, outputs]``, the constant last.
     """
 
-    def __init__(self, groups: int, features: int, outputs: int) -> None:
-        self.gram = torch.zeros(groups, features + 1, features + 1, dtype=torch.float64)
-        self.moment = torch.zeros(groups, features + 1, outputs, dtype=torch.float64)
-        self.count = 0
+    gram: Tensor
+    moment: Tensor
+    count: int = 0
+
+    @classmethod
+    def of(cls, groups: int, features: int, outputs: int) -> Self:
+        sizes = (features + 1, outputs)
+        gram, moment = (torch.zeros(groups, features + 1, size, dtype=torch.float64) for size in sizes)
+        return cls(gram, moment)
 
     def add(self, inputs: Tensor, wanted: Tensor) -> None:
         self.gram += (inputs.transpose(1, 2) @ inputs).double()
         self.moment += (inputs.transpose(1, 2) @ wanted).double()
         self.count += inputs.shape[1]
+
+    def __add__(self, other: "_Moments") -> "_Moments":
+        return _Moments(self.gram + other.gram, self.moment + other.moment, self.count + other.count)
 
     def solved(self, damping: float) -> Tensor:
         """Return the damped solution."""
@@ -283,6 +295,9 @@ class _Moments:
     def error(self, solution: Tensor) -> float:
         """Return the squared error of a solution, up to what no solution changes."""
         return float(((self.gram @ solution - 2 * self.moment) * solution).sum())
+
+
+_Solver = Callable[[_Moments], Tensor]
 
 
 def _reference(name: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snnc import intervals
-from snnc.data.boxes import BOXES, MOST_CLASSES
+from snnc.data.boxes import BOXES, MOST_CLASSES, Boxes
 from snnc.data.dataset import Dataset
 from snnc.errors import DataError, UsageError
 from snnc.figure import Mark, Score
@@ -110,7 +110,7 @@ class Detection(Task):
     """Height and width of the input; those of the network where nothing is said."""
 
     names: tuple[str, ...] = ()
-    """What the classes are called."""
+    """What the classes are called; what label files call them where nothing is said."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.confidence <= self.certain <= 1:
@@ -183,6 +183,12 @@ class Detection(Task):
                 known = "they count from 0" if count is None else f"the network has {count} classes"
                 message = f"a box of class {int(wrong[0, 4])}: {known}"
                 raise DataError(message, place=dataset.name(index), hint="classes count from 0; see label-offset")
+
+    def named(self, dataset: Dataset) -> Self:
+        labels = dataset.labels(BOXES)
+        if self.names or not isinstance(labels, Boxes) or len(set(labels.names)) < len(labels.names):
+            return self
+        return replace(self, names=labels.names)
 
     def _classes(self, outputs: Shapes) -> int | None:
         """Return how many classes there are, None where a decoder or the boxes themselves say it."""

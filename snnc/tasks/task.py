@@ -82,6 +82,10 @@ class Task(ABC):
         """Raise DataError where a label is no answer of a network whose outputs have these shapes."""
         return
 
+    def named(self, dataset: Dataset) -> Self:
+        """Return the task with the names that labels have for answers, where it has none itself."""
+        return self
+
     def remarks(self, dataset: Dataset, outputs: Shapes, outcomes: Answers) -> Iterable[Finding]:
         """Return what makes one doubt that labels and preprocessing are those of the training."""
         return ()

@@ -1,13 +1,15 @@
-"""Answer in one step and in two: graded events, refined guesses and single signed spikes, without any training.
+"""Answer in few steps: graded events, refined guesses and single signed spikes; codes of two-phase neurons; plain IF.
 
 Calibrated on 1,024 unlabelled images, judged on all test images; steps are all from image to answer. Beside each stands
-a network of quantized activations of as many levels, with the same weights and ceilings.
+a network of quantized activations of as many levels, with the same weights and ceilings. Nothing is trained, but for
+the part "trained": without labels there, too.
 
 python tests/benchmarks/latency.py [--quick] [PART ...]
 """
 
 import argparse
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, fields, replace
 
 from harness import PREPROCESSING, SHARED, finish, model_files, say
 
@@ -17,6 +19,9 @@ from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
 from snnc.neurons import Neuron
+from snnc.neurons.counting import Counting
+from snnc.neurons.first_spike import FirstSpike
+from snnc.neurons.two_phase import TwoPhase
 from snnc.run import ONCE
 
 NAME = "cifar10_resnet20"
@@ -24,13 +29,14 @@ NAME = "cifar10_resnet20"
 
 @dataclass(frozen=True)
 class Setting:
-    """What to convert for: the key that the figures have, the neuron, and what the image is on for."""
+    """What to convert for: the key that the figures have, the neuron, what the image is on for, and the recipe."""
 
     key: str
     neuron: str
     timesteps: int = 1
     sleep: int = 0
     shares: tuple[float, ...] = ()
+    recipe: str = "quick"
 
 
 PARTS = {
@@ -45,6 +51,25 @@ PARTS = {
         Setting("signed/quick/steps=1", "graded(levels=2, max-event=1, rest=1)"),
         Setting("signed/quick/steps=2", "graded(levels=3, max-event=1, rest=1)", 2, shares=(0.75, 0.25)),
     ],
+    "codes": [
+        Setting("radix/quick/T=2", "radix", 2),
+        Setting("radix/quick/T=4", "radix", 4),
+        Setting("first-spike/T=8", "first-spike", 8),
+    ],
+    "if": [Setting("if/quick/steps=32", "if", 32)],
+    "trained": [
+        Setting("signed/steps=1", "graded(levels=2, max-event=1, rest=1)", recipe="one-step"),
+        Setting(
+            "signed/steps=2", "graded(levels=3, max-event=1, rest=1)", 2, shares=(0.75, 0.25), recipe="synchronous"
+        ),
+        Setting("signed/steps=4", "graded(levels=4, max-event=1, rest=1)", 3, sleep=1, recipe="synchronous"),
+        Setting("signed/steps=8", "graded(levels=7, max-event=1, rest=1)", 7, sleep=1, recipe="synchronous"),
+        Setting("graded/levels=3/steps=1", "graded(levels=3)", recipe="one-step"),
+        Setting(
+            "refine/max-event=3/steps=2", "refine(levels=15, max-event=3, units=[2, 1], rest=6)", 1, 1, (), "one-step"
+        ),
+        Setting("radix/T=2", "radix", 2, recipe="default"),
+    ],
 }
 
 
@@ -52,7 +77,7 @@ def converted(setting: Setting, reading: Reading) -> Conversion:
     made, _ = snnc.convert(
         model_files(NAME)[0],
         recipe.load(
-            "quick",
+            setting.recipe,
             timesteps=setting.timesteps,
             sleep=setting.sleep,
             shares=setting.shares,
@@ -72,17 +97,36 @@ def judged(setting: Setting, made: Conversion, reading: Reading) -> dict[str, fl
     (row,), (peer,) = (
         snnc.evaluate(one, data=SHARED / "cifar10/test", reading=reading).rows for one in (made, quantized)
     )
-    assert f"steps={latency(made.snn, made.schedule)}" in setting.key
+    steps = latency(made.snn, made.schedule)
+    assert "/steps=" not in setting.key or f"/steps={steps}" in setting.key
     key = f"resnet20/{setting.key}"
+    neurons = sum(math.prod(made.snn.shapes[name]) for name in made.snn.ops(Neuron))
     figures = {
+        f"{key}/steps": steps,
         f"{key}/top1": row.accuracy,
         f"{key}/agreement": row.agreement,
         f"{key}/events": row.spikes,
+        f"{key}/spikes-per-neuron": row.spikes / neurons,
         f"{key}/quantized/top1": peer.accuracy,
         "resnet20/ann/top1": row.accuracy + row.drop,
     }
+    if made.snn.ops(FirstSpike):
+        alike = [
+            snnc.evaluate(replace(one, reference=quantized.snn), data=SHARED / "cifar10/test", reading=reading).rows[0]
+            for one in (made, even(made))
+        ]
+        figures |= {f"{key}/answers-of-the-even-code": min(one.agreement for one in alike)}
+        figures |= {f"{key}/even/spikes-per-neuron": alike[1].spikes / neurons}
     say(str(figures))
     return {name: round(value, 2) for name, value in figures.items()}
+
+
+def even(made: Conversion) -> Conversion:
+    """Return the network with every count told one spike a level."""
+    kept = [field.name for field in fields(TwoPhase)]
+    codes = made.snn.ops(Counting).items()
+    plain = {name: TwoPhase(**{one: getattr(neuron, one) for one in kept}) for name, neuron in codes}
+    return replace(made, snn=made.snn.with_ops(plain))
 
 
 def main() -> None:
