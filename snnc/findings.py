@@ -54,6 +54,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "A cheaper conversion may have been missed; another computer may try more, or fewer, candidates.",
         "Give more --minutes, or narrow the search with --latency, --max-steps or --max-energy.",
     ),
+    "calibrated-on": Explanation(
+        "Samples that are evaluated are those that the network was calibrated on, by their digest.",
+        "Thresholds and corrections follow these samples: the drop on others may be larger than the one that is told.",
+        "Evaluate on other samples. A single set is split by --part train and --part test.",
+    ),
     "class-order": Explanation(
         "Folders are the classes, and numbers in their names are not in the order of their characters: class10 comes "
         "before class2, as torchvision's ImageFolder and Keras number them.",
@@ -192,6 +197,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "The network has no activation that a spiking neuron could stand for.",
         "Nothing was converted: the result is the trained network, run step by step.",
         "Check that the model is the one you meant; snnc inspect shows what every operation becomes.",
+    ),
+    "one-hot": Explanation(
+        "Labels are a row for each sample, 1 at one place and 0 elsewhere, as to_categorical of Keras writes classes.",
+        "The place of the 1 is taken as the class, and answers are judged as classes: by accuracy.",
+        "None for classes. Where labels apply each on its own, state the task: --task multi-label.",
     ),
     "other-timesteps": Explanation(
         "Thresholds and corrections were worked out for one number of time steps, and the network is run for another.",

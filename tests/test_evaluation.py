@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -14,7 +15,7 @@ import snnc
 from snnc import ops, recipe
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
-from snnc.data.dataset import Reading, open_dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples
 from snnc.errors import PreconditionError, UsageError
@@ -50,6 +51,33 @@ def converted(name: str = "quick", **changes: object) -> Conversion:
 def evaluated(made: Conversion, **options: object) -> tuple[Row, ...]:
     result = snnc.evaluate(made, data=DIGITS / "test", reading=FEW, **options)  # type: ignore[arg-type]
     return result.rows
+
+
+@pytest.mark.parametrize(
+    ("folder", "reading", "message"),
+    [
+        ("calibration", FEW, "the samples are what"),
+        ("calibration", Reading(limit=200, seed=1), "of the 200 samples are what"),
+        ("test", FEW, None),
+    ],
+)
+def test_samples_that_were_calibrated_on_are_told(folder: str, reading: Reading, message: str | None) -> None:
+    result = snnc.evaluate(converted(), data=DIGITS / folder, reading=reading)
+    (*found,) = (finding for finding in result.findings if finding.code == "calibrated-on")
+    assert [message in finding.message for finding in found] == ([True] if message else [])
+
+
+def test_samples_of_another_part_are_not_those_calibrated_on(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.arange(80, dtype=np.float32).reshape(40, 2), y=np.arange(40) % 4)
+
+    def read(**options: Any) -> Dataset:
+        return open_dataset(tmp_path / "d.npz", Preprocessing(), {"x": (2,)}, Reading(**options))
+
+    known = read(part="train", limit=10, seed=3)
+    assert read(part="test").among(10, known.digest(), 3) == 0
+    assert read(part="train").among(10, known.digest(), 3) == 10
+    assert read().among(10, known.digest(), 3) == 10
+    assert read().among(10, known.digest(), 4) == 0
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -275,6 +275,7 @@ def test_a_network_that_states_no_task_seems_to_have_one() -> None:
         ([(10,), (4,)], ("values",), "values"),
         ([(3, 4, 4)], ("values",), "values"),
         ([(10,)], ("flags",), "multi-label"),
+        ([(10,)], ("flags", "one-hot"), "classification"),
         ([(10, 4, 4)], ("masks",), "segmentation"),
         ([(10,)], ("masks",), "classification"),
         ([(10, 4, 4)], ("boxes",), "values"),
@@ -707,6 +708,24 @@ def test_flags_as_labels_are_multi_label(numbers: Path, tmp_path: Path, capsys: 
     np.savez(tmp_path / "test.npz", x=normal(64, 6, seed=2).numpy(), y=flags * 2)
     code, _, error = run(capsys, *command, "--task", "multi-label")
     assert code == 5 and "neither 0 nor 1" in error
+
+
+def test_rows_with_a_single_one_are_classes(numbers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classes = (normal(64, seed=4) > 0).long().numpy()
+    command = ["evaluate", f"{numbers}/model.snn", "--data", f"{tmp_path}/test.npz", "--json"]
+    told = {}
+    for name, y in (("numbers", classes), ("rows", np.eye(2)[classes])):
+        np.savez(tmp_path / "test.npz", x=normal(64, 6, seed=2).numpy(), y=y)
+        code, text, _ = run(capsys, *command)
+        assert code == 0
+        told[name] = json.loads(text)
+    assert told["rows"]["rows"] == told["numbers"]["rows"]
+    assert "one-hot" in [finding["code"] for finding in told["rows"]["findings"]]
+    code, text, _ = run(capsys, *command, "--task", "multi-label")
+    assert code == 0 and "multi-label" in json.loads(text)["task"]
+    np.savez(tmp_path / "test.npz", x=normal(64, 6, seed=2).numpy(), y=np.eye(3, dtype=np.uint8)[classes])
+    code, _, error = run(capsys, *command)
+    assert code == 5 and "3 labels for each sample" in error
 
 
 def test_columns_of_a_list_are_numbers(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from snnc.measure.expectations import better_read, check_expected, unlike_traini
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.ledger import calibrated, check_confidence, check_exits
 from snnc.measure.pictures import pictures
-from snnc.measure.remarks import not_compared, not_proven
+from snnc.measure.remarks import calibrated_on, not_compared, not_proven
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import retimed
 from snnc.pipeline import canonical_reference, original_of, read_original
@@ -118,6 +118,10 @@ def evaluate(
         looked_at = DatasetSamples(dataset, reading, "judging the trained network", progress)
         check_expected(expected, trained, looked_at, task, how)
         doubts += unlike_training(trained, DatasetSamples(dataset, reading, "looking at inputs"), how)
+    calibration = conversion.provenance.calibration
+    if calibration is not None:
+        shared = dataset.among(calibration.images, calibration.sha256, calibration.seed)
+        doubts += [calibrated_on(shared, len(dataset))] if shared else []
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
     exits: ExitRule | float | None = exit_confidence

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from snnc.data.labels import CLASSES, NAMED, Classes, Labels, Named
+from snnc.data.labels import CLASSES, NAMED, ONE_HOT, Classes, Labels, Named, Values
 from snnc.data.noticed import left_out, on_classes
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.source import Array, Source, sources
@@ -110,7 +110,8 @@ class Dataset:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of labels that the data has."""
-        return frozenset(self._labels)
+        hot = any(isinstance(labels, Values) and labels.one_hot for labels in self._source.labels.values())
+        return frozenset(self._labels) | (frozenset({ONE_HOT}) if hot else frozenset())
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -258,6 +259,20 @@ class Dataset:
         """
         self._digest = self._digest or self._streamed_digest()
         return self._digest
+
+    def among(self, count: int, sha256: str, seed: int) -> int:
+        """Return how many of the samples are among so many that were drawn by ``seed`` from the same source.
+
+        Those have the digest ``sha256``. 0 where they are of another source, or drawn in another way.
+        """
+        whole = Dataset(self._source, self._preprocessing, self._inputs, tuple(range(len(self._source))))
+        drawn = [self, whole.spread(count, seed)]
+        if self.labels(CLASSES) is not None:
+            drawn.append(whole.part("train").spread(count, seed))
+        for found in drawn:
+            if len(found) == count and found.digest() == sha256:
+                return len({*found._indices} & {*self._indices})
+        return 0
 
     def _streamed_digest(self) -> str:
         digest = hashlib.sha256()

@@ -31,6 +31,8 @@ VALUES: Final = "values"
 MASKS: Final = "masks"
 NUMBERS: Final = "numbers"
 NAMED: Final = "named"
+# What flags are besides where each sample has a single one.
+ONE_HOT: Final = "one-hot"
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +126,22 @@ class Values(Labels):
         (answer,) = self.answers[slice(index, index + 1)]
         return _digest(answer) if answer.ndim > 1 else answer.tolist()
 
+    @property
+    def one_hot(self) -> bool:
+        """Whether each row is 1 at one place and 0 elsewhere: then they are classes."""
+        rows = self.answers
+        if isinstance(rows, OnDisk) or rows.ndim != 2 or rows.shape[1] < 2:
+            return False
+        return bool(((rows == 0) | (rows == 1)).all()) and bool((rows.sum(1) == 1).all())
+
     def taken_for(self, kind: str) -> Labels | None:
         rows = self.answers
         if kind == VALUES:
             return self
         if isinstance(rows, OnDisk) or rows.ndim != 2:
             return None
+        if kind == CLASSES:
+            return Classes(rows.argmax(1), self.columns) if self.one_hot else None
         if kind == NAMED and self.columns:
             return Named.of({name: _column(rows[:, [at]]) for at, name in enumerate(self.columns)})
         return self if kind in (NUMBERS, FLAGS) else None

@@ -36,6 +36,8 @@ from snnc.text import written
 
 # Detectors give more boxes than this, and so many times as many as each has numbers; maps of classes are no smaller.
 _FEW_BOXES, _MANY, _SMALL_MAP = 256, 16, 16
+# The share of samples from which on it matters that the network was calibrated on them.
+_SHARED = 0.1
 # Below this many images, thresholds and corrections follow the sample more than the data.
 _FEW_IMAGES = 64
 
@@ -171,6 +173,14 @@ def not_compared(tuning: Tuning) -> Finding:
         f"compared with the fine-tuned network, not with {tuning.told} that it was made from",
         f"name it: --reference {tuning.file}",
     )
+
+
+def calibrated_on(shared: int, samples: int) -> Finding:
+    """Return the finding on samples that are evaluated and were calibrated on; few of many make no difference."""
+    of = f"{shared:,} of the {samples:,} samples are" if shared < samples else "the samples are"
+    hint = "evaluate on others; of a single set, calibrate with --part train and evaluate with --part test"
+    message = f"{of} what thresholds and corrections were worked out on"
+    return Finding("calibrated-on", "warning" if shared >= _SHARED * samples else "info", "", message, hint)
 
 
 def not_proven(gate: Gate) -> Finding:

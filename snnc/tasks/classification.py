@@ -11,6 +11,8 @@ from torch import Tensor
 
 from snnc import intervals
 from snnc.data.dataset import Dataset
+from snnc.data.labels import FLAGS, ONE_HOT
+from snnc.errors import DataError
 from snnc.figure import Row
 from snnc.findings import Finding
 from snnc.tasks.task import Shapes, Task, in_rows, tasks
@@ -34,11 +36,24 @@ class Classification(Task):
     wanted: ClassVar[str] = "give class sub-folders, a labels.csv or y in the file"
 
     def check(self, dataset: Dataset, outputs: Shapes) -> None:
-        dataset.check_labels(max(2, math.prod(outputs[0])))
+        count, rows = max(2, math.prod(outputs[0])), dataset.labels(FLAGS)
+        if rows is not None and rows.answers.shape[1] != count:
+            message = f"there are {rows.answers.shape[1]} labels for each sample, but the network has {count} outputs"
+            raise DataError(message, place=dataset.place(0), hint="give a 0 or a 1 for each output, in order")
+        dataset.check_labels(count)
 
     def remarks(self, dataset: Dataset, outputs: Shapes, outcomes: Tensor) -> Iterator[Finding]:
         count, once = max(2, math.prod(outputs[0])), outcomes[:, 2]
-        yield from dataset.uncovered(count)
+        if ONE_HOT in dataset.kinds:
+            yield Finding(
+                "one-hot",
+                "info",
+                "",
+                "each row of labels holds a single 1: its place is taken as the class",
+                "where labels apply each on its own, say so: --task multi-label",
+            )
+        else:
+            yield from dataset.uncovered(count)
         if len(once) < _FEWEST or once.isnan().any():
             return
         (least, _), share = intervals.proportion(int(once.sum()), len(once)), _percent(once.bool())

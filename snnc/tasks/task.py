@@ -240,12 +240,13 @@ def chosen(task: Task | None, network: Graph, labels: Collection[str] = ()) -> T
 def seeming(outputs: Shapes, labels: Collection[str]) -> Task:
     """Return the task that a network seems to have, from the shapes of its outputs and the kinds of labels of the data.
 
-    Labels say it, as far as they are of a kind that only one task takes. Without, it classifies where its only output
+    Labels say it, as far as they are of a kind that only one task takes; where a row for each sample has a single 1,
+    that is its class. Without, it classifies where its only output
     is one row of numbers, which are a regression where labels are values. All else is values, boxes too: how outputs
     hold them has to be stated.
     """
     row, first = len(outputs) == 1 and len(outputs[0]) == 1, outputs[0]
-    if "classes" in labels:
+    if "classes" in labels or ("one-hot" in labels and row):
         return tasks["classification"]()
     if "flags" in labels:
         return tasks["multi-label"]()
