@@ -246,6 +246,36 @@ def who_is_silent_in_sleep_stays_silent(neuron: Neuron) -> None:
     assert silent.any(), "nobody falls silent"
 
 
+def who_follows_counts_what_a_start_would(neuron: Neuron) -> None:
+    """Shown what changes from frame to frame it comes to count what a start would, and a frame again fires nothing."""
+    if not isinstance(neuron, CausalNeuron) or not neuron.follows:
+        return
+    neuron = neuron.map_tensors(lambda tensor: tensor.double())
+    schedule, frames = Schedule(3, 2), normal(5, 3, 4, 7, 6).double() * 2
+    state, before, total = neuron.initial(frames[0]), torch.zeros_like(frames[0]), torch.zeros_like(frames[0])
+    for number, frame in enumerate(frames * _strength(neuron, 3)):
+        for t in range(schedule.total):
+            awake = t < schedule.timesteps
+            state, value = neuron.step(state, (frame - before) * awake, awake and number == 0)
+            total = total + value
+        if not neuron.follows_at_once(3):
+            state, value = _caught_up(neuron, state)
+            total = total + value
+        wanted = neuron.respond(frame.unsqueeze(0), Schedule(3, 99)).sum(0)
+        torch.testing.assert_close(total, wanted, rtol=1e-9, atol=1e-9)
+        assert not neuron.step(state, torch.zeros_like(frame), False)[1].any(), "a frame that repeats fires"
+        before = frame
+
+
+def _caught_up(neuron: CausalNeuron, state: NeuronState) -> tuple[NeuronState, Tensor]:
+    """Return the state once nothing fires any more, with nothing more to come, and the sum of what was fired."""
+    total = torch.zeros_like(state[0])
+    for _ in range(99):
+        state, value = neuron.step(state, torch.zeros_like(total), False)
+        total = total + value
+    return state, total
+
+
 def samples_do_not_see_each_other(neuron: Neuron) -> None:
     """A sample fires alone what it fires beside others; of random neurons as many spikes of a whole charge."""
     if neuron.random:
@@ -328,6 +358,7 @@ LAWS: tuple[Callable[[Neuron], None], ...] = (
     memory_layout_changes_no_spike,
     a_constant_current_may_be_given_once,
     who_is_silent_in_sleep_stays_silent,
+    who_follows_counts_what_a_start_would,
     samples_do_not_see_each_other,
     the_same_seed_draws_the_same_spikes,
     order_does_not_matter_to_order_free_neurons,

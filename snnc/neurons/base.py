@@ -97,6 +97,17 @@ class Neuron(Timed):
         return self.slope is not None
 
     @property
+    def follows(self) -> bool:
+        """Whether it may go on from one frame to the next: shown what changed, it comes to count what a start would."""
+        return False
+
+    @final
+    def follows_at_once(self, timesteps: int) -> bool:
+        """Return whether it does so in one step, however much changed."""
+        farthest = self.levels(timesteps) * (1 if self.slope is None else 2)
+        return self.follows and self.max_event >= farthest and not self.coarse_steps
+
+    @property
     def max_event(self) -> int:
         """The largest event that it sends in one step, in units."""
         return 1

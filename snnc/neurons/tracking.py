@@ -41,6 +41,11 @@ class Tracking(CausalNeuron):
         """The levels that it has over any number of time steps; None where it has g for every step awake."""
 
     @property
+    def follows(self) -> bool:
+        # What it has counted is the closed form of what came in, and asleep it takes in what changes.
+        return self.takes_back
+
+    @property
     def first_event(self) -> int:
         """The largest event of the first step."""
         return self.max_event

@@ -76,12 +76,23 @@ def step(
     steps from the end of the rehearsal on count: the sum of an output over them, divided by ``schedule.timesteps``, is
     what the network answers. Every node but the inputs is computed by ``through``.
     """
+    gain = _Clock.of(schedule, state.taken).gain
+    return advanced(graph, schedule, state, {name: at_step(feeds[name], gain) for name in graph.inputs}, through)
+
+
+def advanced(
+    graph: Graph, schedule: Schedule, state: State, currents: Mapping[str, Tensor], through: Through = directly
+) -> tuple[State, Signals]:
+    """Take one time step with what enters at it, by input, whatever the schedule says of that.
+
+    When all steps of the schedule have been taken, those that follow are asleep.
+    """
     clock = _Clock.of(schedule, state.taken)
     memories: dict[str, OperationMemory] = {}
     signals: Signals = {}
     for name, node in graph.nodes.items():
         if isinstance(node.op, Input):
-            signals[name] = at_step(feeds[name], clock.gain)
+            signals[name] = currents[name]
             continue
         compute = partial(_stepped, node, clock, state.memories.get(name, ()), memories)
         signals[name] = through(node, compute, [signals[value] for value in node.inputs])
@@ -106,7 +117,9 @@ class _Clock(NamedTuple):
         rehearsing = taken < schedule.rehearsal
         since = taken if rehearsing else taken - schedule.rehearsal
         again = taken == schedule.rehearsal > 0
-        return cls(since, schedule.gains[taken], schedule.elapsed[taken], taken < schedule.lit, again)
+        gain = schedule.gains[taken] if taken < schedule.lit else 0.0
+        elapsed = schedule.elapsed[min(taken, schedule.total - 1)]
+        return cls(since, gain, elapsed, taken < schedule.lit, again)
 
 
 def _stepped(
