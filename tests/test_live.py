@@ -1,4 +1,4 @@
-"""snnc run: each answer as it comes, of a network that starts anew."""
+"""snnc run and snnc evaluate --stream: each answer as it comes, of a network that starts anew or goes on."""
 
 import json
 import shutil
@@ -19,7 +19,9 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError
 from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
+from snnc.report.data import read
 from snnc.run import Program
+from snnc.run.frames import Between
 from snnc.tasks import tasks
 from tests.recording_files import HEIGHT, WIDTH, events, nmnist
 from tests.support import Network, normal, relu
@@ -37,6 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "model.onnx").write_bytes(onnx_model(net.graph()).SerializeToString())
     made, _ = snnc.convert(place / "model.onnx", recipe.load("quick", timesteps=4), preprocessing=FRAMES)
     save_conversion(made, place / "model.snn")
+    steps = recipe.load("quick", timesteps=1, neuron="graded(levels=7)")
+    made, _ = snnc.convert(place / "model.onnx", steps, preprocessing=FRAMES)
+    save_conversion(made, place / "graded.snn")
     nmnist(place / "a.bin", events(400, last=95_000))
     return place
 
@@ -143,3 +148,83 @@ def test_what_has_no_times_is_named(folder: Path, made: Conversion, tmp_path: Pa
     counted = Preprocessing(events=EventFrames(frames=2, bins="count", sensor=(HEIGHT, WIDTH)))
     with pytest.raises(DataError, match="have no time that divides them"):
         list(run(made, data=folder / "a.bin", every=1000, preprocessing=counted))
+
+
+@pytest.fixture
+def graded(folder: Path) -> Conversion:
+    from snnc.artifact import load_conversion
+
+    return load_conversion(folder / "graded.snn")
+
+
+def test_a_stream_is_answered_as_from_restarts_and_costs_what_changes(folder: Path, graded: Conversion) -> None:
+    how = Preprocessing(events=EventFrames(frames=8, sensor=(HEIGHT, WIDTH)))
+    ways = (None, Between(), Between(refresh=1))
+    anew, kept, refreshed = ([*run(graded, data=folder / "a.bin", preprocessing=how, stream=way)] for way in ways)
+    assert [one.answer for one in anew] == [one.answer for one in kept] == [one.answer for one in refreshed]
+    assert [one.spikes for one in refreshed] == [one.spikes for one in anew]
+    assert anew[0].spikes == kept[0].spikes and [one.spikes for one in anew] != [one.spikes for one in kept]
+    still = [*run(graded, data=folder / "a.bin", every=5_000, preprocessing=how, stream=Between(leak=1e-6))]
+    assert sum(one.spikes for one in still[1:]) == 0, "what hardly changes fires"
+
+
+def test_every_sample_is_a_stream_of_its_own(folder: Path, graded: Conversion, tmp_path: Path) -> None:
+    for name in ("a.bin", "b.bin"):
+        shutil.copy(folder / "a.bin", tmp_path / name)
+    first, again = ([one.spikes for one in run(graded, data=tmp_path, stream=Between())][at : at + 2] for at in (0, 2))
+    assert first == again
+
+
+def test_events_per_frame_stand_beside_a_restarts(
+    folder: Path, graded: Conversion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [events(400, last=95_000, seed=seed) for seed in range(3)]
+    labelled = {"labels": np.array([0, 1, 2]), "offsets": np.array([0, 400, 800, 1200])}
+    np.savez(tmp_path / "e.npz", events_xypt=np.concatenate(rows), **labelled)
+    found = snnc.evaluate(graded, data=tmp_path / "e.npz", stream=Between()).stream
+    assert found is not None and found.at_once and (found.streams, found.frames) == (3, 6)
+    assert found.agreement == 100 and found.scored == found.restart_scored and found.error < 1e-5
+    ways = (Between(), None)
+    kept, anew = (sum(one.spikes for one in run(graded, data=tmp_path / "e.npz", stream=way)) for way in ways)
+    assert found.events == pytest.approx(kept / 6) and found.restart_events == pytest.approx(anew / 6)
+    assert found.ratio == pytest.approx(kept / anew)
+    assert sum(layer.events for layer in found.layers) == pytest.approx(found.events)
+    command = ["evaluate", f"{folder}/graded.snn", "--data", f"{tmp_path}/e.npz", "--report", f"{tmp_path}/r.json"]
+    assert cli.main([*command, "--stream", "--html", f"{tmp_path}/p.html", "--markdown", f"{tmp_path}/p.md"]) == 0
+    said = capsys.readouterr().out
+    for told in (said, (tmp_path / "p.html").read_text(), (tmp_path / "p.md").read_text()):
+        assert "agreement with a restart" in told and "6 frames of 3 streams" in told
+    # What is measured again without going on does not forget it.
+    assert cli.main([*command, "--quiet"]) == 0
+    evaluation = read(tmp_path / "r.json").evaluation
+    assert evaluation is not None and evaluation.stream is not None and evaluation.stream.agreement == 100
+
+
+@pytest.mark.parametrize(
+    ("network", "data", "flags", "message"),
+    [
+        ("model.snn", "a.bin", ["--stream"], "cannot take back what they fired"),
+        ("graded.snn", "x.npz", ["--stream"], "no frames of a stream"),
+        ("graded.snn", "a.bin", ["--window", "2"], "--window      hint: add --stream"),
+        ("graded.snn", "a.bin", ["--stream", "--window", "0"], "invalid value 0 @ --window"),
+        ("graded.snn", "a.bin", ["--stream", "--leak", "2"], "invalid value 2 @ --leak"),
+        ("graded.snn", "a.bin", ["--stream", "--refresh", "-1"], "invalid value -1 @ --refresh"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_what_cannot_go_on_is_said_in_one_line(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    network: str,
+    data: str,
+    flags: list[str],
+    message: str,
+) -> None:
+    np.savez(folder / "x.npz", x=normal(5, 2, HEIGHT, WIDTH, seed=1).numpy())
+    report = ["--report", f"{tmp_path}/r.json"] if command == "evaluate" else []
+    assert cli.main([command, f"{folder}/{network}", "--data", f"{folder}/{data}", *flags, *report]) == 2
+    told = capsys.readouterr()
+    assert message in told.err and told.err.count("\n") == 1 and not told.out
+    assert not (tmp_path / "r.json").exists()

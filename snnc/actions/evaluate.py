@@ -22,9 +22,11 @@ from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.ledger import calibrated, check_confidence, check_exits
 from snnc.measure.pictures import pictures
 from snnc.measure.remarks import calibrated_on, not_compared, not_proven
+from snnc.measure.stream import follow_streams
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import retimed
 from snnc.pipeline import canonical_reference, original_of, read_original
+from snnc.run.frames import Between, check_follows, check_streams
 from snnc.schedule import Schedule, check_steps
 from snnc.tasks import Task, chosen
 
@@ -52,6 +54,7 @@ def evaluate(
     reference: Path | None = None,
     around: Sequence[Path] = (),
     reading: Reading | None = None,
+    stream: Between | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
@@ -62,11 +65,12 @@ def evaluate(
     with a sub-folder for each class where there are labels, or an array file. ``timesteps``, ``sleep`` and
     ``preprocessing`` are the conversion's own unless given. What is random (neurons, the probe) is drawn ``repeats``
     times, from the reading's seed on. On up to ``blamed`` images every layer is charged with its part of the loss, at
-    the conversion's own T or the first. ``result.gates`` says which of the ``limits`` are met, at the number of time
-    steps that they are for: unless they name one, the conversion's own, or the first where that is not evaluated. What
-    is compared with is the network in the file ``reference``. Unless given, it is the trained network; of one that was
-    fine-tuned it is the one that it was before, which is looked for in the folders ``around``. Its score is to be
-    ``expected``, in percent, or more.
+    the conversion's own T or the first. Where ``stream`` says what happens between frames, ``result.stream`` is what a
+    network does that goes on from one to the next, beside one that starts anew. ``result.gates`` says which of the
+    ``limits`` are met, at the number of time steps that they are for: unless they name one, the conversion's own, or
+    the first where that is not evaluated. What is compared with is the network in the file ``reference``. Unless given,
+    it is the trained network; of one that was fine-tuned it is the one that it was before, which is looked for in the
+    folders ``around``. Its score is to be ``expected``, in percent, or more.
 
     With an ``exit_confidence`` each sample stops when its answer is certain (``row.exit``, at the conversion's own T or
     the first): when the margin of its mean output reaches a limit with which answers are those of the whole run with
@@ -75,8 +79,8 @@ def evaluate(
 
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
     data or this file cannot tell, UsageError on a number of steps that cannot be run, or is not evaluated though limits
-    are for it, and where no answer could be certain before the end, and PreconditionError where the trained network
-    cannot stand in for a layer.
+    are for it, where no answer could be certain before the end, and where a network is to go on from frame to frame
+    that cannot, and PreconditionError where the trained network cannot stand in for a layer.
     """
     schedules = _schedules(conversion, timesteps, sleep)
     at_limit = _held_to(limits, schedules, conversion)
@@ -95,6 +99,9 @@ def evaluate(
     if exit_confidence is not None:
         check_confidence(exit_confidence)
         check_exits(conversion, shown, task)
+    if stream is not None:
+        check_follows(conversion.snn)
+        check_streams(dataset.over_time)
     tuning = conversion.provenance.tuned_from
     if reference is None and tuning is not None:
         reference = original_of(tuning, around)
@@ -159,11 +166,16 @@ def evaluate(
         shares = _blamed(conversion, canonical, samples, task, shown, reading.seed)
         at = schedules.index(shown)
         rows = (*rows[:at], replace(rows[at], blame=shares, blame_images=len(some)), *rows[at + 1 :])
+    followed = None
+    if stream is not None:
+        streams = DatasetSamples(dataset, reading, "following streams", progress)
+        followed = follow_streams(conversion.snn, shown, streams, task, stream, seed=reading.seed)
     counting = DatasetSamples(dataset, reading, "counting operations", progress)
     return replace(
         result,
         pictures=pictures(conversion, dataset, task, shown, result.examples, reading.seed),
         rows=rows,
+        stream=followed,
         neurobench=neurobench.measure(conversion.snn, shown, counting, seed=reading.seed),
         gates=judged,
         compared_with="" if reference is None else reference.name,

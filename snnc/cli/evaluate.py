@@ -18,6 +18,7 @@ from snnc.cli.options import (
     PreprocessingFlags,
     ReadingFlags,
     ReportFile,
+    StreamFlags,
     Strict,
     TaskFlag,
     check_outputs,
@@ -97,6 +98,7 @@ def evaluate(
     part: PartFlag = None,
     task: TaskFlag = None,
     *,
+    stream: StreamFlags,
     gates: GateFlags,
     preprocessing: PreprocessingFlags,
     reading: ReadingFlags,
@@ -114,6 +116,7 @@ def evaluate(
     images = required_data(data, "evaluation", settings.evaluation.data)
     steps = parsed_numbers(timesteps, "--timesteps", int) or ()
     limits = gates.resolve(settings)
+    between = stream.resolve()
     if blame_images < 1:
         raise UsageError(f"{blame_images} images", place="--blame-images", hint="give a whole number from 1")
     certain = settings.evaluation.exit_confidence if exit_confidence is None else exit_confidence
@@ -149,6 +152,7 @@ def evaluate(
             reference=preprocessing.compared_with,
             around=[Path(), model.parent, *([settings.model.parent] if settings.model else [])],
             reading=reading.resolve(part),
+            stream=between,
             progress=progress,
         )
     report = completed(conversion, report_file, evaluation=measured, fresh=fresh)

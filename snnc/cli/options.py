@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from snnc.data.dataset import Part, Reading
     from snnc.export.format import Format
     from snnc.recipe import Recipe
+    from snnc.run.frames import Between
     from snnc.tasks import Task
 
 Number = TypeVar("Number", int, float)
@@ -317,6 +318,42 @@ class ReadingFlags:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"invalid value {self.seed}", place="--seed", hint="give a whole number from 0 to 2^63-1")
         return Reading(self.batch_size, self.workers, self.limit, self.seed, part)
+
+
+@dataclass(frozen=True)
+class StreamFlags:
+    """Whether a network goes on from one frame to the next, and what happens in between."""
+
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Go on from frame to frame, shown what changed, instead of starting anew at each."
+        ),
+    ] = False
+    window: Annotated[
+        int | None, typer.Option(metavar="N", help="With --stream: see the mean of the last N frames. Default: 1.")
+    ] = None
+    leak: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="With --stream: see a leaky mean, into which a frame goes by X. Default: 1."),
+    ] = None
+    refresh: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --stream: start anew every N frames, lest rounding add up. Default: 0."),
+    ] = None
+
+    def resolve(self) -> Between | None:
+        """Return what happens between frames, None where each starts anew; raises UsageError for what cannot."""
+        given = {name: value for name in ("window", "leak", "refresh") if (value := getattr(self, name)) is not None}
+        if given and not self.stream:
+            raise UsageError(
+                "frames that start anew have nothing between them", place=f"--{next(iter(given))}", hint="add --stream"
+            )
+        if not self.stream:
+            return None
+        from snnc.run.frames import Between
+
+        return Between(**given)
 
 
 class GateFlags(Flags):

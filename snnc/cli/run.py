@@ -15,9 +15,17 @@ import typer
 from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal, inert
-from snnc.cli.options import Artifact, PreprocessingFlags, ReadingFlags, TaskFlag, required_data, task_of
+from snnc.cli.options import (
+    Artifact,
+    PreprocessingFlags,
+    ReadingFlags,
+    StreamFlags,
+    TaskFlag,
+    required_data,
+    task_of,
+)
 from snnc.errors import UsageError
-from snnc.text import as_it_is, fixed, number, typable
+from snnc.text import as_it_is, counted, fixed, number, typable
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -45,25 +53,27 @@ def run(
     ] = None,
     task: TaskFlag = None,
     *,
+    stream: StreamFlags,
     preprocessing: PreprocessingFlags,
     reading: ReadingFlags,
     terminal: Terminal,
 ) -> None:
     """Tell each answer as it comes: of a recording every so often, else of every frame or sample.
 
-    Each answer is of a network that starts anew. A line says when it came, what it is, how many spikes fired, and how
-    long it took on this computer; with --json, each line is an object.
+    Each answer is of a network that starts anew, or with --stream goes on from the one before. A line says when it
+    came, what it is, how many spikes fired, and how long it took on this computer; with --json, each line is an object.
     """
     settings = project.read(Path())
     model = settings.converted(model, Path())
     source = required_data(data, "evaluation", settings.evaluation.data)
     span = None if every is None else _microseconds(every)
+    between = stream.resolve()
 
     from snnc.actions.run import run as running
     from snnc.artifact import load_conversion
 
     conversion = load_conversion(model)
-    seen, last = _Seen(), None
+    seen, last = _Seen("from a restart" if between is None else "from the one before"), None
     for decision in running(
         conversion,
         data=source,
@@ -72,6 +82,7 @@ def run(
         preprocessing=preprocessing.resolve(settings, conversion.preprocessing),
         reading=reading.resolve(),
         seed=reading.seed,
+        stream=between,
     ):
         seen.add(decision)
         if terminal.as_json:
@@ -89,6 +100,7 @@ def run(
 class _Seen:
     """How many decisions there were, and what they took: of a recording without end, more cannot be kept."""
 
+    start: str
     count: int = 0
     spikes: int = 0
     milliseconds: float = 0.0
@@ -103,9 +115,9 @@ class _Seen:
     def summary(self, timesteps: int, steps: int) -> str:
         """Return in one line what they took, of a network that answers after so many ``steps``."""
         return (
-            f"{self.count:,} {'decision' if self.count == 1 else 'decisions'} at T={timesteps}, {steps} steps from "
-            f"input to answer, each from a restart: {number(self.spikes / self.count)} spikes and "
-            f"{fixed(self.milliseconds / self.count, 1)} ms each (at most {fixed(self.longest, 1)} ms)"
+            f"{counted(self.count, 'decision')} at T={timesteps}, {counted(steps, 'step')} from input to answer, each "
+            f"{self.start}: {number(self.spikes / self.count)} spikes and {fixed(self.milliseconds / self.count, 1)} "
+            f"ms each (at most {fixed(self.longest, 1)} ms)"
         )
 
 

@@ -179,7 +179,7 @@ class Dataset:
         return {name: torch.from_numpy(values) for name, values in self._read(self._indices[index]).items()}
 
     def shown(self, index: int, every: int | None = None) -> Iterator[tuple[int | None, Feeds]]:
-        """Yield what comes of one sample, as it comes, each ready for a network that starts anew.
+        """Yield what comes of one sample, as it comes, each ready for a network.
 
         Of a recording it is every so many microseconds, and when they are over, from its start on; else every frame,
         and its number from 1 on, or the sample itself, and None. Raises DataError where it is broken or has no times.
@@ -193,7 +193,7 @@ class Dataset:
             yield None, self._feeds(values)
             return
         for number in range(len(next(iter(values.values())))):
-            yield number + 1, self._feeds({name: frames[number : number + 1] for name, frames in values.items()})
+            yield number + 1, Feeds({name: torch.from_numpy(frames[number, None]) for name, frames in values.items()})
 
     def picture(self, index: int) -> Image.Image | None:
         """Return a sample as the network sees it, gray or in color, before it is scaled; None of what is no image."""

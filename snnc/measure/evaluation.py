@@ -29,6 +29,7 @@ from snnc.measure.neurobench import NeuroBench
 from snnc.measure.pictures import Example, examples
 from snnc.measure.probe import permuted
 from snnc.measure.remarks import idle_steps, nothing_random, on_frames, on_recordings, other_timesteps, unsettled
+from snnc.measure.stream import Streams
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import is_silent, retimed
 from snnc.run import Program
@@ -55,7 +56,8 @@ class Evaluation:
     what was drawn at random. ``neurobench`` are NeuroBench's figures, at one number of time steps. ``examples`` are
     the numbers of samples that are worth a look, for tasks whose answers can be seen, and ``pictures`` what they show.
     ``compared_with`` is the file of the network that is compared with, "" where that is the one that was converted;
-    else ``tuned`` are the scores of that one.
+    else ``tuned`` are the scores of that one. ``stream`` is what a network did that went on from frame to frame, where
+    that was asked for.
     """
 
     samples: int
@@ -74,6 +76,7 @@ class Evaluation:
     pictures: tuple[Picture, ...] = ()
     compared_with: str = ""
     tuned: dict[str, float] = field(default_factory=dict)
+    stream: Streams | None = None
 
     @property
     def judged_by(self) -> Task:
@@ -106,6 +109,7 @@ class Evaluation:
             # In the order of steps; of as many, the later row is first.
             rows=tuple(sorted([*rows, *before.values()], key=lambda row: row.timesteps)),
             findings=tuple(dict.fromkeys([*kept, *self.findings])),
+            stream=self.stream or earlier.stream,
         )
 
     def plain(self) -> dict[str, Any]:

@@ -85,6 +85,13 @@ def check_follows(graph: Graph) -> None:
         raise UsageError(message, place="--stream", hint=hint)
 
 
+def check_streams(frames: bool) -> None:
+    """Raise UsageError where samples are no ``frames``: nothing says which of them come one after the other."""
+    if not frames:
+        hint = "give recordings, sequences of images (--folders sequences) or an array of frames"
+        raise UsageError("samples that are no frames of a stream", place="--stream", hint=hint)
+
+
 def follow(
     graph: Graph,
     schedule: Schedule,
