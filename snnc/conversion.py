@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from snnc.data.preprocessing import Preprocessing
+from snnc.errors import UsageError
+from snnc.figure import ExitRule
 from snnc.findings import Finding
 from snnc.ir import Graph
 from snnc.schedule import Schedule
@@ -101,7 +103,7 @@ class Conversion:
 
     ``imported`` are the findings from reading the file, ``findings`` all of them. ``task`` is None where nobody said
     what an answer is: then it is what outputs and labels seem to be. ``seconds``, which no file keeps, is how long
-    each pass took.
+    each pass took, and ``exit``, which reports keep, by what rule samples may stop before the end.
     """
 
     reference: Graph | None
@@ -114,6 +116,18 @@ class Conversion:
     provenance: Provenance
     task: Task | None = None
     seconds: tuple[float, ...] = ()
+    exit: ExitRule | None = None
+
+    def exit_rule(self, place: str) -> ExitRule:
+        """Return the rule for stopping early; raises UsageError at ``place`` without one for this schedule."""
+        command = "snnc evaluate --data FOLDER --exit-confidence 0.99"
+        if self.exit is None:
+            hint = f"make one, which goes into the report beside the network: {command}"
+            raise UsageError("no rule says when an answer is certain", place=place, hint=hint)
+        if len(self.exit.limits) != self.schedule.total:
+            message = f"the rule is for {len(self.exit.limits)} steps, the network runs for {self.schedule.total}"
+            raise UsageError(message, place=place, hint=f"make one for these: {command}")
+        return self.exit
 
     @property
     def calibrated(self) -> bool:

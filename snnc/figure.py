@@ -223,6 +223,11 @@ class ExitRule:
     samples: int
     source: str
 
+    def enough(self, step: int, margin: float) -> bool:
+        """Return whether an answer is certain after a step of the schedule, counted from 0."""
+        limit = self.limits[step]
+        return step == len(self.limits) - 1 or (limit is not None and margin >= limit)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyExit:

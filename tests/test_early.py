@@ -6,17 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 
 import snnc
 from snnc import cli, recipe
+from snnc.actions.run import run
 from snnc.analysis.latency import latency
 from snnc.artifact import save_conversion
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import UsageError
+from snnc.data.samples import MemorySamples
+from snnc.errors import UsageError, VerificationError
+from snnc.export.onnx import OnnxFormat
+from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.figure import EarlyExit, Row
 from snnc.ir import Input
@@ -147,6 +153,83 @@ def test_each_sample_stops_at_the_first_step_whose_limit_its_margin_reaches(
     assert 0 < found.spikes < found.spikes_whole
 
 
+@pytest.fixture(scope="module")
+def ruled(made: dict[str, Conversion]) -> dict[str, tuple[Conversion, EarlyExit]]:
+    """Networks with a rule for stopping, and what comes of it."""
+    found = {}
+    for name in set(SETTINGS) - {"gathers first"}:
+        stopped = evaluated(made[name], exit_confidence=0.8, exit_data=DIGITS / "calibration").exit
+        assert stopped is not None
+        found[name] = dataclasses.replace(made[name], exit=stopped.rule), stopped
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "gathers first"])
+def test_a_file_of_one_step_says_when_answers_are_certain(
+    name: str, ruled: dict[str, tuple[Conversion, EarlyExit]]
+) -> None:
+    network, stopped = ruled[name]
+    form = OnnxFormat(step=True, exit_early=True)
+    written = form.write(network)
+    onnx.checker.check_model(written.file.model, full_check=True)
+    kept = {entry.key: entry.value for entry in written.file.model.metadata_props}
+    assert json.loads(kept["snnc.exit"])["limits"] == [*stopped.rule.limits]
+    feeds, _ = images(network)
+    # A host that knows onnxruntime only: it feeds states back, and stops where it is told to.
+    session = onnxruntime.InferenceSession(written.data, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_outputs()]
+    pixels = next(iter(feeds.values())).numpy()
+    own = {network.snn.inputs[0]: pixels, written.file.timesteps: np.array(network.schedule.timesteps)}
+    fed = {
+        entry.name: np.zeros([len(pixels), *entry.shape[1:]], np.float32) if entry.shape else np.array(0)
+        for entry in session.get_inputs()
+        if entry.name in written.file.states
+    }
+    running, counts = np.ones(len(pixels), bool), []
+    for _ in range(network.schedule.total):
+        found = dict(zip(names, session.run(names, {**fed, **own}), strict=True))
+        counts.append(int((running & found["certain"]).sum()))
+        running &= ~found["certain"]
+        fed = {before: found[after] for before, after in written.file.states.items()}
+    assert not running.any()
+    assert tuple(counts[network.schedule.rehearsal :]) == stopped.stopped
+    (engine,) = form.engines(written, network)
+    samples = MemorySamples(feeds)
+    assert verify(network, written, engine, samples).verdict == "passed"
+    # The check can fail: of other limits the file says something else.
+    other = dataclasses.replace(stopped.rule, limits=(None,) * network.schedule.total)
+    (engine,) = form.engines(written, dataclasses.replace(network, exit=other))
+    with pytest.raises(VerificationError, match="certain"):
+        verify(network, written, engine, samples)
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "gathers first"])
+def test_a_run_ends_when_the_answer_is_certain(name: str, ruled: dict[str, tuple[Conversion, EarlyExit]]) -> None:
+    network, stopped = ruled[name]
+    decisions = [*run(network, data=DIGITS / "test", reading=FEW, early=True)]
+    steps = [decision.steps for decision in decisions]
+    rehearsal = network.schedule.rehearsal
+    assert tuple(steps.count(step + rehearsal) for step in range(1, len(stopped.steps) + 1)) == stopped.stopped
+    assert [*stopped.steps] == [*range(rehearsal + 1, network.schedule.total + 1)]
+    whole = [decision.steps for decision in run(network, data=DIGITS / "test", reading=Reading(limit=2))]
+    assert whole == [network.schedule.total] * 2
+    spikes = sum(decision.spikes for decision in decisions) / len(decisions)
+    assert spikes == pytest.approx(stopped.spikes, rel=1e-3)
+
+
+def test_files_and_runs_need_a_rule_for_their_steps(ruled: dict[str, tuple[Conversion, EarlyExit]]) -> None:
+    network, _ = ruled["if"]
+    lacking = dataclasses.replace(network, exit=None)
+    longer = dataclasses.replace(network, schedule=Schedule(9))
+    for wrong, message in ((lacking, "no rule"), (longer, "for 5 steps")):
+        with pytest.raises(UsageError, match=message):
+            OnnxFormat(step=True, exit_early=True).write(wrong)
+        with pytest.raises(UsageError, match=message):
+            next(run(wrong, data=DIGITS / "test", early=True))
+    with pytest.raises(UsageError, match="whole trains"):
+        OnnxFormat(exit_early=True).write(network)
+
+
 def by_hand(network: Conversion, found: EarlyExit) -> tuple[tuple[int, ...], float, float]:
     """How many samples stop after each step, how many are right, and how many as after the last."""
     feeds, labels = images(network)
@@ -266,6 +349,14 @@ def test_the_command_reports_it_in_all_faces(
     assert cli.main(["evaluate", "model.snn", "--limit", "120", "-q"]) == 0
     (row,) = json.loads((tmp_path / "model.report.json").read_text(encoding="utf-8"))["evaluation"]["rows"]
     assert row["exit"]["rule"]["confidence"] == 0.8
+    assert cli.main(["run", "model.snn", "--limit", "5", "--exit-early"]) == 0
+    assert "from input to answer" in capsys.readouterr().out
+    assert cli.main(["export", "model.snn", "-o", "step.onnx", "--step", "--exit-early"]) == 0
+    for arguments in (["--exit-early"], ["--step", "--exit-early", "--timesteps", "3"]):
+        assert cli.main(["export", "model.snn", "-o", "other.onnx", *arguments]) == 2
+    (tmp_path / "model.report.json").unlink()
+    assert cli.main(["run", "model.snn", "--exit-early"]) == 2
+    assert "--exit-confidence" in capsys.readouterr().err
     for arguments in (["--exit-data", str(DIGITS / "calibration")], ["--exit-confidence", "1.5"]):
         assert cli.main(["evaluate", "model.snn", *arguments]) == 2
     (tmp_path / "snnc.yaml").write_text(f"{settings}  exit-confidence: 2\n", encoding="utf-8")

@@ -6,6 +6,7 @@ import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -480,8 +481,8 @@ def test_what_was_asked_in_vain_is_refused_before_any_work(
 def test_a_mismatch_exits_with_6_and_writes_nothing(
     converted: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(made: Conversion, *, step: bool = False) -> SpikingFile:
-        file = spiking_file(made, step=step)
+    def wrong(made: Conversion, **options: Any) -> SpikingFile:
+        file = spiking_file(made, **options)
         data = tampered(file, "Relu_1/scale", lambda scale: scale / np.float32(1.3))
         return dataclasses.replace(file, model=ModelProto.FromString(data))
 

@@ -85,11 +85,11 @@ def export(
     from snnc.actions.export import export as exported_by
     from snnc.artifact import load_conversion
     from snnc.files import write_atomically
-    from snnc.report import completed
+    from snnc.report import completed, with_exit_rule
     from snnc.report.data import write
 
     check_count(vectors)
-    conversion = load_conversion(model)
+    conversion = with_exit_rule(load_conversion(model), report_file)
     images: dict[str, Any] = {"data": data or settings.evaluation.data, "reading": reading.resolve()}
     with terminal.progress() as progress:
         exported = exported_by(conversion, how, verify=verify, vectors=vectors, progress=progress, **images)

@@ -447,6 +447,7 @@ class FormatFlags(Flags):
 
         name = self.given.get("format", _FORMAT)
         values = {option: value for option, value in self.given.items() if option != "format"}
+        present = {*present, *(_flag(option) for option, value in values.items() if value)}
         known = _options(formats[name])
         for option, value in values.items():
             owners = [owner for owner, kind in formats.items() if option in _options(kind)]

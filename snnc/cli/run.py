@@ -19,12 +19,14 @@ from snnc.cli.options import (
     Artifact,
     PreprocessingFlags,
     ReadingFlags,
+    ReportFile,
     StreamFlags,
     TaskFlag,
     required_data,
     task_of,
 )
 from snnc.errors import UsageError
+from snnc.project import report_beside
 from snnc.text import as_it_is, counted, fixed, number, typable
 
 if TYPE_CHECKING:
@@ -51,6 +53,15 @@ def run(
         str | None,
         typer.Option(metavar="TIME", help="Of recordings: decide every so often, as in 10ms (us, ms or s)."),
     ] = None,
+    exit_early: Annotated[
+        bool,
+        typer.Option(
+            "--exit-early",
+            help="End as soon as an answer is certain, by the rule that snnc evaluate --exit-confidence left in the "
+            "report.",
+        ),
+    ] = False,
+    report_file: ReportFile = None,
     task: TaskFlag = None,
     *,
     stream: StreamFlags,
@@ -71,8 +82,11 @@ def run(
 
     from snnc.actions.run import run as running
     from snnc.artifact import load_conversion
+    from snnc.report import with_exit_rule
 
     conversion = load_conversion(model)
+    if exit_early:
+        conversion = with_exit_rule(conversion, report_file or report_beside(model))
     seen, last = _Seen("from a restart" if between is None else "from the one before"), None
     for decision in running(
         conversion,
@@ -83,6 +97,7 @@ def run(
         reading=reading.resolve(),
         seed=reading.seed,
         stream=between,
+        early=exit_early,
     ):
         seen.add(decision)
         if terminal.as_json:
@@ -93,7 +108,7 @@ def run(
                 _print(line)
         last = decision
     if last is not None and not terminal.as_json and not terminal.quiet:
-        _print(seen.summary(conversion.schedule.timesteps, last.steps))
+        _print(seen.summary(conversion.schedule.timesteps))
 
 
 @dataclasses.dataclass
@@ -102,20 +117,24 @@ class _Seen:
 
     start: str
     count: int = 0
+    steps: int = 0
     spikes: int = 0
     milliseconds: float = 0.0
     longest: float = 0.0
 
     def add(self, decision: Decision) -> None:
         self.count += 1
+        self.steps += decision.steps
         self.spikes += decision.spikes
         self.milliseconds += decision.milliseconds
         self.longest = max(self.longest, decision.milliseconds)
 
-    def summary(self, timesteps: int, steps: int) -> str:
-        """Return in one line what they took, of a network that answers after so many ``steps``."""
+    def summary(self, timesteps: int) -> str:
+        """Return in one line what they took."""
+        steps = self.steps / self.count
+        mean = counted(int(steps), "step") if steps.is_integer() else f"{number(steps)} steps on average"
         return (
-            f"{counted(self.count, 'decision')} at T={timesteps}, {counted(steps, 'step')} from input to answer, each "
+            f"{counted(self.count, 'decision')} at T={timesteps}, {mean} from input to answer, each "
             f"{self.start}: {number(self.spikes / self.count)} spikes and {fixed(self.milliseconds / self.count, 1)} "
             f"ms each (at most {fixed(self.longest, 1)} ms)"
         )

@@ -45,6 +45,15 @@ def stored(conversion: Conversion, path: Path) -> Report:
     return _on(conversion, path) if path.exists() else _unmeasured(conversion)
 
 
+def with_exit_rule(conversion: Conversion, path: Path) -> Conversion:
+    """Return a conversion with the rule for stopping early that the report on it has, if there is one."""
+    with contextlib.suppress(DataError):
+        row = stored(conversion, path).headline
+        if row is not None and row.exit is not None:
+            return dataclasses.replace(conversion, exit=row.exit.rule)
+    return conversion
+
+
 def save(conversion: Conversion, path: Path, report: Report, report_file: Path, *, strip: bool = False) -> None:
     """Write a network and the report on it: whenever this is stopped, the old pair can be read, or the new one.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import final
 
@@ -17,9 +17,14 @@ from snnc.export.onnx.file import BATCH, Array
 from snnc.export.onnx.lowering import SpikingFile
 from snnc.export.verification import Bounds, Reply
 from snnc.feeds import Feeds
+from snnc.figure import ExitRule
 from snnc.ir import Graph
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.schedule import Schedule
+from snnc.tasks.classification import Classification
+
+# Sums in another order round so much differently.
+_ROUNDING = 1e-4
 
 _KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8}
 
@@ -36,14 +41,18 @@ class Onnxruntime:
     tolerance = Bounds(equal=99.99, output_error=1e-4, given="spikes")
     expected, note = None, ""
 
-    def __init__(self, file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule) -> None:
+    def __init__(
+        self, file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule, exits: ExitRule | None = None
+    ) -> None:
         self.name = f"onnxruntime {metadata.version('onnxruntime')}"
         self.layers = {**file.trains, **file.means}
         self.schedule = schedule
         self._snn = snn
         self._file = file
         model = _opened(ModelProto.FromString(data), file, self.layers.values())
-        self._answers = [entry.name for entry in file.model.graph.output if entry.name not in file.states.values()]
+        besides = {*file.states.values(), file.certain}
+        self._answers = [entry.name for entry in file.model.graph.output if entry.name not in besides]
+        self._exits = exits
         self._session = _session(model)
         self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
 
@@ -60,6 +69,8 @@ class Onnxruntime:
             steps = [*self._loop(fed, samples, feeds.over_time)]
             counting = steps[self.schedule.rehearsal :]
             outputs = [sum(found[name] for found in counting) / self.schedule.timesteps for name in self._answers]
+            if self._file.certain and self._exits is not None and len(self._exits.limits) == self.schedule.total:
+                self._check_certain(counting, self._exits)
         else:
             steps = [self._run(fed)]
             outputs = [steps[0][name] for name in self._answers]
@@ -69,6 +80,24 @@ class Onnxruntime:
         }
         answers = {name: torch.from_numpy(found) for name, found in zip(self._snn.outputs, outputs, strict=True)}
         return answers, {name: torch.from_numpy(train) for name, train in spikes.items()}
+
+    def _check_certain(self, counting: Sequence[Mapping[str, Array]], rule: ExitRule) -> None:
+        """Raise VerificationError where the file says otherwise than the rule whether answers are certain."""
+        before, task = self.schedule.rehearsal, Classification()
+        total: Array = np.zeros_like(counting[0][self._answers[0]])
+        for step, found in enumerate(counting, start=before):
+            total = total + found[self._answers[0]]
+            margins = task.margins([torch.from_numpy(total / self.schedule.elapsed[step])])
+            limit = rule.limits[step] or 0.0
+            # So close to the limit rounding decides.
+            clear = (margins - limit).abs() > _ROUNDING * (margins.abs() + abs(limit))
+            said = torch.from_numpy(found[self._file.certain])
+            pairs = zip(margins[clear].tolist(), said[clear].tolist(), strict=True)
+            wrong = sum(rule.enough(step, margin) != certain for margin, certain in pairs)
+            if wrong:
+                hint = "this is a fault of the export: please report it with the model"
+                message = f"the file says of {wrong} answers after step {step + 1} otherwise whether they are certain"
+                raise VerificationError(message, hint=hint)
 
     def _random_numbers(self, samples: int, generator: Generator) -> dict[str, Tensor]:
         """Return what random neurons draw, by its names in the file, in the order in which ``run`` asks for it."""

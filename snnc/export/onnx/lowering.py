@@ -29,7 +29,8 @@ class SpikingFile:
 
     By the names of the neurons: ``trains`` holds their spikes step by step, ``means`` their mean output over time, and
     ``draws`` their random numbers. ``timesteps`` is the input that says for how long ("" where nothing depends on it),
-    and ``states`` are inputs and the outputs that follow them at the next step.
+    and ``states`` are inputs and the outputs that follow them at the next step. ``certain`` is the output that says
+    whether an answer stands before the end.
     """
 
     model: ModelProto
@@ -38,6 +39,7 @@ class SpikingFile:
     means: Mapping[str, str] = field(default_factory=dict)
     draws: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
+    certain: str = ""
 
 
 class Lowering(ABC):

@@ -16,6 +16,7 @@ from snnc.export.onnx.lowering import OPSET, SpikingFile, form
 from snnc.export.onnx.operations import spelled
 from snnc.export.onnx.step import check_step, step_model
 from snnc.export.onnx.train import train_model
+from snnc.figure import ExitRule
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
 from snnc.neurons.base import retimed
@@ -37,6 +38,14 @@ class OnnxFormat(Format[SpikingFile]):
 
     step: Annotated[
         bool, Option("Write one time step, states in and out, for hosts that keep the loop; else whole trains.")
+    ] = False
+    exit_early: Annotated[
+        bool,
+        Option(
+            "Say after each step whether the answer is certain, by the rule of snnc evaluate --exit-confidence: the "
+            "output 'certain'.",
+            needs="--step",
+        ),
     ] = False
     timesteps: Annotated[
         tuple[int, ...],
@@ -61,7 +70,8 @@ class OnnxFormat(Format[SpikingFile]):
                 hint = f"leave it out, or convert for it: snnc convert --timesteps {steps}"
                 message = f"the {what} are those of T={own.timesteps}, not {steps}"
                 raise UsageError(message, place="--timesteps", hint=hint)
-        file = spiking_file(conversion, step=self.step)
+        exits = self._rule(conversion) if self.exit_early else None
+        file = spiking_file(conversion, step=self.step, exits=exits)
         data = file.model.SerializeToString(deterministic=True)
         variant = "one step" if self.step else "whole trains"
         return Written(self.name, variant, data, file, file.trains, file.means)
@@ -69,7 +79,13 @@ class OnnxFormat(Format[SpikingFile]):
     def engines(self, written: Written[SpikingFile], conversion: Conversion) -> Iterator[Onnxruntime]:
         own = conversion.schedule
         for steps in self.timesteps or (own.timesteps,):
-            yield Onnxruntime(written.file, written.data, conversion.snn, own.over(steps))
+            yield Onnxruntime(written.file, written.data, conversion.snn, own.over(steps), conversion.exit)
+
+    def _rule(self, conversion: Conversion) -> ExitRule:
+        if not self.step:
+            hint = "add --step, or leave it out"
+            raise UsageError("a file of whole trains does not stop early", place="--exit-early", hint=hint)
+        return conversion.exit_rule("--exit-early")
 
     def _check(self, graph: Graph, node: Node) -> None:
         if isinstance(node.op, Neuron):
@@ -80,14 +96,19 @@ class OnnxFormat(Format[SpikingFile]):
             spelled(graph, node, OPSET)
 
 
-def spiking_file(conversion: Conversion, *, step: bool = False) -> SpikingFile:
-    """Write the spiking network of a conversion: whole trains, or one time ``step``.
+def spiking_file(conversion: Conversion, *, step: bool = False, exits: ExitRule | None = None) -> SpikingFile:
+    """Write the spiking network of a conversion: whole trains, or one time ``step``, of which ``exits`` ends the last.
 
     The same conversion gives the same bytes. Raises ModelError that names the node for what nobody has written for
     ONNX, for a step of neurons that have none, and where the file would be larger than ONNX allows.
     """
     described = properties(conversion, "step" if step else "train")
-    file = (step_model if step else train_model)(conversion.snn, conversion.schedule, described)
+    if exits is not None:
+        described["snnc.exit"] = _plain(dataclasses.asdict(exits))
+    if step:
+        file = step_model(conversion.snn, conversion.schedule, described, exits=exits)
+    else:
+        file = train_model(conversion.snn, conversion.schedule, described)
     if file.model.ByteSize() > _LARGEST:
         raise ModelError("ONNX files hold 2 GiB at most", hint="export a smaller network")
     return file

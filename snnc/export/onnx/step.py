@@ -6,6 +6,7 @@ states for the next. States, and the number of the step, are zero at first: what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import final
 
@@ -18,23 +19,31 @@ from snnc.export.onnx.lowering import OPSET, Lowering, SpikingFile, aligned
 from snnc.export.onnx.neurons import Form, Gathering, Recurrence
 from snnc.export.onnx.operations import floated
 from snnc.export.onnx.train_functions import floats, step_function
+from snnc.figure import ExitRule
 from snnc.ir import Graph, Input, Node
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
 
 
 def step_model(
-    graph: Graph, schedule: Schedule, properties: Mapping[str, str], over_time: Collection[str] = ()
+    graph: Graph,
+    schedule: Schedule,
+    properties: Mapping[str, str],
+    over_time: Collection[str] = (),
+    exits: ExitRule | None = None,
 ) -> SpikingFile:
     """Write one time step of a spiking network; the time steps of the schedule are the default of the file.
 
-    Inputs ``over_time`` are spikes, others at every step.
+    Inputs ``over_time`` are spikes, others at every step. With a rule for that the file says, too, whether the answer
+    of each sample is certain.
 
     Raises ModelError that names the node for an operation that nobody has written for ONNX, and for a neuron that
     gathers its whole input before it fires.
     """
     lowering = _Step(graph, schedule, over_time)
     lowering.write()
+    if exits is not None:
+        lowering.write_certain(exits)
     return lowering.finished(properties)
 
 
@@ -50,6 +59,7 @@ class _Step(Lowering):
     def __init__(self, graph: Graph, schedule: Schedule, over_time: Collection[str]) -> None:
         super().__init__(graph, schedule, over_time)
         self._step = self.file.named("step")
+        self._certain = ""
 
     @property
     def axes(self) -> Sequence[Axis]:
@@ -61,6 +71,7 @@ class _Step(Lowering):
         after = self.file.named(f"{self._step}/next")
         self.file.write([self._step], [Operation("Add", {"one": np.array(1, np.int64)})], after)
         inputs = [entry(name, op) for name, op in self.graph.ops(Input).items()]
+        outputs += [value(self._certain, [BATCH], TensorProto.BOOL)] if self._certain else []
         clock = [value(name, [], TensorProto.INT64) for name in (self._step, self.timesteps, after)]
         default = np.array(self.schedule.timesteps, np.int64)
         self.file.constants.append(numpy_helper.from_array(default, self.timesteps))
@@ -68,7 +79,11 @@ class _Step(Lowering):
             [*inputs, *(now for now, _ in states), *clock[:2]],
             [*outputs, *(later for _, later in states), clock[2]],
             opset=OPSET,
-            functions=[*_time_functions(self.schedule), *(f for found in self.forms() for f in _neuron(found))],
+            functions=[
+                *_time_functions(self.schedule),
+                *_certain(self.schedule),
+                *(f for found in self.forms() for f in _neuron(found)),
+            ],
             about="One time step of a spiking network, written by snnc. States and the number of the step are zero at "
             f"first, and then what the outputs of the same name with /next say. Of {self.schedule.rehearsal} + "
             f"timesteps + {self.schedule.sleep} steps (rehearsal, awake, asleep) the sum of the outputs of all but the "
@@ -76,7 +91,16 @@ class _Step(Lowering):
             properties=properties,
         )
         following = {self._step: after, **{now.name: later.name for now, later in states}}
-        return SpikingFile(model, self.timesteps, self.spikes, states=following)
+        return SpikingFile(model, self.timesteps, self.spikes, states=following, certain=self._certain)
+
+    def write_certain(self, rule: ExitRule) -> None:
+        """Write whether the answer of a sample, the largest value of the first output, stands before the end."""
+        answered = self.moved(self.graph.outputs[0])
+        shape = self.graph.shapes[self.graph.outputs[0]]
+        kind = "CertainClass" if math.prod(shape) > 1 else "CertainSign"
+        limits = np.array([math.inf if limit is None else limit for limit in rule.limits], np.float32)
+        self._certain = self.file.named("certain")
+        self.file.write([answered], [self._local(kind, {"limits": limits}, {"answered": shape})], self._certain)
 
     def write_neuron(self, node: Node, form: Form) -> None:
         check_step(node, form)
@@ -185,6 +209,49 @@ _TIME_FUNCTIONS = (
         "adds a bias of its own at every step with the image on; past the last its bias stays",
     ),
 )
+
+
+def _certain(schedule: Schedule) -> Iterator[Function]:
+    margins = {
+        "CertainClass": """
+        two = Constant<value_ints = [2]>()
+        best, places = TopK(flat, two)
+        zeroth = Constant<value_int = 0>()
+        next = Constant<value_int = 1>()
+        first = Gather<axis = 1>(best, zeroth)
+        second = Gather<axis = 1>(best, next)
+        margin = Sub(first, second)
+        """,
+        "CertainSign": """
+        axis = Constant<value_ints = [1]>()
+        number = Squeeze(flat, axis)
+        margin = Abs(number)
+        """,
+    }
+    for name, margin in margins.items():
+        yield Function(
+            name,
+            ["signal", "limits", "answered", "step", "timesteps"],
+            ["certain", "next_answered"],
+            f"""
+            mean, next_answered = snnc.RunningMean(signal, answered, step, timesteps)
+            flat = Flatten<axis = 1>(mean)
+            {margin}
+            last_known = Constant<value_int = {schedule.total - 1}>()
+            capped = Min(step, last_known)
+            limit = Gather<axis = 0>(limits, capped)
+            reached = GreaterOrEqual(margin, limit)
+            own = Constant<value_int = {schedule.timesteps}>()
+            known = Equal(timesteps, own)
+            enough = And(reached, known)
+            around = Constant<value_int = {schedule.rehearsal + schedule.sleep - 1}>()
+            last = Add(timesteps, around)
+            over = GreaterOrEqual(step, last)
+            certain = Or(enough, over)
+            """,
+            "whether the margin of the mean output until now is enough for the answer to stand; for other time steps "
+            "than the limits were made for it is after the last",
+        )
 
 
 def _shown(*, shared: bool) -> Iterator[Function]:
