@@ -21,12 +21,14 @@ _NODES, _NESTED, _AXIS = 200_000, 64, (1 << 31) - 1
 _COPIES = 4
 # How many multiply-accumulates are done for one sample: at most, of constants alone, and comparisons of a pool.
 _WORK, _CONSTANT_WORK, _POOL_WORK = 2e12, 2e10, 2e10
+# What a step of a recurrent layer takes besides, however small it is.
+_STEP = 1_000
 # Attributes that say how much room a window takes.
 _WINDOWS = {"pads", "dilations", "strides", "kernel_shape", "output_padding", "output_shape"}
 
 
 def check_nodes(model: ModelProto, place: str) -> None:
-    """Raise ModelError where a file holds more operations than a network has, its functions written out."""
+    """Raise ModelError where a file holds more operations, or values, than a network has, functions written out."""
     functions = {(function.domain, function.name): function.node for function in model.functions}
     counts: dict[tuple[str, str], int] = {}
 
@@ -35,7 +37,9 @@ def check_nodes(model: ModelProto, place: str) -> None:
             raise ModelError("graphs inside graphs without end", place=place, hint="export the network without them")
         total = 0
         for node in nodes:
-            total += 1 + sum(counted(inside.node, calls, depth + 1) for inside in subgraphs(node))
+            total += max(1, len(node.output)) + sum(
+                counted(inside.node, calls, depth + 1) for inside in subgraphs(node)
+            )
             called = node.domain, node.op_type
             if called in calls:
                 raise ModelError("a function of it calls itself", place=place, hint="check the file with onnx.checker")
@@ -48,7 +52,7 @@ def check_nodes(model: ModelProto, place: str) -> None:
     total = counted(model.graph.node, (), 0)
     if total > _NODES:
         hint = "export the network without functions that call one another"
-        raise ModelError(f"{total:,} operations, where {_NODES:,} are allowed", place=place, hint=hint)
+        raise ModelError(f"{total:,} operations or values, where {_NODES:,} are allowed", place=place, hint=hint)
 
 
 def check_sizes(model: ModelProto, place: str) -> None:
@@ -59,16 +63,23 @@ def check_sizes(model: ModelProto, place: str) -> None:
             if odd:
                 message = f"{attribute.name} of {odd[0]} in {node.name or node.op_type}"
                 raise ModelError(message, place=place, hint="check how the network was exported")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:
-        # Whatever it cannot say, who reads the file will.
-        inferred = model
-    shapes = {value.name: (shape, _bytes(value.type.tensor_type.elem_type)) for value, shape in _known(inferred.graph)}
+    # Shapes that are computed follow values, of which there must not be too many.
+    for values in (False, True):
+        try:
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=values)
+        except Exception:
+            # Whatever it cannot say, who reads the file will.
+            inferred = model
+        _check_values(inferred, place)
+
+
+def _check_values(model: ModelProto, place: str) -> None:
+    """Raise ModelError as ``check_sizes`` does, as far as shapes are known."""
+    shapes = {value.name: (shape, _bytes(value.type.tensor_type.elem_type)) for value, shape in _known(model.graph)}
     shapes |= {tensor.name: (tuple(tensor.dims), _bytes(tensor.data_type)) for tensor in model.graph.initializer}
     allowed, whole, work = memory(), 0, 0.0
     constants = {tensor.name for tensor in model.graph.initializer}
-    for node in inferred.graph.node:
+    for node in model.graph.node:
         made = sum(_size(shapes, name) for name in node.output)
         whole += made
         needed = _COPIES * (made + sum(_size(shapes, name) for name in {*node.input}) + _padded(node, shapes))
@@ -128,6 +139,8 @@ def _work(node: NodeProto, shapes: Mapping[str, tuple[Shape, int]]) -> float:
         # Of a transposed one every input value, of the other every output value, meets a kernel.
         reached = made if node.op_type == "Conv" else math.prod(known[0])
         return float(reached * math.prod(known[1][1:]))
+    if node.op_type in ("LSTM", "GRU", "RNN") and len(known) > 2 and known[0]:
+        return float(known[0][0] * (_STEP + sum(map(math.prod, known[1:3]))))
     if node.op_type.endswith("Pool"):
         sides = next((attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape"), ())
         return float(made * math.prod(sides))

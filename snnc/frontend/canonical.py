@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
 from snnc.files import temporary_folder
+from snnc.frontend.bounds import check_sizes
 from snnc.frontend.dequantization import dequantized
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.labels import ordered
@@ -110,6 +111,7 @@ def canonical(pinned: ModelProto, weights: Weights, place: str) -> OnnxGraph:
         optimized, weights = _folded(real, weights, place)
     # What is written out may tell how often what is inside it, or behind, is done.
     while (written := unrolled(optimized, weights)) is not None:
+        check_sizes(written, place)
         optimized, weights = _folded(written, weights, place)
     return _parsed(optimized, weights, pinned, foreign, measured(optimized, weights, place))
 

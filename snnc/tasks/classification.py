@@ -37,7 +37,7 @@ class Classification(Task):
 
     def check(self, dataset: Dataset, outputs: Shapes) -> None:
         count, rows = max(2, math.prod(outputs[0])), dataset.labels(FLAGS)
-        if rows is not None and rows.answers.shape[1] != count:
+        if rows is not None and ONE_HOT in dataset.kinds and rows.answers.shape[1] != count:
             message = f"there are {rows.answers.shape[1]} labels for each sample, but the network has {count} outputs"
             raise DataError(message, place=dataset.place(0), hint="give a 0 or a 1 for each output, in order")
         dataset.check_labels(count)
