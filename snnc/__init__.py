@@ -28,6 +28,7 @@ __version__ = VERSION
 _os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
+    "Between",
     "Conversion",
     "Graph",
     "Limits",
@@ -62,12 +63,14 @@ if TYPE_CHECKING:
     from snnc.ir import Graph
     from snnc.measure.gates import Limits
     from snnc.module import NetworkState, Response, SpikingNetwork, load
+    from snnc.run.frames import Between
     from snnc.schedule import Schedule
 else:
     from importlib import import_module
 
     # Where each stands; what is no attribute of another module is a module itself.
     _PLACES = {
+        "Between": ("snnc.run.frames", "Between"),
         "Conversion": ("snnc.conversion", "Conversion"),
         "Graph": ("snnc.ir", "Graph"),
         "Limits": ("snnc.measure.gates", "Limits"),

@@ -37,12 +37,15 @@ from snnc.ops import (
 )
 from snnc.rules import Rules
 from snnc.run import Program, steps
+from snnc.run.frames import Between, Followed, follow
 from snnc.schedule import Schedule, check_steps
 
 # One tensor, or one for each output of a network that has several.
 Answer = Tensor | tuple[Tensor, ...]
 # One tensor, or one for each input of a network that has several, by name.
 Samples = Tensor | Mapping[str, Tensor]
+
+_EACH = Between()
 
 
 def load(path: str | Path) -> "SpikingNetwork":
@@ -361,6 +364,22 @@ class SpikingNetwork(torch.nn.Module):
             counts[name] = before + spikes[name]
         output = _answer([signals[name] for name in graph.outputs])
         return replace(state, memory=memory, spikes=spikes, counts=counts), output
+
+    @torch.no_grad()
+    def follow(
+        self, images: Samples, before: Followed | None = None, between: Between = _EACH
+    ) -> tuple[Followed, Answer]:
+        """Show the next frame of a stream: (images, state) to (next state, answer to this frame).
+
+            state, answer = network.follow(frame)
+            state, answer = network.follow(next_frame, state)
+
+        The network goes on from ``before``, shown what changed, and what it fires is for that alone
+        (``state.events``): see ``snnc.run.frames``. ``between`` says what it sees of the frames, and when it starts
+        anew. Raises UsageError where a neuron cannot take back what it fired, otherwise the errors of a call.
+        """
+        state = follow(self._graph, self.schedule, between, before, self._feeds(images), self._through)
+        return state, _answer([state.answers[name] for name in self._graph.outputs])
 
     def extra_repr(self) -> str:
         """Return what ``print`` says of the network."""

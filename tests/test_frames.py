@@ -2,22 +2,30 @@
 
 import dataclasses
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
 
 from snnc import ops
 from snnc.errors import UsageError
+from snnc.export.onnx.spiking import OnnxFormat
+from snnc.export.verification import verify
 from snnc.feeds import Feeds, Signals
 from snnc.ir import Graph
 from snnc.laws.neurons import who_follows_counts_what_a_start_would
+from snnc.module import SpikingNetwork
 from snnc.neurons import Neuron, neurons
 from snnc.neurons.graded import Graded
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.neurons.temporal_bias import TemporalBias
 from snnc.run import Program
 from snnc.run.frames import Between, Followed, follow
 from snnc.schedule import Schedule
-from tests.support import Network, double, neuron_instances, normal, random_network, sloped, spiking
+from tests.support import Network, double, in_memory, neuron_instances, normal, random_network, sloped, spiking, uniform
+from tests.test_export_spiking_onnx import conversion
 
 # Of one step, of several, of some asleep, and of unequal ones.
 SCHEDULES = (Schedule(1), Schedule(3), Schedule(2, 1), Schedule(2, shares=(0.75, 0.25)))
@@ -163,3 +171,63 @@ def test_streams_do_not_change_in_number() -> None:
     first = follow(snn, Schedule(1), EACH, None, Feeds({"x": normal(2, 3, 8, 8)}))
     with pytest.raises(UsageError, match="another number of streams"):
         follow(snn, Schedule(1), EACH, first, Feeds({"x": normal(1, 3, 8, 8)}))
+
+
+def number_by_number(schedule: Schedule) -> Graph:
+    """A network without sums in an order of their own, in which what was not linear is lifted, and biases change."""
+    net = Network((4, 7, 6))
+    event = 14 if schedule.timesteps > 1 else None
+    net.add(ops.Affine(normal(4, 1, 1, seed=2) * 2, normal(4, 1, 1, seed=3) * 0.3), "x")
+    net.add(Graded(uniform(0.3, 1, 4, 1, 1, seed=1), top=7), name="first")
+    net.add(ops.MaxPool((3, 3), (2, 2), (1, 1, 1, 1), (1, 1)), "first")
+    net.add(TemporalBias(normal(3, 4, 1, 1, seed=4) * 0.2))
+    net.add(Graded(torch.tensor([0.4]), torch.tensor([0.25]), top=7, event=event), name="second")
+    net.add(ops.Affine(normal(4, 1, 1, seed=5), normal(4, 1, 1, seed=6)), name="y")
+    return net.graph()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_a_step_of_onnx_goes_on_from_frame_to_frame(schedule: Schedule) -> None:
+    snn = number_by_number(schedule)
+    made = conversion(snn, schedule)
+    file = OnnxFormat(stream=True).write(made)
+    model = onnx.load_from_string(file.data)
+    onnx.checker.check_model(model, full_check=True)
+    frames = normal(4, 3, 4, 7, 6) * 3
+    frames[2] = frames[1]
+    session = onnxruntime.InferenceSession(file.data, providers=["CPUExecutionProvider"])
+    states = [entry for entry in session.get_inputs() if entry.name not in ("x", file.file.timesteps)]
+    fed = {one.name: np.zeros([3 if side == "batch" else side for side in one.shape], np.float32) for one in states}
+    fed["step"] = np.zeros([], np.int64)
+    total: Tensor | float = 0.0
+    for frame, wanted in zip(frames, followed(snn, schedule, frames), strict=True):
+        for _ in range(schedule.total):
+            names = [entry.name for entry in session.get_outputs()]
+            found = dict(zip(names, session.run(names, {"x": frame.numpy(), **fed}), strict=True))
+            fed = {name: found[f"{name}/next"] for name in fed}
+            total = total + torch.from_numpy(found["y"])
+        torch.testing.assert_close(total / schedule.timesteps, wanted.answers["y"], rtol=1e-4, atol=1e-4)
+    # Verified as any step: the first frame of a stream is a run as any other.
+    (engine,) = OnnxFormat(stream=True).engines(file, made)
+    match = verify(made, file, engine, in_memory(snn, frames[0]))
+    assert match.mismatch == "" and match.variant == "one step of a stream"
+
+
+def test_onnx_refuses_a_stream_that_cannot_go_on() -> None:
+    snn = random_network(1, spiking("if"))
+    (refusal,) = OnnxFormat(stream=True).refusals(conversion(snn, Schedule(2)))
+    assert "cannot take back" in refusal.message and "graded" in refusal.hint
+    graded = random_network(1, spiking("graded"))
+    with pytest.raises(UsageError, match="no rehearsal"):
+        OnnxFormat(stream=True).write(conversion(graded, Schedule(1, 0, 2)))
+
+
+def test_a_module_goes_on_from_frame_to_frame() -> None:
+    snn, frames = random_network(2, spiking("graded", seed=2)), stream().float()
+    network = SpikingNetwork(conversion(snn, Schedule(1)))
+    state = None
+    for frame, wanted in zip(frames, followed(snn, Schedule(1), frames, Between(window=2)), strict=True):
+        state, answer = network.follow(frame, state, Between(window=2))
+        found = answer if isinstance(answer, tuple) else (answer,)
+        assert all(torch.equal(one, wanted.answers[name]) for one, name in zip(found, snn.outputs, strict=True))
+        assert all(torch.equal(state.events[name], sent) for name, sent in wanted.events.items())

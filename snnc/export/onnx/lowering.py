@@ -52,6 +52,8 @@ class Lowering(ABC):
     def __init__(self, graph: Graph, schedule: Schedule, over_time: Collection[str] = ()) -> None:
         self.graph = graph.without_dead().map_tensors(lambda tensor: tensor.detach().cpu().float())
         self.schedule = schedule
+        # Whether steps differ in how much of the image and of the biases they carry.
+        self.uneven = bool(schedule.sleep or schedule.shares)
         self._over_time = over_time
         self.file = File(self.graph.nodes)
         self.timesteps = self.file.named("timesteps")
@@ -88,8 +90,8 @@ class Lowering(ABC):
         """Write a node whose inputs move."""
 
     @abstractmethod
-    def direct_coding(self) -> Operations:
-        """Return what sets a held value in motion: on with the image, off in sleep."""
+    def direct_coding(self, shape: Sequence[int]) -> Operations:
+        """Return what sets a held value of one shape in motion: on with the image, off in sleep."""
 
     @abstractmethod
     def temporal_bias(self, op: TemporalBias, node: Node) -> Operation:
@@ -118,7 +120,7 @@ class Lowering(ABC):
         if name in self.moving:
             return self.moving[name]
         if name not in self._set_in_motion:
-            held, operations = self.held[name], self.direct_coding()
+            held, operations = self.held[name], self.direct_coding(self.graph.shapes[name])
             # Where nothing is to be done, what is held moves as it is.
             moved = held if not operations else self.file.named(f"{name}/train") if held == name else name
             if operations:
@@ -147,7 +149,7 @@ class Lowering(ABC):
         if not node.op.linear:
             inputs = [self._averaged(node, value, name) for value, name in zip(inputs, node.inputs, strict=True)]
             operations = [*operations, self.temporal_difference(self.graph.shapes[node.name])]
-        elif self.schedule.sleep or self.schedule.shares:
+        elif self.uneven:
             constant = node.op(*(torch.zeros(1, *shape) for shape in shapes))[0]
             if constant.any():
                 operations = [*operations, self.silence(floated(_condensed(constant)))]

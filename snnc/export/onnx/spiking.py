@@ -47,6 +47,10 @@ class OnnxFormat(Format[SpikingFile]):
             needs="--step",
         ),
     ] = False
+    stream: Annotated[
+        bool,
+        Option("Write one time step that goes on from frame to frame of a stream, shown what changed."),
+    ] = False
     timesteps: Annotated[
         tuple[int, ...],
         Option("With --verify: time steps. Default: what it was converted for.", "T,T,...", needs="--verify"),
@@ -70,10 +74,13 @@ class OnnxFormat(Format[SpikingFile]):
                 hint = f"leave it out, or convert for it: snnc convert --timesteps {steps}"
                 message = f"the {what} are those of T={own.timesteps}, not {steps}"
                 raise UsageError(message, place="--timesteps", hint=hint)
+        if self.stream and self.exit_early:
+            hint = "leave out one of them"
+            raise UsageError("a stream that goes on does not stop early", place="--exit-early", hint=hint)
         exits = self._rule(conversion) if self.exit_early else None
-        file = spiking_file(conversion, step=self.step, exits=exits)
+        file = spiking_file(conversion, step=self.step, stream=self.stream, exits=exits)
         data = file.model.SerializeToString(deterministic=True)
-        variant = "one step" if self.step else "whole trains"
+        variant = "one step of a stream" if self.stream else "one step" if self.step else "whole trains"
         return Written(self.name, variant, data, file, file.trains, file.means)
 
     def engines(self, written: Written[SpikingFile], conversion: Conversion) -> Iterator[Onnxruntime]:
@@ -90,23 +97,34 @@ class OnnxFormat(Format[SpikingFile]):
     def _check(self, graph: Graph, node: Node) -> None:
         if isinstance(node.op, Neuron):
             found = form(node)
-            if self.step:
+            if self.step or self.stream:
                 check_step(node, found)
+            if self.stream and not node.op.follows:
+                hint = "convert with --neuron graded, or leave out --stream"
+                raise ModelError(f"{found.name} cannot take back what it fired", place=node.name, hint=hint)
         elif not isinstance(node.op, Input | TemporalBias):
             spelled(graph, node, OPSET)
 
 
-def spiking_file(conversion: Conversion, *, step: bool = False, exits: ExitRule | None = None) -> SpikingFile:
-    """Write the spiking network of a conversion: whole trains, or one time ``step``, of which ``exits`` ends the last.
+def spiking_file(
+    conversion: Conversion, *, step: bool = False, stream: bool = False, exits: ExitRule | None = None
+) -> SpikingFile:
+    """Write the spiking network of a conversion: whole trains, one time ``step``, or one of a ``stream``.
+
+    The rule ``exits`` ends the steps of a run.
 
     The same conversion gives the same bytes. Raises ModelError that names the node for what nobody has written for
-    ONNX, for a step of neurons that have none, and where the file would be larger than ONNX allows.
+    ONNX, for a step of neurons that have none, and where the file would be larger than ONNX allows; UsageError for a
+    stream of a network that rehearses.
     """
-    described = properties(conversion, "step" if step else "train")
+    if stream and conversion.schedule.rehearsal:
+        hint = "convert without --rehearsal, or leave out --stream"
+        raise UsageError("a stream has no rehearsal", place="--stream", hint=hint)
+    described = properties(conversion, "stream" if stream else "step" if step else "train")
     if exits is not None:
         described["snnc.exit"] = _plain(dataclasses.asdict(exits))
-    if step:
-        file = step_model(conversion.snn, conversion.schedule, described, exits=exits)
+    if step or stream:
+        file = step_model(conversion.snn, conversion.schedule, described, exits=exits, stream=stream)
     else:
         file = train_model(conversion.snn, conversion.schedule, described)
     if file.model.ByteSize() > _LARGEST:

@@ -2,6 +2,9 @@
 
 Inputs are the images, the number of the step, and all states; outputs what the network answers at this step, and all
 states for the next. States, and the number of the step, are zero at first: what they start from is in the file.
+
+A file for streams is run on and on, with the next image once a frame's steps are over. What held still moves by what
+changed against the image before, of which it keeps, as a state, what it has shown; biases are on in the first frame.
 """
 
 from __future__ import annotations
@@ -30,17 +33,19 @@ def step_model(
     schedule: Schedule,
     properties: Mapping[str, str],
     over_time: Collection[str] = (),
+    *,
     exits: ExitRule | None = None,
+    stream: bool = False,
 ) -> SpikingFile:
     """Write one time step of a spiking network; the time steps of the schedule are the default of the file.
 
     Inputs ``over_time`` are spikes, others at every step. With a rule for that the file says, too, whether the answer
-    of each sample is certain.
+    of each sample is certain. The file of a ``stream`` goes on from frame to frame.
 
     Raises ModelError that names the node for an operation that nobody has written for ONNX, and for a neuron that
     gathers its whole input before it fires.
     """
-    lowering = _Step(graph, schedule, over_time)
+    lowering = _Step(graph, schedule, over_time, stream=stream)
     lowering.write()
     if exits is not None:
         lowering.write_certain(exits)
@@ -56,8 +61,11 @@ def check_step(node: Node, form: Form) -> None:
 
 @final
 class _Step(Lowering):
-    def __init__(self, graph: Graph, schedule: Schedule, over_time: Collection[str]) -> None:
+    def __init__(self, graph: Graph, schedule: Schedule, over_time: Collection[str], *, stream: bool) -> None:
         super().__init__(graph, schedule, over_time)
+        self._stream = stream
+        # Biases are off after the first frame.
+        self.uneven |= stream
         self._step = self.file.named("step")
         self._certain = ""
 
@@ -85,9 +93,8 @@ class _Step(Lowering):
                 *(f for found in self.forms() for f in _neuron(found)),
             ],
             about="One time step of a spiking network, written by snnc. States and the number of the step are zero at "
-            f"first, and then what the outputs of the same name with /next say. Of {self.schedule.rehearsal} + "
-            f"timesteps + {self.schedule.sleep} steps (rehearsal, awake, asleep) the sum of the outputs of all but the "
-            "first, divided by timesteps, is what the network answers.",
+            f"first, and then what the outputs of the same name with /next say. {self._told()}, divided by timesteps, "
+            "is what the network answers.",
             properties=properties,
         )
         following = {self._step: after, **{now.name: later.name for now, later in states}}
@@ -102,6 +109,17 @@ class _Step(Lowering):
         self._certain = self.file.named("certain")
         self.file.write([answered], [self._local(kind, {"limits": limits}, {"answered": shape})], self._certain)
 
+    def _told(self) -> str:
+        if self._stream:
+            return (
+                f"A frame is shown for timesteps + {self.schedule.sleep} steps (awake, asleep), and the next follows: "
+                "the sum of the outputs of all steps since the first"
+            )
+        return (
+            f"Of {self.schedule.rehearsal} + timesteps + {self.schedule.sleep} steps (rehearsal, awake, asleep) the "
+            "sum of the outputs of all but the first"
+        )
+
     def write_neuron(self, node: Node, form: Form) -> None:
         check_step(node, form)
         assert isinstance(form, Recurrence)
@@ -113,7 +131,7 @@ class _Step(Lowering):
 
     def write_held(self, node: Node, operations: Operations) -> None:
         # What is put out is that which moves, and has the name.
-        hidden = self.schedule.sleep and node.name in self.graph.outputs
+        hidden = self.uneven and node.name in self.graph.outputs
         held = self.file.named(f"{node.name}/held") if hidden else node.name
         self.file.write([self.held[value] for value in node.inputs], operations, held, node.name)
         self.held[node.name] = held
@@ -124,8 +142,10 @@ class _Step(Lowering):
         self.moving[node.name] = node.name
         self.shaped(node.name, node.name)
 
-    def direct_coding(self) -> Operations:
-        return [self._local("DirectCoding")] if self.schedule.sleep or self.schedule.shares else []
+    def direct_coding(self, shape: Sequence[int]) -> Operations:
+        if self._stream:
+            return [self._local("Changes", states={"shown": shape})]
+        return [self._local("DirectCoding")] if self.uneven else []
 
     def temporal_bias(self, op: TemporalBias, node: Node) -> Operation:
         return self._local("TemporalBias", {"shift": aligned(op, self.graph.shapes[node.name])})
@@ -169,6 +189,23 @@ def _time_functions(schedule: Schedule) -> Iterator[Function]:
         "again; whether the image is on; and how many steps have passed since the start, awake or not",
     )
     yield from _TIME_FUNCTIONS
+    yield Function(
+        "Changes",
+        ["current", "shown", "step", "timesteps"],
+        ["signal", "next_shown"],
+        f"""
+        asleep = Constant<value_int = {schedule.sleep}>()
+        one = Constant<value_int = 1>()
+        frame = Add(timesteps, asleep)
+        within = Mod(step, frame)
+        change = Sub(current, shown)
+        signal = snnc.DirectCoding(change, within, timesteps)
+        passed = Add(within, one)
+        over = Equal(passed, frame)
+        next_shown = Where(over, current, shown)
+        """,
+        "what changed against the frame before, as a current that is on as the first frame is",
+    )
     yield from _shown(shared=bool(schedule.shares))
     if schedule.shares:
         yield Function(
@@ -176,11 +213,13 @@ def _time_functions(schedule: Schedule) -> Iterator[Function]:
             ["step", "like"],
             ["gain", "elapsed"],
             f"""
-            gains = Constant<value_floats = {floats(schedule.gains)}>()
-            at_step = Gather<axis = 0>(gains, step)
+            end = Constant<value_int = {schedule.total}>()
+            index = Min(step, end)
+            gains = Constant<value_floats = {floats((*schedule.gains, 0.0))}>()
+            at_step = Gather<axis = 0>(gains, index)
             gain = CastLike(at_step, like)
-            shown = Constant<value_floats = {floats(schedule.elapsed)}>()
-            until_step = Gather<axis = 0>(shown, step)
+            shown = Constant<value_floats = {floats((*schedule.elapsed, schedule.elapsed[-1]))}>()
+            until_step = Gather<axis = 0>(shown, index)
             elapsed = CastLike(until_step, like)
             """,
             "by how much image and biases are stronger at a step than in equal steps, and how much of them, in equal "

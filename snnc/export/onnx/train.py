@@ -111,7 +111,7 @@ class _Trains(Lowering):
         self.file.write(inputs, operations, train, node.name)
         self._keep(node, train)
 
-    def direct_coding(self) -> Operations:
+    def direct_coding(self, shape: Sequence[int]) -> Operations:
         return [self._local("DirectCoding")]
 
     def temporal_bias(self, op: TemporalBias, node: Node) -> Operation:
