@@ -2,7 +2,7 @@
 
 Calibrated on 1,024 unlabelled images, judged on all test images; steps are all from image to answer. Beside each stands
 a network of quantized activations of as many levels, with the same weights and ceilings. Nothing is trained, but for
-the part "trained": without labels there, too.
+the part "trained": without labels there, too. The part "stream" shows recordings of an event camera frame by frame.
 
 python tests/benchmarks/latency.py [--quick] [PART ...]
 """
@@ -18,11 +18,14 @@ from snnc import recipe
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
+from snnc.data.event_frames import EventFrames
+from snnc.data.preprocessing import Preprocessing
 from snnc.neurons import Neuron
 from snnc.neurons.counting import Counting
 from snnc.neurons.first_spike import FirstSpike
 from snnc.neurons.two_phase import TwoPhase
 from snnc.run import ONCE
+from snnc.run.frames import Between
 
 NAME = "cifar10_resnet20"
 
@@ -38,8 +41,26 @@ class Setting:
     shares: tuple[float, ...] = ()
     recipe: str = "quick"
 
+    def figures(self, reading: Reading) -> dict[str, float]:
+        return judged(self, converted(self, reading), reading)
 
-PARTS = {
+
+@dataclass(frozen=True)
+class Stream:
+    """Frames of recordings, each a stream: how many of each, and the mean of how many the network sees.
+
+    The network was trained on counts of a third of a recording. Of shorter frames, windows hold as much.
+    """
+
+    key: str
+    frames: int = 3
+    window: int = 1
+
+    def figures(self, reading: Reading) -> dict[str, float]:
+        return followed(self, reading)
+
+
+PARTS: dict[str, list[Setting | Stream]] = {
     "graded": [
         Setting("graded/quick/levels=15/steps=1", "graded(levels=15)"),
         Setting("graded/quick/levels=7/steps=1", "graded(levels=7)"),
@@ -69,6 +90,11 @@ PARTS = {
             "refine/max-event=3/steps=2", "refine(levels=15, max-event=3, units=[2, 1], rest=6)", 1, 1, (), "one-step"
         ),
         Setting("radix/T=2", "radix", 2, recipe="default"),
+    ],
+    "stream": [
+        Stream("stream"),
+        Stream("stream/window=8/frames=24", 24, 8),
+        Stream("stream/window=32/frames=96", 96, 32),
     ],
 }
 
@@ -121,6 +147,32 @@ def judged(setting: Setting, made: Conversion, reading: Reading) -> dict[str, fl
     return {name: round(value, 2) for name, value in figures.items()}
 
 
+def followed(setting: Stream, reading: Reading) -> dict[str, float]:
+    """Convert to events of all levels in one step, and go on from frame to frame beside a restart at every frame."""
+    made, _ = snnc.convert(
+        SHARED / "models/nmnist_cnn_nir.onnx",
+        recipe.load("quick", timesteps=1, neuron="graded(levels=15)"),
+        data=SHARED / "nmnist/events_calibration.npz",
+        preprocessing=Preprocessing(events=EventFrames(frames=3)),
+        reading=reading,
+    )
+    shown = Preprocessing(events=EventFrames(frames=setting.frames, scale=setting.window))
+    data, between = SHARED / "nmnist/events_test.npz", Between(window=setting.window)
+    found = snnc.evaluate(made, data=data, preprocessing=shown, reading=reading, stream=between).stream
+    assert found is not None and found.at_once
+    key = f"nmnist/{setting.key}"
+    figures = {
+        f"{key}/restart-agreement": found.agreement,
+        f"{key}/events-ratio": found.ratio,
+        f"{key}/operations-ratio": found.operations / found.restart_operations,
+        f"{key}/events": found.events,
+        f"{key}/top1": found.scored,
+        f"{key}/restart/top1": found.restart_scored,
+    }
+    say(f"{figures}, error {found.error:.2g}")
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
 def even(made: Conversion) -> Conversion:
     """Return the network with every count told one spike a level."""
     kept = [field.name for field in fields(TwoPhase)]
@@ -141,7 +193,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     for part in given.parts or PARTS:
         for setting in PARTS[part]:
-            figures |= judged(setting, converted(setting, reading), reading)
+            figures |= setting.figures(reading)
     finish(figures)
 
 
