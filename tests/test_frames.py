@@ -218,6 +218,8 @@ def test_onnx_refuses_a_stream_that_cannot_go_on() -> None:
     (refusal,) = OnnxFormat(stream=True).refusals(conversion(snn, Schedule(2)))
     assert "cannot take back" in refusal.message and "graded" in refusal.hint
     graded = random_network(1, spiking("graded"))
+    with pytest.raises(UsageError, match="does not stop early"):
+        OnnxFormat(step=True, stream=True, exit_early=True).write(conversion(graded, Schedule(1)))
     with pytest.raises(UsageError, match="no rehearsal"):
         OnnxFormat(stream=True).write(conversion(graded, Schedule(1, 0, 2)))
 
