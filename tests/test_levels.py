@@ -137,7 +137,7 @@ def test_the_finer_the_levels_the_less_distillation_changes_at_once(
     neuron: str, timesteps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = []
-    monkeypatch.setattr(distill, "minimize", lambda *_, learning_rate, **__: rates.append(learning_rate))
+    monkeypatch.setattr(distill, "minimize", lambda *_, learning_rate, **__: not rates.append(learning_rate))
     graph = random_network(3, relu)
     recipe = load("default", timesteps=timesteps, neuron=neuron)
     apply_recipe(graph, recipe, in_memory(graph, normal(32, 3, 8, 8)))

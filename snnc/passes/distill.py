@@ -6,6 +6,7 @@ each relative to the trained network's own size. Distillation of quantized netwo
 hints (Romero et al., ICLR 2015) in place of labels.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +17,7 @@ from torch import Generator, Tensor
 
 from snnc.calibration import Calibration
 from snnc.data.store import FeedsStore
+from snnc.errors import PreconditionError
 from snnc.feeds import Feeds
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Op
@@ -53,6 +55,10 @@ from snnc.training.units import units
 
 # How often the held-out images are looked at.
 _LOOKS = 10
+# An error that has grown so many times at the first look has come from too high a rate: training begins anew with one
+# so many times lower, and so often at most. What a network bears differs widely: wide residual ones stand a hundred
+# times the rate of narrow ones of depthwise layers.
+_LOST, _SLOWER, _TRIES = 1.5, 4.0, 4
 
 
 @final
@@ -64,8 +70,9 @@ class Distill(Pass):
     Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
     the images is held out: the state with the least error there, the one at the start included, is what is returned.
     ``epochs`` over the images, at most ``steps`` steps. ``learning_rate`` is the share of a layer's size that a step
-    may change, divided by the number of levels: the finer these are, the less may change at once. Without images, or
-    where the start is exact, nothing is done.
+    may change, divided by the number of levels: the finer these are, the less may change at once. Where the first look
+    shows that it is too high for a network, training begins anew with a lower one. Without images, or where the start
+    is exact, nothing is done.
     """
 
     epochs: int = 40
@@ -94,33 +101,51 @@ class Distill(Pass):
             return self._trained(graph, calibration, samples, len(held_out))
 
     def _trained(self, graph: Graph, calibration: Calibration, samples: FeedsStore, held: int) -> Graph:
-        generator = Generator().manual_seed(self.seed)
         training, held_out = torch.arange(len(samples)).tensor_split([len(samples) - held])
         augmented = self.augment and _takes_images(graph)
         compare = _Comparison(calibration.reference, graph, features=self.features)
-        network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
         batch = min(self.batch_size, len(training))
         steps = min(self.steps, self.epochs * max(1, len(training) // batch))
-        best, lowest = graph, compare.error(network, samples, held_out, batch) if held else math.inf
-        if not lowest:
+
+        def error(network: TrainableNetwork) -> float:
+            return compare.error(network, samples, held_out, batch) if held else math.inf
+
+        def attempt(rate: float) -> Graph | None:
+            """Return the best state of a training, None where its first look says that the rate is too high."""
+            generator = Generator().manual_seed(self.seed)
+            network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
+            best, lowest, first = graph, start, True
+
+            def loss(chosen: Tensor) -> Tensor:
+                shown = samples[chosen]
+                return compare(network, _varied(shown, generator) if augmented else shown)
+
+            def look(step: int) -> bool:
+                nonlocal best, lowest, first
+                calibration.progress(step, steps)
+                if not held or (step % max(1, steps // _LOOKS) and step != steps):
+                    return True
+                found = error(network)
+                if found < lowest:
+                    best, lowest = network.graph(), found
+                lost, first = first and _LOST * start < found < math.inf, False
+                return not lost
+
+            batches = shuffled(training, batch, generator)
+            done = minimize(network, loss, batches, steps=steps, learning_rate=rate, place="distill", after=look)
+            return (best if held else network.graph()) if done else None
+
+        start = error(TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron))))
+        if not start:
             return graph
-
-        def loss(chosen: Tensor) -> Tensor:
-            shown = samples[chosen]
-            return compare(network, _varied(shown, generator) if augmented else shown)
-
-        def look(step: int) -> None:
-            nonlocal best, lowest
-            calibration.progress(step, steps)
-            if held and (step % max(1, steps // _LOOKS) == 0 or step == steps):
-                error = compare.error(network, samples, held_out, batch)
-                if error < lowest:
-                    best, lowest = network.graph(), error
-
-        batches = shuffled(training, batch, generator)
         rate = self.learning_rate / max(calibration.levels.values(), default=calibration.schedule.timesteps)
-        minimize(network, loss, batches, steps=steps, learning_rate=rate, place="distill", after=look)
-        return best if held else network.graph()
+        *rates, lowest_rate = (rate / _SLOWER**number for number in range(_TRIES))
+        for rate in rates:
+            with contextlib.suppress(PreconditionError):
+                found = attempt(rate)
+                if found is not None:
+                    return found
+        return attempt(lowest_rate) or graph
 
 
 # Whether an operation reads a value of three axes as an image; None where its readers have to be asked.

@@ -32,11 +32,12 @@ def minimize(
     steps: int,
     learning_rate: float,
     place: str,
-    after: Callable[[int], None] | None = None,
-) -> None:
-    """Train a network's parameters on ``steps`` batches of sample numbers; ``after`` is told each step that is done.
+    after: Callable[[int], bool] | None = None,
+) -> bool:
+    """Train a network's parameters on ``steps`` batches of sample numbers, and return whether all were done.
 
-    ``learning_rate`` is the share of a layer's size that one step may change at most.
+    ``learning_rate`` is the share of a layer's size that one step may change at most. ``after`` is told each step that
+    is done, and says whether to go on.
 
     Raises PreconditionError, naming ``place``, where the loss or a parameter is no longer finite.
     """
@@ -64,8 +65,9 @@ def minimize(
         if not all(bool(tensor.isfinite().all()) for tensor in watched):
             hint = "set a smaller learning-rate for it: --set passes.PASS.learning-rate=RATE"
             raise PreconditionError("training did not converge", place=place, hint=hint)
-        if after is not None:
-            after(step + 1)
+        if after is not None and not after(step + 1):
+            return False
+    return True
 
 
 def shuffled(indices: Tensor, batch: int, generator: Generator) -> Iterator[Tensor]:
