@@ -219,6 +219,17 @@ def test_what_is_computed_from_constants_that_are_inputs(ir: int, tmp_path: Path
     assert len(parity(path, (4,)).graph.nodes) == 3
 
 
+@pytest.mark.parametrize(("what", "opset", "version"), [("opset", 99, 8), ("IR version", 17, 99)])
+def test_versions_to_come_are_refused_as_that(what: str, opset: int, version: int, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [one("Relu")], (4,), {}, opset=opset)
+    model = onnx.load(path)
+    model.ir_version = version
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=f"the file is of {what} 99, which is newer than onnxruntime") as caught:
+        read_model(path)
+    assert "older opset" in caught.value.hint
+
+
 def test_an_old_opset_is_refused_as_that(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [one("Relu")], (4,), {}, opset=6)
     with pytest.raises(ModelError, match="of opset 6, and onnxruntime reads those from 7 on") as caught:

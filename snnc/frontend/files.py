@@ -92,7 +92,8 @@ def _parsed(data: bytes, path: Path) -> ModelProto:
         raise ModelError(f"{what} has no output", place=str(path), hint="export the network with its output")
     if not model.graph.node or not model.opset_import:
         hint = "give an ONNX file or a TorchScript file with at least one operation"
-        raise ModelError("not an ONNX model: it holds no network", place=str(path), hint=hint)
+        what = "it says no opset" if model.graph.node else "it holds no network"
+        raise ModelError(f"not an ONNX model: {what}", place=str(path), hint=hint)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), _OLDEST)
     if opset < _OLDEST:
         message = f"the file is of opset {opset}, and onnxruntime reads those from {_OLDEST} on"

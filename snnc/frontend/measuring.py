@@ -1,6 +1,7 @@
 """Running a file in onnxruntime, and the shapes of values that only a run tells."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ INTEGERS = {
     *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
     *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
 }
+
+# How onnxruntime tells that a file is of a version to come.
+_NEWER = re.compile(r"(?i)(opset|IR version):? ([0-9]+)(?: is under development|, max supported)")
 
 # How many values come out of these depends on what goes in, whatever came out once.
 _COUNTING = {"NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
@@ -131,6 +135,12 @@ def start_session(
 def refusal(error: Exception, place: str) -> ModelError:
     """Return what an exception of onnxruntime, whose classes share no base that it exports, means to the user."""
     reason = str(error).strip().splitlines()[0]
+    newer = _NEWER.search(reason)
+    if newer:
+        what = "opset" if newer[1] == "Opset" else newer[1]
+        message = f"the file is of {what} {newer[2]}, which is newer than onnxruntime {onnxruntime.__version__} reads"
+        hint = "export it with an older opset, such as 17, or update onnxruntime"
+        return ModelError(message, place=place, hint=hint)
     hint = "check the file with onnx.checker; where it was exported for a fixed batch, export it for a batch of 1"
     return ModelError(f"not a valid network: {reason}", place=place, hint=hint)
 
