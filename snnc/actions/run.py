@@ -22,6 +22,7 @@ from snnc.measure.ledger import check_exits
 from snnc.neurons import Neuron
 from snnc.run import Program
 from snnc.run.frames import Between, Followed, check_follows, check_streams, follow
+from snnc.run.program import with_layout
 from snnc.run.steps import start, step
 from snnc.schedule import Schedule
 from snnc.tasks import Task, chosen
@@ -85,7 +86,7 @@ def run(
     else:
         anew = _anew(Program(snn, schedule, want=want), latency(snn, schedule), seed)
     for index in range(len(dataset)):
-        answering = anew if stream is None else _going_on(snn, schedule, stream)
+        answering = anew if stream is None else _going_on(with_layout(snn), schedule, stream)
         for at, feeds in dataset.shown(index, every):
             began = time.perf_counter()
             outputs, spikes, steps = answering(feeds)

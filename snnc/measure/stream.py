@@ -88,7 +88,7 @@ def follow_streams(
         counted = {name: torch.zeros(2, chunk.samples, 2, dtype=torch.float64) for name in neurons}
         before: Followed | None = None
         for frame in Feeds(chunk, chunk.over_time, apart=True).frames():
-            before = follow(snn, schedule, between, before, frame)
+            before = follow(program.graph, schedule, between, before, frame)
             restart, events = _restarted(program, neurons, before.seen, seed)
             for name in neurons:
                 for way, fired in enumerate((before.events[name], events[name])):

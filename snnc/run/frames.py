@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from snnc.errors import UsageError
-from snnc.feeds import Feeds, Signals
+from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.neurons.base import at_step
@@ -138,7 +138,7 @@ def _changes(seen: Signals, shown: Signals | None, schedule: Schedule) -> Iterat
         now = {name: _at(signal, t, schedule) for name, signal in seen.items()}
         if shown is not None:
             now = {name: current - _at(shown[name], t, schedule) for name, current in now.items()}
-        yield t, now
+        yield t, {name: laid_out(current) for name, current in now.items()}
 
 
 def _at(signal: Tensor, t: int, schedule: Schedule) -> Tensor:
