@@ -340,4 +340,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Counts may not have settled: the answer may not be that of the closed form yet.",
         "Give more steps of sleep, --sleep N: where nothing fires in the last of them, all has settled.",
     ),
+    "whole-samples": Explanation(
+        "With --stream frames are answered one by one; every other figure is of whole samples, whose frames are shown "
+        "over the time steps of one answer, or as their mean where there are more frames than steps.",
+        "With fewer steps than frames these figures are of pictures that nobody would show; those of the frames are "
+        "not.",
+        "Look at the figures of the frames, or give as many --timesteps as samples have frames.",
+    ),
 }

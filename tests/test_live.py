@@ -181,7 +181,9 @@ def test_events_per_frame_stand_beside_a_restarts(
     rows = [events(400, last=95_000, seed=seed) for seed in range(3)]
     labelled = {"labels": np.array([0, 1, 2]), "offsets": np.array([0, 400, 800, 1200])}
     np.savez(tmp_path / "e.npz", events_xypt=np.concatenate(rows), **labelled)
-    found = snnc.evaluate(graded, data=tmp_path / "e.npz", stream=Between()).stream
+    measured = snnc.evaluate(graded, data=tmp_path / "e.npz", stream=Between())
+    assert "whole-samples" in {finding.code for finding in measured.findings}
+    found = measured.stream
     assert found is not None and found.at_once and (found.streams, found.frames) == (3, 6)
     assert found.agreement == 100 and found.scored == found.restart_scored and found.error < 1e-5
     ways = (Between(), None)

@@ -21,7 +21,7 @@ from snnc.measure.expectations import better_read, check_expected, unlike_traini
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.ledger import calibrated, check_confidence, check_exits
 from snnc.measure.pictures import pictures
-from snnc.measure.remarks import calibrated_on, not_compared, not_proven
+from snnc.measure.remarks import beside_stream, calibrated_on, not_compared, not_proven
 from snnc.measure.stream import follow_streams
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import retimed
@@ -169,6 +169,7 @@ def evaluate(
     followed = None
     if stream is not None:
         streams = DatasetSamples(dataset, reading, "following streams", progress)
+        doubts.append(beside_stream(shown))
         followed = follow_streams(conversion.snn, shown, streams, task, stream, seed=reading.seed)
     counting = DatasetSamples(dataset, reading, "counting operations", progress)
     return replace(

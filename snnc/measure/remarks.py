@@ -32,7 +32,7 @@ from snnc.ops import (
 from snnc.rules import Rules
 from snnc.schedule import Schedule
 from snnc.tasks import Task
-from snnc.text import written
+from snnc.text import counted, written
 
 # Detectors give more boxes than this, and so many times as many as each has numbers; maps of classes are no smaller.
 _FEW_BOXES, _MANY, _SMALL_MAP = 256, 16, 16
@@ -108,6 +108,17 @@ def on_frames(snn: Graph, sample: Feeds) -> Iterator[Finding]:
             "neurons whose counts are those of the mean frame, beside a trained network that saw each frame",
             "convert with --neuron if, or compare with the network on their sum: --reference sum",
         )
+
+
+def beside_stream(schedule: Schedule) -> Finding:
+    """Return the finding on figures of whole samples, beside those of their frames one by one."""
+    return Finding(
+        "whole-samples",
+        "info",
+        "",
+        f"figures against time steps are of whole samples, whose frames share {counted(schedule.timesteps, 'step')}",
+        "those of frames one by one are told as 'From frame to frame'",
+    )
 
 
 def on_recordings(form: str) -> Finding:
