@@ -47,7 +47,8 @@ class Project:
 
     ``expected_accuracy`` is that of the trained network, in percent. ``neuron`` and ``set``
     (``passes.PASS.OPTION=VALUE``) change ``recipe``, and mean nothing for another one. ``export`` has the options of
-    formats by their names.
+    formats by their names. ``steps`` are all from image to answer, in place of ``timesteps``, ``sleep`` and ``neuron``,
+    on a ``target``.
     """
 
     model: Path | None = None
@@ -59,6 +60,8 @@ class Project:
     recipe: str | None = None
     timesteps: int | None = None
     sleep: int | None = None
+    steps: int | None = None
+    target: str | None = None
     frames: Frames | None = None
     neuron: str | None = None
     set: tuple[str, ...] = ()
@@ -236,6 +239,9 @@ MODEL
 # sleep: 0
 # frames: repeat
 # neuron: two-phase
+# In place of timesteps, sleep and neuron: all steps from image to answer, on a chip that snnc inspect --target knows.
+# steps: 2
+# target: akida
 # set:
 #   passes.calibrate-thresholds.kind: mmse
 

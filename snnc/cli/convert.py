@@ -29,6 +29,7 @@ from snnc.cli.options import (
 )
 from snnc.cli.outcome import Beside, deliver
 from snnc.cli.preview import refuse, show_plan
+from snnc.errors import UsageError
 from snnc.project import report_beside
 
 
@@ -43,6 +44,17 @@ def convert(
         ),
     ] = None,
     input_shape: InputShape = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="At most so many steps from image to answer, all counted: chooses the neuron, its levels, time "
+            "steps awake and asleep, and shares of the image. --max-event is the largest event then.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --steps: the chip whose events and neurons it has to be.")
+    ] = None,
     save_recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the recipe with every option spelled out.")
     ] = None,
@@ -96,7 +108,6 @@ def convert(
     from snnc.files import write_atomically
     from snnc.frontend import open_model
 
-    how = recipe.resolve(settings)
     reads = reading.resolve(part)
     arguments: dict[str, Any] = {
         "data": data,
@@ -105,11 +116,27 @@ def convert(
         "reading": reads,
     }
     answers, expected = task_of(task, settings), settings.expected_accuracy
+    told = ""
+    within = recipe.steps(steps, settings)
+    if within is None and target is not None:
+        raise UsageError("--target without --steps", hint="add --steps, or hold it against one: snnc inspect --target")
+    if within is not None:
+        from snnc.actions.steps import choose_steps
+        from snnc.hardware import load_target
+
+        chip = target or settings.target
+        held_to = None if chip is None else load_target(chip)
+        with terminal.progress() as progress:
+            best = choose_steps(
+                model, within, target=held_to, max_event=recipe.max_event, task=answers, progress=progress, **arguments
+            )
+        recipe, told = recipe.along(best.way, settings), best.told
+    how = recipe.resolve(settings)
     if dry_run:
         plan = planned(model, how, **arguments)
         if chosen is not None and not plan.survey.problems:
             check_format(model, how, chosen, input_shape=arguments["input_shape"])
-        show_plan(terminal, plan, data, files)
+        show_plan(terminal, plan, data, files, told)
         refuse(terminal, plan)
         return
     exported = None
@@ -131,7 +158,7 @@ def convert(
         write_atomically(save_recipe, how.to_yaml().encode())
     right = exported if exported and not exported.mismatch else None
     written = [right.written.files(path) for path in exported_to] if right else []
-    beside = Beside(content=dict(ChainMap(*written)))
+    beside = Beside(content=dict(ChainMap(*written)), text=told, plain={"chosen": told} if told else {})
     deliver(terminal, conversion, report, output, report_file, strip=strip, beside=beside, wanted=faces, strict=strict)
     if exported is not None:
         exported.check(str(model))

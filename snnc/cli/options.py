@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from snnc.data.dataset import Part, Reading
     from snnc.export.format import Format
+    from snnc.hardware.steps import Way
     from snnc.recipe import Recipe
     from snnc.run.frames import Between
     from snnc.tasks import Task
@@ -149,6 +150,42 @@ class RecipeFlags:
         list[str] | None,
         typer.Option("--set", metavar="K=V", help="Set a recipe option: passes.PASS.OPTION=VALUE. Can be repeated."),
     ] = None
+
+    def steps(self, given: int | None, project: Project) -> int | None:
+        """Return the steps from image to answer that are asked for, if so; raises UsageError beside what says them."""
+        flags = {
+            "--timesteps": self.timesteps,
+            "--sleep": self.sleep,
+            "--shares": self.shares,
+            "--latency": self.latency,
+            "--neuron": self.neuron,
+            "--levels": self.levels,
+            "--spike-bits": self.spike_bits,
+        }
+        said = next((flag for flag, value in flags.items() if value is not None), None)
+        if said is not None and given is not None:
+            hint = "give one of them; snnc convert --dry-run --steps N tells what it chooses"
+            raise UsageError("--steps chooses the neuron and its steps itself", place=said, hint=hint)
+        if given is not None or said is not None or project.steps is None:
+            return given
+        beside = next((name for name in ("timesteps", "sleep", "neuron") if getattr(project, name) is not None), None)
+        if beside is not None:
+            hint = f"leave out {beside}, or steps"
+            raise UsageError("steps chooses the neuron and its time steps itself", place=f"{FILE}: {beside}", hint=hint)
+        return project.steps
+
+    def along(self, way: Way, project: Project) -> RecipeFlags:
+        """Return the flags that ask for a way to answer within some steps."""
+        schedule = way.schedule
+        return dataclasses.replace(
+            self,
+            recipe=self.recipe or project.recipe or way.recipe,
+            timesteps=schedule.timesteps,
+            sleep=schedule.sleep,
+            shares=",".join(map(str, schedule.shares)) or None,
+            neuron=way.neuron,
+            max_event=None,
+        )
 
     def resolve(self, project: Project, recorded: Callable[[], Recipe] | None = None) -> Recipe:
         """Return the recipe of the flags, else of the project, else the recorded one, else the default."""

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from snnc.frontend import Survey
 
 
-def show_plan(terminal: Terminal, found: Plan, data: Path | None, files: Sequence[Path]) -> None:
-    """Print what a conversion would do, which files it would write, and its recipe as ``--save-recipe`` writes it."""
+def show_plan(terminal: Terminal, found: Plan, data: Path | None, files: Sequence[Path], chosen: str = "") -> None:
+    """Print what a conversion would do, which files it would write, and its recipe as ``--save-recipe`` writes it.
+
+    Before that what was ``chosen``, and why.
+    """
     schedule = found.recipe.schedule
     plain = {
         "survey": plain_survey(found.survey),
@@ -28,8 +31,16 @@ def show_plan(terminal: Terminal, found: Plan, data: Path | None, files: Sequenc
         "layers": found.layers,
         "data": None if data is None else {"path": str(data), "images": found.images},
         "files": [str(path) for path in files],
+        **({"chosen": chosen} if chosen else {}),
     }
-    terminal.show(plain, lambda: _plan(found, data, files))
+
+    def human() -> Iterator[Block]:
+        from snnc.blocks import Text
+
+        yield from [Text(chosen)] if chosen else []
+        yield from _plan(found, data, files)
+
+    terminal.show(plain, human)
 
 
 def refuse(terminal: Terminal, found: Plan) -> None:
