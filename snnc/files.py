@@ -51,6 +51,13 @@ def check_file(path: Path, *, hint: str = "check the path") -> int:
     return found.st_size
 
 
+def next_to(path: Path, name: str) -> Path:
+    """Return the place of another file in the folder of one; raises DataError where that is the name of no file."""
+    if not path.name:
+        raise DataError("cannot write: it is a folder", place=str(path), hint="name a file in a folder of yours")
+    return path.with_name(name)
+
+
 def kind_of(found: os.stat_result) -> str:
     """Return what something is that is no file."""
     return _KINDS.get(stat.S_IFMT(found.st_mode), "something else")

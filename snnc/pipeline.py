@@ -271,12 +271,11 @@ def make(
     task: Task | None = None,
 ) -> tuple[Conversion, Graph]:
     """Convert, without looking at the result yet: the conversion, and what ``reported`` compares it with."""
-    samples = calibration = synthetic = None
+    samples = synthetic = None
     if dataset is None:
         synthetic = SyntheticSamples(trained.graph, preprocessing, reading.seed, progress=progress)
     else:
         samples = DatasetSamples(dataset, reading, "reading images", progress)
-        calibration = Manifest(len(samples), dataset.digest(), reading.seed)
     passed = apply_recipe(trained.graph, recipe, samples, progress, memory, stand_in=synthetic)
     kinds = synthetic and synthetic.kinds
     conversion = Conversion(
@@ -290,7 +289,7 @@ def make(
         provenance=Provenance(
             model=trained.file,
             recipe=recipe.plain(),
-            calibration=calibration,
+            calibration=None if dataset is None else Manifest(len(dataset), dataset.digest(), reading.seed),
             versions={"snnc": VERSION, "torch": torch.__version__},
             stand_in=StandIn(len(synthetic), dict(kinds), reading.seed) if synthetic and kinds else None,
             tuned_from=trained.tuned_from,

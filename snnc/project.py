@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from snnc.data.preprocessing import Preprocessing, written
 from snnc.documents import read_yaml
 from snnc.errors import SnncError, UsageError
+from snnc.files import next_to
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, limits_form
 from snnc.schedule import Frames
@@ -108,7 +109,7 @@ class Project:
 
 def report_beside(output: Path) -> Path:
     """Return where the report of a .snn file goes unless the user says otherwise."""
-    return output.with_name(f"{output.stem}.report.json")
+    return next_to(output, f"{output.stem}.report.json")
 
 
 def read(folder: Path) -> Project:

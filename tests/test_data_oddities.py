@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import snnc
 from snnc import ops
 from snnc.data.dataset import Dataset, open_dataset
 from snnc.data.labels import CLASSES, Classes
@@ -18,6 +19,7 @@ from snnc.findings import Finding
 from snnc.ir import Graph, Node
 from snnc.ops import Input
 from snnc.tasks.classification import Classification
+from tests.frontend_files import one, save
 
 SHAPE = (3, 4, 4)
 
@@ -82,6 +84,14 @@ def test_files_that_are_left_out_are_told_by_name(folder: Path, names: list[str]
     assert found.severity == severity
     files = "1 file" if len(names) == 1 else "2 files"
     assert found.message == f"{files} beside the 3 samples left out: {', '.join(names)}"
+
+
+def test_a_file_that_has_no_end_is_no_image_before_anybody_digests_it(folder: Path, tmp_path: Path) -> None:
+    with (folder / "bee" / "hole.png").open("wb") as hole:
+        hole.truncate(1 << 40)
+    model = save(tmp_path / "m.onnx", [one("Relu")], SHAPE, {})
+    with pytest.raises(DataError, match="damaged, cut short or no image"):
+        snnc.convert(model, data=folder)
 
 
 def test_what_is_no_file_is_left_out_and_told(folder: Path) -> None:

@@ -125,10 +125,6 @@ def evaluate(
         looked_at = DatasetSamples(dataset, reading, "judging the trained network", progress)
         check_expected(expected, trained, looked_at, task, how)
         doubts += unlike_training(trained, DatasetSamples(dataset, reading, "looking at inputs"), how)
-    calibration = conversion.provenance.calibration
-    if calibration is not None:
-        shared = dataset.among(calibration.images, calibration.sha256, calibration.seed)
-        doubts += [calibrated_on(shared, len(dataset))] if shared else []
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
     exits: ExitRule | float | None = exit_confidence
@@ -150,6 +146,10 @@ def evaluate(
         original=original,
         exits=exits,
     )
+    calibration = conversion.provenance.calibration
+    if calibration is not None:
+        shared = dataset.among(calibration.images, calibration.sha256, calibration.seed)
+        doubts += [calibrated_on(shared, len(dataset))] if shared else []
     if trained is not None:
         accuracy = result.reference.get("accuracy") if labelled else None
         doubts += unsure(trained, DatasetSamples(dataset, reading, "looking at answers"), task, accuracy)

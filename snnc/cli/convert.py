@@ -30,6 +30,7 @@ from snnc.cli.options import (
 from snnc.cli.outcome import Beside, deliver
 from snnc.cli.preview import refuse, show_plan
 from snnc.errors import UsageError
+from snnc.files import next_to
 from snnc.project import report_beside
 
 
@@ -95,7 +96,7 @@ def convert(
     output = output or Path(f"{model.stem}.snn")
     report_file = report_file or report_beside(output)
     chosen = chosen_format(export, settings) if export else None
-    exported_to = [output.with_name(f"{output.stem}{chosen.suffix}")] if chosen else []
+    exported_to = [next_to(output, f"{output.stem}{chosen.suffix}")] if chosen else []
     files = [output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values(), *exported_to]
     faces.summary_file()
     check_outputs(files, model)

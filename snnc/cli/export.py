@@ -15,6 +15,7 @@ from snnc.cli.console import Terminal
 from snnc.cli.options import Artifact, FormatFlags, ReadingFlags, ReportFile, Strict, check_outputs
 from snnc.cli.outcome import check_warnings
 from snnc.errors import UsageError
+from snnc.files import next_to
 from snnc.project import report_beside
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def export(
         if given and needs:
             raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
     report_file = report_file or report_beside(model)
-    vectors_file = output.with_name(f"{output.name}.vectors.safetensors")
+    vectors_file = next_to(output, f"{output.name}.vectors.safetensors")
     check_outputs([output, *([report_file] if verify else []), *([vectors_file] if vectors is not None else [])], model)
 
     from snnc.actions.export import check_count

@@ -29,6 +29,7 @@ from snnc.cli.options import (
 )
 from snnc.cli.outcome import Beside, check_warnings, deliver
 from snnc.errors import UsageError
+from snnc.files import next_to
 from snnc.project import report_beside
 from snnc.text import number, written
 
@@ -110,7 +111,7 @@ def finetune(
     model = settings.trained(model, "finetune")
     images = required_data(data, "calibration", settings.calibration.data)
     output = output or Path(f"{model.stem}.tuned.onnx")
-    checkpoint = checkpoint or output.with_name(f"{output.name}.checkpoint")
+    checkpoint = checkpoint or next_to(output, f"{output.name}.checkpoint")
     if report_file is not None and convert is None:
         raise UsageError("a report is made by converting", place="--report", hint="give --convert OUT.snn as well")
     spiking = [] if convert is None else [convert, report_file or report_beside(convert)]
