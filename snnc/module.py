@@ -376,7 +376,8 @@ class SpikingNetwork(torch.nn.Module):
 
         The network goes on from ``before``, shown what changed, and what it fires is for that alone
         (``state.events``): see ``snnc.run.frames``. ``between`` says what it sees of the frames, and when it starts
-        anew. Raises UsageError where a neuron cannot take back what it fired, otherwise the errors of a call.
+        anew. Raises UsageError where a neuron cannot take back what it fired, DataError where the state is of another
+        network or from before this one was changed, otherwise the errors of a call.
         """
         state = follow(self._graph, self.schedule, between, before, self._feeds(images), self._through)
         return state, _answer([state.answers[name] for name in self._graph.outputs])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnc import ops
-from snnc.errors import UsageError
+from snnc.errors import DataError, UsageError
 from snnc.export.onnx.spiking import OnnxFormat
 from snnc.export.verification import verify
 from snnc.feeds import Feeds, Signals
@@ -166,11 +166,15 @@ def test_what_cannot_be_between_frames_is_named(wrong: dict[str, float]) -> None
     assert caught.value.place == f"--{next(iter(wrong))}"
 
 
-def test_streams_do_not_change_in_number() -> None:
+def test_a_state_is_of_one_network_and_of_its_streams() -> None:
     snn = random_network(1, spiking("graded"))
     first = follow(snn, Schedule(1), EACH, None, Feeds({"x": normal(2, 3, 8, 8)}))
-    with pytest.raises(UsageError, match="another number of streams"):
+    with pytest.raises(DataError, match="another number of streams"):
         follow(snn, Schedule(1), EACH, first, Feeds({"x": normal(1, 3, 8, 8)}))
+    network = SpikingNetwork(conversion(snn, Schedule(1)))
+    state, _ = network.follow(normal(2, 3, 8, 8))
+    with pytest.raises(DataError, match="another network, or from before this one was changed"):
+        network.double().follow(normal(2, 3, 8, 8).double(), state)
 
 
 def number_by_number(schedule: Schedule) -> Graph:

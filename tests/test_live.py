@@ -186,6 +186,14 @@ def test_events_per_frame_stand_beside_a_restarts(
     found = measured.stream
     assert found is not None and found.at_once and (found.streams, found.frames) == (3, 6)
     assert found.agreement == 100 and found.scored == found.restart_scored and found.error < 1e-5
+    # The trained network is shown the same frames, one by one.
+    dataset = open_dataset(tmp_path / "e.npz", FRAMES, {"x": (2, HEIGHT, WIDTH)}, Reading())
+    assert graded.reference is not None
+    frames = (feeds for index in range(3) for _, feeds in dataset.shown(index))
+    trained = [int(next(iter(Program(graded.reference)(feeds).values()))[0].argmax()) for feeds in frames]
+    followed = [one.values for one in run(graded, data=tmp_path / "e.npz", stream=Between())]
+    same = sum(one == other for one, other in zip(followed, trained, strict=True))
+    assert found.trained_agreement == pytest.approx(100 * same / 6)
     ways = (Between(), None)
     kept, anew = (sum(one.spikes for one in run(graded, data=tmp_path / "e.npz", stream=way)) for way in ways)
     assert found.events == pytest.approx(kept / 6) and found.restart_events == pytest.approx(anew / 6)

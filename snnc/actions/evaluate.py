@@ -170,7 +170,7 @@ def evaluate(
     if stream is not None:
         streams = DatasetSamples(dataset, reading, "following streams", progress)
         doubts.append(beside_stream(shown))
-        followed = follow_streams(conversion.snn, shown, streams, task, stream, seed=reading.seed)
+        followed = follow_streams(conversion.snn, shown, streams, task, stream, trained=trained, seed=reading.seed)
     counting = DatasetSamples(dataset, reading, "counting operations", progress)
     return replace(
         result,

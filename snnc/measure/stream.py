@@ -15,6 +15,7 @@ from snnc.feeds import Feeds, Signals, rechunk
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.neurons import Neuron
+from snnc.neurons.base import mean_signal
 from snnc.run import Program
 from snnc.run.frames import Between, Followed, follow
 from snnc.schedule import Schedule
@@ -39,7 +40,8 @@ class Streams:
     accumulations that these cause, are per frame; ``ratio`` is of the events to a restart's, with its interval over
     streams. ``agreement`` is with a restart, in percent, None where answers are hardly ever the same; ``error`` is the
     relative distance of the outputs to a restart's. ``score`` names the task's, "" where it has none or there are no
-    labels: those of a stream are for each of its frames.
+    labels: those of a stream are for each of its frames. ``trained`` figures are beside the trained network, shown the
+    same frames, None where there is none.
     """
 
     streams: int
@@ -61,14 +63,24 @@ class Streams:
     score: str
     scored: float | None
     restart_scored: float | None
+    trained_agreement: float | None
+    trained_agreement_interval: Interval | None
+    trained_scored: float | None
     layers: tuple[StreamLayer, ...]
 
 
 @torch.no_grad()
 def follow_streams(
-    snn: Graph, schedule: Schedule, samples: Samples, task: Task, between: Between, *, seed: int = 0
+    snn: Graph,
+    schedule: Schedule,
+    samples: Samples,
+    task: Task,
+    between: Between,
+    *,
+    trained: Graph | None = None,
+    seed: int = 0,
 ) -> Streams:
-    """Show every stream frame by frame to a network that goes on, and to one that starts anew.
+    """Show every stream frame by frame to a network that goes on, to one that starts anew, and to the trained one.
 
     Raises UsageError where a neuron cannot go on from one frame to the next.
     """
@@ -77,10 +89,12 @@ def follow_streams(
     reach = {name: targets(connections, name) for name in neurons}
     want = task.judged(snn.outputs)
     program = Program(snn, schedule, want=want, given=snn.inputs)
+    reference = None if trained is None else Program(trained, want=task.judged(trained.outputs), given=trained.inputs)
     labels, seen, frames = samples.labels(task.labels), 0, 0
     # By layer and stream: what was sent by the one that goes on and the other, and what that caused.
     sent: dict[str, list[Tensor]] = {name: [] for name in neurons}
     outcomes: list[Answers] = []
+    beside: list[Answers] = []
     apart, size = 0.0, 0.0
     for chunk in rechunk(samples.batches(), program.chunk):
         right = None if labels is None else labels.answers[seen : seen + chunk.samples]
@@ -95,6 +109,10 @@ def follow_streams(
                     counted[name][way] += _work(fired, reach[name])
             found, anew = [before.answers[name] for name in want], [restart[name][0] for name in want]
             outcomes.append(task.outcomes(task.answers(found), task.answers(anew), right))
+            if reference is not None:
+                means = {name: mean_signal(signal, schedule) for name, signal in before.seen.items()}
+                wanted = task.answers([signal[0] for signal in reference(Feeds({}), given=means).values()])
+                beside.append(task.outcomes(task.answers(found), wanted, right))
             frames += chunk.samples
             apart += sum(float((one - other).double().square().sum()) for one, other in zip(found, anew, strict=True))
             size += sum(float(other.double().square().sum()) for other in anew)
@@ -104,6 +122,8 @@ def follow_streams(
     whole = sum(layers.values(), torch.zeros(2, seen, 2, dtype=torch.float64))
     (events_, operations), (restart_events, restart_operations) = (whole.sum(1) / frames).tolist()
     root = intervals.root_ratio(whole[0, :, 0].tolist(), whole[1, :, 0].tolist())
+    alike, once = (task.measured(joined(found)) if found else {} for found in (outcomes, beside))
+    scored = _scored(task, alike)
     return Streams(
         streams=seen,
         frames=frames,
@@ -123,7 +143,14 @@ def follow_streams(
             StreamLayer(name, *(float(found) / frames for found in counts[:, :, 0].sum(1)))
             for name, counts in layers.items()
         ),
-        **_judged(task, joined(outcomes)),
+        agreement=alike.get("agreement"),
+        agreement_interval=alike.get("agreement_interval"),
+        score="" if scored is None else task.score_name,
+        scored=scored,
+        restart_scored=task.reference(joined(outcomes)).get(task.score_name),
+        trained_agreement=once.get("agreement"),
+        trained_agreement_interval=once.get("agreement_interval"),
+        trained_scored=task.reference(joined(beside)).get(task.score_name) if beside else None,
     )
 
 
@@ -147,15 +174,8 @@ def _work(events: Tensor, reach: Tensor | None) -> Tensor:
     return torch.stack([flat.sum(1), operations], 1)
 
 
-def _judged(task: Task, outcomes: Answers) -> dict[str, Any]:
-    """Return how good answers are, with a restart in the place of the trained network."""
-    measured, reference = task.measured(outcomes), task.reference(outcomes)
+def _scored(task: Task, measured: Mapping[str, Any]) -> float | None:
+    """Return the score that drops are of, from what was measured of all samples."""
     scores = {name: score.value for name, score in measured.get("scores", {}).items()}
-    scored = {**scores, "accuracy": measured.get("accuracy")}.get(task.score_name)
-    return {
-        "agreement": measured.get("agreement"),
-        "agreement_interval": measured.get("agreement_interval"),
-        "score": task.score_name if scored is not None and task.score_name in reference else "",
-        "scored": scored,
-        "restart_scored": reference.get(task.score_name),
-    }
+    found: float | None = {**scores, "accuracy": measured.get("accuracy")}.get(task.score_name)
+    return found

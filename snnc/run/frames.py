@@ -19,7 +19,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from snnc.errors import UsageError
+from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph
 from snnc.neurons import Neuron
@@ -61,10 +61,11 @@ class Between:
 class Followed:
     """A stream as far as it was shown; no frame writes to it, the next one makes another.
 
-    ``seen`` are the signals that the network saw at the last frame, ``answers`` its outputs by name, ``[N, ...]``, and
-    ``events`` how many events every neuron sent for it, ``[N, ...]`` by layer.
+    ``graph`` is what goes on, ``seen`` are the signals that it saw at the last frame, ``answers`` its outputs by name,
+    ``[N, ...]``, and ``events`` how many events every neuron sent for it, ``[N, ...]`` by layer.
     """
 
+    graph: Graph
     number: int
     seen: Signals
     answers: Signals
@@ -102,13 +103,17 @@ def follow(
 ) -> Followed:
     """Show the next frame of a stream, or of several at once: ``[N, ...]``, or in parts over time; None: the first.
 
-    Raises UsageError where a neuron cannot go on from one frame to the next, or this frame is of other streams.
+    Raises UsageError where a neuron cannot go on from one frame to the next, DataError where what was followed is of
+    another network or of other streams.
     """
     if before is None:
         check_follows(graph)
+    elif before.graph is not graph:
+        hint = "start again, without what was followed before"
+        raise DataError("the state is of another network, or from before this one was changed", hint=hint)
     elif frame.samples != next(iter(before.answers.values())).shape[0]:
         message = f"{counted(frame.samples, 'frame')} for another number of streams"
-        raise UsageError(message, place="frame", hint="give one of each stream, or begin with None")
+        raise DataError(message, hint="give one of each stream, or start again")
     entered = frame.signals(schedule)
     recent = (*(() if before is None else before.recent), entered)[-between.window :]
     seen = {name: torch.stack([one[name] for one in recent]).mean(0) for name in entered}
@@ -129,7 +134,7 @@ def follow(
         if t >= schedule.rehearsal:
             totals = {name: totals.get(name, 0) + signals[name] for name in graph.outputs}
     answers = {name: total / schedule.timesteps for name, total in totals.items()}
-    return Followed(number + 1, seen, answers, events, memory, totals, recent)
+    return Followed(graph, number + 1, seen, answers, events, memory, totals, recent)
 
 
 def _changes(seen: Signals, shown: Signals | None, schedule: Schedule) -> Iterator[tuple[int, Mapping[str, Tensor]]]:

@@ -168,6 +168,8 @@ def followed(setting: Stream, reading: Reading) -> dict[str, float]:
         f"{key}/events": found.events,
         f"{key}/top1": found.scored,
         f"{key}/restart/top1": found.restart_scored,
+        f"{key}/agreement": found.trained_agreement,
+        f"{key}/ann/top1": found.trained_scored,
     }
     say(f"{figures}, error {found.error:.2g}")
     return {name: round(value, 4) for name, value in figures.items()}

@@ -51,9 +51,14 @@ def _facts(found: Streams) -> Iterator[Fact]:
     yield Fact("events per frame, of a restart's", ratio, of, found.ratio is not None)
     if found.agreement is not None:
         yield Fact("agreement with a restart", f"{written(found.agreement, '%')} %", _between(found.agreement_interval))
+    if found.trained_agreement is not None:
+        interval = _between(found.trained_agreement_interval)
+        yield Fact("agreement with the trained network", f"{written(found.trained_agreement, '%')} %", interval)
     yield Fact("relative error of the outputs to a restart's", number(found.error))
     if found.scored is not None and found.restart_scored is not None:
         beside = f"a restart at every frame has {written(found.restart_scored, '%')} %"
+        if found.trained_scored is not None:
+            beside += f", the trained network {written(found.trained_scored, '%')} %"
         yield Fact(f"{found.score} of the frames", f"{written(found.scored, '%')} %", beside)
 
 
