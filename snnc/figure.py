@@ -286,7 +286,7 @@ class Row:
     ``layers`` and ``blame`` are there where they were asked for, ``blame`` on so many images as it says. ``scores`` are
     the figures of a task that is no classification, by name. ``driven_by_spikes`` is the percentage of the trained
     network's multiply-accumulates that spikes drive. ``ledger`` is there of tasks that can say it, ``exit``
-    at one number of steps where it was asked for.
+    at one number of steps where it was asked for, and ``exit_beside`` is the same with other confidences.
     """
 
     timesteps: int
@@ -321,6 +321,7 @@ class Row:
     scores: Mapping[str, Score] = field(default_factory=dict)
     ledger: Ledger | None = None
     exit: EarlyExit | None = None
+    exit_beside: tuple[EarlyExit, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -343,6 +343,11 @@ def test_the_command_reports_it_in_all_faces(
     kept = json.loads((tmp_path / "model.report.json").read_text(encoding="utf-8"))
     (row,) = kept["evaluation"]["rows"]
     assert row["exit"]["rule"]["confidence"] == 0.8
+    beside = [other["rule"]["confidence"] for other in row["exit_beside"]]
+    assert beside == [0.9, 0.95, 0.98, 0.99, 0.995, 0.999]
+    # To be surer takes longer.
+    steps = [other["mean_steps"] for other in (row["exit"], *row["exit_beside"])]
+    assert steps == sorted(steps)
     assert len(row["ledger"]["moments"]) == 5
     # Asked for once, it stays until it is measured again.
     (tmp_path / "snnc.yaml").write_text(settings, encoding="utf-8")

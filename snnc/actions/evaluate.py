@@ -19,7 +19,7 @@ from snnc.measure.blame import blame, check_alike
 from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
 from snnc.measure.expectations import better_read, check_expected, unlike_training, unsure
 from snnc.measure.gates import ANYTHING, Limits
-from snnc.measure.ledger import calibrated, check_confidence, check_exits
+from snnc.measure.ledger import CONFIDENCES, calibrated, check_confidence, check_exits
 from snnc.measure.pictures import pictures
 from snnc.measure.remarks import beside_stream, calibrated_on, not_compared, not_proven
 from snnc.measure.stream import follow_streams
@@ -127,13 +127,14 @@ def evaluate(
         doubts += unlike_training(trained, DatasetSamples(dataset, reading, "looking at inputs"), how)
     samples = DatasetSamples(dataset, reading, "evaluating", progress)
     compared = canonical if limits.on_layers else None
-    exits: ExitRule | float | None = exit_confidence
-    if exit_confidence is not None and exit_data is not None:
+    asked = () if exit_confidence is None else tuple(dict.fromkeys((exit_confidence, *CONFIDENCES)))
+    exits: Sequence[ExitRule | float] = asked
+    if asked and exit_data is not None:
         timed = replace(conversion, snn=retimed(conversion.snn, conversion.schedule, shown))
         own = open_dataset(exit_data, how, conversion.snn.ops(Input), reading)
         unlabelled = DatasetSamples(own, reading, "learning when to stop", progress)
         if own.digest() != dataset.digest():
-            exits = calibrated(timed, shown, unlabelled, task, exit_confidence, Path(exit_data).name, reading.seed)
+            exits = calibrated(timed, shown, unlabelled, task, asked, Path(exit_data).name, reading.seed)
     result = measure(
         conversion,
         samples,

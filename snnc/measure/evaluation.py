@@ -37,7 +37,7 @@ from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined, plain, stated
 
 # What rows have only where it was asked for.
-_ASKED = ("misalignment", "misalignment_share", "layers", "blame", "exit")
+_ASKED = ("misalignment", "misalignment_share", "layers", "blame", "exit", "exit_beside")
 
 # Without data of their own, limits for stopping early are made on one of so many samples, and judged on the others.
 _HELD_OUT = 5
@@ -142,14 +142,14 @@ def measure(
     seed: int = 0,
     canonical: Graph | None = None,
     original: Graph | None = None,
-    exits: ExitRule | float | None = None,
+    exits: Sequence[ExitRule | float] = (),
 ) -> Evaluation:
     """Evaluate on images that are open already; ``schedules`` are the conversion's own unless given.
 
     ``canonical``, the trained network in the form that the spiking one was made from, asks for the error of each layer.
     ``original`` is compared with in the place of the trained network, which then is judged beside it. ``exits`` are
-    the rule by which samples stop early at the headline's number of steps, or the confidence of one that is made on
-    some of the samples, and judged on the others.
+    rules by which samples stop early at the headline's number of steps, the one that is asked for first, or confidences
+    of such that are made on some of the samples, and judged on the others.
     """
     schedules = tuple(schedules) or (conversion.schedule,)
     snn, reference = conversion.snn, original or conversion.reference
@@ -169,7 +169,7 @@ def measure(
     }
     shown = headline(schedules, conversion)
     for schedule, network in networks.items() if task.quickly_judged else ():
-        stops = exits is not None and schedule == shown
+        stops = bool(exits) and schedule == shown
         ordered[schedule][0].course = Course(network, schedule, task, exits=stops)
     trials = [trial for listed in (*ordered.values(), *shuffled.values()) for trial in listed]
     errors: dict[Schedule, list[LayerErrors]] = {schedule: [] for schedule in schedules}
@@ -224,8 +224,9 @@ def measure(
         )
         if (course := run[0].course) is not None:
             row = replace(row, ledger=course.ledger(row))
-            if exits is not None and schedule == shown:
-                row = replace(row, exit=_exit(course, exits, row, len(samples), seed))
+            if exits and schedule == shown:
+                first, *others = [_exit(course, asked, row, len(samples), seed) for asked in exits]
+                row = replace(row, exit=first, exit_beside=tuple(others))
         rows.append(_misaligned(task, row, replace(row, **probed)) if probed else row)
     made_for = conversion.schedule.timesteps
     found = [other_timesteps(made_for, s.timesteps) for s in schedules if s.timesteps != made_for]
@@ -256,13 +257,13 @@ def measure(
     )
 
 
-def _exit(course: Course, exits: ExitRule | float, row: Row, samples: int, seed: int) -> EarlyExit:
+def _exit(course: Course, asked: ExitRule | float, row: Row, samples: int, seed: int) -> EarlyExit:
     """Return what comes of stopping early by a rule, or by one that is made on some of the samples alone."""
-    if isinstance(exits, ExitRule):
-        return course.stopped(exits, row)
+    if isinstance(asked, ExitRule):
+        return course.stopped(asked, row)
     order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
     held_out, others = order[: max(1, samples // _HELD_OUT)], order[max(1, samples // _HELD_OUT) :]
-    rule = course.rule(exits, "the evaluation data, held out", held_out.sort().values)
+    rule = course.rule(asked, "the evaluation data, held out", held_out.sort().values)
     return course.stopped(rule, row, others.sort().values)
 
 

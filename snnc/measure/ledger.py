@@ -31,6 +31,9 @@ from snnc.tasks import Answers, Task, joined
 # What is within so many points is as good.
 _AS_GOOD = 1.0
 
+# What comes of these is told beside the confidence that is asked for.
+CONFIDENCES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+
 # Answers are looked at after so many of the steps at most.
 _MOST = 256
 
@@ -187,15 +190,21 @@ def check_confidence(confidence: float, place: str = "--exit-confidence") -> Non
 
 
 def calibrated(
-    conversion: Conversion, schedule: Schedule, samples: Samples, task: Task, confidence: float, source: str, seed: int
-) -> ExitRule:
-    """Return the rule for stopping early that is made on samples of their own."""
+    conversion: Conversion,
+    schedule: Schedule,
+    samples: Samples,
+    task: Task,
+    confidences: Iterable[float],
+    source: str,
+    seed: int,
+) -> tuple[ExitRule, ...]:
+    """Return the rules for stopping early that are made on samples of their own, with each of the confidences."""
     course = Course(conversion.snn, schedule, task, exits=True)
     want = task.judged(conversion.snn.outputs)
     program = Program(conversion.snn, schedule, want=want, stepwise=want)
     for signals in program.stream(samples.batches(), generator=torch.Generator().manual_seed(seed)):
         course.see([signals[name] for name in want], None, None)
-    return course.rule(confidence, source)
+    return tuple(course.rule(confidence, source) for confidence in confidences)
 
 
 def _least(margins: Tensor, other: Tensor, confidence: float, gone: int, changed: int) -> float | None:

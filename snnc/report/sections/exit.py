@@ -1,6 +1,6 @@
 """What comes of stopping each sample when its answer is certain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +29,7 @@ class ExitSection(Section):
             return
         yield Facts(tuple(_facts(row.exit, row.timesteps)))
         yield Text(f"samples stopped after step: {_stopped(row.exit)}", only=("lines",))
+        yield _compared(row.exit, row.exit_beside or ())
         yield _plot(row.exit)
         yield Fold("Limits of the margin", (_table(row.exit),), only=("page",))
 
@@ -76,6 +77,28 @@ def _plot(found: EarlyExit) -> Plot:
     )
     title = "Samples that stop after each step from image to answer"
     return Plot(title, bars, f"{title}: {_stopped(found)}")
+
+
+def _compared(found: EarlyExit, others: Sequence[EarlyExit]) -> Table:
+    steps = Column("mean steps", bracketed=True)
+    return Table.of(
+        "Mean steps against what answers are worth, by confidence",
+        [
+            (Column("confidence"), lambda stop: exact(stop.rule.confidence)),
+            (steps, lambda stop: Cell.of(stop.mean_steps, stop.mean_steps_interval)),
+            (Column(f"{found.measures}, %", short=f"{found.measures} %"), lambda stop: Cell.of(stop.merit, unit="%")),
+            (_DROP, lambda stop: Cell.of(stop.drop, stop.drop_interval, "points")),
+            (_AGREEMENT, lambda stop: Cell.of(stop.agreement, stop.agreement_interval, "%")),
+            (_SAME, lambda stop: Cell.of(stop.settled, stop.settled_interval, "%")),
+            (Column("spikes"), lambda stop: Cell.of(stop.spikes, stop.spikes_interval)),
+        ],
+        sorted([found, *others], key=lambda stop: stop.rule.confidence),
+    )
+
+
+_DROP = Column("drop to the whole run, points", short="drop", bracketed=True)
+_AGREEMENT = Column("agreement with the trained network, %", short="agree %")
+_SAME = Column("same answers as the whole run, %", short="same %")
 
 
 def _table(found: EarlyExit) -> Table:
