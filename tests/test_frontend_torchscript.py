@@ -53,6 +53,20 @@ def test_outputs_in_dictionaries_are_called_as_their_keys(tmp_path: Path) -> Non
     torch.testing.assert_close(run(graph, x), [first, others["maps"], others["input"]])
 
 
+class Masked(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return torch.relu(x) if mask is None else torch.relu(x) * mask
+
+
+def test_arguments_that_may_be_left_out_are(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Masked()), tmp_path / "m.pt")
+    x = torch.randn(2, 5)
+    (found,) = run(read_model(tmp_path / "m.pt", (5,)).graph, x)
+    assert torch.equal(found, x.relu())
+
+
 REASONS: dict[str, tuple[Callable[[Tensor], object], str]] = {
     "adaptive": (lambda x: nn.functional.adaptive_avg_pool2d(x, 3), "adaptive_avg_pool2d, output size"),
     "nothing": (lambda x: (), "it returns no tensor"),

@@ -224,7 +224,9 @@ def _flat(module: torch.jit.ScriptModule, blanks: tuple[torch.Tensor, ...]) -> t
     """
     with torch.no_grad():
         made = module(*blanks)
-    if isinstance(made, torch.Tensor) or (isinstance(made, tuple) and made and all(map(torch.is_tensor, made))):
+    plain = isinstance(made, torch.Tensor) or (isinstance(made, tuple) and made and all(map(torch.is_tensor, made)))
+    # Of arguments that may be left out, it counts those, too.
+    if plain and len(module.forward.schema.arguments) == 1 + len(blanks):  # type: ignore[attr-defined]
         return module, []
     found = list(_tensors(made))
     if not found:
