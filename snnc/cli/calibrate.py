@@ -66,7 +66,7 @@ def calibrate(
     report_file = report_file or report_beside(output)
     faces.summary_file()
     # In place, the file itself is a result.
-    check_outputs([output, report_file, *faces.files().values()], None if output == model else model)
+    check_outputs([output, report_file, *faces.files().values()], None if output == model else model, data=images)
 
     from snnc.actions.calibrate import calibrate as recalibrated
     from snnc.artifact import load_conversion

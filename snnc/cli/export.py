@@ -80,7 +80,8 @@ def export(
             raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
     report_file = report_file or report_beside(model)
     vectors_file = next_to(output, f"{output.name}.vectors.safetensors")
-    check_outputs([output, *([report_file] if verify else []), *([vectors_file] if vectors is not None else [])], model)
+    written = [output, *([report_file] if verify else []), *([vectors_file] if vectors is not None else [])]
+    check_outputs(written, model, data=data)
 
     from snnc.actions.export import check_count
     from snnc.actions.export import export as exported_by

@@ -115,7 +115,7 @@ def finetune(
     if report_file is not None and convert is None:
         raise UsageError("a report is made by converting", place="--report", hint="give --convert OUT.snn as well")
     spiking = [] if convert is None else [convert, report_file or report_beside(convert)]
-    check_outputs([output, checkpoint, *spiking, *([log] if log else [])], model)
+    check_outputs([output, checkpoint, *spiking, *([log] if log else [])], model, data=images)
     if resume and not checkpoint.is_file():
         hint = "start without --resume, or name the checkpoint with --checkpoint"
         raise UsageError("there is no checkpoint to go on from", place=str(checkpoint), hint=hint)

@@ -615,16 +615,19 @@ def required_data(given: Path | None, section: str, configured: Path | None) -> 
     return data
 
 
-def check_outputs(outputs: list[Path], source: Path | None, flag: str = "--output") -> None:
-    """Raise, before any work is done, where results cannot be written, or would overwrite each other or ``source``.
+def check_outputs(
+    outputs: list[Path], source: Path | None, flag: str = "--output", *, data: Path | None = None
+) -> None:
+    """Raise, before any work is done, where results cannot be written, or would overwrite each other or what is read.
 
-    ``flag`` is what names another place.
+    That is ``source``, a model, and ``data``. ``flag`` is what names another place.
     """
     for index, path in enumerate(outputs):
         if path.resolve() in {other.resolve() for other in outputs[:index]}:
             raise UsageError("two results would go to one file", place=str(path), hint="give them different names")
-        if source is not None and path.resolve() == source.resolve():
-            raise UsageError("would overwrite the model", place=str(path), hint=f"choose another place with {flag}")
+        for read, what in ((source, "the model"), (data, "the data")):
+            if read is not None and path.resolve() == read.resolve():
+                raise UsageError(f"would overwrite {what}", place=str(path), hint=f"choose another place with {flag}")
         if path.is_dir() or not os.access(path.parent, os.W_OK) or not path.parent.is_dir():
             reason = "it is a folder" if path.is_dir() else "no such folder, or no permission"
             raise DataError(f"cannot write: {reason}", place=str(path), hint="name a file in a folder of yours")

@@ -102,7 +102,7 @@ def tune(
     images = required_data(data, "calibration", settings.calibration.data)
     output = output or Path(f"{model.stem}.snn")
     report_file = report_file or report_beside(output)
-    check_outputs([output, report_file, *(path for path in (save_recipe, frontier) if path)], model)
+    check_outputs([output, report_file, *(path for path in (save_recipe, frontier) if path)], model, data=images)
     sample_shape = shape(input_shape, settings)
     if max_drop is None:
         if settings.gates.on(RELATIVE_DROP) is not None:
