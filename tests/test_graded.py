@@ -18,7 +18,7 @@ from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.figure import Events
 from snnc.ir import Graph, Input, Node
-from snnc.measure.energy import carried, energy, event_bits
+from snnc.measure.energy import carried, energy
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import mean_signal, stretched
 from snnc.neurons.graded import Graded
@@ -405,7 +405,7 @@ def test_an_event_that_carries_units_multiplies_unless_it_shifts() -> None:
     assert isinstance(neuron, Graded)
     carry = carried(neuron, response, schedule)
     assert carry is not None and carry.tolist() == [[7, 3, 8], [1, 0, 2]]
-    assert (event_bits(neuron, schedule), event_bits(neuron, Schedule(2))) == (3, 4)
+    assert (neuron.event_bits(schedule), neuron.event_bits(Schedule(2))) == (3, 4)
     spikes = {"s": neuron.spikes(response, schedule)}
     found = energy(graph, connected(graph), spikes, schedule, payloads={"s": carry})
     # Five events reach four targets each, and three of them carry no power of two.
@@ -433,7 +433,7 @@ def test_an_event_that_carries_units_multiplies_unless_it_shifts() -> None:
     ],
 )
 def test_the_bits_of_an_event_tell_its_words_apart(neuron: Neuron, schedule: Schedule, bits: int, signed: bool) -> None:
-    assert event_bits(neuron, schedule) == bits
+    assert neuron.event_bits(schedule) == bits
     assert neuron.negative_over(schedule) == signed
 
 

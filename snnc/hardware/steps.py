@@ -5,7 +5,6 @@ by the levels of an exact activation that they are worth, where 15 are as good a
 they gave beside exact ones on a ResNet-20 for CIFAR-10, without training, and is 1 where every layer is exact.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +52,7 @@ class Way:
     @property
     def bits(self) -> int:
         """The bits of an event."""
-        return max(1, math.ceil(math.log2(self.made.event_words(self.schedule) - 1 or 1)))
+        return self.made.event_bits(self.schedule)
 
     @property
     def rank(self) -> tuple[float, int, int]:
@@ -67,7 +66,7 @@ class Way:
         asleep = f" and {self.schedule.sleep} asleep" if self.schedule.sleep else ""
         shares = f", shares {', '.join(f'{share:g}' for share in self.schedule.shares)}" if self.schedule.shares else ""
         signed = " with a sign" if self.made.negative_over(self.schedule) else ""
-        events = f"{counted(self.levels, 'level')}, events of up to {self.made.largest_event}{signed}"
+        events = f"{counted(self.levels, 'level')}, events of {counted(self.bits, 'bit')}{signed}"
         return f"{self.neuron}, {awake}{asleep}{shares}: {counted(self.steps, 'step')} from image to answer, {events}"
 
 

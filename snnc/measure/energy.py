@@ -173,11 +173,6 @@ def carried(neuron: Neuron, response: Tensor, schedule: Schedule) -> Tensor | No
     return torch.stack([units.sum((0, 1), dtype=torch.float64), multiplied.sum((0, 1)).double()])
 
 
-def event_bits(neuron: Neuron, schedule: Schedule) -> int:
-    """Return how many bits tell the words of an event apart."""
-    return (neuron.event_words(schedule) - 1).bit_length()
-
-
 def events(
     snn: Graph, schedule: Schedule, spikes: Mapping[str, Tensor] | None = None, payloads: Mapping[str, Tensor] = NOTHING
 ) -> Events | None:
@@ -191,7 +186,7 @@ def events(
     return Events(
         levels=max(neuron.levels(schedule.timesteps) for neuron in neurons.values()),
         largest=max(neuron.largest_event for neuron in neurons.values()),
-        bits=max(event_bits(neuron, schedule) for neuron in neurons.values()),
+        bits=max(neuron.event_bits(schedule) for neuron in neurons.values()),
         signed=any(neuron.negative_over(schedule) for neuron in neurons.values()),
         units=units,
     )
@@ -269,7 +264,7 @@ def cost(
 
     ``payloads`` are what these carry on average, as ``carried`` has it, of layers whose events are not all alike.
     """
-    widths = {name: event_bits(snn.ops(Neuron)[name], schedule) / WORD for name in payloads}
+    widths = {name: snn.ops(Neuron)[name].event_bits(schedule) / WORD for name in payloads}
     weighed = sum(driven_by(connections, name, payloads[name][1]) * widths[name] for name in payloads)
     words = sum(float(spikes[name].sum()) * widths[name] for name in payloads)
     operations = sum(driven_by(connections, name, count) for name, count in spikes.items())

@@ -231,6 +231,11 @@ class Neuron(Timed):
         """Return how many words an event is one of, silence among them."""
         return (2 if self.negative_over(schedule) else 1) * self.max_event + 1
 
+    @final
+    def event_bits(self, schedule: Schedule) -> int:
+        """Return how many bits tell the words of an event apart."""
+        return (self.event_words(schedule) - 1).bit_length()
+
     def fired_next(self, count: Tensor, response: Tensor) -> Tensor:
         """Return the signed numbers of spikes at one step, from what was fired and the count before it.
 
