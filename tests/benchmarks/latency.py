@@ -11,21 +11,25 @@ import argparse
 import math
 from dataclasses import dataclass, fields, replace
 
+import torch
 from harness import PREPROCESSING, SHARED, finish, model_files, say
 
 import snnc
 from snnc import recipe
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
-from snnc.data.dataset import Reading
+from snnc.data.dataset import Reading, open_dataset
 from snnc.data.event_frames import EventFrames
 from snnc.data.preprocessing import Preprocessing
+from snnc.ir import Input
+from snnc.measure.ledger import Course
 from snnc.neurons import Neuron
 from snnc.neurons.counting import Counting
 from snnc.neurons.first_spike import FirstSpike
 from snnc.neurons.two_phase import TwoPhase
-from snnc.run import ONCE
+from snnc.run import ONCE, Program
 from snnc.run.frames import Between
+from snnc.tasks.classification import Classification
 
 NAME = "cifar10_resnet20"
 
@@ -60,7 +64,17 @@ class Stream:
         return followed(self, reading)
 
 
-PARTS: dict[str, list[Setting | Stream]] = {
+@dataclass(frozen=True)
+class Stopped:
+    """A network whose samples stop when their answer is certain."""
+
+    setting: Setting
+
+    def figures(self, reading: Reading) -> dict[str, float]:
+        return stopped(converted(self.setting, reading), reading)
+
+
+PARTS: dict[str, list[Setting | Stream | Stopped]] = {
     "graded": [
         Setting("graded/quick/levels=15/steps=1", "graded(levels=15)"),
         Setting("graded/quick/levels=7/steps=1", "graded(levels=7)"),
@@ -78,6 +92,7 @@ PARTS: dict[str, list[Setting | Stream]] = {
         Setting("first-spike/T=8", "first-spike", 8),
     ],
     "if": [Setting("if/quick/steps=32", "if", 32)],
+    "exit": [Stopped(Setting("exit", "refine(levels=15, max-event=3, units=[2, 1], rest=6)", 1, sleep=5))],
     "trained": [
         Setting("signed/steps=1", "graded(levels=2, max-event=1, rest=1)", recipe="one-step"),
         Setting(
@@ -114,6 +129,63 @@ def converted(setting: Setting, reading: Reading) -> Conversion:
         reading=reading,
     )
     return made
+
+
+# Samples stop when their answer is certain. How certain is chosen without labels: the least confidence of these with
+# which, by limits from one half of the calibration images, no more answers on the other change than this, in percent.
+CONFIDENCES = (0.998, 0.995, 0.99, 0.985, 0.98, 0.97, 0.96, 0.95, 0.93, 0.9)
+CHANGED = 0.3
+
+
+def chosen_confidence(made: Conversion, reading: Reading) -> float:
+    course = Course(made.snn, made.schedule, Classification(), exits=True)
+    program = Program(made.snn, made.schedule, stepwise=made.snn.outputs)
+    dataset = open_dataset(SHARED / "cifar10/calibration", made.preprocessing, made.snn.ops(Input), reading)
+    for signals in program.stream(dataset.batches(reading)):
+        course.see([signals[name] for name in made.snn.outputs], None, None)
+    answers, margins = torch.cat(course.answers), torch.cat(course.margins)
+    order = torch.randperm(len(answers), generator=torch.Generator().manual_seed(0))
+    halves = order[::2], order[1::2]
+    chosen = CONFIDENCES[0]
+    for confidence in CONFIDENCES:
+        changed, steps = [], []
+        for made_on, judged_on in (halves, halves[::-1]):
+            limits = course.rule(confidence, "half of the images", made_on).limits
+            least = torch.tensor([math.inf if limit is None else limit for limit in limits[:-1]] + [-math.inf])
+            at = (margins[judged_on] >= least).double().argmax(1, keepdim=True)
+            changed.append(answers[judged_on].gather(1, at)[:, 0] != answers[judged_on, -1])
+            steps.append(1 + at.double())
+        share = 100 * float(torch.cat(changed).double().mean())
+        say(f"confidence {confidence}: {float(torch.cat(steps).mean()):.3f} steps, {share:.2f} % of answers changed")
+        if share > CHANGED:
+            break
+        chosen = confidence
+    return chosen
+
+
+def stopped(made: Conversion, reading: Reading) -> dict[str, float]:
+    confidence = chosen_confidence(made, reading)
+    (row,) = snnc.evaluate(
+        made,
+        data=SHARED / "cifar10/test",
+        reading=reading,
+        exit_confidence=confidence,
+        exit_data=SHARED / "cifar10/calibration",
+    ).rows
+    assert row.exit is not None
+    assert row.ledger is not None
+    figures = {
+        "exit/mean-steps": row.exit.mean_steps,
+        "exit/top1": row.exit.merit,
+        "exit/full/top1": row.exit.merit_whole,
+        "exit/full/steps": row.total_steps,
+        "exit/agreement": row.exit.settled,
+        "exit/events-ratio": row.exit.spikes / row.exit.spikes_whole,
+        "exit/within-1-point": row.ledger.within_end,
+    }
+    say(str(figures))
+    rounded = {name: round(value, 2) for name, value in figures.items() if value is not None}
+    return {**rounded, "exit/confidence": confidence}
 
 
 def judged(setting: Setting, made: Conversion, reading: Reading) -> dict[str, float]:
@@ -168,8 +240,6 @@ def followed(setting: Stream, reading: Reading) -> dict[str, float]:
         f"{key}/events": found.events,
         f"{key}/top1": found.scored,
         f"{key}/restart/top1": found.restart_scored,
-        f"{key}/agreement": found.trained_agreement,
-        f"{key}/ann/top1": found.trained_scored,
     }
     say(f"{figures}, error {found.error:.2g}")
     return {name: round(value, 4) for name, value in figures.items()}
