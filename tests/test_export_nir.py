@@ -636,4 +636,4 @@ def test_a_network_of_which_nir_can_say_nothing_is_refused(nir) -> None:
 def test_a_network_in_two_is_two_files(nir, tmp_path: Path) -> None:
     made = conversion(with_a_pool_in_the_middle())
     written = NirFormat(split=True).write(made)
-    assert [path.name for path in written.files(tmp_path / "a.nir")] == ["a.nir", "a.nir.rest.onnx"]
+    assert [path.name for path in written.files(tmp_path / "a.nir")] == ["a.nir", "a.rest.onnx"]

@@ -44,7 +44,7 @@ class Written(Generic[_File]):
     ``trains`` says, by layer, what the spikes at every step are called in the file, and ``means`` what their mean over
     time is, of layers for which the file has no more. ``variant`` is what of the format was written, ``facts`` is what
     the format says of it to machines, ``notes`` what it says to people, and ``file`` what its engines need. Files that
-    belong to it stand ``beside`` it, by what is put behind its name.
+    belong to it stand ``beside`` it, by their suffix.
     """
 
     format: str
@@ -59,7 +59,13 @@ class Written(Generic[_File]):
 
     def files(self, path: Path) -> dict[Path, bytes]:
         """Return all files that are to be written where the first is written to ``path``."""
-        return {path: self.data, **{path.with_name(f"{path.name}{end}"): data for end, data in self.beside.items()}}
+        return {path: self.data, **{_beside(path, suffix): data for suffix, data in self.beside.items()}}
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """Return where what belongs to a file stands: under its name, unless the file itself has that suffix."""
+    own = path.with_suffix(suffix)
+    return own if own != path else path.with_name(f"{path.name}{suffix}")
 
 
 class Format(ABC, Generic[_File]):

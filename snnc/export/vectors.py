@@ -95,6 +95,11 @@ def conformance_vectors(
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {METADATA: text})
 
 
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return a safetensors file of some tensors alone, such as samples, under the names of conformance vectors."""
+    return save(dict(tensors))
+
+
 def _narrowed(spikes: Tensor) -> Tensor:
     """Return numbers of spikes in one byte each, unless a neuron fires more than that holds in one step."""
     fits = not spikes.numel() or int(spikes.abs().max()) <= torch.iinfo(torch.int8).max

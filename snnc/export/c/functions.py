@@ -1,0 +1,357 @@
+"""The C functions that operations are calls of; a file holds those that it calls.
+
+Sums are made in the order of the weights, in single precision, from the bias on: whether silent inputs are passed over
+or not, they are the same to the last bit.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function or a type in C, and what it needs before it."""
+
+    text: str
+    needs: tuple[str, ...] = ()
+
+
+# What walks over numbers that share a constant with those beside them: ``count`` constants, each for ``inner`` numbers.
+NEXT = "if (++k == inner) { k = 0; if (++c == count) c = 0; }"
+
+# Where kernels reach, on one axis: positions from ``low`` to ``high`` see the tap at ``offset`` inside.
+_REACH = """
+static void reach(int32_t size, int32_t made, int32_t stride, int32_t offset, int32_t *low, int32_t *high) {
+    const int32_t last = size - 1 - offset;
+    *low = offset < 0 ? (-offset + stride - 1) / stride : 0;
+    *high = last < 0 ? 0 : last / stride + 1;
+    if (*high > made) *high = made;
+}
+"""
+
+SOURCES = {
+    "window": Source("""
+/* A kernel over maps, all of three axes: samples, and of each group the channels in and out. */
+typedef struct {
+    int32_t samples, groups, in, out;
+    int32_t size[3], made[3], kernel[3], stride[3], before[3], dilation[3];
+} window;
+"""),
+    "route": Source("""
+/* Where numbers come from and go to, axis by axis. */
+typedef struct {
+    int32_t rank, length[8], from[8], to[8];
+} route;
+"""),
+    "reach": Source(_REACH),
+    "volume": Source("""
+static int32_t volume(const int32_t *sides) { return sides[0] * sides[1] * sides[2]; }
+"""),
+    "rounded_down": Source("""
+static float rounded_down(float x) {
+    if (x > -8388608.0f && x < 8388608.0f) {
+        const float whole = (float)(int32_t)x;
+        return whole > x ? whole - 1.0f : whole;
+    }
+    return x;
+}
+"""),
+    "fill": Source("""
+static void fill(float *y, float value, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = value;
+}
+"""),
+    "fill_each": Source(f"""
+static void fill_each(float *y, const float *value, int32_t n, int32_t inner, int32_t count) {{
+    for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
+        y[i] = value[c];
+        {NEXT}
+    }}
+}}
+"""),
+    "copy": Source("""
+static void copy(const float *x, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = x[i];
+}
+"""),
+    "widen_uint8_t": Source("""
+static void widen_uint8_t(const uint8_t *x, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = (float)x[i];
+}
+"""),
+    "widen_int32_t": Source("""
+static void widen_int32_t(const int32_t *x, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = (float)x[i];
+}
+"""),
+    "move": Source(
+        """
+static void move(const route *r, const float *x, float *y, int32_t adds) {
+    int32_t at[8] = {0};
+    const int32_t last = r->rank - 1;
+    for (;;) {
+        for (int32_t i = 0; i < r->length[last]; ++i) {
+            float *place = y + i * r->to[last];
+            const float value = x[i * r->from[last]];
+            *place = adds ? *place + value : value;
+        }
+        int32_t axis = last - 1;
+        while (axis >= 0) {
+            x += r->from[axis];
+            y += r->to[axis];
+            if (++at[axis] < r->length[axis]) break;
+            x -= r->from[axis] * r->length[axis];
+            y -= r->to[axis] * r->length[axis];
+            at[axis--] = 0;
+        }
+        if (axis < 0) return;
+    }
+}
+""",
+        ("route",),
+    ),
+    "take": Source("""
+static void take(const float *x, float *y, const int32_t *places, int32_t outer, int32_t size, int32_t made,
+                 int32_t inner) {
+    for (int32_t o = 0; o < outer; ++o)
+        for (int32_t p = 0; p < made; ++p)
+            for (int32_t i = 0; i < inner; ++i) *y++ = x[(o * size + places[p]) * inner + i];
+}
+"""),
+    "add": Source("""
+static void add(const float *a, const float *b, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
+"""),
+    "multiply": Source("""
+static void multiply(const float *x, float *y, float factor, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = x[i] * factor;
+}
+"""),
+    "divide": Source("""
+static void divide(const float *x, float *y, float divisor, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = x[i] / divisor;
+}
+"""),
+    "multiply_each": Source(f"""
+static void multiply_each(const float *x, float *y, const float *factor, int32_t n, int32_t inner, int32_t count) {{
+    for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
+        y[i] = x[i] * factor[c];
+        {NEXT}
+    }}
+}}
+"""),
+    "add_each": Source(f"""
+static void add_each(const float *x, float *y, const float *term, int32_t n, int32_t inner, int32_t count) {{
+    for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
+        y[i] = x[i] + term[c];
+        {NEXT}
+    }}
+}}
+"""),
+    "take_away": Source(f"""
+/* Takes away so much of what a layer answers to nothing as this step has less of the image than equal steps have. */
+static void take_away(float *y, const float *constant, float missing, int32_t n, int32_t inner, int32_t count) {{
+    if (missing == 0.0f) return;
+    for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
+        y[i] -= constant[c] * missing;
+        {NEXT}
+    }}
+}}
+"""),
+    "mean_so_far": Source("""
+static void mean_so_far(const float *x, float *y, float *total, float elapsed, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) {
+        total[i] += x[i];
+        y[i] = total[i] / elapsed;
+    }
+}
+"""),
+    "gained": Source("""
+/* What a mean so far, times the steps that it is of, has gained since the step before. */
+static void gained(float *y, float *before, float elapsed, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) {
+        const float now = y[i] * elapsed;
+        y[i] = now - before[i];
+        before[i] = now;
+    }
+}
+"""),
+    "convolve": Source(
+        """
+static void convolve(const window *g, const float *x, const float *weight, const float *bias, float *y) {
+    const int32_t size = volume(g->size), made = volume(g->made);
+    const int32_t rows = g->size[1], columns = g->size[2], made_rows = g->made[1], made_columns = g->made[2];
+    for (int32_t set = 0; set < g->samples * g->groups; ++set) {
+        const int32_t group = set % g->groups;
+        const float *tap = weight + group * g->out * g->in * volume(g->kernel);
+        for (int32_t o = 0; o < g->out; ++o) {
+            float *map = y + (set * g->out + o) * made;
+            for (int32_t i = 0; i < made; ++i) map[i] = bias ? bias[group * g->out + o] : 0.0f;
+            for (int32_t c = 0; c < g->in; ++c) {
+                const float *seen = x + (set * g->in + c) * size;
+                for (int32_t kz = 0; kz < g->kernel[0]; ++kz)
+                    for (int32_t ky = 0; ky < g->kernel[1]; ++ky)
+                        for (int32_t kx = 0; kx < g->kernel[2]; ++kx) {
+                            const float w = *tap++;
+                            const int32_t oz = kz * g->dilation[0] - g->before[0];
+                            const int32_t oy = ky * g->dilation[1] - g->before[1];
+                            const int32_t ox = kx * g->dilation[2] - g->before[2], step = g->stride[2];
+                            int32_t z0, z1, y0, y1, x0, x1;
+                            reach(g->size[0], g->made[0], g->stride[0], oz, &z0, &z1);
+                            reach(rows, made_rows, g->stride[1], oy, &y0, &y1);
+                            reach(columns, made_columns, step, ox, &x0, &x1);
+                            for (int32_t pz = z0; pz < z1; ++pz)
+                                for (int32_t py = y0; py < y1; ++py) {
+                                    const int32_t iz = pz * g->stride[0] + oz, iy = py * g->stride[1] + oy;
+                                    const float *from = seen + (iz * rows + iy) * columns + ox;
+                                    float *to = map + (pz * made_rows + py) * made_columns;
+                                    for (int32_t px = x0; px < x1; ++px) to[px] += w * from[px * step];
+                                }
+                        }
+            }
+        }
+    }
+}
+""",
+        ("window", "volume", "reach"),
+    ),
+    "convolve_events": Source(
+        """
+static void convolve_events(const window *g, const float *x, const float *weight, const float *bias, float *y) {
+    const int32_t made = volume(g->made), taps = volume(g->kernel);
+    for (int32_t set = 0; set < g->samples * g->groups; ++set) {
+        const int32_t group = set % g->groups;
+        const float *kernels = weight + group * g->out * g->in * taps;
+        float *maps = y + set * g->out * made;
+        for (int32_t o = 0; o < g->out; ++o)
+            for (int32_t i = 0; i < made; ++i) maps[o * made + i] = bias ? bias[group * g->out + o] : 0.0f;
+        for (int32_t c = 0; c < g->in; ++c)
+            for (int32_t iz = 0; iz < g->size[0]; ++iz)
+                for (int32_t iy = 0; iy < g->size[1]; ++iy)
+                    for (int32_t ix = 0; ix < g->size[2]; ++ix) {
+                        const float event = *x++;
+                        if (event == 0.0f) continue;
+                        for (int32_t kz = 0; kz < g->kernel[0]; ++kz) {
+                            const int32_t pz = iz + g->before[0] - kz * g->dilation[0], z = pz / g->stride[0];
+                            if (pz < 0 || pz % g->stride[0] || z >= g->made[0]) continue;
+                            for (int32_t ky = 0; ky < g->kernel[1]; ++ky) {
+                                const int32_t py = iy + g->before[1] - ky * g->dilation[1], r = py / g->stride[1];
+                                if (py < 0 || py % g->stride[1] || r >= g->made[1]) continue;
+                                for (int32_t kx = 0; kx < g->kernel[2]; ++kx) {
+                                    const int32_t px = ix + g->before[2] - kx * g->dilation[2], k = px / g->stride[2];
+                                    if (px < 0 || px % g->stride[2] || k >= g->made[2]) continue;
+                                    float *to = maps + (z * g->made[1] + r) * g->made[2] + k;
+                                    const float *tap = kernels + c * taps;
+                                    tap += (kz * g->kernel[1] + ky) * g->kernel[2] + kx;
+                                    for (int32_t o = 0; o < g->out; ++o, to += made, tap += g->in * taps)
+                                        *to += *tap * event;
+                                }
+                            }
+                        }
+                    }
+    }
+}
+""",
+        ("window", "volume"),
+    ),
+    "convolve_back": Source(
+        """
+static void convolve_back(const window *g, const float *x, const float *weight, const float *bias, float *y) {
+    const int32_t made = volume(g->made), taps = volume(g->kernel);
+    for (int32_t set = 0; set < g->samples * g->groups; ++set) {
+        const int32_t group = set % g->groups;
+        for (int32_t o = 0; o < g->out; ++o) {
+            float *map = y + (set * g->out + o) * made;
+            const float *seen = x + set * g->in * volume(g->size);
+            for (int32_t i = 0; i < made; ++i) map[i] = bias ? bias[group * g->out + o] : 0.0f;
+            for (int32_t c = 0; c < g->in; ++c)
+                for (int32_t iz = 0; iz < g->size[0]; ++iz)
+                    for (int32_t iy = 0; iy < g->size[1]; ++iy)
+                        for (int32_t ix = 0; ix < g->size[2]; ++ix) {
+                            const float value = *seen++;
+                            const float *tap = weight + ((group * g->in + c) * g->out + o) * taps;
+                            for (int32_t kz = 0; kz < g->kernel[0]; ++kz)
+                                for (int32_t ky = 0; ky < g->kernel[1]; ++ky)
+                                    for (int32_t kx = 0; kx < g->kernel[2]; ++kx, ++tap) {
+                                        const int32_t pz = iz * g->stride[0] + kz * g->dilation[0] - g->before[0];
+                                        const int32_t py = iy * g->stride[1] + ky * g->dilation[1] - g->before[1];
+                                        const int32_t px = ix * g->stride[2] + kx * g->dilation[2] - g->before[2];
+                                        if (pz < 0 || py < 0 || px < 0) continue;
+                                        if (pz >= g->made[0] || py >= g->made[1] || px >= g->made[2]) continue;
+                                        map[(pz * g->made[1] + py) * g->made[2] + px] += *tap * value;
+                                    }
+                        }
+        }
+    }
+}
+""",
+        ("window", "volume"),
+    ),
+    "connect": Source("""
+static void connect(const float *x, const float *weight, const float *bias, float *y, int32_t rows, int32_t in,
+                    int32_t out) {
+    for (int32_t r = 0; r < rows; ++r, x += in)
+        for (int32_t o = 0; o < out; ++o) {
+            const float *w = weight + o * in;
+            float sum = bias ? bias[o] : 0.0f;
+            for (int32_t i = 0; i < in; ++i) sum += w[i] * x[i];
+            *y++ = sum;
+        }
+}
+"""),
+    "connect_events": Source("""
+/* Weights stand input by input. */
+static void connect_events(const float *x, const float *weight, const float *bias, float *y, int32_t rows, int32_t in,
+                           int32_t out) {
+    for (int32_t r = 0; r < rows; ++r, x += in, y += out) {
+        for (int32_t o = 0; o < out; ++o) y[o] = bias ? bias[o] : 0.0f;
+        for (int32_t i = 0; i < in; ++i) {
+            const float event = x[i];
+            if (event == 0.0f) continue;
+            for (int32_t o = 0; o < out; ++o) y[o] += weight[i * out + o] * event;
+        }
+    }
+}
+"""),
+    "pool": Source(
+        """
+/* The means of windows, or their maxima; what lies between the lows and the highs of "counted" counts in a mean. */
+static void pool(const window *g, const float *x, float *y, const int32_t *counted, int32_t maximum) {
+    const int32_t all = volume(g->kernel);
+    for (int32_t set = 0; set < g->samples; ++set, x += volume(g->size))
+        for (int32_t pz = 0; pz < g->made[0]; ++pz)
+            for (int32_t py = 0; py < g->made[1]; ++py)
+                for (int32_t px = 0; px < g->made[2]; ++px) {
+                    float found = maximum ? -INFINITY : 0.0f;
+                    int32_t number = 0;
+                    for (int32_t kz = 0; kz < g->kernel[0]; ++kz)
+                        for (int32_t ky = 0; ky < g->kernel[1]; ++ky)
+                            for (int32_t kx = 0; kx < g->kernel[2]; ++kx) {
+                                const int32_t iz = pz * g->stride[0] + kz * g->dilation[0] - g->before[0];
+                                const int32_t iy = py * g->stride[1] + ky * g->dilation[1] - g->before[1];
+                                const int32_t ix = px * g->stride[2] + kx * g->dilation[2] - g->before[2];
+                                if (counted)
+                                    number += iz >= counted[0] && iy >= counted[1] && ix >= counted[2] &&
+                                              iz < counted[3] && iy < counted[4] && ix < counted[5];
+                                if (iz < 0 || iy < 0 || ix < 0) continue;
+                                if (iz >= g->size[0] || iy >= g->size[1] || ix >= g->size[2]) continue;
+                                const float value = x[(iz * g->size[1] + iy) * g->size[2] + ix];
+                                if (!maximum) found += value;
+                                else if (value > found) found = value;
+                            }
+                    if (!maximum) found /= (float)all;
+                    *y++ = counted ? found / ((float)number / (float)all) : found;
+                }
+}
+""",
+        ("window", "volume"),
+    ),
+}
+
+
+def needed(names: Iterable[str]) -> Iterator[str]:
+    """Yield functions and types by name, each behind what it needs."""
+    wanted = set(names)
+    wanted |= {need for name in wanted for need in SOURCES[name].needs}
+    return (name for name in SOURCES if name in wanted)

@@ -1,0 +1,448 @@
+"""Spiking networks in C: what a compiler makes of the file fires what was converted, within the memory it states."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from snnc import cli, ops
+from snnc.conversion import Conversion
+from snnc.data.samples import MemorySamples
+from snnc.errors import ModelError, UsageError, VerificationError
+from snnc.export.c import CFormat, Compiled, compilers
+from snnc.export.c.engine import FLAGS
+from snnc.export.c.functions import SOURCES
+from snnc.export.c.memory import Line, laid_out
+from snnc.export.c.operations import kernels
+from snnc.export.format import Written
+from snnc.export.match import Match
+from snnc.export.onnx.neurons import Recurrence, forms
+from snnc.export.vectors import conformance_vectors
+from snnc.export.verification import verify
+from snnc.feeds import Feeds
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import CausalNeuron, Neuron, neurons
+from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.report.data import read
+from snnc.rules import RefusedError
+from snnc.schedule import Schedule
+from tests.support import Network, exact, neuron_instances, normal, operations, uniform
+from tests.test_export_spiking_onnx import conversion
+
+DIGITS = Path(__file__).parent.parent / "examples" / "digits"
+# What is compiled for one run is compiled fast.
+FAST = (*FLAGS, "-O0")
+SCHEDULES = (Schedule(3), Schedule(2, 1, 2), Schedule(3, 1, shares=(0.5, 0.3, 0.2)))
+
+needs_compiler = pytest.mark.skipif(not compilers(), reason="needs a C compiler")
+
+
+def written_operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
+    refused = (Input, *refusals())
+    return {name: entry for name, entry in operations().items() if not isinstance(entry[0], refused)}
+
+
+@cache
+def refusals() -> tuple[type[Op], ...]:
+    """The operations that C refuses."""
+    found = []
+    for op, shapes in operations().values():
+        network = conversion(around(("op", op, shapes)), Schedule(1))
+        found += [type(op)] if CFormat().refusals(network) else []
+    return tuple(found)
+
+
+def around(*cases: tuple[str, Op, Sequence[Sequence[int]]]) -> Graph:
+    """Each operation once on what is held and once on what moves, with inputs of its own and neurons behind it."""
+    nodes: list[Node] = []
+    for name, op, shapes in cases:
+        inputs = [f"{name}_in{index}" for index, _ in enumerate(shapes)]
+        nodes += [Node(value, Input((*shape,)), ()) for value, shape in zip(inputs, shapes, strict=True)]
+        sent = [Node(f"{value}_sent", neurons["dual-threshold"](torch.tensor(0.7)), (value,)) for value in inputs]
+        for what, values in (("held", inputs), ("moving", [node.name for node in sent])):
+            nodes += sent if what == "moving" else []
+            nodes.append(Node(f"{name}_{what}", op, tuple(values)))
+            nodes.append(Node(f"{name}_{what}_coded", neurons["graded"](torch.tensor(0.5377)), (f"{name}_{what}",)))
+    return Graph.of(nodes, [node.name for node in nodes if node.name.endswith("_coded")])
+
+
+def samples(graph: Graph, count: int = 3) -> Feeds:
+    inputs = enumerate(graph.ops(Input).items())
+    return Feeds({name: normal(count, *op.shape, seed=seed) for seed, (name, op) in inputs})
+
+
+def compiled(made: Conversion, form: CFormat, flags: Sequence[str] = FAST) -> tuple[Written, Compiled]:
+    written = form.write(made)
+    compiler = compilers()[0]
+    return written, Compiled(written.file, form.prefix, made.snn, made.schedule, compiler, flags)
+
+
+def matched(made: Conversion, form: CFormat | None = None, feeds: Feeds | None = None) -> Match:
+    written, engine = compiled(made, form or CFormat())
+    return verify(made, written, engine, MemorySamples(feeds or samples(made.snn)))
+
+
+def small(kind: str = "if", schedule: Schedule = SCHEDULES[0]) -> Conversion:
+    net = Network((2, 6, 6))
+    net.add(neurons[kind](torch.tensor(0.7)), net.conv("x", 4))
+    net.add(ops.MaxPool((2, 2), (2, 2), (0,) * 4, (1, 1)))
+    net.add(neurons[kind](torch.tensor(0.6)), net.conv(net.nodes[-1].name, 3, stride=2))
+    net.linear(net.flat(net.nodes[-1].name), 5)
+    return conversion(net.graph(), schedule)
+
+
+def test_some_operations_are_written_and_some_are_refused_in_words() -> None:
+    assert {ops.Conv, ops.Linear, ops.Add, ops.MaxPool, ops.Mean} <= {
+        type(op) for op, _ in written_operations().values()
+    }
+    assert {ops.Softmax, ops.Relu} <= set(refusals())
+    for kind in refusals():
+        op, shapes = next((op, shapes) for op, shapes in operations().values() if type(op) is kind)
+        with pytest.raises(RefusedError) as refused:
+            kernels(op, shapes)
+        assert "--format onnx" in refused.value.hint
+        with pytest.raises(ModelError) as placed:
+            CFormat().write(conversion(around(("op", op, shapes)), Schedule(1)))
+        assert placed.value.place == "op_held"
+
+
+@needs_compiler
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=["plain", "rehearsal and sleep", "shares"])
+def test_every_operation_computes_what_it_computes_here(schedule: Schedule) -> None:
+    cases = [(f"case{index}", op, shapes) for index, (op, shapes) in enumerate(written_operations().values())]
+    made = conversion(around(*cases), schedule)
+    found = matched(made, CFormat(event_driven=bool(schedule.shares)))
+    assert (found.verdict, found.equal, found.together) == ("passed", 100, 100), found.worst_layer
+    assert found.output_error is not None and found.output_error < 1e-6
+    assert len(found.layers) > 3 * len(cases)
+
+
+@needs_compiler
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=["plain", "rehearsal and sleep", "shares"])
+def test_every_neuron_with_a_step_fires_what_it_fires_here(schedule: Schedule) -> None:
+    """Nothing is summed in another order, so that all spikes are equal, whatever was fired before."""
+    causal = {name: one for name, one in neuron_instances().items() if isinstance(one, CausalNeuron)}
+    assert {type(one) for one in causal.values()} == {k for k in neurons.values() if issubclass(k, CausalNeuron)}
+    nodes: list[Node] = [Node("x", Input((4, 7, 6)), ())]
+    for index, one in enumerate(causal.values()):
+        branch = exact(one, order_asked=True)
+        names = {name: f"{name}_{index}" for name in branch.nodes if name != "x"}
+        for node in branch.nodes.values():
+            if node.name != "x":
+                inputs = tuple(names.get(value, value) for value in node.inputs)
+                nodes.append(Node(names[node.name], node.op, inputs))
+    made = conversion(Graph.of(nodes, [node.name for node in nodes if node.name.startswith("y_")]), schedule)
+    found = matched(made)
+    assert (found.verdict, found.equal, found.together) == ("passed", 100, 100), found.worst_layer
+    assert found.together_error is not None and found.together_error < 1e-6
+    assert len(found.layers) == 3 * len(causal)
+
+
+def test_what_has_no_step_is_refused_by_name() -> None:
+    for name, kind in neurons.items():
+        made = conversion(exact(kind(torch.tensor([0.7]))), Schedule(3))
+        if issubclass(kind, CausalNeuron):
+            assert not CFormat().refusals(made)
+            continue
+        (refusal,) = CFormat().refusals(made)
+        assert refusal.places == ("asked",) and "gathers its whole input first" in refusal.message, name
+        assert "--latency synchronous" in refusal.hint
+
+
+@pytest.fixture
+def own() -> Iterator[Callable[[str], Neuron]]:
+    """A kind of neuron as somebody else would add it, with a form of its own."""
+
+    class Own(IntegrateAndFire):  # type: ignore[misc]
+        pass
+
+    def make(body: str) -> Neuron:
+        one = Own(torch.tensor(0.7))
+        starts = {"membrane": one.potential * one.threshold}
+        forms._rules[Own] = lambda op: Recurrence("Own", "own */ int x;", {"threshold": op.threshold}, starts, body)
+        return one
+
+    yield make
+    forms._rules.pop(Own, None)
+
+
+@needs_compiler
+def test_a_neuron_of_others_is_written_from_its_form(own: Callable[[str], Neuron]) -> None:
+    body = """
+    charged = Add(membrane, x)
+    fires = GreaterOrEqual(charged, threshold)
+    fired = CastLike(fires, x)
+    spikes = Mul(fired, threshold)
+    unasked = Neg(spikes)
+    next_membrane = Sub(charged, spikes)
+    """
+    net = Network((2, 5, 5))
+    net.add(own(body), "x")
+    assert matched(conversion(net.graph(), Schedule(4))).together == 100
+    net = Network((2, 5, 5))
+    net.add(own(body.replace("Neg", "Erf")), "x", name="odd")
+    (refusal,) = CFormat().refusals(conversion(net.graph(), Schedule(4)))
+    assert "Erf(spikes)" in refusal.message and refusal.places == ("odd",)
+
+
+@needs_compiler
+@pytest.mark.parametrize("flags", [(), ("--event-driven",)], ids=["dense", "event-driven"])
+def test_sanitizers_have_nothing_to_say(flags: tuple[str, ...], tmp_path: Path) -> None:
+    watching = (*FLAGS, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    (tmp_path / "t.c").write_text("int main(void) { return 0; }\n")
+    if subprocess.run([compilers()[0], *watching, "t.c", "-o", "t"], cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("needs a compiler with sanitizers")
+    cases = [(f"case{index}", op, shapes) for index, (op, shapes) in enumerate(written_operations().values())]
+    made = conversion(around(*cases), Schedule(2, 1, 1))
+    _, engine = compiled(made, CFormat(event_driven=bool(flags)), watching)
+    assert engine.answer(samples(made.snn, 2), torch.Generator())[0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("standard", ["c++11", "c++20"])
+def test_cpp_accepts_it(standard: str, tmp_path: Path) -> None:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    cases = [(f"case{index}", op, shapes) for index, (op, shapes) in enumerate(written_operations().values())]
+    made = conversion(around(*cases), Schedule(2, 1, 1))
+    (tmp_path / "network.cpp").write_bytes(CFormat().write(made).data)
+    strict = ["-Wall", "-Wextra", "-Werror", "-pedantic", f"-std={standard}", "-DSNN_MAIN"]
+    done = subprocess.run([compiler, *strict, "-fsyntax-only", "network.cpp"], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@needs_compiler
+def test_passing_over_what_is_silent_changes_no_bit() -> None:
+    made = small("cif", Schedule(3, 1))
+    feeds = samples(made.snn, 4)
+    both = [
+        compiled(made, CFormat(event_driven=events))[1].answer(feeds, torch.Generator()) for events in (False, True)
+    ]
+    (dense, dense_spikes), (events, event_spikes) = both
+    assert all(torch.equal(dense[name], events[name]) for name in dense)
+    assert all(torch.equal(dense_spikes[name], event_spikes[name]) for name in dense_spikes)
+    assert "convolve_events(" in CFormat(event_driven=True).write(made).file.source
+
+
+@needs_compiler
+def test_an_input_that_is_added_to_itself_is_not_overwritten() -> None:
+    net = Network((2, 4, 4))
+    first = net.add(neurons["if"](torch.tensor(0.7)), net.conv("x", 2))
+    net.add(neurons["if"](torch.tensor(0.9)), net.add(ops.Add(), first, first, first))
+    net.add(ops.Add(), net.nodes[-1].name, first)
+    assert matched(conversion(net.graph(), Schedule(4))).together == 100
+
+
+@needs_compiler
+def test_pixels_and_integers_are_taken_as_they_are() -> None:
+    nodes = [
+        Node("pixels", Input((3, 4), "pixel"), ()),
+        Node("numbers", Input((3, 4), "integer", 9), ()),
+        Node("scaled", ops.Affine(torch.tensor(1 / 255), None), ("pixels",)),
+        Node("sum", ops.Add(), ("scaled", "numbers")),
+        Node("fired", neurons["graded"](torch.tensor(0.7)), ("sum",)),
+        Node("raw", ops.Affine(torch.tensor(2.0), None), ("numbers",)),
+    ]
+    made = conversion(Graph.of(nodes, ["fired", "raw", "scaled"]), Schedule(3, 1))
+    drawn = {name: op.drawn(4, torch.Generator().manual_seed(1)) for name, op in made.snn.ops(Input).items()}
+    feeds = Feeds({"pixels": drawn["pixels"].byte(), "numbers": drawn["numbers"].long()})
+    found = matched(made, feeds=feeds)
+    assert (found.equal, found.together, found.verdict) == (100, 100, "passed")
+    assert "const uint8_t *pixels_in, const int32_t *numbers_in" in CFormat().write(made).file.header
+
+
+def test_memory_is_what_the_file_declares() -> None:
+    for schedule in SCHEDULES:
+        file = CFormat().write(small("cif", schedule)).file
+        source = file.source[: file.source.index("#ifdef SNN_MAIN\n/*")]
+        constants = sum(map(int, re.findall(r"^static const (?:float|int32_t) \w+\[(\d+)\]", source, re.MULTILINE)))
+        windows = len(re.findall(r"^static const window", source, re.MULTILINE))
+        states = re.findall(r"^static float (\w+)\[(\d+)\];", source, re.MULTILINE)
+        (scratch,) = [int(size) for name, size in states if name == "scratch"]
+        kept = sum(int(size) for name, size in states if name != "scratch") + len(["taken"])
+        assert file.constants == 4 * (constants + windows * 22)
+        assert file.state == 4 * kept
+        assert file.scratch == 4 * scratch
+        for name, value in (("CONSTANT", file.constants), ("STATE", file.state), ("SCRATCH", file.scratch)):
+            assert f"#define SNN_{name}_BYTES {value}\n" in file.header
+        assert "malloc" not in source and "#include <stdlib.h>" not in source
+
+
+@needs_compiler
+@pytest.mark.skipif(shutil.which("size") is None, reason="needs the program size")
+def test_memory_is_what_a_compiler_makes_of_it(tmp_path: Path) -> None:
+    file = CFormat().write(small("cif", Schedule(3, 1))).file
+    (tmp_path / "network.c").write_text(file.source)
+    subprocess.run([compilers()[0], "-std=c11", "-Os", "-c", "network.c"], cwd=tmp_path, check=True)
+    shown = subprocess.run(["size", "network.o"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    text, data, bss = map(int, shown.splitlines()[1].split()[:3])
+    assert file.state + file.scratch == pytest.approx(bss + data, abs=64 + 32 * file.source.count("\nstatic float "))
+    # Code is made for some processor, of which nothing is known here.
+    assert file.constants < text < file.constants + 4 * file.code
+
+
+def test_values_lie_nowhere_on_top_of_one_another() -> None:
+    lines = [
+        Line("a", (), (), "a", 4),
+        Line("b", (), ("a",), "b", 4, in_place=True),
+        Line("c", (), ("b",), "c", 2, in_place=True),
+        Line("d", (), ("b", "c"), "d", 4, in_place=True),
+        Line("e", (), ("d",), "e", 6),
+    ]
+    layout = laid_out(lines)
+    assert layout.starts["a"] == layout.starts["b"] == layout.starts["d"] == 0
+    assert layout.starts["c"] == 4 and layout.starts["e"] == 4 and layout.size == 10
+    twice = [Line("a", (), (), "a", 4), Line("b", (), ("a", "a"), "b", 4, in_place=True)]
+    assert laid_out(twice).starts["b"] == 4
+
+
+@needs_compiler
+def test_names_of_nodes_are_names_in_c_whatever_they_are() -> None:
+    net = Network((2, 4, 4))
+    odd = ["*/ int evil; /*", '"); system("true"); ("', "int", "fill", "fill_each", "ü\n#error", "scratch", "x" * 300]
+    for name in odd:
+        net.add(neurons["cif"](torch.tensor(0.7)), net.conv(net.nodes[-1].name, 2), name=name)
+    made = conversion(net.graph(), Schedule(2))
+    assert matched(made).together == 100
+    text = CFormat().write(made).file.source
+    text.encode("ascii")
+    assert "evil;" not in text and "#error" not in text
+
+
+# The program for tests.
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Compiles the file of a conversion, and runs it on vectors."""
+
+    def run(made: Conversion, vectors: bytes, *more: str) -> tuple[int, str, str]:
+        (tmp_path / "network.c").write_bytes(CFormat().write(made).data)
+        (tmp_path / "vectors").write_bytes(vectors)
+        subprocess.run([compilers()[0], *FLAGS, "-DSNN_MAIN", "network.c", "-o", "network"], cwd=tmp_path, check=True)
+        command = [str(tmp_path / "network"), "vectors", *more]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def steps() -> Conversion:
+    """Neurons of all kinds of values: with a slope, as a code, at rest, of both signs, and again after a rehearsal."""
+    net = Network((4, 5, 5))
+    slope = uniform(0.2, 0.6, 4, 1, 1)
+    net.add(neurons["dual-threshold"](torch.tensor(0.7), slope, coding=True), net.conv("x", 4))
+    net.add(TemporalBias(normal(3, 4, 1, 1, seed=4) * 0.2))
+    net.add(neurons["graded"](uniform(0.5, 1, 4, 1, 1), top=4, event=2, rest=2), net.conv(net.nodes[-1].name, 4))
+    net.add(neurons["graded"](torch.tensor(0.6), slope, top=5), net.conv(net.nodes[-1].name, 4), name="last")
+    net.linear(net.flat("last"), 5)
+    return conversion(net.graph(), Schedule(3, 1, 2))
+
+
+@needs_compiler
+def test_vectors_are_compared_spike_for_spike(program: Callable[..., tuple[int, str, str]]) -> None:
+    made = steps()
+    data = conformance_vectors(made, MemorySamples(samples(made.snn)))
+    code, out, err = program(made, data)
+    assert (code, err) == (0, "")
+    assert out.startswith("3 samples, 6 steps: 5400 of 5400 values of neurons are as they are there")
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    start, _ = header["spikes.last"]["data_offsets"]
+    # One more at step 4 of sample 1, by neuron 7; what it counts from there on is another, too.
+    at = 8 + int.from_bytes(data[:8], "little") + start + (4 * 3 + 1) * 100 + 7
+    wrong = data[:at] + bytes([(data[at] + 1) % 256]) + data[at + 1 :]
+    code, out, err = program(made, wrong)
+    assert (code, err) == (1, "")
+    assert "the first that differs: layer last, neuron 7, sample 1, step 4 sends" in out
+
+
+@needs_compiler
+def test_vectors_that_do_not_belong_to_it_are_refused(program: Callable[..., tuple[int, str, str]]) -> None:
+    made, other = small(), small("cif")
+    data = conformance_vectors(made, MemorySamples(samples(made.snn)))
+    for wrong, said in (
+        (conformance_vectors(other, MemorySamples(samples(other.snn))), "another network"),
+        (data.replace(b'"input"', b'"inpot"'), "lack an input"),
+        (data[: len(data) // 2], "end early"),
+        (data.replace(b'"spikes.', b'"spokes.'), "lack"),
+        (b"", "cannot be read"),
+        (b"\xff" * 64, "no safetensors file"),
+    ):
+        code, out, err = program(made, wrong)
+        assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+    assert program(made, data, "a", "b")[0] == 2
+
+
+# The command.
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("converted") / "m.snn"
+    how = ["--recipe", "quick", "--neuron", "if", "--timesteps", "2", "-q"]
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), "-o", str(path), *how]) == 0
+    return path
+
+
+@needs_compiler
+def test_the_command_writes_a_file_that_others_compile(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(converted, "m.snn")
+    how = ["--format", "c", "--prefix", "digits", "--verify", "--limit", "8"]
+    assert cli.main(["export", "m.snn", "-o", "digits.c", *how]) == 0
+    assert "bytes of constants" in capsys.readouterr().out
+    (found, *_) = read(Path("m.report.json")).verifications
+    assert (found.format, found.verdict, found.variant) == ("c", "passed", "dense")
+    Path("host.c").write_text(
+        '#include "digits.h"\n#include <stdio.h>\nint main(void) {\n    static float image[64], answer[10];\n'
+        '    digits_run(image, answer);\n    printf("%d", DIGITS_STEPS);\n    return answer[0] != answer[0];\n}\n'
+    )
+    subprocess.run([compilers()[0], *FLAGS, "host.c", "digits.c", "-o", "host"], check=True)
+    assert subprocess.run(["./host"], capture_output=True, text=True, check=True).stdout == "2"
+
+
+def test_a_prefix_that_starts_no_name_is_refused(converted: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no name in C"):
+        CFormat(prefix="1 x").write(small())
+    to = tmp_path / "x.c"
+    assert cli.main(["export", str(converted), "-o", str(to), "--format", "c", "--prefix", "a-b", "-q"]) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    made = small()
+    written = CFormat().write(made)
+    (engine,) = CFormat().engines(written, made)
+    found = verify(made, written, engine, MemorySamples(samples(made.snn)))
+    assert found.verdict == "noted" and "there is none here" in found.remark
+
+
+@needs_compiler
+def test_a_compiler_that_complains_is_a_fault_of_the_file() -> None:
+    made = small()
+    written = CFormat().write(made)
+    for broken in ("void x(void) { int unused; }", "#error no"):
+        file = dataclasses.replace(written.file, source=f"{written.file.source}\n{broken}\n")
+        with pytest.raises(VerificationError, match="refuses the exported file"):
+            Compiled(file, "snn", made.snn, made.schedule, compilers()[0])
+
+
+def test_every_function_is_there_for_some_operation() -> None:
+    networks = [conversion(around(("op", op, shapes)), SCHEDULES[1]) for op, shapes in written_operations().values()]
+    networks += [small("graded"), steps()]
+    called = "".join(CFormat(event_driven=on).write(made).file.source for made in networks for on in (False, True))
+    idle = [name for name in SOURCES if not name.startswith("widen") and not re.search(rf"\b{name}\b", called)]
+    assert not idle
