@@ -20,7 +20,7 @@ from snnc.export.c.language import Names, along, condensed, declared, floats, nu
 from snnc.export.c.memory import Line, laid_out
 from snnc.export.c.neurons import neuron_functions
 from snnc.export.c.operations import Argument, Kernel, Part, Record, spelled
-from snnc.export.c.program import MAIN, SEEN
+from snnc.export.c.program import TAKEN, Program
 from snnc.export.c.storage import OTHERS, WIDTH, Memory, Storage
 from snnc.export.onnx.lowering import form
 from snnc.export.onnx.neurons import Gathering, Recurrence
@@ -36,10 +36,6 @@ _CODE = 0.28
 
 # What there is of the time, each made of those before.
 _CLOCK = ("rehearsing", "since", "at", "passed", "awake", "lit", "gain", "missing", "elapsed")
-
-# What the program for tests is made of.
-_PROGRAM = ("seen", "layer", "layers", "tensor", "vectors", "sent", "names", "data", "sample", "samples", "compared")
-_PROGRAM_TOO = ("differing", "counted", "trains", "farthest", "demand", "found", "look_up", "next", "value", "main")
 
 
 @final
@@ -105,10 +101,11 @@ class _Writer:
         self._events = events
         # Whether steps differ in how much of the image and of the biases they carry.
         self._uneven = bool(schedule.sleep or schedule.shares)
-        own = (f"{prefix}_start", f"{prefix}_step", f"{prefix}_run")
+        own = (f"{prefix}_{what}" for what in ("start", "step", "run"))
         tables = ("taken", "scratch", "gains", "missings", "elapsed_at")
-        taken = (*SOURCES, *_CLOCK, *_PROGRAM, *_PROGRAM_TOO, *own, *tables)
-        self._storage = Storage(Names(taken))
+        names = Names([*SOURCES, *_CLOCK, *TAKEN, *own, *tables])
+        self._storage = Storage(names)
+        self._program = Program(prefix, names)
         # Where the value of every node lies, while it is held, and set in motion.
         self._values: dict[str, str] = {}
         self._scaled: dict[str, str] = {}
@@ -116,9 +113,6 @@ class _Writer:
         self._steps: list[Line] = []
         self._resets: list[str] = []
         self._restarts: list[str] = []
-        self._layers: list[str] = []
-        self._rows: list[str] = []
-        self._weighs: list[str] = []
         self._moving: set[str] = set()
         for node in self._graph.nodes.values():
             if isinstance(node.op, Neuron | TemporalBias) or self._moving.intersection(node.inputs):
@@ -297,20 +291,14 @@ class _Writer:
             *around,
         ]
         step = f"{kind}_step({', '.join(map(str, given))});"
-        seen = f"{self._prefix.upper()}_SPIKES({len(self._layers)}, {{y}});"
+        seen = f"{self._prefix.upper()}_SPIKES({self._tell(node, op)}, {{y}});"
         reads, value = [self._moved(node.inputs[0])], storage.names.new(node.name)
         self._values[node.name] = self._add(self._steps, node.name, [step, seen], reads, value, in_place=True)
-        self._tell(node, op)
 
-    def _tell(self, node: Node, op: Neuron) -> None:
-        """Keep for the program for tests what a spike of a layer weighs."""
+    def _tell(self, node: Node, op: Neuron) -> int:
+        """Let the program for tests know what a spike of a layer weighs, and return the number of the layer."""
         weighed = along([op.threshold, *([] if op.slope is None else [op.slope])], self._graph.shapes[node.name])
-        names = [self._storage.names.new(node.name, part) for part in ("weighs", "slopes")][: len(weighed.values)]
-        self._weighs += map(declared, names, weighed.values)
-        pointers = [*names, *(["NULL"] if op.slope is None else [])]
-        row = text(node.name), self._size(node.name), weighed.inner, weighed.count, *pointers, number(op.rest)
-        self._layers.append(node.name)
-        self._rows.append(f"{{{', '.join(map(str, row))}}}")
+        return self._program.see(node.name, self._size(node.name), weighed, op.rest)
 
     def _calls(self, node: Node, kernel: Kernel) -> list[str]:
         calls = []
@@ -344,7 +332,7 @@ class _Writer:
             [_placed(statement, layout.starts) for line in lines for statement in line.statements]
             for lines, layout in zip((self._shown, self._steps), layouts, strict=True)
         )
-        storage, schedule, upper = self._storage, self._schedule, self._prefix.upper()
+        storage, schedule = self._storage, self._schedule
         storage.of(OTHERS).state += WIDTH
         sizes = {name: self._size(name) for name in self._outputs}
         now = {name: storage.state(OTHERS, f"now_{answer}", sizes[name]) for name, answer in self._outputs.items()}
@@ -382,7 +370,7 @@ class _Writer:
         memory = {name: part for name, part in storage.memory.items() if part != Memory()}
         kinds = [*(SOURCES[name].text for name in needed(storage.called)), *storage.functions]
         functions = [_function(signatures[name], body) for name, body in bodies.items()]
-        made = CFile("", "", tuple(self._layers), memory, WIDTH * shared, _code([*kinds, *functions]))
+        made = CFile("", "", tuple(self._program.layers), memory, WIDTH * shared, _code([*kinds, *functions]))
         comment = _comment([*about, "", *_table(made)])
         header = self._header(comment, network, signatures, made)
         source = "\n\n".join(
@@ -391,13 +379,13 @@ class _Writer:
                 header,
                 "#include <math.h>\n#include <stddef.h>",
                 _PRAGMA,
-                SEEN.replace("PREFIX", upper),
+                self._program.seen,
                 *kinds,
                 *storage.constants,
                 "\n".join([*storage.states, "static int32_t taken;"]),
                 f"static float scratch[{shared}];" if shared else "",
                 *functions,
-                self._main(),
+                self._tested(),
             )
             if part.strip()
         )
@@ -474,75 +462,19 @@ class _Writer:
         ]
         return "\n".join(lines)
 
-    def _main(self) -> str:
+    def _tested(self) -> str:
         """Write the program for tests."""
         inputs = self._graph.ops(Input)
-        kept: list[str] = []
         for name, op in inputs.items():
-            image = self._inputs[name]
-            called = '"", "input"' if len(inputs) == 1 else f'"input.", {text(name)}'
-            kept += [
-                f"static {_KINDS[op.numbers]} {image}[{max(self._size(name), 1)}];",
-                f"const tensor {image}_there = found({called});",
-            ]
-        (first, *_) = inputs
-        checks = [f"samples = {self._inputs[first]}_there.numbers / {max(self._size(first), 1)};"]
-        checks += [
-            f"demand({self._inputs[name]}_there.numbers == samples * {max(self._size(name), 1)}, "
-            '"the vectors have other shapes than this network");'
-            for name in inputs
-        ]
+            called = "input" if len(inputs) == 1 else f"input.{name}"
+            self._program.take(called, self._inputs[name], _KINDS[op.numbers], self._size(name))
         for name, answer in self._outputs.items():
-            kept.append(f"static float {answer}[{max(self._size(name), 1)}];")
-            kept.append(f"tensor {answer}_there = {{{{0}}, 0, 0, 0}};")
-            checks.append(f'if (!sent) {answer}_there = found("output.", {text(name)});')
-        reading = [
-            line
-            for name, op in inputs.items()
-            for image in [self._inputs[name]]
-            for line in (
-                f"look_up(&{image}_there, sample * {self._size(name)});",
-                f"for (int32_t i = 0; i < {self._size(name)}; ++i) "
-                f"{image}[i] = ({_KINDS[op.numbers]})next(&{image}_there);",
-            )
-        ]
-        answering: list[str] = []
-        for name, answer in self._outputs.items():
-            size = self._size(name)
-            answering += [
-                f"if (sent) demand(fwrite({answer}, sizeof(float), {size}, sent) == {size}, "
-                '"the file cannot be written");',
-                f"else look_up(&{answer}_there, sample * {size});",
-                f"for (int32_t i = 0; i < {size} && !sent; ++i) {{",
-                f"    const double off = (double){answer}[i] - next(&{answer}_there);",
-                "    if (off > farthest || -off > farthest) farthest = off < 0 ? -off : off;",
-                "}",
-            ]
-        given = ", ".join([*self._inputs.values(), *self._outputs.values()])
-        body = [
-            *kept,
-            *checks,
-            "for (int32_t i = 0; layers[i].name && !sent; ++i) {",
-            '    trains[i] = found("spikes.", layers[i].name);',
-            f"    demand(trains[i].numbers == samples * {self._schedule.total} * layers[i].size,",
-            '           "the vectors have other shapes than this network");',
-            "    counted[i] = (float *)calloc((size_t)layers[i].size, sizeof(float));",
-            '    demand(counted[i] != NULL, "out of memory");',
-            "}",
-            "for (sample = 0; sample < samples; ++sample) {",
-            *(f"    {line}" for line in reading),
-            f"    {self._prefix}_run({given});",
-            *(f"    {line}" for line in answering),
-            "}",
-        ]
-        rows = ",\n    ".join([*self._rows, "{NULL, 0, 1, 1, NULL, NULL, 0.0f}"])
-        filled = {
-            "CONSTANTS": "\n".join(self._weighs),
-            "LAYERS": rows,
-            "SAMPLES": "\n    ".join(body),
-            "PREFIX": self._prefix.upper(),
-        }
-        return re.sub("|".join(filled), lambda found: filled[found[0]], MAIN)
+            self._program.give(name, answer, self._size(name))
+        return self._program.written(f"{self._prefix}_run({self._given});")
+
+    @property
+    def _given(self) -> str:
+        return ", ".join([*self._inputs.values(), *self._outputs.values()])
 
 
 _PRAGMA = """
@@ -578,7 +510,8 @@ def _function(signature: str, body: Sequence[str]) -> str:
 
 
 def _comment(lines: Sequence[str]) -> str:
-    shown = (line.replace("*/", "* /").replace("/*", "/ *") for line in lines)
+    # Others gave the names in it.
+    shown = (re.sub(r"[^ -~]|[?\\]|[*]/|/[*]", "_", line) for line in lines)
     return "/* " + "\n".join(f"   {line}".rstrip() for line in shown).strip() + " */"
 
 
@@ -589,8 +522,4 @@ def _table(made: CFile) -> Iterator[str]:
     yield ""
     yield f"{'constants':>12} {'kept':>12} {'value':>12}  layer"
     for name, part in made.memory.items():
-        yield f"{part.constants:>12,} {part.state:>12,} {part.scratch:>12,}  {_plain(name)}"
-
-
-def _plain(name: str) -> str:
-    return text(name)[1:-1]
+        yield f"{part.constants:>12,} {part.state:>12,} {part.scratch:>12,}  {name}"

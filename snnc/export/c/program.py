@@ -1,7 +1,14 @@
 """The program for tests that a file in C holds behind a macro: samples in, spikes compared or written."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from snnc.export.c.language import Along, Names, declared, number, text
+
 # In the place of the words in capitals stand those of a file.
-SEEN = """
+_SEEN = """
 #ifdef PREFIX_MAIN
 static void seen(int32_t layer, const float *values);
 #define PREFIX_SPIKES(layer, values) seen(layer, values)
@@ -12,7 +19,7 @@ static void seen(int32_t layer, const float *values);
 #endif
 """
 
-MAIN = """
+_MAIN = """
 #ifdef PREFIX_MAIN
 /* Runs the samples of conformance vectors (snnc export --vectors) and compares all spikes with those there; or writes
    to a second file what every layer sends at every step, and then the answer, sample by sample. */
@@ -29,6 +36,13 @@ typedef struct {
 } layer;
 
 typedef struct {
+    const char *name;
+    void *place;
+    long size;
+    char kind;
+} port;
+
+typedef struct {
     char kind[4];
     long start, numbers;
     size_t width;
@@ -38,12 +52,19 @@ CONSTANTS
 static const layer layers[] = {
     LAYERS
 };
+static const port inputs[] = {
+    INPUTS
+};
+static const port answers[] = {
+    ANSWERS
+};
 
 static FILE *vectors, *sent;
 static char *names;
 static long data, sample, samples, compared, differing;
 static float *counted[sizeof(layers) / sizeof(layers[0])];
 static tensor trains[sizeof(layers) / sizeof(layers[0])];
+static tensor entered[sizeof(inputs) / sizeof(inputs[0])], answered[sizeof(answers) / sizeof(answers[0])];
 static double farthest;
 
 static void demand(int holds, const char *otherwise) {
@@ -52,12 +73,12 @@ static void demand(int holds, const char *otherwise) {
     exit(2);
 }
 
-static tensor found(const char *before, const char *name) {
+static tensor found(const char *name, long each) {
     tensor t;
-    char *key = (char *)malloc(strlen(before) + strlen(name) + 16), *entry, *offsets;
+    char *key = (char *)malloc(strlen(name) + 16), *entry, *offsets;
     long end;
     demand(key != NULL, "out of memory");
-    sprintf(key, "\\"%s%s\\":{\\"dtype\\":\\"", before, name);
+    sprintf(key, "\\"%s\\":{\\"dtype\\":\\"", name);
     entry = strstr(names, key);
     demand(entry != NULL, "the vectors lack an input, a layer or an output of this network");
     entry += strlen(key);
@@ -73,11 +94,12 @@ static tensor found(const char *before, const char *name) {
     end = strtol(offsets + 1, NULL, 10);
     t.numbers = (end - t.start) / (long)t.width;
     t.start += data;
+    if (!samples) samples = t.numbers / each;
+    demand(t.numbers == samples * each, "the vectors have other shapes than this network");
     return t;
 }
 
 static void look_up(const tensor *t, long first) {
-    demand(first >= 0 && first <= t->numbers, "the vectors have other shapes than this network");
     demand(!fseek(vectors, t->start + first * (long)t->width, SEEK_SET), "the vectors end early");
 }
 
@@ -93,6 +115,16 @@ static double next(const tensor *t) {
     return memcpy(&whole, bytes, 4), (double)whole;
 }
 
+static void enter(const port *p, long i, double number) {
+    if (p->kind == 'u') ((uint8_t *)p->place)[i] = (uint8_t)number;
+    else if (p->kind == 'i') ((int32_t *)p->place)[i] = (int32_t)number;
+    else ((float *)p->place)[i] = (float)number;
+}
+
+static void write(const float *values, long size) {
+    demand(fwrite(values, sizeof(float), (size_t)size, sent) == (size_t)size, "the file cannot be written");
+}
+
 static float value(const layer *l, int32_t i, float count) {
     const int32_t c = i / l->inner % l->count;
     return l->weighs[c] * (l->slope && count < 0.0f ? count * l->slope[c] : count);
@@ -103,7 +135,7 @@ static void seen(int32_t index, const float *values) {
     const tensor *t = &trains[index];
     const int starts = taken == 0 || taken == PREFIX_REHEARSAL;
     if (sent) {
-        demand(fwrite(values, sizeof(float), (size_t)l->size, sent) == (size_t)l->size, "the file cannot be written");
+        write(values, l->size);
         return;
     }
     look_up(t, (taken * samples + sample) * l->size);
@@ -115,7 +147,8 @@ static void seen(int32_t index, const float *values) {
         ++compared;
         if (off <= level && off >= -level) continue;
         if (!differing++)
-            printf("the first that differs: layer %s, neuron %ld, sample %ld, step %ld sends %g, not %g\\n", l->name,
+            printf("the first that differs: layer %s, neuron %ld, sample %ld, step %ld sends %g, not %g\\n",
+                   l->name + strlen("spikes."),
                    (long)i, sample, (long)taken, (double)values[i], (double)there);
     }
 }
@@ -141,8 +174,31 @@ int main(int argc, char **argv) {
     } else {
         demand(strstr(names, PREFIX_NETWORK) != NULL, "the vectors are those of another network");
     }
-    {
-    SAMPLES
+    for (int32_t i = 0; inputs[i].name; ++i) entered[i] = found(inputs[i].name, inputs[i].size);
+    for (int32_t i = 0; answers[i].name && !sent; ++i) answered[i] = found(answers[i].name, answers[i].size);
+    for (int32_t i = 0; layers[i].name && !sent; ++i) {
+        trains[i] = found(layers[i].name, (long)PREFIX_STEPS * layers[i].size);
+        counted[i] = (float *)calloc((size_t)layers[i].size, sizeof(float));
+        demand(counted[i] != NULL, "out of memory");
+    }
+    for (sample = 0; sample < samples; ++sample) {
+        for (int32_t i = 0; inputs[i].name; ++i) {
+            look_up(&entered[i], sample * inputs[i].size);
+            for (long n = 0; n < inputs[i].size; ++n) enter(&inputs[i], n, next(&entered[i]));
+        }
+        RUN_IT;
+        for (int32_t i = 0; answers[i].name; ++i) {
+            const float *answer = (const float *)answers[i].place;
+            if (sent) {
+                write(answer, answers[i].size);
+                continue;
+            }
+            look_up(&answered[i], sample * answers[i].size);
+            for (long n = 0; n < answers[i].size; ++n) {
+                const double off = (double)answer[n] - next(&answered[i]);
+                if (off > farthest || -off > farthest) farthest = off < 0 ? -off : off;
+            }
+        }
     }
     if (sent) return fclose(sent) ? 2 : 0;
     printf("%ld samples, %ld steps: %ld of %ld values of neurons are as they are there; "
@@ -151,3 +207,68 @@ int main(int argc, char **argv) {
 }
 #endif
 """
+
+# What names of a file are not to be: those of the program, and of what it is written with.
+TAKEN = frozenset(re.findall(r"\w+", _SEEN + _MAIN))
+
+
+@final
+@dataclass
+class Program:
+    """The program of one file, as it comes to be: layers of neurons, inputs and answers."""
+
+    prefix: str
+    names: Names
+    layers: list[str] = field(default_factory=list)
+    _weighs: list[str] = field(default_factory=list)
+    _rows: list[str] = field(default_factory=list)
+    _inputs: list[str] = field(default_factory=list)
+    _answers: list[str] = field(default_factory=list)
+
+    @property
+    def seen(self) -> str:
+        """What stands in front of all that sends spikes."""
+        return _SEEN.replace("PREFIX", self.prefix.upper())
+
+    def see(self, name: str, size: int, weighed: Along, rest: float) -> int:
+        """Add a layer of neurons, of which a spike weighs its threshold and, below zero, that times its slope.
+
+        Returns the number of the layer.
+        """
+        arrays = [self.names.new(name, part) for part in ("weighs", "slopes")[: len(weighed.values)]]
+        self._weighs += map(declared, arrays, weighed.values)
+        pointers = arrays if len(arrays) > 1 else [*arrays, "NULL"]
+        row = text(f"spikes.{name}"), size, weighed.inner, weighed.count, *pointers, number(rest)
+        self._rows.append(_row(*row))
+        self.layers.append(name)
+        return len(self.layers) - 1
+
+    def take(self, name: str, argument: str, kind: str, size: int) -> None:
+        """Add an input, of a kind of numbers, by its name in the vectors."""
+        self._weighs.append(f"static {kind} {argument}[{max(size, 1)}];")
+        self._inputs.append(_row(text(name), argument, size, f"'{kind[0]}'"))
+
+    def give(self, name: str, argument: str, size: int) -> None:
+        """Add an answer."""
+        self._weighs.append(f"static float {argument}[{max(size, 1)}];")
+        self._answers.append(_row(text(f"output.{name}"), argument, size, "'f'"))
+
+    def written(self, run: str) -> str:
+        """Return the program, which runs a sample by a call."""
+        filled = {
+            "CONSTANTS": "\n".join(self._weighs),
+            "LAYERS": _rows(self._rows, "NULL, 0, 1, 1, NULL, NULL, 0.0f"),
+            "INPUTS": _rows(self._inputs, "NULL, NULL, 0, 'f'"),
+            "ANSWERS": _rows(self._answers, "NULL, NULL, 0, 'f'"),
+            "RUN_IT": run,
+            "PREFIX": self.prefix.upper(),
+        }
+        return re.sub("|".join(filled), lambda found: filled[found[0]], _MAIN)
+
+
+def _row(*entries: object) -> str:
+    return f"{{{', '.join(map(str, entries))}}}"
+
+
+def _rows(rows: Sequence[str], last: str) -> str:
+    return ",\n    ".join([*rows, _row(last)])

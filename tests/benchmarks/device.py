@@ -1,0 +1,141 @@
+"""Measure the files in C: equal spikes, what compilers and sanitizers say, memory, and the speed.
+
+    python tests/benchmarks/device.py [--quick]
+
+cifar10_resnet20, recipe quick, T=4, and the digits network with its default conversion in step; ``equal-spikes`` is the
+percentage of spikes that are the same where each engine runs the whole network from the images on. ``bytes`` are those
+that the export states over those of the object file (gcc -Os). ``ratio`` is how many images a second the file runs,
+one after the other, over how many snnc does so, in one thread. Of ``warnings`` and findings there shall be none.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from harness import PREPROCESSING, SHARED, arguments, finish, model_files, say
+
+import snnc
+from snnc import recipe
+from snnc.conversion import Conversion
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import MemorySamples
+from snnc.errors import VerificationError
+from snnc.export.c import CFile, CFormat, Compiled, compilers
+from snnc.export.c.engine import FLAGS
+from snnc.export.verification import verify
+from snnc.feeds import Feeds
+from snnc.ir import Input
+from snnc.recipe import Recipe
+from snnc.run import Program
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+NAME = "cifar10_resnet20"
+STRICTER = ("-Wshadow", "-Wconversion", "-Wdouble-promotion", "-Wstrict-prototypes")
+SANITIZED = ("-std=c11", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def converted(model: Path, how: Recipe, data: Path, preprocessing: Preprocessing) -> Conversion:
+    """Convert a network on 64 images."""
+    made, _ = snnc.convert(model, how, data=data, preprocessing=preprocessing, reading=Reading(limit=64))
+    return made
+
+
+def images(made: Conversion, data: Path, count: int) -> Feeds:
+    """Return images as a network takes them."""
+    dataset = open_dataset(data, made.preprocessing, made.snn.ops(Input), Reading(limit=count))
+    (name,) = made.snn.inputs
+    return Feeds({name: torch.cat([feeds[name] for feeds in dataset.batches()])})
+
+
+def complaints(source: str, *flags: str) -> int:
+    """Return how many warnings all compilers here have about a file."""
+    found = 0
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "network.c").write_text(source)
+        for compiler in compilers():
+            command = [compiler, *flags, "-c", "network.c", "-o", "network.o"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            found += done.stderr.count("warning:") + done.stderr.count("error:")
+    return found
+
+
+def sizes(file: CFile) -> tuple[int, int]:
+    """Return the bytes of flash and of RAM that a file takes, compiled."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "network.c").write_text(file.source)
+        subprocess.run([compilers()[0], "-std=c11", "-Os", "-c", "network.c"], cwd=folder, check=True)
+        shown = subprocess.run(["size", "network.o"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    text, data, bss = map(int, shown.splitlines()[1].split()[:3])
+    return text + data, data + bss
+
+
+def seconds(made: Conversion, engine: Compiled, feeds: Feeds) -> tuple[float, float]:
+    """Return how long an image takes in the file, and in snnc by itself."""
+    one = next(feeds.split(1))
+    program, generator = Program(made.snn, made.schedule), torch.Generator()
+    engine.answer(feeds, generator)
+    program(one)
+    started = time.perf_counter()
+    engine.answer(feeds, generator)
+    between = time.perf_counter()
+    for image in feeds.split(1):
+        program(image)
+    return (between - started) / feeds.samples, (time.perf_counter() - between) / feeds.samples
+
+
+def watched(made: Conversion, form: CFormat, feeds: Feeds) -> int:
+    """Return whether sanitizers find anything in a run."""
+    engine = Compiled(form.write(made).file, form.prefix, made.snn, made.schedule, compilers()[0], SANITIZED)
+    try:
+        engine.answer(feeds, torch.Generator())
+    except VerificationError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def main() -> None:
+    quick = arguments(__doc__ or "").quick
+    torch.set_num_threads(1)
+    count = 2 if quick else 16
+    data = SHARED / "cifar10"
+    how = recipe.load("quick", timesteps=4, neuron="if")
+    residual = converted(model_files(NAME)[0], how, data / "calibration", PREPROCESSING[NAME])
+    small = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+    digits = converted(DIGITS / "model.onnx", recipe.load("casc"), DIGITS / "calibration", small)
+    figures: dict[str, float] = {"images": float(count)}
+    for label, made, folder in (("resnet20", residual, data / "test"), ("digits", digits, DIGITS / "test")):
+        feeds = images(made, folder, count)
+        for form in (CFormat(), CFormat(event_driven=True)):
+            written = form.write(made)
+            say(f"{label}, {written.variant}")
+            engine = Compiled(written.file, form.prefix, made.snn, made.schedule, compilers()[0])
+            found = verify(made, written, engine, MemorySamples(feeds))
+            assert found.together is not None and found.worst_equal is not None
+            there, here = seconds(made, engine, feeds)
+            figures |= {
+                f"c/{label}/{written.variant}/equal-spikes": found.together,
+                f"c/{label}/{written.variant}/worst-alone": found.worst_equal,
+                f"c/{label}/{written.variant}/images-per-second-ratio": here / there,
+                f"c/{label}/{written.variant}/milliseconds": 1000 * there,
+            }
+            said = {
+                "warnings": complaints(written.file.source, *FLAGS),
+                "stricter-warnings": complaints(written.file.source, *FLAGS[:4], *STRICTER),
+                "sanitizer-findings": watched(made, form, next(feeds.split(2))),
+            }
+            figures |= {f"c/{what}": figures.get(f"c/{what}", 0.0) + number for what, number in said.items()}
+            if shutil.which("size"):
+                flash, ram = sizes(written.file)
+                stated = written.file.constants + written.file.code, written.file.state + written.file.scratch
+                figures[f"c/{label}/{written.variant}/bytes/flash"] = stated[0] / flash
+                figures[f"c/{label}/{written.variant}/bytes/ram"] = stated[1] / ram
+    finish(figures)
+
+
+if __name__ == "__main__":
+    main()
