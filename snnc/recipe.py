@@ -5,6 +5,7 @@ can also be made of passes (see ``snnc.passes``), and ``to_yaml`` writes any of 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -76,6 +77,14 @@ class Recipe:
 def shipped() -> list[str]:
     """Return the names of the recipes inside the package."""
     return sorted(Path(entry.name).stem for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def introduction(name: str) -> str:
+    """Return what a recipe inside the package says of itself, above all else."""
+    lines = (_SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return "\n".join(
+        line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", lines)
+    )
 
 
 def load(

@@ -19,13 +19,16 @@ import yaml
 from onnx import TensorProto, helper, load, numpy_helper, save
 
 import snnc
-from snnc import cli
+from snnc import cli, recipe
 from snnc.artifact import load_conversion
 from snnc.data.event_frames import EventFrames
 from snnc.files import temporary_folder
 from snnc.findings import EXPLANATIONS
+from snnc.neurons import neurons
 from snnc.ops import QuantizedRelu
+from snnc.passes import passes
 from snnc.schedule import Schedule
+from snnc.tasks import tasks
 from tests import recording_files
 
 ROOT = Path(__file__).parent.parent
@@ -481,6 +484,23 @@ def test_code_scanning_finds_the_model_by_its_path_in_the_repository(
     assert place() == "model.onnx"
 
 
+def test_everything_that_can_be_chosen_is_listed(run: Run):
+    names = run("list", "--json").data()
+    found = {kind: run("list", kind, "--json").data()[kind] for kind in names}
+    for kind, members in (("neurons", neurons), ("passes", passes), ("tasks", tasks), ("recipes", recipe.shipped())):
+        assert names[kind] == [member["name"] for member in found[kind]] == list(members)
+    assert all(member["about"] for members in found.values() for member in members)
+    told = run("list", "neurons").out
+    assert "burst(max-event=2)" in told and "papers  Li and Zeng, IJCAI 2022" in told
+    assert {"Conv", "Attention", "LSTM"} <= set(names["operations"]) and "loihi2" in run("list").out
+    assert_error(run("list", "neuron"), 2, "nothing to list is called 'neuron'", "did you mean 'neurons'?")
+
+
+def test_help_and_version_have_short_flags(run: Run):
+    assert run("-h").out == run("--help").out and run("list", "-h").out == run("list", "--help").out
+    assert run("-V").out == run("--version").out
+
+
 def test_every_finding_is_explained(run: Run):
     everything = run("explain", "--json").data()
     assert set(everything) == set(EXPLANATIONS)
@@ -929,9 +949,9 @@ def test_a_signal_stops_fine_tuning_with_a_checkpoint_to_go_on_from(run: Run, fo
 def test_latency_chooses_between_two_recipes(run: Run, folder: Path):
     convert = ("convert", DIGITS / "model.onnx", *PREPROCESSING, "--json")
     steps = {}
-    for latency, recipe in (("pipelined", "default"), ("synchronous", "synchronous")):
+    for latency, name in (("pipelined", "default"), ("synchronous", "synchronous")):
         report = run(*convert, "--latency", latency, "--timesteps", "3").data()["report"]
-        assert report["provenance"]["recipe"]["name"] == recipe
+        assert report["provenance"]["recipe"]["name"] == name
         steps[latency] = report["summary"]["total_steps"]
     # Four layers that wait for one another, against three steps awake and one asleep.
     assert steps == {"pipelined": 15, "synchronous": 4}

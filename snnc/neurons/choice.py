@@ -51,7 +51,7 @@ def chosen(text: str, *, place: str = "") -> Choice:
     name, given = called(text, place=place)
     if name not in neurons:
         raise UsageError(f"unknown neuron {name!r}", place=place, hint=suggest(name, neurons))
-    kind, form = neurons[name], _options(neurons[name])
+    kind, form = neurons[name], options_of(neurons[name])
     if given and not keys(form):
         raise UsageError(f"{name!r} neurons have no options", place=place, hint=f"write {name}")
     read = parse(form, given, place=place)
@@ -66,7 +66,7 @@ def chosen(text: str, *, place: str = "") -> Choice:
 def with_options(text: str, given: Mapping[str, object], *, place: str, otherwise: str = "") -> str:
     """Return the text of a choice with other options; of neurons that do not have these, of ``otherwise`` if any."""
     name, written = called(text, place=place)
-    known = keys(_options(neurons[name])) if name in neurons else []
+    known = keys(options_of(neurons[name])) if name in neurons else []
     if otherwise and not set(given) <= set(known):
         name, written = otherwise, {}
     options = ", ".join(f"{option}={json.dumps(value)}" for option, value in {**written, **given}.items())
@@ -74,7 +74,7 @@ def with_options(text: str, given: Mapping[str, object], *, place: str, otherwis
 
 
 @functools.cache
-def _options(kind: type[Neuron]) -> type[Any]:
+def options_of(kind: type[Neuron]) -> type[Any]:
     """Return a dataclass of the options of a kind of neuron: the fields that it adds, but for tensors."""
     hints = typing.get_type_hints(kind)
     fields = [
