@@ -1,5 +1,6 @@
 """A few bytes can ask for any amount of memory and time: files are measured before anything is computed."""
 
+import itertools
 import os
 import resource
 import subprocess
@@ -321,3 +322,13 @@ else:
     environment = {**os.environ, "PYTHONPATH": str(Path(snnc.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("kind", "count"), [("Identity", 4000), ("Relu", 2000)])
+def test_a_long_row_of_nodes_is_read_in_seconds(kind: str, count: int, tmp_path: Path) -> None:
+    """Time grows with the nodes, not with their square."""
+    values = ["x", *(f"v{number}" for number in range(1, count)), "y"]
+    path = save(tmp_path / "m.onnx", [one(kind, [a], [b]) for a, b in itertools.pairwise(values)], (4,), {})
+    start = time.process_time()
+    read_model(path)
+    assert time.process_time() - start < 5

@@ -1,5 +1,6 @@
 """Post-processing at the end of a network, which chooses among its outputs or keeps their order: it is cut off."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
@@ -128,39 +129,50 @@ def _frontier(graph: GraphProto, chosen: Sequence[NodeProto], lost: Set[str]) ->
             yield value
 
 
-def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str]) -> Iterator[Finding]:
+def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str]) -> list[Finding]:
     """Cut off what only keeps the order of an output, also where what moves values about stands behind it."""
-    while True:
-        others = [entry.name for entry in graph.output if entry is not output]
-        row = _row(graph, output.name, others)
-        if not row or row[-1].input[0] in twins:
-            return
-        end = row[-1]
-        if len(row) == 1:
+    nodes = [*graph.node]
+    others = {entry.name for entry in graph.output if entry is not output}
+    readings = Counter(value for node in nodes for value in node.input)
+    producers = {value: number for number, node in reversed([*enumerate(nodes)]) for value in node.output}
+    removed: list[int] = []
+    findings: list[Finding] = []
+
+    def row() -> list[int]:
+        """Return the nodes from the output back to what keeps its order, or to an Identity; none without such."""
+        found: list[int] = []
+        value = output.name
+        while value in producers and value not in others and readings[value] == (1 if found else 0):
+            found.append(producers[value])
+            node = nodes[producers[value]]
+            if node.op_type in _ORDERLY or (node.op_type == "Identity" and len(found) == 1):
+                return found
+            if node.op_type not in _MOVING or (node.op_type == "Cast" and not _is_float_cast(node)):
+                return []
+            value = node.input[0]
+        return []
+
+    while numbers := row():
+        end = nodes[numbers[-1]]
+        if end.input[0] in twins:
+            break
+        if len(numbers) == 1:
             output.name = end.input[0]
             output.ClearField("type")
         else:
-            row[-2].input[0] = end.input[0]
-        graph.node.remove(end)
+            reader = nodes[numbers[-2]]
+            readings.subtract([reader.input[0]])
+            reader.input[0] = end.input[0]
+            readings.update([end.input[0]])
+        readings.subtract(end.input)
+        for value in end.output:
+            del producers[value]
+        removed.append(numbers[-1])
         if end.op_type in _ORDERLY:
-            yield _ending_removed(end.op_type, end.name)
-
-
-def _row(graph: GraphProto, value: str, others: Sequence[str]) -> list[NodeProto]:
-    """Return the nodes from an output back to what keeps its order, or to an Identity; none where there is no such."""
-    row: list[NodeProto] = []
-    while value not in others and sum([*node.input].count(value) for node in graph.node) == (1 if row else 0):
-        producers = [node for node in graph.node if value in node.output]
-        if not producers:
-            return []
-        (node, *_) = producers
-        row.append(node)
-        if node.op_type in _ORDERLY or (node.op_type == "Identity" and len(row) == 1):
-            return row
-        if node.op_type not in _MOVING or (node.op_type == "Cast" and not _is_float_cast(node)):
-            return []
-        value = node.input[0]
-    return []
+            findings.append(_ending_removed(end.op_type, end.name))
+    for number in sorted(removed, reverse=True):
+        del graph.node[number]
+    return findings
 
 
 def _chooses(node: NodeProto, data: Set[str]) -> bool:

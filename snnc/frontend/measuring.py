@@ -72,7 +72,7 @@ def measured(model: ModelProto, weights: Weights, place: str) -> dict[str, Array
         nodes.append(node)
         if node.op_type in _COUNTING or counted & {*node.input}:
             counted.update(name for name in node.output if name not in known)
-        unknown += [name for name in node.output if name and name not in known | counted]
+        unknown += [name for name in node.output if name and name not in known and name not in counted]
     if not unknown:
         return {}
     inputs = [value for value in inputs if value.name not in foreign]
