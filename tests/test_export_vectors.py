@@ -100,7 +100,7 @@ def test_the_command_writes_vectors_beside_the_export(
     assert set(tensors) == {"input", "labels", f"output.{output}"} | {
         f"{what}.{name}"
         for name in load_conversion(Path("model.snn")).snn.ops(Neuron)
-        for what in ("spikes", "threshold")
+        for what in ("spikes", "counts", "threshold")
     }
     values = {entry.name for entry in onnx.load("m.onnx").graph.value_info}
     assert about["layers"] and all(layer["train"] in values and not layer["mean"] for layer in about["layers"])

@@ -64,6 +64,7 @@ def export(
     *,
     verify: bool = False,
     vectors: int | None = None,
+    potentials: bool = False,
     data: Path | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
@@ -71,9 +72,9 @@ def export(
     """Write a conversion as a file of a format; ``verify`` runs it in every engine that there is for it.
 
     Engines run 64 images of ``data`` or as many as ``reading`` says, or noise without data; ``vectors`` asks for
-    conformance vectors of so many images besides. Raises ModelError for what the format cannot say, UsageError for
-    options that cannot be and without the extra that the format needs, DataError for broken data, and
-    VerificationError where an engine refuses the file.
+    conformance vectors of so many images besides, with the ``potentials`` of all neurons if need be. Raises ModelError
+    for what the format cannot say, UsageError for options that cannot be and without the extra that the format needs,
+    DataError for broken data, and VerificationError where an engine refuses the file.
     """
     check_count(vectors)
     format.check(conversion)
@@ -93,7 +94,7 @@ def export(
         how = replace(reading, limit=vectors)
         found = samples(conversion, data, how, "conformance vectors", progress, at_least=vectors)
         names = {"trains": written.trains, "means": written.means}
-        content = conformance_vectors(conversion, found, seed=reading.seed, **names)
+        content = conformance_vectors(conversion, found, seed=reading.seed, potentials=potentials, **names)
     return Exported(written, tuple(matches), content)
 
 

@@ -56,6 +56,10 @@ def export(
             "FILE.vectors.safetensors.",
         ),
     ] = None,
+    potentials: Annotated[
+        bool,
+        typer.Option("--potentials", help="With --vectors: the potential of every neuron after every step, too."),
+    ] = False,
     report_file: ReportFile = None,
     strict: Strict = False,
     *,
@@ -75,6 +79,7 @@ def export(
     for flag, given, needs in (
         ("--report", report_file is not None, "--verify" if not verify else ""),
         ("--data", data is not None, "--verify or --vectors" if unread else ""),
+        ("--potentials", potentials, "--vectors" if vectors is None else ""),
     ):
         if given and needs:
             raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
@@ -93,8 +98,9 @@ def export(
     check_count(vectors)
     conversion = with_exit_rule(load_conversion(model), report_file)
     images: dict[str, Any] = {"data": data or settings.evaluation.data, "reading": reading.resolve()}
+    asked: dict[str, Any] = {"verify": verify, "vectors": vectors, "potentials": potentials}
     with terminal.progress() as progress:
-        exported = exported_by(conversion, how, verify=verify, vectors=vectors, progress=progress, **images)
+        exported = exported_by(conversion, how, progress=progress, **asked, **images)
     files = []
     if not exported.mismatch:
         for path, content in exported.written.files(output).items():

@@ -22,6 +22,7 @@ from snnc.data.preprocessing import MOST_CLASSES
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
+from snnc.files import check_file
 from snnc.process import memory
 from snnc.text import identifier
 
@@ -187,6 +188,27 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[_ByName, _ByName]:
     raise DataError(
         f"no array {missing[0]}, only: {', '.join(names) or 'nothing'}", place=str(path), hint=f"numpy.savez({example})"
     )
+
+
+def read_archive(path: Path) -> _ByName:
+    """Return all arrays of a .npz file by their names; raises DataError where it is none, or of other than numbers."""
+    check_file(path)
+    hint = "write it with numpy.savez; pickled objects are never read"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            needed = sum(_bytes(archive, f"{name}.npy") for name in names)
+        if needed > memory():
+            raise MemoryError
+        with np.load(path, allow_pickle=False) as arrays:
+            read = {name: arrays[name] for name in names}
+        if not all(isinstance(array, np.ndarray) and array.dtype.kind in "biuf" for array in read.values()):
+            raise ValueError("what is called an array is none")
+        return read
+    except MemoryError:
+        raise DataError("its arrays do not fit into memory", place=str(path), hint="compare fewer samples") from None
+    except Exception as error:  # as above
+        raise DataError(_reason(error, ".npz"), place=str(path), hint=hint) from None
 
 
 def _bytes(archive: zipfile.ZipFile, name: str) -> int:

@@ -1,21 +1,29 @@
 """Conformance vectors: what goes in, what every layer of neurons fires, and what comes out, to check hardware by."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import final
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Generator, Tensor
 
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
+from snnc.data.arrays import read_archive
 from snnc.data.labels import CLASSES
 from snnc.data.samples import Samples
+from snnc.errors import DataError
 from snnc.feeds import rechunk
-from snnc.neurons import Neuron
-from snnc.neurons.base import mean_signal
+from snnc.files import check_file
+from snnc.ir import Node
+from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons.base import mean_signal, stretched
 from snnc.neurons.two_phase_probabilistic import draws
+from snnc.process import memory
 from snnc.run import Program
 
 VECTORS_VERSION = 1
@@ -31,12 +39,15 @@ def conformance_vectors(
     trains: Mapping[str, str] = {},
     means: Mapping[str, str] = {},
     seed: int = 0,
+    potentials: bool = False,
 ) -> bytes:
     """Return a safetensors file of what the spiking network does for samples.
 
     It holds ``input``, ``[N, ...]`` as the network takes it (``input.NAME`` each where there are several); by layer
     ``spikes.LAYER``, the signed numbers of spikes of every neuron at every step, ``[steps, N, ...]`` (steps of
-    rehearsal first, those asleep last), and ``threshold.LAYER`` and ``slope.LAYER``, what a spike weighs;
+    rehearsal first, those asleep last), ``counts.LAYER``, how many the layer fires whatever their sign, ``[steps, N]``,
+    and ``threshold.LAYER`` and ``slope.LAYER``, what a spike weighs; on demand ``potential.LAYER``, the membrane
+    potentials after every step, ``[steps, N, ...]``, of neurons that have steps;
     ``output.NAME``, the mean over time ``[N, ...]``; ``draws.LAYER``, the random numbers ``[timesteps, N, ...]`` of
     neurons that draw; and ``labels`` where there are any. The metadata has the schedule, and of every layer its neuron,
     its name in the trained network, and what the exported file calls its spikes times their weight: at every step
@@ -54,11 +65,16 @@ def conformance_vectors(
     def observe(name: str, response: Tensor) -> None:
         keep(f"spikes.{name}", neurons[name].fired(response, schedule).to(torch.int32))
 
+    def through(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        if potentials and isinstance(node.op, CausalNeuron):
+            keep(f"potential.{node.name}", node.op.potentials(stretched(inputs[0], schedule), schedule))
+        return compute(*inputs)
+
     program = Program(snn, schedule, trains=True)
     for feeds in rechunk(samples.batches(), program.chunk):
         for name, values in feeds.items():
             keep("input" if len(feeds) == 1 else f"input.{name}", values.contiguous())
-        found = program(feeds, observe=observe, generator=generator)
+        found = program(feeds, observe=observe, generator=generator, through=through)
         for name in snn.outputs:
             keep(f"output.{name}", mean_signal(found[name], schedule)[0])
         for name, neuron in neurons.items():
@@ -66,10 +82,12 @@ def conformance_vectors(
                 numbers = draws((feeds.samples, *snn.shapes[name]), schedule.timesteps, same)
                 keep(f"draws.{name}", torch.stack([*numbers]))
     # Images are the first axis of what has no steps, and the second of what has.
-    stepped = ("spikes.", "draws.")
+    stepped = ("spikes.", "draws.", "potential.")
     tensors = {name: torch.cat(held, 1 if name.startswith(stepped) else 0) for name, held in parts.items()}
     for name, neuron in neurons.items():
-        tensors[f"spikes.{name}"] = _narrowed(tensors[f"spikes.{name}"])
+        spikes = tensors[f"spikes.{name}"]
+        tensors[f"spikes.{name}"] = _narrowed(spikes)
+        tensors[f"counts.{name}"] = spikes.abs().flatten(2).sum(2).to(torch.int32)
         weighed = {"threshold": neuron.threshold, "slope": neuron.slope}
         tensors |= {f"{what}.{name}": tensor.clone() for what, tensor in weighed.items() if tensor is not None}
     classes = samples.labels(CLASSES)
@@ -98,6 +116,36 @@ def conformance_vectors(
 def packed(tensors: Mapping[str, Tensor]) -> bytes:
     """Return a safetensors file of some tensors alone, such as samples, under the names of conformance vectors."""
     return save(dict(tensors))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """The tensors of a file of vectors by their names, and the fingerprint of the network that they say they are of."""
+
+    tensors: Mapping[str, Tensor]
+    network: str = ""
+
+
+def read_vectors(path: Path) -> Vectors:
+    """Read a file of vectors, ours (.safetensors) or an archive of arrays by the same names (.npz).
+
+    Raises DataError where it is neither.
+    """
+    if path.suffix.lower() == ".npz":
+        arrays = read_archive(path).items()
+        return Vectors({n: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for n, array in arrays})
+    size = check_file(path, hint="write one with: snnc export --vectors 16")
+    hint = "give a file of snnc export --vectors, or write one with numpy.savez: spikes.LAYER for each, and input"
+    if 2 * size > memory():
+        raise DataError("the vectors do not fit into memory", place=str(path), hint="compare fewer samples")
+    try:
+        data = path.read_bytes()
+        tensors = load(data)
+        said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {}).get(METADATA, "{}")
+        return Vectors(tensors, str(json.loads(said).get("network", "")))
+    except (SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError("damaged, or no .npz or .safetensors file", place=str(path), hint=hint) from error
 
 
 def _narrowed(spikes: Tensor) -> Tensor:

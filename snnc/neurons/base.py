@@ -314,6 +314,23 @@ class CausalNeuron(Neuron):
             state = self.advance(state, x, awake, train[t])
         return train
 
+    @final
+    def potentials(self, currents: Tensor, schedule: Schedule) -> Tensor:
+        """Return the membrane potential after every step for the currents of all steps, both ``[total, N, ...]``."""
+        found, value = empty_train(schedule.total, currents[0]), torch.empty_like(currents[0])
+        state = self.initial(currents[0])
+        for t, x in enumerate(currents):
+            if t == schedule.rehearsal > 0:
+                state = self.rehearsed(state, x)
+            state = self.advance(state, x, t < schedule.lit, value)
+            found[t] = self.membrane(state)
+        return found
+
+    def membrane(self, state: Any) -> Tensor:
+        """Return the membrane potential of a state, in what the threshold is measured in."""
+        membrane: Tensor = state[0]
+        return membrane
+
     def start(self, x: Tensor) -> Tensor:
         """Return the membrane potential before the first step, shaped and laid out in memory like ``x``."""
         return torch.empty_like(x).copy_(self.potential * self.threshold)

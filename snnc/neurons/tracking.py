@@ -107,6 +107,9 @@ class Tracking(CausalNeuron):
     def initial(self, x: Tensor) -> _State:
         return _State(self.start(x), torch.full_like(x, self.rest), 0, 0)
 
+    def membrane(self, state: _State) -> Tensor:
+        return state.membrane * self.worth
+
     @final
     def advance(self, state: _State, x: Tensor, awake: bool, value: Tensor) -> _State:
         count, lit, first = state.spikes, state.awake + awake, state.taken == 0
