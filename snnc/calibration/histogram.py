@@ -11,6 +11,7 @@ from torch import Tensor
 # at most 1.6 % wide, over magnitudes from 2^-16 to 2^20. No range has to be known before, so counts can be merged.
 _MANTISSA_SHIFT = 23 - 6
 _FIRST = (127 - 16) << 6
+_MAGNITUDE = (1 << 31) - 1
 _BINS = 36 << 6
 _EDGES = torch.arange(_FIRST, _FIRST + _BINS + 1, dtype=torch.int32).bitwise_left_shift(_MANTISSA_SHIFT)
 _LOWER = torch.cat([torch.zeros(1, dtype=torch.float64), _EDGES[1:].view(torch.float32).double()])
@@ -40,16 +41,16 @@ class Histogram:
     @classmethod
     def of(cls, values: Tensor, axis: int, weights: Tensor | None = None) -> Histogram:
         """Count ``values`` ``[N, ...]`` by the channels along ``axis``, each once or as often as its weight says."""
-        flat = values.detach().float().movedim(axis, 0).flatten(1)
-        channels = len(flat)
-        magnitude = flat.abs()
-        bins = magnitude.view(torch.int32).bitwise_right_shift(_MANTISSA_SHIFT).sub_(_FIRST).clamp_(0, _BINS - 1)
-        bins += torch.where(flat > 0, 0, _BINS).int()
-        bins.masked_fill_(flat == 0, 2 * _BINS)
-        width = 2 * _BINS + 1
-        keys = (bins + torch.arange(channels, dtype=torch.int32).unsqueeze(1) * width).flatten()
-        often = None if weights is None else weights.detach().double().movedim(axis, 0).flatten()
-        counts = torch.bincount(keys, often, minlength=channels * width).view(channels, width)
+        # Images have their channels innermost: nothing has to be moved to count along memory.
+        last = values.detach().float().movedim(axis, -1).contiguous()
+        channels, width = last.shape[-1], 2 * _BINS + 1
+        bits = last.view(torch.int32)
+        keys = bits.bitwise_and(_MAGNITUDE).bitwise_right_shift_(_MANTISSA_SHIFT).sub_(_FIRST).clamp_(0, _BINS - 1)
+        keys -= bits.bitwise_right_shift(31).mul_(_BINS)
+        keys.masked_fill_(last == 0, 2 * _BINS)
+        keys += torch.arange(channels, dtype=torch.int32) * width
+        often = None if weights is None else weights.detach().double().movedim(axis, -1).flatten()
+        counts = torch.bincount(keys.flatten(), often, minlength=channels * width).view(channels, width)
         return cls(counts[:, :_BINS].contiguous(), counts[:, _BINS : 2 * _BINS].contiguous(), counts.sum(1))
 
     @classmethod
