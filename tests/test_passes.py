@@ -536,7 +536,7 @@ def test_corrected_weights_are_the_least_squares_solution(kind: str, refit: bool
     LAYERS[kind](net, relu(net, net.conv("x", 4)))
     images = normal(400, 3, 8, 8)
     reference, quantized, look = converted(net, images, 2)
-    corrected = apply(CorrectResidualNoise(damping=(1e-9,), refit=refit), quantized, look)
+    corrected = apply(CorrectResidualNoise(damping=(1e-9,), rows=1 << 20, refit=refit), quantized, look)
     assert look.samples is not None
     rest, held_out = look.samples.split()
     assert len(held_out) == 40

@@ -1,8 +1,10 @@
 """Values of all samples, or all that goes into a network, on disk, so that memory does not grow with their number."""
 
+import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -80,6 +82,11 @@ class FeedsStore:
             found[name] = values.movedim(1, 0) if name in self._over_time else values
         return Feeds(found, self._over_time, apart=self._apart)
 
+    def chunks(self, size: int) -> Iterator[Feeds]:
+        """Yield all samples in order, ``size`` at once."""
+        for start in range(0, len(self), size):
+            yield self[torch.arange(start, min(start + size, len(self)))]
+
     def _packed(self, feeds: Feeds) -> Tensor:
         """Return the bytes of every sample ``[N, bytes]``."""
         self._over_time, self._apart = feeds.over_time, feeds.apart
@@ -89,6 +96,37 @@ class FeedsStore:
             self._parts[name] = values.shape[1:], values.dtype
             rows.append(values.reshape(len(values), -1).contiguous().view(torch.uint8))
         return torch.cat(rows, 1)
+
+
+@final
+class Pieces:
+    """Float32 values by name that come piece by piece, ``[N, ...]`` each, in one file: open until the context ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        path.unlink()
+        self._places: dict[str, list[tuple[int, torch.Size]]] = defaultdict(list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def append(self, name: str, values: Tensor) -> None:
+        """Write one more piece behind the others; raises OSError when the disk is full."""
+        rest = values.float().contiguous().numpy().data.cast("B")
+        self._places[name].append((self._file.seek(0, os.SEEK_END), values.shape))
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def read(self, name: str) -> Iterator[Tensor]:
+        """Yield the pieces of a name in the order in which they came."""
+        for place, shape in self._places[name]:
+            values = np.empty(shape, np.float32)
+            self._file.seek(place)
+            self._file.readinto(values.data)
+            yield torch.from_numpy(values)
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -12,12 +12,11 @@ layer, what reconstruction by gradient descent approximates.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Self, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -25,8 +24,8 @@ from torch import Tensor
 from snnc.analysis.channels import channel_axis, channel_count, channel_rows, from_channels
 from snnc.analysis.patches import patches, positions
 from snnc.calibration import Calibration
-from snnc.data.store import Store
-from snnc.feeds import laid_out, rechunk
+from snnc.data.store import FeedsStore, Pieces, Store
+from snnc.feeds import Feeds, laid_out, rechunk
 from snnc.files import temporary_folder
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
@@ -47,11 +46,18 @@ from snnc.ops import (
 )
 from snnc.passes.base import Pass, check_form, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
+from snnc.passes.least_squares import LeastSquares, Moments, Rows, Solution
+from snnc.process import memory
 from snnc.rules import Rules
 from snnc.run import Program
 
-# Positions of one layer's output, over all samples, that the least squares look at.
-_POSITIONS = 1 << 18
+# Rows of so many numbers are looked at where a position sees so little that it takes no time.
+_NUMBERS = 1 << 21
+# The square of the features is kept up to so many numbers, and only as long as so many bytes each may be used: what is
+# kept is solved, judged and rounded besides.
+_SQUARE, _BYTES = 1 << 26, 128
+# Multiples of this, less their integers, are spread evenly however many there are.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @final
@@ -64,14 +70,17 @@ class CorrectResidualNoise(Pass):
     seen is added to it, so that few images change little. Layer by layer, a tenth of the images, held out of the solve,
     chooses the damping, or another bias and the weights as they were; where there are too few to hold any out, it is
     the one in the middle. With ``refit`` what was chosen is solved again on all images; without, those held out can
-    judge what a later pass trains. At most ``images``, spread evenly over all, are solved on. Biases are worked out on
-    what is held out, too; on synthetic samples they alone are corrected; without any, nothing is.
+    judge what a later pass trains. At most ``images``, spread evenly over all, are looked at, and of the positions of a
+    layer's output on them, spread evenly as well, ``rows`` times as many as each has weights: more where that takes no
+    time, fewer where the square of the weights does not fit in memory. Biases are worked out on what is held out, too;
+    on synthetic samples they alone are corrected; without any, nothing is.
     """
 
     weights: bool = True
     bias: bool = True
     damping: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
     images: int = 2048
+    rows: int = 16
     refit: bool = True
 
     def __post_init__(self) -> None:
@@ -79,6 +88,8 @@ class CorrectResidualNoise(Pass):
             raise ValueError("damping must be positive and finite")
         if self.images < 1:
             raise ValueError("images start at 1")
+        if self.rows < 1:
+            raise ValueError("rows start at 1")
 
     def requires(self, graph: Graph) -> None:
         check_stage(graph, Clipped, Neuron)
@@ -89,256 +100,288 @@ class CorrectResidualNoise(Pass):
             return graph
         options = self if calibration.samples is not None else replace(self, weights=False)
         check_form(calibration.reference, graph)
-        with temporary_folder() as folder:
+        with temporary_folder() as folder, Pieces(folder / "goals") as goals:
             rest, tenth = shown.split()
             solved_on, held_out = rest.thinned(self.images), tenth.thinned(max(1, self.images // 9))
-            size, counts = Program(graph).chunk, (len(solved_on), len(held_out))
-            walk = _Walk(calibration.reference, graph, folder, size, options, counts)
+            walk = _Walk(calibration.reference, graph, folder, goals, options, (len(solved_on), len(held_out)))
+            fed = walk.look(chain(solved_on.batches(), held_out.batches()))
             for node in graph.nodes.values():
-                if node.name in graph.inputs:
-                    batches = chain(solved_on.batches(), held_out.batches())
-                    walk.enter(node.name, (feeds[node.name] for feeds in rechunk(batches, size)))
-                else:
-                    walk.visit(node)
+                walk.visit(node, fed)
             return walk.corrected()
 
 
 class _Walk:
-    """Both networks, advanced together one node at a time over all samples, those held out behind the others."""
+    """The converted network, advanced one node at a time over all samples, those held out behind the others.
+
+    Of the trained one it knows means, and what the least squares look at.
+    """
 
     def __init__(
         self,
         reference: Graph,
         graph: Graph,
         folder: Path,
-        size: int,
+        goals: Pieces,
         options: CorrectResidualNoise,
         samples: tuple[int, int],
     ) -> None:
         self._reference = reference
         self._graph = graph
         self._folder = folder
-        self._size = size
-        self._stores: dict[str, Store] = {}
+        self._size = Program(graph).chunk
         self._options = options
         self._solved_on, self._samples = samples[0], sum(samples)
+        self._order = {name: number for number, name in enumerate(graph.nodes)}
+        self._changed = _changed(reference, graph)
+        layers = self._changed & graph.ops(Weighted).keys()
+        self._others = {name: self._summed_with(name) for name in layers}
+        self._rows = {name: self._spread_rows(name, graph.ops(Weighted)[name]) for name in layers if options.weights}
+        # The means of what the trained network computes, and the converted one.
+        self._goal_means: dict[str, Tensor] = {}
+        self._means: dict[str, Tensor] = {}
+        self._averaged = {*layers, *chain(*self._others.values())}
+        self._goals = goals
+        self._values: dict[str, _Values] = {}
         self._ops: dict[str, Weighted] = {}
         self._shifts: dict[str, Tensor] = {}
-        self._equal: set[str] = set()
-        self._visited: set[str] = set()
         self._waiting = {name: len(readers) for name, readers in graph.consumers.items()}
 
-    def enter(self, name: str, images: Iterator[Tensor]) -> None:
-        self._equal.add(name)
-        self._visited.add(name)
-        self._keep(_reference(name), images)
+    def look(self, batches: Iterable[Feeds]) -> FeedsStore:
+        """Run the trained network on the samples, keep of it what is needed, and return the samples."""
+        watched = self._averaged | self._changed & self._graph.ops(Quantized).keys()
+        program = Program(self._reference, want=watched)
+        means = {name: _Mean() for name in watched}
+
+        def seen() -> Iterator[Feeds]:
+            begun = 0
+            for feeds in rechunk(batches, self._size):
+                values = {name: signal[0] for name, signal in program(feeds).items()} if watched else {}
+                for name, value in values.items():
+                    means[name].add(value)
+                for name in self._rows:
+                    inside = self._inside(name, begun, feeds.samples)
+                    parts = [self._positions(name, values[part], inside) for part in (name, *self._others[name])]
+                    self._goals.append(name, torch.stack(parts).sum(0))
+                begun += feeds.samples
+                yield feeds
+
+        fed = FeedsStore(self._folder / "feeds", seen())
+        self._goal_means = {name: mean.value for name, mean in means.items()}
+        return fed
 
     @torch.no_grad()
-    def visit(self, node: Node) -> None:
-        old = self._reference.op(node.name)
-        self._keep(_reference(node.name), self.apply(old, node, reference=True))
-        if old is node.op and all(value in self._equal for value in node.inputs):
-            self._equal.add(node.name)
+    def visit(self, node: Node, fed: FeedsStore) -> None:
+        if node.name in self._graph.inputs:
+            values = self._kept(node, (feeds[node.name] for feeds in fed.chunks(self._size)))
         else:
-            self._keep(_converted(node.name), corrections(node.op, self, node))
-        self._visited.add(node.name)
+            values = corrections(node.op, self, node) if node.name in self._changed else self.unchanged(node.op, node)
+        self._values[node.name] = values
         for value in dict.fromkeys(node.inputs):
             self._waiting[value] -= 1
             if self._waiting[value] == 0:
-                del self._stores[_reference(value)]
-                if value not in self._equal:
-                    del self._stores[_converted(value)]
+                del self._values[value]
 
     def corrected(self) -> Graph:
         shifts = {name: Affine(None, shift) for name, shift in self._shifts.items()}
         return inserted(self._graph.with_ops(self._ops), shifts, "shift")
 
-    def read(self, name: str, *, reference: bool = False) -> Iterator[Tensor]:
-        """Yield the values of a node in one of the networks, chunk by chunk."""
-        kept = _reference(name) if reference or name in self._equal else _converted(name)
-        return self._stores[kept].chunks(self._size)
-
-    def _keep(self, name: str, chunks: Iterator[Tensor]) -> None:
-        self._stores[name] = Store(self._folder / "values", chunks, channels_last=True)
-
-    def apply(self, op: Op, node: Node, *, reference: bool = False) -> Iterator[Tensor]:
-        """Yield what an operation makes of the values before a node, in one of the networks, chunk by chunk."""
+    def apply(self, op: Op, node: Node) -> Iterator[Tensor]:
+        """Yield what an operation makes of the values before a node, chunk by chunk."""
         fast = op.map_tensors(laid_out)
-        for inputs in zip(*(self.read(value, reference=reference) for value in node.inputs), strict=True):
+        for inputs in zip(*(self._values[value].chunks(self._size) for value in node.inputs), strict=True):
             yield fast(*inputs)
 
-    def correct_layer(self, node: Node, layer: Weighted) -> Iterator[Tensor]:
-        """Correct weights and bias, and return what the layer then computes."""
-        others = self._summed_with(node.name)
-        if self._options.weights:
-            layer = self._least_squares(node, layer, others)
-        if self._options.bias:
-            residuals = self._residuals(node.name, self.apply(layer, node), others)
-            layer = shifted(layer, _channel_mean(residuals, channel_axis(self._graph, node.name)))
-        self._ops[node.name] = layer
-        return self.apply(layer, node)
+    def unchanged(self, op: Op, node: Node) -> "_Values":
+        """Return what an operation computes as it is."""
+        return self._kept(node, self.apply(op, node))
 
-    def correct_activation(self, node: Node, activation: Quantized) -> Iterator[Tensor]:
+    def correct_layer(self, node: Node, layer: Weighted) -> "_Values":
+        """Correct weights and bias, and return what the layer then computes."""
+        if self._options.weights:
+            layer = self._least_squares(node, layer)
+        reached = self.unchanged(layer, node)
+        if self._options.bias:
+            parts = (node.name, *self._others[node.name])
+            missing = sum((self._goal_means[part] - self._means[part] for part in parts), torch.zeros(()))
+            shift = _channel_mean(missing, channel_axis(self._graph, node.name))
+            layer = shifted(layer, shift)
+            shaped = from_channels(self._graph, node.name, shift)
+            self._means[node.name] = self._means[node.name] + shaped
+            reached = reached.shifted(shaped)
+        self._ops[node.name] = layer
+        return reached
+
+    def correct_activation(self, node: Node, activation: Quantized) -> "_Values":
         """Correct the bias before an activation, and return what that then computes."""
         (before,) = node.inputs
-        shift: Tensor | float = 0.0
-        if self._options.bias:
-            axis = channel_axis(self._graph, before)
-            pairs = zip(self.read(node.name, reference=True), self.apply(activation, node), strict=True)
-            mean = _channel_mean((goal - reached for goal, reached in pairs), axis)
-            shift = from_channels(self._graph, before, mean).float()
-            layer = biased(self._graph, before)
-            if layer is None or axis is None:
-                self._shifts[node.name] = shift
-            else:
-                self._ops[layer] = shifted(self._ops.get(layer, self._graph.ops(Weighted)[layer]), mean)
-        return (activation(z + shift) for z in self.read(before))
+        if not self._options.bias:
+            return self.unchanged(activation, node)
+        axis = channel_axis(self._graph, before)
+        reached = _Mean()
+        for chunk in self.apply(activation, node):
+            reached.add(chunk)
+        mean = _channel_mean(self._goal_means[node.name] - reached.value, axis)
+        shift = from_channels(self._graph, before, mean).float()
+        layer = biased(self._graph, before)
+        if layer is None or axis is None:
+            self._shifts[node.name] = shift
+        else:
+            self._ops[layer] = shifted(self._ops.get(layer, self._graph.ops(Weighted)[layer]), mean)
+        return self._kept(node, (activation(z) for z in self._values[before].shifted(shift).chunks(self._size)))
+
+    def _kept(self, node: Node, chunks: Iterator[Tensor]) -> "_Values":
+        if node.name not in self._averaged:
+            return _Values(Store(self._folder / "values", chunks, channels_last=True))
+        mean = _Mean()
+        store = Store(self._folder / "values", map(mean.add, chunks), channels_last=True)
+        self._means[node.name] = mean.value
+        return _Values(store)
 
     def _summed_with(self, name: str) -> tuple[str, ...]:
-        """Return what a layer's output is only ever added to, if that is known already: its error can be mended too."""
+        """Return what a layer's output is only ever added to, if it differs and is there before: it is mended too."""
         readers = self._graph.consumers[name]
         if len(readers) != 1 or name in self._graph.outputs:
             return ()
         reader = self._graph.nodes[readers[0]]
         others = tuple(value for value in reader.inputs if value != name)
-        known = all(value in self._visited for value in others)
+        known = all(self._order[value] < self._order[name] for value in others)
         alike = all(self._graph.shapes[value] == self._graph.shapes[name] for value in others)
-        return others if reader.name in self._graph.ops(Add) and known and alike else ()
+        changed = tuple(value for value in others if value in self._changed)
+        return changed if reader.name in self._graph.ops(Add) and known and alike else ()
 
-    def _residuals(self, name: str, reached: Iterator[Tensor], others: tuple[str, ...]) -> Iterator[Tensor]:
-        """Yield what the sum of a layer and ``others`` lacks towards the reference, chunk by chunk."""
-        goals = self.read(name, reference=True)
-        beside = [(self.read(o, reference=True), self.read(o)) for o in others if o not in self._equal]
-        for goal, value in zip(goals, reached, strict=True):
-            residual = goal - value
-            for wanted, found in beside:
-                residual = residual + next(wanted) - next(found)
-            yield residual
+    def _spread_rows(self, name: str, layer: Weighted) -> Tensor:
+        """Return at which positions of its output, counted over all samples, a layer is looked at."""
+        groups, _, features = layer.kernel().flatten(2).shape
+        return spread_rows(self._each(name) * self._samples, rows_within(groups, features, self._options.rows))
 
-    def _least_squares(self, node: Node, layer: Weighted, others: tuple[str, ...]) -> Weighted:
-        kernel, axis = layer.kernel(), channel_axis(self._graph, node.name) or 1
-        groups, outputs = kernel.shape[:2]
-        features = kernel[0, 0].numel()
-        solved_on, held_out = (_Moments.of(groups, features, outputs) for _ in range(2))
-        residuals = self._residuals(node.name, self.apply(layer, node), others)
-        stride, begun = self._stride(node.name), 0
-        for chunk, (x, residual) in enumerate(zip(self.read(node.inputs[0]), residuals, strict=True)):
-            first = chunk % stride
-            wanted = positions(residual, axis)
+    def _each(self, name: str) -> int:
+        return math.prod(self._graph.shapes[name]) // channel_count(self._graph, name)
+
+    def _inside(self, name: str, begun: int, samples: int) -> Tensor:
+        """Return the positions looked at in a chunk, counted in it."""
+        first, last = (self._each(name) * sample for sample in (begun, begun + samples))
+        start, stop = torch.searchsorted(self._rows[name], torch.tensor([first, last])).tolist()
+        return self._rows[name][start:stop] - first
+
+    def _positions(self, name: str, values: Tensor, inside: Tensor) -> Tensor:
+        return positions(values, channel_axis(self._graph, name) or 1, inside)
+
+    def _least_squares(self, node: Node, layer: Weighted) -> Weighted:
+        name, kernel = node.name, layer.kernel()
+        weights, bias = kernel.flatten(2), 0.0 if layer.bias is None else layer.bias
+        groups, outputs, features = weights.shape
+        kind = Rows if len(self._rows[name]) <= features else Moments
+        solved_on, held_out = (kind.of(groups, features, outputs) for _ in range(2))
+        parts = zip(
+            *(self._values[part].chunks(self._size) for part in (*node.inputs, *self._others[name])), strict=True
+        )
+        begun = 0
+        for goal, (x, *others) in zip(self._goals.read(name), parts, strict=True):
+            inside = self._inside(name, begun, len(x))
+            seen = patches(layer, x, inside)
+            missing = sum((-self._positions(name, other, inside) for other in others), goal - bias)
+            wanted = missing.view(len(inside), groups, outputs).transpose(0, 1) - seen @ weights.mT
             # Samples held out are the last ones.
-            inside = (self._solved_on - begun) * (len(wanted) // len(x))
-            taken = len(range(first, max(inside, first), stride))
-            seen_by, wanted = patches(layer, x)[:, first::stride], wanted[first::stride]
-            wanted = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
-            extended = torch.cat([seen_by, torch.ones_like(seen_by[..., :1])], 2)
-            solved_on.add(extended[:, :taken], wanted[:, :taken])
-            held_out.add(extended[:, taken:], wanted[:, taken:])
+            taken = int((inside < self._each(name) * (self._solved_on - begun)).sum())
+            solved_on.add(seen[:, :taken], wanted[:, :taken])
+            held_out.add(seen[:, taken:], wanted[:, taken:])
             begun += len(x)
-        damped = [partial(_Moments.solved, damping=damping) for damping in self._options.damping]
-        chosen: _Solver = damped[len(damped) // 2]
+        change = self._chosen(solved_on, held_out)
+        kernel = change.weights.view(kernel.shape).add_(kernel)
+        return shifted(layer.with_kernel(kernel, layer.bias), change.constant.flatten())
+
+    def _chosen(self, solved_on: LeastSquares, held_out: LeastSquares) -> Solution:
+        """Return the solution that errs least on what is held out."""
+        dampings = self._options.damping
+        best = len(dampings) // 2
         if held_out.count:
-            candidates: list[_Solver] = [_Moments.mean, *damped]
-            chosen = min(candidates, key=lambda solver: held_out.error(solver(solved_on)))
-        solution = chosen(solved_on + held_out if self._options.refit else solved_on)
-        change = solution[:, :-1].transpose(1, 2).reshape(kernel.shape)
-        return shifted(layer.with_kernel(kernel.double() + change, layer.bias), solution[:, -1].flatten())
-
-    def _stride(self, name: str) -> int:
-        shape = self._graph.shapes[name]
-        each = torch.Size(shape).numel() // channel_count(self._graph, name)
-        return max(1, each * self._samples // _POSITIONS)
+            errors = [held_out.error(each) for each in chain([solved_on.constant()], solved_on.solutions(dampings))]
+            best = errors.index(min(errors)) - 1
+        known = solved_on + held_out if self._options.refit else solved_on
+        return known.constant() if best < 0 else next(known.solutions(dampings[best : best + 1]))
 
 
-@dataclass
-class _Moments:
-    """What least squares know of inputs ``[groups, N, features + 1]``, the last of them 1, and of what they lack.
+class _Mean:
+    """The mean of one sample over all, float64."""
 
-    Solutions are ``[groups, features + 1, outputs]``, the constant last.
-    """
+    def __init__(self) -> None:
+        self._total: Tensor | float = 0.0
+        self._count = 0
 
-    gram: Tensor
-    moment: Tensor
-    count: int = 0
+    def add(self, chunk: Tensor) -> Tensor:
+        """Take in values ``[N, ...]``, and return them."""
+        # Summed as they lie in memory: images have their channels innermost.
+        rows = chunk.movedim(1, -1) if chunk.ndim == 4 else chunk
+        total = rows.sum(0).double()
+        self._total = self._total + (total.movedim(-1, 0) if chunk.ndim == 4 else total)
+        self._count += len(chunk)
+        return chunk
 
-    @classmethod
-    def of(cls, groups: int, features: int, outputs: int) -> Self:
-        sizes = (features + 1, outputs)
-        gram, moment = (torch.zeros(groups, features + 1, size, dtype=torch.float64) for size in sizes)
-        return cls(gram, moment)
-
-    def add(self, inputs: Tensor, wanted: Tensor) -> None:
-        self.gram += (inputs.transpose(1, 2) @ inputs).double()
-        self.moment += (inputs.transpose(1, 2) @ wanted).double()
-        self.count += inputs.shape[1]
-
-    def __add__(self, other: "_Moments") -> "_Moments":
-        return _Moments(self.gram + other.gram, self.moment + other.moment, self.count + other.count)
-
-    def solved(self, damping: float) -> Tensor:
-        """Return the damped solution."""
-        energy = self.gram.diagonal(dim1=1, dim2=2).clone()
-        energy[:, -1] = 0
-        # A feature that is always zero must not make the system singular.
-        energy[:, :-1] += 1e-6 * energy.mean(1, keepdim=True) + torch.finfo(torch.float32).tiny
-        features = self.gram.shape[1] - 1
-        damped = self.gram + torch.diag_embed(energy * (damping + features / max(self.count, 1)))
-        damped[:, -1, -1] = damped[:, -1, -1].clamp(min=1)
-        solution: Tensor = torch.linalg.solve(damped, self.moment)
-        return solution
-
-    def mean(self) -> Tensor:
-        """Return the solution that adds nothing but a constant."""
-        constant = torch.zeros_like(self.moment)
-        constant[:, -1] = self.moment[:, -1] / max(self.count, 1)
-        return constant
-
-    def error(self, solution: Tensor) -> float:
-        """Return the squared error of a solution, up to what no solution changes."""
-        return float(((self.gram @ solution - 2 * self.moment) * solution).sum())
+    @property
+    def value(self) -> Tensor:
+        assert isinstance(self._total, Tensor)
+        return self._total / self._count
 
 
-_Solver = Callable[[_Moments], Tensor]
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """The values of a node: what is on disk, and a shift that is added to every sample."""
+
+    store: Store
+    shift: Tensor | None = None
+
+    def shifted(self, shift: Tensor) -> "_Values":
+        total = shift if self.shift is None else self.shift + shift
+        return _Values(self.store, total.float())
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        chunks = self.store.chunks(size)
+        return chunks if self.shift is None else (chunk.add_(self.shift) for chunk in chunks)
 
 
-def _reference(name: str) -> str:
-    return f"reference {name}"
+def rows_within(groups: int, features: int, multiple: int) -> int:
+    """Return how many rows suffice for a layer, and fit in memory where the square of its features does not."""
+    square = min(_SQUARE, memory() // _BYTES)
+    wanted = max(multiple * features, _NUMBERS // (groups * features))
+    return wanted if groups * features**2 <= square else max(1, min(wanted, square // (groups * features)))
 
 
-def _converted(name: str) -> str:
-    return f"converted {name}"
+def spread_rows(available: int, most: int) -> Tensor:
+    """Return at most so many rows in order, one from each of as many equal parts, each at another place of its part."""
+    count = min(available, most)
+    edges = torch.arange(count + 1) * available // count
+    places = (torch.arange(count, dtype=torch.float64) * _GOLDEN).frac()
+    return edges[:-1] + (places * edges.diff()).long()
 
 
-def _channel_mean(chunks: Iterator[Tensor], axis: int | None) -> Tensor:
-    """Return the mean per channel, float64, over all chunks ``[N, ...]``: one where ``axis`` is None."""
-    total: Tensor | float = 0.0
-    count = 0
-    for chunk in chunks:
-        flat = channel_rows(chunk, axis)
-        total = total + flat.sum(1, dtype=torch.float64)
-        count += flat.shape[1]
-    assert isinstance(total, Tensor)
-    return total / count
+def _changed(reference: Graph, graph: Graph) -> set[str]:
+    """Return the nodes whose values differ from those of the trained network."""
+    changed: set[str] = set()
+    for name, node in graph.nodes.items():
+        if reference.op(name) is not node.op or changed.intersection(node.inputs):
+            changed.add(name)
+    return changed
 
 
-# rule(op, walk, node): correct an operation, and yield what it then computes, chunk by chunk.
-corrections = Rules[Op, Iterator[Tensor]]("what does correct-residual-noise correct")
+def _channel_mean(sample: Tensor, axis: int | None) -> Tensor:
+    """Return the mean of a sample per channel: one where ``axis`` is None."""
+    return channel_rows(sample.unsqueeze(0), axis).mean(1)
+
+
+# rule(op, walk, node): correct an operation, and return what it then computes.
+corrections = Rules[Op, _Values]("what does correct-residual-noise correct")
 
 
 @corrections.register(Weighted)
-def _layer(op: Weighted, walk: _Walk, node: Node) -> Iterator[Tensor]:
+def _layer(op: Weighted, walk: _Walk, node: Node) -> _Values:
     return walk.correct_layer(node, op)
 
 
 @corrections.register(Quantized)
-def _activation(op: Quantized, walk: _Walk, node: Node) -> Iterator[Tensor]:
+def _activation(op: Quantized, walk: _Walk, node: Node) -> _Values:
     return walk.correct_activation(node, op)
 
 
-@corrections.register(Activation, Add, Affine, BatchNorm, Mean, Nonlinear, Pool, Resample, Routing, Timed)
-def _nothing(op: Op, walk: _Walk, node: Node) -> Iterator[Tensor]:
-    return walk.apply(op, node)
-
-
-@corrections.register(Input)
-def _images(op: Input, walk: _Walk, node: Node) -> Iterator[Tensor]:
-    return walk.read(node.name)
+@corrections.register(Activation, Add, Affine, BatchNorm, Input, Mean, Nonlinear, Pool, Resample, Routing, Timed)
+def _nothing(op: Op, walk: _Walk, node: Node) -> _Values:
+    return walk.unchanged(op, node)

@@ -1,0 +1,167 @@
+"""Damped least squares, solved where there is less to solve: between features, or between rows.
+
+Of rows ``X`` and what is wanted ``Y``, both less their means, the weights that minimize ‖X·Wᵀ − Y‖² + ‖W·P^½‖² with a
+penalty ``P`` on each feature, the constant free, are
+
+    Wᵀ = (Xᵀ·X + P)⁻¹·Xᵀ·Y  =  P⁻¹·Xᵀ·(X·P⁻¹·Xᵀ + 1)⁻¹·Y
+
+(push-through identity). On the left the square of the features is kept whatever the number of rows, on the right the
+rows and the square of their number.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Self, final
+
+import torch
+from torch import Tensor
+
+
+class Solution(NamedTuple):
+    """Weights ``[groups, outputs, features]``, float32, and a constant ``[groups, outputs]``, float64."""
+
+    weights: Tensor
+    constant: Tensor
+
+
+class LeastSquares(ABC):
+    """What is known of inputs ``[groups, rows, features]`` and of what is wanted of them, ``[groups, rows, outputs]``.
+
+    Damping is a share of each feature's own energy; the number of features per row is added to it, so that few rows
+    change little.
+    """
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many rows are known."""
+
+    @abstractmethod
+    def add(self, inputs: Tensor, wanted: Tensor) -> None:
+        """Take in more rows."""
+
+    @abstractmethod
+    def __add__(self, other: Self) -> Self: ...
+
+    @abstractmethod
+    def constant(self) -> Solution:
+        """Return the solution without weights."""
+
+    @abstractmethod
+    def solutions(self, dampings: Iterable[float]) -> Iterator[Solution]:
+        """Yield the solution for each damping."""
+
+    @abstractmethod
+    def error(self, solution: Solution) -> float:
+        """Return the squared error of a solution, up to what no solution changes."""
+
+    def _shares(self, dampings: Iterable[float], features: int) -> Iterator[float]:
+        return (damping + features / max(self.count, 1) for damping in dampings)
+
+
+@final
+@dataclass
+class Moments(LeastSquares):
+    """Rows summed up as ``gram``, ``[groups, features + 1, features + 1]``, and ``moment``; the last input is 1."""
+
+    gram: Tensor
+    moment: Tensor
+    count: int = 0
+
+    @classmethod
+    def of(cls, groups: int, features: int, outputs: int) -> Self:
+        sizes = (features + 1, outputs)
+        gram, moment = (torch.zeros(groups, features + 1, size, dtype=torch.float64) for size in sizes)
+        return cls(gram, moment)
+
+    def add(self, inputs: Tensor, wanted: Tensor) -> None:
+        extended = torch.cat([inputs, torch.ones_like(inputs[..., :1])], 2).transpose(1, 2)
+        self.gram += extended @ extended.transpose(1, 2)
+        self.moment += extended @ wanted
+        self.count += inputs.shape[1]
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.gram + other.gram, self.moment + other.moment, self.count + other.count)
+
+    def constant(self) -> Solution:
+        groups, features, outputs = self.moment.shape
+        return Solution(torch.zeros(groups, outputs, features - 1), self.moment[:, -1] / max(self.count, 1))
+
+    def solutions(self, dampings: Iterable[float]) -> Iterator[Solution]:
+        rows = max(self.count, 1)
+        means = self.gram[:, :-1, -1:] / rows
+        gram = self.gram[:, :-1, :-1] - means @ means.mT * rows
+        moment = self.moment[:, :-1] - means * self.moment[:, -1:]
+        energy = _energy(self.gram.diagonal(dim1=1, dim2=2)[:, :-1])
+        for share in self._shares(dampings, energy.shape[1]):
+            damped = gram.clone()
+            damped.diagonal(dim1=1, dim2=2).add_(energy * share)
+            weights = torch.linalg.solve(damped, moment)
+            del damped
+            constant = (self.moment[:, -1:] / rows - means.mT @ weights).squeeze(1)
+            yield Solution(weights.mT.float(), constant)
+
+    def error(self, solution: Solution) -> float:
+        joined = torch.cat([solution.weights.mT, solution.constant.unsqueeze(1)], 1)
+        return float(((self.gram @ joined - 2 * self.moment) * joined).sum())
+
+
+@final
+class Rows(LeastSquares):
+    """Rows as they are."""
+
+    def __init__(self, inputs: Tensor, wanted: Tensor) -> None:
+        self._parts = [(inputs, wanted)]
+
+    @classmethod
+    def of(cls, groups: int, features: int, outputs: int) -> Self:
+        return cls(torch.empty(groups, 0, features), torch.empty(groups, 0, outputs))
+
+    @property
+    def count(self) -> int:
+        return sum(inputs.shape[1] for inputs, _ in self._parts)
+
+    def add(self, inputs: Tensor, wanted: Tensor) -> None:
+        self._parts.append((inputs, wanted))
+
+    def __add__(self, other: Self) -> Self:
+        sums = type(self)(*self._joined())
+        sums.add(*other._joined())
+        return sums
+
+    def constant(self) -> Solution:
+        inputs, wanted = self._joined()
+        return Solution(inputs.new_zeros(len(inputs), wanted.shape[2], inputs.shape[2]), _mean(wanted).squeeze(1))
+
+    def solutions(self, dampings: Iterable[float]) -> Iterator[Solution]:
+        inputs, wanted = self._joined()
+        means, middle = _mean(inputs), _mean(wanted)
+        energy = _energy(inputs.square().sum(1, dtype=torch.float64)).unsqueeze(1)
+        scaled = ((inputs - means) * energy.rsqrt()).float()
+        gram = (scaled @ scaled.mT).double()
+        for share in self._shares(dampings, inputs.shape[2]):
+            damped = gram.clone()
+            damped.diagonal(dim1=1, dim2=2).add_(share)
+            found = torch.linalg.solve(damped, wanted - middle)
+            weights = (found.mT.float() @ scaled).mul_(energy.rsqrt())
+            yield Solution(weights, (middle - means.float() @ weights.mT).squeeze(1))
+
+    def error(self, solution: Solution) -> float:
+        inputs, wanted = self._joined()
+        missing = wanted - inputs @ solution.weights.mT - solution.constant.unsqueeze(1)
+        return float(missing.square().sum())
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        inputs, wanted = zip(*self._parts, strict=True)
+        self._parts = [(torch.cat(inputs, 1), torch.cat(wanted, 1))]
+        return self._parts[0]
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum(1, keepdim=True, dtype=torch.float64) / max(values.shape[1], 1)
+
+
+def _energy(squares: Tensor) -> Tensor:
+    """Return the energy of each feature ``[groups, features]``: one always zero must not make the system singular."""
+    return squares + 1e-6 * squares.mean(1, keepdim=True) + torch.finfo(torch.float32).tiny
