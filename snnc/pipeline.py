@@ -154,10 +154,20 @@ def apply_recipe(
 def outline(reference: Graph, recipe: Recipe) -> Graph:
     """Return the operations that a recipe makes of a trained network, whatever their weights and thresholds.
 
-    Nothing is read: what passes work out on samples is worked out on a blank one.
+    Nothing is read: what passes cannot do without samples is done on a blank one.
     """
+    graph = canonical = reference
+    exact, stated = True, stated_moments(reference)
     blank = MemorySamples(Feeds({name: op() for name, op in reference.ops(Input).items()}))
-    return apply_recipe(reference, recipe, None, stand_in=blank).snn
+    stand_in = None if moments_known(reference) else blank
+    for index, step in enumerate(recipe.passes):
+        step.requires(graph)
+        levels = levels_to_be(graph, recipe, index)
+        calibration = Calibration(canonical, None, recipe.schedule, levels, stated, stand_in=stand_in)
+        before, graph = graph, step.outlined(graph, calibration)
+        exact = exact and (step.exact or not graph.changes(before))
+        canonical = graph if exact else canonical
+    return graph
 
 
 def levels_to_be(graph: Graph, recipe: Recipe, index: int = 0) -> Mapping[str, int]:

@@ -146,6 +146,21 @@ def test_a_plan_is_of_its_recipe(tmp_path: Path) -> None:
     assert (found.survey.recipe, found.total_steps, found.layers) == ("synchronous", 8, 1)
 
 
+@pytest.mark.parametrize("name", ["default", "quick", "residual-noise", "qcfs"])
+def test_a_plan_counts_nothing_and_runs_no_network(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, recipe = fine(tmp_path / "m.onnx"), load(name)
+    found = texts(plan(path, recipe).survey.verdicts)
+
+    def called(*given: object, **options: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("snnc.calibration.histogram.Histogram.mmse", called)
+    monkeypatch.setattr("snnc.calibration.Calibration.histograms", called)
+    monkeypatch.setattr("snnc.pipeline.Program", called)
+    monkeypatch.setattr("snnc.passes.correct_residual_noise.Program", called)
+    assert texts(plan(path, recipe).survey.verdicts) == found
+
+
 def test_verdicts_of_the_import_are_those_of_its_operations(tmp_path: Path) -> None:
     found = open_model(fine(tmp_path / "m.onnx")).survey
     assert texts(found.verdicts) == FINE | {"norm": "BatchNorm", "d": "Relu"}

@@ -287,9 +287,10 @@ def test_nothing_is_trained_on_it(step: Distill | ReconstructUnits) -> None:
         assert torch.equal(found.weight, op.weight) and torch.equal(found.bias, op.bias)
 
 
-def test_an_outline_reads_nothing_and_has_all_operations() -> None:
+@pytest.mark.parametrize("name", ["quick", "tpp", "nir", "residual-noise"])
+def test_an_outline_reads_nothing_and_has_all_operations(name: str) -> None:
     for graph in (random_network(3, relu), random_network(3, relu, norms=True), spoken()):
-        how = recipe.load("quick", timesteps=4)
+        how = recipe.load(name, timesteps=4)
         kinds = [(name, type(node.op)) for name, node in outline(graph, how).nodes.items()]
         assert kinds == [(name, type(node.op)) for name, node in converted(graph, how).snn.nodes.items()]
 

@@ -87,6 +87,9 @@ class BalanceThresholds(Pass):
             {n: quantized_activation(graph, n, threshold, calibration.levels[n]) for n, threshold in thresholds.items()}
         )
 
+    def outlined(self, graph: Graph, calibration: Calibration) -> Graph:
+        return CalibrateThresholds().outlined(graph, calibration)
+
     def _raised(self, threshold: Tensor, seen: "_Seen") -> Tensor:
         return threshold + torch.minimum(2 * self.rate * seen.total / seen.count, seen.mean)
 

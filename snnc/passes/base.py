@@ -42,6 +42,13 @@ class Pass(ABC):
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         """Return the changed graph; every node that is not changed is shared with the old one."""
 
+    def outlined(self, graph: Graph, calibration: Calibration) -> Graph:
+        """Return a graph with the operations of the changed one, whatever their weights and thresholds.
+
+        What is counted or solved for on samples need not be: by default it is.
+        """
+        return self(graph, calibration)
+
 
 def check_layers(option: str, named: Iterable[str], known: Iterable[str]) -> None:
     """Raise PreconditionError where an option names a layer that is none of the ``known``."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, final
 
+import torch
 from torch import Tensor
 
 from snnc.analysis.channels import channel_axis
@@ -59,6 +60,13 @@ class CalibrateThresholds(Pass):
                 for name, op in activations.items()
             }
         )
+
+    def outlined(self, graph: Graph, calibration: Calibration) -> Graph:
+        graph = releveled(graph, calibration.levels)
+        one = torch.ones(1, dtype=torch.float64)
+        below = {name: one if isinstance(op, ClippedCoding) else None for name, op in graph.ops(Clipped).items()}
+        levels = calibration.levels
+        return graph.with_ops({n: quantized_activation(graph, n, one, levels[n], below[n]) for n in below})
 
     def _quantized(self, graph: Graph, name: str, op: Clipped, counts: Histogram, levels: int) -> Quantized:
         shape = graph.shapes[name]

@@ -59,6 +59,9 @@ _SQUARE, _BYTES = 1 << 26, 128
 # Multiples of this, less their integers, are spread evenly however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
+# What a node is called that shifts what no bias does, behind the name of the activation.
+_SHIFT = "shift"
+
 
 @final
 @passes.register("correct-residual-noise")
@@ -108,6 +111,14 @@ class CorrectResidualNoise(Pass):
             for node in graph.nodes.values():
                 walk.visit(node, fed)
             return walk.corrected()
+
+    def outlined(self, graph: Graph, calibration: Calibration) -> Graph:
+        if calibration.shown is None or not self.bias:
+            return graph
+        before = {name: graph.nodes[name].inputs[0] for name in graph.ops(Quantized)}
+        return inserted(
+            graph, {n: Affine(None, torch.zeros(())) for n in before if _biased(graph, before[n]) is None}, _SHIFT
+        )
 
 
 class _Walk:
@@ -183,7 +194,7 @@ class _Walk:
 
     def corrected(self) -> Graph:
         shifts = {name: Affine(None, shift) for name, shift in self._shifts.items()}
-        return inserted(self._graph.with_ops(self._ops), shifts, "shift")
+        return inserted(self._graph.with_ops(self._ops), shifts, _SHIFT)
 
     def apply(self, op: Op, node: Node) -> Iterator[Tensor]:
         """Yield what an operation makes of the values before a node, chunk by chunk."""
@@ -222,8 +233,8 @@ class _Walk:
             reached.add(chunk)
         mean = _channel_mean(self._goal_means[node.name] - reached.value, axis)
         shift = from_channels(self._graph, before, mean).float()
-        layer = biased(self._graph, before)
-        if layer is None or axis is None:
+        layer = _biased(self._graph, before)
+        if layer is None:
             self._shifts[node.name] = shift
         else:
             self._ops[layer] = shifted(self._ops.get(layer, self._graph.ops(Weighted)[layer]), mean)
@@ -352,6 +363,11 @@ def spread_rows(available: int, most: int) -> Tensor:
     edges = torch.arange(count + 1) * available // count
     places = (torch.arange(count, dtype=torch.float64) * _GOLDEN).frac()
     return edges[:-1] + (places * edges.diff()).long()
+
+
+def _biased(graph: Graph, before: str) -> str | None:
+    """Return the layer whose bias shifts a value, if there is one; else the shift becomes a node of its own."""
+    return None if channel_axis(graph, before) is None else biased(graph, before)
 
 
 def _changed(reference: Graph, graph: Graph) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import final
 
 from snnc.calibration import Calibration
@@ -64,5 +65,9 @@ class SubstituteNeurons(Pass):
         return {name: self._choice(name, op).levels(schedule.timesteps) for name, op in rectifiers.items()}
 
     def _choice(self, layer: str, op: Clipped | Quantized) -> Choice:
-        choice = chosen(self.layers.get(layer, self.neuron))
-        return chosen(self.signed_neuron) if op.slope is not None and not choice.signed else choice
+        choice = self._choices[self.layers.get(layer, self.neuron)]
+        return self._choices[self.signed_neuron] if op.slope is not None and not choice.signed else choice
+
+    @cached_property
+    def _choices(self) -> Mapping[str, Choice]:
+        return {text: chosen(text) for text in (self.neuron, self.signed_neuron, *self.layers.values())}
