@@ -42,6 +42,23 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "calibrate": (("calibrate", "m.snn", "--recipe", "quick", *DATA), ("m.snn", "m.report.json")),
     "evaluate": (("evaluate", "m.snn", "--timesteps", "2,4", *DATA, "--html", "r.html"), ("m.report.json", "r.html")),
+    "tune": (
+        (
+            "tune",
+            "model.onnx",
+            "-o",
+            "m.snn",
+            "--max-drop",
+            "50",
+            "--max-steps",
+            "20",
+            "--minutes",
+            "0.1",
+            *PIXELS,
+            *DATA,
+        ),
+        ("m.snn", "m.report.json"),
+    ),
     "finetune": (("finetune", "model.onnx", "-o", "t.onnx", "--epochs", "1", *PIXELS, *DATA), ("t.onnx",)),
     "export": (("export", "m.snn", "--format", "onnx", "-o", "e.onnx"), ("e.onnx",)),
 }
