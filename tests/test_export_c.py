@@ -392,6 +392,18 @@ def test_vectors_that_do_not_belong_to_it_are_refused(program: Callable[..., tup
     assert program(made, data, "a", "b")[0] == 2
 
 
+@needs_compiler
+def test_potentials_are_compared_where_they_are_there(program: Callable[..., tuple[int, str, str]]) -> None:
+    made = steps()
+    data = conformance_vectors(made, MemorySamples(samples(made.snn)), potentials=True)
+    code, out, err = program(made, data)
+    assert (code, err) == (0, "") and "5400 of 5400 potentials are as they are there" in out
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    at = 8 + int.from_bytes(data[:8], "little") + header["potential.last"]["data_offsets"][0]
+    code, out, err = program(made, data[:at] + b"\0\0\0\x42" + data[at + 4 :])
+    assert (code, err) == (1, "") and "5399 of 5400 potentials" in out
+
+
 # The command.
 
 
@@ -427,6 +439,26 @@ def test_a_prefix_that_starts_no_name_is_refused(converted: Path, tmp_path: Path
         CFormat(prefix="1 x").write(small())
     to = tmp_path / "x.c"
     assert cli.main(["export", str(converted), "-o", str(to), "--format", "c", "--prefix", "a-b", "-q"]) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_is_larger_than_the_memory_is_refused(
+    converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = small("cif")
+    file = CFormat().write(made).file
+    flash, ram = file.constants + file.code, file.state + file.scratch
+    assert not CFormat(flash=flash, ram=ram).refusals(made)
+    (first, second) = CFormat(flash=flash - 1, ram=ram - 1).refusals(made)
+    assert "of flash" in first.message and "of RAM" in second.message
+    assert {first.places, second.places} <= {(name,) for name in made.snn.nodes}
+    with pytest.raises(ModelError, match="more than 100"):
+        CFormat(ram=100).write(made)
+    to = tmp_path / "x.c"
+    capsys.readouterr()
+    assert cli.main(["export", str(converted), "-o", str(to), "--format", "c", "--flash", "1000"]) == 3
+    out, err = capsys.readouterr()
+    assert out == "" and "bytes of flash are more than 1,000 @ " in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -25,7 +25,7 @@ from snnc.export.c.storage import OTHERS, WIDTH, Memory, Storage
 from snnc.export.onnx.lowering import form
 from snnc.export.onnx.neurons import Gathering, Recurrence
 from snnc.ir import Graph, Input, Node
-from snnc.neurons import Neuron
+from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
 
@@ -253,6 +253,7 @@ class _Writer:
 
     def _fire(self, node: Node, op: Neuron) -> None:
         made, storage = check_neuron(node), self._storage
+        assert isinstance(op, CausalNeuron)
         size, shape = self._size(node.name), self._graph.shapes[node.name]
         functions = neuron_functions(made, rehearses=bool(self._schedule.rehearsal))
         kind = storage.functions_of(made.name, functions.step, functions.again)
@@ -291,14 +292,20 @@ class _Writer:
             *around,
         ]
         step = f"{kind}_step({', '.join(map(str, given))});"
-        seen = f"{self._prefix.upper()}_SPIKES({self._tell(node, op)}, {{y}});"
+        seen = f"{self._prefix.upper()}_SPIKES({self._tell(node, op, states.get('membrane', ''))}, {{y}});"
         reads, value = [self._moved(node.inputs[0])], storage.names.new(node.name)
         self._values[node.name] = self._add(self._steps, node.name, [step, seen], reads, value, in_place=True)
 
-    def _tell(self, node: Node, op: Neuron) -> int:
-        """Let the program for tests know what a spike of a layer weighs, and return the number of the layer."""
-        weighed = along([op.threshold, *([] if op.slope is None else [op.slope])], self._graph.shapes[node.name])
-        return self._program.see(node.name, self._size(node.name), weighed, op.rest)
+    def _tell(self, node: Node, op: CausalNeuron, membrane: str) -> int:
+        """Let the program for tests know what a layer sends and holds, and return its number."""
+        shape = self._graph.shapes[node.name]
+        state = op.initial(torch.zeros(1, *shape))
+        # A potential is so many times what the membrane holds.
+        factor = condensed(op.membrane(type(state)(torch.ones_like(state[0]), *state[1:]))[0])
+        parts = {"weighs": op.threshold, "factor": factor, **({} if op.slope is None else {"slope": op.slope})}
+        pattern = along([*parts.values()], shape)
+        arrays = dict(zip(parts, pattern.values, strict=True))
+        return self._program.see(node.name, self._size(node.name), arrays, pattern, membrane, op.rest)
 
     def _calls(self, node: Node, kernel: Kernel) -> list[str]:
         calls = []

@@ -8,7 +8,7 @@ from typing import Annotated, final
 
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
-from snnc.errors import UsageError
+from snnc.errors import ModelError, UsageError
 from snnc.export.c.engine import Compiled, NoCompiler, compilers
 from snnc.export.c.file import CFile, c_file, check_neuron
 from snnc.export.c.operations import spelled
@@ -32,6 +32,8 @@ class CFormat(Format[CFile]):
     event_driven: Annotated[
         bool, Option("Pass over what is silent behind neurons: the same sums, in time that grows with the spikes.")
     ] = False
+    flash: Annotated[int | None, Option("Refuse a network whose constants and code take more bytes.", "BYTES")] = None
+    ram: Annotated[int | None, Option("Refuse a network whose memory takes more bytes.", "BYTES")] = None
 
     name = "c"
     suffix = ".c"
@@ -39,29 +41,16 @@ class CFormat(Format[CFile]):
 
     def refusals(self, conversion: Conversion) -> tuple[Refusal, ...]:
         graph = conversion.snn.without_dead()
-        return grouped(raised(partial(_check, graph, node) for node in graph.nodes.values()))
+        found = grouped(raised(partial(_check, graph, node) for node in graph.nodes.values()))
+        limited = self.flash is not None or self.ram is not None
+        return found or (grouped(self._too_large(self._file(conversion))) if limited else ())
 
     def write(self, conversion: Conversion) -> Written[CFile]:
-        if self.prefix != identifier(self.prefix) or self.prefix.startswith("_"):
-            hint = "give letters, digits and underscores, a letter first"
-            raise UsageError(f"no name in C starts with {self.prefix!r}", place="--prefix", hint=hint)
-        network = fingerprint(conversion)
-        shapes = conversion.snn.shapes
-        about = [
-            f"A spiking network, written by snnc {VERSION}; its fingerprint starts with {network[:16]}.",
-            f"T={conversion.schedule.timesteps}, {conversion.schedule.total} steps from image to answer.",
-            *(f"In goes {name} {[*shapes[name]]}, preprocessed so:" for name in conversion.snn.inputs),
-            json.dumps(conversion.preprocessing.plain(), sort_keys=True),
-            *(f"Out comes {name} {[*shapes[name]]}." for name in dict.fromkeys(conversion.snn.outputs)),
-        ]
-        file = c_file(conversion.snn, conversion.schedule, self.prefix, network, about, event_driven=self.event_driven)
+        file = self._file(conversion)
+        for error in self._too_large(file):
+            raise error
         memory = {name: asdict(part) for name, part in file.memory.items()}
-        total = {
-            "constants": file.constants,
-            "code": file.code,
-            "state": file.state,
-            "scratch": file.scratch,
-        }
+        total = {"constants": file.constants, "code": file.code, "state": file.state, "scratch": file.scratch}
         notes = (
             f"flash: {file.constants:,} bytes of constants, and about {file.code:,} of code",
             f"RAM: {file.state + file.scratch:,} bytes, {file.state:,} of them kept from step to step; no allocation",
@@ -76,6 +65,35 @@ class CFormat(Format[CFile]):
             notes=notes,
             beside={".h": file.header.encode("ascii")},
         )
+
+    def _file(self, conversion: Conversion) -> CFile:
+        if self.prefix != identifier(self.prefix) or self.prefix.startswith("_"):
+            hint = "give letters, digits and underscores, a letter first"
+            raise UsageError(f"no name in C starts with {self.prefix!r}", place="--prefix", hint=hint)
+        network = fingerprint(conversion)
+        shapes = conversion.snn.shapes
+        about = [
+            f"A spiking network, written by snnc {VERSION}; its fingerprint starts with {network[:16]}.",
+            f"T={conversion.schedule.timesteps}, {conversion.schedule.total} steps from image to answer.",
+            *(f"In goes {name} {[*shapes[name]]}, preprocessed so:" for name in conversion.snn.inputs),
+            json.dumps(conversion.preprocessing.plain(), sort_keys=True),
+            *(f"Out comes {name} {[*shapes[name]]}." for name in dict.fromkeys(conversion.snn.outputs)),
+        ]
+        return c_file(conversion.snn, conversion.schedule, self.prefix, network, about, event_driven=self.event_driven)
+
+    def _too_large(self, file: CFile) -> Iterator[ModelError]:
+        """Yield what the network takes more of than there is, at the layer that takes most."""
+        flash = {name: part.constants for name, part in file.memory.items()}
+        ram = {name: part.state + part.scratch for name, part in file.memory.items()}
+        for what, limit, taken, parts in (
+            ("flash", self.flash, file.constants + file.code, flash),
+            ("RAM", self.ram, file.state + file.scratch, ram),
+        ):
+            if limit is not None and taken > limit:
+                largest = max(parts, key=parts.__getitem__)
+                hint = f"this layer takes most, {parts[largest]:,}; convert a smaller network"
+                message = f"{taken:,} bytes of {what} are more than {limit:,}"
+                yield ModelError(message, place=largest, hint=hint)
 
     def engines(self, written: Written[CFile], conversion: Conversion) -> Iterator[Engine]:
         found = compilers()

@@ -1,11 +1,11 @@
 """The program for tests that a file in C holds behind a macro: samples in, spikes compared or written."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from snnc.export.c.language import Along, Names, declared, number, text
+from snnc.export.c.language import Along, Array, Names, declared, number, text
 
 # In the place of the words in capitals stand those of a file.
 _SEEN = """
@@ -31,7 +31,7 @@ _MAIN = """
 typedef struct {
     const char *name;
     int32_t size, inner, count;
-    const float *weighs, *slope;
+    const float *weighs, *slope, *membrane, *factor;
     float rest;
 } layer;
 
@@ -61,9 +61,9 @@ static const port answers[] = {
 
 static FILE *vectors, *sent;
 static char *names;
-static long data, sample, samples, compared, differing;
+static long data, sample, samples, compared, differing, charged, odd;
 static float *counted[sizeof(layers) / sizeof(layers[0])];
-static tensor trains[sizeof(layers) / sizeof(layers[0])];
+static tensor trains[sizeof(layers) / sizeof(layers[0])], charges[sizeof(layers) / sizeof(layers[0])];
 static tensor entered[sizeof(inputs) / sizeof(inputs[0])], answered[sizeof(answers) / sizeof(answers[0])];
 static double farthest;
 
@@ -73,16 +73,21 @@ static void demand(int holds, const char *otherwise) {
     exit(2);
 }
 
-static tensor found(const char *name, long each) {
-    tensor t;
-    char *key = (char *)malloc(strlen(name) + 16), *entry, *offsets;
-    long end;
+static char *entry_of(const char *what, const char *name) {
+    char *key = (char *)malloc(strlen(what) + strlen(name) + 16), *entry;
     demand(key != NULL, "out of memory");
-    sprintf(key, "\\"%s\\":{\\"dtype\\":\\"", name);
+    sprintf(key, "\\"%s%s\\":{\\"dtype\\":\\"", what, name);
     entry = strstr(names, key);
-    demand(entry != NULL, "the vectors lack an input, a layer or an output of this network");
-    entry += strlen(key);
+    entry = entry ? entry + strlen(key) : NULL;
     free(key);
+    return entry;
+}
+
+static tensor found(const char *what, const char *name, long each) {
+    tensor t;
+    char *entry = entry_of(what, name), *offsets;
+    long end;
+    demand(entry != NULL, "the vectors lack an input, a layer or an output of this network");
     memset(&t, 0, sizeof(t));
     for (int32_t i = 0; i < 3 && entry[i] != '"'; ++i) t.kind[i] = entry[i];
     t.width = !strcmp(t.kind, "I64") ? 8 : t.kind[1] == '8' ? 1 : 4;
@@ -130,6 +135,18 @@ static float value(const layer *l, int32_t i, float count) {
     return l->weighs[c] * (l->slope && count < 0.0f ? count * l->slope[c] : count);
 }
 
+static void weigh(int32_t index) {
+    const layer *l = &layers[index];
+    look_up(&charges[index], (taken * samples + sample) * l->size);
+    for (int32_t i = 0; i < l->size; ++i) {
+        const int32_t c = i / l->inner % l->count;
+        const float there = (float)next(&charges[index]), here = l->membrane[i] * l->factor[c];
+        const float level = 1e-3f * l->weighs[c];
+        ++charged;
+        if (here - there > level || there - here > level) ++odd;
+    }
+}
+
 static void seen(int32_t index, const float *values) {
     const layer *l = &layers[index];
     const tensor *t = &trains[index];
@@ -147,10 +164,10 @@ static void seen(int32_t index, const float *values) {
         ++compared;
         if (off <= level && off >= -level) continue;
         if (!differing++)
-            printf("the first that differs: layer %s, neuron %ld, sample %ld, step %ld sends %g, not %g\\n",
-                   l->name + strlen("spikes."),
+            printf("the first that differs: layer %s, neuron %ld, sample %ld, step %ld sends %g, not %g\\n", l->name,
                    (long)i, sample, (long)taken, (double)values[i], (double)there);
     }
+    if (charges[index].width) weigh(index);
 }
 
 int main(int argc, char **argv) {
@@ -174,10 +191,12 @@ int main(int argc, char **argv) {
     } else {
         demand(strstr(names, PREFIX_NETWORK) != NULL, "the vectors are those of another network");
     }
-    for (int32_t i = 0; inputs[i].name; ++i) entered[i] = found(inputs[i].name, inputs[i].size);
-    for (int32_t i = 0; answers[i].name && !sent; ++i) answered[i] = found(answers[i].name, answers[i].size);
+    for (int32_t i = 0; inputs[i].name; ++i) entered[i] = found("", inputs[i].name, inputs[i].size);
+    for (int32_t i = 0; answers[i].name && !sent; ++i) answered[i] = found("output.", answers[i].name, answers[i].size);
     for (int32_t i = 0; layers[i].name && !sent; ++i) {
-        trains[i] = found(layers[i].name, (long)PREFIX_STEPS * layers[i].size);
+        trains[i] = found("spikes.", layers[i].name, (long)PREFIX_STEPS * layers[i].size);
+        if (entry_of("potential.", layers[i].name) && layers[i].membrane)
+            charges[i] = found("potential.", layers[i].name, (long)PREFIX_STEPS * layers[i].size);
         counted[i] = (float *)calloc((size_t)layers[i].size, sizeof(float));
         demand(counted[i] != NULL, "out of memory");
     }
@@ -203,7 +222,8 @@ int main(int argc, char **argv) {
     if (sent) return fclose(sent) ? 2 : 0;
     printf("%ld samples, %ld steps: %ld of %ld values of neurons are as they are there; "
            "answers differ by %g at most\\n", samples, (long)PREFIX_STEPS, compared - differing, compared, farthest);
-    return differing > 0;
+    if (charged) printf("%ld of %ld potentials are as they are there\\n", charged - odd, charged);
+    return differing > 0 || odd > 0;
 }
 #endif
 """
@@ -230,15 +250,16 @@ class Program:
         """What stands in front of all that sends spikes."""
         return _SEEN.replace("PREFIX", self.prefix.upper())
 
-    def see(self, name: str, size: int, weighed: Along, rest: float) -> int:
-        """Add a layer of neurons, of which a spike weighs its threshold and, below zero, that times its slope.
+    def see(self, name: str, size: int, parts: Mapping[str, Array], pattern: Along, membrane: str, rest: float) -> int:
+        """Add a layer of neurons, and return its number.
 
-        Returns the number of the layer.
+        In ``parts`` a spike ``weighs`` its threshold and, below zero, that times its ``slope``, if any; what is in the
+        ``membrane`` ("" where nobody knows) times the ``factor`` is the potential. All are along one ``pattern``.
         """
-        arrays = [self.names.new(name, part) for part in ("weighs", "slopes")[: len(weighed.values)]]
-        self._weighs += map(declared, arrays, weighed.values)
-        pointers = arrays if len(arrays) > 1 else [*arrays, "NULL"]
-        row = text(f"spikes.{name}"), size, weighed.inner, weighed.count, *pointers, number(rest)
+        arrays = {part: self.names.new(name, part) for part in parts}
+        self._weighs += [declared(arrays[part], array) for part, array in parts.items()]
+        pointers = arrays["weighs"], arrays.get("slope", "NULL"), membrane or "NULL", arrays["factor"]
+        row = text(name), size, pattern.inner, pattern.count, *pointers, number(rest)
         self._rows.append(_row(*row))
         self.layers.append(name)
         return len(self.layers) - 1
@@ -251,13 +272,13 @@ class Program:
     def give(self, name: str, argument: str, size: int) -> None:
         """Add an answer."""
         self._weighs.append(f"static float {argument}[{max(size, 1)}];")
-        self._answers.append(_row(text(f"output.{name}"), argument, size, "'f'"))
+        self._answers.append(_row(text(name), argument, size, "'f'"))
 
     def written(self, run: str) -> str:
         """Return the program, which runs a sample by a call."""
         filled = {
             "CONSTANTS": "\n".join(self._weighs),
-            "LAYERS": _rows(self._rows, "NULL, 0, 1, 1, NULL, NULL, 0.0f"),
+            "LAYERS": _rows(self._rows, "NULL, 0, 1, 1, NULL, NULL, NULL, NULL, 0.0f"),
             "INPUTS": _rows(self._inputs, "NULL, NULL, 0, 'f'"),
             "ANSWERS": _rows(self._answers, "NULL, NULL, 0, 'f'"),
             "RUN_IT": run,
