@@ -113,7 +113,7 @@ def test_some_operations_are_written_and_some_are_refused_in_words() -> None:
     assert {ops.Conv, ops.Linear, ops.Add, ops.MaxPool, ops.Mean} <= {
         type(op) for op, _ in written_operations().values()
     }
-    assert {ops.Softmax, ops.Relu} <= set(refusals())
+    assert {ops.Softmax, ops.QuantizedRelu} <= set(refusals())
     for kind in refusals():
         op, shapes = next((op, shapes) for op, shapes in operations().values() if type(op) is kind)
         with pytest.raises(RefusedError) as refused:

@@ -86,14 +86,15 @@ static void widen_int32_t(const int32_t *x, float *y, int32_t n) {
 """),
     "move": Source(
         """
-static void move(const route *r, const float *x, float *y, int32_t adds) {
+/* Moves numbers, adds them to those that are there, or multiplies those by them. */
+static void move(const route *r, const float *x, float *y, int32_t adds, int32_t multiplies) {
     int32_t at[8] = {0};
     const int32_t last = r->rank - 1;
     for (;;) {
         for (int32_t i = 0; i < r->length[last]; ++i) {
             float *place = y + i * r->to[last];
             const float value = x[i * r->from[last]];
-            *place = adds ? *place + value : value;
+            *place = adds ? *place + value : multiplies ? *place * value : value;
         }
         int32_t axis = last - 1;
         while (axis >= 0) {
@@ -145,6 +146,19 @@ static void multiply_each(const float *x, float *y, const float *factor, int32_t
 static void add_each(const float *x, float *y, const float *term, int32_t n, int32_t inner, int32_t count) {{
     for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
         y[i] = x[i] + term[c];
+        {NEXT}
+    }}
+}}
+"""),
+    "rectify": Source(f"""
+static void rectify(const float *x, float *y, const float *ceiling, const float *slope, int32_t n, int32_t inner,
+                    int32_t count) {{
+    for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
+        float value = x[i];
+        if (ceiling && value > ceiling[c]) value = ceiling[c];
+        if (ceiling && value < -ceiling[c]) value = -ceiling[c];
+        if (!(value > 0.0f)) value = slope ? value * slope[c] : 0.0f;
+        y[i] = value;
         {NEXT}
     }}
 }}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from torch import Tensor
+
 from snnc import ops
 from snnc.export.c.language import Array, along, floats, integers
 from snnc.ir import Graph, Input, Node, Op
@@ -182,6 +184,36 @@ def _each(place: Place) -> Sequence[tuple[int, tuple[int, ...]]]:
     return [*enumerate(place.before)]
 
 
+@kernels.register(ops.Product)
+def _product(op: ops.Product, place: Place) -> Kernel:
+    spread = [_spread(shape, place.after) for shape in place.before]
+    moved = _moved(X, Y, place.after, spread[0])
+    return Kernel((moved, _moved(Part(1), Y, place.after, spread[1], multiplies=True)))
+
+
+@kernels.register(ops.Relu)
+def _relu(op: ops.Relu, place: Place) -> Kernel:
+    return _rectified(place, None, None)
+
+
+@kernels.register(ops.LeakyRelu)
+def _leaky_relu(op: ops.LeakyRelu, place: Place) -> Kernel:
+    return _rectified(place, None, op.slope)
+
+
+@kernels.register(ops.ClippedRelu)
+def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Kernel:
+    return _rectified(place, op.ceiling, op.slope)
+
+
+def _rectified(place: Place, ceiling: Tensor | None, slope: Tensor | None) -> Kernel:
+    found = along([part for part in (ceiling, slope) if part is not None], place.after)
+    arrays = iter(found.values)
+    given = [None if part is None else next(arrays) for part in (ceiling, slope)]
+    call = Call("rectify", (X, Y, *given, place.size, found.inner, found.count), ("ceiling", "slope"))
+    return Kernel((call,), in_place=True)
+
+
 @kernels.register(ops.Concat)
 def _concat(op: ops.Concat, place: Place) -> Kernel:
     calls, start = [], 0
@@ -313,8 +345,9 @@ def _moved(
     to: Sequence[int] | None = None,
     *,
     adds: bool = False,
+    multiplies: bool = False,
 ) -> Call:
-    """Return a call that moves, or adds, numbers of which there are ``lengths`` along each axis."""
+    """Return a call that moves, adds or multiplies by numbers of which there are ``lengths`` along each axis."""
     axes: list[tuple[int, int, int]] = []
     for length, step, target_step in zip(lengths, steps, to or _steps(lengths), strict=True):
         # Two axes that are walked over as one are one.
@@ -327,4 +360,4 @@ def _moved(
         raise RefusedError(f"C moves numbers along {_MOST_AXES} axes at most", hint="export with --format onnx --step")
     columns = (tuple(row[column] for row in axes) for column in range(3))
     route = Record("route", (len(axes), *((*column, *(0,) * (_MOST_AXES - len(axes))) for column in columns)))
-    return Call("move", (route, source, target, int(adds)), ("route",))
+    return Call("move", (route, source, target, int(adds), int(multiplies)), ("route",))
