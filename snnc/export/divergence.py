@@ -23,8 +23,8 @@ from snnc.schedule import Schedule
 class First:
     """A spike that is another there: ``neuron`` is its place in the layer, and numbers are signed.
 
-    ``current`` is what comes in at the step, ``potential`` the membrane's after it; None of
-    neurons that gather their input first. ``potential_there`` is what the file says of it.
+    Of the first of all layers, ``current`` is what comes in at the step, ``potential`` the membrane's after it, and
+    ``potential_there`` what the file says of it; None of neurons that gather their input first.
     """
 
     layer: str
@@ -103,14 +103,23 @@ def divergence(
             hint = f"give {[*wanted]}: steps, samples, and what the layer is of"
             raise DataError(f"spikes.{name} are of {[*train.shape]}", place=place, hint=hint)
     equal, first = _compared(snn, schedule, feeds, trains)
-    layers = []
-    for name in trains:
-        spike = first.get(name)
-        if spike is not None and isinstance(neurons[name], CausalNeuron):
-            spike = _explained(snn, schedule, feeds, spike, theirs.get(f"potential.{name}"))
-        total = trains[name].numel()
-        layers.append(LayerDivergence(name, type(neurons[name]).__name__, 100 * equal[name] / max(total, 1), spike))
-    return Divergence(tuple(layers), missing, feeds.samples, schedule.total)
+    found = Divergence(
+        tuple(
+            LayerDivergence(
+                name, type(neurons[name]).__name__, 100 * equal[name] / max(train.numel(), 1), first.get(name)
+            )
+            for name, train in trains.items()
+        ),
+        missing,
+        feeds.samples,
+        schedule.total,
+    )
+    spike = found.first
+    if spike is None or not isinstance(neurons[spike.layer], CausalNeuron):
+        return found
+    explained = _explained(snn, schedule, feeds, spike, theirs.get(f"potential.{spike.layer}"))
+    layers = (replace(layer, first=explained) if layer.first is spike else layer for layer in found.layers)
+    return replace(found, layers=tuple(layers))
 
 
 def _inputs(snn: Graph, samples: Mapping[str, Tensor], place: str) -> Feeds:

@@ -19,9 +19,9 @@ from snnc.export.c.functions import SOURCES, needed
 from snnc.export.c.language import Names, along, condensed, declared, floats, number, text
 from snnc.export.c.memory import Line, laid_out
 from snnc.export.c.neurons import neuron_functions
-from snnc.export.c.operations import Argument, Kernel, Part, Record, spelled
-from snnc.export.c.program import TAKEN, Program
-from snnc.export.c.storage import OTHERS, WIDTH, Memory, Storage
+from snnc.export.c.operations import Argument, Calls, Part, Record, spelled
+from snnc.export.c.program import TAKEN, Checker
+from snnc.export.c.storage import OTHERS, WIDTH, Footprint, Storage
 from snnc.export.onnx.lowering import form
 from snnc.export.onnx.neurons import Gathering, Recurrence
 from snnc.ir import Graph, Input, Node
@@ -49,7 +49,7 @@ class CFile:
     source: str
     header: str
     layers: tuple[str, ...]
-    memory: Mapping[str, Memory]
+    memory: Mapping[str, Footprint]
     scratch: int
     code: int
 
@@ -105,7 +105,7 @@ class _Writer:
         tables = ("taken", "scratch", "gains", "missings", "elapsed_at")
         names = Names([*SOURCES, *_CLOCK, *TAKEN, *own, *tables])
         self._storage = Storage(names)
-        self._program = Program(prefix, names)
+        self._program = Checker(prefix, names)
         # Where the value of every node lies, while it is held, and set in motion.
         self._values: dict[str, str] = {}
         self._scaled: dict[str, str] = {}
@@ -307,7 +307,7 @@ class _Writer:
         arrays = dict(zip(parts, pattern.values, strict=True))
         return self._program.see(node.name, self._size(node.name), arrays, pattern, membrane, op.rest)
 
-    def _calls(self, node: Node, kernel: Kernel) -> list[str]:
+    def _calls(self, node: Node, kernel: Calls) -> list[str]:
         calls = []
         for call in kernel.calls:
             parts = iter(call.parts)
@@ -374,7 +374,7 @@ class _Writer:
             "step": [*clock, *steps, "taken += taken < INT32_MAX;"],
             "run": [line for line in run if line],
         }
-        memory = {name: part for name, part in storage.memory.items() if part != Memory()}
+        memory = {name: part for name, part in storage.memory.items() if part != Footprint()}
         kinds = [*(SOURCES[name].text for name in needed(storage.called)), *storage.functions]
         functions = [_function(signatures[name], body) for name, body in bodies.items()]
         made = CFile(

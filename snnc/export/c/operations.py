@@ -62,7 +62,7 @@ Argument = Part | Array | Record | int | float | None
 
 @final
 @dataclass(frozen=True, eq=False)
-class Call:
+class FunctionCall:
     """A call of a function; arrays are constants with a name of their own, ``parts`` says which of them is which."""
 
     function: str
@@ -72,19 +72,19 @@ class Call:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Kernel:
+class Calls:
     """The calls of an operation; none where the output is the input, number by number.
 
     One that works ``in_place`` may be given its first input as its output.
     """
 
-    calls: tuple[Call, ...]
+    calls: tuple[FunctionCall, ...]
     in_place: bool = False
 
 
 X, Y = Part(0), Part(None)
 
-kernels = Rules[Op, Kernel]("what C computes an operation")
+kernels = Rules[Op, Calls]("what C computes an operation")
 
 kernels.refuse(
     Input,
@@ -114,7 +114,7 @@ kernels.refuse(
 )
 
 
-def spelled(graph: Graph, node: Node, *, events: bool = False) -> Kernel:
+def spelled(graph: Graph, node: Node, *, events: bool = False) -> Calls:
     """Return what a node of a network is in C; raises ModelError that names it where that is nothing."""
     place = Place(tuple(graph.shapes[value] for value in node.inputs), graph.shapes[node.name], events)
     try:
@@ -124,7 +124,7 @@ def spelled(graph: Graph, node: Node, *, events: bool = False) -> Kernel:
 
 
 @kernels.register(ops.Conv)
-def _conv(op: ops.Conv, place: Place) -> Kernel:
+def _conv(op: ops.Conv, place: Place) -> Calls:
     kernel = op.kernel()
     window = _window(place, op.weight.shape[2:], op.stride, op.padding, op.dilation, channels=kernel.shape[:3])
     function = "convolve_events" if place.events else "convolve"
@@ -132,52 +132,56 @@ def _conv(op: ops.Conv, place: Place) -> Kernel:
 
 
 @kernels.register(ops.ConvTranspose)
-def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Kernel:
+def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Calls:
     kernel = op.kernel()
     window = _window(place, op.weight.shape[2:], op.stride, op.padding, op.dilation, channels=kernel.shape[:3])
     return _weighted("convolve_back", window, op, floats(op.weight))
 
 
-def _weighted(function: str, window: Record, op: ops.Weighted, weight: Array) -> Kernel:
+def _weighted(function: str, window: Record, op: ops.Weighted, weight: Array) -> Calls:
     bias = None if op.bias is None else floats(op.bias)
-    return Kernel((Call(function, (window, X, weight, bias, Y), ("window", "weight", "bias")),))
+    return Calls((FunctionCall(function, (window, X, weight, bias, Y), ("window", "weight", "bias")),))
 
 
 @kernels.register(ops.Linear)
-def _linear(op: ops.Linear, place: Place) -> Kernel:
+def _linear(op: ops.Linear, place: Place) -> Calls:
     out, inputs = op.weight.shape
     weight = floats(op.weight.T if place.events else op.weight)
     bias = None if op.bias is None else floats(op.bias)
     function = "connect_events" if place.events else "connect"
-    call = Call(function, (X, weight, bias, Y, place.size // out, inputs, out), ("weight", "bias"))
-    return Kernel((call,))
+    call = FunctionCall(function, (X, weight, bias, Y, place.size // out, inputs, out), ("weight", "bias"))
+    return Calls((call,))
 
 
 @kernels.register(ops.BatchNorm)
-def _batch_norm(op: ops.BatchNorm, place: Place) -> Kernel:
+def _batch_norm(op: ops.BatchNorm, place: Place) -> Calls:
     shape = (-1, *(1 for _ in place.after[op.axis :]))
     factor, offset = (part.reshape(shape) for part in op.factors())
     return _affine(ops.Affine(factor, offset), place)
 
 
 @kernels.register(ops.Affine)
-def _affine(op: ops.Affine, place: Place) -> Kernel:
-    calls: list[Call] = []
+def _affine(op: ops.Affine, place: Place) -> Calls:
+    calls: list[FunctionCall] = []
     for function, part, tensor in (("multiply_each", "scale", op.scale), ("add_each", "shift", op.shift)):
         if tensor is not None:
             found = along([tensor], place.after)
             read = Y if calls else X
-            calls.append(Call(function, (read, Y, *found.values, place.size, found.inner, found.count), (part,)))
-    return Kernel(tuple(calls), in_place=place.before == (place.after,))
+            calls.append(
+                FunctionCall(function, (read, Y, *found.values, place.size, found.inner, found.count), (part,))
+            )
+    return Calls(tuple(calls), in_place=place.before == (place.after,))
 
 
 @kernels.register(ops.Add)
-def _add(op: ops.Add, place: Place) -> Kernel:
+def _add(op: ops.Add, place: Place) -> Calls:
     if all(shape == place.after for shape in place.before):
-        sums = (Call("add", (Part(0) if n == 1 else Y, Part(n), Y, place.size)) for n in range(1, len(place.before)))
-        return Kernel(tuple(sums), in_place=True)
+        sums = (
+            FunctionCall("add", (Part(0) if n == 1 else Y, Part(n), Y, place.size)) for n in range(1, len(place.before))
+        )
+        return Calls(tuple(sums), in_place=True)
     moves = (_moved(Part(n), Y, place.after, _spread(shape, place.after), adds=n > 0) for n, shape in _each(place))
-    return Kernel(tuple(moves))
+    return Calls(tuple(moves))
 
 
 def _each(place: Place) -> Sequence[tuple[int, tuple[int, ...]]]:
@@ -185,62 +189,62 @@ def _each(place: Place) -> Sequence[tuple[int, tuple[int, ...]]]:
 
 
 @kernels.register(ops.Product)
-def _product(op: ops.Product, place: Place) -> Kernel:
+def _product(op: ops.Product, place: Place) -> Calls:
     spread = [_spread(shape, place.after) for shape in place.before]
     moved = _moved(X, Y, place.after, spread[0])
-    return Kernel((moved, _moved(Part(1), Y, place.after, spread[1], multiplies=True)))
+    return Calls((moved, _moved(Part(1), Y, place.after, spread[1], multiplies=True)))
 
 
 @kernels.register(ops.Relu)
-def _relu(op: ops.Relu, place: Place) -> Kernel:
+def _relu(op: ops.Relu, place: Place) -> Calls:
     return _rectified(place, None, None)
 
 
 @kernels.register(ops.LeakyRelu)
-def _leaky_relu(op: ops.LeakyRelu, place: Place) -> Kernel:
+def _leaky_relu(op: ops.LeakyRelu, place: Place) -> Calls:
     return _rectified(place, None, op.slope)
 
 
 @kernels.register(ops.ClippedRelu)
-def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Kernel:
+def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Calls:
     return _rectified(place, op.ceiling, op.slope)
 
 
-def _rectified(place: Place, ceiling: Tensor | None, slope: Tensor | None) -> Kernel:
+def _rectified(place: Place, ceiling: Tensor | None, slope: Tensor | None) -> Calls:
     found = along([part for part in (ceiling, slope) if part is not None], place.after)
     arrays = iter(found.values)
     given = [None if part is None else next(arrays) for part in (ceiling, slope)]
-    call = Call("rectify", (X, Y, *given, place.size, found.inner, found.count), ("ceiling", "slope"))
-    return Kernel((call,), in_place=True)
+    call = FunctionCall("rectify", (X, Y, *given, place.size, found.inner, found.count), ("ceiling", "slope"))
+    return Calls((call,), in_place=True)
 
 
 @kernels.register(ops.Concat)
-def _concat(op: ops.Concat, place: Place) -> Kernel:
+def _concat(op: ops.Concat, place: Place) -> Calls:
     calls, start = [], 0
     steps = _steps(place.after)
     for number, shape in enumerate(place.before):
         calls.append(_moved(Part(number), Part(None, start), shape, _steps(shape), steps))
         start += shape[op.axis - 1] * steps[op.axis - 1]
-    return Kernel(tuple(calls))
+    return Calls(tuple(calls))
 
 
 @kernels.register(ops.Slice)
-def _slice(op: ops.Slice, place: Place) -> Kernel:
+def _slice(op: ops.Slice, place: Place) -> Calls:
     steps = [*_steps(place.before[0])]
     start = op.start * steps[op.axis - 1]
     steps[op.axis - 1] *= op.step
-    return Kernel((_moved(Part(0, start), Y, place.after, steps),))
+    return Calls((_moved(Part(0, start), Y, place.after, steps),))
 
 
 @kernels.register(ops.Take)
-def _take(op: ops.Take, place: Place) -> Kernel:
+def _take(op: ops.Take, place: Place) -> Calls:
     before, axis = place.before[0], op.axis - 1
     sides = math.prod(before[:axis]), before[axis], len(op.indices), math.prod(before[axis + 1 :])
-    return Kernel((Call("take", (X, Y, integers(*op.indices), *sides), ("places",)),))
+    return Calls((FunctionCall("take", (X, Y, integers(*op.indices), *sides), ("places",)),))
 
 
 @kernels.register(ops.Pad)
-def _pad(op: ops.Pad, place: Place) -> Kernel:
+def _pad(op: ops.Pad, place: Place) -> Calls:
     (before,) = place.before
     axes = len(op.padding) // 2
     begins = (*(0 for _ in before[axes:]), *op.padding[:axes])
@@ -250,41 +254,41 @@ def _pad(op: ops.Pad, place: Place) -> Kernel:
     highs = [min(size + begin, made) for size, begin, made in zip(before, begins, place.after, strict=True)]
     lengths = [high - low for low, high in zip(lows, highs, strict=True)]
     start, to = (sum(map(int.__mul__, at, _steps(shape))) for at, shape in ((firsts, before), (lows, place.after)))
-    border = Call("fill", (Y, float(op.value), place.size))
+    border = FunctionCall("fill", (Y, float(op.value), place.size))
     if min(lengths, default=1) <= 0:
-        return Kernel((border,))
-    return Kernel((border, _moved(Part(0, start), Part(None, to), lengths, _steps(before), _steps(place.after))))
+        return Calls((border,))
+    return Calls((border, _moved(Part(0, start), Part(None, to), lengths, _steps(before), _steps(place.after))))
 
 
 @kernels.register(ops.Reshape)
-def _reshape(op: ops.Reshape, place: Place) -> Kernel:
-    return Kernel((), in_place=True)
+def _reshape(op: ops.Reshape, place: Place) -> Calls:
+    return Calls((), in_place=True)
 
 
 @kernels.register(ops.Transpose)
-def _transpose(op: ops.Transpose, place: Place) -> Kernel:
+def _transpose(op: ops.Transpose, place: Place) -> Calls:
     steps = _steps(place.before[0])
-    return Kernel((_moved(X, Y, place.after, [steps[axis - 1] for axis in op.order[1:]]),))
+    return Calls((_moved(X, Y, place.after, [steps[axis - 1] for axis in op.order[1:]]),))
 
 
 @kernels.register(ops.Mean)
-def _mean(op: ops.Mean, place: Place) -> Kernel:
+def _mean(op: ops.Mean, place: Place) -> Calls:
     (before,) = place.before
     reduced = {axis - 1 for axis in op.axes}
     kept = [1 if axis in reduced else length for axis, length in enumerate(before)]
     to = [0 if axis in reduced else step for axis, step in enumerate(_steps(kept))]
     number = math.prod(before) // max(math.prod(kept), 1)
-    return Kernel(
+    return Calls(
         (
-            Call("fill", (Y, 0.0, place.size)),
+            FunctionCall("fill", (Y, 0.0, place.size)),
             _moved(X, Y, before, _steps(before), to, adds=True),
-            Call("divide", (Y, Y, float(number), place.size)),
+            FunctionCall("divide", (Y, Y, float(number), place.size)),
         )
     )
 
 
 @kernels.register(ops.AveragePool)
-def _average_pool(op: ops.AveragePool, place: Place) -> Kernel:
+def _average_pool(op: ops.AveragePool, place: Place) -> Calls:
     axes = len(op.kernel)
     around = tuple(padding + excess for padding, excess in zip(op.padding, op.excess, strict=True))
     window = _window(place, op.kernel, op.stride, around, (1,) * axes)
@@ -294,13 +298,13 @@ def _average_pool(op: ops.AveragePool, place: Place) -> Kernel:
         lows = (*(0 for _ in range(_THREE - axes)), *(-pad for pad in op.padding[:axes]))
         highs = (size + pad for size, pad in zip(sizes, op.padding[axes:], strict=True))
         counted = integers(*lows, *(1 for _ in range(_THREE - axes)), *highs)
-    return Kernel((Call("pool", (window, X, Y, counted, 0), ("window", "counted")),))
+    return Calls((FunctionCall("pool", (window, X, Y, counted, 0), ("window", "counted")),))
 
 
 @kernels.register(ops.MaxPool)
-def _max_pool(op: ops.MaxPool, place: Place) -> Kernel:
+def _max_pool(op: ops.MaxPool, place: Place) -> Calls:
     window = _window(place, op.kernel, op.stride, op.padding, op.dilation)
-    return Kernel((Call("pool", (window, X, Y, None, 1), ("window", "counted")),))
+    return Calls((FunctionCall("pool", (window, X, Y, None, 1), ("window", "counted")),))
 
 
 def _window(
@@ -346,7 +350,7 @@ def _moved(
     *,
     adds: bool = False,
     multiplies: bool = False,
-) -> Call:
+) -> FunctionCall:
     """Return a call that moves, adds or multiplies by numbers of which there are ``lengths`` along each axis."""
     axes: list[tuple[int, int, int]] = []
     for length, step, target_step in zip(lengths, steps, to or _steps(lengths), strict=True):
@@ -360,4 +364,4 @@ def _moved(
         raise RefusedError(f"C moves numbers along {_MOST_AXES} axes at most", hint="export with --format onnx --step")
     columns = (tuple(row[column] for row in axes) for column in range(3))
     route = Record("route", (len(axes), *((*column, *(0,) * (_MOST_AXES - len(axes))) for column in columns)))
-    return Call("move", (route, source, target, int(adds), int(multiplies)), ("route",))
+    return FunctionCall("move", (route, source, target, int(adds), int(multiplies)), ("route",))

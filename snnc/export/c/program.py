@@ -234,7 +234,7 @@ TAKEN = frozenset(re.findall(r"\w+", _SEEN + _MAIN))
 
 @final
 @dataclass
-class Program:
+class Checker:
     """The program of one file, as it comes to be: layers of neurons, inputs and answers."""
 
     prefix: str

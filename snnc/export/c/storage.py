@@ -19,7 +19,7 @@ OTHERS = "others"
 
 @final
 @dataclass
-class Memory:
+class Footprint:
     """What a layer takes, in bytes: constants, what is kept from step to step, and its value while it is computed."""
 
     constants: int = 0
@@ -37,13 +37,13 @@ class Storage:
         self.states: list[str] = []
         self.functions: list[str] = []
         self.called: set[str] = set()
-        self.memory: dict[str, Memory] = {}
+        self.memory: dict[str, Footprint] = {}
         # By content the names of constants and functions.
         self._kept: dict[tuple[str, ...], str] = {}
 
-    def of(self, owner: str) -> Memory:
+    def of(self, owner: str) -> Footprint:
         """Return what a layer takes, to be added to."""
-        return self.memory.setdefault(owner, Memory())
+        return self.memory.setdefault(owner, Footprint())
 
     def call(self, function: str, *arguments: object) -> str:
         """Return a call of one of the functions that files are made of."""
