@@ -17,7 +17,7 @@ from snnc.export.verification import Engine
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.text import identifier
+from snnc.text import counted, identifier
 from snnc.validation import Option
 from snnc.version import VERSION
 
@@ -74,7 +74,7 @@ class CFormat(Format[CFile]):
         shapes = conversion.snn.shapes
         about = [
             f"A spiking network, written by snnc {VERSION}; its fingerprint starts with {network[:16]}.",
-            f"T={conversion.schedule.timesteps}, {conversion.schedule.total} steps from image to answer.",
+            f"T={conversion.schedule.timesteps}, {counted(conversion.schedule.total, 'step')} from image to answer.",
             *(f"In goes {name} {[*shapes[name]]}, preprocessed so:" for name in conversion.snn.inputs),
             json.dumps(conversion.preprocessing.plain(), sort_keys=True),
             *(f"Out comes {name} {[*shapes[name]]}." for name in dict.fromkeys(conversion.snn.outputs)),
