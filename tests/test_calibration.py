@@ -144,13 +144,15 @@ def test_split_order_and_merge_change_no_threshold(seed: int, axis: int) -> None
     generator = torch.Generator().manual_seed(seed)
     shuffled = values[torch.randperm(60, generator=generator)]
     cuts = torch.randint(1, 60, (6,), generator=generator).unique()
+    left, *others = (Histogram.of(piece, axis) for piece in shuffled.tensor_split(cuts))
+    for piece in others:
+        left += piece
     pieces = [Histogram.of(piece, axis) for piece in shuffled.tensor_split(cuts)]
-    left = pieces[0]
-    for piece in pieces[1:]:
-        left = left + piece
     while len(pieces) > 1:
-        pieces = [*pieces[2:], pieces[1] + pieces[0]]
-    for merged in (left, pieces[0]):
+        first, second, *pieces = pieces
+        second += first
+        pieces.append(second)
+    for merged in (left, *pieces):
         assert all(map(torch.equal, everything(merged), wanted))
 
 

@@ -71,7 +71,10 @@ class Calibration:
                 values, often = (p if axis or p is None else p.flatten(1).unsqueeze(1) for p in parts)
                 assert values is not None
                 counted = Histogram.of(values, axis or 1, often)
-                found[name] = found[name] + counted if name in found else counted
+                if name in found:
+                    found[name] += counted
+                else:
+                    found[name] = counted
         return found
 
 

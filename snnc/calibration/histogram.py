@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Histogram:
         keys += torch.arange(channels, dtype=torch.int32) * width
         often = None if weights is None else weights.detach().double().movedim(axis, -1).flatten()
         counts = torch.bincount(keys.flatten(), often, minlength=channels * width).view(channels, width)
-        return cls(counts[:, :_BINS].contiguous(), counts[:, _BINS : 2 * _BINS].contiguous(), counts.sum(1))
+        return cls(counts[:, :_BINS], counts[:, _BINS : 2 * _BINS], counts.sum(1))
 
     @classmethod
     def gaussian(cls, mean: Tensor, deviation: Tensor) -> Histogram:
@@ -62,8 +63,10 @@ class Histogram:
         negative = torch.special.ndtr((_LOWER + mean) / scale).diff(dim=1)
         return cls(positive, negative, torch.ones(len(mean), dtype=torch.float64))
 
-    def __add__(self, other: Histogram) -> Histogram:
-        return Histogram(self.positive + other.positive, self.negative + other.negative, self.total + other.total)
+    def __iadd__(self, other: Histogram) -> Self:
+        for mine, others in zip(self._parts, other._parts, strict=True):
+            mine += others
+        return self
 
     def mirrored(self) -> Histogram:
         """Return the histogram of the values with the other sign."""
@@ -71,7 +74,7 @@ class Histogram:
 
     def pooled(self) -> Histogram:
         """Return the histogram of all channels together, with one channel."""
-        return Histogram(*(part.sum(0, keepdim=True) for part in (self.positive, self.negative, self.total)))
+        return Histogram(*(part.sum(0, keepdim=True) for part in self._parts))
 
     def maximum(self, *, signed: bool = False) -> Tensor:
         """Return the upper edge of the last bin that holds anything positive, ``[C]``, 0 where nothing is positive."""
@@ -108,6 +111,10 @@ class Histogram:
             for part in (slice(first, first + rows) for first in range(0, len(largest), rows))
         ]
         return torch.cat(best)
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.positive, self.negative, self.total
 
     @property
     def _counted(self) -> bool:
