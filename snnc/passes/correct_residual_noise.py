@@ -306,7 +306,7 @@ class _Walk:
         dampings = self._options.damping
         best = len(dampings) // 2
         if held_out.count:
-            errors = [held_out.error(each) for each in chain([solved_on.constant()], solved_on.solutions(dampings))]
+            errors = [held_out.error(solved_on.constant()), *map(held_out.error, solved_on.solutions(dampings))]
             best = errors.index(min(errors)) - 1
         known = solved_on + held_out if self._options.refit else solved_on
         return known.constant() if best < 0 else next(known.solutions(dampings[best : best + 1]))

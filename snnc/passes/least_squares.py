@@ -146,6 +146,8 @@ class Rows(LeastSquares):
             found = torch.linalg.solve(damped, wanted - middle)
             weights = (found.mT.float() @ scaled).mul_(energy.rsqrt())
             yield Solution(weights, (middle - means.float() @ weights.mT).squeeze(1))
+            # It is as large as the layer: nobody holds it while the next is worked out.
+            del weights
 
     def error(self, solution: Solution) -> float:
         inputs, wanted = self._joined()
