@@ -253,6 +253,28 @@ def test_an_input_that_is_added_to_itself_is_not_overwritten() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=["plain", "rehearsal and sleep", "shares"])
+def test_an_input_is_repeated_along_axes_that_constants_make_longer(schedule: Schedule) -> None:
+    scale, shift = uniform(3, 2, 4, seed=1), normal(3, 2, 4, seed=2)
+    shaped = ops.Affine(scale, shift), ops.Affine(None, shift), ops.ClippedRelu(scale, 0.1 * scale)
+    cases = [(f"case{index}", op, [(3, 1, 1)]) for index, op in enumerate(shaped)]
+    found = matched(conversion(around(*cases), schedule))
+    assert (found.verdict, found.together) == ("passed", 100)
+
+
+@needs_compiler
+def test_an_input_that_nothing_asks_for_is_taken_all_the_same() -> None:
+    nodes = [Node(name, Input((3,)), ()) for name in ("x", "unread")]
+    nodes.append(Node("fired", neurons["if"](torch.tensor(0.7)), ("x",)))
+    assert matched(conversion(Graph.of(nodes, ["fired"]), Schedule(3))).together == 100
+
+
+@needs_compiler
+def test_a_prefix_may_be_what_a_kind_of_neurons_is_called() -> None:
+    assert matched(small(), CFormat(prefix="IF")).together == 100
+
+
+@needs_compiler
 def test_pixels_and_integers_are_taken_as_they_are() -> None:
     nodes = [
         Node("pixels", Input((3, 4), "pixel"), ()),
@@ -373,6 +395,15 @@ def test_vectors_are_compared_spike_for_spike(program: Callable[..., tuple[int, 
     code, out, err = program(made, wrong)
     assert (code, err) == (1, "")
     assert "the first that differs: layer last, neuron 7, sample 1, step 4 sends" in out
+
+
+@needs_compiler
+def test_vectors_are_found_whatever_their_names_hold(program: Callable[..., tuple[int, str, str]]) -> None:
+    made = conversion(renamed(small().snn, {"x": "in"}), SCHEDULES[0])
+    odd = {name: f'ü"{index}\\\n\x1f' for index, name in enumerate(made.snn.ops(Neuron))}
+    made = dataclasses.replace(made, snn=renamed(made.snn, odd))
+    code, out, err = program(made, conformance_vectors(made, MemorySamples(samples(made.snn))))
+    assert (code, err) == (0, ""), out
 
 
 @needs_compiler

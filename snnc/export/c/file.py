@@ -103,7 +103,8 @@ class _Writer:
         self._uneven = bool(schedule.sleep or schedule.shares)
         own = (f"{prefix}_{what}" for what in ("start", "step", "run"))
         tables = ("taken", "scratch", "gains", "missings", "elapsed_at")
-        names = Names([*SOURCES, *_CLOCK, *TAKEN, *own, *tables])
+        # Functions of neurons end as those that others see: they are not to start alike.
+        names = Names([*SOURCES, *_CLOCK, *TAKEN, prefix, *own, *tables])
         self._storage = Storage(names)
         self._program = Checker(prefix, names)
         # Where the value of every node lies, while it is held, and set in motion.
@@ -369,8 +370,10 @@ class _Writer:
             ),
         ]
         clock = [*self._clock(steps)]
+        read = {value for line in self._shown for value in line.reads}
+        unread = [f"(void){argument};" for argument in self._inputs.values() if argument not in read]
         bodies = {
-            "start": [*self._resets, *shown, "taken = 0;"],
+            "start": [*unread, *self._resets, *shown, "taken = 0;"],
             "step": [*clock, *steps, "taken += taken < INT32_MAX;"],
             "run": [line for line in run if line],
         }

@@ -162,7 +162,7 @@ def _batch_norm(op: ops.BatchNorm, place: Place) -> Calls:
 
 @kernels.register(ops.Affine)
 def _affine(op: ops.Affine, place: Place) -> Calls:
-    calls: list[FunctionCall] = []
+    calls = _widened(place)
     for function, part, tensor in (("multiply_each", "scale", op.scale), ("add_each", "shift", op.shift)):
         if tensor is not None:
             found = along([tensor], place.after)
@@ -214,8 +214,16 @@ def _rectified(place: Place, ceiling: Tensor | None, slope: Tensor | None) -> Ca
     found = along([part for part in (ceiling, slope) if part is not None], place.after)
     arrays = iter(found.values)
     given = [None if part is None else next(arrays) for part in (ceiling, slope)]
-    call = FunctionCall("rectify", (X, Y, *given, place.size, found.inner, found.count), ("ceiling", "slope"))
-    return Calls((call,), in_place=True)
+    calls = _widened(place)
+    read = Y if calls else X
+    call = FunctionCall("rectify", (read, Y, *given, place.size, found.inner, found.count), ("ceiling", "slope"))
+    return Calls((*calls, call), in_place=not calls)
+
+
+def _widened(place: Place) -> list[FunctionCall]:
+    """Return the call that repeats an input along axes that constants make longer; none where they make none."""
+    (before,) = place.before
+    return [] if before == place.after else [_moved(X, Y, place.after, _spread(before, place.after))]
 
 
 @kernels.register(ops.Concat)

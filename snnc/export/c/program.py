@@ -1,5 +1,6 @@
 """The program for tests that a file in C holds behind a macro: samples in, spikes compared or written."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -259,7 +260,7 @@ class Checker:
         arrays = {part: self.names.new(name, part) for part in parts}
         self._weighs += [declared(arrays[part], array) for part, array in parts.items()]
         pointers = arrays["weighs"], arrays.get("slope", "NULL"), membrane or "NULL", arrays["factor"]
-        row = text(name), size, pattern.inner, pattern.count, *pointers, number(rest)
+        row = _key(name), size, pattern.inner, pattern.count, *pointers, number(rest)
         self._rows.append(_row(*row))
         self.layers.append(name)
         return len(self.layers) - 1
@@ -267,12 +268,12 @@ class Checker:
     def take(self, name: str, argument: str, kind: str, size: int) -> None:
         """Add an input, of a kind of numbers, by its name in the vectors."""
         self._weighs.append(f"static {kind} {argument}[{max(size, 1)}];")
-        self._inputs.append(_row(text(name), argument, size, f"'{kind[0]}'"))
+        self._inputs.append(_row(_key(name), argument, size, f"'{kind[0]}'"))
 
     def give(self, name: str, argument: str, size: int) -> None:
         """Add an answer."""
         self._weighs.append(f"static float {argument}[{max(size, 1)}];")
-        self._answers.append(_row(text(name), argument, size, "'f'"))
+        self._answers.append(_row(_key(name), argument, size, "'f'"))
 
     def written(self, run: str) -> str:
         """Return the program, which runs a sample by a call."""
@@ -285,6 +286,11 @@ class Checker:
             "PREFIX": self.prefix.upper(),
         }
         return re.sub("|".join(filled), lambda found: filled[found[0]], _MAIN)
+
+
+def _key(name: str) -> str:
+    """Write a name as it stands in the header of vectors, which is JSON."""
+    return text(json.dumps(name, ensure_ascii=False)[1:-1])
 
 
 def _row(*entries: object) -> str:
