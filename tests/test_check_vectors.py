@@ -143,6 +143,8 @@ def test_either_kind_of_file_is_read(given: tuple[Conversion, dict[str, Tensor]]
     spikes = {name: tensor for name, tensor in ours.items() if name.startswith("spikes.")}
     np.savez("b.npz", **{name: tensor.numpy().astype(">f8") for name, tensor in spikes.items()})
     assert check_vectors(made, Path("b.npz"), vectors=Path("input.safetensors")).found.equal
+    np.savez("long.npz", **{name: tensor.numpy().astype(np.longdouble) for name, tensor in spikes.items()})
+    assert check_vectors(made, Path("long.npz"), vectors=Path("input.safetensors")).found.equal
     del ours["spikes.first"]
     found = check_vectors(made, written("c.npz", ours), partial=True).found
     assert found.equal and found.missing == ("first",)
@@ -183,6 +185,9 @@ Change = Callable[[dict[str, Tensor]], object]
         (lambda t: t.update(input=t["input"][:, :1]), "input is of [3, 1, 5, 5]"),
         (lambda t: t.update(input=t["input"][:0]), "input is of [0, 2, 5, 5]"),
         (lambda t: t.update(input=t["input"].reshape(-1)[0]), "input is of []"),
+        (lambda t: t.update(input=t["input"] * torch.nan), "input holds what is not finite"),
+        (lambda t: t.update({"spikes.first": t["spikes.first"] * torch.nan}), "spikes.first holds what is not finite"),
+        (lambda t: t.update({"potential.first": torch.tensor(torch.inf)}), "potential.first holds what is not finite"),
     ],
 )
 def test_what_is_missing_or_of_another_shape_is_named(

@@ -102,6 +102,7 @@ def divergence(
         if train.shape != wanted:
             hint = f"give {[*wanted]}: steps, samples, and what the layer is of"
             raise DataError(f"spikes.{name} are of {[*train.shape]}", place=place, hint=hint)
+    _check_finite({name: theirs[name] for name in theirs if name.startswith(("spikes.", "potential."))}, place)
     equal, first = _compared(snn, schedule, feeds, trains)
     found = Divergence(
         tuple(
@@ -131,10 +132,17 @@ def _inputs(snn: Graph, samples: Mapping[str, Tensor], place: str) -> Feeds:
         if samples[key].shape[1:] != op.shape or not len(samples[key]):
             hint = f"give {['N', *op.shape]}, as the network takes it".replace("'", "")
             raise DataError(f"{key} is of {[*samples[key].shape]}", place=place, hint=hint)
+        _check_finite({key: samples[key]}, place)
         found[name] = samples[key] if op.numbers != "real" else samples[key].float()
     if len({len(values) for values in found.values()}) > 1:
         raise DataError("inputs of different numbers of samples", place=place, hint="give as many of each")
     return Feeds(found)
+
+
+def _check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise DataError(f"{name} holds what is not finite", place=place, hint="give finite numbers")
 
 
 def _compared(

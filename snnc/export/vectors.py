@@ -134,7 +134,9 @@ def read_vectors(path: Path) -> Vectors:
     """
     if path.suffix.lower() == ".npz":
         arrays = read_archive(path).items()
-        return Vectors({n: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for n, array in arrays})
+        # Torch has no numbers longer than eight bytes.
+        kinds = {n: "f8" if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=") for n, array in arrays}
+        return Vectors({n: torch.from_numpy(array.astype(kinds[n])) for n, array in arrays})
     size = check_file(path, hint="write one with: snnc export --vectors 16")
     hint = "give a file of snnc export --vectors, or write one with numpy.savez: spikes.LAYER for each, and input"
     if 2 * size > memory():
