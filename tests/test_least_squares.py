@@ -112,3 +112,18 @@ def test_memory_does_not_grow_with_the_square_of_the_inputs(refit: bool) -> None
     assert watched.numbers < 2 * features * images
     name = net.nodes[-1].name
     assert not torch.equal(corrected.ops(ops.Linear)[name].weight, quantized.ops(ops.Linear)[name].weight)
+
+
+def test_chunks_of_which_no_row_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snnc.passes.correct_residual_noise.memory", lambda: 1 << 16)
+    net = Network((40,), seed=1)
+    net.linear(relu(net, net.linear("x", 30)), 3)
+    reference = NormalizeActivations()(net.graph(), calibration(net.graph()))
+    look = calibration(reference, normal(80, 40), 4)
+    quantized = CalibrateThresholds()(reference, look)
+    assert rows_within(1, 30, 16) < 80
+    whole = CorrectResidualNoise(damping=(0.1,))(quantized, look)
+    monkeypatch.setattr("snnc.run.program._CHUNK_ELEMENTS", 1)
+    one_by_one = CorrectResidualNoise(damping=(0.1,))(quantized, look)
+    for name, layer in whole.ops(ops.Linear).items():
+        torch.testing.assert_close(one_by_one.ops(ops.Linear)[name].weight, layer.weight)

@@ -115,7 +115,8 @@ class Pieces:
 
     def append(self, name: str, values: Tensor) -> None:
         """Write one more piece behind the others; raises OSError when the disk is full."""
-        rest = values.float().contiguous().numpy().data.cast("B")
+        # Rows that are sampled may leave a piece without any, which no memory view can cast.
+        rest = values.float().flatten().numpy().view(np.uint8).data
         self._places[name].append((self._file.seek(0, os.SEEK_END), values.shape))
         while rest:
             rest = rest[self._file.write(rest) :]
