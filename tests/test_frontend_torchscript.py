@@ -53,6 +53,18 @@ def test_outputs_in_dictionaries_are_called_as_their_keys(tmp_path: Path) -> Non
     torch.testing.assert_close(run(graph, x), [first, others["maps"], others["input"]])
 
 
+class Numbered(nn.Module):
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        return {3: x * 2, 5: x.relu()}
+
+
+def test_outputs_whose_keys_are_numbers_are_called_outputs(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Numbered()), tmp_path / "m.pt")
+    assert read_model(tmp_path / "m.pt", (5,)).graph.output_names == ("output3", "output5")
+
+
 class Masked(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return torch.relu(x) if mask is None else torch.relu(x) * mask

@@ -237,7 +237,9 @@ def _flat(module: torch.jit.ScriptModule, blanks: tuple[torch.Tensor, ...]) -> t
     taken = ", ".join(f"x{place}" for place in range(len(blanks)))
     parts = ", ".join(f"found{where}" for where, _ in found)
     flat.define(f"def forward(self, {taken}):\n    found = self.network({taken})\n    return {parts}\n")
-    return flat.eval(), ["_".join(keys) or f"output{place}" for place, (_, keys) in enumerate(found)]
+    names = ["_".join(keys) or f"output{place}" for place, (_, keys) in enumerate(found)]
+    # The exporter takes no number for a name.
+    return flat.eval(), [f"output{name}" if name.isdigit() else name for name in names]
 
 
 def _tensors(made: object, where: str = "", keys: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
