@@ -310,6 +310,7 @@ def test_labels_do_not_change_the_rule(made: dict[str, Conversion], tmp_path: Pa
         ("if", {"exit_confidence": 0.0}, "no confidence"),
         ("if", {"exit_confidence": float("nan")}, "no confidence"),
         ("if", {"exit_confidence": 0.9, "timesteps": [1]}, "in one step"),
+        ("if", {"exit_confidence": 0.9, "reading": Reading(limit=1)}, "one sample"),
         ("if", {"exit_confidence": 0.9, "task": tasks["values"]()}, "how certain values are"),
         ("gathers first", {"exit_confidence": 0.9}, "no answer before the end"),
     ],

@@ -135,6 +135,9 @@ def evaluate(
         unlabelled = DatasetSamples(own, reading, "learning when to stop", progress)
         if own.digest() != dataset.digest():
             exits = calibrated(timed, shown, unlabelled, task, asked, Path(exit_data).name, reading.seed)
+    if asked and exits is asked and len(dataset) < 2:
+        hint = "give more, or others to learn from with --exit-data"
+        raise UsageError("one sample, which cannot be learned from and judged", place="--exit-confidence", hint=hint)
     result = measure(
         conversion,
         samples,
