@@ -17,7 +17,7 @@ from snnc.conversion import Conversion
 from snnc.data.samples import MemorySamples
 from snnc.errors import DataError, VerificationError
 from snnc.export.divergence import divergence
-from snnc.export.vectors import conformance_vectors
+from snnc.export.vectors import METADATA, conformance_vectors
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import CausalNeuron, Neuron, neurons
@@ -148,6 +148,20 @@ def test_either_kind_of_file_is_read(given: tuple[Conversion, dict[str, Tensor]]
     del ours["spikes.first"]
     found = check_vectors(made, written("c.npz", ours), partial=True).found
     assert found.equal and found.missing == ("first",)
+
+
+def test_neurons_that_draw_draw_what_the_vectors_say(tmp_path: Path) -> None:
+    made = conversion(exact(neuron_instances()["two-phase-probabilistic per layer"], order_asked=True), Schedule(3))
+    x = normal(3, *made.snn.shapes[made.snn.inputs[0]])
+    file = tmp_path / "drawn.safetensors"
+    file.write_bytes(conformance_vectors(made, fed(made.snn, x), seed=5))
+    assert check_vectors(made, file).found.equal
+    spikes = {name: tensor for name, tensor in load(file.read_bytes()).items() if name.startswith("spikes.")}
+    device = written(str(tmp_path / "device.npz"), spikes)
+    assert check_vectors(made, device, vectors=file).found.equal
+    save_file(spikes, file, {METADATA: '{"seed": -1}'})
+    with pytest.raises(DataError, match="damaged"):
+        check_vectors(made, file)
 
 
 def test_what_differs_is_an_error_that_names_it(

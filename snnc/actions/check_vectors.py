@@ -57,5 +57,5 @@ def check_vectors(
             hint = "export them from this network, or name the one that they are of"
             raise DataError("the vectors of another network", place=str(path), hint=hint)
     places = {"place": str(theirs), "samples_place": str(vectors or theirs)}
-    found = divergence(conversion, files[0].tensors, files[-1].tensors, **places, partial=partial)
+    found = divergence(conversion, files[0].tensors, files[-1].tensors, **places, partial=partial, seed=files[-1].seed)
     return CheckedVectors(theirs, found)

@@ -80,11 +80,13 @@ def divergence(
     place: str,
     samples_place: str = "",
     partial: bool = False,
+    seed: int = 0,
 ) -> Divergence:
     """Compare ``theirs``, vectors by their names, with what the network fires for the inputs in ``samples``.
 
-    With ``partial``, layers may be missing. Raises DataError where inputs or layers are missing or of another shape, at
-    the ``place`` of theirs or, where that is another, at the ``samples_place``.
+    With ``partial``, layers may be missing; neurons that draw do so from the ``seed``. Raises DataError where inputs or
+    layers are missing, of another shape or not finite, at the ``place`` of theirs or, where that is another,
+    at the ``samples_place``.
     """
     snn, schedule = conversion.snn, conversion.schedule
     feeds = _inputs(snn, samples, samples_place or place)
@@ -103,7 +105,7 @@ def divergence(
             hint = f"give {[*wanted]}: steps, samples, and what the layer is of"
             raise DataError(f"spikes.{name} are of {[*train.shape]}", place=place, hint=hint)
     _check_finite({name: theirs[name] for name in theirs if name.startswith(("spikes.", "potential."))}, place)
-    equal, first = _compared(snn, schedule, feeds, trains)
+    equal, first = _compared(snn, schedule, feeds, trains, seed)
     found = Divergence(
         tuple(
             LayerDivergence(
@@ -146,7 +148,7 @@ def _check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
 
 
 def _compared(
-    snn: Graph, schedule: Schedule, feeds: Feeds, trains: Mapping[str, Tensor]
+    snn: Graph, schedule: Schedule, feeds: Feeds, trains: Mapping[str, Tensor], seed: int
 ) -> tuple[dict[str, int], dict[str, First]]:
     """Return how many spikes of each layer are equal, and the first that is not."""
     program, neurons = Program(snn, schedule, trains=True), snn.ops(Neuron)
@@ -170,7 +172,7 @@ def _compared(
         threshold = float(neurons[name].threshold.expand(snn.shapes[name])[tuple(neuron)])
         first[name] = First(name, tuple(neuron), start + sample, step, int(here[at]), float(there[at]), threshold)
 
-    generator = Generator().manual_seed(0)
+    generator = Generator().manual_seed(seed)
     for chunk in feeds.split(program.chunk):
         program(chunk, observe=observe, generator=generator)
         start += chunk.samples

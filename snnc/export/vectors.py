@@ -49,10 +49,10 @@ def conformance_vectors(
     and ``threshold.LAYER`` and ``slope.LAYER``, what a spike weighs; on demand ``potential.LAYER``, the membrane
     potentials after every step, ``[steps, N, ...]``, of neurons that have steps;
     ``output.NAME``, the mean over time ``[N, ...]``; ``draws.LAYER``, the random numbers ``[timesteps, N, ...]`` of
-    neurons that draw; and ``labels`` where there are any. The metadata has the schedule, and of every layer its neuron,
-    its name in the trained network, and what the exported file calls its spikes times their weight: at every step
-    (``train``; in ONNX steps and images are one axis, steps outside), or their mean over time (``mean``). The same
-    network and images give the same bytes.
+    neurons that draw; and ``labels`` where there are any. The metadata has the schedule, the seed, and of
+    every layer its neuron, its name in the trained network, and what the exported file calls its spikes times their
+    weight: at every step (``train``; in ONNX steps and images are one axis, steps outside), or their mean over time
+    (``mean``). The same network and images give the same bytes.
     """
     snn, schedule = conversion.snn, conversion.schedule
     neurons = snn.ops(Neuron)
@@ -97,6 +97,7 @@ def conformance_vectors(
         "format": VECTORS_VERSION,
         "network": fingerprint(conversion),
         "schedule": asdict(schedule),
+        "seed": seed,
         "layers": [
             {
                 "name": name,
@@ -121,10 +122,11 @@ def packed(tensors: Mapping[str, Tensor]) -> bytes:
 @final
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """The tensors of a file of vectors by their names, and the fingerprint of the network that they say they are of."""
+    """The tensors of a file of vectors by their names, and of which network and seed they say they are."""
 
     tensors: Mapping[str, Tensor]
     network: str = ""
+    seed: int = 0
 
 
 def read_vectors(path: Path) -> Vectors:
@@ -144,8 +146,12 @@ def read_vectors(path: Path) -> Vectors:
     try:
         data = path.read_bytes()
         tensors = load(data)
-        said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {}).get(METADATA, "{}")
-        return Vectors(tensors, str(json.loads(said).get("network", "")))
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        said = json.loads(header.get("__metadata__", {}).get(METADATA, "{}"))
+        seed = said.get("seed", 0)
+        if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+            raise ValueError(f"the seed is {seed!r}")
+        return Vectors(tensors, str(said.get("network", "")), seed)
     except (SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError("damaged, or no .npz or .safetensors file", place=str(path), hint=hint) from error
 
