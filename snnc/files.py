@@ -129,21 +129,22 @@ def removed_caches() -> Iterator[None]:
 def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None:
     """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written.
 
-    ``flag`` is what names another place on the command line.
+    What is a link stays one: what it leads to is written. ``flag`` is what names another place on the command line.
     """
     temporary = None
     try:
+        target = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a file")
-        _sweep(path.parent)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{_own()}", delete=False) as file:
+        _sweep(target.parent)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{_own()}", delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         # A temporary file is private to its owner; what is written for others to read is not.
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.replace(target)
     except BaseException as failure:
         # What is stopped by hand leaves nothing behind either.
         if temporary is not None:

@@ -79,14 +79,21 @@ def harmless(text: str) -> bool:
 
 
 def as_it_is(line: str) -> str:
-    """Return a line with what cannot be printed replaced by spaces and commands broken up, its own spaces kept."""
-    plain = "".join(c if c.isprintable() else " " for c in line).rstrip()
+    """Return a line with what cannot be printed replaced and commands broken up, its own spaces kept."""
+    plain = "".join(map(_shown, line)).rstrip()
     return _COMMAND.sub(lambda found: found[0] + " " if found[0].endswith(":") else " #", plain)
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, what cannot be printed replaced by spaces and commands broken up."""
-    return as_it_is(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
+    """Return the text on one line, what cannot be printed replaced and commands broken up."""
+    return as_it_is(" ".join("".join(map(_shown, text)).split()))
+
+
+def _shown(character: str) -> str:
+    """Return a character as it is shown; a half of one (a byte of a file's name that is no text) leaves a mark."""
+    if character.isprintable():
+        return character
+    return "?" if unicodedata.category(character) == "Cs" else " "
 
 
 def foreign(text: str) -> str:

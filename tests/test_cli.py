@@ -1099,6 +1099,29 @@ def test_streams_may_be_full_or_closed(streams: str, code: int, folder: Path):
     assert not list(folder.iterdir())
 
 
+def test_a_working_folder_that_is_gone(folder: Path):
+    command = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m snnc convert m.onnx -o {folder / 'o.snn'}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], cwd=folder, env=environment, check=False, capture_output=True)
+    assert done.returncode == 5 and done.stderr.startswith(b"error: the working folder is gone @ .")
+    assert not list(folder.iterdir())
+
+
+def test_no_home_no_place_for_temporary_files_and_no_locale(folder: Path):
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": "/nowhere",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+    }
+    command = [*SNNC, "convert", str(DIGITS / "model.onnx"), "-o", "\u00fc.snn"]
+    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"written: ??.snn, ??.report.json\n")
+    assert {path.name for path in folder.iterdir()} == {"\u00fc.snn", "\u00fc.report.json"}
+
+
 def test_a_signal_is_130_from_the_first_moment(folder: Path):
     for seconds in (0.05, 0.1, 0.2, 0.4):
         started = subprocess.Popen(

@@ -83,3 +83,13 @@ def test_only_files_are_written(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="cannot write: not a file"):
             write_atomically(place, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_what_a_link_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real/file")
+    for data in (b"old", b"new"):
+        write_atomically(link, data)
+        assert link.is_symlink() and (tmp_path / "real" / "file").read_bytes() == data
+    assert [path.name for path in (tmp_path / "real").iterdir()] == ["file"]

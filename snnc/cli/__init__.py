@@ -12,7 +12,7 @@ import typer
 from snnc import plugins, process, project
 from snnc.cli.application import application
 from snnc.cli.console import print_error
-from snnc.errors import SnncError, UsageError
+from snnc.errors import DataError, SnncError, UsageError
 from snnc.files import removed_caches
 
 _INTERNAL_ERROR = 1
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     interruption = process.Interruption()
     try:
+        _check_folder()
         with process.interruptible(interruption), process.limited_memory(_memory(arguments)), removed_caches():
             plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
             code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
@@ -60,6 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error("internal error", f"{type(error).__name__}: {error}", hint)
         return _INTERNAL_ERROR
     return code if isinstance(code, int) else 0
+
+
+def _check_folder() -> None:
+    """Raise DataError where the working folder is gone: libraries end the process without a word of it."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise DataError("the working folder is gone", place=".", hint="change to a folder that is there") from None
 
 
 def _plugins(arguments: Sequence[str]) -> list[Path]:
