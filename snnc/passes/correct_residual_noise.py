@@ -83,7 +83,7 @@ class CorrectResidualNoise(Pass):
     bias: bool = True
     damping: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
     images: int = 2048
-    rows: int = 16
+    rows: int = 48
     refit: bool = True
 
     def __post_init__(self) -> None:
