@@ -69,14 +69,16 @@ def _registered(registry: Mapping[str, Any], form: Callable[[Any], type[Any]] = 
 
 
 def _options(form: type[Any]) -> Mapping[str, Any]:
-    if not dataclasses.is_dataclass(form):
-        return {}
-    made = {
-        field.name: None if field.default is dataclasses.MISSING else field.default
-        for field in dataclasses.fields(form)
-        if field.default_factory is dataclasses.MISSING
-    }
-    return {name.replace("_", "-"): list(value) if isinstance(value, tuple) else value for name, value in made.items()}
+    fields = dataclasses.fields(form) if dataclasses.is_dataclass(form) else ()
+    return {field.name.replace("_", "-"): _default(field) for field in fields}
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    if isinstance(field.default, tuple):
+        return list(field.default)
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def _recipes() -> Iterator[Member]:

@@ -56,6 +56,11 @@ def _read(name: str) -> Callable[[Any], Any]:
     return lambda subject: getattr(subject, name, None)
 
 
+def _exit(name: str) -> Callable[[Any], Any]:
+    """Return what reads a figure of stopping early; a subject that was not to has nothing of the kind."""
+    return lambda subject: getattr(_read("exit")(subject), name, None)
+
+
 def _energy(name: str) -> Callable[[Any], Any]:
     """Return what reads a figure of the energy; a subject without it has spent nothing that is known."""
     return lambda subject: None if subject.energy is None else getattr(subject.energy, name)
@@ -240,8 +245,8 @@ register(
     Figure(
         name="mean steps",
         of=_ROW,
-        value=lambda row: None if getattr(row, "exit", None) is None else row.exit.mean_steps,
-        interval=lambda row: None if getattr(row, "exit", None) is None else row.exit.mean_steps_interval,
+        value=_exit("mean_steps"),
+        interval=_exit("mean_steps_interval"),
         better=-1,
         limit=Limit(
             name="max-mean-steps",
