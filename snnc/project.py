@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Data:
-    """Where a command finds its samples: a folder of images or of recordings, or an array file."""
+    """Where a command finds its samples: a folder, a file, or a pattern of files."""
 
     data: Path | None = None
 
@@ -212,7 +212,7 @@ MODEL
 # TorchScript stores no input shape: that of one sample, without the batch.
 # input-shape: [3, 224, 224]
 
-# A folder of images or recordings, or an array file (.npy, .npz), as the network was trained on; no labels needed.
+# Images or recordings in a folder, an array file, shards ('train-{{000..146}}.tar') or Parquet; no labels needed.
 # calibration:
 #   data: calibration
 

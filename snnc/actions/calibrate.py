@@ -25,7 +25,7 @@ def calibrate(
 ) -> tuple[Conversion, Report]:
     """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
 
-    ``data`` is a folder of images or an array file, labels not needed. ``recipe`` and ``preprocessing`` are the
+    ``data`` is what ``snnc.open_dataset`` takes, labels not needed. ``recipe`` and ``preprocessing`` are the
     conversion's own unless given; they, ``expected``, ``reading`` and ``progress`` are as for ``convert``.
 
     Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit,

@@ -30,8 +30,8 @@ def convert(
     """Turn a trained network (ONNX or TorchScript) into a spiking one, and report what that costs layer by layer.
 
     The time steps, and what is done in which order, are those of ``recipe``: one that is shipped, by name, or a file,
-    as ``snnc.recipe.load`` reads them, or what that returned; without one it is the default. ``data`` is a folder of
-    images or an array file, labels not needed; without it, thresholds come from what batch normalization states or,
+    as ``snnc.recipe.load`` reads them, or what that returned; without one it is the default. ``data`` is what
+    ``snnc.open_dataset`` takes, labels not needed; without it, thresholds come from what batch normalization states or,
     if that is nothing, thresholds and biases from synthetic samples, and ``calibrate`` can follow. ``preprocessing`` is
     what the network was trained with, and is kept in the conversion; without it pixels are divided by 255, and that is
     all: ``snnc.yaml`` is read by the commands only.

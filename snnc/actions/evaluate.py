@@ -61,8 +61,8 @@ def evaluate(
 
     The result has a row for each of them (``result.rows``): accuracy where the data has labels, agreement with the
     trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. What an answer is, and how
-    good it is, says ``task``: unless given, the one that outputs and labels suggest. ``data`` is a folder of images,
-    with a sub-folder for each class where there are labels, or an array file. ``timesteps``, ``sleep`` and
+    good it is, says ``task``: unless given, the one that outputs and labels suggest. ``data`` is what
+    ``snnc.open_dataset`` takes, labels with it where there are any. ``timesteps``, ``sleep`` and
     ``preprocessing`` are the conversion's own unless given. What is random (neurons, the probe) is drawn ``repeats``
     times, from the reading's seed on. On up to ``blamed`` images every layer is charged with its part of the loss, at
     the conversion's own T or the first. Where ``stream`` says what happens between frames, ``result.stream`` is what a

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "snnc"
         message = error.format_message().rstrip(".").replace("Value error, ", "")
-        print_error("error", f"{message[:1].lower()}{message[1:]} @ {command}", f"see {command} --help")
+        quoted = "put a pattern of files in quotes, or " if "unexpected extra argument" in message else ""
+        print_error("error", f"{message[:1].lower()}{message[1:]} @ {command}", f"{quoted}see {command} --help")
         return _USAGE
     except KeyboardInterrupt:
         return _STOPPED

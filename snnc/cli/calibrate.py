@@ -31,8 +31,8 @@ def calibrate(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A folder of images or recordings, or an array file; no labels needed. Default: calibration: data: in "
-            "snnc.yaml.",
+            help="Images, recordings, an array file, tar shards or Parquet; no labels needed. "
+            "Default: calibration: data: in snnc.yaml.",
         ),
     ] = None,
     output: Annotated[

@@ -41,7 +41,8 @@ def convert(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Calibrate in the same go, on a folder of images or recordings, or an array file."
+            metavar="PATH",
+            help="Calibrate in the same go, on images, recordings, an array file, tar shards or Parquet.",
         ),
     ] = None,
     input_shape: InputShape = None,

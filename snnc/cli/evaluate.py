@@ -44,7 +44,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A folder with one sub-folder for each class, or an array file. "
+            help="A folder with one sub-folder for each class, an array file, tar shards or Parquet. "
             "Default: evaluation: data: in snnc.yaml.",
         ),
     ] = None,

@@ -44,7 +44,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="For --verify and --vectors: a folder of images or an array file, best with labels; --verify uses 64 "
+            help="For --verify and --vectors: images, an array file, tar shards or Parquet, best with labels; --verify uses 64 "
             "of them unless --limit says otherwise. Default: evaluation: data: in snnc.yaml, else noise.",
         ),
     ] = None,

@@ -45,7 +45,7 @@ def run(
             "--data",
             "--events",
             metavar="PATH",
-            help="A recording of an event camera, a folder of recordings, images or sequences, or an array file. "
+            help="A recording of an event camera, a folder of recordings, images or sequences, an array file, tar shards or Parquet. "
             "Default: evaluation: data: in snnc.yaml.",
         ),
     ] = None,

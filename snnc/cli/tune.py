@@ -48,8 +48,8 @@ def tune(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A folder of images or recordings, or an array file, best with labels. Default: calibration: data: in "
-            "snnc.yaml.",
+            help="Images, recordings, an array file, tar shards or Parquet, best with labels. "
+            "Default: calibration: data: in snnc.yaml.",
         ),
     ] = None,
     max_drop: Annotated[

@@ -8,8 +8,9 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias, final
+from typing import IO, Any, ClassVar, Literal, Self, TypeAlias, final
 
 import numpy as np
 import torch
@@ -190,6 +191,24 @@ def _npz(path: Path, keys: Sequence[str]) -> tuple[_ByName, _ByName]:
     )
 
 
+def one_row(content: bytes, member: str, transform: Transform, path: Path) -> Array:
+    """Return the sample that the bytes of a .npy file hold, which are a ``member`` of another; raises DataError."""
+    try:
+        stream = BytesIO(content)
+        shape, _, kind = _header(stream)
+        if kind.hasobject or math.prod((kind.itemsize, *shape)) != len(content) - stream.tell():
+            raise ValueError("another size than its header says")
+        values: Array = np.load(BytesIO(content), allow_pickle=False)
+    except Exception:  # as above
+        hint = "write it with numpy.save, as uint8 or float32; pickled objects are never read"
+        raise DataError("damaged, or no .npy file of plain numbers", place=f"{path}:{member}", hint=hint) from None
+    rows = _rows(member, values[None], transform, path)
+    if rows.over_time:
+        hint = "save frames as the rows of a .npy or .npz file, [N, S, ...]"
+        raise DataError("frames over time in a shard", place=f"{path}:{member}", hint=hint)
+    return rows.read(0, path)
+
+
 def read_archive(path: Path) -> _ByName:
     """Return all arrays of a .npz file by their names; raises DataError where it is none, or of other than numbers."""
     check_file(path)
@@ -214,10 +233,15 @@ def read_archive(path: Path) -> _ByName:
 def _bytes(archive: zipfile.ZipFile, name: str) -> int:
     """Return how many bytes an array of an archive takes once it is read, as its header says."""
     with archive.open(name) as stream:
-        version = np.lib.format.read_magic(stream)
-        reading = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, kind = reading(stream)
+        shape, _, kind = _header(stream)
     return math.prod((kind.itemsize, *shape))
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape, the order and the type of an array, as its header says."""
+    version = np.lib.format.read_magic(stream)
+    reading = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return reading(stream)
 
 
 def _rows(key: str, values: NDArray[Any], transform: Transform, path: Path) -> _Rows:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from snnc.data.labels import CLASSES, NAMED, ONE_HOT, Classes, Labels, Named, Values
 from snnc.data.noticed import left_out, on_classes
+from snnc.data.patterns import is_pattern, matched
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Sample, Transform
@@ -243,7 +244,8 @@ class Dataset:
             return
         folders, seen = len(classes.names), len(set(classes.answers.tolist()))
         if folders and folders + self._preprocessing.label_offset != outputs:
-            message = f"{folders} folders are the classes, but the network has {outputs} outputs"
+            told = "classes have names" if classes.stated else "folders are the classes"
+            message = f"{folders} {told}, but the network has {outputs} outputs"
         elif not folders and seen < outputs and len(self) >= _MANY * outputs:
             message = f"{len(self):,} labels are of {seen} classes, but the network has {outputs} outputs"
         else:
@@ -342,6 +344,7 @@ def open_dataset(
 ) -> Dataset:
     """Open a folder of images or of recordings, or an array file (.npy, .npz), for the inputs of a network, by name.
 
+    Tar shards and Parquet files are opened, too: one, a folder of them, or a pattern of their names.
     Of an input ``Input`` says what it takes, or else a shape, that of one sample of real numbers. Of several inputs,
     only images are preprocessed; integers never are.
 
@@ -354,17 +357,23 @@ def open_dataset(
     if reading.limit is not None:
         _require_positive("limit", reading.limit)
     path = Path(path)
-    if not path.exists():
+    several = is_pattern(path)
+    first = matched(path)[0] if several else path
+    if not first.exists():
         raise DataError("no such file or folder", place=str(path), hint="check the path")
-    if not path.is_dir():
-        check_file(path)
+    if not first.is_dir():
+        check_file(first)
     taken = {name: op if isinstance(op, Input) else Input(op) for name, op in inputs.items()}
     fitted = {
         name: Transform(preprocessing if len(taken) == 1 or len(op.shape) == 3 else Preprocessing(), op)
         for name, op in taken.items()
     }
     # What opens all that is left comes last.
-    found = [kind for kind in sorted(sources.values(), key=lambda kind: kind.general) if kind.opens(path, fitted)]
+    kinds = [kind for kind in sorted(sources.values(), key=lambda kind: kind.general) if kind.several or not several]
+    found = [kind for kind in kinds if kind.opens(first, fitted)]
+    if not found and several:
+        hint = f"give {' or '.join(kind.about for kind in kinds)}"
+        raise DataError(f"a pattern of other files: {first.name}", place=str(path), hint=hint)
     if not found:
         # Folders first.
         hint = f"give {', '.join(sorted((kind.about for kind in sources.values()), reverse=True))}"

@@ -1,5 +1,6 @@
 """Image files as 8-bit gray or RGB."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,16 @@ _GRAY_16_BIT = {"I;16", "I;16L", "I;16B"}
 _COLOR = {"P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 
-def decode(path: Path, *, gray: bool, noticed: Noticed | None = None) -> Image.Image:
-    """Read one image file as 8-bit gray or RGB; of several frames, the first.
+def decode(file: Path | BytesIO, *, gray: bool, noticed: Noticed | None = None, place: str = "") -> Image.Image:
+    """Read one image file as 8-bit gray or RGB; of several frames, the first. ``place`` is the path unless given.
 
     Palettes, CMYK and opaque alpha are converted, 16-bit gray keeps its high byte, color becomes gray by luma and gray
     color that is the same in all three; EXIF orientation is not applied. What is odd about that is ``noticed``. Raises
     DataError where the file is no image or damaged, or has transparent pixels or pixels of another kind (32-bit, LAB).
     """
-    place = str(path)
+    place = place or str(file)
     try:
-        with Image.open(path, formats=_FORMATS) as opened:
+        with Image.open(file, formats=_FORMATS) as opened:
             check_pixels(opened.height, opened.width, "as its header says", place)
             opened.load()
             image = opened.copy()

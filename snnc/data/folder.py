@@ -22,7 +22,7 @@ _HOUSEKEEPING = {
     *("desktop.ini", "ehthumbs.db", "icon\r", "system volume information", "thumbs.db"),
 }
 # Folders that are parts of a data set, none of its classes.
-_PARTS = {"dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"}
+PARTS = {"dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"}
 
 
 def listed(
@@ -63,7 +63,7 @@ def by_class(folder: Path, samples: Sequence[str], noun: str, order: Order = "au
             hint=f"move them into class folders, or list files and labels in {FILE_NAME}",
         )
     subfolders = [entry.name for entry in entries(folder) if entry.is_dir()]
-    if {name.casefold() for name in subfolders} <= _PARTS:
+    if {name.casefold() for name in subfolders} <= PARTS:
         raise DataError(
             f"{' and '.join(subfolders)} {'is a part' if len(subfolders) == 1 else 'are parts'} of data, no class",
             place=str(folder),

@@ -95,14 +95,20 @@ def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[s
     return listed(folder, SUFFIXES, "image", transform.preprocessing.class_order)
 
 
-def only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:
-    """Return the input that images go to; raises DataError where there are several, or it takes no images."""
+def one_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:
+    """Return the only input; raises DataError where there are several."""
     if len(inputs) > 1:
         hint = "give a .npz file that holds an array for each, of its name"
         raise DataError(
             f"images are one input, but the network takes {', '.join(inputs)}", place=str(folder), hint=hint
         )
-    ((name, transform),) = inputs.items()
+    (one,) = inputs.items()
+    return one
+
+
+def only_input(inputs: Mapping[str, Transform], folder: Path) -> tuple[str, Transform]:
+    """Return the input that images go to; raises DataError where there are several, or it takes no images."""
+    name, transform = one_input(inputs, folder)
     if not transform.is_image or transform.channels not in (1, 3):
         shape = list(transform.sample_shape)
         hint = "give a .npy or .npz file, or set layout to the one that the network wants"

@@ -6,7 +6,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Self, final
 
@@ -20,7 +20,7 @@ FILE_NAME = "labels.csv"
 # What separates its columns, and what these are called by others.
 _SEPARATORS = (",", ";", "\t")
 _FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_path", "img", "name")
-_LABEL_COLUMNS = ("label", "class", "class_id", "category", "target", "y", "label_id", "class_label")
+LABEL_COLUMNS = ("label", "class", "class_id", "category", "target", "y", "label_id", "class_label")
 
 # The kinds of labels: one class for each sample; for each of several labels whether it applies; numbers in the shape of
 # an output; a class for every pixel; what others are taken for that are a row of numbers for each sample; and those of
@@ -63,17 +63,18 @@ class Classes(Labels):
     """One class for each sample.
 
     ``answers`` ``[len]`` are int64. ``names[i]`` belongs to the class ``i + offset``; empty where classes are only
-    numbers.
+    numbers. Names are numbered by the folders that they are of, unless the data has ``stated`` the numbers.
     """
 
     answers: Tensor
     names: tuple[str, ...] = ()
+    stated: bool = False
 
     def __len__(self) -> int:
         return len(self.answers)
 
     def taken(self, indices: Sequence[int], offset: int = 0) -> Self:
-        return type(self)(self.answers[torch.as_tensor(indices, dtype=torch.int64)] + offset, self.names)
+        return replace(self, answers=self.answers[torch.as_tensor(indices, dtype=torch.int64)] + offset)
 
     def plain(self, index: int) -> int:
         return int(self.answers[index])
@@ -246,7 +247,7 @@ def read_labels(
             files = _named(header, _FILE_COLUMNS)
             others = [name for name in header if name and name != files]
             columns = ["label"] if "label" in header else others
-            if len(others) == 1 and others[0].lower() in _LABEL_COLUMNS:
+            if len(others) == 1 and others[0].lower() in LABEL_COLUMNS:
                 columns = others
             if not files or not columns:
                 found = ", ".join(map(repr, header)) or "nothing"
@@ -267,8 +268,8 @@ def read_labels(
     if not rows:
         raise DataError("no image is listed", place=str(path), hint="add lines such as: images/0001.png,3")
     places = [f"{path}:{line}" for line in lines.values()]
-    if len(columns) == 1 and columns[0].lower() in _LABEL_COLUMNS and not any(_is_fraction(text) for (text,) in rows):
-        numbers = [_label(text, place) for (text,), place in zip(rows, places, strict=True)]
+    if len(columns) == 1 and columns[0].lower() in LABEL_COLUMNS and not any(_is_fraction(text) for (text,) in rows):
+        numbers = [class_number(text, place) for (text,), place in zip(rows, places, strict=True)]
         return tuple(lines), {CLASSES: Classes(torch.tensor(numbers))}
     values = [
         [_value(text, column, place) for text, column in zip(row, columns, strict=True)]
@@ -296,7 +297,8 @@ def _name(text: str, folder: Path, is_sample: Callable[[Path], bool], place: str
     return path.as_posix()
 
 
-def _label(text: str, place: str) -> int:
+def class_number(text: str, place: str) -> int:
+    """Return the class that a text states; raises DataError where it is no integer."""
     # int() alone would also take '1_0' and numbers that fit no tensor.
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
         raise DataError(f"the label {text!r} is no integer", place=place, hint="number the classes from 0")

@@ -100,7 +100,7 @@ def left_out(ignored: Sequence[str], used: int) -> Iterator[Finding]:
 
 def on_classes(classes: Classes | None, names: Sequence[str], order: str) -> Iterator[Finding]:
     """Yield what is odd about folders that are classes: their order, unless ``order`` states it, and what is below."""
-    if classes is None or not classes.names:
+    if classes is None or not classes.names or classes.stated:
         return
     folders = list(classes.names)
     natural = sorted(folders, key=in_natural_order)

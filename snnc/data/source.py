@@ -21,13 +21,15 @@ Array = NDArray[Any]
 class Source(ABC):
     """A list of samples on disk, read one by one and from several threads at once.
 
-    ``about`` says in a help text what it opens. What is ``general`` opens what no other source does. ``labels`` are as
-    they stand on disk, by kind ("classes" are ``Classes``); ``ignored`` are files that were passed by.
+    ``about`` says in a help text what it opens. What is ``general`` opens what no other source does, and what takes
+    ``several`` files is opened by a pattern, too (see ``snnc.data.patterns``). ``labels`` are as they stand on disk,
+    by kind ("classes" are ``Classes``); ``ignored`` are files that were passed by.
     ``noticed`` grows as samples are read.
     """
 
     about: ClassVar[str]
     general: ClassVar[bool] = False
+    several: ClassVar[bool] = False
 
     labels: Mapping[str, Labels]
     ignored: tuple[str, ...]
