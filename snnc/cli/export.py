@@ -44,8 +44,9 @@ def export(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="For --verify and --vectors: images, an array file, tar shards or Parquet, best with labels; --verify uses 64 "
-            "of them unless --limit says otherwise. Default: evaluation: data: in snnc.yaml, else noise.",
+            help="For --verify and --vectors: images, arrays, shards or Parquet, best with labels; "
+            "--verify uses 64 of them unless --limit says otherwise. Default: evaluation: data: in snnc.yaml, else "
+            "noise.",
         ),
     ] = None,
     vectors: Annotated[

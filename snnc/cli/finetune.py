@@ -64,8 +64,8 @@ def finetune(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Data with labels: a folder with one sub-folder for each class, an array file with x and y, tar shards or Parquet. "
-            "Default: calibration: data: in snnc.yaml.",
+            help="Data with labels: a folder with one sub-folder for each class, an array file with x and y, tar "
+            "shards or Parquet. Default: calibration: data: in snnc.yaml.",
         ),
     ] = None,
     output: Annotated[

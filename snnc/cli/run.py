@@ -45,8 +45,8 @@ def run(
             "--data",
             "--events",
             metavar="PATH",
-            help="A recording of an event camera, a folder of recordings, images or sequences, an array file, tar shards or Parquet. "
-            "Default: evaluation: data: in snnc.yaml.",
+            help="A recording of an event camera, a folder of recordings, images or sequences, an array file, tar "
+            "shards or Parquet. Default: evaluation: data: in snnc.yaml.",
         ),
     ] = None,
     every: Annotated[
