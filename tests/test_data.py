@@ -22,10 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from snnc.data import decoding
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.decoding import decode
 from snnc.data.images import ImageFiles
 from snnc.data.labels import CLASSES
+from snnc.data.noticed import Noticed
 from snnc.data.preprocessing import Preprocessing, from_file
 from snnc.data.samples import DatasetSamples
 from snnc.errors import DataError, SnncError, UsageError
@@ -249,7 +251,7 @@ def test_the_first_frame_is_used(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames == 2
-    assert decode(tmp_path / "a.gif", gray=True).getpixel((0, 0)) == 10
+    assert decode(tmp_path / "a.gif", gray=True)[0, 0].tolist() == [10]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "YCbCr"])
@@ -259,8 +261,8 @@ def test_color_modes_are_converted(tmp_path: Path, mode: str) -> None:
     Image.new("RGB", (4, 4), (200, 100, 50)).convert(mode, palette=Image.Palette.ADAPTIVE).save(path)
     with Image.open(path) as image:
         assert image.mode == mode
-    np.testing.assert_allclose(np.asarray(decode(path, gray=False))[0, 0], (200, 100, 50), atol=3)
-    assert decode(path, gray=True).mode == "L"
+    np.testing.assert_allclose(decode(path, gray=False)[0, 0], (200, 100, 50), atol=3)
+    assert decode(path, gray=True).shape == (4, 4, 1)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
@@ -270,14 +272,45 @@ def test_gray_modes_are_converted(tmp_path: Path, mode: str) -> None:
     image.convert(mode).save(path)
     with Image.open(path) as found:
         assert found.mode == mode
-    assert np.asarray(decode(path, gray=True)).tolist() == [[255] * 4] * 4
-    assert np.asarray(decode(path, gray=False)).tolist() == [[[255] * 3] * 4] * 4
+    assert decode(path, gray=True).tolist() == [[[255]] * 4] * 4
+    assert decode(path, gray=False).tolist() == [[[255] * 3] * 4] * 4
 
 
 def test_opaque_palette_transparency_is_dropped_silently(tmp_path: Path) -> None:
     image = Image.new("RGB", (4, 4), (200, 100, 50)).convert("P", palette=Image.Palette.ADAPTIVE)
     image.save(tmp_path / "a.png", transparency=bytes([255] * 256))
-    assert decode(tmp_path / "a.png", gray=False).getpixel((0, 0)) == (200, 100, 50)
+    assert decode(tmp_path / "a.png", gray=False)[0, 0].tolist() == [200, 100, 50]
+
+
+@pytest.mark.parametrize(
+    ("size", "how"),
+    [
+        ((1, 1), {}),
+        ((7, 5), {"subsampling": "4:2:0"}),
+        ((33, 17), {"subsampling": "4:2:2", "progressive": True}),
+        ((40, 31), {"subsampling": "4:4:4", "quality": 30}),
+        ((64, 48), {"quality": 95, "optimize": True, "comment": b"odd"}),
+    ],
+)
+def test_jpeg_has_the_same_pixels_whoever_decodes_it(
+    tmp_path: Path, size: tuple[int, int], how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels(*size, 3)).save(path, **how)
+    noticed = Noticed()
+    found = decode(path, gray=False, noticed=noticed)
+    whole = path.read_bytes()
+    assert decoding._color_jpeg(path, "") is not None and noticed._colored == {str(path)}
+    # What it warns of, Pillow reads or refuses; gray and other colors are Pillow's as well.
+    path.write_bytes(whole[:-20])
+    assert decoding._color_jpeg(path, "") is None
+    for mode in ("L", "CMYK"):
+        Image.fromarray(pixels(*size, 3)).convert(mode).save(tmp_path / "b.jpg")
+        assert decoding._color_jpeg(tmp_path / "b.jpg", "") is None
+    monkeypatch.setattr(decoding, "_simplejpeg", lambda: None)
+    path.write_bytes(whole)
+    assert np.array_equal(decode(path, gray=False), found)
 
 
 def test_a_color_image_becomes_gray_for_one_channel(tmp_path: Path) -> None:

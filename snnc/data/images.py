@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, final
 
-import numpy as np
 from PIL import Image
 
 from snnc.data.boxes import BOXES, annotated
@@ -66,8 +65,7 @@ class ImageFiles(Source):
         return str(self.folder / self.names[index])
 
     def read(self, index: int) -> Mapping[str, Array]:
-        pixels = np.asarray(decode(self.folder / self.names[index], gray=self.gray, noticed=self.noticed))
-        return {self.input: pixels[..., None] if self.gray else pixels}
+        return {self.input: decode(self.folder / self.names[index], gray=self.gray, noticed=self.noticed)}
 
     def digest(self, index: int) -> str:
         return file_digest(self.folder / self.names[index])

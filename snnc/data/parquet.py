@@ -12,7 +12,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, NamedTuple, Self, final
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -122,8 +121,7 @@ class ParquetFiles(Source):
 
     def read(self, index: int) -> Mapping[str, Array]:
         file = BytesIO(self._content(index))
-        pixels = np.asarray(decode(file, gray=self.gray, noticed=self.noticed, place=self.place(index)))
-        return {self.input: pixels[..., None] if self.gray else pixels}
+        return {self.input: decode(file, gray=self.gray, noticed=self.noticed, place=self.place(index))}
 
     def digest(self, index: int) -> str:
         return sha256(self._content(index)).hexdigest()

@@ -48,12 +48,10 @@ def _targets(folder: Path, images: Sequence[str], transform: Transform) -> Mappi
 
     def read(number: int) -> Tensor:
         path = paths[number]
-        image = decode(path, gray=transform.channels == 1)
-        pixels = np.asarray(image)
+        pixels = decode(path, gray=transform.channels == 1)
         if transform.resizes:
-            _require_size((image.height, image.width), folder / images[number], path)
-            whole = pixels[..., None] if pixels.ndim == 2 else pixels
-            pixels = np.asarray(transform.pictured(whole, place=str(path)))
+            _require_size(pixels.shape[:2], folder / images[number], path)
+            pixels = np.asarray(transform.pictured(pixels, place=str(path)))
         return torch.from_numpy(transform.scaled(pixels[..., None] if pixels.ndim == 2 else pixels))
 
     return {VALUES: Values(OnDisk(read, range(len(images))))}

@@ -81,14 +81,13 @@ class ImageSequences(Source):
         paths = [*self._paths(index)]
         taken = self.taken or len(paths)
         for path in (paths[number * len(paths) // taken] for number in range(taken)):
-            pixels = np.asarray(decode(path, gray=self.gray, noticed=self.noticed))
+            pixels = decode(path, gray=self.gray, noticed=self.noticed)
             if frames and pixels.shape != frames[0].shape:
                 found, first = (" x ".join(map(str, shape[:2])) for shape in (pixels.shape, frames[0].shape))
                 message = f"a frame of {found} in a sequence of {first} (height x width)"
                 raise DataError(message, place=str(path), hint="all frames of a sequence have one size")
             frames.append(pixels)
-        stacked = np.stack(frames)
-        return {self.input: stacked[..., None] if self.gray else stacked}
+        return {self.input: np.stack(frames)}
 
     def digest(self, index: int) -> str:
         return hashlib.sha256("".join(map(file_digest, self._paths(index))).encode()).hexdigest()

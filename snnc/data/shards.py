@@ -110,8 +110,7 @@ class Shards(Source):
         if self.names[index].lower().endswith(f".{_ARRAY}"):
             return {self.input: one_row(found, self.names[index], self.transform, self._shard(index))}
         gray = self.transform.channels == 1
-        pixels = np.asarray(decode(BytesIO(found), gray=gray, noticed=self.noticed, place=place))
-        return {self.input: pixels[..., None] if gray else pixels}
+        return {self.input: decode(BytesIO(found), gray=gray, noticed=self.noticed, place=place)}
 
     def digest(self, index: int) -> str:
         return sha256(self._content(index)).hexdigest()

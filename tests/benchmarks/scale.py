@@ -1,19 +1,26 @@
-"""Measure what large networks and many samples cost: memory and time of import, inspect and convert.
+"""Measure what large networks and many samples cost: memory and time of import, inspect, convert and reading.
 
     python tests/benchmarks/scale.py [--quick] [--folder FOLDER] [SECTION ...]
 
-Sections: import, quick, densenet, inspect, vgg16; all of them where none is named. Times are those of the processor, on
-one thread. ``inspect`` and ``vgg16`` take networks with random weights from ``zoo.py``, made in ``--folder`` where they
-are not there; VGG-16 is given random images.
+Sections: import, quick, densenet, inspect, vgg16, sources, peak, decode; all of them where none is named. Times are
+those of the processor, on one thread. ``inspect`` and ``vgg16`` take networks with random weights from ``zoo.py``, made
+in ``--folder`` where they are not there; VGG-16 is given random images. ``sources`` and ``peak`` read the same images
+from folders, arrays, tar shards and, with pyarrow, Parquet; ``decode`` needs simplejpeg to measure against it.
 """
 
 import argparse
+import importlib
+import importlib.util
+import io
 import itertools
+import json
 import os
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -23,12 +30,16 @@ import onnx
 import torch
 from harness import PREPROCESSING, SHARED, environment, finish, model_files, read, say
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from torch import Tensor, nn
 from zoo import PACKAGES, made, run
 
-from snnc import pipeline, recipe
+import snnc
+from snnc import pipeline, process, recipe
 from snnc.actions.plan import plan
+from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
+from snnc.data.decoding import decode
 from snnc.data.samples import MemorySamples
 from snnc.feeds import Feeds
 from snnc.frontend import read_model
@@ -175,6 +186,131 @@ def converted(folder: Path, quick: bool) -> dict[str, float]:
     return {"scale/vgg16/convert/gigabytes": done.gigabytes, "scale/vgg16/convert/cpu-seconds": done.seconds}
 
 
+def kept(folder: Path, images: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Keep images ``[N, height, width, 3]``, sorted by their labels, in a folder and what else there is."""
+    files = [png(image) for image in images]
+    for kind in kinds:
+        place = folder / kind
+        place.mkdir(parents=True)
+        if kind == "folder":
+            for number, (file, label) in enumerate(zip(files, labels, strict=True)):
+                (place / f"{label}").mkdir(exist_ok=True)
+                (place / f"{label}" / f"{number:06d}.png").write_bytes(file)
+            yield kind, place
+        if kind == "arrays":
+            np.savez(place / "images.npz", x=images, y=labels)
+            yield kind, place / "images.npz"
+        if kind == "shards":
+            for shard in range(4):
+                with tarfile.open(place / f"{shard}.tar", "w") as archive:
+                    for number in range(shard * len(files) // 4, (shard + 1) * len(files) // 4):
+                        for suffix, content in ((".png", files[number]), (".cls", f"{labels[number]}".encode())):
+                            member = tarfile.TarInfo(f"{number:06d}{suffix}")
+                            member.size = len(content)
+                            archive.addfile(member, io.BytesIO(content))
+            yield kind, place / "{0..3}.tar"
+        if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+            say("Parquet is not measured: pyarrow is not installed")
+        elif kind == "parquet":
+            arrow = importlib.import_module("pyarrow")
+            columns = {"image": [{"bytes": file, "path": None} for file in files], "label": labels}
+            writing = importlib.import_module("pyarrow.parquet").write_table
+            writing(arrow.table(columns), place / "0.parquet", row_group_size=100)
+            yield kind, place
+
+
+def png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png", compress_level=1)
+    return stream.getvalue()
+
+
+def compared(folder: Path, quick: bool) -> dict[str, float]:
+    """Calibrate and evaluate a residual network on the same images, kept in several ways."""
+    with np.load(SHARED / "cifar10/train.npz") as file:
+        order = np.argsort(file["y"][: 64 if quick else 256], kind="stable")
+        images, labels = file["x"][order], file["y"][order]
+    found: dict[str, tuple[bytes, str]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for kind, path in kept(Path(scratch), images, labels, ("folder", "arrays", "shards", "parquet")):
+            made, _ = snnc.convert(model_files(RESNET)[0], "quick", data=path, preprocessing=PREPROCESSING[RESNET])
+            figures = snnc.evaluate(made, data=path).plain()
+            # Samples are called by their files, and the digest is of their names.
+            told = {key: value for key, value in figures.items() if key in ("samples", "reference", "rows")}
+            found[kind] = nameless(made, Path(scratch)), json.dumps(told, sort_keys=True)
+            say(f"{kind}: {len(found[kind][0]):,} bytes, accuracy {figures['rows'][0]['accuracy']:.2f} %")
+    return {"scale/sources/same-bytes": float(len(set(found.values())) == 1)}
+
+
+def nameless(made: Conversion, folder: Path) -> bytes:
+    """Return the bytes of a network's file without the digest of the samples that it was calibrated on."""
+    assert made.provenance.calibration is not None
+    calibration = replace(made.provenance.calibration, sha256="")
+    snnc.save(replace(made, provenance=replace(made.provenance, calibration=calibration)), folder / "made.snn")
+    return (folder / "made.snn").read_bytes()
+
+
+def bounded(folder: Path, quick: bool) -> dict[str, float]:
+    """Convert and evaluate a small network on few and on many small images: the memory of many over that of few."""
+    counts = (100, 400) if quick else (1_000, 20_000)
+    draw = np.random.default_rng(0)
+    peaks: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        model = small(Path(scratch, "small.onnx"))
+        for count in counts:
+            images = draw.integers(0, 256, (count, 8, 8, 3), np.uint8)
+            labels = np.sort(draw.integers(0, 10, count))
+            for kind, path in kept(Path(scratch, f"{count}"), images, labels, ("folder", "shards", "parquet")):
+                for command in (("convert", model, "--recipe", "quick"), ("evaluate", "small.snn", "--fresh")):
+                    done = run(sys.executable, "-m", "snnc", *command, "--data", path, folder=Path(scratch))
+                    if done.code:
+                        say(f"{command[0]} on {kind} exits with {done.code}:\n{done.text[-1000:]}")
+                        return {"scale/peak-ratio": float("nan")}
+                    peaks.setdefault(f"{kind}/{command[0]}", []).append(done.gigabytes)
+                    say(f"{kind}, {command[0]}: {count:,} images, {1024 * done.gigabytes:.0f} MB")
+    ratios = {name: few_and_many[1] / few_and_many[0] for name, few_and_many in peaks.items()}
+    return {"scale/peak-ratio": max(ratios.values())}
+
+
+def small(path: Path) -> Path:
+    """Write a network of two layers for images of 8 x 8 pixels, as a file."""
+    draw = np.random.default_rng(0)
+    weights = {"w": draw.normal(0, 0.3, (8, 3, 3, 3)), "v": draw.normal(0, 0.1, (512, 10))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("MatMul", ["f", "v"], ["y"]),
+    ]
+    ends = (("x", ["N", 3, 8, 8]), ("y", ["N", 10]))
+    first, last = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
+    constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, "small", [first], [last], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def decoded(folder: Path, quick: bool) -> dict[str, float]:
+    """Decode photographs, as JPEG, on one thread: images per second, and that over what the fastest decoder does."""
+    files = [*(SHARED / "imagenet_sample/images").iterdir(), *(SHARED / "coco/images").iterdir()]
+    contents = [path.read_bytes() for path in sorted(files)[: 20 if quick else None]]
+    ways: dict[str, Callable[[bytes], object]] = {
+        "snnc": lambda content: decode(io.BytesIO(content), gray=False, place="image"),
+        "Pillow": lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB")),
+    }
+    if importlib.util.find_spec("simplejpeg") is not None:
+        ways["simplejpeg"] = importlib.import_module("simplejpeg").decode_jpeg
+    best = dict.fromkeys(ways, 0.0)
+    with process.limited_memory(process.default_memory()):
+        for name in list(ways) * (1 if quick else ROUNDS):
+            best[name] = max(best[name], len(contents) / seconds(lambda name=name: [*map(ways[name], contents)]))
+    for name, way in ways.items():
+        same = sum(np.array_equal(way(content), ways["snnc"](content)) for content in contents)
+        say(f"{name}: {best[name]:.0f} images a second, {same} of {len(contents)} with the pixels of snnc")
+    others = max(speed for name, speed in best.items() if name != "snnc")
+    return {"scale/decode/images-per-second": best["snnc"], "scale/decode/ratio": best["snnc"] / others}
+
+
 def file_of(name: str, folder: Path) -> Path | None:
     """Return the file of an architecture, made where it is not there; says where it cannot be made."""
     there = (folder / f"{name}.npz").exists()
@@ -191,6 +327,9 @@ SECTIONS: Mapping[str, Callable[[Path, bool], dict[str, float]]] = {
     "densenet": corrected_dense,
     "inspect": inspected,
     "vgg16": converted,
+    "sources": compared,
+    "peak": bounded,
+    "decode": decoded,
 }
 
 
