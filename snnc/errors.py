@@ -1,6 +1,7 @@
 """Every error a user can cause: one line that names the place, one hint, one exit code."""
 
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 
 class SnncError(Exception):
@@ -8,10 +9,13 @@ class SnncError(Exception):
 
     ``str(error)`` is the message (one line, the place named at its end as ``@ place``); ``hint`` says what to do
     about it; ``details`` are further lines where one error stands for many; ``exit_code`` is what the command line
-    ends with.
+    ends with. Of several processes, those that fail with the same do so ``everywhere``, and one of them tells it: to
+    the others it is ``told``.
     """
 
     exit_code: ClassVar[int] = 1
+    everywhere = False
+    told = False
 
     def __init__(self, message: str, *, hint: str, place: str = "", details: tuple[str, ...] = ()) -> None:
         self.message = message
@@ -19,6 +23,9 @@ class SnncError(Exception):
         self.place = place
         self.details = details
         super().__init__(f"{message} @ {place}" if place else message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), self.message, hint=self.hint, place=self.place, details=self.details), ()
 
 
 class UsageError(SnncError):
@@ -35,6 +42,15 @@ class ModelError(SnncError):
     """The model file cannot be read, or holds what cannot be converted."""
 
     exit_code = 3
+
+
+class LostError(SnncError):
+    """Of several processes that work together, one has ended."""
+
+    def __init__(self, rank: int, *, told: bool) -> None:
+        hint = "see what was printed before; where it was killed, give it more memory, or start fewer processes"
+        super().__init__(f"process {rank} has ended, and with it the work of all", hint=hint)
+        self.everywhere, self.told = True, told
 
 
 class StoppedError(SnncError):

@@ -11,6 +11,7 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from snnc.errors import DataError
@@ -21,6 +22,9 @@ _TORCH = "TORCHINDUCTOR_CACHE_DIR"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # No link is longer.
 _LONGEST = 1024
+
+# Whether another process writes what is written here.
+_LEFT: ContextVar[bool] = ContextVar("left to others", default=False)
 
 # What a path may lead to that is no file, and may never end.
 _KINDS = {
@@ -126,11 +130,28 @@ def removed_caches() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def left_to_others() -> Iterator[None]:
+    """Let files be written by another process that makes the same ones, as long as this lasts."""
+    before = _LEFT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT.reset(before)
+
+
+def writes() -> bool:
+    """Return whether files are to be written here, and are not left to another process."""
+    return not _LEFT.get()
+
+
 def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None:
     """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written.
 
     What is a link stays one: what it leads to is written. ``flag`` is what names another place on the command line.
     """
+    if not writes():
+        return
     temporary = None
     try:
         target = Path(os.path.realpath(path))

@@ -335,7 +335,7 @@ def reported(
             conversion = replace(conversion, findings=(*conversion.findings, *unlike))
         task = chosen(conversion.task, conversion.snn, dataset.kinds)
         some = dataset.spread(_MEASURED_IMAGES, reading.seed)
-        measured = DatasetSamples(some, reading, "measuring", progress).batches()
+        measured = DatasetSamples(some, reading, "measuring", progress)
         shown = DatasetSamples(dataset, reading, "counting operations", progress)
         counted = neurobench.measure(conversion.snn, conversion.schedule, shown, seed=reading.seed)
     examined = examine(conversion, canonical, measured, task)

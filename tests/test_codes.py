@@ -11,6 +11,7 @@ from snnc.analysis.channels import channel_axis
 from snnc.analysis.reach import connected
 from snnc.analysis.values import Kind, value_kinds
 from snnc.calibration import Histogram
+from snnc.data.samples import MemorySamples
 from snnc.errors import PreconditionError
 from snnc.ir import Graph
 from snnc.laws.networks import Network, calibration, random_network, relu
@@ -28,7 +29,7 @@ from snnc.passes.start_at_rest import StartAtRest
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.schedule import Schedule
 from snnc.tasks.task import seeming
-from tests.support import fed, outputs
+from tests.support import fed, feeding, outputs
 
 SIGNED = [name for name, kind in neurons.items() if kind.signed]
 CAUSAL = [name for name in SIGNED if issubclass(neurons[name], CausalNeuron)]
@@ -232,7 +233,7 @@ def test_codes_are_measured_and_blamed_as_layers_are() -> None:
     given = calibration(placed, normal(64, 6, 8), timesteps=8)
     snn, schedule = SubstituteNeurons()(CalibrateThresholds()(placed, given), given), Schedule(8)
     task, x = seeming(snn.output_shapes, ()), normal(32, 6, 8, seed=3)
-    measured = compare_layers(placed, snn, fed(snn, [x]), schedule, connected(snn), task)
+    measured = compare_layers(placed, snn, MemorySamples(feeding(snn, x)), schedule, connected(snn), task)
     codes = {layer.name: layer for layer in measured.layers if snn.ops(Neuron)[layer.name].coding}
     assert set(codes) == {"embedded_code", "mixed_code", "trunk_code", "left_code"}
     for layer in codes.values():

@@ -254,7 +254,7 @@ def by_hand(network: Conversion, found: EarlyExit) -> tuple[tuple[int, ...], flo
 
 def course_of(network: Conversion, answers: torch.Tensor, margins: torch.Tensor) -> Course:
     course = Course(network.snn, network.schedule, Classification(), exits=True)
-    course.answers, course.margins = [answers], [margins]
+    course.answers, course.margins = answers, margins
     return course
 
 

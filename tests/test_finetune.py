@@ -30,6 +30,7 @@ from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
 from snnc.ir import Input, Node
 from snnc.neurons import Neuron
+from snnc.processes import ALONE, Processes
 from snnc.recipe import Recipe
 from snnc.report.data import read as read_report
 from snnc.tasks.classification import Classification
@@ -38,7 +39,6 @@ from snnc.tasks.segmentation import Segmentation
 from snnc.tasks.values import Values
 from snnc.training import trainer
 from snnc.training.checkpoint import load
-from snnc.training.processes import ALONE, Processes
 from snnc.training.settings import Training
 from snnc.training.trainer import Labelled, Noise
 from snnc.training.variation import Variation

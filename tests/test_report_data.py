@@ -20,6 +20,7 @@ from snnc.artifact import fingerprint, load_conversion
 from snnc.blocks import Facts, Text
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
+from snnc.data.samples import MemorySamples
 from snnc.errors import DataError
 from snnc.export.match import Match
 from snnc.figure import Blame, Row
@@ -41,7 +42,7 @@ from snnc.report.sentence import sentence
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
 from snnc.tasks.values import Values
-from tests.support import fed, normal, row, run
+from tests.support import feeding, normal, row, run
 from tests.test_report import DIGITS, PREPROCESSING, spiking
 
 
@@ -248,7 +249,7 @@ def test_what_is_not_emitted_is_what_came_in_less_what_went_out():
     # Every pixel of the inner image sees nine neighbors with weights of 0.1.
     image = torch.full((1, 1, 4, 4), 0.3 * threshold / 0.9)
     measured = compare_layers(
-        trained, graph, fed(graph, [image]), Schedule(4), connected(graph), Classification()
+        trained, graph, MemorySamples(feeding(graph, image)), Schedule(4), connected(graph), Classification()
     ).layers[0]
     assert measured.distributions is not None
     potentials = measured.distributions.potentials

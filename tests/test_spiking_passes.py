@@ -19,6 +19,7 @@ from snnc.artifact import load_conversion, save_conversion
 from snnc.calibration import Calibration
 from snnc.conversion import Conversion
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError, PreconditionError
 from snnc.ir import Graph, Node
 from snnc.measure.layers import compare_layers
@@ -35,7 +36,18 @@ from snnc.passes.treat_max_pool import TreatMaxPool
 from snnc.run import program
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
-from tests.support import PROVENANCE, Network, calibration, double, fed, in_memory, normal, random_network, relu, run
+from tests.support import (
+    PROVENANCE,
+    Network,
+    calibration,
+    double,
+    feeding,
+    in_memory,
+    normal,
+    random_network,
+    relu,
+    run,
+)
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 UNBOUNDED = ops.ClippedRelu(torch.tensor(torch.inf))
@@ -680,7 +692,7 @@ def test_options_out_of_range_are_refused(kind: type[Pass], options: dict[str, A
 def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
     trained, snn, look = converted(0, neuron, count=24)
     measured = compare_layers(
-        trained, snn, fed(snn, images_of(look).split(7)), look.schedule, connected(snn), Classification()
+        trained, snn, MemorySamples(feeding(snn, images_of(look)), 7), look.schedule, connected(snn), Classification()
     )
     wanted = Residuals(trained, snn, images_of(look), look.schedule)
     for layer in measured.layers:

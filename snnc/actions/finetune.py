@@ -31,6 +31,7 @@ from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import TUNED_FROM, apply_recipe, levels_to_be, read_trained
+from snnc.processes import Processes, joined
 from snnc.recipe import Recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -38,7 +39,6 @@ from snnc.tasks import Task, chosen, picked, plain
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
 from snnc.training.network import TrainableNetwork
-from snnc.training.processes import Processes, joined
 from snnc.training.settings import Training
 from snnc.training.trainer import Labelled, Noise, Trainer, judge
 from snnc.training.variation import Variation
@@ -137,7 +137,7 @@ def finetune(
         "task": json.dumps(plain(task), sort_keys=True),
     }
     state = load(checkpoint, identity) if resume and checkpoint is not None else None
-    with joined(target) as processes, temporary_folder() as folder:
+    with joined("snnc finetune") as processes, temporary_folder() as folder:
         tell = progress if processes.first else silent
         samples = DatasetSamples(dataset, reading, "reading images", tell)
         start = starting(trained.graph, recipe, samples, tell)

@@ -11,7 +11,7 @@ from snnc.analysis.moments import Moments, propagate, spread_over
 from snnc.calibration.histogram import Histogram
 from snnc.data.samples import Samples
 from snnc.errors import PreconditionError
-from snnc.feeds import Feeds, rechunk
+from snnc.feeds import Feeds
 from snnc.ir import Graph
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -61,21 +61,20 @@ class Calibration:
             spread = {n: _carried(graph, moments[value], value, n) for n, value in before.items()}
             return {n: Histogram.gaussian(known.mean, known.variance.sqrt()) for n, known in spread.items()}
         axes = {name: channel_axis(graph, name) for name in before}
-        found: dict[str, Histogram] = {}
         program = Program(graph, want=before.values())
-        for chunk in rechunk(self.shown.batches(), program.chunk):
-            signals = program(chunk)
-            weights = sensitivities(graph, chunk, before) if weighed else {}
+
+        def counted(feeds: Feeds, first: int) -> dict[str, Histogram]:
+            signals = program(feeds)
+            weights = sensitivities(graph, feeds, before) if weighed else {}
+            found = {}
             for name, value in before.items():
                 axis, parts = axes[name], [signals[value][0], weights.get(name)]
                 values, often = (p if axis or p is None else p.flatten(1).unsqueeze(1) for p in parts)
                 assert values is not None
-                counted = Histogram.of(values, axis or 1, often)
-                if name in found:
-                    found[name] += counted
-                else:
-                    found[name] = counted
-        return found
+                found[name] = Histogram.of(values, axis or 1, often)
+            return found
+
+        return self.shown.added(program.chunk, counted, exact=not weighed)
 
 
 def sensitivities(graph: Graph, feeds: Feeds, names: Iterable[str]) -> dict[str, Tensor]:

@@ -1,10 +1,13 @@
 """The command line: one file per command. Each parses, calls the library, and prints."""
 
 import itertools
+import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import typer
@@ -15,9 +18,6 @@ from snnc.cli.console import print_error
 from snnc.errors import DataError, SnncError, UsageError
 from snnc.files import removed_caches
 
-_INTERNAL_ERROR = 1
-_USAGE = 2
-_DATA = 5
 _STOPPED = 130
 
 
@@ -27,41 +27,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     interruption = process.Interruption()
     try:
-        _check_folder()
-        with process.interruptible(interruption), process.limited_memory(_memory(arguments)), removed_caches():
-            plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
-            code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
-            sys.stdout.flush()
+        with process.interruptible(interruption), _joined(arguments):
+            try:
+                return _run(arguments)
+            except SnncError:
+                raise
+            except Exception as error:
+                if interruption.asked:
+                    raise KeyboardInterrupt from error
+                raise _said(error, arguments) from error
     except SnncError as error:
-        print_error("error", str(error), error.hint, error.details)
+        if not error.told:
+            print_error(
+                "internal error" if type(error) is SnncError else "error", str(error), error.hint, error.details
+            )
         return error.exit_code
-    except typer.TyperException as error:
+    except KeyboardInterrupt:
+        return _STOPPED
+
+
+def _run(arguments: list[str]) -> int:
+    _check_folder()
+    with process.limited_memory(_memory(arguments)), removed_caches():
+        plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
+        code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
+        sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def _joined(arguments: list[str]) -> AbstractContextManager[object]:
+    """Join the other processes, if there are any: torch takes a while to load, which most commands do without."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from snnc.processes import joined
+
+    return joined(f"snnc {shlex.join(arguments)}")
+
+
+def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
+    """Return what any failure is called."""
+    if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "snnc"
         message = error.format_message().rstrip(".").replace("Value error, ", "")
         quoted = "put a pattern of files in quotes, or " if "unexpected extra argument" in message else ""
-        print_error("error", f"{message[:1].lower()}{message[1:]} @ {command}", f"{quoted}see {command} --help")
-        return _USAGE
-    except KeyboardInterrupt:
-        return _STOPPED
-    except OSError as error:
+        hint = f"{quoted}see {command} --help"
+        return UsageError(f"{message[:1].lower()}{message[1:]}", place=command, hint=hint)
+    if isinstance(error, OSError):
         process.silence(sys.stdout)
         reason = error.strerror or error
-        print_error("error", f"cannot write the result: {reason}", "free some space, or write elsewhere")
-        return _DATA
-    except Exception as error:
-        if interruption.asked:
-            return _STOPPED
-        if process.is_out_of_memory(error):
-            print_error("error", "more memory is needed than is allowed", "give more with --memory, or less to do")
-            return _DATA
-        verbose = "-v" in arguments or "--verbose" in arguments
-        if verbose:
-            traceback.print_exc()
-        hint = "please report it, with the lines above" if verbose else "run again with -v, and report what it prints"
-        print_error("internal error", f"{type(error).__name__}: {error}", hint)
-        return _INTERNAL_ERROR
-    return code if isinstance(code, int) else 0
+        return DataError(f"cannot write the result: {reason}", hint="free some space, or write elsewhere")
+    if process.is_out_of_memory(error):
+        hint = "give more with --memory, or less to do"
+        return DataError("more memory is needed than is allowed", hint=hint)
+    verbose = "-v" in arguments or "--verbose" in arguments
+    if verbose:
+        traceback.print_exception(error)
+    hint = "please report it, with the lines above" if verbose else "run again with -v, and report what it prints"
+    return SnncError(f"{type(error).__name__}: {error}", hint=hint)
 
 
 def _check_folder() -> None:

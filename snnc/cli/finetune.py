@@ -130,6 +130,7 @@ def finetune(
     from snnc.data.dataset import Reading
     from snnc.export.onnx import onnx_model
     from snnc.files import write_atomically
+    from snnc.processes import current
     from snnc.recipe import override
 
     how, answers = recipe.resolve(settings), task_of(task, settings)
@@ -153,9 +154,9 @@ def finetune(
             if log is None
             else lambda history: write_atomically(log, _table(history)),
         )
-    if not tuned.speaks:
-        return
     write_atomically(output, onnx_model(tuned.graph, properties=tuned.properties).SerializeToString())
+    # Whoever converts it reads it.
+    current().meet("the network that was trained")
     # Only what is finished needs no checkpoint any more.
     checkpoint.unlink(missing_ok=True)
     if convert is None:

@@ -88,7 +88,7 @@ def deliver(
 
 def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
     """Write the faces of a report that were asked for; returns the names of the files."""
-    from snnc.files import write_atomically
+    from snnc.files import write_atomically, writes
     from snnc.report.faces import faces
 
     files = wanted.files()
@@ -96,7 +96,7 @@ def write_faces(report: Report, wanted: FaceFlags) -> list[str]:
         shown = _as_in_repository(report) if name == "sarif" else report
         write_atomically(path, faces[name](shown).encode(), flag=f"--{name}")
     summary = wanted.summary_file()
-    if summary is not None:
+    if summary is not None and writes():
         try:
             if summary.exists() and not summary.is_file():
                 raise OSError(errno.EINVAL, "not a file")

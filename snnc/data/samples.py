@@ -3,17 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Literal, final, overload
+from typing import Literal, TypeVar, final, overload
 
 import torch
 from torch import Generator
 
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.labels import Classes, Labels
-from snnc.feeds import Feeds
+from snnc.feeds import Feeds, rechunk
+from snnc.processes import Division, Sum
 
 # Told what is being done: a label, how much of it is done, out of how much.
 Progress = Callable[[str, int, int], None]
+
+Added = TypeVar("Added")
 
 # Fewer samples than this cannot spare a tenth.
 _FEWEST_TO_SPLIT = 20
@@ -26,11 +29,17 @@ def silent(label: str, done: int, total: int) -> None:
 class Samples(ABC):
     """Samples that can be read again and again, always in the same order.
 
-    ``dataset`` is None of what is no data; ``over_time`` says whether samples are frames.
+    ``dataset`` is None of what is no data; ``over_time`` says whether samples are frames. So many as belong
+    ``together`` can only be chosen as one.
     """
 
     dataset: Dataset | None = None
     over_time: bool = False
+
+    @property
+    def together(self) -> int:
+        """How many samples belong together."""
+        return 1
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -38,6 +47,35 @@ class Samples(ABC):
     @abstractmethod
     def batches(self) -> Iterator[Feeds]:
         """Yield all samples, preprocessed."""
+
+    def added(self, size: int, work: Callable[[Feeds, int], Added], *, exact: bool = False) -> Added:
+        """Return what ``work`` makes of all samples, about ``size`` at once, added up.
+
+        It is given some samples and the number of the first of them, and what it returns is handed over: dictionaries
+        are added by their keys, lists are joined, all else is added as ``+=`` does. Where several processes work
+        together, each does so on some of the samples, and all get the same sum; how many they are changes no digit.
+        Numbers whose sums are ``exact`` in any order need less memory.
+        """
+        division = self.divided(size)
+        total: Sum[Added] = division.sum(exact=exact)
+        first = division.start
+        for feeds in rechunk(self.own(division).batches(), division.size):
+            total.add(work(feeds, first))
+            first += feeds.samples
+        return total.total()
+
+    def divided(self, size: int, **options: int) -> Division:
+        """Return how the samples are divided among processes, and into chunks of about ``size``."""
+        return Division(len(self), size, together=self.together, **options)
+
+    def own(self, division: Division) -> "Samples":
+        """Return those samples that are this process's."""
+        numbers = range(division.start // self.together, division.stop // self.together)
+        return self if division.whole else self.chosen(numbers)
+
+    def followed_by(self, others: "Samples") -> "Samples":
+        """Return these samples and behind them others, of the same kind."""
+        return _JoinedSamples(self, others)
 
     @overload
     def labels(self, kind: Literal["classes"]) -> Classes | None: ...
@@ -127,12 +165,12 @@ class _StillSamples(Samples):
         self._samples = samples
 
     @cached_property
-    def _each(self) -> int:
+    def together(self) -> int:
         """How many one sample makes; of none, no matter."""
         return max((len([*first.frames()]) for first in self._samples.thinned(1).batches()), default=1)
 
     def __len__(self) -> int:
-        return len(self._samples) * self._each
+        return len(self._samples) * self.together
 
     def batches(self) -> Iterator[Feeds]:
         for feeds in self._samples.batches():
@@ -144,9 +182,35 @@ class _StillSamples(Samples):
         return _StillSamples(self._samples.chosen(numbers))
 
     def thinned(self, most: int) -> Samples:
-        return _StillSamples(self._samples.thinned(max(1, most // self._each)))
+        return _StillSamples(self._samples.thinned(max(1, most // self.together)))
 
     def split(self) -> tuple[Samples, Samples]:
         """Return the frames of all samples but a tenth, and those of that tenth."""
         rest, held_out = self._samples.split()
         return _StillSamples(rest), _StillSamples(held_out)
+
+
+@final
+class _JoinedSamples(Samples):
+    """Those of one, and then those of another."""
+
+    def __init__(self, first: Samples, second: Samples) -> None:
+        self._first, self._second = first, second
+        self.over_time = first.over_time
+
+    @property
+    def together(self) -> int:
+        return self._first.together
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def batches(self) -> Iterator[Feeds]:
+        yield from self._first.batches()
+        yield from self._second.batches()
+
+    def chosen(self, numbers: Sequence[int]) -> Samples:
+        """Return some of the samples, those of the first before those of the second."""
+        first = len(self._first) // self.together
+        parts = [n for n in numbers if n < first], [n - first for n in numbers if n >= first]
+        return _JoinedSamples(self._first.chosen(parts[0]), self._second.chosen(parts[1]))

@@ -16,7 +16,7 @@ from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected, targets
 from snnc.conversion import Conversion
 from snnc.data.samples import Samples
-from snnc.feeds import Feeds, Signals, rechunk
+from snnc.feeds import Feeds, Signals
 from snnc.figure import EarlyExit, Energy, ExitRule, LayerError, Picture, Row, Score
 from snnc.findings import Finding
 from snnc.intervals import Interval
@@ -31,7 +31,8 @@ from snnc.measure.probe import permuted
 from snnc.measure.remarks import idle_steps, nothing_random, on_frames, on_recordings, other_timesteps, unsettled
 from snnc.measure.stream import Streams
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.neurons.base import is_silent, retimed
+from snnc.neurons.base import drawing, is_silent, retimed
+from snnc.processes import added
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined, plain, stated
@@ -172,33 +173,37 @@ def measure(
         stops = bool(exits) and schedule == shown
         ordered[schedule][0].course = Course(network, schedule, task, exits=stops)
     trials = [trial for listed in (*ordered.values(), *shuffled.values()) for trial in listed]
-    errors: dict[Schedule, list[LayerErrors]] = {schedule: [] for schedule in schedules}
-    if canonical is not None:
-        drawn = seeds if random else seeds[:1]
-        errors = {
-            schedule: [LayerErrors(canonical, network, schedule, seed) for seed in drawn]
-            for schedule, network in networks.items()
-        }
+    drawn = seeds if random else seeds[:1]
+    observers = [
+        LayerErrors(canonical, network, schedule, seed)
+        for schedule, network in networks.items()
+        for seed in drawn
+        if canonical is not None
+    ]
     expecting = None if reference is None else Program(reference, want=task.judged(reference.outputs))
     beside = None if tuned is None else Program(tuned, want=task.judged(tuned.outputs))
-    truth, seen, judged = truth_of(samples, task), 0, list[Answers]()
-    sample = Feeds({})
-    for images in rechunk(samples.batches(), _IMAGES):
+    truth = truth_of(samples, task)
+
+    def seen(images: Feeds, first: int) -> dict[str, Any]:
+        right = None if truth is None else truth[first : first + images.samples]
         trained = None if expecting is None else joined(_answers(task, expecting, expecting.stream([images])))
-        right = None if truth is None else truth[seen : seen + images.samples]
-        seen += images.samples
-        sample = images.part(0, 1)
+        found: dict[str, Any] = {"sample": [] if first else [images.part(0, 1)], "judged": []}
         if beside is not None:
             answers = joined(_answers(task, beside, beside.stream([images])))
-            judged.append(task.outcomes(answers, answers, right))
-        for trial in trials:
-            trial.see(images, trained, right)
-        for observer in (draw for draws in errors.values() for draw in draws):
-            observer.see(images)
+            found["judged"] += [task.outcomes(answers, answers, right)]
+        found["trials"] = {at: trial.see(images, first, trained, right) for at, trial in enumerate(trials)}
+        found["errors"] = {at: observer.squares(images, first) for at, observer in enumerate(observers)}
+        return found
+
+    whole = samples.added(_IMAGES, seen)
+    (sample,), judged = whole["sample"], whole["judged"]
+    for at, trial in enumerate(trials):
+        trial.reached(whole["trials"][at])
+    errors = [whole["errors"][at] for at in range(len(observers))]
     rows = []
     driven = arithmetic(snn, connections, conversion.schedule).driven_by_spikes
-    for schedule in schedules:
-        run = ordered[schedule]
+    for at, schedule in enumerate(schedules):
+        run, drawn_errors = ordered[schedule], errors[at * len(drawn) : (at + 1) * len(drawn)]
         spikes = {
             name: torch.stack([trial.spikes[name] for trial in run]).mean(0) / len(samples) for name in snn.ops(Neuron)
         }
@@ -220,7 +225,7 @@ def measure(
             synaptic_operations=cost(snn, connections, spikes, schedule).synaptic_operations,
             energy=needed,
             driven_by_spikes=driven,
-            layers=_layer_errors(errors[schedule]) if errors[schedule] else None,
+            layers=_layer_errors(drawn_errors) if drawn_errors else None,
         )
         if (course := run[0].course) is not None:
             row = replace(row, ledger=course.ledger(row))
@@ -267,14 +272,12 @@ def _exit(course: Course, asked: ExitRule | float, row: Row, samples: int, seed:
     return course.stopped(rule, row, others.sort().values)
 
 
-def _layer_errors(draws: Sequence[LayerErrors]) -> tuple[LayerError, ...]:
+def _layer_errors(draws: Sequence[Mapping[str, Sequence[tuple[float, float]]]]) -> tuple[LayerError, ...]:
     """Return the errors of the layers, of several draws of what is random the mean for each image."""
     found = []
-    for name in draws[0].squares:
-        pairs = [draw.squares[name] for draw in draws]
-        parts, wholes = (
-            [statistics.fmean(values) for values in zip(*sides, strict=True)] for sides in zip(*pairs, strict=True)
-        )
+    for name in draws[0]:
+        images = list(zip(*(draw[name] for draw in draws), strict=True))
+        parts, wholes = ([statistics.fmean(pair[side] for pair in image) for image in images] for side in (0, 1))
         whole, apart = math.fsum(wholes), math.fsum(parts)
         if whole:
             found.append(LayerError(name, math.sqrt(apart / whole), intervals.root_ratio(parts, wholes)))
@@ -286,7 +289,8 @@ def _layer_errors(draws: Sequence[LayerErrors]) -> tuple[LayerError, ...]:
 class _Trial:
     """A network run over all images, once, at one schedule: what came of each, and its spikes added up over images.
 
-    ``reach`` says how many accumulations one spike of each neuron causes.
+    Those are there once they were ``reached``; what a few images bring to them, ``see`` returns. ``reach`` says how
+    many accumulations one spike of each neuron causes.
     """
 
     def __init__(
@@ -296,50 +300,65 @@ class _Trial:
         self._snn = snn
         self._reach = reach
         self._schedule = schedule
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed
         self._neurons = snn.ops(Neuron)
-        self._outcomes: list[Answers] = []
         # Where answers are looked at after every step.
         self.course: Course | None = None
-        self.spikes = {name: torch.zeros(snn.shapes[name], dtype=torch.float64) for name in self._neurons}
-        # What the events of layers carry where they do not all carry the same.
+        # Spikes, what the events of layers carry where they do not all carry the same, and steps asleep that are used.
+        self.spikes: dict[str, Tensor] = {}
         self.payloads: dict[str, Tensor] = {}
         self.sleep_used = 0
-        # Spikes and accumulations of every image: of the chunk that is being run, and of those before.
+        self.outcomes: Answers = torch.empty(0)
+        # Spikes and accumulations of every image: of the chunk that is being run, and of all.
         self._now = torch.zeros(2, 1, dtype=torch.float64)
-        self._by_image: list[Tensor] = []
+        self._by_image = self._now
 
     @cached_property
     def _program(self) -> Program:
         want = self._task.judged(self._snn.outputs)
         return Program(self._snn, self._schedule, want=want, stepwise=() if self.course is None else want)
 
-    def see(self, images: Feeds, trained: Answers | None, truth: Answers | None) -> None:
+    def see(self, images: Feeds, first: int, trained: Answers | None, truth: Answers | None) -> dict[str, Any]:
+        """Run the network on some images, and return what they bring."""
+        self.spikes, self.payloads, self.sleep_used = {}, {}, 0
         found: list[Answers] = []
+        by_image: list[Tensor] = []
+        course: dict[str, Any] = {}
         seen = 0
-        for signals in self._program.stream([images], observe=self._count, generator=self._generator):
+        generator = drawing(self._seed, first)
+        for signals in self._program.stream([images], observe=self._count, generator=generator):
             outputs = [signals[name] for name in self._program.want]
             now = slice(seen, seen + outputs[0].shape[1])
             if self.course is None:
                 answers = self._task.answers([output[0] for output in outputs])
             else:
                 right = [None if of is None else of[now] for of in (trained, truth)]
-                answers = self.course.see(outputs, *right)
+                answers, looked = self.course.see(outputs, *right)
+                course = added(course, looked)
             found.append(answers)
-            self._by_image.append(self._now.expand(2, len(answers)))
+            by_image.append(self._now.expand(2, len(answers)))
             self._now = torch.zeros(2, 1, dtype=torch.float64)
             seen = now.stop
-        self._outcomes.append(self._task.outcomes(joined(found), trained, truth))
+        return {
+            "outcomes": [self._task.outcomes(joined(found), trained, truth)],
+            "by image": by_image,
+            "course": course,
+            "spikes": self.spikes,
+            "payloads": self.payloads,
+            "sleep used": [self.sleep_used],
+        }
 
-    @property
-    def outcomes(self) -> Answers:
-        """What the task keeps of every image."""
-        return joined(self._outcomes)
+    def reached(self, sums: Mapping[str, Any]) -> None:
+        """Take what all images brought."""
+        self.spikes, self.payloads, self.sleep_used = sums["spikes"], sums["payloads"], max(sums["sleep used"])
+        self.outcomes, self._by_image = joined(sums["outcomes"]), torch.cat(sums["by image"], 1)
+        if self.course is not None:
+            self.course.reached(sums["course"])
 
     def work(self, needed: Energy) -> dict[str, Any]:
         """Return the intervals of spikes and of energy, by how much images differ."""
-        spikes, operations = (_mean_interval(values) for values in torch.cat(self._by_image, 1))
-        mean = float(torch.cat(self._by_image, 1)[1].mean())
+        spikes, operations = (_mean_interval(values) for values in self._by_image)
+        mean = float(self._by_image[1].mean())
         known = operations is not None and needed.reference > 0
         # So many times as much of what spikes cause.
         low, high = (end / mean if mean else 1.0 for end in operations) if operations is not None else (1.0, 1.0)
@@ -356,12 +375,12 @@ class _Trial:
 
     def _count(self, name: str, response: Tensor) -> None:
         spikes = self._neurons[name].spikes(response, self._schedule)
-        self.spikes[name] += spikes.sum(0, dtype=torch.float64)
+        self.spikes = added(self.spikes, {name: spikes.sum(0, dtype=torch.float64)})
         if self.course is not None:
             self.course.observe(self._neurons[name], response)
         payload = carried(self._neurons[name], response, self._schedule)
         if payload is not None:
-            self.payloads[name] = self.payloads.get(name, 0) + payload
+            self.payloads = added(self.payloads, {name: payload})
         flat, reach = spikes.flatten(1).double(), self._reach[name]
         operations = torch.zeros(len(flat)) if reach is None else flat @ reach.flatten()
         self._now = self._now + torch.stack([flat.sum(1), operations])

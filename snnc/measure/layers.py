@@ -16,8 +16,9 @@ came in but was not emitted, T·(z̄ − a) and the initial potential, is left i
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -26,10 +27,12 @@ from snnc.analysis.channels import channel_axis, channel_count
 from snnc.analysis.counterparts import check_counterparts
 from snnc.analysis.latency import active_steps
 from snnc.analysis.reach import Connections, driven_by
-from snnc.feeds import Feeds, rechunk
+from snnc.data.samples import Samples
+from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.measure.energy import carried
 from snnc.neurons import Neuron
+from snnc.neurons.base import drawing
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
@@ -147,7 +150,7 @@ def describe(snn: Graph, schedule: Schedule) -> tuple[Layer, ...]:
 def compare_layers(
     canonical: Graph,
     snn: Graph,
-    batches: Iterable[Feeds],
+    samples: Samples,
     schedule: Schedule,
     connections: dict[str, Connections],
     task: Task,
@@ -162,44 +165,45 @@ def compare_layers(
     trained = Program(canonical, want=[*neurons, *snn.outputs])
     spiking = Program(snn, schedule, want=[*neurons, *inputs.values(), *snn.outputs])
     alone = {name: Program(spiking.graph, schedule, want=[name], given=set(neurons) - {name}) for name in neurons}
-    sums = {name: _Sums(snn, name, neuron, schedule) for name, neuron in neurons.items()}
+    layers = {name: _Layer(snn, name, neuron, schedule) for name, neuron in neurons.items()}
     judged = task.judged(snn.outputs)
-    images = 0
-    agreed: float | None = 0
-    # Of every output, squared distance and squared size.
-    off = {name: torch.zeros(2, dtype=torch.float64) for name in snn.outputs}
-    pairs: list[Tensor] = []
-    sample = Feeds({})
-    for feeds in rechunk(batches, spiking.chunk):
-        sample = feeds.part(0, 1)
+    shown = -(-_PAIRS // sum(math.prod(shape) for shape in snn.output_shapes))
+
+    def compared(feeds: Feeds, first: int) -> dict[str, Any]:
         wanted = trained(feeds)
         responses: dict[str, Tensor] = {}
         # What is random comes out differently for every chunk, and alike where the same chunk is run again.
-        draws = Generator().manual_seed(images)
+        draws = Generator().manual_seed(first)
         reached = spiking(feeds, observe=responses.__setitem__, generator=draws)
-        for name, total in sums.items():
+        found: dict[str, Any] = {"images": feeds.samples, "layers": {}, "off": {}}
+        for name, layer in layers.items():
             others = {other: wanted[other] for other in neurons if other != name}
-            apart = alone[name](feeds, given=others, generator=draws.manual_seed(images))[name][0]
-            activation = canonical.op(name)
-            total.add(wanted[name][0], reached[name][0], reached[inputs[name]][0], responses[name], apart, activation)
-        agreeing = task.agreeing(*(task.answers([found[name][0] for name in judged]) for found in (reached, wanted)))
-        agreed = None if agreed is None or agreeing is None else agreed + agreeing
-        goal, result = (torch.cat([in_rows(o[name][0]) for name in snn.outputs], 1) for o in (wanted, reached))
-        for name, squares in off.items():
+            apart = alone[name](feeds, given=others, generator=draws.manual_seed(first))[name][0]
+            current, response = reached[inputs[name]][0], responses[name]
+            values = wanted[name][0], reached[name][0], current, response, apart, canonical.op(name)
+            found["layers"][name] = layer.sums(*values)
+        agreeing = task.agreeing(*(task.answers([by[name][0] for name in judged]) for by in (reached, wanted)))
+        found |= {} if agreeing is None else {"agreed": agreeing}
+        for name in snn.outputs:
             apart, size = (reached[name][0] - wanted[name][0]).double(), wanted[name][0].double()
-            squares += torch.stack([apart.square().sum(), size.square().sum()]).cpu()
-        images += feeds.samples
-        if sum(map(len, pairs)) < _PAIRS:
-            pairs.append(torch.stack([goal.flatten(), result.flatten()], 1)[:_PAIRS])
-    layers = tuple(total.layer(images, connections) for total in sums.values())
-    spikes = {name: total.spikes / images for name, total in sums.items()}
-    payloads = {name: total.payload / images for name, total in sums.items() if total.payload.any()}
-    outputs = tuple((first, second) for first, second in torch.cat(pairs)[:_PAIRS].tolist())
+            found["off"][name] = torch.stack([apart.square().sum(), size.square().sum()]).cpu()
+        goal, result = (torch.cat([in_rows(by[name][0]) for name in snn.outputs], 1) for by in (wanted, reached))
+        found["pairs"] = [torch.stack([goal.flatten(), result.flatten()], 1)[:_PAIRS]] if first < shown else []
+        found["sample"] = [] if first else [feeds.part(0, 1)]
+        return found
+
+    seen = samples.added(spiking.chunk, compared)
+    images, totals, off = seen["images"], seen["layers"], seen["off"]
+    measured = tuple(layer.measured(totals[name], images, connections) for name, layer in layers.items())
+    spikes = {name: sums["spikes"] / images for name, sums in totals.items()}
+    payloads = {name: sums["payload"] / images for name, sums in totals.items() if "payload" in sums}
+    outputs = tuple((first, second) for first, second in torch.cat(seen["pairs"])[:_PAIRS].tolist())
     places = {name: snn.nodes[name].place for name in snn.outputs}
-    errors = {places[name]: _ratio(squares) for name, squares in off.items()}
-    error = _ratio(torch.stack([*off.values()]).sum(0))
-    share = None if agreed is None else agreed / images
-    return Measured(layers, spikes, payloads, images, share, error, errors, outputs, sample)
+    # Of every output, squared distance and squared size.
+    errors = {places[name]: _ratio(off[name]) for name in snn.outputs}
+    error = _ratio(torch.stack([off[name] for name in snn.outputs]).sum(0))
+    share = seen["agreed"] / images if "agreed" in seen else None
+    return Measured(measured, spikes, payloads, images, share, error, errors, outputs, *seen["sample"])
 
 
 def _ratio(squares: Tensor) -> float:
@@ -213,20 +217,22 @@ class LayerErrors:
 
     def __init__(self, canonical: Graph, snn: Graph, schedule: Schedule, seed: int) -> None:
         check_counterparts(canonical, snn)
-        self._generator = Generator().manual_seed(seed)
-        neurons = snn.ops(Neuron)
-        self._trained = Program(canonical, want=neurons)
-        self._spiking = Program(snn, schedule, want=neurons)
-        self.squares: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in neurons}
+        self._seed = seed
+        self._names = tuple(snn.ops(Neuron))
+        self._trained = Program(canonical, want=self._names)
+        self._spiking = Program(snn, schedule, want=self._names)
 
-    def see(self, images: Feeds) -> None:
-        """Run both networks on some samples."""
+    def squares(self, images: Feeds, first: int) -> dict[str, list[tuple[float, float]]]:
+        """Run both networks on some samples; return the squared error and size of each, by layer."""
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in self._names}
+        generator = drawing(self._seed, first)
         for feeds in images.split(self._spiking.chunk):
-            wanted, reached = self._trained(feeds), self._spiking(feeds, generator=self._generator)
-            for name, (errors, norms) in self.squares.items():
-                pair = in_rows(wanted[name][0]).double(), in_rows(reached[name][0]).double()
-                errors += (pair[1] - pair[0]).square().sum(1).tolist()
-                norms += pair[0].square().sum(1).tolist()
+            wanted, reached = self._trained(feeds), self._spiking(feeds, generator=generator)
+            for name, pairs in found.items():
+                goal, result = (in_rows(by[name][0]).double() for by in (wanted, reached))
+                errors, norms = (result - goal).square().sum(1), goal.square().sum(1)
+                pairs += zip(errors.tolist(), norms.tolist(), strict=True)
+        return found
 
 
 def _plain(snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> Layer:
@@ -242,32 +248,23 @@ def _plain(snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> Layer:
     )
 
 
-class _Sums:
-    """What is added up over the images for one layer; everything else follows from it."""
+class _Layer:
+    """One layer: what is added up over the images, and what follows from it."""
 
     def __init__(self, snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> None:
-        self.plain = _plain(snn, name, neuron, schedule)
-        self.neuron = neuron
-        self.schedule = schedule
-        self.steps = active_steps(snn, schedule)
-        self.axis = channel_axis(snn, name) or 1
-        self.spikes = torch.zeros(snn.shapes[name], dtype=torch.float64)
-        self.payload = torch.zeros(2, *snn.shapes[name], dtype=torch.float64)
-        self.squares = dict.fromkeys(
-            ("reference", "result", "error", "isolated", "inherited", "clipping", "quantization", "unevenness"), 0.0
-        )
-        self.product = 0.0
-        self.residuals = torch.zeros(self.plain.channels, dtype=torch.float64)
-        self.count = self.over = self.under = 0
-        self.full = torch.zeros(self.plain.channels, dtype=torch.float64)
-        signed = neuron.slope is not None
-        self.activations = _SIGNED_ACTIVATIONS if signed else _ACTIVATIONS
-        self.binned: dict[str, Tensor] = {}
+        self._plain = _plain(snn, name, neuron, schedule)
+        self._neuron = neuron
+        self._schedule = schedule
+        self._steps = active_steps(snn, schedule)
+        self._axis = channel_axis(snn, name) or 1
+        self._activations = _ACTIVATIONS if neuron.slope is None else _SIGNED_ACTIVATIONS
 
-    def add(
+    def sums(
         self, wanted: Tensor, reached: Tensor, current: Tensor, response: Tensor, alone: Tensor, activation: Op
-    ) -> None:
-        form = self.neuron.closed_form(self.schedule.timesteps)
+    ) -> dict[str, Any]:
+        """Return what is added up, of some images."""
+        neuron, channels = self._neuron, self._plain.channels
+        form = neuron.closed_form(self._schedule.timesteps)
         ceiling, slope = form.ceiling, form.slope
         ideal = activation(current)
         clipped = torch.minimum(ideal, ceiling) if slope is None else form.clipped()(current)
@@ -282,63 +279,57 @@ class _Sums:
             "quantization": quantized - clipped,
             "unevenness": reached - quantized,
         }
-        for part, value in parts.items():
-            self.squares[part] += float(value.double().square().sum())
-        self.product += float((wanted.double() * reached.double()).sum())
-        residual = (wanted.double() - reached.double()).movedim(self.axis, 0)
-        self.residuals += residual.reshape(self.plain.channels, -1).sum(1)
-        self.count += wanted.numel()
-        count = self.neuron.spikes(response, self.schedule)
-        payload = carried(self.neuron, response, self.schedule)
-        if payload is not None:
-            self.payload = self.payload + payload
-        self.spikes += count.sum(0, dtype=torch.float64)
-        threshold = self.neuron.threshold
+        residual = (wanted.double() - reached.double()).movedim(self._axis, 0)
+        count = neuron.spikes(response, self._schedule)
+        payload = carried(neuron, response, self._schedule)
         # A negative spike takes a whole threshold from the membrane, whatever it weighs.
         emitted, asked = (
             value if slope is None else torch.where(value < 0, value / slope, value) for value in (reached, quantized)
         )
         # What is nearer than a level is rounding.
         apart = (emitted - asked) * (form.levels / ceiling)
-        self.over += int((apart > _ROUNDING).sum())
-        self.under += int((apart < -_ROUNDING).sum())
-        left = (form.gathered(current) - emitted) * (form.levels / ceiling) + self.neuron.potential
+        left = (form.gathered(current) - emitted) * (form.levels / ceiling) + neuron.potential
         shown = {
-            "reference": (wanted / threshold, self.activations),
-            "result": (reached / threshold, self.activations),
-            "rates": (count / self.steps, _RATES),
+            "reference": (wanted / neuron.threshold, self._activations),
+            "result": (reached / neuron.threshold, self._activations),
+            "rates": (count / self._steps, _RATES),
         }
-        for part, (value, bins) in shown.items():
-            self._bin(part, value[value != 0], bins)
-        self._bin("potentials", left, _POTENTIALS)
         full = current >= ceiling
-        if self.neuron.coding:
-            full |= self.neuron.gathered(current) <= -ceiling
-        full = full.double()
-        self.full += full.movedim(self.axis, 0).reshape(len(self.full), -1).mean(1) * len(wanted)
+        if neuron.coding:
+            full |= neuron.gathered(current) <= -ceiling
+        return {
+            "squares": {part: float(value.double().square().sum()) for part, value in parts.items()},
+            "product": float((wanted.double() * reached.double()).sum()),
+            "residuals": residual.reshape(channels, -1).sum(1),
+            "count": wanted.numel(),
+            "spikes": count.sum(0, dtype=torch.float64),
+            "over": int((apart > _ROUNDING).sum()),
+            "under": int((apart < -_ROUNDING).sum()),
+            "binned": {part: _binned(value[value != 0], bins) for part, (value, bins) in shown.items()}
+            | {"potentials": _binned(left, _POTENTIALS)},
+            "full": full.double().movedim(self._axis, 0).reshape(channels, -1).mean(1) * len(wanted),
+        } | ({} if payload is None else {"payload": payload})
 
-    def _bin(self, part: str, values: Tensor, bins: tuple[float, float, int]) -> None:
-        low, high, number = bins
-        counts = torch.histc(values.float().clamp(low, high), number, low, high).long()
-        self.binned[part] = self.binned.get(part, 0) + counts
-
-    def _distributions(self) -> Distributions:
+    def _distributions(self, sums: Mapping[str, Any]) -> Distributions:
         def of(part: str, bins: tuple[float, float, int]) -> Distribution:
-            return Distribution(bins[0], bins[1], tuple(self.binned[part].tolist()))
+            return Distribution(bins[0], bins[1], tuple(sums["binned"][part].tolist()))
 
-        reference, result = of("reference", self.activations), of("result", self.activations)
-        zeros = [self.count - sum(distribution.counts) for distribution in (reference, result)]
+        reference, result = of("reference", self._activations), of("result", self._activations)
+        zeros = [sums["count"] - sum(distribution.counts) for distribution in (reference, result)]
         return Distributions(reference, result, zeros[0], zeros[1], of("rates", _RATES), of("potentials", _POTENTIALS))
 
-    def layer(self, images: int, connections: dict[str, Connections]) -> Layer:
-        norm = math.sqrt(self.squares["reference"])
-        relative = {part: math.sqrt(value) / norm if norm else 0.0 for part, value in self.squares.items()}
-        spikes = self.spikes / images
-        by_channel = self.spikes.movedim(self.axis - 1, 0).reshape(self.plain.channels, -1).sum(1)
-        mean = float(self.residuals.sum()) / self.count
-        lengths = math.sqrt(self.squares["reference"] * self.squares["result"])
+    def measured(self, sums: Mapping[str, Any], images: int, connections: dict[str, Connections]) -> Layer:
+        """Return what follows from the sums over all images."""
+        squares, count, residuals, full = (sums[name] for name in ("squares", "count", "residuals", "full"))
+        channels = self._plain.channels
+        norm = math.sqrt(squares["reference"])
+        relative = {part: math.sqrt(value) / norm if norm else 0.0 for part, value in squares.items()}
+        spikes = sums["spikes"] / images
+        by_channel = sums["spikes"].movedim(self._axis - 1, 0).reshape(channels, -1).sum(1)
+        mean = float(residuals.sum()) / count
+        lengths = math.sqrt(squares["reference"] * squares["result"])
         return replace(
-            self.plain,
+            self._plain,
             error=relative["error"],
             isolated_error=relative["isolated"],
             inherited=relative["inherited"],
@@ -346,16 +337,21 @@ class _Sums:
             quantization=relative["quantization"],
             unevenness=relative["unevenness"],
             sqnr=-20 * math.log10(relative["error"]) if relative["error"] > 0 else None,
-            cosine=self.product / lengths if lengths else None,
-            sigma=math.sqrt(max(0.0, self.squares["error"] / self.count - mean**2)),
-            channel_residuals=tuple((self.residuals * self.plain.channels / self.count).tolist()),
-            firing_rate=float(spikes.sum()) / self.plain.neurons / self.steps,
+            cosine=sums["product"] / lengths if lengths else None,
+            sigma=math.sqrt(max(0.0, squares["error"] / count - mean**2)),
+            channel_residuals=tuple((residuals * channels / count).tolist()),
+            firing_rate=float(spikes.sum()) / self._plain.neurons / self._steps,
             spikes=float(spikes.sum()),
             dead_channels=int((by_channel == 0).sum()),
-            saturated_channels=int((self.full / images >= _SATURATED).sum()),
-            clipping_channels=int((self.full / images >= _CLIPS).sum()),
-            over_firing=self.over / self.count,
-            under_firing=self.under / self.count,
-            distributions=self._distributions(),
-            synaptic_operations=driven_by(connections, self.plain.name, spikes),
+            saturated_channels=int((full / images >= _SATURATED).sum()),
+            clipping_channels=int((full / images >= _CLIPS).sum()),
+            over_firing=sums["over"] / count,
+            under_firing=sums["under"] / count,
+            distributions=self._distributions(sums),
+            synaptic_operations=driven_by(connections, self._plain.name, spikes),
         )
+
+
+def _binned(values: Tensor, bins: tuple[float, float, int]) -> Tensor:
+    low, high, number = bins
+    return torch.histc(values.float().clamp(low, high), number, low, high).long()

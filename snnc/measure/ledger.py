@@ -7,8 +7,9 @@ confidence asked for, by the lower end of the 95 % interval: few samples promise
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +19,13 @@ from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.data.samples import Samples
 from snnc.errors import UsageError
+from snnc.feeds import Feeds
 from snnc.figure import EarlyExit, ExitRule, Ledger, Moment, Row
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure.figures import figures
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
-from snnc.neurons.base import mean_signal, running_means
+from snnc.neurons.base import drawing, mean_signal, running_means
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined
@@ -42,7 +44,10 @@ _ROUNDING = 1e-9
 
 
 class Course:
-    """The answers of a network after every step that counts, over all samples that it was run on."""
+    """The answers of a network after every step that counts, over all samples that it was run on.
+
+    They are there once they were ``reached``; what a few samples bring to them, ``see`` returns.
+    """
 
     def __init__(self, snn: Graph, schedule: Schedule, task: Task, *, exits: bool) -> None:
         self._task, self._schedule, self._exits = task, schedule, exits
@@ -51,14 +56,12 @@ class Course:
         # Steps that are looked at, from the end of the rehearsal on; after the last there is nothing to come.
         self._looked_at = tuple(range((counting - 1) % stride, counting, stride))
         self._before = latency(snn, schedule) - counting
-        self._outcomes: list[list[Answers]] = [[] for _ in self._looked_at]
-        self._settled: list[list[Answers]] = [[] for _ in self._looked_at]
+        self._outcomes: list[Answers] = []
+        self._settled: list[Answers] = []
         # Of samples that may stop early: answers, margins, whether answers are those of the whole run, spikes by step.
-        self.answers: list[Tensor] = []
-        self.margins: list[Tensor] = []
-        self.trained: list[Tensor] = []
-        self.truth: list[Tensor] = []
-        self.spikes: list[Tensor] = []
+        self.answers = self.margins = self.spikes = torch.empty(0)
+        self.trained: Tensor | None = None
+        self.truth: Tensor | None = None
         self._fired: Tensor | None = None
 
     def observe(self, neuron: Neuron, response: Tensor) -> None:
@@ -67,26 +70,38 @@ class Course:
             spikes = neuron.sent(response, self._schedule).ne(0).flatten(2).sum(2, dtype=torch.float64)
             self._fired = spikes if self._fired is None else self._fired + spikes
 
-    def see(self, signals: Sequence[Tensor], trained: Answers | None, truth: Answers | None) -> Answers:
-        """Take what a network answers at every step, ``[total, N, ...]``, and return its answers."""
+    def see(
+        self, signals: Sequence[Tensor], trained: Answers | None, truth: Answers | None
+    ) -> tuple[Answers, dict[str, Any]]:
+        """Take what a network answers at every step, ``[total, N, ...]``; return its answers, and what they bring."""
         task = self._task
         whole = [mean_signal(signal, self._schedule)[0] for signal in signals]
         means = [running_means(signal, self._schedule) for signal in signals]
         outputs = [[mean[at] for mean in means] for at in self._looked_at[:-1]] + [whole]
         answers = [task.answers(found) for found in outputs]
-        for at, found in enumerate(answers):
-            self._outcomes[at].append(task.outcomes(found, trained, truth))
-            self._settled[at].append(task.outcomes(found, answers[-1], None))
+        found: dict[str, Any] = {
+            "outcomes": {at: [task.outcomes(each, trained, truth)] for at, each in enumerate(answers)},
+            "settled": {at: [task.outcomes(each, answers[-1], None)] for at, each in enumerate(answers)},
+        }
         if self._exits:
-            self.answers.append(torch.stack(answers, 1))
-            self.margins.append(torch.stack([_margins(task, found) for found in outputs], 1))
-            self.trained += [] if trained is None else [trained]
-            self.truth += [] if truth is None else [truth]
+            found["answers"] = [torch.stack(answers, 1)]
+            found["margins"] = [torch.stack([_margins(task, each) for each in outputs], 1)]
+            found |= {name: [each] for name, each in (("trained", trained), ("truth", truth)) if each is not None}
             if self._fired is not None:
                 steps = [self._schedule.rehearsal + at for at in self._looked_at]
-                self.spikes.append(self._fired.cumsum(0)[steps].T)
+                found["spikes"] = [self._fired.cumsum(0)[steps].T]
                 self._fired = None
-        return answers[-1]
+        return answers[-1], found
+
+    def reached(self, sums: Mapping[str, Any]) -> None:
+        """Take what all samples brought."""
+        self._outcomes, self._settled = (
+            [joined(sums[name][at]) for at in range(len(self._looked_at))] for name in ("outcomes", "settled")
+        )
+        if self._exits:
+            self.answers, self.margins = torch.cat(sums["answers"]), torch.cat(sums["margins"])
+            self.trained, self.truth = (torch.cat(sums[n]) if n in sums else None for n in ("trained", "truth"))
+            self.spikes = torch.cat(sums["spikes"]) if "spikes" in sums else self.spikes
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -96,22 +111,21 @@ class Course:
     def ledger(self, row: Row) -> Ledger | None:
         """Return what answers are worth step by step; None where they are not worth anything that could be said."""
         task = self._task
-        outcomes = [joined(parts) for parts in self._outcomes]
         moments = []
-        for steps, found, settled in zip(self.steps, outcomes, self._settled, strict=True):
+        for steps, found, settled in zip(self.steps, self._outcomes, self._settled, strict=True):
             judged = replace(row, **task.measured(found))
             merit = _merit(task, judged)
             if merit is None:
                 return None
-            same = task.measured(joined(settled)).get("agreement")
+            same = task.measured(settled).get("agreement")
             moments.append(Moment(steps, *merit[1:], judged.agreement, same))
         measures, _, _ = _known(task, row)
-        trained = 100.0 if measures == "agreement" else task.reference(outcomes[-1]).get(measures)
+        trained = 100.0 if measures == "agreement" else task.reference(self._outcomes[-1]).get(measures)
         return Ledger(measures, tuple(moments), trained, _first(moments, moments[-1].merit), _first(moments, trained))
 
     def rule(self, confidence: float, source: str, chosen: Tensor | None = None) -> ExitRule:
         """Return the rule with which answers are those of the whole run, made on all samples or the ``chosen``."""
-        answers, margins = torch.cat(self.answers), torch.cat(self.margins)
+        answers, margins = self.answers, self.margins
         if chosen is not None:
             answers, margins = answers[chosen], margins[chosen]
         running = torch.ones(len(answers), dtype=torch.bool)
@@ -131,8 +145,8 @@ class Course:
         """Return what comes of a rule on all samples, or on the ``chosen``."""
         task = self._task
         picked = slice(None) if chosen is None else chosen
-        answers, margins, spikes = (torch.cat(parts)[picked] for parts in (self.answers, self.margins, self.spikes))
-        trained, truth = (torch.cat(parts)[picked] if parts else None for parts in (self.trained, self.truth))
+        answers, margins, spikes = self.answers[picked], self.margins[picked], self.spikes[picked]
+        trained, truth = (None if known is None else known[picked] for known in (self.trained, self.truth))
         limits = [rule.limits[self._schedule.rehearsal + at] for at in self._looked_at[:-1]]
         enough = margins >= margins.new_tensor([math.inf if x is None else x for x in limits] + [-math.inf])
         at = enough.double().argmax(1, keepdim=True)
@@ -202,8 +216,12 @@ def calibrated(
     course = Course(conversion.snn, schedule, task, exits=True)
     want = task.judged(conversion.snn.outputs)
     program = Program(conversion.snn, schedule, want=want, stepwise=want)
-    for signals in program.stream(samples.batches(), generator=torch.Generator().manual_seed(seed)):
-        course.see([signals[name] for name in want], None, None)
+
+    def seen(feeds: Feeds, first: int) -> dict[str, Any]:
+        signals = program(feeds, generator=drawing(seed, first))
+        return course.see([signals[name] for name in want], None, None)[1]
+
+    course.reached(samples.added(program.chunk, seen))
     return tuple(course.rule(confidence, source) for confidence in confidences)
 
 

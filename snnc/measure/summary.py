@@ -1,12 +1,12 @@
 """The whole network as measured with its layers."""
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from snnc.analysis.latency import active_steps, latency
 from snnc.analysis.reach import connected
 from snnc.conversion import Conversion
+from snnc.data.samples import Samples
 from snnc.feeds import Feeds
 from snnc.figure import Arithmetic, Energy, Events
 from snnc.findings import Finding
@@ -65,10 +65,10 @@ class Examined:
 def examine(
     conversion: Conversion,
     canonical: Graph | None = None,
-    images: Iterable[Feeds] | None = None,
+    images: Samples | None = None,
     task: Task | None = None,
 ) -> Examined:
-    """Measure a conversion on ``images`` (batches of them, None for none) and remark on what was found.
+    """Measure a conversion on ``images`` (None for none) and remark on what was found.
 
     ``canonical`` is the trained network in the form that the spiking one was made from, needed with images.
     """

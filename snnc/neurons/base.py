@@ -385,6 +385,11 @@ def seeded(generator: Generator | None) -> Generator:
     return generator or Generator().manual_seed(0)
 
 
+def drawing(seed: int, first: int) -> Generator:
+    """Return what is drawn from for samples of which this is the number of the first, whoever runs those before."""
+    return Generator().manual_seed((seed * 1_000_003 + first) % 2**63)
+
+
 def at_step(constant: Tensor, gain: float) -> Tensor:
     """Return what of a constant current there is at a step, of which the schedule says the gain."""
     return constant if gain == 1 else constant * gain

@@ -12,7 +12,7 @@ layer, what reconstruction by gradient descent approximates.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -48,6 +48,7 @@ from snnc.passes.base import Pass, check_form, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
 from snnc.passes.least_squares import LeastSquares, Moments, Rows, Solution
 from snnc.process import memory
+from snnc.processes import Division, Sum
 from snnc.rules import Rules
 from snnc.run import Program
 
@@ -56,6 +57,8 @@ _NUMBERS = 1 << 21
 # The square of the features is kept up to so many numbers, and only as long as so many bytes each may be used: what is
 # kept is solved, judged and rounded besides.
 _SQUARE, _BYTES = 1 << 26, 128
+# Samples are added up in so many stretches at most: sums of a few of them are in memory at once.
+_STRETCHES = 16
 # Multiples of this, less their integers, are spread evenly however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -106,8 +109,10 @@ class CorrectResidualNoise(Pass):
         with temporary_folder() as folder, Pieces(folder / "goals") as goals:
             rest, tenth = shown.split()
             solved_on, held_out = rest.thinned(self.images), tenth.thinned(max(1, self.images // 9))
-            walk = _Walk(calibration.reference, graph, folder, goals, options, (len(solved_on), len(held_out)))
-            fed = walk.look(chain(solved_on.batches(), held_out.batches()))
+            samples = solved_on.followed_by(held_out)
+            division = samples.divided(Program(graph).chunk, most=_STRETCHES)
+            walk = _Walk(calibration.reference, graph, folder, goals, options, division, len(solved_on))
+            fed = walk.look(samples.own(division).batches())
             for node in graph.nodes.values():
                 walk.visit(node, fed)
             return walk.corrected()
@@ -122,7 +127,7 @@ class CorrectResidualNoise(Pass):
 
 
 class _Walk:
-    """The converted network, advanced one node at a time over all samples, those held out behind the others.
+    """The converted network, advanced one node at a time over samples of its own, those held out behind the others.
 
     Of the trained one it knows means, and what the least squares look at.
     """
@@ -134,14 +139,15 @@ class _Walk:
         folder: Path,
         goals: Pieces,
         options: CorrectResidualNoise,
-        samples: tuple[int, int],
+        division: Division,
+        solved_on: int,
     ) -> None:
         self._reference = reference
         self._graph = graph
         self._folder = folder
-        self._size = Program(graph).chunk
+        self._division, self._size = division, division.size
         self._options = options
-        self._solved_on, self._samples = samples[0], sum(samples)
+        self._solved_on = solved_on
         self._order = {name: number for number, name in enumerate(graph.nodes)}
         self._changed = _changed(reference, graph)
         layers = self._changed & graph.ops(Weighted).keys()
@@ -161,14 +167,13 @@ class _Walk:
         """Run the trained network on the samples, keep of it what is needed, and return the samples."""
         watched = self._averaged | self._changed & self._graph.ops(Quantized).keys()
         program = Program(self._reference, want=watched)
-        means = {name: _Mean() for name in watched}
+        sums: Sum[dict[str, Tensor]] = self._division.sum()
 
         def seen() -> Iterator[Feeds]:
-            begun = 0
+            begun = self._division.start
             for feeds in rechunk(batches, self._size):
                 values = {name: signal[0] for name, signal in program(feeds).items()} if watched else {}
-                for name, value in values.items():
-                    means[name].add(value)
+                sums.add({name: _summed(value) for name, value in values.items()})
                 for name in self._rows:
                     inside = self._inside(name, begun, feeds.samples)
                     parts = [self._positions(name, values[part], inside) for part in (name, *self._others[name])]
@@ -177,7 +182,7 @@ class _Walk:
                 yield feeds
 
         fed = FeedsStore(self._folder / "feeds", seen())
-        self._goal_means = {name: mean.value for name, mean in means.items()}
+        self._goal_means = {name: total / self._division.count for name, total in sums.total().items()}
         return fed
 
     @torch.no_grad()
@@ -228,10 +233,10 @@ class _Walk:
         if not self._options.bias:
             return self.unchanged(activation, node)
         axis = channel_axis(self._graph, before)
-        reached = _Mean()
+        reached: Sum[Tensor] = self._division.sum()
         for chunk in self.apply(activation, node):
-            reached.add(chunk)
-        mean = _channel_mean(self._goal_means[node.name] - reached.value, axis)
+            reached.add(_summed(chunk))
+        mean = _channel_mean(self._goal_means[node.name] - reached.total() / self._division.count, axis)
         shift = from_channels(self._graph, before, mean).float()
         layer = _biased(self._graph, before)
         if layer is None:
@@ -243,9 +248,15 @@ class _Walk:
     def _kept(self, node: Node, chunks: Iterator[Tensor]) -> "_Values":
         if node.name not in self._averaged:
             return _Values(Store(self._folder / "values", chunks, channels_last=True))
-        mean = _Mean()
-        store = Store(self._folder / "values", map(mean.add, chunks), channels_last=True)
-        self._means[node.name] = mean.value
+        sums: Sum[Tensor] = self._division.sum()
+
+        def seen() -> Iterator[Tensor]:
+            for chunk in chunks:
+                sums.add(_summed(chunk))
+                yield chunk
+
+        store = Store(self._folder / "values", seen(), channels_last=True)
+        self._means[node.name] = sums.total() / self._division.count
         return _Values(store)
 
     def _summed_with(self, name: str) -> tuple[str, ...]:
@@ -263,7 +274,7 @@ class _Walk:
     def _spread_rows(self, name: str, layer: Weighted) -> Tensor:
         """Return at which positions of its output, counted over all samples, a layer is looked at."""
         groups, _, features = layer.kernel().flatten(2).shape
-        return spread_rows(self._each(name) * self._samples, rows_within(groups, features, self._options.rows))
+        return spread_rows(self._each(name) * self._division.count, rows_within(groups, features, self._options.rows))
 
     def _each(self, name: str) -> int:
         return math.prod(self._graph.shapes[name]) // channel_count(self._graph, name)
@@ -282,11 +293,11 @@ class _Walk:
         weights, bias = kernel.flatten(2), 0.0 if layer.bias is None else layer.bias
         groups, outputs, features = weights.shape
         kind = Rows if len(self._rows[name]) <= features else Moments
-        solved_on, held_out = (kind.of(groups, features, outputs) for _ in range(2))
+        known: Sum[dict[str, LeastSquares]] = self._division.sum()
         parts = zip(
             *(self._values[part].chunks(self._size) for part in (*node.inputs, *self._others[name])), strict=True
         )
-        begun = 0
+        begun = self._division.start
         for goal, (x, *others) in zip(self._goals.read(name), parts, strict=True):
             inside = self._inside(name, begun, len(x))
             seen = patches(layer, x, inside)
@@ -294,44 +305,33 @@ class _Walk:
             wanted = missing.view(len(inside), groups, outputs).transpose(0, 1) - seen @ weights.mT
             # Samples held out are the last ones.
             taken = int((inside < self._each(name) * (self._solved_on - begun)).sum())
-            solved_on.add(seen[:, :taken], wanted[:, :taken])
-            held_out.add(seen[:, taken:], wanted[:, taken:])
+            parts_of = {"solved on": slice(0, taken), "held out": slice(taken, len(inside))}
+            known.add(
+                {of: kind.of(seen[:, rows], wanted[:, rows]) for of, rows in parts_of.items() if rows.stop > rows.start}
+            )
             begun += len(x)
-        change = self._chosen(solved_on, held_out)
+        change = self._chosen(known.total())
         kernel = change.weights.view(kernel.shape).add_(kernel)
         return shifted(layer.with_kernel(kernel, layer.bias), change.constant.flatten())
 
-    def _chosen(self, solved_on: LeastSquares, held_out: LeastSquares) -> Solution:
+    def _chosen(self, rows: Mapping[str, LeastSquares]) -> Solution:
         """Return the solution that errs least on what is held out."""
         dampings = self._options.damping
         best = len(dampings) // 2
-        if held_out.count:
+        solved_on, held_out = rows["solved on"], rows.get("held out")
+        if held_out is not None:
             errors = [held_out.error(solved_on.constant()), *map(held_out.error, solved_on.solutions(dampings))]
             best = errors.index(min(errors)) - 1
-        known = solved_on + held_out if self._options.refit else solved_on
+        known = solved_on + held_out if held_out is not None and self._options.refit else solved_on
         return known.constant() if best < 0 else next(known.solutions(dampings[best : best + 1]))
 
 
-class _Mean:
-    """The mean of one sample over all, float64."""
-
-    def __init__(self) -> None:
-        self._total: Tensor | float = 0.0
-        self._count = 0
-
-    def add(self, chunk: Tensor) -> Tensor:
-        """Take in values ``[N, ...]``, and return them."""
-        # Summed as they lie in memory: images have their channels innermost.
-        rows = chunk.movedim(1, -1) if chunk.ndim == 4 else chunk
-        total = rows.sum(0).double()
-        self._total = self._total + (total.movedim(-1, 0) if chunk.ndim == 4 else total)
-        self._count += len(chunk)
-        return chunk
-
-    @property
-    def value(self) -> Tensor:
-        assert isinstance(self._total, Tensor)
-        return self._total / self._count
+def _summed(values: Tensor) -> Tensor:
+    """Return the sum of values ``[N, ...]`` over samples, float64."""
+    # Summed as they lie in memory: images have their channels innermost.
+    rows = values.movedim(1, -1) if values.ndim == 4 else values
+    total = rows.sum(0).double()
+    return total.movedim(-1, 0) if values.ndim == 4 else total
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,9 +37,13 @@ class LeastSquares(ABC):
     def count(self) -> int:
         """How many rows are known."""
 
+    @classmethod
     @abstractmethod
-    def add(self, inputs: Tensor, wanted: Tensor) -> None:
-        """Take in more rows."""
+    def of(cls, inputs: Tensor, wanted: Tensor) -> Self:
+        """Return what is known of some rows."""
+
+    @abstractmethod
+    def __iadd__(self, other: Self) -> Self: ...
 
     @abstractmethod
     def __add__(self, other: Self) -> Self: ...
@@ -70,16 +74,16 @@ class Moments(LeastSquares):
     count: int = 0
 
     @classmethod
-    def of(cls, groups: int, features: int, outputs: int) -> Self:
-        sizes = (features + 1, outputs)
-        gram, moment = (torch.zeros(groups, features + 1, size, dtype=torch.float64) for size in sizes)
-        return cls(gram, moment)
-
-    def add(self, inputs: Tensor, wanted: Tensor) -> None:
+    def of(cls, inputs: Tensor, wanted: Tensor) -> Self:
         extended = torch.cat([inputs, torch.ones_like(inputs[..., :1])], 2).transpose(1, 2)
-        self.gram += extended @ extended.transpose(1, 2)
-        self.moment += extended @ wanted
-        self.count += inputs.shape[1]
+        gram, moment = extended @ extended.transpose(1, 2), extended @ wanted
+        return cls(gram.double(), moment.double(), inputs.shape[1])
+
+    def __iadd__(self, other: Self) -> Self:
+        self.gram += other.gram
+        self.moment += other.moment
+        self.count += other.count
+        return self
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.gram + other.gram, self.moment + other.moment, self.count + other.count)
@@ -115,19 +119,20 @@ class Rows(LeastSquares):
         self._parts = [(inputs, wanted)]
 
     @classmethod
-    def of(cls, groups: int, features: int, outputs: int) -> Self:
-        return cls(torch.empty(groups, 0, features), torch.empty(groups, 0, outputs))
+    def of(cls, inputs: Tensor, wanted: Tensor) -> Self:
+        return cls(inputs, wanted)
 
     @property
     def count(self) -> int:
         return sum(inputs.shape[1] for inputs, _ in self._parts)
 
-    def add(self, inputs: Tensor, wanted: Tensor) -> None:
-        self._parts.append((inputs, wanted))
+    def __iadd__(self, other: Self) -> Self:
+        self._parts += other._parts
+        return self
 
     def __add__(self, other: Self) -> Self:
         sums = type(self)(*self._joined())
-        sums.add(*other._joined())
+        sums._parts += other._parts
         return sums
 
     def constant(self) -> Solution:

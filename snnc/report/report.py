@@ -9,7 +9,7 @@ from snnc import artifact
 from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.export.match import Match
-from snnc.files import write_atomically
+from snnc.files import write_atomically, writes
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.neurobench import NeuroBench
 from snnc.measure.remarks import replaced
@@ -62,6 +62,8 @@ def save(conversion: Conversion, path: Path, report: Report, report_file: Path, 
     if report_file.exists() and not report_file.is_file():
         hint = "choose another place with --report"
         raise DataError("cannot write: not a file", place=str(report_file), hint=hint)
+    if not writes():
+        return
     waiting, saved = staged(report_file), False
     write_atomically(waiting, to_json(report).encode(), flag="--report")
     try:

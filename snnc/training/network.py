@@ -31,11 +31,11 @@ from snnc.ops import (
     Weighted,
 )
 from snnc.ops.batching import batched
+from snnc.processes import ALONE, Processes
 from snnc.rules import Rules
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.training.activations import clipped, quantized
-from snnc.training.processes import ALONE, Processes
 
 # The largest logarithm of a threshold, of either sign: what it stands for, and its inverse, are far from overflow.
 _FURTHEST = 60.0

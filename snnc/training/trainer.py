@@ -21,12 +21,12 @@ from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, UsageError
 from snnc.feeds import Feeds
 from snnc.ir import Graph
+from snnc.processes import Processes
 from snnc.run import Program
 from snnc.tasks import Answers, Task, joined, picked
 from snnc.training.checkpoint import Checkpoint, save
 from snnc.training.network import TrainableNetwork, unique
 from snnc.training.optimization import rising_cosine
-from snnc.training.processes import Processes
 from snnc.training.settings import Training
 from snnc.training.units import units
 from snnc.training.variation import Variation

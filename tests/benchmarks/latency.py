@@ -21,6 +21,7 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.event_frames import EventFrames
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import DatasetSamples
 from snnc.ir import Input
 from snnc.measure.ledger import Course
 from snnc.neurons import Neuron
@@ -141,9 +142,14 @@ def chosen_confidence(made: Conversion, reading: Reading) -> float:
     course = Course(made.snn, made.schedule, Classification(), exits=True)
     program = Program(made.snn, made.schedule, stepwise=made.snn.outputs)
     dataset = open_dataset(SHARED / "cifar10/calibration", made.preprocessing, made.snn.ops(Input), reading)
-    for signals in program.stream(dataset.batches(reading)):
-        course.see([signals[name] for name in made.snn.outputs], None, None)
-    answers, margins = torch.cat(course.answers), torch.cat(course.margins)
+    samples = DatasetSamples(dataset, reading, "")
+    course.reached(
+        samples.added(
+            program.chunk,
+            lambda feeds, first: course.see([*program(feeds).values()], None, None)[1],
+        )
+    )
+    answers, margins = course.answers, course.margins
     order = torch.randperm(len(answers), generator=torch.Generator().manual_seed(0))
     halves = order[::2], order[1::2]
     chosen = CONFIDENCES[0]
