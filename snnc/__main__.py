@@ -1,12 +1,20 @@
 """``python -m snnc`` is ``snnc``: the command line in a process of its own, whose streams may be closed or full."""
 
+import contextlib
+import os
 import signal
 import sys
 import warnings
 
+_STOPPED = 130
+
 
 def program() -> int:
-    """Run the command line; return the exit code. Whatever nobody listens to is lost without a word."""
+    """Run the command line; return the exit code. Whatever nobody listens to is lost without a word.
+
+    A command that was stopped ends the process as soon as it has tidied up. Python would end it by a signal where code
+    made of text was running (``exec``, as dataclasses do), and threads of libraries may be in the middle of their work.
+    """
     try:
         from snnc import process
 
@@ -20,7 +28,12 @@ def program() -> int:
         # What is done is done: nothing that comes now shall say otherwise.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
-        return 130
+        code = _STOPPED
+    if code == _STOPPED:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
     return code
 
 

@@ -1140,6 +1140,18 @@ def test_a_signal_is_130_from_the_first_moment(folder: Path):
         assert (started.returncode == 130 and said == b"") or by_python, said
 
 
+def test_a_signal_is_130_where_code_made_of_text_runs(folder: Path):
+    stop = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nfor _ in range(1000): pass"
+    Path(folder, "stop.py").write_text(f"exec({stop!r})\n")
+    done = subprocess.run(
+        [*SNNC, "list", "--plugin", "stop.py"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_no_command_writes_outside_the_places_it_names(folder: Path):
     home, temporary = folder / "home", folder / "tmp"
     home.mkdir(), temporary.mkdir()
