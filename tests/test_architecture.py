@@ -13,7 +13,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # From the bottom to the top; those on one line do not import one another.
 LAYERS = [
     {"errors", "version"},
-    {"files", "process", "intervals", "text", "plugins"},
+    {"files", "process", "intervals", "text", "threads", "plugins"},
     {"documents"},
     {"registry", "rules", "findings", "schedule", "figure", "blocks", "processes"},
     {"validation"},

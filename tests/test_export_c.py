@@ -487,6 +487,8 @@ def test_a_network_that_is_larger_than_the_memory_is_refused(
         CFormat(ram=100).write(made)
     to = tmp_path / "x.c"
     capsys.readouterr()
+    assert cli.main(["export", str(converted), "-o", str(to), "--format", "c", "--ram", "-1", "-q"]) == 2
+    assert "numbers of bytes" in capsys.readouterr().err
     assert cli.main(["export", str(converted), "-o", str(to), "--format", "c", "--flash", "1000"]) == 3
     out, err = capsys.readouterr()
     assert out == "" and "bytes of flash are more than 1,000 @ " in err and err.count("\n") == 1

@@ -88,9 +88,14 @@ def test_sums_of_spikes_give_what_steps_give():
         assert torch.equal((fast[name][0] / snn.op(name).threshold * 4).round(), steps.round()), name
 
 
-def test_neither_batch_size_nor_workers_change_a_byte(tmp_path):
-    contents = set()
-    for reading in (Reading(limit=96), Reading(batch_size=7, workers=1, limit=96), Reading(96, 3, 96)):
+def test_neither_threads_nor_batch_size_nor_workers_change_a_byte(tmp_path):
+    contents, before = set(), torch.get_num_threads()
+    for threads, reading in (
+        (1, Reading(limit=96)),
+        (2, Reading(batch_size=7, workers=1, limit=96)),
+        (3, Reading(96, 3, 96)),
+    ):
+        torch.set_num_threads(threads)
         made, _ = snnc.convert(
             SHARED / "models" / "cifar10_resnet20.onnx",
             recipe.load("default", timesteps=4, overrides=["passes.distill.steps=3"]),
@@ -100,6 +105,7 @@ def test_neither_batch_size_nor_workers_change_a_byte(tmp_path):
         )
         artifact.save_conversion(made, tmp_path / "model.snn")
         contents.add((tmp_path / "model.snn").read_bytes())
+    torch.set_num_threads(before)
     assert len(contents) == 1
 
 

@@ -93,9 +93,9 @@ def test_shared_weights_are_trained_together() -> None:
     x, goal = Feeds({"x": normal(8, SIZE)}), normal(8, SIZE).relu()
 
     def loss(batch: Tensor) -> Tensor:
-        return (network(x, graph.outputs)[graph.outputs[0]] - goal).square().mean()
+        return (network(x, graph.outputs)[graph.outputs[0]] - goal)[batch].square().mean()
 
-    minimize(network, loss, iter([torch.arange(8)] * 3), steps=3, learning_rate=0.01, place="here")
+    minimize(network, torch.clone, loss, iter([torch.arange(8)] * 3), steps=3, learning_rate=0.01, place="here")
     after = network.graph()
     assert len(weights(after)) == 1
     assert not torch.equal(weights(after)[0], weights(graph)[0])

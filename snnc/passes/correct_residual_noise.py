@@ -51,6 +51,7 @@ from snnc.process import memory
 from snnc.processes import Division, Sum
 from snnc.rules import Rules
 from snnc.run import Program
+from snnc.threads import SideBySide
 
 # Rows of so many numbers are looked at where a position sees so little that it takes no time.
 _NUMBERS = 1 << 21
@@ -310,7 +311,8 @@ class _Walk:
                 {of: kind.of(seen[:, rows], wanted[:, rows]) for of, rows in parts_of.items() if rows.stop > rows.start}
             )
             begun += len(x)
-        change = self._chosen(known.total())
+        with SideBySide():
+            change = self._chosen(known.total())
         kernel = change.weights.view(kernel.shape).add_(kernel)
         return shifted(layer.with_kernel(kernel, layer.bias), change.constant.flatten())
 

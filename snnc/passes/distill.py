@@ -9,6 +9,7 @@ hints (Romero et al., ICLR 2015) in place of labels.
 import contextlib
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import final
 
@@ -48,6 +49,7 @@ from snnc.ops import (
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.rules import Rules
 from snnc.run import Program
+from snnc.threads import SideBySide
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import minimize, relative_distance, shuffled
@@ -116,9 +118,8 @@ class Distill(Pass):
             network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
             best, lowest, first = graph, start, True
 
-            def loss(chosen: Tensor) -> Tensor:
-                shown = samples[chosen]
-                return compare(network, _varied(shown, generator) if augmented else shown)
+            def shown(chosen: Tensor) -> Feeds:
+                return _varied(samples[chosen], generator) if augmented else samples[chosen]
 
             def look(step: int) -> bool:
                 nonlocal best, lowest, first
@@ -132,7 +133,8 @@ class Distill(Pass):
                 return not lost
 
             batches = shuffled(training, batch, generator)
-            done = minimize(network, loss, batches, steps=steps, learning_rate=rate, place="distill", after=look)
+            loss = partial(compare, network)
+            done = minimize(network, shown, loss, batches, steps=steps, learning_rate=rate, place="distill", after=look)
             return (best if held else network.graph()) if done else None
 
         start = error(TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron))))
@@ -216,11 +218,12 @@ class _Comparison:
     def error(self, network: TrainableNetwork, samples: FeedsStore, indices: Tensor, batch: int) -> float:
         """Return the relative squared distance of the outputs on some samples, as they are."""
         distance = norm = 0.0
-        for chosen in torch.split(indices, batch):
-            wanted, reached = self._both(network, samples[chosen], self._outputs_alone)
-            for name in self._outputs:
-                distance += float((reached[name] - wanted[name]).double().square().sum())
-                norm += float(wanted[name].double().square().sum())
+        with SideBySide():
+            for chosen in torch.split(indices, batch):
+                wanted, reached = self._both(network, samples[chosen], self._outputs_alone)
+                for name in self._outputs:
+                    distance += float((reached[name] - wanted[name]).double().square().sum())
+                    norm += float(wanted[name].double().square().sum())
         return distance / norm if norm else distance
 
     def _both(

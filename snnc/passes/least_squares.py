@@ -17,6 +17,8 @@ from typing import NamedTuple, Self, final
 import torch
 from torch import Tensor
 
+from snnc.threads import SideBySide
+
 
 class Solution(NamedTuple):
     """Weights ``[groups, outputs, features]``, float32, and a constant ``[groups, outputs]``, float64."""
@@ -76,7 +78,8 @@ class Moments(LeastSquares):
     @classmethod
     def of(cls, inputs: Tensor, wanted: Tensor) -> Self:
         extended = torch.cat([inputs, torch.ones_like(inputs[..., :1])], 2).transpose(1, 2)
-        gram, moment = extended @ extended.transpose(1, 2), extended @ wanted
+        with SideBySide() as side_by_side:
+            gram, moment = (side_by_side.product(extended, other) for other in (extended.mT, wanted))
         return cls(gram.double(), moment.double(), inputs.shape[1])
 
     def __iadd__(self, other: Self) -> Self:
@@ -144,7 +147,8 @@ class Rows(LeastSquares):
         means, middle = _mean(inputs), _mean(wanted)
         energy = _energy(inputs.square().sum(1, dtype=torch.float64)).unsqueeze(1)
         scaled = ((inputs - means) * energy.rsqrt()).float()
-        gram = (scaled @ scaled.mT).double()
+        with SideBySide() as side_by_side:
+            gram = side_by_side.product(scaled, scaled.mT).double()
         for share in self._shares(dampings, inputs.shape[2]):
             damped = gram.clone()
             damped.diagonal(dim1=1, dim2=2).add_(share)

@@ -102,9 +102,12 @@ class _Walk:
         before = self._graph.nodes[unit.exit].inputs[0] if unit.activation else unit.exit
         activation = self._reference.op(unit.exit) if unit.activation else None
 
-        def loss(chosen: Tensor) -> Tensor:
-            goal = laid_out(target[chosen])
-            values = network(Feeds({unit.entry: reached[chosen]}), [before, unit.exit])
+        def shown(chosen: Tensor) -> tuple[Feeds, Tensor]:
+            return Feeds({unit.entry: reached[chosen]}), laid_out(target[chosen])
+
+        def loss(samples: tuple[Feeds, Tensor]) -> Tensor:
+            entered, goal = samples
+            values = network(entered, [before, unit.exit])
             distance = relative_distance(values[before], goal)
             return distance + relative_distance(values[unit.exit], activation(goal)) if activation else distance
 
@@ -112,6 +115,7 @@ class _Walk:
         batches = shuffled(torch.arange(len(reached)), batch, self._generator)
         minimize(
             network,
+            shown,
             loss,
             batches,
             steps=self._options.steps,

@@ -7,6 +7,7 @@ times between layers (relative steps: You et al., ICLR 2020).
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,18 +16,24 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from snnc.errors import PreconditionError
 from snnc.ops import Weighted
+from snnc.threads import SideBySide
 from snnc.training.network import TrainableNetwork
+
+T = TypeVar("T")
 
 # What the learning rate of thresholds is, as a share of that of weights: they are kept as logarithms, so theirs is
 # relative as well, and every channel's is its own.
 _THRESHOLD_RATE = 0.2
 # The share of the steps in which the learning rate rises: a closed form start is lost in one step that is too large.
 _WARM_UP = 0.1
+# Into how many parts a batch is divided at most, whatever the machine: what parts give is summed in their order.
+_PARTS = 8
 
 
 def minimize(
     network: TrainableNetwork,
-    loss: Callable[[Tensor], Tensor],
+    shown: Callable[[Tensor], T],
+    loss: Callable[[T], Tensor],
     batches: Iterator[Tensor],
     *,
     steps: int,
@@ -36,8 +43,9 @@ def minimize(
 ) -> bool:
     """Train a network's parameters on ``steps`` batches of sample numbers, and return whether all were done.
 
-    ``learning_rate`` is the share of a layer's size that one step may change at most. ``after`` is told each step that
-    is done, and says whether to go on.
+    ``shown`` reads some samples, one part of a batch after the other, and ``loss`` is a mean over what was read: that
+    of a batch is the mean over its parts. ``learning_rate`` is the share of a layer's size that one step may change at
+    most. ``after`` is told each step that is done, and says whether to go on.
 
     Raises PreconditionError, naming ``place``, where the loss or a parameter is no longer finite.
     """
@@ -54,19 +62,31 @@ def minimize(
         groups.append((thresholds, _THRESHOLD_RATE))
     optimizer = torch.optim.Adam([{"params": tensors, "lr": learning_rate * size} for tensors, size in groups])
     schedule = LambdaLR(optimizer, lambda step: rising_cosine(step / steps, _WARM_UP))
-    for step in range(steps):
-        value = loss(next(batches))
-        optimizer.zero_grad()
-        torch.autograd.backward(value)
-        optimizer.step()
-        schedule.step()
-        # Weights that are not finite show in the next loss; thresholds have to be for there to be one.
-        watched = [value, *thresholds, *(network.weights if step == steps - 1 else ())]
-        if not all(bool(tensor.isfinite().all()) for tensor in watched):
-            hint = "set a smaller learning-rate for it: --set passes.PASS.learning-rate=RATE"
-            raise PreconditionError("training did not converge", place=place, hint=hint)
-        if after is not None and not after(step + 1):
-            return False
+    trained = [tensor for tensors, _ in groups for tensor in tensors]
+
+    def share(part: tuple[float, T]) -> tuple[Tensor, ...]:
+        """Return what a part adds to the loss of its batch, and to the gradient of each tensor that is trained."""
+        weight, samples = part
+        value = loss(samples) * weight
+        return value.detach(), *torch.autograd.grad(value, trained, materialize_grads=True)
+
+    with SideBySide() as side_by_side:
+        for step in range(steps):
+            chosen = next(batches)
+            parts = torch.split(chosen, math.ceil(len(chosen) / _PARTS))
+            shares = side_by_side.map(share, [(len(part) / len(chosen), shown(part)) for part in parts])
+            value, *gradients = (torch.stack(tensors).sum(0) for tensors in zip(*shares, strict=True))
+            for tensor, gradient in zip(trained, gradients, strict=True):
+                tensor.grad = gradient
+            optimizer.step()
+            schedule.step()
+            # Weights that are not finite show in the next loss; thresholds have to be for there to be one.
+            watched = [value, *thresholds, *(network.weights if step == steps - 1 else ())]
+            if not all(bool(tensor.isfinite().all()) for tensor in watched):
+                hint = "set a smaller learning-rate for it: --set passes.PASS.learning-rate=RATE"
+                raise PreconditionError("training did not converge", place=place, hint=hint)
+            if after is not None and not after(step + 1):
+                return False
     return True
 
 
@@ -84,7 +104,8 @@ def relative_distance(reached: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _size(layer: Weighted) -> float:
-    return float(layer.weight.detach().square().mean().sqrt())
+    with SideBySide():
+        return float(layer.weight.detach().square().mean().sqrt())
 
 
 def rising_cosine(done: float, warm_up: float) -> float:

@@ -39,6 +39,10 @@ class CFormat(Format[CFile]):
     suffix = ".c"
     about = "one file of C11 and its header, without allocation or libraries, for the time steps it was converted for."
 
+    def __post_init__(self) -> None:
+        if min(self.flash or 0, self.ram or 0) < 0:
+            raise ValueError("flash and ram are numbers of bytes")
+
     def refusals(self, conversion: Conversion) -> tuple[Refusal, ...]:
         graph = conversion.snn.without_dead()
         found = grouped(raised(partial(_check, graph, node) for node in graph.nodes.values()))
