@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ _MASKED_IN = 0.75
 
 OpKind = TypeVar("OpKind", bound="Op")
 Kind = TypeVar("Kind", bound="type[Op]")
+
+
+def whole(x: Tensor, unit: Tensor | float) -> Tensor:
+    """Return the nearest whole numbers of a unit: half of one is rounded up, as exported files do it, too."""
+    return (x / unit).add_(0.5).floor_()
 
 
 class Op(ABC):
@@ -71,16 +77,25 @@ class Input(Op):
     """Where a network's input enters: ``shape`` is that of one sample, and ``numbers`` what it is made of.
 
     Pixels are 0 to 255, integers below ``below``, which is the length of the shortest list that they are places in; 0
-    where that is not known, as of masks. Called with nothing, it is one blank sample.
+    where that is not known, as of masks. What enters is rounded to whole numbers of a ``unit`` and cut off at ``most``
+    of them, or taken as it is where there is none. Called with nothing, it is one blank sample.
     """
 
     shape: tuple[int, ...]
     numbers: Literal["real", "pixel", "integer"] = "real"
     below: int = 0
+    unit: float | None = None
+    most: int = 0
 
     def __post_init__(self) -> None:
         if min(self.shape, default=0) < 0:
             raise ValueError(f"an input of shape {list(self.shape)}")
+        if self.unit is not None and not (math.isfinite(self.unit) and self.unit > 0 and self.most > 0):
+            raise ValueError(f"an input of up to {self.most} units of {self.unit}")
+
+    def entered(self, x: Tensor) -> Tensor:
+        """Return what the network computes with in the place of what it is given."""
+        return x if self.unit is None else whole(x, self.unit).clamp_(-self.most, self.most).mul_(self.unit)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return torch.zeros(1, *self.shape)

@@ -357,6 +357,7 @@ def enlarged(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
             "outputs": ["x"],
         }
         header[graph]["nodes"][0]["fields"] = {"shape": [1 << 16, 1 << 16], "numbers": "real", "below": 0}
+        header[graph]["nodes"][0]["fields"] |= {"unit": None, "most": 0}
     tensors.clear()
 
 

@@ -31,10 +31,11 @@ from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.temporal_bias import TemporalBias
+from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.report.data import read
 from snnc.rules import RefusedError
 from snnc.schedule import Schedule
-from tests.support import Network, exact, neuron_instances, normal, operations, uniform
+from tests.support import Network, calibration, exact, neuron_instances, normal, operations, uniform
 from tests.test_export_spiking_onnx import conversion
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -517,7 +518,8 @@ def test_a_compiler_that_complains_is_a_fault_of_the_file() -> None:
 
 def test_every_function_is_there_for_some_operation() -> None:
     networks = [conversion(around(("op", op, shapes)), SCHEDULES[1]) for op, shapes in written_operations().values()]
-    networks += [small("graded"), steps()]
+    plain = small("graded")
+    networks += [plain, steps(), dataclasses.replace(plain, snn=QuantizeWeights()(plain.snn, calibration(plain.snn)))]
     called = "".join(CFormat(event_driven=on).write(made).file.source for made in networks for on in (False, True))
     idle = [name for name in SOURCES if not name.startswith("widen") and not re.search(rf"\b{name}\b", called)]
     assert not idle

@@ -364,7 +364,7 @@ REFUSED: dict[str, tuple[Callable[[], Graph], str, str]] = {
 def test_what_nir_cannot_say_is_refused_by_name(name: str) -> None:
     build, message, hint = REFUSED[name]
     with pytest.raises(ModelError, match=message) as raised:
-        lowered(build(), Schedule(4), unit_thresholds=True)
+        lowered(build(), Schedule(4), PROFILES["portable"])
     assert hint in raised.value.hint
     assert "layer" in raised.value.place
 
@@ -372,14 +372,14 @@ def test_what_nir_cannot_say_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize("schedule", [Schedule(4, sleep=2), Schedule(4, rehearsal=2)])
 def test_steps_that_nir_does_not_know_are_refused(schedule: Schedule) -> None:
     with pytest.raises(ModelError, match=r"sleep|rehearsal"):
-        lowered(one_layer(), schedule, unit_thresholds=True)
+        lowered(one_layer(), schedule, PROFILES["portable"])
 
 
 def test_two_resets_are_refused() -> None:
     net = Builder((6,))
     net.linear(fire(net, net.linear(fire(net, net.linear("x", 6)), 6), "if-zero"), 3)
     with pytest.raises(ModelError, match="one kind of reset"):
-        lowered(net.graph(), Schedule(4), unit_thresholds=True)
+        lowered(net.graph(), Schedule(4), PROFILES["portable"])
 
 
 def test_a_kernel_that_fits_no_square_is_refused() -> None:

@@ -1,28 +1,41 @@
 """Whole numbers: what quantize-weights promises can be read from the network alone."""
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import snnc
 from snnc import ops
-from snnc.analysis.integers import channel_thresholds, synapses, widths, with_synapses
+from snnc.analysis.integers import channel_thresholds, in_reals, synapses, widths, with_synapses
 from snnc.analysis.units import input_values, membranes, spike_values
 from snnc.artifact import load_conversion, save_conversion
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.samples import MemorySamples
 from snnc.errors import PreconditionError, UsageError
-from snnc.ir import Graph
+from snnc.export.c.engine import NoCompiler
+from snnc.export.format import formats
+from snnc.export.verification import verify
+from snnc.feeds import Feeds
+from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
+from snnc.neurons.base import retimed, stretched
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.ops import ConvTranspose, Weighted
 from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.pipeline import apply_recipe
 from snnc.recipe import load, override, pass_name, shipped
 from snnc.report import build
+from snnc.run import Program
+from snnc.schedule import Schedule
 from tests.support import Network, calibration, in_memory, normal, outputs, random_network, relu, spiking, uniform
+from tests.test_export_spiking_onnx import conversion
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 MEAN = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -78,7 +91,10 @@ def test_every_weight_and_threshold_is_whole_in_the_unit_of_its_channel(seed: in
             if not row.any():
                 continue
             biases = [op.bias[channel] for name in membrane.layers if (op := rounded.op(name)).bias is not None]
-            others = torch.stack([threshold, threshold * potentials[channel], *(bias.double() for bias in biases)])
+            unit = rounded.op(membrane.neuron).unit.flatten()[channel].double()
+            # Half of what a current is counted in is on top, so that no sum of whole numbers lies at a threshold.
+            start = threshold * potentials[channel] - unit / 2
+            others = torch.stack([threshold, start, *(bias.double() for bias in biases)])
             assert whole(row, others, bits)
             assert not whole(row + 1e-2 * row.abs().max() * normal(len(row)), others, bits)
             looked += 1
@@ -269,3 +285,138 @@ def test_the_report_states_the_price(digits) -> None:
     assert "weights of 4 bits" in finding.message
     assert not [f for f in digits[None][0].findings if f.code in ("quantized-weights", "real-weights")]
     assert not [f for f in build(digits[8][0]).findings if f.code == "real-weights"]
+
+
+def pooled(*kinds: str) -> Graph:
+    """A block around an average that no power of two divides, a maximum, and spikes that skip a layer."""
+    net = Network((3, 9, 9))
+    choose = itertools.cycle(kinds)
+
+    def fire(value: str) -> str:
+        threshold = 0.3 + net.random(net.shapes[value][0], 1, 1).abs()
+        return net.add(neurons[next(choose)](threshold), value)
+
+    first = fire(net.conv("x", 4))
+    block = fire(net.add(ops.Add(), net.conv(first, 4), first))
+    largest = net.add(ops.MaxPool((2, 2), (2, 2), (1,) * 4, (1, 1)), fire(net.conv(block, 5)))
+    mean = net.add(ops.AveragePool((3, 3), (1, 1), (0,) * 4, (0,) * 4), fire(net.conv(largest, 6)))
+    net.linear(net.flat(mean), 5)
+    return net.graph()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "schedule", "bits", "engines"),
+    [
+        (("if",), Schedule(5), 8, ("onnx", "c")),
+        (("if",), Schedule(2), 4, ("torch",)),
+        (("if",), Schedule(3, rehearsal=2), 4, ("onnx", "c")),
+        (("cif", "graded"), Schedule(3, 3), 4, ("onnx", "c")),
+        (("dual-threshold", "if"), Schedule(4), 8, ("onnx", "c")),
+        (("two-phase", "radix"), Schedule(7), 4, ("onnx", "torch")),
+    ],
+    ids=str,
+)
+def test_engines_fire_the_same_spikes(
+    kinds: tuple[str, ...], schedule: Schedule, bits: int, engines: tuple[str, ...]
+) -> None:
+    graph = pooled(*kinds)
+    made = conversion(QuantizeWeights(bits=bits)(graph, calibration(graph, images_of(graph))), schedule)
+    assert all(width is not None for width in widths(made.snn).values())
+    samples = MemorySamples(Feeds({"x": images_of(made.snn, seed=1)}))
+    for name in engines:
+        form = formats[name]()
+        written = form.write(made)
+        for engine in form.engines(written, made):
+            match = verify(made, written, engine, samples)
+            if isinstance(engine, NoCompiler):
+                continue
+            assert (match.equal, match.together) == (100, 100), (name, match.worst_layer)
+            assert match.output_error is not None and match.output_error < 1e-5
+
+
+def images_of(graph: Graph, seed: int = 7) -> Tensor:
+    return normal(24, *graph.shapes["x"], seed=seed)
+
+
+def test_what_arrives_is_rounded_to_whole_numbers_and_never_lies_at_a_threshold() -> None:
+    graph = pooled("if")
+    rounded = QuantizeWeights(bits=4)(graph, calibration(graph, images_of(graph)))
+    seen = []
+
+    def through(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        if isinstance(node.op, Neuron):
+            potential = node.op.potentials(stretched(inputs[0], Schedule(4)), Schedule(4)) / node.op.unit
+            torch.testing.assert_close(
+                potential - potential.floor(), torch.full_like(potential, 0.5), atol=1e-2, rtol=0
+            )
+            seen.append(node.name)
+        return compute(*inputs)
+
+    feeds = Feeds({"x": images_of(graph, seed=2)})
+    Program(rounded, Schedule(4), trains=True)(feeds, through=through)
+    assert seen == list(rounded.ops(Neuron))
+
+
+def test_what_enters_is_a_whole_number_of_a_power_of_two() -> None:
+    graph = pooled("if")
+    x = images_of(graph) * 3
+    (entry,) = QuantizeWeights(input_bits=6)(graph, calibration(graph, x)).ops(Input).values()
+    assert entry.most == 31 and math.log2(entry.unit) == round(math.log2(entry.unit))
+    assert x.abs().max() / 2 < entry.most * entry.unit and entry.most * entry.unit >= x.abs().max()
+    assert float((entry.entered(x) - x).abs().max()) <= entry.unit / 2
+    assert float(entry.entered(x * 100).abs().max()) == entry.most * entry.unit
+
+
+def test_other_time_steps_or_weights_are_no_whole_numbers_any_more() -> None:
+    graph = pooled("graded")
+    rounded = QuantizeWeights()(graph, calibration(graph))
+    after = retimed(rounded, Schedule(4), Schedule(5))
+    assert all(op.unit is None for op in after.ops(Neuron).values())
+    (name, *_) = rounded.ops(Weighted)
+    layer = rounded.op(name)
+    assert layer.with_kernel(layer.kernel() * 1.1, layer.bias).unit is None
+    assert all(width is None for width in widths(in_reals(rounded)).values())
+
+
+def test_no_sum_and_no_potential_is_wider_than_its_bound() -> None:
+    graph, schedule = pooled("if"), Schedule(6)
+    rounded = QuantizeWeights(bits=5)(graph, calibration(graph, images_of(graph)))
+    bounds = widths(rounded, schedule)
+    seen: dict[str, tuple[float, float]] = {}
+
+    def through(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        if isinstance(node.op, Neuron):
+            currents = stretched(inputs[0], schedule)
+            potentials = node.op.potentials(currents, schedule)
+            seen[node.name] = tuple(float((part / node.op.unit).abs().max()) for part in (currents, potentials))
+        return compute(*inputs)
+
+    # The largest image that may enter, of all signs.
+    feeds = Feeds({"x": normal(32, *graph.shapes["x"], seed=3).sign() * 1e6})
+    Program(rounded, schedule, trains=True)(feeds, through=through)
+    for name, (current, potential) in seen.items():
+        assert current < 2 ** (bounds[name].sums - 1) and potential < 2 ** (bounds[name].membranes - 1)
+    first = next(iter(seen))
+    assert seen[first][0] > 2 ** (bounds[first].sums - 1) / 8
+
+
+@pytest.mark.parametrize(("profile", "least"), [("portable", 100), ("if", 100), ("unit", 99.9)])
+def test_nir_holds_whole_numbers(profile: str, least: float) -> None:
+    pytest.importorskip("nir")
+    net = Network((3, 8, 8))
+    rest = torch.tensor(0.0)
+    value = "x"
+    for _ in range(3):
+        layer = net.conv(value, 6)
+        value = net.add(IntegrateAndFire(0.3 + net.random(6, 1, 1).abs(), potential=rest), layer)
+    net.linear(net.flat(net.add(ops.AveragePool((4, 4), (4, 4), (0,) * 4, (0,) * 4), value)), 5)
+    graph = net.graph()
+    made = conversion(QuantizeWeights(bits=4)(graph, calibration(graph, images_of(graph))), Schedule(8))
+    form = formats["nir"](profile=profile)
+    written = form.write(made)
+    engine = next(form.engines(written, made))
+    match = verify(made, written, engine, MemorySamples(Feeds({"x": images_of(graph, seed=1)})))
+    assert match.verdict == "passed" and match.together is not None and match.together >= least
+    whole = [node for node in written.file.front.graph.nodes.values() if type(node).__name__ == "IF"]
+    thresholds = np.concatenate([node.v_threshold.ravel() for node in whole])
+    assert bool((thresholds == thresholds.round()).all()) == (profile != "unit")

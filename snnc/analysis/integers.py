@@ -10,27 +10,26 @@ so that the chip holds q, β and n and never learns of s. A layer without neuron
 for all its channels: their sums are compared with one another.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from snnc.analysis.channels import channel_axis, from_channels
+from snnc.analysis.channels import channel_axis, channel_rows, from_channels
 from snnc.analysis.units import Constant, Membrane, alike_by_channel, drives, input_values, membranes, spike_values
-from snnc.ir import Graph, Op
+from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
-from snnc.ops import Weighted
+from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.ops import MaxPool, Pad, Routing, Weighted
+from snnc.schedule import Schedule
 
-# Weights of more bits than this are not told from real numbers.
+# The most bits of a weight, the sign included.
 MAXIMUM_BITS = 12
 
 # How far from a whole number a quotient of single-precision numbers may be, absolutely and relatively.
 _ABSOLUTE, _RELATIVE = 1e-3, 1e-6
-
-# Columns that every candidate for the unit is tried on, and candidates tried at once.
-_COLUMNS, _CANDIDATES = 16, 256
 
 _Layer = TypeVar("_Layer", bound=Weighted)
 
@@ -41,6 +40,8 @@ class Widths:
 
     ``rounding`` is the relative error of the weights that rounding to such numbers leaves on average: that of the layer
     where it is largest. ``skips`` are the weights of spikes that arrive as they are. Of what is not there, 0 bits.
+    ``sums`` are bounds of what arrives at one step, from the weights and the largest events, and ``membranes`` those of
+    the potential at any step: no samples can make them larger.
     """
 
     weights: int
@@ -48,6 +49,27 @@ class Widths:
     biases: int
     thresholds: int
     rounding: float
+    sums: int = 0
+    membranes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """The whole numbers of one membrane, float64, by the layer, the constant or the source of spikes that they are of.
+
+    ``unit`` is what they are counted in, ``[C]``; ``weights`` are ``[C, ...]``, ``biases`` and ``skips`` ``[C]``,
+    ``constants`` ``[steps, C]``. ``thresholds`` ``[C]`` are None where no neurons stand behind. A unit of the membrane
+    is ``fraction`` of the unit: less than 1 where an image comes in whole numbers of such a part, None where it comes
+    in real numbers.
+    """
+
+    unit: Tensor
+    weights: Mapping[str, Tensor]
+    biases: Mapping[str, Tensor]
+    constants: Mapping[str, Tensor]
+    skips: Mapping[str, Tensor]
+    thresholds: Tensor | None
+    fraction: float | None
 
 
 def synapses(layer: Weighted, value: Tensor | None) -> Tensor:
@@ -109,69 +131,180 @@ def _present(value: Tensor) -> Tensor:
     return torch.where(value > 0, value, 1.0)
 
 
-def widths(graph: Graph) -> dict[str, Widths | None]:
-    """Return for every membrane, by its neurons or else its layer, how wide its whole numbers are.
+def in_reals(graph: Graph) -> Graph:
+    """Return the graph without units: its weights, biases and thresholds are then real numbers like any other."""
+    ops: dict[str, Weighted | Neuron] = {**graph.ops(Weighted), **graph.ops(Neuron)}
+    return graph.with_ops({name: replace(op, unit=None) for name, op in ops.items() if op.unit is not None})
 
-    None where it has real numbers, or whole numbers of more than ``MAXIMUM_BITS`` bits.
-    """
-    values = spike_values(graph)
-    found = {}
-    for membrane in membranes(graph, values):
-        found[membrane.neuron or membrane.layers[0]] = _widths(graph, membrane, values)
+
+def moved_inputs(graph: Graph) -> dict[str, str]:
+    """Return for every value that is an input of the network, moved about and with zeros between, which input it is."""
+    found: dict[str, str] = {}
+    for name, node in graph.nodes.items():
+        op = node.op
+        if isinstance(op, Input):
+            found[name] = name
+        elif isinstance(op, MaxPool | Routing) and not (isinstance(op, Pad) and op.value):
+            sources = {found.get(value, "") for value in node.inputs}
+            if len(sources) == 1 and "" not in sources:
+                found[name] = sources.pop()
     return found
 
 
-def _widths(graph: Graph, membrane: Membrane, values: Mapping[str, Tensor | None]) -> Widths | None:
-    if not membrane.whole:
-        return None
-    parts = {name: synapses(op, input_values(graph, name, values)) for name, op in _layers(graph, membrane).items()}
-    weights, skips = list(parts.values()), [value.unsqueeze(1) for value in (membrane.skips or {}).values()]
-    constants = [op.bias.double().unsqueeze(1) for op in _layers(graph, membrane).values() if op.bias is not None]
-    for name in membrane.constants:
-        rows = channel_constants(graph, name)
-        if rows is None:
-            return None
-        constants.append(rows.T)
+def input_fraction(graph: Graph, layers: Iterable[str], values: Mapping[str, Tensor | None]) -> float | None:
+    """Return which part of a weight's unit one unit of what layers take in adds to their sums: 1 for spikes.
+
+    It is a power of two, at most 1; None where a layer takes in real numbers.
+    """
+    moved, fraction = moved_inputs(graph), 1.0
+    for name in layers:
+        value = graph.nodes[name].inputs[0]
+        if input_values(graph, name, values) is None:
+            op = graph.ops(Input).get(moved.get(value, ""))
+            if op is None or (op.unit is None and op.numbers == "real"):
+                return None
+            fraction = min(fraction, op.unit or 1.0)
+    return fraction
+
+
+def counts(graph: Graph, membrane: Membrane, values: Mapping[str, Tensor | None]) -> Counts | None:
+    """Return the whole numbers of a membrane; None where it has real numbers."""
+    layers = _layers(graph, membrane)
     threshold = channel_thresholds(graph, membrane.neuron) if membrane.neuron else None
-    if (membrane.neuron and threshold is None) or not weights + skips:
+    rows = {name: channel_constants(graph, name) for name in membrane.constants}
+    constants = {name: row for name, row in rows.items() if row is not None}
+    unit = _unit(graph, membrane, layers)
+    if not membrane.whole or unit is None or len(constants) < len(rows) or (membrane.neuron and threshold is None):
         return None
-    if not membrane.neuron:
-        weights, constants = ([part.reshape(1, -1) for part in group] for group in (weights, constants))
-    fixed = [] if threshold is None else [threshold.unsqueeze(1)]
-    driving = weights or skips
-    unit = _unit(torch.cat(driving, 1), torch.cat([*skips, *constants, *fixed, driving[0][:, :0]], 1))
-    if unit is None:
+    groups = (
+        {name: (synapses(op, input_values(graph, name, values)).T / unit).T for name, op in layers.items()},
+        {name: op.bias.double() / unit for name, op in layers.items() if op.bias is not None},
+        {name: row / unit for name, row in constants.items()},
+        {name: value / unit for name, value in (membrane.skips or {}).items()},
+        {} if threshold is None else {"": threshold / unit},
+    )
+    if not all(bool(_whole(part).all()) for group in groups for part in group.values()):
         return None
-
-    def bits(group: list[Tensor]) -> int:
-        largest = max((float((part / unit).abs().max()) for part in group if part.numel()), default=0.0)
-        return round(largest).bit_length() + 1 if group else 0
-
-    rounding = max((_rounding(part / unit) for part in weights), default=0.0)
-    return Widths(bits(weights), bits(skips), bits(constants), bits(fixed), rounding)
+    weights, biases, shifts, skips, fixed = ({n: part.round() for n, part in group.items()} for group in groups)
+    return Counts(unit, weights, biases, shifts, skips, fixed.get(""), input_fraction(graph, layers, values))
 
 
-def _unit(driving: Tensor, others: Tensor) -> Tensor | None:
-    """Return the largest unit ``[C, 1]`` of which each row of both ``[C, ...]`` is made, None where there is none."""
-    largest = driving.abs().amax(1, keepdim=True)
-    # What nothing drives can be counted in anything.
-    idle = largest == 0
-    everything = torch.cat([driving, others], 1) / torch.where(idle, 1.0, largest)
-    # Large values tell most: a small one is near a whole number by chance.
-    telling = everything.abs().topk(min(_COLUMNS, everything.shape[1]), dim=1).values
-    limit = 2 ** (MAXIMUM_BITS - 1)
-    found = torch.where(idle.squeeze(1), 1, 0)
-    for start in range(1, limit, _CANDIDATES):
-        counts = torch.arange(start, min(start + _CANDIDATES, limit), dtype=torch.float64)
-        fits = _whole(telling.unsqueeze(2) * counts).all(1)
-        for channel in fits.any(1).logical_and(found == 0).nonzero().flatten().tolist():
-            for count in counts[fits[channel]].tolist():
-                if _whole(everything[channel] * count).all():
-                    found[channel] = int(count)
-                    break
-        if found.all():
-            return torch.where(idle, torch.inf, largest / found.unsqueeze(1))
-    return None
+def _unit(graph: Graph, membrane: Membrane, layers: Mapping[str, Weighted]) -> Tensor | None:
+    """Return what the weights of a membrane are counted in, ``[C]``; where there are none, what arrives."""
+    units = [op.unit for op in layers.values()]
+    if not layers:
+        neuron, axis = graph.ops(Neuron)[membrane.neuron], channel_axis(graph, membrane.neuron)
+        if neuron.unit is None or axis is None:
+            return None
+        units = [alike_by_channel(neuron.unit.expand(graph.shapes[membrane.neuron]), axis)]
+    return None if any(unit is None for unit in units) or units[0] is None else units[0].double()
+
+
+def widths(graph: Graph, schedule: Schedule | None = None) -> dict[str, Widths | None]:
+    """Return for every membrane, by its neurons or else its layer, how wide its whole numbers are.
+
+    None where it has real numbers. Those of membranes are told where a ``schedule`` says for how long they add up.
+    """
+    values = spike_values(graph)
+    events = largest_events(graph, values)
+    found: dict[str, Widths | None] = {}
+    for membrane in membranes(graph, values):
+        counted = counts(graph, membrane, values)
+        name = membrane.neuron or membrane.layers[0]
+        found[name] = None if counted is None else _widths(graph, membrane, counted, events, schedule)
+    return found
+
+
+def largest_events(graph: Graph, values: Mapping[str, Tensor | None]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the fewest and the most events that may arrive at once, by value, each shaped like one sample.
+
+    An event is worth what a spike is there or, of an input of the network that is whole numbers, the unit.
+    """
+    moved, found = moved_inputs(graph), dict[str, tuple[Tensor, Tensor]]()
+    reach: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, node in graph.nodes.items():
+        op, shape = node.op, graph.shapes[name]
+        if isinstance(op, Input):
+            most = float(op.most or (op.below or 256) - 1)
+            reach[name] = torch.full(shape, -most if op.unit else 0.0).double(), torch.full(shape, most).double()
+        elif isinstance(op, Neuron):
+            full = op.threshold.double().expand(shape)
+            reach[name] = (-full if op.takes_back else 0 * full) * op.largest_event, full * op.largest_event
+        elif name in moved or values[name] is not None:
+            low, high = (op(*(reach[value][side].unsqueeze(0) for value in node.inputs))[0] for side in (0, 1))
+            reach[name] = low, high
+        else:
+            continue
+        value = values[name]
+        found[name] = reach[name] if value is None else tuple(side / _present(value) for side in reach[name])  # type: ignore[assignment]
+    return found
+
+
+def _widths(
+    graph: Graph,
+    membrane: Membrane,
+    found: Counts,
+    events: Mapping[str, tuple[Tensor, Tensor]],
+    schedule: Schedule | None,
+) -> Widths:
+    width = Widths(
+        _bits(found.weights.values()),
+        _bits(found.skips.values()),
+        _bits([*found.biases.values(), *found.constants.values()]),
+        _bits([] if found.thresholds is None else [found.thresholds]),
+        max((_rounding(part) for part in found.weights.values()), default=0.0),
+    )
+    if found.fraction is None:
+        return width
+    lows, highs = zip(*_arriving(graph, found, events), strict=True)
+    sums = [torch.stack(parts).sum(0) / found.fraction for parts in (lows, highs)]
+    width = replace(width, sums=_bits(sums))
+    neuron = graph.ops(Neuron).get(membrane.neuron)
+    if neuron is None or schedule is None or found.thresholds is None:
+        return width
+    threshold = found.thresholds / found.fraction
+    start = float(neuron.potential.abs().max()) * threshold
+    # Who fires as often as it can takes away its threshold each time; whose count is bounded does not.
+    fires = isinstance(neuron, IntegrateAndFire)
+    grows = (sums[1] - threshold).clamp(min=0) * (schedule.total - 1) if fires else sums[1] * (schedule.total - 1)
+    highest = torch.maximum(start, threshold) + sums[1] + grows
+    return replace(width, membranes=_bits([highest, sums[0] * schedule.total - start]))
+
+
+def _arriving(
+    graph: Graph, found: Counts, events: Mapping[str, tuple[Tensor, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the least and the most that arrives at one step, by channel, in units: part by part."""
+    layers = graph.ops(Weighted)
+    for name, part in found.weights.items():
+        kernel = part.view(layers[name].kernel().shape)
+        value = graph.nodes[name].inputs[0]
+        axis = channel_axis(graph, name)
+        assert axis is not None
+        sides = [_by_inputs(side, axis, kernel) for side in events[value]]
+        op = graph.ops(Input).get(moved_inputs(graph).get(value, ""))
+        products = torch.stack([kernel * side * (1.0 if op is None else op.unit or 1.0) for side in sides])
+        low, high = products.amin(0), products.amax(0)
+        yield low.flatten(0, 1).flatten(1).sum(1), high.flatten(0, 1).flatten(1).sum(1)
+    for name, count in found.skips.items():
+        axis = channel_axis(graph, name)
+        assert axis is not None
+        low, high = (channel_rows(side.unsqueeze(0), axis) for side in events[name])
+        yield count * low.amin(1), count * high.amax(1)
+    for row in (*(bias.unsqueeze(0) for bias in found.biases.values()), *found.constants.values()):
+        yield row.amin(0), row.amax(0)
+
+
+def _by_inputs(side: Tensor, axis: int, kernel: Tensor) -> Tensor:
+    """Return bounds shaped like one sample as one for each input of a kernel: that which is farthest from 0."""
+    rows = channel_rows(side.unsqueeze(0), axis)
+    return _along_inputs(rows.gather(1, rows.abs().argmax(1, keepdim=True)).squeeze(1), kernel)
+
+
+def _bits(group: Iterable[Tensor]) -> int:
+    """Return how many bits hold the largest of some whole numbers and the sign; 0 where there is none."""
+    sizes = [float(part.abs().max()) for part in group if part.numel()]
+    return round(max(sizes)).bit_length() + 1 if sizes else 0
 
 
 def _whole(quotients: Tensor) -> Tensor:

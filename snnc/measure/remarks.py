@@ -447,7 +447,7 @@ def _on_weights(op: Weighted, around: Surroundings) -> Iterator[Finding]:
 def _on_widths(conversion: Conversion) -> Iterator[Finding]:
     if not any(applied.name == "quantize-weights" for applied in conversion.applied):
         return
-    found = widths(conversion.snn)
+    found = widths(conversion.snn, conversion.schedule)
     for name, width in found.items():
         if width is None:
             yield Finding(
@@ -460,13 +460,15 @@ def _on_widths(conversion: Conversion) -> Iterator[Finding]:
     whole = {name: width for name, width in found.items() if width is not None}
     if whole:
         worst = max(whole, key=lambda name: whole[name].rounding)
-        bits = {part: max(getattr(w, part) for w in whole.values()) for part in ("weights", "biases", "thresholds")}
+        parts = "weights", "biases", "thresholds", "sums", "membranes"
+        bits = {part: max(getattr(w, part) for w in whole.values()) for part in parts}
         yield Finding(
             "quantized-weights",
             "info",
             "",
             f"weights of {bits['weights']} bits, biases of {bits['biases']}, thresholds of {bits['thresholds']}: "
-            f"rounding adds about {100 * whole[worst].rounding:.1f} % to the weights of {worst}, and less elsewhere",
+            f"rounding adds about {100 * whole[worst].rounding:.1f} % to the weights of {worst}, and less elsewhere; "
+            f"whatever comes in, {bits['sums']} bits hold the sums of a step, and {bits['membranes']} all potentials",
             "evaluate with and without --weight-bits to see what that costs",
         )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Generator, Tensor
 
-from snnc.ir import Graph, Node, Op, operations
+from snnc.ir import Graph, Node, Op, operations, whole
 from snnc.ops import HALF, Coding, Quantized, QuantizedRelu
 from snnc.ops.activation import as_above, check_coding
 from snnc.registry import Registered, Registry
@@ -53,6 +53,9 @@ class Neuron(Timed):
     share of the threshold, and broadcasts likewise; ``rounding`` is how much more the potential of the closed form is.
     What fields a neuron adds, other than tensors, are its options, in recipes and for ``--neuron``, under the name that
     ``metadata["option"]`` says where it is another. ``tried`` are such fields that the laws are asked for, too.
+
+    With a ``unit``, what arrives is whole numbers of it, and so are thresholds and, with half a unit on top, v(0): what
+    a current is off by, because sums round, is taken away, and no sum of whole numbers lies at a threshold.
     """
 
     signed: ClassVar[bool] = True
@@ -64,6 +67,7 @@ class Neuron(Timed):
     slope: Tensor | None = None
     potential: Tensor = HALF
     coding: bool = False
+    unit: Tensor | None = field(default=None, kw_only=True)
 
     @final
     def __post_init__(self) -> None:
@@ -71,6 +75,8 @@ class Neuron(Timed):
             raise ValueError("thresholds must be positive and finite")
         if not bool(self.potential.isfinite().all()):
             raise ValueError("initial potentials must be finite")
+        if self.unit is not None and not bool(((self.unit > 0) & self.unit.isfinite()).all()):
+            raise ValueError("units must be positive and finite")
         if self.slope is not None and not self.takes_back:
             raise ValueError(f"{type(self).__name__} has no negative spikes and cannot stand for what goes below zero")
         if self.coding:
@@ -162,7 +168,16 @@ class Neuron(Timed):
     def retimed(self, before: int, after: int) -> Self:
         """Return the neuron with the same ceiling over ``after`` time steps that it has over ``before``."""
         share = Fraction(self.levels(before) * after, before * self.levels(after))
-        return self if share == 1 else replace(self, threshold=self.threshold * float(share))
+        # What it takes in stays as it is, and no other threshold is a whole number of its units.
+        return self if share == 1 else replace(self, threshold=self.threshold * float(share), unit=None)
+
+    @final
+    def counted(self, current: Tensor, steps: int = 1) -> Tensor:
+        """Return a current that is the mean over so many steps, each of which brought whole numbers of units."""
+        if self.unit is None:
+            return current
+        unit = self.unit / steps
+        return whole(current, unit).mul_(unit)
 
     def closed_form(self, timesteps: int) -> Quantized:
         """Return the quantized activation that the mean output is, or comes near, for a constant current."""
@@ -292,7 +307,7 @@ class CausalNeuron(Neuron):
         """Take one time step: (state, currents) to (next state, spikes times their values); changes neither."""
         value = torch.empty_like(x)
         own = type(state)(*(part.clone() if isinstance(part, Tensor) else part for part in state))
-        return self.advance(own, x, awake, value), value
+        return self.advance(own, self.counted(x), awake, value), value
 
     @final
     def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
@@ -311,7 +326,7 @@ class CausalNeuron(Neuron):
                 train[t:] = 0
                 break
             x = currents[t] if not constant else at_step(currents[0], gains[t])
-            state = self.advance(state, x, awake, train[t])
+            state = self.advance(state, self.counted(x), awake, train[t])
         return train
 
     @final
@@ -322,7 +337,7 @@ class CausalNeuron(Neuron):
         for t, x in enumerate(currents):
             if t == schedule.rehearsal > 0:
                 state = self.rehearsed(state, x)
-            state = self.advance(state, x, t < schedule.lit, value)
+            state = self.advance(state, self.counted(x), t < schedule.lit, value)
             found[t] = self.membrane(state)
         return found
 

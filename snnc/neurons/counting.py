@@ -73,4 +73,5 @@ class Counting(OrderFreeNeuron):
     def _count(self, mean: Tensor, timesteps: int) -> Tensor:
         levels, signed = self.levels(timesteps), self.slope is not None
         ceiling = self.threshold * (levels / timesteps)
+        mean = self.counted(mean, timesteps)
         return level_count(self.gathered(mean), ceiling, levels, self.potential, signed=signed)

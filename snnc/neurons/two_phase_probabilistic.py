@@ -49,6 +49,7 @@ class TwoPhaseProbabilistic(OrderFreeNeuron):
 
     def _draws(self, mean: Tensor, timesteps: int, generator: Generator | None) -> Iterator[Tensor]:
         """Yield the spikes of phase 2, step by step."""
+        mean = self.counted(mean, timesteps)
         charge = torch.mul(self.gathered(mean), timesteps / self.threshold).add_(self.potential)
         sign = charge.sign() if self.slope is not None else torch.ones_like(self.threshold)
         charge *= sign

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self, final
 
 import torch.nn.functional as F
@@ -17,16 +17,23 @@ from snnc.ops.padding import bordered
 
 @dataclass(frozen=True, eq=False)
 class Weighted(Op):
-    """An operation with weights and, or None, one bias per output channel ``[C]``: where synapses are."""
+    """An operation with weights and, or None, one bias per output channel ``[C]``: where synapses are.
+
+    Where a ``unit`` is given, one per output channel ``[C]``, what a spike through a synapse adds is a whole number of
+    it, and so is a bias (``snnc.analysis.integers``).
+    """
 
     weight: Tensor
     bias: Tensor | None
+    unit: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.weight.ndim < 2 or not self.weight.numel():
             raise ValueError(f"weights of shape {[*self.weight.shape]}")
         if self.bias is not None and self.bias.ndim != 1:
             raise ValueError(f"a bias of shape {[*self.bias.shape]}")
+        if self.unit is not None and self.unit.ndim != 1:
+            raise ValueError(f"units of shape {[*self.unit.shape]}")
 
     @abstractmethod
     def kernel(self) -> Tensor:
@@ -36,12 +43,12 @@ class Weighted(Op):
     def with_kernel(self, kernel: Tensor, bias: Tensor | None) -> Self:
         """Return this operation with other weights, as ``kernel`` gives them, and another bias ``[C]``.
 
-        Both are rounded to the precision of the weights that were there.
+        Both are rounded to the precision of the weights that were there, and real numbers.
         """
 
     def _with(self, weight: Tensor, bias: Tensor | None) -> Self:
         kind = self.weight.dtype
-        return replace(self, weight=weight.to(kind), bias=None if bias is None else bias.to(kind))
+        return replace(self, weight=weight.to(kind), bias=None if bias is None else bias.to(kind), unit=None)
 
 
 @final

@@ -5,12 +5,15 @@ What a chip holds is what a synapse adds, w·v with v the value of a spike, coun
 
     s = θ/n;   w ← s·[w·v/s]/v;   b ← s·[(b − mean(z_q − z))/s];   v(0) ← s·[v(0)/s]
 
-so that the threshold is n units as it stands. n is as large as all widths allow or, where it leaves less error, larger:
+so that the threshold is n units as it stands. Units stay in the graph (``Weighted.unit``, ``Neuron.unit``), and what
+enters is rounded to whole numbers of a power of two, so that sums of whole numbers arrive everywhere: no engine rounds
+another way. n is as large as all widths allow or, where it leaves less error, larger:
 then the few largest weights are clipped (Banner et al., NeurIPS 2019). The bias takes up what rounding the weights does
 to the mean current z on the images (Nagel et al., ICCV 2019). What spikes add that skip a layer cannot be rounded:
 there s is made to divide it, and the threshold moves to the nearest multiple of s, one at least.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import final
@@ -23,18 +26,23 @@ from snnc.analysis.integers import (
     MAXIMUM_BITS,
     channel_constants,
     channel_thresholds,
+    input_fraction,
+    moved_inputs,
     synapses,
     with_constants,
     with_synapses,
 )
 from snnc.analysis.units import Membrane, input_values, membranes, spike_values
 from snnc.calibration import Calibration
-from snnc.ir import Graph, Op
+from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import shifted
 from snnc.run import Program
+
+# The most bits of a number that enters, and how large it may be where no sample tells.
+_WIDEST_INPUT, _UNKNOWN = 16, 8.0
 
 # Shares of the largest weight that are tried as the largest one that is kept.
 _SHARES = torch.linspace(1, 0.4, 25, dtype=torch.float64)
@@ -49,13 +57,14 @@ class QuantizeWeights(Pass):
     Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer add much
     more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as many
     as ``bits``, and 8 at least. ``bias`` corrects biases by what rounding does to the mean currents on at most
-    ``images``, spread evenly over all; without images it is left out.
+    ``images``, spread evenly over all; without images it is left out. ``input_bits`` are those of numbers that enter.
     """
 
     bits: int = 8
     threshold_bits: int = 16
     bias_bits: int = 16
     skip_bits: int | None = None
+    input_bits: int = 10
     bias: bool = True
     images: int = 512
 
@@ -65,6 +74,8 @@ class QuantizeWeights(Pass):
         wider = [wide for wide in (self.threshold_bits, self.bias_bits, self.skip_bits) if wide is not None]
         if not all(self.bits <= wide <= 24 for wide in wider):
             raise ValueError("thresholds, biases and skips have at least as many bits as weights, and at most 24")
+        if not 2 <= self.input_bits <= _WIDEST_INPUT:
+            raise ValueError(f"inputs have from 2 to {_WIDEST_INPUT} bits")
         if self.images < 1:
             raise ValueError("images start at 1")
 
@@ -79,6 +90,7 @@ class QuantizeWeights(Pass):
         if not graph.ops(Neuron):
             return graph
         inputs = self._mean_inputs(graph, calibration)
+        graph = graph.with_ops(self._entries(graph, calibration))
         for index in range(len(membranes(graph))):
             # A threshold that was moved changes what its spikes are worth further on.
             values = spike_values(graph)
@@ -101,6 +113,23 @@ class QuantizeWeights(Pass):
             done += len(seen)
             calibration.progress(done, len(samples))
         return {name: total / done for name, total in totals.items()}
+
+    def _entries(self, graph: Graph, calibration: Calibration) -> dict[str, Op]:
+        """Return the inputs that weights multiply as real numbers, rounded; the unit holds what they may be."""
+        moved = moved_inputs(graph)
+        read = {moved.get(graph.nodes[name].inputs[0]) for name in graph.ops(Weighted)}
+        found = {n: op for n, op in graph.ops(Input).items() if n in read and op.numbers == "real"}
+        shown, largest, bits = calibration.shown, dict.fromkeys(found, _UNKNOWN), self.input_bits
+        if shown is None:
+            bits = min(bits + 2, _WIDEST_INPUT)
+        else:
+            largest = dict.fromkeys(found, 0.0)
+            for feeds in shown.thinned(self.images).batches():
+                largest = {name: max(size, float(feeds[name].abs().max())) for name, size in largest.items()}
+        most = _largest(bits)
+        # What whole numbers are stays what they are.
+        units = {n: 2.0 ** min(0, math.ceil(math.log2(max(size, 1e-30) / most))) for n, size in largest.items()}
+        return {name: replace(op, unit=units[name], most=most) for name, op in found.items()}
 
     def _rounded(
         self, graph: Graph, membrane: Membrane, values: Mapping[str, Tensor | None], inputs: Mapping[str, Tensor]
@@ -128,7 +157,8 @@ class QuantizeWeights(Pass):
                 steps = (value.squeeze(1) / unit).round().clamp(1, _largest(self._skip_bits))
                 unit = torch.where(value.squeeze(1) > 0, value.squeeze(1) / steps, unit)
             counts = (threshold / unit).round().clamp(min=1)
-            changed[membrane.neuron] = _fired(graph, membrane.neuron, counts, unit, moved=bool(skips))
+            fraction = input_fraction(graph, layers, values) if membrane.whole else None
+            changed[membrane.neuron] = _fired(graph, membrane.neuron, counts, unit, fraction, moved=bool(skips))
         for name, op in layers.items():
             layer = with_synapses(op, self._nearest(added[name], unit.unsqueeze(1), self.bits), worth[name])
             if graph.nodes[name].inputs[0] in inputs:
@@ -137,7 +167,7 @@ class QuantizeWeights(Pass):
             if layer.bias is not None:
                 bias = self._nearest(layer.bias.double(), unit, self.bias_bits)
                 layer = replace(layer, bias=bias.to(layer.weight.dtype))
-            changed[name] = layer
+            changed[name] = replace(layer, unit=unit.to(layer.weight))
         for name, row in constants.items():
             changed[name] = with_constants(graph, name, self._nearest(row, unit, self.bias_bits))
         return changed
@@ -175,13 +205,17 @@ def _largest(bits: int) -> int:
     return (1 << bits - 1) - 1
 
 
-def _fired(graph: Graph, name: str, counts: Tensor, unit: Tensor, *, moved: bool) -> Neuron:
-    """Return the neurons with thresholds of ``counts`` units, that start at a whole number of units."""
+def _fired(graph: Graph, name: str, counts: Tensor, unit: Tensor, fraction: float | None, *, moved: bool) -> Neuron:
+    """Return the neurons with thresholds of ``counts`` units, that start at a whole number of units.
+
+    What arrives is whole numbers of a ``fraction`` of the unit, of which half a one is put on top; None: it is not.
+    """
     neuron, shaped = graph.ops(Neuron)[name], from_channels(graph, name, counts)
-    potential = (neuron.potential * shaped).round() / shaped
+    potential = ((neuron.potential * shaped).round() + (fraction or 0) / 2) / shaped
     # What need not move stays as it is, to the last bit.
     threshold = from_channels(graph, name, counts * unit).to(neuron.threshold.dtype) if moved else neuron.threshold
-    return replace(neuron, threshold=threshold, potential=potential.to(neuron.potential.dtype))
+    arriving = None if fraction is None else from_channels(graph, name, unit * fraction).to(threshold)
+    return replace(neuron, threshold=threshold, potential=potential.to(neuron.potential.dtype), unit=arriving)
 
 
 def _mean_change(graph: Graph, name: str, old: Weighted, new: Weighted, mean: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
 from snnc.neurons.base import at_step
 from snnc.run.program import Through, directly
@@ -114,7 +114,8 @@ def follow(
     elif frame.samples != next(iter(before.answers.values())).shape[0]:
         message = f"{counted(frame.samples, 'frame')} for another number of streams"
         raise DataError(message, hint="give one of each stream, or start again")
-    entered = frame.signals(schedule)
+    signals = frame.signals(schedule)
+    entered = {name: op.entered(signals[name]) for name, op in graph.ops(Input).items()}
     recent = (*(() if before is None else before.recent), entered)[-between.window :]
     seen = {name: torch.stack([one[name] for one in recent]).mean(0) for name in entered}
     if before is not None:

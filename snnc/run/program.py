@@ -77,6 +77,7 @@ class Program:
         ordered = needed if trains else asked_in_order(self._order, self._stepwise)
         self.order_free = frozenset(needed - ordered)
         self._spiking = bool(graph.ops(Timed))
+        self._inputs = graph.ops(Input)
         last_use = {value: node.name for node in self._order for value in node.inputs}
         self._expiring: dict[str, list[str]] = {}
         for value, reader in last_use.items():
@@ -113,7 +114,9 @@ class Program:
         if feeds.over_time and feeds.apart and not self._spiking:
             return _averaged(self(frame, given=given, through=through) for frame in feeds.frames())
         generator = seeded(generator)
-        signals: Signals = {**feeds.signals(self.schedule), **(given or {})}
+        signals = feeds.signals(self.schedule)
+        signals |= {name: op.entered(signals[name]) for name, op in self._inputs.items() if name in signals}
+        signals |= given or {}
         for name in feeds.over_time & self.order_free:
             signals[name] = mean_signal(signals[name], self.schedule)
         for node in self._order:

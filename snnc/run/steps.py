@@ -77,7 +77,8 @@ def step(
     what the network answers. Every node but the inputs is computed by ``through``.
     """
     gain = _Clock.of(schedule, state.taken).gain
-    return advanced(graph, schedule, state, {name: at_step(feeds[name], gain) for name in graph.inputs}, through)
+    inputs = graph.ops(Input).items()
+    return advanced(graph, schedule, state, {n: at_step(op.entered(feeds[n]), gain) for n, op in inputs}, through)
 
 
 def advanced(

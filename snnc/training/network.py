@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnc.analysis.channels import channel_count
+from snnc.analysis.integers import in_reals
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
@@ -123,7 +124,7 @@ class TrainableNetwork(nn.Module):
 
     def graph(self) -> Graph:
         """Return the network as it is now; what is not trained is shared with the graph it was made of."""
-        return self._given.with_ops(self._ops())
+        return in_reals(self._given.with_ops(self._ops()))
 
     def _ops(self) -> dict[str, Op]:
         """Return the operations in training as they are now."""

@@ -165,11 +165,14 @@ class _Writer:
 
     def _enter(self, node: Node, op: Input) -> None:
         argument, kind = self._inputs[node.name], _KINDS[op.numbers]
-        if kind == "float" and node.name not in self._lasting:
+        if kind == "float" and node.name not in self._lasting and op.unit is None:
             self._values[node.name] = argument
             return
-        function = "copy" if kind == "float" else f"widen_{kind}"
-        self._keep(node, [self._storage.call(function, "{0}", "{y}", self._size(node.name))], [argument])
+        function, size = "copy" if kind == "float" else f"widen_{kind}", self._size(node.name)
+        statements = [self._storage.call(function, "{0}", "{y}", size)]
+        if op.unit is not None:
+            statements.append(self._storage.call("round_to", "{y}", number(op.unit), number(op.most), size))
+        self._keep(node, statements, [argument])
 
     def _hold(self, node: Node) -> None:
         kernel = spelled(self._graph, node)

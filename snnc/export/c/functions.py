@@ -124,6 +124,18 @@ static void add(const float *a, const float *b, float *y, int32_t n) {
     for (int32_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
 }
 """),
+    "round_to": Source(
+        """
+/* Rounds to whole numbers of a unit, of which there are so many at most. */
+static void round_to(float *y, float unit, float most, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) {
+        const float whole = rounded_down(y[i] / unit + 0.5f);
+        y[i] = (whole < -most ? -most : whole > most ? most : whole) * unit;
+    }
+}
+""",
+        ("rounded_down",),
+    ),
     "multiply": Source("""
 static void multiply(const float *x, float *y, float factor, int32_t n) {
     for (int32_t i = 0; i < n; ++i) y[i] = x[i] * factor;

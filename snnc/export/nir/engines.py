@@ -13,7 +13,7 @@ from snnc.export.nir.frameworks import Framework, installed
 from snnc.export.nir.interpreter import HARD, SOFT, Interpreter
 from snnc.export.verification import Bounds, Reply, UnreadableError
 from snnc.feeds import Feeds
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
 from snnc.schedule import Schedule
 
@@ -54,7 +54,8 @@ class NirEngine:
 
     def answer(self, feeds: Feeds, generator: Generator) -> Reply:
         (images,), (output,) = feeds.values(), self._snn.outputs
-        images = images.contiguous()
+        (entry,) = self._snn.ops(Input).values()
+        images = entry.entered(images.contiguous())
         try:
             fired = self._reader.answer(self._graph, images, self.schedule.timesteps)
         except Exception as refusal:  # Frameworks refuse in as many ways as there are.

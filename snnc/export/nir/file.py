@@ -21,7 +21,7 @@ from snnc.export.nir.extra import nir_package
 from snnc.export.nir.links import Flattening, Kernel, Link, Matrix, SumPool, shape_behind, squared
 from snnc.export.nir.lowering import Term, lowered
 from snnc.export.nir.profiles import PROFILES, STEP, Profile
-from snnc.ir import Graph
+from snnc.ir import Graph, Input
 from snnc.registry import suggest
 from snnc.version import VERSION
 
@@ -68,7 +68,7 @@ def nir_file(conversion: Conversion, profile: str = "portable", snn: Graph | Non
         raise UsageError(f"unknown profile {profile!r}", place="--profile", hint=suggest(profile, PROFILES))
     how = PROFILES[profile]
     snn = snn or conversion.snn
-    network = lowered(snn, conversion.schedule, unit_thresholds=how.unit_thresholds)
+    network = lowered(snn, conversion.schedule, how)
     nodes = _Nodes(snn, how)
     nodes.enter(network.input, nir_package().Input({"input": np.array(network.shape)}))
     for layer in network.layers:
@@ -170,12 +170,19 @@ def _metadata(conversion: Conversion, profile: Profile, *, zero: bool) -> dict[s
         "time_step": STEP,
         "timesteps": conversion.schedule.timesteps,
         "input": "the preprocessed sample, the same at every step",
+        **_rounded(conversion.snn),
         "output": "the mean over all steps",
         "network_sha256": fingerprint(conversion),
         "model_file": model.file,
         "model_sha256": model.sha256,
         "calibration_sha256": "" if calibration is None else calibration.sha256,
     }
+
+
+def _rounded(snn: Graph) -> dict[str, Any]:
+    """Return what the sample is rounded to before it is fed, where that is said."""
+    (op,) = snn.ops(Input).values()
+    return {} if op.unit is None else {"input_unit": op.unit, "input_most": op.most * op.unit}
 
 
 def _single(tensor: Tensor) -> _Array:

@@ -46,8 +46,11 @@ class NirFormat(Format[NirFiles]):
     """The neuromorphic interchange format."""
 
     profile: Annotated[
-        Literal["portable", "cuba", "if"],
-        Option("What most importers read (the default), neurons as CubaLIF, or as they are."),
+        Literal["portable", "cuba", "if", "unit"],
+        Option(
+            "What most importers read (the default), neurons as CubaLIF, or as they are; or with thresholds of 1, even "
+            "where weights and thresholds are whole numbers."
+        ),
     ] = "portable"
     split: Annotated[
         bool,
@@ -67,8 +70,7 @@ class NirFormat(Format[NirFiles]):
         if self.split:
             return grouped(raised([partial(self.write, conversion)]))
         errors: list[ModelError] = []
-        unit_thresholds = PROFILES[self.profile].unit_thresholds
-        lowered(conversion.snn, conversion.schedule, unit_thresholds=unit_thresholds, refuse=errors.append)
+        lowered(conversion.snn, conversion.schedule, PROFILES[self.profile], refuse=errors.append)
         # The shapes of kernels are looked at where the nodes of NIR are made.
         return grouped(errors or raised([partial(nir_file, conversion, self.profile)]))
 

@@ -30,6 +30,7 @@ from snnc.export.nir.links import (
     undilated,
     ungrouped,
 )
+from snnc.export.nir.profiles import Profile
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
 from snnc.neurons.dual_threshold import DualThreshold
@@ -43,6 +44,8 @@ from snnc.rules import Rules, UnansweredError
 from snnc.schedule import Schedule
 
 _RECIPE = "use the recipe nir: snnc calibrate --recipe nir"
+# How near to a whole number, relatively, single precision keeps what is one.
+_NEAR = 1e-6
 # The most axes that NIR has convolutions for: channels, height and width.
 _MAPS = 3
 _SHAPES = "NIR passes on images [C, H, W] through convolutions and pools, and flat values behind Flatten"
@@ -84,7 +87,7 @@ class Lowered:
 
 
 def lowered(
-    graph: Graph, schedule: Schedule, *, unit_thresholds: bool, refuse: Callable[[ModelError], object] | None = None
+    graph: Graph, schedule: Schedule, profile: Profile, *, refuse: Callable[[ModelError], object] | None = None
 ) -> Lowered:
     """Return a spiking network in terms of NIR; raises ModelError that names what NIR cannot say, and a way round.
 
@@ -107,11 +110,10 @@ def lowered(
         shape = graph.shapes[node.name]
         try:
             if node.name in firing:
-                threshold = firing[node.name].threshold
-                threshold = threshold.reshape(_aligned(threshold, shape))
-                scale = 1 / threshold if unit_thresholds else torch.ones_like(threshold)
-                terms = tuple(_weighted(term, scale, node) for term in values[node.inputs[0]])
-                own = torch.ones(()).double() if unit_thresholds else threshold
+                threshold, unit = firing[node.name].threshold, graph.ops(Neuron)[node.name].unit
+                scale, own = _measured(threshold, unit, profile, schedule.total)
+                scale = scale.reshape(_aligned(scale, shape))
+                terms = tuple(_whole(_weighted(term, scale, node)) for term in values[node.inputs[0]])
                 layers.append(SpikingLayer(node.name, node.place, shape, terms, own.expand(shape)))
             values[node.name] = _terms(graph, node, values)
         except ModelError as error:
@@ -126,6 +128,28 @@ def lowered(
     zero = any(found.zero for found in firing.values())
     last = _weighted(read_out[0], None, output)
     return Lowered(graph.inputs[0], graph.shapes[graph.inputs[0]], tuple(layers), last, zero)
+
+
+def _measured(threshold: Tensor, unit: Tensor | None, profile: Profile, steps: int) -> tuple[Tensor, Tensor]:
+    """Return what currents are multiplied by and what their sums fire at: whole numbers where they are that."""
+    if unit is not None and profile.whole:
+        return 1 / unit.double(), (threshold / unit).round()
+    one = torch.ones(()).double()
+    if unit is not None:
+        # A little less: sums of whole numbers lie at a threshold, from which they are off by rounding. What the resets
+        # leave adds up to less than half a unit.
+        one -= (unit / threshold).min() / (2 * (steps + 1))
+    return (1 / threshold, one) if profile.unit_thresholds else (torch.ones_like(threshold), threshold)
+
+
+def _whole(term: Term) -> Term:
+    """Return a term with weights that are whole numbers but for rounding as whole numbers, which sums keep exact."""
+    *before, last = term.links
+    assert isinstance(last, Kernel | Matrix)
+    near = ((part - part.round()).abs() <= _NEAR * part.abs().clamp(min=1) for part in (last.weight, last.bias))
+    if not all(bool(part.all()) for part in near):
+        return term
+    return replace(term, links=(*before, replace(last, weight=last.weight.round(), bias=last.bias.round())))
 
 
 def _raise(error: ModelError) -> NoReturn:
@@ -200,7 +224,9 @@ def _firing(graph: Graph, refuse: Callable[[ModelError], object]) -> dict[str, F
         except ModelError as error:
             refuse(error)
         else:
-            if node.op.potential.any():
+            # Half a unit is none where all that arrives is whole numbers of them.
+            start, least = node.op.potential * node.op.threshold, 0 if node.op.unit is None else 0.75 * node.op.unit
+            if (start.abs() > least).any():
                 hint = f"let them start at zero: {_RECIPE}, or the pass start-at-rest behind substitute-neurons"
                 refuse(_refused(node, "NIR has no initial potentials, and these neurons have", hint))
         if len({firing.zero for firing in found.values()}) > 1:

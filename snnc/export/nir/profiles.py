@@ -14,6 +14,8 @@ STEP = 1e-4
 class Profile:
     """A spelling: the neuron, whether thresholds are folded into weights so that all are 1, and what it is for.
 
+    Where weights and thresholds are whole numbers, ``whole`` ones stay that, whose sums are the same in all engines.
+
     Alike in all of them, because someone or other reads nothing else: groups expanded, square kernels, padding the same
     at both ends, pooling as SumPool2d, Affine with a bias, Flatten from a negative axis, sums at neurons only, and one
     Output.
@@ -23,6 +25,7 @@ class Profile:
     neuron: Literal["IF", "CubaLIF"]
     unit_thresholds: bool
     about: str
+    whole: bool = True
 
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
@@ -32,6 +35,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             Profile("portable", "IF", True, "IF with thresholds of 1: what most importers read"),
             Profile("cuba", "CubaLIF", True, "IF as CubaLIF without leak, for importers that read IF as leaky"),
             Profile("if", "IF", False, "IF with the thresholds that the network has"),
+            Profile("unit", "IF", True, "IF with thresholds of 1, even where they are whole numbers", whole=False),
         )
     }
 )

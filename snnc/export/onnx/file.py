@@ -132,11 +132,21 @@ class File:
             known[operation.makes] = known[""] = output
 
     def entered(self, name: str, op: Input) -> str:
-        """Return what an input is called as real numbers, which it is converted to where it is none."""
-        if op.numbers == "real":
+        """Return what an input is called as the real numbers that the network computes with."""
+        operations = [] if op.numbers == "real" else [Operation("Cast", attributes={"to": TensorProto.FLOAT})]
+        if op.unit is not None:
+            unit, most = (floats(number) for number in (op.unit, op.most))
+            operations += [
+                Operation("Div", {"unit": unit}),
+                Operation("Add", {"half": floats(0.5)}),
+                Operation("Floor"),
+                Operation("Clip", {"least": -most, "most": most}),
+                Operation("Mul", {"unit": unit}),
+            ]
+        if not operations:
             return name
         real = self.named(f"{name}/real")
-        self.write([name], [Operation("Cast", attributes={"to": TensorProto.FLOAT})], real)
+        self.write([name], operations, real)
         self.shaped(real, [BATCH, *op.shape])
         return real
 

@@ -11,7 +11,7 @@ import torch
 from onnx import ModelProto
 
 from snnc.export.onnx.file import BATCH, Array, Axis, File, Operation, Operations
-from snnc.export.onnx.neurons import Form, forms
+from snnc.export.onnx.neurons import Form, written
 from snnc.export.onnx.operations import floated, spelled
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
@@ -122,7 +122,8 @@ class Lowering(ABC):
         if name not in self._set_in_motion:
             held, operations = self.held[name], self.direct_coding(self.graph.shapes[name])
             # Where nothing is to be done, what is held moves as it is.
-            moved = held if not operations else self.file.named(f"{name}/train") if held == name else name
+            taken = held == name or name in self.graph.inputs
+            moved = held if not operations else self.file.named(f"{name}/train") if taken else name
             if operations:
                 self.file.write([held], operations, moved)
                 self.shaped(moved, name)
@@ -180,6 +181,6 @@ def form(node: Node) -> Form:
     """Return what a neuron is written as; raises ModelError that names it where that is nothing."""
     assert isinstance(node.op, Neuron)
     try:
-        return forms(node.op)
+        return written(node.op)
     except UnansweredError as refusal:
         raise refusal.at(node.name) from None

@@ -6,9 +6,10 @@ Bodies compute what the neuron's torch code computes, operation by operation, so
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -69,6 +70,35 @@ class Gathering:
 Form = Recurrence | Gathering
 
 forms = Rules[Neuron, Form]("what recurrence of ONNX writes a neuron")
+
+# Whole numbers of units that a current is, as snnc.neurons counts them.
+_COUNTED = """
+        in_grains = Div({arrived}, {grain})
+        half_a_grain = Constant<value_float = 0.5>()
+        more_grains = Add(in_grains, half_a_grain)
+        grains = Floor(more_grains)
+        counted_{arrived} = Mul(grains, {grain})
+"""
+_COUNTED_OVER_TIME = """
+        grain_steps = CastLike(timesteps, gathered)
+        grain_a_step = Div(grain, grain_steps)
+"""
+
+
+def written(op: Neuron) -> Form:
+    """Return what a neuron is written as; raises UnansweredError where that is nothing."""
+    form = forms(op)
+    if op.unit is None:
+        return form
+    changed: dict[str, Any] = {"name": f"Whole{form.name}", "constants": {**form.constants, "grain": op.unit}}
+    if isinstance(form, Recurrence):
+        counted = _COUNTED.format(arrived="x", grain="grain")
+        return dataclasses.replace(form, advance=counted + re.sub(r"\bx\b", "counted_x", form.advance), **changed)
+    counted = _COUNTED_OVER_TIME + _COUNTED.format(arrived="gathered", grain="grain_a_step")
+    for body in ("mean", "train"):
+        changed[body] = counted + re.sub(r"\bgathered\b", "counted_gathered", getattr(form, body))
+    return dataclasses.replace(form, **changed)
+
 
 forms.refuse(
     CausalNeuron,
