@@ -31,12 +31,13 @@ def main() -> None:
     quick = arguments(__doc__ or "").quick
     reading = Reading(limit=100 if quick else 1000)
     how = PREPROCESSING[NAME]
-    images = torch.cat(
-        [feeds["x"] for feeds in open_dataset(SHARED / "cifar10/test", how, {"x": (3, 32, 32)}, reading).batches()]
-    )
     trained = pipeline.read_trained(model_files(NAME)[0])
+    inputs = trained.graph.input_shapes
+    (entry,) = inputs
+    test = open_dataset(SHARED / "cifar10/test", how, inputs, reading)
+    images = torch.cat([feeds[entry] for feeds in test.batches()])
     few = Reading(limit=100 if quick else None)
-    calibration = open_dataset(SHARED / "cifar10/calibration", how, {"x": (3, 32, 32)}, few)
+    calibration = open_dataset(SHARED / "cifar10/calibration", how, inputs, few)
     # All cases begin alike: what comes before rounding is done once.
     memory = pipeline.Memory()
     figures: dict[str, float] = {"images": float(len(images))}
