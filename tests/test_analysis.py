@@ -75,6 +75,12 @@ def test_means_keep_the_channels_that_they_do_not_average() -> None:
     assert [channel_count(graph, name) for name in (*gone.values(), last)] == [6, 6, 1, 6]
 
 
+def test_channels_are_followed_down_a_long_chain() -> None:
+    chain = [Node(f"{at + 1}", ops.Relu(), (f"{at}",)) for at in range(3000)]
+    graph = Graph.of([Node("0", Input((3, 4)), ()), *chain], ["3000"])
+    assert channel_axis(graph, "3000") == 1
+
+
 # Moments.
 
 

@@ -1,5 +1,7 @@
 """Which axis of a value counts its channels."""
 
+from weakref import WeakKeyDictionary
+
 from torch import Tensor
 
 from snnc.ir import Graph, Input, Node, Op
@@ -37,8 +39,12 @@ from snnc.ops import (
 )
 from snnc.rules import Rules
 
-# rule(op, graph, node): the axis, counted with the batch, or None.
+# rule(op, graph, node, before): the axis, counted with the batch, or None; ``before`` is that of the first input.
 axes = Rules[Op, int | None]("which axis counts channels")
+
+
+# What was found before, as long as a graph lives: a chain of nodes is walked once, not once for each of them.
+_known: WeakKeyDictionary[Graph, dict[str, int | None]] = WeakKeyDictionary()
 
 
 def channel_axis(graph: Graph, name: str) -> int | None:
@@ -46,8 +52,16 @@ def channel_axis(graph: Graph, name: str) -> int | None:
 
     The last weighted operation before sets it, and it follows transpositions.
     """
-    node = graph.nodes[name]
-    return axes(node.op, graph, node)
+    known = _known.setdefault(graph, {})
+    chain: list[Node] = []
+    place: str | None = name
+    while place is not None and place not in known:
+        chain.append(graph.nodes[place])
+        place = chain[-1].inputs[0] if chain[-1].inputs else None
+    for node in reversed(chain):
+        before = known[node.inputs[0]] if node.inputs else None
+        known[node.name] = axes(node.op, graph, node, before)
+    return known[name]
 
 
 def channel_count(graph: Graph, name: str) -> int:
@@ -87,27 +101,27 @@ def per_channel(values: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
 
 
 @axes.register(Input)
-def _first(op: Input, graph: Graph, node: Node) -> int:
+def _first(op: Input, graph: Graph, node: Node, before: int | None) -> int:
     return 1
 
 
 @axes.register(Conv, ConvTranspose)
-def _before_space(op: Conv | ConvTranspose, graph: Graph, node: Node) -> int:
+def _before_space(op: Conv | ConvTranspose, graph: Graph, node: Node, before: int | None) -> int:
     return len(graph.shapes[node.name]) + 2 - op.weight.ndim
 
 
 @axes.register(BatchNorm)
-def _told(op: BatchNorm, graph: Graph, node: Node) -> int:
+def _told(op: BatchNorm, graph: Graph, node: Node, before: int | None) -> int:
     return op.axis
 
 
 @axes.register(Embedding, Linear)
-def _last(op: Linear, graph: Graph, node: Node) -> int:
+def _last(op: Linear, graph: Graph, node: Node, before: int | None) -> int:
     return len(graph.shapes[node.name])
 
 
 @axes.register(MatMul)
-def _none(op: MatMul, graph: Graph, node: Node) -> None:
+def _none(op: MatMul, graph: Graph, node: Node, before: int | None) -> None:
     """Either factor has its own."""
 
 
@@ -129,15 +143,14 @@ def _none(op: MatMul, graph: Graph, node: Node) -> None:
     Resample,
     Timed,
 )
-def _kept(op: Op, graph: Graph, node: Node) -> int | None:
+def _kept(op: Op, graph: Graph, node: Node, before: int | None) -> int | None:
     """Several inputs lie channel by channel beside each other: the first one tells."""
-    (before, *_) = node.inputs
     # Broadcasting may have put axes in front.
-    return channel_axis(graph, before) if len(graph.shapes[before]) == len(graph.shapes[node.name]) else None
+    return before if len(graph.shapes[node.inputs[0]]) == len(graph.shapes[node.name]) else None
 
 
 @axes.register(ClippedCoding, Coding)
-def _contracted(op: Op, graph: Graph, node: Node) -> int | None:
+def _contracted(op: Op, graph: Graph, node: Node, before: int | None) -> int | None:
     """The axis that all who weight a code sum over: what a level is worth there is a scale of their weights.
 
     None where there is none, or where readers sum over different ones.
@@ -147,8 +160,8 @@ def _contracted(op: Op, graph: Graph, node: Node) -> int | None:
 
 
 @axes.register(Neuron)
-def _fired(op: Neuron, graph: Graph, node: Node) -> int | None:
-    return _contracted(op, graph, node) if op.coding else _kept(op, graph, node)
+def _fired(op: Neuron, graph: Graph, node: Node, before: int | None) -> int | None:
+    return (_contracted if op.coding else _kept)(op, graph, node, before)
 
 
 def contracted(graph: Graph, value: str, reader: str) -> int | None:
@@ -158,26 +171,23 @@ def contracted(graph: Graph, value: str, reader: str) -> int | None:
 
 
 @axes.register(Transpose)
-def _transposed(op: Transpose, graph: Graph, node: Node) -> int | None:
-    axis = channel_axis(graph, node.inputs[0])
-    return None if axis is None else op.order.index(axis)
+def _transposed(op: Transpose, graph: Graph, node: Node, before: int | None) -> int | None:
+    return None if before is None else op.order.index(before)
 
 
 @axes.register(Mean, Reduction)
-def _averaged(op: Mean | Reduction, graph: Graph, node: Node) -> int | None:
-    axis = channel_axis(graph, node.inputs[0])
-    if axis is None or op.keep:
-        return axis
-    return None if axis in op.axes else axis - sum(other < axis for other in op.axes)
+def _averaged(op: Mean | Reduction, graph: Graph, node: Node, before: int | None) -> int | None:
+    if before is None or op.keep:
+        return before
+    return None if before in op.axes else before - sum(other < before for other in op.axes)
 
 
 @axes.register(Reshape)
-def _reshaped(op: Reshape, graph: Graph, node: Node) -> int | None:
+def _reshaped(op: Reshape, graph: Graph, node: Node, before: int | None) -> int | None:
     """Kept at its place, or flattened, where every feature is its own channel."""
-    axis = channel_axis(graph, node.inputs[0])
-    if axis is None:
+    if before is None:
         return None
-    before, after = graph.shapes[node.inputs[0]], graph.shapes[node.name]
+    given, after = graph.shapes[node.inputs[0]], graph.shapes[node.name]
     if len(after) == 1:
         return 1
-    return axis if after[:axis] == before[:axis] and len(after) >= axis else None
+    return before if after[:before] == given[:before] and len(after) >= before else None
