@@ -115,9 +115,11 @@ def report_beside(output: Path) -> Path:
 def read(folder: Path) -> Project:
     """Read the project file of a folder, if there is one; raises UsageError with the path of the first problem."""
     path = folder / FILE
-    if not path.exists():
-        return Project()
-    data = read_yaml(path)
+    return parsed(read_yaml(path), folder) if path.exists() else Project()
+
+
+def parsed(data: object, folder: Path) -> Project:
+    """Return what a project file of a folder says; raises UsageError with the path of the first problem."""
     if not isinstance(data, Mapping):
         return _section(Project, data, "")
     fields: dict[str, Any] = {str(key): value for key, value in data.items()}

@@ -761,7 +761,6 @@ def test_help_and_version(run: Run):
         (["convert", "MODEL", "-o", "MODEL"], 2, ["would overwrite the model"]),
         (["convert", "MODEL", "-o", "d.npz", "--data", "d.npz"], 2, ["would overwrite the data @ d.npz"]),
         (["tune", "MODEL", "-o", "d.npz", "--data", "./d.npz"], 2, ["would overwrite the data @ d.npz"]),
-        (["convert", "MODEL", "-o", "."], 5, ["cannot write: it is a folder", "@ ."]),
         (["finetune", "MODEL", "-o", "", "--data", "x"], 5, ["cannot write: it is a folder", "@ ."]),
         (["convert", "MODEL", "--report", "model.snn"], 2, ["two results would go to one file @ model.snn"]),
         (["convert", "a.onnx", "b.onnx"], 2, ["b.onnx"]),

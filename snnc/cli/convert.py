@@ -9,10 +9,11 @@ import typer
 from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
+from snnc.cli.jobs import given, run_jobs
 from snnc.cli.options import (
     FaceFlags,
     InputShape,
-    Output,
+    Jobs,
     PartFlag,
     PreprocessingFlags,
     ReadingFlags,
@@ -20,7 +21,6 @@ from snnc.cli.options import (
     ReportFile,
     Strict,
     TaskFlag,
-    TrainedModel,
     check_outputs,
     chosen_format,
     known_format,
@@ -36,8 +36,22 @@ from snnc.project import report_beside
 
 @commands.register("convert")
 def convert(
-    model: TrainedModel = None,
-    output: Output = None,
+    context: typer.Context,
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="MODEL...", show_default=False, help="ONNX or TorchScript files. Default: model in snnc.yaml."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.snn|FOLDER",
+            help="Default: the model's name, in this folder. Several models go into a folder.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +94,7 @@ def convert(
         ),
     ] = None,
     task: TaskFlag = None,
+    at_once: Jobs = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -90,10 +105,14 @@ def convert(
     """Convert a trained network to a spiking one.
 
     Without --data, thresholds come from what batch normalization states about its inputs or, where the file has none
-    left, thresholds and biases come from synthetic input, in a minute: calibrate afterwards.
+    left, thresholds and biases come from synthetic input, in a minute: calibrate afterwards. Several models are
+    converted with the same flags, several at once, and told in one table; what fails stops no other.
     """
     settings = project.read(Path())
-    model = settings.trained(model)
+    if models and (len(models) > 1 or (output is not None and output.is_dir())):
+        _convert_all(context, [settings.trained(model) for model in models], output or Path(), at_once, faces, terminal)
+        return
+    model = settings.trained(models[0] if models else None)
     output = output or Path(f"{model.stem}.snn")
     report_file = report_file or report_beside(output)
     chosen = chosen_format(export, settings) if export else None
@@ -164,3 +183,26 @@ def convert(
     deliver(terminal, conversion, report, output, report_file, strip=strip, beside=beside, wanted=faces, strict=strict)
     if exported is not None:
         exported.check(str(model))
+
+
+def _convert_all(
+    context: typer.Context,
+    models: list[Path],
+    output: Path,
+    at_once: int | None,
+    faces: FaceFlags,
+    terminal: Terminal,
+) -> None:
+    """Convert several models into a folder, each by this very command."""
+    from snnc.actions.jobs import each
+
+    single = ("report_file", "save_recipe", "html", "markdown", "sarif", "github_summary", "dry_run")
+    said = given(context, *(known.name or "" for known in context.command.params if known.name not in single))
+    if said:
+        hint = "convert it alone, or see snnc report"
+        raise UsageError(f"{said[0]} is of one model, not of {len(models)}", place="snnc convert", hint=hint)
+    if (output.exists() and not output.is_dir()) or output.suffix == ".snn":
+        hint = "give a folder: -o out"
+        raise UsageError(f"one file for {len(models)} models", place=str(output), hint=hint)
+    several = ("models", "output", "junit", "at_once", "memory", "as_json", "quiet", "verbose")
+    run_jobs(terminal, each(models, output, given(context, *several)), at_once, junit=faces.junit)

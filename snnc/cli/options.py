@@ -83,6 +83,13 @@ TaskFlag = Annotated[
     ),
 ]
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", metavar="N", help="Do so many at once. Default: as many as the cores and the memory have room for."
+    ),
+]
+
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
 _FORMAT = "onnx"

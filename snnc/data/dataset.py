@@ -68,7 +68,7 @@ class Dataset:
     """
 
     def __init__(
-        self, source: Source, preprocessing: Preprocessing, inputs: Mapping[str, Transform], indices: tuple[int, ...]
+        self, source: Source, preprocessing: Preprocessing, inputs: Mapping[str, Transform], indices: Sequence[int]
     ) -> None:
         self._source = source
         self._preprocessing = preprocessing
@@ -267,7 +267,7 @@ class Dataset:
 
         Those have the digest ``sha256``. 0 where they are of another source, or drawn in another way.
         """
-        whole = Dataset(self._source, self._preprocessing, self._inputs, tuple(range(len(self._source))))
+        whole = Dataset(self._source, self._preprocessing, self._inputs, range(len(self._source)))
         drawn = [self, whole.spread(count, seed)]
         if self.labels(CLASSES) is not None:
             drawn.append(whole.part("train").spread(count, seed))
@@ -379,7 +379,7 @@ def open_dataset(
         hint = f"give {', '.join(sorted((kind.about for kind in sources.values()), reverse=True))}"
         raise DataError("neither a folder nor an array file", place=str(path), hint=hint)
     source = found[0].open(path, fitted)
-    dataset = Dataset(source, preprocessing, fitted, tuple(range(len(source))))
+    dataset = Dataset(source, preprocessing, fitted, range(len(source)))
     if reading.part in ("train", "test"):
         dataset = dataset.part(reading.part)
     if reading.limit is not None:

@@ -26,7 +26,8 @@ class Noticed:
 
     def __init__(self) -> None:
         self._gray: set[str] = set()
-        self._colored: set[str] = set()
+        # Of most data it is all images: so a number for each, not its place.
+        self._colored: set[int] = set()
         self._deep: dict[str, int] = {}
         self._floats: dict[str, tuple[float, float]] = {}
 
@@ -36,7 +37,7 @@ class Noticed:
 
     def colored(self, place: str) -> None:
         """Notice an image in color."""
-        self._colored.add(place)
+        self._colored.add(hash(place))
 
     def deep(self, place: str, largest: int) -> None:
         """Notice an image of 16 bits, and its largest value."""
@@ -50,7 +51,7 @@ class Noticed:
     def findings(self, scale: float) -> Iterator[Finding]:
         """Yield what is odd about it; ``scale`` is what pixels are multiplied by."""
         if self._gray:
-            share = f"{len(self._gray)} of {len(self._gray | self._colored)} images read"
+            share = f"{len(self._gray)} of {len(self._gray) + len(self._colored)} images read"
             verb = "is" if len(self._gray) == 1 else "are"
             yield Finding(
                 "gray-among-color",

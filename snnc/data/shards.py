@@ -2,6 +2,7 @@
 
 import json
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -77,7 +78,8 @@ class Shards(Source):
         Image.init()
         folder, shards, beside = files_of(path, _SUFFIXES)
         names: list[str] = []
-        places: list[tuple[int, int, int]] = []
+        # Compact: there may be millions.
+        places = array("q")
         shown: list[Any] = []
         texts: list[str] = []
         others = [*beside]
@@ -85,7 +87,7 @@ class Shards(Source):
             before = len(names)
             for sample in _samples(folder / shard, others):
                 names.append(sample.data.name)
-                places.append((number, sample.data.offset, sample.data.size))
+                places.extend((number, sample.data.offset, sample.data.size))
                 shown.append(sample.label)
                 texts.append(sample.text)
             if len(names) == before:
@@ -93,7 +95,7 @@ class Shards(Source):
                 raise DataError("no sample in this shard", place=str(folder / shard), hint=hint)
         arrays = all(name.endswith(f".{_ARRAY}") for name in names)
         name, transform = (one_input if arrays else only_input)(inputs, path)
-        source = cls({}, tuple(others), folder, shards, names, np.array(places, np.int64), name, transform)
+        source = cls({}, tuple(others), folder, shards, names, np.array(places).reshape(-1, 3), name, transform)
         return replace(source, labels=source._labels(shown, texts))
 
     def __len__(self) -> int:

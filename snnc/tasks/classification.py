@@ -54,7 +54,7 @@ class Classification(Task):
             )
         else:
             yield from dataset.uncovered(count)
-        if len(once) < _FEWEST or once.isnan().any():
+        if len(once) < _FEWEST or once.lt(0).any():
             return
         (least, _), share = intervals.proportion(int(once.sum()), len(once)), _percent(once.bool())
         if least <= 100 / count:
@@ -80,15 +80,18 @@ class Classification(Task):
         return first - second
 
     def outcomes(self, answers: Tensor, trained: Tensor | None, truth: Tensor | None) -> Tensor:
-        """Return whether an answer is right, is the trained network's, and whether that one's is right."""
-        unknown = torch.full((len(answers),), torch.nan, dtype=torch.float64)
-        right = unknown if truth is None else (answers == truth).double()
-        agrees = unknown if trained is None else (answers == trained).double()
-        once = unknown if trained is None or truth is None else (trained == truth).double()
+        """Return whether an answer is right, is the trained network's, and whether that one's is right.
+
+        ``[N, 3]`` are 1 or 0, or -1 where it is not known: all samples are held, once for every step looked at.
+        """
+        unknown = torch.full((len(answers),), -1, dtype=torch.int8)
+        right = unknown if truth is None else (answers == truth).char()
+        agrees = unknown if trained is None else (answers == trained).char()
+        once = unknown if trained is None or truth is None else (trained == truth).char()
         return torch.stack([right, agrees, once], 1)
 
     def measured(self, outcomes: Tensor) -> dict[str, Any]:
-        right, agrees, once = (None if column.isnan().any() else column.bool() for column in outcomes.unbind(1))
+        right, agrees, once = (None if column.lt(0).any() else column.bool() for column in outcomes.unbind(1))
         found: dict[str, Any] = {
             "accuracy": None if right is None else _percent(right),
             "accuracy_interval": None if right is None else intervals.proportion(int(right.sum()), len(right)),
@@ -108,7 +111,7 @@ class Classification(Task):
 
     def reference(self, outcomes: Tensor) -> Mapping[str, float]:
         once = outcomes[:, 2]
-        return {} if once.isnan().any() else {"accuracy": _percent(once.bool())}
+        return {} if once.lt(0).any() else {"accuracy": _percent(once.bool())}
 
     def merit(self, row: Row) -> float | None:
         return row.agreement if row.accuracy is None else row.accuracy

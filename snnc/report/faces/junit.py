@@ -1,5 +1,6 @@
 """JUnit XML: one test case for each thing that was to be kept, as CI systems show them."""
 
+from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from snnc.blocks import Check, Checks
@@ -14,11 +15,20 @@ _KINDS = {"failed": "failure", "not proven": "skipped", "noted": "skipped"}
 @faces.register("junit")
 def junit(report: Report) -> str:
     """Return the gates, the layers, and how exported files compare elsewhere."""
-    suites = Element("testsuites", name="snnc")
+    return document(checks_of(report))
+
+
+def checks_of(report: Report) -> Iterator[Checks]:
+    """Yield what was to be kept, by its kinds."""
     for _, _, blocks in seen(report, "cases"):
-        for block in blocks:
-            if isinstance(block, Checks):
-                _suite(suites, block)
+        yield from (block for block in blocks if isinstance(block, Checks))
+
+
+def document(groups: Iterable[Checks]) -> str:
+    """Return checks as a document, each kind a suite."""
+    suites = Element("testsuites", name="snnc")
+    for checks in groups:
+        _suite(suites, checks)
     indent(suites)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(suites, encoding="unicode")}\n'
 

@@ -1,6 +1,6 @@
 """What was evaluated, against the number of time steps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -90,10 +90,15 @@ def _table(rows: Sequence[Row]) -> Table:
         [
             (Column("T"), lambda row: str(row.timesteps)),
             (asleep, lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
-            *((_column(figure), partial(_cell, figure)) for figure in figures("row")),
+            *figure_columns(),
         ],
         rows,
     )
+
+
+def figure_columns() -> list[tuple[Column, Callable[[Row], Cell | None]]]:
+    """Return a column for each figure of one number of steps, and what it says of it."""
+    return [(_column(figure), partial(_cell, figure)) for figure in figures("row")]
 
 
 def _column(figure: Figure) -> Column:
