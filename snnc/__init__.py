@@ -1,13 +1,14 @@
 """A compiler from trained neural networks to spiking ones.
 
 ``convert`` and ``calibrate`` make a ``Conversion`` of a trained network, ``evaluate`` measures it, ``save`` writes it
-and ``load`` reads it as a ``SpikingNetwork``, a ``torch.nn.Module``. The commands call these very functions, with what
-``snnc.yaml`` says; called from Python, they do not read it. Whatever goes wrong on purpose is an ``SnncError`` with a
-message, a place and a hint.
+and ``load`` reads it as a ``SpikingNetwork``, a ``torch.nn.Module``; ``tune``, ``sweep``, ``finetune``, ``export``,
+``spikes``, ``inspect`` and ``diff`` do what the commands of these names do. Networks are files or modules, and data is
+files or what a program holds. The commands call these very functions, with what ``snnc.yaml`` says; called from Python,
+they do not read it. Whatever goes wrong on purpose is an ``SnncError`` with a message, a place and a hint.
 
     import snnc
 
-    conversion, report = snnc.convert("model.onnx", "quick", data="calibration")
+    conversion, report = snnc.convert("model.onnx", "quick", data="calibration")  # or a module, data=loader
     snnc.save(conversion, "model.snn")
     network = snnc.load("model.snn")
     dataset = snnc.open_dataset("test", network.preprocessing, network.input_shapes)
@@ -41,20 +42,34 @@ __all__ = [
     "SpikingNetwork",
     "calibrate",
     "convert",
+    "diff",
     "evaluate",
+    "export",
+    "finetune",
+    "inspect",
     "load",
     "neurons",
     "open_dataset",
     "passes",
     "recipe",
     "save",
+    "spikes",
+    "sweep",
+    "tune",
 ]
 
 if TYPE_CHECKING:
     from snnc import neurons, passes, recipe
     from snnc.actions.calibrate import calibrate
     from snnc.actions.convert import convert
+    from snnc.actions.diff import diff
     from snnc.actions.evaluate import evaluate
+    from snnc.actions.export import export
+    from snnc.actions.finetune import finetune
+    from snnc.actions.inspect import inspect
+    from snnc.actions.spikes import spikes
+    from snnc.actions.sweep import sweep
+    from snnc.actions.tune import tune
     from snnc.artifact import save_conversion as save
     from snnc.conversion import Conversion
     from snnc.data.dataset import Reading, open_dataset
@@ -83,13 +98,21 @@ else:
         "SpikingNetwork": ("snnc.module", "SpikingNetwork"),
         "calibrate": ("snnc.actions.calibrate", "calibrate"),
         "convert": ("snnc.actions.convert", "convert"),
+        "diff": ("snnc.actions.diff", "diff"),
         "evaluate": ("snnc.actions.evaluate", "evaluate"),
+        # The package of that name, which is called in the function's place.
+        "export": ("snnc.export", None),
+        "finetune": ("snnc.actions.finetune", "finetune"),
+        "inspect": ("snnc.actions.inspect", "inspect"),
         "load": ("snnc.module", "load"),
         "neurons": ("snnc.neurons", None),
         "open_dataset": ("snnc.data.dataset", "open_dataset"),
         "passes": ("snnc.passes", None),
         "recipe": ("snnc.recipe", None),
         "save": ("snnc.artifact", "save_conversion"),
+        "spikes": ("snnc.actions.spikes", "spikes"),
+        "sweep": ("snnc.actions.sweep", "sweep"),
+        "tune": ("snnc.actions.tune", "tune"),
     }
 
     def __getattr__(name):

@@ -197,6 +197,35 @@ class Scatter(Drawing):
 
 
 @dataclass(frozen=True)
+class Line:
+    """Points of one kind, joined, with how far each varies to either side; ``hue`` counts from 0."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    spreads: tuple[float | None, ...]
+    hue: int
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Lines(Drawing):
+    """Many lines in one plot, each with its name; places that double are as far apart where they are ``doubling``."""
+
+    lines: tuple[Line, ...]
+    axis: str
+    doubling: bool = False
+
+
+@dataclass(frozen=True)
+class Raster(Drawing):
+    """Who fires when: a row for each neuron, the signed numbers of spikes at every step; ``names`` of the rows."""
+
+    rows: tuple[tuple[int, ...], ...]
+    names: tuple[int, ...]
+    axis: str
+
+
+@dataclass(frozen=True)
 class Key:
     """What a color means."""
 

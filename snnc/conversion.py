@@ -8,9 +8,10 @@ from snnc.errors import UsageError
 from snnc.figure import ExitRule
 from snnc.findings import Finding
 from snnc.ir import Graph
+from snnc.neurons import Neuron
 from snnc.schedule import Schedule
 from snnc.tasks import Task
-from snnc.text import written
+from snnc.text import counted, written
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Provenance:
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Conversion:
     """A spiking network beside the trained one it stands for (None once stripped), and how it came about.
 
@@ -117,6 +118,16 @@ class Conversion:
     task: Task | None = None
     seconds: tuple[float, ...] = ()
     exit: ExitRule | None = None
+
+    def __repr__(self) -> str:
+        layers = counted(len(self.snn.ops(Neuron)), "spiking layer")
+        manifest = self.provenance.calibration
+        calibrated = "uncalibrated" if manifest is None else f"calibrated on {counted(manifest.images, 'sample')}"
+        recipe = self.provenance.recipe.get("name", "unnamed")
+        return (
+            f"<Conversion of {self.provenance.model.file} by {recipe}: {layers}, T={self.schedule.timesteps}, "
+            f"{calibrated}>"
+        )
 
     def exit_rule(self, place: str) -> ExitRule:
         """Return the rule for stopping early; raises UsageError at ``place`` without one for this schedule."""

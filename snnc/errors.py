@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 class SnncError(Exception):
     """Base of all errors that snnc raises on purpose.
 
-    ``str(error)`` is the message (one line, the place named at its end as ``@ place``); ``hint`` says what to do
-    about it; ``details`` are further lines where one error stands for many; ``exit_code`` is what the command line
-    ends with. Of several processes, those that fail with the same do so ``everywhere``, and one of them tells it: to
-    the others it is ``told``.
+    ``line`` is the message, the place named at its end as ``@ place``; ``hint`` says what to do about it; ``details``
+    are further lines where one error stands for many, and ``str(error)`` is all of that. ``exit_code`` is what the
+    command line ends with. Of several processes, those that fail with the same do so ``everywhere``, and one of them
+    tells it: to the others it is ``told``.
     """
 
     exit_code: ClassVar[int] = 1
@@ -22,7 +22,16 @@ class SnncError(Exception):
         self.hint = hint
         self.place = place
         self.details = details
-        super().__init__(f"{message} @ {place}" if place else message)
+        super().__init__(message)
+
+    @property
+    def line(self) -> str:
+        """The message with its place."""
+        return f"{self.message} @ {self.place}" if self.place else self.message
+
+    def __str__(self) -> str:
+        hint = [f"hint: {self.hint}"] if self.hint else []
+        return "\n".join([self.line, *(f"    {detail}" for detail in self.details), *hint])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), self.message, hint=self.hint, place=self.place, details=self.details), ()

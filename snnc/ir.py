@@ -133,7 +133,7 @@ class Node:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A network: nodes in topological order. ``inputs`` name ``Input`` nodes, ``outputs`` any nodes.
 
@@ -163,6 +163,9 @@ class Graph:
             if name not in seen:
                 raise ValueError(f"output {name!r} is not computed")
         object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self.nodes)} nodes: {', '.join(self.inputs)} -> {', '.join(self.outputs)}>"
 
     def __reduce__(self) -> tuple[type[Graph], tuple[dict[str, Node], tuple[str, ...]]]:
         # The view of the nodes that forbids changes can be neither copied nor pickled.

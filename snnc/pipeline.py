@@ -21,7 +21,7 @@ from snnc.errors import ModelError, UsageError, VerificationError
 from snnc.feeds import Feeds
 from snnc.files import has_digest
 from snnc.findings import Finding
-from snnc.frontend import InputShapes, read_model
+from snnc.frontend import Example, InputShapes, read_model, read_module
 from snnc.ir import Graph, Input
 from snnc.measure import neurobench
 from snnc.measure.expectations import difference, unlike_training
@@ -229,12 +229,21 @@ def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
         raise VerificationError(f"{name} changed the network's output by {error:.1e}", hint=hint)
 
 
-def read_trained(model: Path, input_shape: InputShapes = None) -> Trained:
-    """Read a trained network from its file; raises ModelError where it cannot be read or holds what cannot spike."""
-    read = read_model(model, input_shape)
+def read_trained(
+    model: str | Path | torch.nn.Module, input_shape: InputShapes = None, example: Example | None = None
+) -> Trained:
+    """Read a trained network from its file, or a module on an ``example``, a batch that it takes.
+
+    Raises ModelError where it cannot be read or holds what cannot spike.
+    """
+    if isinstance(model, torch.nn.Module):
+        read = read_module(model, example, input_shape)
+        return Trained(read.graph, Origin(type(model).__name__, read.sha256), read.findings)
+    path = Path(model)
+    read = read_model(path, input_shape)
     tuning = read.properties.get(TUNED_FROM)
     return Trained(
-        read.graph, Origin(model.name, read.sha256), read.findings, None if tuning is None else _tuning(tuning, model)
+        read.graph, Origin(path.name, read.sha256), read.findings, None if tuning is None else _tuning(tuning, path)
     )
 
 

@@ -1,18 +1,20 @@
 """Candidates for a conversion, and the bench on which they are made and measured."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Literal
 
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
+from snnc.data.given import Data
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress
 from snnc.ir import Graph, Input
-from snnc.measure.evaluation import Evaluation, measure
+from snnc.measure.evaluation import Evaluation, measure, merit
 from snnc.neurons import OrderFreeNeuron, neurons
-from snnc.pipeline import Memory, Trained, make, outline, reported
+from snnc.passes.substitute_neurons import SubstituteNeurons
+from snnc.pipeline import Memory, Trained, apply_recipe, levels_to_be, make, outline, reported
 from snnc.recipe import Recipe, load
 from snnc.report import Report
 from snnc.schedule import Schedule
@@ -74,17 +76,19 @@ class Candidate:
 class Bench:
     """A trained network and its images, on which candidates are made and measured.
 
-    They are compared with the ``original``, if that is another one.
+    They are compared with the ``original``, if that is another one. Two thirds of the images, drawn by the reading's
+    seed, calibrate; the rest judges, or ``others`` do, all of them.
     """
 
     def __init__(
         self,
         trained: Trained,
-        data: Path,
+        data: Data,
         preprocessing: Preprocessing,
         reading: Reading,
         task: Task | None,
         original: Graph | None = None,
+        others: Data | None = None,
     ) -> None:
         self._trained = trained
         self._original = original
@@ -98,6 +102,9 @@ class Bench:
         self.task.check(whole, graph.output_shapes)
         self.seed = reading.seed
         self.calibration, self.judging = (whole.part(name, reading.seed) for name in ("calibration", "judging"))
+        if others is not None:
+            self.judging = open_dataset(others, preprocessing, graph.ops(Input))
+            self.task.check(self.judging, graph.output_shapes)
         quick = outline(graph, load("quick", timesteps=1))
         # Layers that wait for one another, and the read-out.
         self._depth = latency(quick, Schedule(1))
@@ -112,9 +119,13 @@ class Bench:
 
     def make(self, candidate: Candidate, progress: Progress) -> tuple[Conversion, Graph]:
         """Convert; the second result is what ``report`` compares with."""
+        return self.made_by(candidate.recipe, progress)
+
+    def made_by(self, recipe: Recipe, progress: Progress) -> tuple[Conversion, Graph]:
+        """Convert by any recipe, as ``make`` does."""
         return make(
             self._trained,
-            candidate.recipe,
+            recipe,
             self.calibration,
             self._preprocessing,
             self._reading,
@@ -122,6 +133,24 @@ class Bench:
             self._memory,
             task=self._stated,
         )
+
+    def quantized(self, recipe: Recipe, progress: Progress) -> Graph | None:
+        """Return the network right before neurons take the place of its activations: quantized, of as many levels.
+
+        None where a recipe puts in no neurons.
+        """
+        at = [index for index, step in enumerate(recipe.passes) if isinstance(step, SubstituteNeurons)]
+        if not at:
+            return None
+        samples = DatasetSamples(self.calibration, self._reading, "reading images", progress)
+        before = replace(recipe, passes=recipe.passes[: at[0]])
+        levels = partial(levels_to_be, recipe=recipe)
+        return apply_recipe(self._trained.graph, before, samples, progress, self._memory, levels).snn
+
+    def merit(self, network: Graph, progress: Progress) -> float | None:
+        """Return how good a network that is not spiking is on the images that judge, in percent, as ``Task.merit``."""
+        samples = DatasetSamples(self.judging, self._reading, "judging", progress)
+        return merit(network, self._original or self._trained.graph, samples, self.task)
 
     def judge(self, conversion: Conversion, progress: Progress) -> Evaluation:
         """Measure on the images that judge."""

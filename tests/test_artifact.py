@@ -182,7 +182,7 @@ def rewrite(path: Path, header: object, tensors: dict[str, torch.Tensor]) -> Non
 def refused(path: Path, *words: str) -> None:
     with pytest.raises(ModelError) as caught:
         load_conversion(path)
-    message = str(caught.value)
+    message = caught.value.line
     assert caught.value.hint
     assert caught.value.place == str(path)
     assert "\n" not in message

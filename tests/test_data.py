@@ -69,7 +69,7 @@ def fails(
     assert error.exit_code == 5
     assert error.hint
     assert error.place
-    assert "\n" not in str(error)
+    assert "\n" not in error.line
     return error
 
 
@@ -322,7 +322,7 @@ def test_a_color_image_becomes_gray_for_one_channel(tmp_path: Path) -> None:
 
 def test_a_missing_path(tmp_path: Path) -> None:
     error = fails(tmp_path / "none")
-    assert str(error) == f"no such file or folder @ {tmp_path / 'none'}"
+    assert error.line == f"no such file or folder @ {tmp_path / 'none'}"
     assert error.hint == "check the path"
 
 
@@ -336,7 +336,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "README.txt").write_text("nothing")
     error = fails(tmp_path)
-    assert str(error) == f"no image in this folder @ {tmp_path}"
+    assert error.line == f"no image in this folder @ {tmp_path}"
     assert ".webp" in error.hint
 
 
@@ -349,7 +349,7 @@ def test_images_beside_class_folders(classes: Path) -> None:
 def test_a_class_folder_without_images(classes: Path) -> None:
     (classes / "bee").mkdir()
     error = fails(classes)
-    assert str(error) == f"no image in this class folder @ {classes / 'bee'}"
+    assert error.line == f"no image in this class folder @ {classes / 'bee'}"
     assert "label" in error.hint
 
 
@@ -365,7 +365,7 @@ def test_transparency(tmp_path: Path) -> None:
     image = np.full((4, 4, 4), 255, np.uint8)
     image[2, 2, 3] = 254
     path = save(tmp_path / "a.png", image)
-    assert str(fails(tmp_path)) == f"the image is partly transparent @ {path}"
+    assert fails(tmp_path).line == f"the image is partly transparent @ {path}"
 
 
 @pytest.mark.parametrize("mode", ["F", "LAB"])
@@ -396,7 +396,7 @@ def test_broken_images(tmp_path: Path, suffix: str) -> None:
     for broken in [b"", b"hello", whole[: len(whole) // 2], whole[: len(whole) * 9 // 10]]:
         path.write_bytes(broken)
         error = fails(tmp_path, (3, 32, 32))
-        assert str(error) == f"cannot read this image: damaged, cut short or no image @ {path}"
+        assert error.line == f"cannot read this image: damaged, cut short or no image @ {path}"
     for _ in range(100):
         broken = bytearray(whole)
         for _ in range(draw.randint(1, 8)):
@@ -647,7 +647,7 @@ def test_broken_array_files(tmp_path: Path, suffix: str) -> None:
     for broken in [b"", b"hello", whole[:50], whole[:-1], b"\x80\x04K\x01."]:
         path.write_bytes(broken)
         error = fails(path)
-        assert str(error) == f"damaged, or no .{suffix} file of plain numbers @ {path}"
+        assert error.line == f"damaged, or no .{suffix} file of plain numbers @ {path}"
     draw = random.Random(0)
     for _ in range(200):
         broken = bytearray(whole)

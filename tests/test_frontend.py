@@ -460,7 +460,7 @@ def test_bad_file(message: str, tmp_path: Path) -> None:
             read(path)
         assert caught.value.hint
         assert caught.value.place == str(path)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in caught.value.line
 
 
 @pytest.mark.parametrize("length", [1, 20, 100, 1000, 4000])

@@ -316,7 +316,7 @@ def test_what_cannot_be_run_is_refused_by_name_until_it_is_mended(spoil: Callabl
     saved = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     spoil(module)
     for use in (module, module.respond, module.start, lambda images: module.step(state, images)):
-        with pytest.raises(ModelError, match=r"cannot run with these tensors: .*:threshold$") as caught:
+        with pytest.raises(ModelError, match=r"cannot run with these tensors: .*:threshold\n") as caught:
             use(images)
         assert "load good values" in caught.value.hint
     module.register_buffer("layer:threshold", torch.tensor(1.0))

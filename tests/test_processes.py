@@ -116,7 +116,7 @@ def test_what_fails_in_one_fails_in_all_and_the_first_tells_it() -> None:
             samples.added(8, broken)
         except DataError as error:
             agreed = current().failed(error)
-            return str(agreed), agreed.exit_code, agreed.told
+            return agreed.line, agreed.exit_code, agreed.told
         raise AssertionError
 
     found = simulated(3, work)
@@ -130,7 +130,7 @@ def test_processes_that_differ_end_alike() -> None:
         try:
             return str(drawn(100 + rank).added(8, lambda feeds, first: [first])), 0
         except UsageError as error:
-            return str(error), error.exit_code
+            return error.line, error.exit_code
 
     (one, code), *others = simulated(2, work)
     assert one.startswith("processes do not do the same: 100 samples")

@@ -94,7 +94,7 @@ def test_a_problem_is_named_with_its_place(tmp_path: Path, text: str, message: s
         project.read(write(tmp_path, text))
     assert str(caught.value).startswith(message)
     assert hint in caught.value.hint
-    assert "\n" not in str(caught.value) + caught.value.hint
+    assert "\n" not in caught.value.line + caught.value.hint
 
 
 def test_the_template_sets_only_the_model(tmp_path: Path):

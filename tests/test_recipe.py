@@ -278,5 +278,5 @@ def test_every_error_has_its_own_exit_code() -> None:
     codes = [kind.exit_code for kind in kinds]
     assert len(set(codes)) == len(codes)
     assert 0 not in codes
-    assert str(UsageError("no", place="here", hint="try")) == "no @ here"
-    assert str(UsageError("no", hint="try")) == "no"
+    assert UsageError("no", place="here", hint="try").line == "no @ here"
+    assert UsageError("no", hint="try").line == "no"

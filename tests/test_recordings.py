@@ -60,7 +60,7 @@ def fails(path: Path, shape: tuple[int, ...] = INPUT["x"], **how: Any) -> DataEr
         list(opened(path, shape, **how).batches(Reading(2, 2)))
     error = caught.value
     assert error.hint and error.place.startswith((str(path), "preprocessing."))
-    assert "\n" not in str(error) and error.exit_code == 5
+    assert "\n" not in error.line and error.exit_code == 5
     return error
 
 

@@ -9,12 +9,13 @@ from typing import final
 from snnc.actions.report import report
 from snnc.errors import DataError, GateError
 from snnc.measure.gates import Tolerances
+from snnc.report import Report
 from snnc.report.comment import comment
 from snnc.report.comparison import Comparison, compare
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference:
     """Two conversions by their files, compared, and how much worse the new one may be."""
 
@@ -22,6 +23,9 @@ class Difference:
     new: Path
     comparison: Comparison
     allowed: Tolerances
+
+    def __repr__(self) -> str:
+        return f"<{self.old} to {self.new}: {self.comparison.sentence}>"
 
     @property
     def comment(self) -> str:
@@ -50,10 +54,20 @@ class Difference:
                 raise DataError(f"nothing to judge --max-{name.replace('_', '-')} by", place="snnc diff", hint=hint)
 
 
-def diff(old: Path, new: Path, allowed: Tolerances) -> Difference:
-    """Compare two conversions, each a .snn file or a report, by what was measured of them.
+def diff(old: str | Path | Report, new: str | Path | Report, allowed: Tolerances | None = None) -> Difference:
+    """Compare two conversions, each a .snn file or a report, also as a program has it, by what was measured of them.
 
     Raises UsageError on a trained model, DataError and ModelError where a file cannot be read or the report beside it
     is on another network.
     """
-    return Difference(old, new, compare(report(old), report(new), allowed), allowed)
+    held_to = allowed or Tolerances()
+    compared = compare(_report(old), _report(new), held_to)
+    return Difference(_name(old), _name(new), compared, held_to)
+
+
+def _report(found: str | Path | Report) -> Report:
+    return found if isinstance(found, Report) else report(Path(found))
+
+
+def _name(found: str | Path | Report) -> Path:
+    return Path(found.model_file) if isinstance(found, Report) else Path(found)

@@ -6,11 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+from snnc.actions.opened import Spiking, conversion_of, task_of
 from snnc.analysis.counterparts import check_counterparts
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
+from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import DatasetSamples, Progress, Samples, silent
+from snnc.data.samples import DatasetSamples, Progress, Samples
 from snnc.errors import PreconditionError, UsageError
 from snnc.figure import Blame, ExitRule
 from snnc.ir import Graph, Input
@@ -26,6 +28,7 @@ from snnc.measure.stream import follow_streams
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import retimed
 from snnc.pipeline import canonical_reference, original_of, read_original
+from snnc.progress import told
 from snnc.run.frames import Between, check_follows, check_streams
 from snnc.schedule import Schedule, check_steps
 from snnc.tasks import Task, chosen
@@ -37,32 +40,33 @@ _MOST_REPEATS = 10_000
 
 
 def evaluate(
-    conversion: Conversion,
+    network: Spiking,
     *,
-    data: str | Path,
-    timesteps: Sequence[int] = (),
+    data: Data,
+    timesteps: int | Sequence[int] = (),
     sleep: int | None = None,
     repeats: int = 1,
     probe: Literal["permutation"] | None = None,
     blamed: int = 0,
     limits: Limits = ANYTHING,
-    task: Task | None = None,
+    task: Task | str | None = None,
     preprocessing: Preprocessing | None = None,
     expected: float | None = None,
     exit_confidence: float | None = None,
-    exit_data: str | Path | None = None,
+    exit_data: Data | None = None,
     reference: Path | None = None,
     around: Sequence[Path] = (),
     reading: Reading | None = None,
     stream: Between | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
 
+    ``network`` is a conversion, or its file, and ``data`` is as for ``convert``, where labels are a sub-folder for each
+    class, or y.
     The result has a row for each of them (``result.rows``): accuracy where the data has labels, agreement with the
     trained network, spikes and energy, and ``result.plain()`` is all of it as plain data. What an answer is, and how
-    good it is, says ``task``: unless given, the one that outputs and labels suggest. ``data`` is what
-    ``snnc.open_dataset`` takes, labels with it where there are any. ``timesteps``, ``sleep`` and
+    good it is, says ``task``: unless given, the one that outputs and labels suggest. ``timesteps``, ``sleep`` and
     ``preprocessing`` are the conversion's own unless given. What is random (neurons, the probe) is drawn ``repeats``
     times, from the reading's seed on. On up to ``blamed`` images every layer is charged with its part of the loss, at
     the conversion's own T or the first. Where ``stream`` says what happens between frames, ``result.stream`` is what a
@@ -82,7 +86,8 @@ def evaluate(
     are for it, where no answer could be certain before the end, and where a network is to go on from frame to frame
     that cannot, and PreconditionError where the trained network cannot stand in for a layer.
     """
-    schedules = _schedules(conversion, timesteps, sleep)
+    conversion, data, progress = conversion_of(network), gathered(data), progress or told()
+    schedules = _schedules(conversion, (timesteps,) if isinstance(timesteps, int) else timesteps, sleep)
     at_limit = _held_to(limits, schedules, conversion)
     if not 1 <= repeats <= _MOST_REPEATS:
         hint = f"give a whole number from 1 to {_MOST_REPEATS}"
@@ -93,7 +98,7 @@ def evaluate(
     reading = reading or Reading()
     how = preprocessing or conversion.preprocessing
     dataset = open_dataset(data, how, conversion.snn.ops(Input), reading)
-    task = chosen(task or conversion.task, conversion.snn, dataset.kinds).named(dataset)
+    task = chosen(task_of(task) or conversion.task, conversion.snn, dataset.kinds).named(dataset)
     task.check(dataset, conversion.snn.output_shapes)
     shown = headline(schedules, conversion)
     if exit_confidence is not None:
@@ -131,10 +136,11 @@ def evaluate(
     exits: Sequence[ExitRule | float] = asked
     if asked and exit_data is not None:
         timed = replace(conversion, snn=retimed(conversion.snn, conversion.schedule, shown))
-        own = open_dataset(exit_data, how, conversion.snn.ops(Input), reading)
+        learned_on = gathered(exit_data)
+        own = open_dataset(learned_on, how, conversion.snn.ops(Input), reading)
         unlabelled = DatasetSamples(own, reading, "learning when to stop", progress)
         if own.digest() != dataset.digest():
-            exits = calibrated(timed, shown, unlabelled, task, asked, Path(exit_data).name, reading.seed)
+            exits = calibrated(timed, shown, unlabelled, task, asked, learned_on.name, reading.seed)
     if asked and exits is asked and len(dataset) < 2:
         hint = "give more, or others to learn from with --exit-data"
         raise UsageError("one sample, which cannot be learned from and judged", place="--exit-confidence", hint=hint)
@@ -205,7 +211,7 @@ def _blamed(
     )
 
 
-def _reader(data: str | Path, conversion: Conversion, reading: Reading) -> Callable[[Preprocessing], Samples]:
+def _reader(data: Data, conversion: Conversion, reading: Reading) -> Callable[[Preprocessing], Samples]:
     inputs = conversion.snn.ops(Input)
     return lambda how: DatasetSamples(open_dataset(data, how, inputs, reading), reading, "reading otherwise")
 

@@ -1,26 +1,32 @@
 """Export a converted network, and see that what runs elsewhere is what runs here."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 from snnc.actions.convert import convert
+from snnc.actions.opened import Spiking, conversion_of
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
+from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import DataError, UsageError, VerificationError
 from snnc.export import verification
-from snnc.export.format import Format, Written
+from snnc.export.format import Format, Written, formats
 from snnc.export.match import Match
 from snnc.export.vectors import conformance_vectors
+from snnc.files import next_to, write_atomically
 from snnc.findings import Finding
 from snnc.frontend import InputShapes
 from snnc.ir import Input
+from snnc.progress import told
 from snnc.recipe import Recipe
 from snnc.report import Report
 from snnc.tasks import Task, chosen
 from snnc.text import printable
+from snnc.validation import parse
 
 # So many images are run through every engine unless it is said how many.
 IMAGES = 64
@@ -51,6 +57,21 @@ class Exported:
         found = {"bytes": len(self.written.data), "mismatch": self.mismatch}
         return {**self.written.facts, **found, "verified": [asdict(match) for match in self.matches]}
 
+    def save(self, path: str | Path) -> tuple[Path, ...]:
+        """Write the file and those that belong to it, and conformance vectors if there are any; return where.
+
+        Raises VerificationError where another engine does not fire the same spikes, DataError where a file cannot be
+        written.
+        """
+        path = Path(path)
+        self.check(str(path))
+        content = self.written.files(path)
+        if self.vectors:
+            content[vectors_beside(path)] = self.vectors
+        for file, data in content.items():
+            write_atomically(file, data)
+        return tuple(content)
+
     def check(self, place: str) -> None:
         """Raise VerificationError where another engine does not fire the same spikes."""
         if self.mismatch:
@@ -59,24 +80,30 @@ class Exported:
 
 
 def export(
-    conversion: Conversion,
-    format: Format[Any],  # noqa: A002 - the name of the flag
+    network: Spiking,
+    format: Format[Any] | str = "onnx",  # noqa: A002 - the name of the flag
     *,
+    options: Mapping[str, object] | None = None,
     verify: bool = False,
     vectors: int | None = None,
     potentials: bool = False,
-    data: Path | None = None,
+    data: Data | None = None,
     reading: Reading | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> Exported:
-    """Write a conversion as a file of a format; ``verify`` runs it in every engine that there is for it.
+    """Turn a conversion, or its file, into a file of a format, by its name with ``options``, which ``save`` writes.
 
-    Engines run 64 images of ``data`` or as many as ``reading`` says, or noise without data; ``vectors`` asks for
-    conformance vectors of so many images besides, with the ``potentials`` of all neurons if need be. Raises ModelError
-    for what the format cannot say, UsageError for options that cannot be and without the extra that the format needs,
-    DataError for broken data, and VerificationError where an engine refuses the file.
+    ``verify`` runs it in every engine that there is for it. Engines run 64 images of ``data`` or as many as ``reading``
+    says, or noise without data; ``vectors`` asks for conformance vectors of so many images besides, with the
+    ``potentials`` of all neurons if need be. Raises ModelError for what the format cannot say, UsageError for options
+    that cannot be and without the extra that the format needs, DataError for broken data, and VerificationError where
+    an engine refuses the file.
     """
     check_count(vectors)
+    conversion, progress = conversion_of(network), progress or told()
+    held = None if data is None else gathered(data)
+    if isinstance(format, str):
+        format = parse(formats[format], dict(options or {}), place=format)  # noqa: A001 - as above
     format.check(conversion)
     reading = reading or Reading()
     written = format.write(conversion)
@@ -86,13 +113,13 @@ def export(
         engines = [engine for engine in format.engines(written, conversion) if verify or engine.tolerance is None]
         for engine in engines:
             label = f"verifying at T={engine.schedule.timesteps} with {engine.name}"
-            found = samples(conversion, data, few, label, progress)
+            found = samples(conversion, held, few, label, progress)
             match = verification.verify(conversion, written, engine, found)
             matches.append(replace(match, remark=printable(match.remark), manner=format.manner(engine)))
     content = b""
     if vectors is not None:
         how = replace(reading, limit=vectors)
-        found = samples(conversion, data, how, "conformance vectors", progress, at_least=vectors)
+        found = samples(conversion, held, how, "conformance vectors", progress, at_least=vectors)
         names = {"trains": written.trains, "means": written.means}
         content = conformance_vectors(conversion, found, seed=reading.seed, potentials=potentials, **names)
     return Exported(written, tuple(matches), content)
@@ -152,6 +179,11 @@ def check_format(
     return conversion, report
 
 
+def vectors_beside(path: Path) -> Path:
+    """Return where the conformance vectors of an exported file stand."""
+    return next_to(path, f"{path.name}.vectors.safetensors")
+
+
 def check_count(count: int | None) -> None:
     """Raise UsageError for conformance vectors of less than one image; None is none asked for."""
     if count is not None and count < 1:
@@ -159,7 +191,7 @@ def check_count(count: int | None) -> None:
 
 
 def samples(
-    conversion: Conversion, data: Path | None, reading: Reading, label: str, progress: Progress, *, at_least: int = 1
+    conversion: Conversion, data: Data | None, reading: Reading, label: str, progress: Progress, *, at_least: int = 1
 ) -> Samples:
     """Return as many images as ``reading`` says, noise without data; of frames over time, some of them, each alone.
 

@@ -12,17 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnc.actions.convert import recipe_of
+from snnc.actions.opened import Model, task_of, trained_of
 from snnc.calibration import Calibration
 from snnc.conversion import Tuning
 from snnc.data.dataset import Dataset, Reading, open_dataset
+from snnc.data.given import Data, gathered
 from snnc.data.labels import CLASSES, Labels
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, UsageError
-from snnc.files import temporary_folder
+from snnc.export.onnx import onnx_model
+from snnc.files import temporary_folder, write_atomically
 from snnc.findings import Finding
-from snnc.frontend import InputShapes
+from snnc.frontend import Example, InputShapes
 from snnc.ir import Graph, Input
 from snnc.measure.remarks import not_varied, start_kept
 from snnc.ops import HALF, BatchNorm, Clipped, Quantized, Weighted
@@ -30,12 +34,14 @@ from snnc.passes.balance_thresholds import BalanceThresholds
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.fold_batch_norm import FoldBatchNorm
 from snnc.passes.substitute_neurons import SubstituteNeurons
-from snnc.pipeline import TUNED_FROM, apply_recipe, levels_to_be, read_trained
+from snnc.pipeline import TUNED_FROM, apply_recipe, levels_to_be
 from snnc.processes import Processes, joined
+from snnc.progress import told
 from snnc.recipe import Recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task, chosen, picked, plain
+from snnc.text import written
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
 from snnc.training.network import TrainableNetwork
@@ -49,9 +55,11 @@ _EMPTY = torch.tensor(0.0)
 _TENTH = 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tuned:
     """A fine-tuned network with the activations it was trained with, batch normalization folded unless kept.
+
+    ``save`` writes it as ONNX.
 
     ``before`` and ``score`` are the task's on the samples held out, None where it has none: of the trained network
     before, and of the best epoch, or of the start where no epoch was better. ``origin`` is the network that the user
@@ -69,6 +77,16 @@ class Tuned:
     findings: tuple[Finding, ...]
     speaks: bool
     origin: Tuning
+
+    def __repr__(self) -> str:
+        scores = [value for value in (self.before, self.score) if value is not None]
+        told = " to ".join(f"{written(value, '%')} %" for value in scores)
+        return f"<Tuned from {self.origin.file}: {self.task.score_name} {told} on {self.held_out:,} held out>"
+
+    def save(self, path: str | Path) -> None:
+        """Write it as an ordinary ONNX file, for ``convert``; raises DataError where that cannot be done."""
+        model = onnx_model(self.graph, properties=self.properties)
+        write_atomically(Path(path), model.SerializeToString())
 
     @property
     def properties(self) -> dict[str, str]:
@@ -90,38 +108,42 @@ class Tuned:
 
 
 def finetune(
-    model: Path,
-    recipe: Recipe,
+    model: Model,
+    recipe: Recipe | str | Path | None = None,
     *,
-    data: Path,
-    task: Task | None = None,
+    data: Data,
+    example: Example | None = None,
+    task: Task | str | None = None,
     preprocessing: Preprocessing | None = None,
     input_shape: InputShapes = None,
     reading: Reading | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: Progress | None = None,
     after_epoch: Callable[[Sequence[Mapping[str, float]]], None] = lambda history: None,
 ) -> Tuned:
     """Train a network with the stand-ins that the recipe's ``training`` names in the place of its activations.
 
-    It starts from the thresholds that the recipe's passes calibrate, on all images. The ``task``, unless given the one
-    that outputs and labels suggest, says what is learned from labels. A tenth is held out, where there are classes of
-    every one; the epoch with the best score on it is what is returned. With ``checkpoint``, the state is written there
-    after every epoch and when a signal asks to stop, and ``resume`` goes on from it to the same result (on a GPU, up to
-    rounding). ``after_epoch`` is told the history so far. Started by ``torchrun``, all processes train one network.
+    ``model``, ``recipe``, ``data``, with labels, and ``example`` are as for ``convert``. It starts from the thresholds
+    that the recipe's passes calibrate, on all images. The ``task``, unless given the one that outputs and labels
+    suggest, says what is learned from labels. A tenth is held out, where there are classes of every one; the epoch with
+    the best score on it is what is returned. With ``checkpoint``, the state is written there after every epoch and when
+    a signal asks to stop, and ``resume`` goes on from it to the same result (on a GPU, up to rounding). ``after_epoch``
+    is told the history so far. Started by ``torchrun``, all processes train one network.
 
     Raises UsageError where the recipe has no training, DataError where labels are missing or do not suffice.
     """
+    recipe = recipe_of("default" if recipe is None else recipe)
     settings = check_training(recipe)
+    held, progress = gathered(data), progress or told()
     how, reading = preprocessing or Preprocessing(), reading or Reading()
     target = _device(device)
     if resume and checkpoint is None:
         raise UsageError("nothing to go on from", place="--resume", hint="name the checkpoint with --checkpoint")
-    trained = read_trained(model, input_shape)
-    dataset = open_dataset(data, how, trained.graph.ops(Input), reading)
-    task = chosen(task, trained.graph, dataset.kinds)
+    trained = trained_of(model, held, input_shape, example)
+    dataset = open_dataset(held, how, trained.graph.ops(Input), reading)
+    task = chosen(task_of(task), trained.graph, dataset.kinds)
     if not task.trains:
         hint = "state another task: classification, multi-label, regression, segmentation or values"
         raise UsageError("nothing can be learned of this task from labels", place="task", hint=hint)

@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
+from snnc.actions.opened import Spiking, conversion_of
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.errors import GateError
-from snnc.hardware import Misfit, Target, fit
+from snnc.hardware import Misfit, Target, fit, load_target
 from snnc.measure.layers import Layer, describe
 
 # What a layer is without having been measured.
@@ -14,9 +15,9 @@ _UNMEASURED = ("name", "source", "neuron", "neurons", "threshold_minimum", "thre
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inspected:
-    """A spiking network and what it holds.
+    """A spiking network and what it holds; ``fit`` holds it against a chip.
 
     ``parameters`` counts weights, biases and thresholds, ``total_steps`` is from image to answer.
     """
@@ -25,6 +26,13 @@ class Inspected:
     layers: tuple[Layer, ...]
     total_steps: int
     parameters: int
+
+    def __repr__(self) -> str:
+        return f"<{self.total_steps} steps from image to answer, {self.parameters:,} parameters: {self.conversion!r}>"
+
+    def fit(self, target: Target | str) -> "Fitted":
+        """Say what of it a chip, by its name for instance, cannot hold; raises UsageError where there is none such."""
+        return hold_against(self.conversion, load_target(target) if isinstance(target, str) else target)
 
     def plain(self) -> dict[str, Any]:
         """Return what it holds, as plain data."""
@@ -73,8 +81,9 @@ class Fitted:
             raise GateError(message, place=place, hint=self.misfits[0].edit)
 
 
-def inspect(conversion: Conversion) -> Inspected:
-    """Say what a spiking network holds, measuring nothing."""
+def inspect(network: Spiking) -> Inspected:
+    """Say what a spiking network, a conversion or its file, holds, measuring nothing."""
+    conversion = conversion_of(network)
     snn, schedule = conversion.snn, conversion.schedule
     parameters = sum(tensor.numel() for node in snn.nodes.values() for tensor in node.op.tensors().values())
     return Inspected(conversion, describe(snn, schedule), latency(snn, schedule), parameters)

@@ -22,14 +22,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from snnc.actions.opened import Model, task_of, trained_of
 from snnc.conversion import Conversion
 from snnc.data.dataset import Dataset, Reading
+from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.samples import Progress, silent
+from snnc.data.samples import Progress
 from snnc.errors import DataError, UsageError
 from snnc.figure import Row
 from snnc.findings import Finding
-from snnc.frontend import InputShapes
+from snnc.frontend import Example, InputShapes
 from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure.evaluation import Evaluation
@@ -39,7 +41,8 @@ from snnc.measure.layers import Layer
 from snnc.measure.remarks import not_compared
 from snnc.neurons import neurons
 from snnc.ops import Clipped
-from snnc.pipeline import original_of, read_original, read_trained
+from snnc.pipeline import original_of, read_original
+from snnc.progress import told
 from snnc.report import Report
 from snnc.tasks import Loss, Task, plain
 from snnc.text import number, written
@@ -188,7 +191,7 @@ class Chosen:
     report: Report
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Advice:
     """What was tried, best first: those that keep to the limits by cost, then the others by how far they miss them.
 
@@ -206,6 +209,10 @@ class Advice:
     reference: Mapping[str, float]
     findings: tuple[Finding, ...]
     shortfall: str
+
+    def __repr__(self) -> str:
+        said = self.shortfall if self.chosen is None else self.chosen.trial.candidate.title
+        return f"<Advice: {said}; {len(self.trials)} tried>"
 
     @property
     def loss(self) -> Loss:
@@ -234,9 +241,10 @@ class Advice:
 
 
 def tune(
-    model: Path,
+    model: Model,
     *,
-    data: Path,
+    data: Data,
+    example: Example | None = None,
     max_drop: float = 1.0,
     max_steps: int | None = None,
     max_energy: float | None = None,
@@ -244,24 +252,27 @@ def tune(
     latency: Latency | None = None,
     proven: bool = False,
     prefer: Prefer = "energy",
-    task: Task | None = None,
+    task: Task | str | None = None,
     preprocessing: Preprocessing | None = None,
     input_shape: InputShapes = None,
     reading: Reading | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> Advice:
     """Try conversions of a trained network; advise the one that costs least of those that keep to the limits.
 
-    Cheapest is the least energy or the fewest steps from image to answer, as ``prefer`` says. ``minutes`` may be
-    exceeded by the first candidate, and by the report on the one that is chosen. Raises UsageError where no
-    candidate can keep to the limits, DataError where the data is broken or too small to be split.
+    ``model``, ``data`` and ``example`` are as for ``convert``. Cheapest is the least energy or the fewest steps from
+    image to answer, as ``prefer`` says. ``minutes`` may be exceeded by the first candidate, and by the report on the
+    one that is chosen. Raises UsageError where no candidate can keep to the limits, DataError where the data is broken
+    or too small to be split.
     """
     limits = SearchLimits(max_drop, max_steps, max_energy, minutes, latency, proven)
     clock = _Clock(minutes)
-    trained = read_trained(model, input_shape)
-    found = None if trained.tuned_from is None else original_of(trained.tuned_from, [model.parent, Path()])
+    held, progress = gathered(data), progress or told()
+    trained = trained_of(model, held, input_shape, example)
+    around = [Path(model).parent] if isinstance(model, str | Path) else []
+    found = None if trained.tuned_from is None else original_of(trained.tuned_from, [*around, Path()])
     original = None if found is None else read_original(found, trained.graph)
-    bench = Bench(trained, data, preprocessing or Preprocessing(), reading or Reading(), task, original)
+    bench = Bench(trained, held, preprocessing or Preprocessing(), reading or Reading(), task_of(task), original)
     search = _Search(bench, limits, prefer, clock, progress)
     search.run()
     advice = search.advice()

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SnncError as error:
         if not error.told:
             print_error(
-                "internal error" if type(error) is SnncError else "error", str(error), error.hint, error.details
+                "internal error" if type(error) is SnncError else "error", error.line, error.hint, error.details
             )
         return error.exit_code
     except KeyboardInterrupt:

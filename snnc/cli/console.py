@@ -54,9 +54,12 @@ class Terminal:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Give a function that draws progress as bars, or, where nobody sees them, does nothing."""
+        """Give a function that draws progress as bars, or, where nobody sees them, tells it line by line."""
         if self.quiet or not sys.stderr.isatty():
-            yield lambda label, done, total: None
+            from snnc.data.samples import silent
+            from snnc.progress import Lines
+
+            yield silent if self.quiet else Lines()
             return
         from rich.console import Console
         from rich.progress import (

@@ -85,14 +85,13 @@ def export(
         if given and needs:
             raise UsageError(f"{flag} without {needs}", hint=f"add {needs}, or leave out {flag}")
     report_file = report_file or report_beside(model)
-    vectors_file = next_to(output, f"{output.name}.vectors.safetensors")
-    written = [output, *([report_file] if verify else []), *([vectors_file] if vectors is not None else [])]
+    vectors_file = [] if vectors is None else [next_to(output, f"{output.name}.vectors.safetensors")]
+    written = [output, *([report_file] if verify else []), *vectors_file]
     check_outputs(written, model, data=data)
 
     from snnc.actions.export import check_count
     from snnc.actions.export import export as exported_by
     from snnc.artifact import load_conversion
-    from snnc.files import write_atomically
     from snnc.report import completed, with_exit_rule
     from snnc.report.data import write
 
@@ -102,14 +101,7 @@ def export(
     asked: dict[str, Any] = {"verify": verify, "vectors": vectors, "potentials": potentials}
     with terminal.progress() as progress:
         exported = exported_by(conversion, how, progress=progress, **asked, **images)
-    files = []
-    if not exported.mismatch:
-        for path, content in exported.written.files(output).items():
-            write_atomically(path, content)
-            files.append(str(path))
-        if vectors is not None:
-            write_atomically(vectors_file, exported.vectors)
-            files.append(str(vectors_file))
+    files = [] if exported.mismatch else [*map(str, exported.save(output))]
     if verify:
         write(completed(conversion, report_file, verifications=exported.matches), report_file)
         files.append(str(report_file))

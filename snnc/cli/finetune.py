@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -128,10 +125,10 @@ def finetune(
     from snnc.actions import finetune as action
     from snnc.actions.convert import convert as converted
     from snnc.data.dataset import Reading
-    from snnc.export.onnx import onnx_model
     from snnc.files import write_atomically
     from snnc.processes import current
     from snnc.recipe import override
+    from snnc.report.rows import csv_of
 
     how, answers = recipe.resolve(settings), task_of(task, settings)
     action.check_training(how)
@@ -152,9 +149,9 @@ def finetune(
             progress=progress,
             after_epoch=(lambda history: None)
             if log is None
-            else lambda history: write_atomically(log, _table(history)),
+            else lambda history: write_atomically(log, csv_of(history).encode()),
         )
-    write_atomically(output, onnx_model(tuned.graph, properties=tuned.properties).SerializeToString())
+    tuned.save(output)
     # Whoever converts it reads it.
     current().meet("the network that was trained")
     # Only what is finished needs no checkpoint any more.
@@ -171,15 +168,6 @@ def finetune(
         )
     beside = Beside({"training": tuned.plain()}, [str(output)], _summary(tuned), findings=tuned.findings)
     deliver(terminal, conversion, report, convert, spiking[1], beside=beside, strict=strict)
-
-
-def _table(history: Sequence[Mapping[str, float]]) -> bytes:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(dict[str, Any](row) for row in history)
-    return text.getvalue().encode()
 
 
 def _summary(tuned: Tuned) -> str:

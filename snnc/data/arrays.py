@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snnc.data.given import PLACE, Given
 from snnc.data.labels import CLASSES, MASKS, NAMED, VALUES, Classes, Labels, Masks, Named, OnDisk, Values, numbers_of
 from snnc.data.pictures import placed
 from snnc.data.preprocessing import MOST_CLASSES
@@ -91,6 +92,24 @@ class Arrays(Source):
     def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
         keys = {name: _key(name, inputs, path) for name in inputs}
         found, labelled = (_npy if path.suffix.lower() == ".npy" else _npz)(path, list(keys.values()))
+        return cls._of(keys, found, labelled, inputs, path)
+
+    @classmethod
+    def held(cls, given: Given, inputs: Mapping[str, Transform]) -> Self:
+        """Take what a program holds; raises DataError where it does not fit."""
+        found, labelled = given.named(list(inputs))
+        keys = {name: name if len(inputs) > 1 else _X for name in inputs}
+        return cls._of(keys, {keys[name]: array for name, array in found.items()}, labelled, inputs, PLACE)
+
+    @classmethod
+    def _of(
+        cls,
+        keys: Mapping[str, str],
+        found: _ByName,
+        labelled: _ByName,
+        inputs: Mapping[str, Transform],
+        path: Path,
+    ) -> Self:
         rows = {name: _rows(key, found[key], inputs[name], path) for name, key in keys.items()}
         first = next(iter(rows.values()))
         for other in rows.values():

@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from snnc.data.arrays import Arrays
+from snnc.data.given import Data, Given, gathered
 from snnc.data.labels import CLASSES, NAMED, ONE_HOT, Classes, Labels, Named, Values
 from snnc.data.noticed import left_out, on_classes
 from snnc.data.patterns import is_pattern, matched
@@ -337,7 +339,7 @@ class Dataset:
 
 
 def open_dataset(
-    path: str | Path,
+    data: Data,
     preprocessing: Preprocessing,
     inputs: Mapping[str, Input | tuple[int, ...]],
     reading: Reading | None = None,
@@ -345,6 +347,8 @@ def open_dataset(
     """Open a folder of images or of recordings, or an array file (.npy, .npz), for the inputs of a network, by name.
 
     Tar shards and Parquet files are opened, too: one, a folder of them, or a pattern of their names.
+    Instead of a path it may be what a program holds, as ``gathered`` takes it: tensors, arrays, a tuple of x and y, a
+    mapping by names, a Dataset of torch, or what yields batches of these, such as a DataLoader, which is read once.
     Of an input ``Input`` says what it takes, or else a shape, that of one sample of real numbers. Of several inputs,
     only images are preprocessed; integers never are.
 
@@ -356,21 +360,32 @@ def open_dataset(
     reading = reading or Reading()
     if reading.limit is not None:
         _require_positive("limit", reading.limit)
-    path = Path(path)
+    taken = {name: op if isinstance(op, Input) else Input(op) for name, op in inputs.items()}
+    fitted = {
+        name: Transform(preprocessing if len(taken) == 1 or len(op.shape) == 3 else Preprocessing(), op)
+        for name, op in taken.items()
+    }
+    held = gathered(data)
+    source = Arrays.held(held, fitted) if isinstance(held, Given) else _opened(held, fitted)
+    dataset = Dataset(source, preprocessing, fitted, range(len(source)))
+    if reading.part in ("train", "test"):
+        dataset = dataset.part(reading.part)
+    if reading.limit is not None:
+        dataset = dataset.spread(reading.limit, reading.seed)
+    return dataset if reading.part not in ("calibration", "judging") else dataset.part(reading.part, reading.seed)
+
+
+def _opened(path: Path, inputs: Mapping[str, Transform]) -> Source:
+    """Open what lies on disk; raises DataError where there is nothing, or nothing known."""
     several = is_pattern(path)
     first = matched(path)[0] if several else path
     if not first.exists():
         raise DataError("no such file or folder", place=str(path), hint="check the path")
     if not first.is_dir():
         check_file(first)
-    taken = {name: op if isinstance(op, Input) else Input(op) for name, op in inputs.items()}
-    fitted = {
-        name: Transform(preprocessing if len(taken) == 1 or len(op.shape) == 3 else Preprocessing(), op)
-        for name, op in taken.items()
-    }
     # What opens all that is left comes last.
     kinds = [kind for kind in sorted(sources.values(), key=lambda kind: kind.general) if kind.several or not several]
-    found = [kind for kind in kinds if kind.opens(first, fitted)]
+    found = [kind for kind in kinds if kind.opens(first, inputs)]
     if not found and several:
         hint = f"give {' or '.join(kind.about for kind in kinds)}"
         raise DataError(f"a pattern of other files: {first.name}", place=str(path), hint=hint)
@@ -378,13 +393,7 @@ def open_dataset(
         # Folders first.
         hint = f"give {', '.join(sorted((kind.about for kind in sources.values()), reverse=True))}"
         raise DataError("neither a folder nor an array file", place=str(path), hint=hint)
-    source = found[0].open(path, fitted)
-    dataset = Dataset(source, preprocessing, fitted, range(len(source)))
-    if reading.part in ("train", "test"):
-        dataset = dataset.part(reading.part)
-    if reading.limit is not None:
-        dataset = dataset.spread(reading.limit, reading.seed)
-    return dataset if reading.part not in ("calibration", "judging") else dataset.part(reading.part, reading.seed)
+    return found[0].open(path, inputs)
 
 
 def _subset(samples: int, limit: int, seed: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ A network is run to be exported, and may do anything then: so that happens in a 
 """
 
 import contextlib
+import copy
 import itertools
 import json
 import math
@@ -17,7 +18,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -25,6 +26,9 @@ from snnc.errors import ModelError
 from snnc.files import temporary_folder
 from snnc.frontend.expression import InputShapes, Shape, shown
 from snnc.process import limited_memory, memory
+
+# A batch that a module takes.
+Example: TypeAlias = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 
 _OPSET = 17
 # What torch's exporter says behind the cause.
@@ -70,6 +74,34 @@ def export_torchscript(path: Path, input_shapes: InputShapes) -> tuple[bytes, st
     if code in (None, -signal.SIGXCPU, -signal.SIGKILL):
         raise ModelError(f"the network did not end within {seconds} s when it was run", place=str(path), hint=hint)
     raise ModelError(f"the network crashed when it was run (exit {code})", place=str(path), hint=hint)
+
+
+def export_module(module: torch.nn.Module, example: Example) -> bytes:
+    """Return the ONNX form of a module in evaluation mode, its batch axes free.
+
+    ``example`` is a batch that it takes: a tensor, several in order, or by the names of its arguments. The module stays
+    as it is. Raises ModelError, which names it, where it does not run on that, or cannot be exported.
+    """
+    place = Path(type(module).__name__)
+    by_name: dict[str, torch.Tensor] = dict(example) if isinstance(example, Mapping) else {}
+    in_order: tuple[torch.Tensor, ...] = (example,) if isinstance(example, torch.Tensor) else ()
+    if not isinstance(example, torch.Tensor | Mapping):
+        in_order = tuple(example)
+    given: dict[str, Any] = {"example_kwarg_inputs": by_name} if by_name else {"example_inputs": in_order}
+    with warnings.catch_warnings(), torch.no_grad():
+        # As for files, and tracing tells of numbers that it takes for constants.
+        warnings.simplefilter("ignore")
+        try:
+            still = copy.deepcopy(module).cpu().eval()
+            traced = torch.jit.trace(still, check_trace=False, strict=False, **given)  # type: ignore[no-untyped-call]
+        except Exception as error:  # whatever code the module holds
+            taken = ", ".join(shown(tuple(part.shape)) for part in (*in_order, *by_name.values()))
+            hint = "check the example; or export it with torch.onnx.export, and give the file"
+            message = f"it cannot be traced on an example of {taken}: {_reason(error)}"
+            raise ModelError(message, place=str(place), hint=hint) from error
+        parts = by_name or dict(zip(_inputs(traced, place), in_order, strict=False))
+        shapes = {name: tuple(part.shape[1:]) for name, part in parts.items()}
+        return _export(traced, place, shapes if len(shapes) > 1 else {_ONLY: next(iter(shapes.values()))})
 
 
 def answer(asked: Mapping[str, Any]) -> None:

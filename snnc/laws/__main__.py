@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return GateError.exit_code if _broken(given.files, given.verbose) else 0
     except SnncError as error:
-        print(f"error: {error}\nhint:  {error.hint}", file=sys.stderr)
+        print(f"error: {error.line}\nhint:  {error.hint}", file=sys.stderr)
         return error.exit_code
 
 

@@ -16,6 +16,7 @@ from snnc.analysis.latency import latency
 from snnc.analysis.reach import connected, targets
 from snnc.conversion import Conversion
 from snnc.data.samples import Samples
+from snnc.display import Displayed
 from snnc.feeds import Feeds, Signals
 from snnc.figure import EarlyExit, Energy, ExitRule, LayerError, Picture, Row, Score
 from snnc.findings import Finding
@@ -36,6 +37,7 @@ from snnc.processes import added
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined, plain, stated
+from snnc.text import counted, written
 
 # What rows have only where it was asked for.
 _ASKED = ("misalignment", "misalignment_share", "layers", "blame", "exit", "exit_beside")
@@ -47,8 +49,8 @@ _HELD_OUT = 5
 _IMAGES = 256
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Displayed):
     """What ``evaluate`` measured.
 
     ``task`` is what answers are, as it is stated, and ``reference`` how good the trained network's are, by the names of
@@ -78,6 +80,20 @@ class Evaluation:
     compared_with: str = ""
     tuned: dict[str, float] = field(default_factory=dict)
     stream: Streams | None = None
+
+    def __repr__(self) -> str:
+        merits = [(row.timesteps, row.agreement if row.accuracy is None else row.accuracy) for row in self.rows]
+        told = ", ".join(
+            f"T={steps}" + ("" if merit is None else f": {written(merit, '%')} %") for steps, merit in merits
+        )
+        kind = (
+            ""
+            if all(merit is None for _, merit in merits)
+            else " accuracy"
+            if self.rows[0].accuracy is not None
+            else " agreement"
+        )
+        return f"<Evaluation on {counted(self.samples, 'sample')}:{kind} {told}>"
 
     @property
     def judged_by(self) -> Task:
@@ -260,6 +276,20 @@ def measure(
         tuned=dict(task.reference(joined(judged))) if judged else {},
         examples=examples(task.wrong(ordered[headline(schedules, conversion)][0].outcomes)),
     )
+
+
+def merit(network: Graph, trained: Graph, samples: Samples, task: Task) -> float | None:
+    """Return the score of a network that is not spiking, or, without labels, its agreement with the trained one."""
+    programs = [Program(graph, want=task.judged(graph.outputs)) for graph in (network, trained)]
+    truth, seen, outcomes = truth_of(samples, task), 0, list[Answers]()
+    for images in samples.batches():
+        own, expected = (joined(_answers(task, program, program.stream([images]))) for program in programs)
+        outcomes.append(task.outcomes(own, expected, None if truth is None else truth[seen : seen + images.samples]))
+        seen += images.samples
+    measured = task.measured(joined(outcomes))
+    score = measured.get("scores", {}).get(task.score_name)
+    known = measured.get(task.score_name) if score is None else score.value
+    return measured.get("agreement") if known is None else known
 
 
 def _exit(course: Course, asked: ExitRule | float, row: Row, samples: int, seed: int) -> EarlyExit:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from snnc.conversion import Applied, Provenance
+from snnc.display import Displayed
 from snnc.documents import read_json
 from snnc.errors import DataError
 from snnc.export.match import Match
@@ -26,7 +27,7 @@ from snnc.measure.evaluation import Evaluation
 from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
 from snnc.report.sections import Section, sections
-from snnc.text import harmless, printable
+from snnc.text import counted, harmless, printable
 
 SCHEMA_VERSION = 6
 
@@ -42,8 +43,8 @@ class EnergyModel:
     memory: str
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Displayed):
     """Everything the report's faces show.
 
     ``evaluation`` is None until ``snnc evaluate`` has run, and ``earlier`` are those before it that were in another
@@ -64,6 +65,10 @@ class Report:
     schema_version: int = SCHEMA_VERSION
     sections: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)
     unknown: SkipJsonSchema[Mapping[str, Any]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        measured = "not evaluated" if self.evaluation is None else repr(self.evaluation)
+        return f"<Report on {self.model_file}: {counted(len(self.layers), 'layer')}, {measured}>"
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:

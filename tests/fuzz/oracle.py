@@ -77,8 +77,8 @@ def _check_error(error: SnncError) -> None:
     if isinstance(error, VerificationError):
         raise FaultError(f"imported as something else: {error}") from error
     if error.exit_code not in CODES or not error.hint:
-        raise FaultError(f"exit code {error.exit_code}, hint {error.hint!r}: {error}") from error
-    if not harmless(in_one_line(str(error))):
+        raise FaultError(f"exit code {error.exit_code}, hint {error.hint!r}: {error.line}") from error
+    if not harmless(in_one_line(error.line)):
         raise FaultError(f"an error that commands: {error}") from error
 
 

@@ -36,7 +36,16 @@ show = Rules[Block, Iterator[str]]("what is there of it on a card")
 @faces.register("markdown")
 def markdown(report: Report) -> str:
     """Return the sentence first, then what it rests on, and where the rest can be had."""
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(_lines(report))).rstrip("\n") + "\n"
+    return _text_of(_lines(report))
+
+
+def card(blocks: Iterable[Block]) -> str:
+    """Return blocks as Markdown."""
+    return _text_of(_parts(blocks))
+
+
+def _text_of(lines: Iterable[str]) -> str:
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """One page that needs nothing else: no script, no font, no network; pictures are in it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -15,9 +16,26 @@ from snnc.report.sentence import sentence
 from snnc.text import as_it_is, printable
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a page: its name in links, what leads to it, what stands above it, and its blocks."""
+
+    name: str
+    label: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
 @faces.register("html")
 def page(report: Report) -> str:
     """Return the page: what was found first, then what it rests on, and what was not measured."""
+    told = seen(report, "page")
+    parts = [Part(name, section.label or section.title, section.title, blocks) for name, section, blocks in told]
+    return document("report", report.model_file, sentence(report), parts)
+
+
+def document(kind: str, title: str, lead: str, parts: Sequence[Part]) -> str:
+    """Return a page of its parts: what ``kind`` of page it is, and on what, and the sentence that leads."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -27,13 +45,13 @@ def page(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    told = seen(report, "page")
-    maps = [block for _, _, blocks in told for block in _inside(blocks) if isinstance(block, Map)]
+    maps = [block for part in parts for block in _inside(part.blocks) if isinstance(block, Map)]
     numbers = count(1)
     return environment.get_template("page.html.jinja").render(
-        title=report.model_file,
-        sentence=sentence(report),
-        sections=[(name, one.label or one.title, one.title, blocks) for name, one, blocks in told],
+        kind=kind,
+        title=title,
+        lead=lead,
+        parts=parts,
         # Of several layers with one name the first is meant.
         anchors={tile.name: tile.anchor for found in reversed(maps) for tile in reversed(found.tiles)},
         draw=lambda plot: svg(plot, f"plot-{next(numbers)}"),

@@ -14,11 +14,13 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Plot, Scatter, Shares
+from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Lines, Plot, Raster, Scatter, Shares
 from snnc.files import temporary_folder
+from snnc.progress import in_notebook
 from snnc.rules import Rules
 from snnc.text import printable
 
@@ -29,11 +31,20 @@ if TYPE_CHECKING:
 # What is drawn in these colors gets those that the page gives to its variables.
 _INK, _GRID = "#0a0a01", "#0a0a02"
 _COLORS: Mapping[Color, str] = {"trained": "#0a0a03", "spiking": "#0a0a04", "limit": "#0a0a05"}
+# For programs, whose figures stand on white.
+_PLAIN: Mapping[Color, str] = {"trained": "#7d8187", "spiking": "#0a7f81", "limit": "#b8431f"}
 _VARIABLES = {
     _INK: "var(--plot-ink)",
     _GRID: "var(--plot-grid)",
     **{color: f"var(--plot-{name})" for name, color in _COLORS.items()},
 }
+
+# Of many lines, which can be told apart on white and on black, and by their marks.
+_HUES = ("#0a8f91", "#d0603a", "#7b61c9", "#8f8a1d", "#3f86d6", "#c2478f", "#5b9a3c", "#8a8f96")
+_MARKERS = "os^Dv<P*"
+_ENTRY, _ROW = 17, 11
+# Numbers below an axis that are as far apart stand beside one another.
+_APART = 1.2
 
 # In pixels of the page.
 _WIDTH, _HEIGHT, _BAR = 340, 190, 22
@@ -94,6 +105,77 @@ def svg(plot: Plot, name: str) -> str:
         return _svg(draw(plot.drawing), name, printable(plot.words))
 
 
+def figure(plots: Sequence[Plot], columns: int | None = None) -> Figure:
+    """Draw plots side by side in matplotlib's own style, for programs that go on with them; so many in a row."""
+    from matplotlib.figure import Figure
+
+    if in_notebook():
+        # From then on it shows figures that are the value of a cell.
+        import_module("matplotlib.pyplot")
+    across = columns or max(1, len(plots))
+    rows = max(1, math.ceil(len(plots) / across))
+    figure = Figure(figsize=(5.2 * across, 3.6 * rows), layout="constrained")
+    for place, plot in enumerate(plots, 1):
+        axes = figure.add_subplot(rows, across, place)
+        _PLAINLY.get(type(plot.drawing), _as_it_is)(axes, plot)
+        axes.set_title(printable(plot.title))
+    return figure
+
+
+def png(plots: Sequence[Plot], columns: int) -> bytes:
+    """Draw plots as a picture."""
+    matplotlib = _matplotlib()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False
+        content = io.BytesIO()
+        figure(plots, columns).savefig(content, format="png", dpi=120, metadata={"Software": None})
+    return content.getvalue()
+
+
+def _as_it_is(axes: Axes, plot: Plot) -> None:
+    """Leave out what only pages draw."""
+    axes.set_axis_off()
+
+
+def _plain_lines(axes: Axes, plot: Plot) -> None:
+    assert isinstance(plot.drawing, Lines)
+    many_lines(axes, plot.drawing)
+    axes.set_xlabel(plot.drawing.axis)
+    axes.legend()
+
+
+def _plain_raster(axes: Axes, plot: Plot) -> None:
+    assert isinstance(plot.drawing, Raster)
+    rasters(axes, plot.drawing, _PLAIN)
+    axes.set_xlabel(plot.drawing.axis)
+    axes.set_ylabel("neuron")
+
+
+def _plain_curves(axes: Axes, plot: Plot) -> None:
+    drawn, names = plot.drawing, {key.color: key.meaning for key in plot.keys}
+    assert isinstance(drawn, Curves)
+    for curve in drawn.curves:
+        known = [(at, value) for at, value in zip(drawn.places, curve.values, strict=True) if value is not None]
+        color = _PLAIN[curve.color]
+        axes.plot(*zip(*known, strict=True), "o-", color=color, label=names.get(curve.color))
+        bands = [(at, *span) for at, span in zip(drawn.places, curve.intervals, strict=False) if span is not None]
+        for at, low, high in bands:
+            axes.plot((at, at), (low, high), color=color, alpha=0.5)
+    for level, color_of in drawn.levels:
+        axes.axhline(level, color=_PLAIN[color_of], linestyle="--", label=names.get(color_of))
+    axes.set_xlabel(drawn.axis)
+    axes.legend()
+
+
+_PLAINLY: Mapping[type[Drawing], Callable[[Axes, Plot], None]] = {
+    Curves: _plain_curves,
+    Lines: _plain_lines,
+    Raster: _plain_raster,
+}
+
+
 @draw.register(Curves)
 def _curves(drawn: Curves) -> Figure:
     """Draw intervals as bands behind the values."""
@@ -118,6 +200,77 @@ def _curves(drawn: Curves) -> Figure:
         axes.set_ylim(0, None if known or drawn.levels else 1)
     _grid(axes)
     return figure
+
+
+@draw.register(Lines)
+def _lines(drawn: Lines) -> Figure:
+    """Draw lines with bars for what varies, and what they are called below."""
+    below = _ENTRY * len(drawn.lines) + 6
+    figure, axes = _figure(_HEIGHT + 60, below=below)
+    many_lines(axes, drawn)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.13), frameon=False, labelcolor=_INK, fontsize=10.5)
+    axes.set_xlabel(drawn.axis, labelpad=2)
+    _grid(axes)
+    return figure
+
+
+def many_lines(axes: Axes, drawn: Lines) -> None:
+    """Draw lines, each in its color, with its mark and its name."""
+    for line in drawn.lines:
+        hue, marker = _HUES[line.hue % len(_HUES)], _MARKERS[line.hue % len(_MARKERS)]
+        horizontal, vertical = zip(*line.points, strict=True)
+        axes.errorbar(
+            horizontal,
+            vertical,
+            [spread or 0.0 for spread in line.spreads],
+            color=hue,
+            marker=marker,
+            markersize=4 if line.dashed else 5,
+            markerfacecolor="none" if line.dashed else hue,
+            linestyle="--" if line.dashed else "-",
+            linewidth=1.1 if line.dashed else 1.6,
+            elinewidth=1,
+            label=printable(line.name),
+        )
+    places = sorted({place for line in drawn.lines for place, _ in line.points})
+    if drawn.doubling:
+        axes.set_xscale("log", base=2)
+        apart = places[:1]
+        for place in places:
+            if place >= _APART * apart[-1]:
+                apart.append(place)
+        axes.set_xticks(apart, [f"{place:g}" for place in apart])
+        axes.set_xticks([], minor=True)
+    axes.margins(x=0.04, y=0.1)
+
+
+@draw.register(Raster)
+def _raster(drawn: Raster) -> Figure:
+    figure, axes = _figure(_TOP + _BOTTOM + max(60, _ROW * len(drawn.rows)))
+    rasters(axes, drawn, _COLORS)
+    axes.set_xlabel(drawn.axis, labelpad=2)
+    return figure
+
+
+def rasters(axes: Axes, drawn: Raster, colors: Mapping[Color, str]) -> None:
+    """Draw a mark for each event, as high as many spikes are in it, the first neuron on top."""
+    most = max((abs(fired) for row in drawn.rows for fired in row), default=1) or 1
+    for taken_back, color in ((False, colors["spiking"]), (True, colors["limit"])):
+        events = [
+            (step, row, abs(fired) / most)
+            for row, fired_by in enumerate(drawn.rows)
+            for step, fired in enumerate(fired_by, 1)
+            if fired and (fired < 0) == taken_back
+        ]
+        for step, row, share in events:
+            ends = row - 0.38 * share, row + 0.38 * share
+            axes.plot((step, step), ends, color=color, linewidth=2, solid_capstyle="butt")
+    steps = max((len(row) for row in drawn.rows), default=1)
+    axes.set_xlim(0.5, steps + 0.5)
+    axes.set_ylim(len(drawn.rows) - 0.5, -0.5)
+    every = math.ceil(steps / 10)
+    axes.set_xticks(range(1, steps + 1, every))
+    axes.set_yticks(range(len(drawn.names)), [str(name) for name in drawn.names], fontsize=8)
 
 
 @draw.register(Shares)
@@ -182,13 +335,14 @@ def _scatter(drawn: Scatter) -> Figure:
     return figure
 
 
-def _figure(height: int, left: int = _LEFT) -> tuple[Figure, Axes]:
-    """Make a figure of one plot."""
+def _figure(height: int, left: int = _LEFT, below: int = 0) -> tuple[Figure, Axes]:
+    """Make a figure of one plot, with so much room ``below`` it."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+    whole = height + below
+    figure = Figure(figsize=(_WIDTH / 72, whole / 72), dpi=72)
     inner = _WIDTH - left - _RIGHT, height - _TOP - _BOTTOM
-    box = left / _WIDTH, _BOTTOM / height, inner[0] / _WIDTH, inner[1] / height
+    box = left / _WIDTH, (_BOTTOM + below) / whole, inner[0] / _WIDTH, inner[1] / whole
     return figure, figure.add_axes(box)
 
 

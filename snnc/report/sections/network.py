@@ -76,7 +76,7 @@ class NetworkSection(Section):
             Tile(layer.name, _error(layer), _anchor(index), _shade(layer)) for index, layer in enumerate(layers)
         )
         yield Map(tuple(tiles), _scale() if measured else (), only=("page",))
-        yield SideBySide(tuple(_over_layers(report)), only=("page",))
+        yield SideBySide(tuple(over_layers(report)), only=("page",))
         yield Fold("All layers in one table", (layer_table(layers),), only=("page",))
         for index, layer in enumerate(layers):
             details = tuple(_details(report, layer))
@@ -193,7 +193,7 @@ def _scale() -> tuple[str, ...]:
     return (f"below {ends[0]} %", *between, f"{ends[-1]} % or more")
 
 
-def _over_layers(report: Report) -> Iterator[Plot]:
+def over_layers(report: Report) -> Iterator[Plot]:
     """Draw errors and firing shares over the layers, from image to answer."""
     layers, row = report.layers, report.headline
     if len(layers) < 2 or report.unmeasured:

@@ -39,8 +39,8 @@ class StepsSection(Section):
         samples = "1 sample" if evaluation.samples == 1 else f"{evaluation.samples:,} samples"
         yield Text(f"{samples}; {_trained(evaluation)}", only=("lines",))
         yield Text("Bands and vertical lines are 95 % intervals.", soft=True, only=("page",))
-        yield SideBySide(tuple(_plots(evaluation)), only=("page",))
-        yield _table(rows)
+        yield SideBySide(tuple(trends(evaluation)), only=("page",))
+        yield row_table(rows)
         for row in rows:
             if row.energy.events is not None:
                 yield Text(f"T={row.timesteps}: {sent(row.energy.events, row.total_steps)}", soft=True)
@@ -83,7 +83,8 @@ def _cell_of(figure: Figure, pair: tuple[Evaluation, Row]) -> Cell | None:
     return _cell(figure, pair[1])
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def row_table(rows: Sequence[Row]) -> Table:
+    """Return what was measured at every number of time steps."""
     asleep = Column("steps asleep used", short="asleep")
     return Table.of(
         "What was measured at every number of time steps",
@@ -118,7 +119,8 @@ def _cell(figure: Figure, row: Row) -> Cell | None:
     return replace(cell, text=signed(value, figure.unit)) if cell is not None and figure.signed else cell
 
 
-def _plots(evaluation: Evaluation) -> Iterator[Plot]:
+def trends(evaluation: Evaluation) -> Iterator[Plot]:
+    """Draw figures against the number of time steps."""
     # One place for each number of steps, of the row that is first.
     rows = sorted({row.timesteps: row for row in reversed(evaluation.rows)}.values(), key=lambda row: row.timesteps)
     for figure in figures("row"):
