@@ -65,6 +65,21 @@ def test_outputs_whose_keys_are_numbers_are_called_outputs(tmp_path: Path) -> No
     assert read_model(tmp_path / "m.pt", (5,)).graph.output_names == ("output3", "output5")
 
 
+class Choosy(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor] | None:
+        if float(x.sum()) > -1:
+            return {"maps": x.relu()}
+        return None
+
+
+def test_a_dictionary_that_may_be_missing_is_refused_by_name(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Choosy()), tmp_path / "m.pt")
+    with pytest.raises(ModelError, match="DictConstruct"):
+        read_model(tmp_path / "m.pt", (5,))
+
+
 class Masked(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return torch.relu(x) if mask is None else torch.relu(x) * mask

@@ -268,7 +268,13 @@ def _flat(module: torch.jit.ScriptModule, blanks: tuple[torch.Tensor, ...]) -> t
     flat = torch.jit.script(holder)
     taken = ", ".join(f"x{place}" for place in range(len(blanks)))
     parts = ", ".join(f"found{where}" for where, _ in found)
-    flat.define(f"def forward(self, {taken}):\n    found = self.network({taken})\n    return {parts}\n")
+    returned = module.forward.schema.returns[0].type  # type: ignore[attr-defined]
+    # What it was seen to return is no longer left out.
+    sure = "    assert found is not None\n" if str(returned).startswith("Optional[") else ""
+    try:
+        flat.define(f"def forward(self, {taken}):\n    found = self.network({taken})\n{sure}    return {parts}\n")
+    except RuntimeError:
+        raise RuntimeError(f"it returns {returned}, of which TorchScript does not say what is in it") from None
     names = ["_".join(keys) or f"output{place}" for place, (_, keys) in enumerate(found)]
     # The exporter takes no number for a name.
     return flat.eval(), [f"output{name}" if name.isdigit() else name for name in names]
