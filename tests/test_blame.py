@@ -1,7 +1,6 @@
 """Blame: who is charged with what."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 import snnc
 from snnc import pipeline, recipe
 from snnc.data.dataset import Reading, open_dataset
+from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError, PreconditionError
 from snnc.feeds import Feeds, Signals
 from snnc.ir import Graph
@@ -21,7 +21,7 @@ from snnc.neurons import Neuron
 from snnc.run import ONCE, Program
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
-from tests.support import fed, run
+from tests.support import feeding, run
 from tests.test_report import DIGITS, PREPROCESSING
 
 TASK = Classification()
@@ -82,16 +82,15 @@ def test_the_charges_add_up_to_the_whole_loss(name, overrides, labelled, digits)
     truth = labels if labelled else trained
     lost = 100 * float(((trained == truth).double() - (spiking == truth).double()).mean())
     charged = blame(
-        canonical, snn, fed(snn, images.split(7)), labels if labelled else None, len(images), schedule, Classification()
+        canonical, snn, MemorySamples(feeding(snn, images), 7), labels if labelled else None, schedule, Classification()
     )
     assert math.fsum(charge.points for charge in charged) == pytest.approx(lost, abs=1e-9)
     assert sum(charge.samples for charge in charged) == round(lost * len(images) / 100)
     again = blame(
         canonical,
         snn,
-        fed(snn, images.split(40)),
+        MemorySamples(feeding(snn, images), 40),
         labels if labelled else None,
-        len(images),
         schedule,
         Classification(),
     )
@@ -105,7 +104,7 @@ def test_who_did_it_is_found(culprit: int, digits):
     neuron = snn.ops(Neuron)[name]
     broken = snn.with_ops({name: type(neuron)(neuron.threshold * 1000)})
     images, labels = digits
-    found = blame(canonical, broken, fed(broken, [images]), labels, len(images), schedule, TASK)
+    found = blame(canonical, broken, MemorySamples(feeding(broken, images)), labels, schedule, TASK)
     charged = {charge.name: charge for charge in found}
     worst = max(charged.values(), key=lambda charge: charge.points)
     assert worst.name == name
@@ -125,7 +124,7 @@ def test_it_takes_as_many_runs_as_layers_not_as_subsets(digits, monkeypatch: pyt
             return super().__call__(feeds, given=given, **options)
 
     monkeypatch.setattr(blaming, "Program", Counting)
-    blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule, TASK)
+    blame(canonical, snn, MemorySamples(feeding(snn, images)), labels, schedule, TASK)
     assert seen == len(images) * (len(layers_of(snn)) + 1)
 
 
@@ -145,21 +144,17 @@ def test_what_lies_before_a_layer_is_not_computed_again_where_its_mean_says_all(
             return super().__call__(feeds, given=given, **options)
 
     monkeypatch.setattr(blaming, "Program", Counting)
-    charged = blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule, TASK)
+    charged = blame(canonical, snn, MemorySamples(feeding(snn, images)), labels, schedule, TASK)
     once, computed = computed, 0
     monkeypatch.setattr(blaming, "_can_be_kept", lambda _: False)
-    assert blame(canonical, snn, fed(snn, [images]), labels, len(images), schedule, TASK) == charged
+    assert blame(canonical, snn, MemorySamples(feeding(snn, images)), labels, schedule, TASK) == charged
     counts = (name, overrides) == ("quick", ())
     assert (once < 0.7 * computed) if counts else (once == computed)
 
 
 def test_two_images_are_too_few_for_an_interval_but_not_for_blame(digits):
     canonical, snn, schedule = converted(timesteps=1)
-
-    def batches() -> Iterator[Tensor]:
-        yield digits[0][:1]
-
-    charged = blame(canonical, snn, fed(snn, batches()), None, 1, schedule, TASK)
+    charged = blame(canonical, snn, MemorySamples(feeding(snn, digits[0][:1])), None, schedule, TASK)
     assert all(charge.interval is None for charge in charged)
 
 

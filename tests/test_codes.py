@@ -29,7 +29,7 @@ from snnc.passes.start_at_rest import StartAtRest
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.schedule import Schedule
 from snnc.tasks.task import seeming
-from tests.support import fed, feeding, outputs
+from tests.support import feeding, outputs
 
 SIGNED = [name for name, kind in neurons.items() if kind.signed]
 CAUSAL = [name for name in SIGNED if issubclass(neurons[name], CausalNeuron)]
@@ -243,7 +243,7 @@ def test_codes_are_measured_and_blamed_as_layers_are() -> None:
         assert layer.spikes
     far = code("two-phase", torch.tensor(200.0), torch.tensor(200.0)).map_tensors(Tensor.float)
     spoiled = snn.with_ops({"trunk_code": far})
-    charges = blame(placed, spoiled, fed(spoiled, [x]), None, len(x), schedule, task)
+    charges = blame(placed, spoiled, MemorySamples(feeding(spoiled, x)), None, schedule, task)
     assert {charge.name for charge in charges} == {*snn.ops(Neuron), *snn.outputs}
     assert max(charges, key=lambda charge: charge.points).name == "trunk_code"
     wanted, reached = (outputs(one, x, schedule.timesteps)[0] for one in (graph, spoiled))

@@ -1,19 +1,38 @@
 """Sums over samples do not depend on how many processes share them, and what fails in one fails in all."""
 
+import json
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import pytest
 import torch
 
+import snnc
+from snnc import cli, recipe
+from snnc.artifact import fingerprint
+from snnc.data.dataset import Reading
 from snnc.data.samples import MemorySamples, Samples
 from snnc.errors import DataError, LostError, SnncError, UsageError
 from snnc.feeds import Feeds
 from snnc.files import writes
+from snnc.passes.balance_thresholds import BalanceThresholds
+from snnc.passes.base import Pass
+from snnc.passes.calibrate_hard_reset import CalibrateHardReset
+from snnc.passes.calibrate_thresholds import CalibrateThresholds
+from snnc.passes.correct_spiking_residual import CorrectSpikingResidual
+from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.processes import ALONE, Division, Processes, current, working
+from snnc.report import to_json
+from tests.test_report import DIGITS, PREPROCESSING
 
 Value = TypeVar("Value")
 
@@ -36,7 +55,7 @@ class Pipe:
         self._queues[self._rank, to].put(pickle.dumps(value))
 
     def receive(self, of: int) -> Any:
-        return pickle.loads(self._queues[of, self._rank].get(timeout=20))
+        return pickle.loads(self._queues[of, self._rank].get(timeout=120))
 
 
 def simulated(count: int, work: Callable[[int], Value]) -> list[Value]:
@@ -149,6 +168,55 @@ def test_one_that_has_ended_ends_the_others() -> None:
         drawn(100).added(8, lambda feeds, first: [first])
     assert not caught.value.told and caught.value.exit_code == 1
     assert Processes(0, 3).failed(caught.value) is caught.value
+
+
+@pytest.mark.parametrize(
+    ("neuron", "thresholds", "others"),
+    [
+        ("two-phase-probabilistic", CalibrateThresholds(), [QuantizeWeights()]),
+        ("if-zero", BalanceThresholds(rounds=1), [CalibrateHardReset(), CorrectSpikingResidual(rounds=1)]),
+    ],
+)
+def test_networks_and_figures_have_the_same_bytes(neuron: str, thresholds: Pass, others: list[Pass]) -> None:
+    how = recipe.load("quick", timesteps=2, overrides=(f"passes.substitute-neurons.neuron={neuron}",))
+    steps = [thresholds if isinstance(step, CalibrateThresholds) else step for step in how.passes]
+    how, some = replace(how, passes=(*steps, *others)), Reading(limit=70)
+
+    def work(rank: int) -> tuple[str, str]:
+        data = DIGITS / "calibration"
+        made, report = snnc.convert(DIGITS / "model.onnx", how, data=data, preprocessing=PREPROCESSING, reading=some)
+        figures = snnc.evaluate(made, data=DIGITS / "test", repeats=2, blamed=16, reading=some)
+        return fingerprint(made), json.dumps([to_json(report), figures.plain()], sort_keys=True)
+
+    (alone,) = simulated(1, work)
+    # The last two of three have the same samples.
+    assert all(found == alone for found in simulated(3, work))
+
+
+def test_real_processes_write_what_one_does_and_fail_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(DIGITS / "calibration", "data")
+    command = ["convert", str(DIGITS / "model.onnx"), "--recipe", "quick", "--data", "data", "-o"]
+
+    def together(name: str) -> "subprocess.CompletedProcess[str]":
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "snnc"]
+        root = str(Path(__file__).resolve().parents[1])
+        environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+        words = [*torchrun, *command, name]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+
+    assert cli.main([*command, "one.snn"]) == 0
+    done = together("two.snn")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written: two.snn") == 1
+    for suffix in ("snn", "report.json"):
+        assert Path(f"one.{suffix}").read_bytes() == Path(f"two.{suffix}").read_bytes()
+    # The second process alone reads this one.
+    sorted(Path("data").rglob("*.png"))[-1].write_bytes(b"no image")
+    done = together("three.snn")
+    assert done.returncode != 0 and "exitcode  : 5" in done.stderr
+    assert done.stderr.count("error: ") == 1 and not done.stdout
+    assert not list(tmp_path.glob("*three*"))
 
 
 def test_only_the_first_process_writes() -> None:

@@ -203,7 +203,7 @@ def _blamed(
     conversion: Conversion, canonical: Graph, samples: Samples, task: Task, schedule: Schedule, seed: int
 ) -> tuple[Blame, ...]:
     labels = truth_of(samples, task) if task.judges_alone else None
-    charged = blame(canonical, conversion.snn, samples.batches(), labels, len(samples), schedule, task, seed=seed)
+    charged = blame(canonical, conversion.snn, samples, labels, schedule, task, seed=seed)
     whole = sum(charge.samples for charge in charged)
     return tuple(
         Blame(charge.name, charge.points, charge.interval, charge.samples / whole if whole > 0 else None)

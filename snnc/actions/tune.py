@@ -42,6 +42,7 @@ from snnc.measure.remarks import not_compared
 from snnc.neurons import neurons
 from snnc.ops import Clipped
 from snnc.pipeline import original_of, read_original
+from snnc.processes import current
 from snnc.progress import told
 from snnc.report import Report
 from snnc.tasks import Loss, Task, plain
@@ -361,11 +362,16 @@ class _Clock:
 
     @property
     def left(self) -> float:
-        """Seconds, below 0 when they are over."""
-        return self._end - time.monotonic()
+        """Seconds, below 0 when they are over; of several processes, those of the first."""
+        return current().folded("the time that is left", self._end - time.monotonic(), lambda first, others: first)
 
     def guarding(self, progress: Progress) -> Progress:
-        """Return the progress, giving up what is told by it as soon as it can be seen not to be done in time."""
+        """Return the progress, giving up what is told by it as soon as it can be seen not to be done in time.
+
+        Of several processes none gives up: the others would wait for it.
+        """
+        if current().count > 1:
+            return progress
         began: dict[tuple[str, int], float] = {}
 
         def tell(label: str, done: int, total: int) -> None:
@@ -540,7 +546,9 @@ class _Search:
         except _OutOfTimeError:
             self._cut_short = True
             return None
-        trial = self._judged(candidate, evaluation, time.monotonic() - started)
+        # By how long it took is decided what is tried next, in all processes alike.
+        seconds = current().folded("the time it took", time.monotonic() - started, max)
+        trial = self._judged(candidate, evaluation, seconds)
         self._trials[candidate] = trial
         self._reference = evaluation.reference
         self._keep(_Made(trial, conversion, canonical))

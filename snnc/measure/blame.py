@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
+from snnc.data.samples import Samples
 from snnc.errors import PreconditionError
-from snnc.feeds import Feeds, Signals, rechunk
+from snnc.feeds import Feeds, Signals
 from snnc.intervals import NORMAL_95, Interval
 from snnc.ir import Graph
 from snnc.neurons import Neuron, OrderFreeNeuron
-from snnc.neurons.base import Timed
+from snnc.neurons.base import Timed, drawing
 from snnc.run.program import Program, with_layout
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined
@@ -64,43 +65,45 @@ def layers_of(snn: Graph) -> dict[str, tuple[str, ...]]:
 def blame(
     canonical: Graph,
     snn: Graph,
-    batches: Iterable[Feeds],
+    samples: Samples,
     labels: Answers | None,
-    samples: int,
     schedule: Schedule,
     task: Task,
     *,
     seed: int = 0,
 ) -> tuple[Charged, ...]:
-    """Charge every layer with its part of the loss on as many ``samples``, whose truth are ``labels``.
+    """Charge every layer with its part of the loss on samples, whose truth are ``labels``.
 
     Without labels the truth is what the trained network answers. ``canonical`` is the trained network in the form that
     the spiking one was made from: equal names, equal values.
     """
     layers = layers_of(snn)
     trained, spiking = with_layout(canonical), with_layout(snn)
-    generator = Generator().manual_seed(seed)
-    charges: dict[str, list[float]] = {name: [] for name in layers}
-    seen, chunk, keep = 0, Program(snn, schedule).chunk, _can_be_kept(snn)
-    for group in rechunk(batches, max(1, min(_GROUP, samples // _LEAST_GROUPS))):
+    chunk, keep = Program(snn, schedule).chunk, _can_be_kept(snn)
+
+    def charged(group: Feeds, first: int) -> dict[str, list[float]]:
+        generator = drawing(seed, first)
         # What is random is drawn alike for all networks on a group, and otherwise for the next one.
         draws = int(torch.randint(2**62, (1,), generator=generator))
         known = [part.signals(schedule) for part in group.split(chunk)]
         answer = functools.partial(_answers, task, schedule=schedule, seed=draws, keep=keep)
         before, known = answer(hybrid(trained, spiking, layers, ()), known)
-        truth = before if labels is None else labels[seen : seen + group.samples]
+        truth = before if labels is None else labels[first : first + group.samples]
         lost = float(task.losses(before, truth).sum())
         order = [list(layers)[place] for place in torch.randperm(len(layers), generator=generator).tolist()]
+        charges: dict[str, list[float]] = {}
         for done, name in enumerate(order, 1):
             network = hybrid(trained, spiking, layers, order[:done])
             changed = _behind(network, layers[name])
             known = [{node: signal for node, signal in part.items() if node not in changed} for part in known]
             found, known = answer(network, known)
             now = float(task.losses(found, truth).sum())
-            charges[name].append(now - lost)
+            charges[name] = [now - lost]
             lost = now
-        seen += group.samples
-    return tuple(_charged(name, values, samples) for name, values in charges.items())
+        return charges
+
+    charges = samples.added(max(1, min(_GROUP, len(samples) // _LEAST_GROUPS)), charged)
+    return tuple(_charged(name, charges[name], len(samples)) for name in layers)
 
 
 def check_alike(canonical: Graph, snn: Graph) -> None:

@@ -11,6 +11,7 @@ from snnc.analysis.channels import channel_rows
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Samples
 from snnc.errors import DataError
+from snnc.feeds import Feeds
 from snnc.findings import Finding
 from snnc.ir import Graph, Input
 from snnc.ops import Activation, BatchNorm, Nonlinear
@@ -100,8 +101,7 @@ def better_read(
         samples, program = read(how).thinned(_SOME), Program(reference, want=task.judged(reference.outputs))
         labels = samples.labels(task.labels)
         assert labels is not None
-        found = [task.answers([each[program.want[0]][0]]) for each in program.stream(samples.batches())]
-        hits: torch.Tensor = torch.cat(found) == labels.answers
+        hits: torch.Tensor = joined(_answers(program, samples, task)) == labels.answers
         return hits
 
     given = right(preprocessing)
@@ -126,13 +126,10 @@ def check_expected(
     labels = some.labels(task.labels)
     if expected is None or labels is None or not task.score_name:
         return
-    outcomes, seen = list[Answers](), 0
     program = Program(reference, want=task.judged(reference.outputs))
-    for found in program.stream(some.batches()):
-        answers = task.answers([found[name][0] for name in program.want])
-        outcomes.append(task.outcomes(answers, answers, labels.answers[seen : seen + len(answers)]))
-        seen += len(answers)
-    score = task.reference(joined(outcomes)).get(task.score_name)
+    answers = joined(_answers(program, some, task))
+    seen = len(answers)
+    score = task.reference(task.outcomes(answers, answers, labels.answers)).get(task.score_name)
     if score is None or intervals.proportion(score * seen / 100, seen)[1] >= expected:
         return
     message = f"the trained network has {written(score, '%')} % {task.score_name} on {seen:,} samples"
@@ -144,17 +141,12 @@ def check_expected(
 def difference(before: Graph, after: Graph, samples: Samples, task: Task) -> str:
     """Return how far apart two networks are on the same samples, in words: their scores, or answers that are alike."""
     programs = [Program(graph, want=task.judged(graph.outputs)) for graph in (before, after)]
-    labels, outcomes, seen = samples.labels(task.labels), list[Answers](), 0
-    for feeds in samples.batches():
-        given = [
-            joined([task.answers([found[name][0] for name in program.want]) for found in program.stream([feeds])])
-            for program in programs
-        ]
-        truth = None if labels is None else labels.answers[seen : seen + len(given[0])]
-        outcomes.append(task.outcomes(given[1], given[0], truth))
-        seen += len(given[0])
-    measured = task.measured(joined(outcomes))
-    was = task.reference(joined(outcomes)).get(task.score_name)
+    labels = samples.labels(task.labels)
+    was_given, given = (joined(_answers(program, samples, task)) for program in programs)
+    seen = len(given)
+    outcomes = task.outcomes(given, was_given, None if labels is None else labels.answers)
+    measured = task.measured(outcomes)
+    was = task.reference(outcomes).get(task.score_name)
     now = measured.get("accuracy") if task.score_name == "accuracy" else None
     scores = {name: found.value for name, found in measured.get("scores", {}).items()}
     now = scores.get(task.score_name, now)
@@ -182,8 +174,18 @@ def _is_trained(op: BatchNorm) -> bool:
 def _confidence(reference: Graph, samples: Samples, task: Classification) -> float:
     """Return the mean probability of the class that is named."""
     program = Program(reference, want=task.judged(reference.outputs))
-    sure = [_probability(task, found[program.want[0]][0]) for found in program.stream(samples.batches())]
-    return float(torch.cat(sure).mean())
+
+    def sure(feeds: Feeds, first: int) -> list[torch.Tensor]:
+        return [_probability(task, program(feeds)[program.want[0]][0])]
+
+    return float(torch.cat(samples.added(program.chunk, sure)).mean())
+
+
+def _answers(program: Program, samples: Samples, task: Task) -> list[Answers]:
+    """Return a network's answers for samples, some at once."""
+    return samples.added(
+        program.chunk, lambda feeds, first: [task.answers([signal[0] for signal in program(feeds).values()])]
+    )
 
 
 def _probability(task: Classification, output: torch.Tensor) -> torch.Tensor:

@@ -14,15 +14,17 @@ right if those stay the only ones; a longer one could go beyond the largest, and
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, final
+from functools import partial
+from typing import Literal, Self, final
 
 import torch
 from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_rows, per_channel
 from snnc.calibration import Calibration
+from snnc.data.samples import MemorySamples, Samples
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
 from snnc.neurons import Neuron
@@ -76,10 +78,10 @@ class BalanceThresholds(Pass):
         thresholds: Thresholds = {}
         for _ in range(self.rounds):
             for batch in rechunk(samples.batches(), self.batch_size):
-                chunks = [*batch.split(size)]
+                look = partial(_observed, fast, layers, MemorySamples(batch), size)
                 if not thresholds:
-                    thresholds = {name: values.mean for name, values in _observed(fast, layers, {}, chunks).items()}
-                seen = _observed(fast, layers, thresholds, chunks)
+                    thresholds = {name: values.mean for name, values in look({}).items()}
+                seen = look(thresholds)
                 thresholds = {name: self._raised(old, seen[name]) for name, old in thresholds.items()}
                 done += batch.samples
                 calibration.progress(done, total)
@@ -94,25 +96,30 @@ class BalanceThresholds(Pass):
         return threshold + torch.minimum(2 * self.rate * seen.total / seen.count, seen.mean)
 
 
+@dataclass
 class _Seen:
-    """What the values of a layer above its thresholds add up to, over one batch: one number per threshold."""
+    """What the values of a layer above its thresholds add up to: one number per threshold."""
 
-    def __init__(self, groups: int) -> None:
-        self.total = torch.zeros(groups, dtype=torch.float64)
-        self.above = torch.zeros(groups, dtype=torch.float64)
-        self.count = 0
+    total: Tensor
+    above: Tensor
+    count: int
+
+    @classmethod
+    def of(cls, values: Tensor, threshold: Tensor | None) -> Self:
+        """Return what values ``[groups, ...]`` add up to; without thresholds, what is above 0."""
+        excess = (values.double() - (0 if threshold is None else threshold.unsqueeze(1))).clamp_(min=0)
+        return cls(excess.sum(1), excess.count_nonzero(1).double(), excess.shape[1])
+
+    def __iadd__(self, other: Self) -> Self:
+        self.total += other.total
+        self.above += other.above
+        self.count += other.count
+        return self
 
     @property
     def mean(self) -> Tensor:
         """The mean of what is above; 0 where nothing is."""
         return self.total / self.above.clamp(min=1)
-
-    def add(self, values: Tensor, threshold: Tensor | None) -> None:
-        """Add values ``[groups, ...]``; without thresholds, what is above 0."""
-        excess = (values.double() - (0 if threshold is None else threshold.unsqueeze(1))).clamp_(min=0)
-        self.total += excess.sum(1)
-        self.above += excess.count_nonzero(1)
-        self.count += excess.shape[1]
 
 
 class _Layer:
@@ -125,7 +132,6 @@ class _Layer:
         self._shape = graph.shapes[name]
         axis = channel_axis(graph, name)
         self._axis = axis if per == "channel" else None
-        self.groups = self._shape[self._axis - 1] if self._axis else 1
 
     def grouped(self, values: Tensor) -> Tensor:
         """Return what of values ``[N, ...]`` the activation lets through, by threshold: with a slope, magnitudes."""
@@ -143,14 +149,14 @@ class _Layer:
 
 
 def _observed(
-    graph: Graph, layers: Mapping[str, _Layer], thresholds: Thresholds, chunks: Iterable[Feeds]
+    graph: Graph, layers: Mapping[str, _Layer], batch: Samples, size: int, thresholds: Thresholds
 ) -> dict[str, _Seen]:
     """Return what lies above the thresholds, of a batch on its way through activations clipped at them."""
     clipped = graph.with_ops({name: layer.clipped(thresholds.get(name)) for name, layer in layers.items()})
-    found = {name: _Seen(layer.groups) for name, layer in layers.items()}
     program = Program(clipped, want=[layer.before for layer in layers.values()])
-    for chunk in chunks:
-        values = program(chunk)
-        for name, layer in layers.items():
-            found[name].add(layer.grouped(values[layer.before][0]), thresholds.get(name))
-    return found
+
+    def seen(feeds: Feeds, first: int) -> dict[str, _Seen]:
+        values = program(feeds)
+        return {n: _Seen.of(layer.grouped(values[layer.before][0]), thresholds.get(n)) for n, layer in layers.items()}
+
+    return batch.added(size, seen)

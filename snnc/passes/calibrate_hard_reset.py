@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
+from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_rows, per_channel
 from snnc.analysis.counterparts import check_counterparts
@@ -24,6 +25,7 @@ from snnc.ir import Graph
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.ops import Clipped, Quantized
 from snnc.passes.base import Pass, check_stage, passes
+from snnc.processes import Sum
 from snnc.run import Program
 from snnc.schedule import Schedule
 
@@ -57,33 +59,44 @@ class CalibrateHardReset(Pass):
         trained = calibration.reference
         check_counterparts(trained, graph, IntegrateAndFireToZero)
         samples = shown.thinned(self.images)
-        chunks = list(rechunk(samples.batches(), Program(graph, calibration.schedule).chunk))
+        division = samples.divided(Program(graph, calibration.schedule).chunk)
+        chunks = list(rechunk(samples.own(division).batches(), division.size))
         for done, name in enumerate(layers):
             calibration.progress(done, len(layers))
-            graph = graph.with_ops({name: _calibrated(graph, trained, name, chunks, calibration.schedule)})
+            graph = graph.with_ops(
+                {name: _calibrated(graph, trained, name, chunks, division.sum(), calibration.schedule)}
+            )
         return graph
 
 
 @torch.no_grad()
 def _calibrated(
-    graph: Graph, trained: Graph, name: str, chunks: Iterable[Feeds], schedule: Schedule
+    graph: Graph,
+    trained: Graph,
+    name: str,
+    chunks: Iterable[Feeds],
+    sums: Sum[dict[str, Tensor]],
+    schedule: Schedule,
 ) -> IntegrateAndFireToZero:
     neuron = graph.ops(IntegrateAndFireToZero)[name]
     shape, axis = graph.shapes[name], channel_axis(graph, name)
     (current,) = graph.nodes[name].inputs
     spiking, goals = Program(graph, schedule, want=[current], trains=True), Program(trained, want=[name])
     channels = shape[axis - 1] if axis else 1
-    # For every share, as sums: E[a·n/T] and E[(n/T)²].
-    cross, square = (torch.zeros(len(_SHARES), channels, dtype=torch.float64) for _ in range(2))
     for feeds in chunks:
+        # For every share, as sums: E[a·n/T] and E[(n/T)²].
+        cross, square = (torch.zeros(len(_SHARES), channels, dtype=torch.float64) for _ in range(2))
         train = spiking(feeds)[current]
         goal = channel_rows(goals(feeds)[name][0], axis).double()
         for index, share in enumerate(_SHARES.tolist()):
             tried = replace(neuron, threshold=share * neuron.threshold)
             response = tried.respond(train, schedule)[schedule.rehearsal :].sum(0) / schedule.timesteps
             rate = channel_rows(response / tried.threshold, axis).double()
-            cross[index] += (goal * rate).sum(1)
-            square[index] += rate.square().sum(1)
+            cross[index] = (goal * rate).sum(1)
+            square[index] = rate.square().sum(1)
+        sums.add({"cross": cross, "square": square})
+    found = sums.total()
+    cross, square = found["cross"], found["square"]
     old = channel_rows(neuron.threshold.double().expand(1, *shape), axis).mean(1)
     # The error up to the constant E[a²]; of equals the one nearest to what was there.
     values = cross / square.clamp(min=1e-30)

@@ -14,23 +14,26 @@ The residual a − ā is what noise stands for in the training half of residual-
 bias correction (FTBC; Wu et al., ECCV 2024).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Self, final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_count, from_channels
 from snnc.analysis.counterparts import check_counterparts
 from snnc.calibration import Calibration
+from snnc.data.samples import MemorySamples, Samples
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons.base import drawing
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Affine, Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import biased, inserted, shifted
+from snnc.processes import added
 from snnc.run import Program
 from snnc.schedule import Schedule
 
@@ -80,10 +83,10 @@ class CorrectSpikingResidual(Pass):
         done, total = 0, self.rounds * len(samples)
         for _ in range(self.rounds):
             for index, batch in enumerate(rechunk(samples.batches(), self.batch_size)):
-                chunks = [*batch.split(size)]
+                some = MemorySamples(batch)
                 if index == len(goals):
-                    goals.append(_trained_means(trained, layers, chunks))
-                reached = _spiking_means(_changed(spiking, layers), layers, chunks, schedule)
+                    goals.append(_trained_means(trained, layers, some, size))
+                reached = _spiking_means(_changed(spiking, layers), layers, some, size, schedule)
                 rate = self.rate * (1 - done / total)
                 for layer in layers:
                     layer.correct(goals[index][layer.name], reached[layer.name], rate)
@@ -170,23 +173,30 @@ class _Layer:
         return from_channels(self._graph, self.name, values)
 
 
+@dataclass
 class _Sums:
-    """What the means of a layer over a batch are made from."""
+    """What the means of a layer are made from: sums over values per step and channel ``[S, C]``, and their number."""
 
-    def __init__(self, layer: _Layer) -> None:
-        self._axis = layer.axis
-        self._totals: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+    totals: dict[str, Tensor]
+    counts: dict[str, int]
 
-    def add(self, what: str, signal: Tensor) -> None:
-        """Add values ``[S, N, ...]``."""
-        channels = signal.movedim(self._axis + 1, 1) if self._axis else signal.unsqueeze(1)
-        flat = channels.flatten(2)
-        self._totals[what] = self._totals.get(what, 0) + flat.sum(2, dtype=torch.float64)
-        self._counts[what] = self._counts.get(what, 0) + flat.shape[2]
+    @classmethod
+    def of(cls, layer: _Layer, signals: Mapping[str, Tensor]) -> Self:
+        """Add up values ``[S, N, ...]``, by what they are."""
+        axis = layer.axis
+        flat = {
+            what: (signal.movedim(axis + 1, 1) if axis else signal.unsqueeze(1)).flatten(2)
+            for what, signal in signals.items()
+        }
+        totals = {what: values.sum(2, dtype=torch.float64) for what, values in flat.items()}
+        return cls(totals, {what: values.shape[2] for what, values in flat.items()})
+
+    def __iadd__(self, other: Self) -> Self:
+        self.totals, self.counts = added(self.totals, other.totals), added(self.counts, other.counts)
+        return self
 
     def means(self) -> _Means:
-        found = {what: total / self._counts[what] for what, total in self._totals.items()}
+        found = {what: total / self.counts[what] for what, total in self.totals.items()}
         return _Means(found["current"][0], found["output"][0], found.get("steps"))
 
 
@@ -195,38 +205,43 @@ def _changed(graph: Graph, layers: Iterable[_Layer]) -> Graph:
     return graph.with_ops({name: op for layer in layers for name, op in layer.ops(graph)})
 
 
-def _trained_means(trained: Graph, layers: Iterable[_Layer], chunks: Iterable[Feeds]) -> dict[str, _Means]:
+def _trained_means(trained: Graph, layers: Sequence[_Layer], batch: Samples, size: int) -> dict[str, _Means]:
     inputs = {layer.name: trained.nodes[layer.name].inputs[0] for layer in layers}
-    sums = {layer.name: _Sums(layer) for layer in layers}
     program = Program(trained, want=[*inputs, *inputs.values()])
-    for feeds in chunks:
+
+    def sums(feeds: Feeds, first: int) -> dict[str, _Sums]:
         values = program(feeds)
-        for name, total in sums.items():
-            total.add("current", values[inputs[name]])
-            total.add("output", values[name])
-    return {name: total.means() for name, total in sums.items()}
+        return {
+            layer.name: _Sums.of(layer, {"current": values[inputs[layer.name]], "output": values[layer.name]})
+            for layer in layers
+        }
+
+    return {name: total.means() for name, total in batch.added(size, sums).items()}
 
 
 def _spiking_means(
-    spiking: Graph, layers: Iterable[_Layer], chunks: Iterable[Feeds], schedule: Schedule
+    spiking: Graph, layers: Sequence[_Layer], batch: Samples, size: int, schedule: Schedule
 ) -> dict[str, _Means]:
-    inputs = {layer.name: layer.current for layer in layers}
-    sums = {layer.name: _Sums(layer) for layer in layers}
     stepwise = {layer.name for layer in layers if layer.temporal is not None}
+    program = Program(spiking, schedule, want=[name for layer in layers for name in (layer.name, layer.current)])
 
-    def observe(name: str, response: Tensor) -> None:
-        if name in stepwise:
-            sums[name].add("steps", response[schedule.rehearsal : schedule.lit])
+    def sums(feeds: Feeds, first: int) -> dict[str, _Sums]:
+        steps: dict[str, dict[str, Tensor]] = {name: {} for name in program.want}
 
-    program = Program(spiking, schedule, want=[*inputs, *inputs.values()])
-    for index, feeds in enumerate(chunks):
+        def observe(name: str, response: Tensor) -> None:
+            if name in stepwise:
+                steps[name] = {"steps": response[schedule.rehearsal : schedule.lit]}
+
         # What is random comes out differently for every chunk of a batch, and alike in every batch and round.
-        draws = Generator().manual_seed(index)
-        values = program(feeds, observe=observe, generator=draws)
-        for name, total in sums.items():
-            total.add("current", values[inputs[name]])
-            total.add("output", values[name])
-    return {name: total.means() for name, total in sums.items()}
+        values = program(feeds, observe=observe, generator=drawing(0, first))
+        return {
+            layer.name: _Sums.of(
+                layer, {"current": values[layer.current], "output": values[layer.name], **steps[layer.name]}
+            )
+            for layer in layers
+        }
+
+    return {name: total.means() for name, total in batch.added(size, sums).items()}
 
 
 def _temporal_place(graph: Graph, name: str) -> str | None:

@@ -34,6 +34,7 @@ from snnc.analysis.integers import (
 )
 from snnc.analysis.units import Membrane, input_values, membranes, spike_values
 from snnc.calibration import Calibration
+from snnc.feeds import Feeds
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.ops import Clipped, Quantized, Weighted
@@ -104,15 +105,14 @@ class QuantizeWeights(Pass):
             return {}
         taken = {graph.nodes[name].inputs[0] for name in graph.ops(Weighted)}
         samples = shown.thinned(self.images)
-        totals: dict[str, Tensor] = {}
-        done = 0
-        for signals in Program(graph, calibration.schedule, want=taken).stream(samples.batches()):
-            for name in taken:
-                seen = signals[name][0]
-                totals[name] = totals.get(name, 0) + seen.sum(0, dtype=torch.float64)
-            done += len(seen)
-            calibration.progress(done, len(samples))
-        return {name: total / done for name, total in totals.items()}
+        program = Program(graph, calibration.schedule, want=taken)
+
+        def summed(feeds: Feeds, first: int) -> dict[str, Tensor]:
+            calibration.progress(first + feeds.samples, len(samples))
+            return {name: signal[0].sum(0, dtype=torch.float64) for name, signal in program(feeds).items()}
+
+        totals = samples.added(program.chunk, summed) if taken else {}
+        return {name: total / len(samples) for name, total in totals.items()}
 
     def _entries(self, graph: Graph, calibration: Calibration) -> dict[str, Op]:
         """Return the inputs that weights multiply as real numbers, rounded; the unit holds what they may be."""
@@ -123,9 +123,9 @@ class QuantizeWeights(Pass):
         if shown is None:
             bits = min(bits + 2, _WIDEST_INPUT)
         else:
-            largest = dict.fromkeys(found, 0.0)
-            for feeds in shown.thinned(self.images).batches():
-                largest = {name: max(size, float(feeds[name].abs().max())) for name, size in largest.items()}
+            samples = shown.thinned(self.images)
+            seen = samples.added(len(samples), lambda feeds, _: {n: [float(feeds[n].abs().max())] for n in found})
+            largest = {name: max(seen[name]) for name in found}
         most = _largest(bits)
         # What whole numbers are stays what they are.
         units = {n: 2.0 ** min(0, math.ceil(math.log2(max(size, 1e-30) / most))) for n, size in largest.items()}

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/scale.py [--quick] [--folder FOLDER] [SECTION ...]
 
-Sections: import, quick, densenet, inspect, vgg16, sources, peak, decode; all of them where none is named. Times are
-those of the processor, on one thread. ``inspect`` and ``vgg16`` take networks with random weights from ``zoo.py``, made
-in ``--folder`` where they are not there; VGG-16 is given random images. ``sources`` and ``peak`` read the same images
-from folders, arrays, tar shards and, with pyarrow, Parquet; ``decode`` needs simplejpeg to measure against it.
+Sections: import, quick, densenet, inspect, vgg16, sources, processes, peak, decode; all of them where none is named.
+Times are those of the processor, on one thread, but for ``processes``, which waits, and needs two cores for itself.
+``inspect`` and ``vgg16`` take networks with random weights from ``zoo.py``, made in ``--folder`` where they are not
+there; VGG-16 is given random images. ``sources`` and ``peak`` read the same images from folders, arrays, tar shards
+and, with pyarrow, Parquet; ``decode`` needs simplejpeg to measure against it.
 """
 
 import argparse
@@ -250,6 +251,45 @@ def nameless(made: Conversion, folder: Path) -> bytes:
     return (folder / "made.snn").read_bytes()
 
 
+def shared(folder: Path, quick: bool) -> dict[str, float]:
+    """Calibrate and evaluate a residual network in 1, 2 and 4 processes: what they write, and how long two take."""
+    data = {name: SHARED / "cifar10" / name for name in ("calibration", "test")}
+    limit = ("--limit", "64" if quick else "2000")
+    steps = ("--timesteps", "1,2" if quick else "8,16,32")
+    calibrate = ("calibrate", "made.snn", "--data", data["calibration"], "--limit", "64" if quick else "512")
+    evaluate = ("evaluate", "made.snn", "--data", data["test"], *limit, *steps, "--no-fail")
+    written, ratios = set(), []
+    with tempfile.TemporaryDirectory() as scratch:
+        places = {count: Path(scratch, f"{count}") for count in (1, 2, 4)}
+        for count, place in places.items():
+            place.mkdir()
+            begun = ("convert", model_files(RESNET)[0], "-o", "made.snn", "--recipe", "quick", "--neuron", "if")
+            how = {name: [*getattr(PREPROCESSING[RESNET], name)] for name in ("mean", "std")}
+            (place / "snnc.yaml").write_text(json.dumps({"preprocessing": how}))
+            waited(1, place, *begun)
+            waited(count, place, *calibrate)
+            waited(count, place, *evaluate)
+            written.add(tuple((place / name).read_bytes() for name in ("made.snn", "made.report.json")))
+        for _ in range(1 if quick else ROUNDS):
+            one, two = (waited(count, places[count], *evaluate) for count in (1, 2))
+            ratios.append(one / two)
+            say(f"evaluate: {one:.1f} s in one process, {two:.1f} in two")
+    return {
+        "scale/same-bytes": float(len(written) == 1),
+        "scale/processes=2/speed-ratio": sorted(ratios)[len(ratios) // 2],
+    }
+
+
+def waited(processes: int, folder: Path, *command: str | Path) -> float:
+    """Return the seconds that a command takes in so many processes, with one thread each, their start included."""
+    many = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+    started = time.monotonic()
+    done = run(sys.executable, *(many if processes > 1 else ()), "-m", "snnc", *command, folder=folder)
+    if done.code:
+        raise SystemExit(f"{command[0]} in {processes} processes exits with {done.code}:\n{done.text[-2000:]}")
+    return time.monotonic() - started
+
+
 def bounded(folder: Path, quick: bool) -> dict[str, float]:
     """Convert and evaluate a small network on few and on many small images: the memory of many over that of few."""
     counts = (100, 400) if quick else (1_000, 20_000)
@@ -328,6 +368,7 @@ SECTIONS: Mapping[str, Callable[[Path, bool], dict[str, float]]] = {
     "inspect": inspected,
     "vgg16": converted,
     "sources": compared,
+    "processes": shared,
     "peak": bounded,
     "decode": decoded,
 }
