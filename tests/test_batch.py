@@ -282,7 +282,8 @@ def test_a_missing_file_of_jobs_or_pattern_of_models_is_told(tmp_path: Path) -> 
 def test_defaults_hold_for_all_and_options_are_flags(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.onnx").touch()
-    (tmp_path / "steps.csv").touch()
+    for name in ("steps.csv", "decode.onnx", "mine.yaml"):
+        (tmp_path / name).touch()
     document = {
         "defaults": {
             "timesteps": 4,
@@ -295,6 +296,8 @@ def test_defaults_hold_for_all_and_options_are_flags(tmp_path: Path) -> None:
             {
                 "model": "c.onnx",
                 "gates": {"min-agreement": 90},
+                "recipe": "mine.yaml",
+                "task": {"detection": {"decoder": "decode.onnx", "layout": "decoded"}},
                 "options": {
                     "convert": {"seed": 3, "strict": True, "strip": False},
                     "evaluate": {"exit_data": "steps.csv", "timesteps": [1, 2]},
@@ -316,4 +319,8 @@ def test_defaults_hold_for_all_and_options_are_flags(tmp_path: Path) -> None:
         "1,2",
     )
     assert c.settings is not None and c.settings["gates"] == {"max-drop": 1, "min-agreement": 90}
+    # Paths lead there from the folder of the job, too, and what they lead to matters.
+    assert c.settings["task"]["detection"] == {"decoder": str(tmp_path / "decode.onnx"), "layout": "decoded"}
+    files = [tmp_path / name for name in ("c.onnx", "mine.yaml", "decode.onnx")]
+    assert [*c.commands[0].files] == files and c.settings["recipe"] == str(files[1])
     assert c.settings["evaluation"] == {"data": str(tmp_path / "test")} and c.settings["timesteps"] == 4

@@ -151,6 +151,8 @@ class _Worker:
 
     def do(self, job: Job) -> Outcome:
         """Do a job, as far as it is not complete; what it cannot write is its error."""
+        if self._stopping.is_set():
+            return Outcome(job, STOPPED, 0.0)
         started = time.monotonic()
         try:
             code, kept, error = self._commands(job)
@@ -176,7 +178,7 @@ class _Worker:
             else:
                 if kept:
                     job.log.write_bytes(b"")
-                    record, kept = {**record}, False
+                kept = False
                 ended, said = self._run(command, job)
                 record[command.name] = [stamp, _made(command), ended, said]
                 if job.record:

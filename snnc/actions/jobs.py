@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,8 @@ def _job(merged: Mapping[str, Any], base: Path, output: Path, place: str, flags:
     if judged is None and parsed.gates:
         hint = "add evaluation: {data: FOLDER}, or data: FOLDER"
         raise UsageError("gates without data to judge by", place=f"{place}.gates", hint=hint)
-    recipe = [Path(parsed.recipe)] if parsed.recipe and Path(parsed.recipe).suffix in (".yaml", ".yml") else []
-    files = (model, *recipe, *parsed.plugins)
+    named = [settings.get(section) for section in ("recipe", "task", "export")]
+    files = (model, *parsed.plugins, *(Path(text) for text in _texts(named) if Path(text).is_absolute()))
     made, report = folder / f"{model.stem}.snn", folder / f"{model.stem}.report.json"
     converting = {key: value for key, value in settings.items() if key not in _JUDGING}
     calibrated = ("--data", str(samples.absolute())) if samples is not None else ()
@@ -184,9 +184,27 @@ def _placed(settings: Mapping[str, Any], parsed: project.Project, base: Path) ->
             found[section] = {**found[section], "data": str(data.absolute())}
     if parsed.plugins:
         found["plugins"] = [str(plugin.absolute()) for plugin in parsed.plugins]
-    if parsed.recipe and Path(parsed.recipe).suffix in (".yaml", ".yml"):
-        found["recipe"] = str(Path(parsed.recipe).absolute())
+    for section in ("recipe", "task", "export"):
+        if section in found:
+            found[section] = _from_anywhere(found[section], base)
     return found
+
+
+def _from_anywhere(value: Any, base: Path) -> Any:
+    """Return a value in which texts that lead to a file from a folder are the whole path."""
+    if isinstance(value, Mapping):
+        return {key: _from_anywhere(inner, base) for key, inner in value.items()}
+    there = isinstance(value, str) and ("/" in value or "." in value) and (base / value).exists()
+    return str((base / value).absolute()) if there else value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in nested values."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for one in inner:
+        yield from _texts(one)
+    if isinstance(value, str):
+        yield value
 
 
 def _flags(options: object, base: Path, place: str) -> tuple[str, ...]:
@@ -201,8 +219,7 @@ def _flags(options: object, base: Path, place: str) -> tuple[str, ...]:
             found += [f"--{name}"] if value else []
             continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        there = isinstance(value, str) and ("/" in value or "." in value) and (base / value).exists()
-        found += [f"--{name}", str((base / text).absolute()) if there else text]
+        found += [f"--{name}", str(_from_anywhere(text, base))]
     return tuple(found)
 
 

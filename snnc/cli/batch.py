@@ -14,7 +14,7 @@ from snnc.cli.options import Jobs
 @commands.register("batch")
 def batch(
     context: typer.Context,
-    jobs: Annotated[Path, typer.Argument(metavar="JOBS.yaml", show_default=False, help="The jobs: see below.")],
+    jobs: Annotated[Path, typer.Argument(metavar="JOBS.yaml", show_default=False, help="The jobs, as told above.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where each job has a folder of its name.")
     ] = Path("out"),

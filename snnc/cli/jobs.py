@@ -70,7 +70,7 @@ def run_jobs(
     if done.stopped:
         complete = [outcome.job.name for outcome in done.outcomes if outcome.complete]
         named = f" ({', '.join(complete)})" if complete else ""
-        hint = "snnc batch goes on with the others when it is run again"
+        hint = "run it again to go on with the others" if jobs[0].record else "convert the others again"
         raise StoppedError(f"stopped: {len(complete)} of {counted(len(jobs), 'job')} complete{named}", hint=hint)
     if failed:
         kind = _ERRORS.get(done.code, StoppedError)
