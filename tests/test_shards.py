@@ -119,7 +119,7 @@ def fails(path: Path, shape: Mapping[str, tuple[int, ...]] = SHAPE) -> DataError
     with pytest.raises(DataError) as caught:
         samples(opened(path, shape))
     error = caught.value
-    assert error.hint and error.place and "\n" not in str(error)
+    assert error.hint and error.place and "\n" not in error.message
     return error
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -157,9 +158,10 @@ class _Worker:
         try:
             code, kept, error = self._commands(job)
             report = read(job.report) if code in COMPLETE else None
-        except (SnncError, OSError) as failure:
-            code = failure.exit_code if isinstance(failure, SnncError) else DataError.exit_code
-            kept, error, report = False, str(failure), None
+        except SnncError as failure:
+            code, kept, error, report = failure.exit_code, False, f"{failure.line} hint: {failure.hint}", None
+        except OSError as failure:
+            code, kept, error, report = DataError.exit_code, False, f"cannot write: {failure}", None
         return Outcome(job, code, time.monotonic() - started, kept, error, report)
 
     def _commands(self, job: Job) -> tuple[int, bool, str]:
@@ -214,6 +216,8 @@ class _Worker:
         lines = said.decode(errors="replace").splitlines()
         error = next((line for line in reversed(lines) if line.startswith(("error: ", "internal error: "))), "")
         code = process.returncode
+        if code in (-signal.SIGINT, -signal.SIGTERM):
+            return STOPPED, ""
         if code < 0 or code not in _SEVERITY:
             return _INTERNAL, error or f"it ended by signal {-code}: too little memory, perhaps"
         return code, " ".join(error.removeprefix("error: ").split())
