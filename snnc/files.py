@@ -55,6 +55,14 @@ def check_file(path: Path, *, hint: str = "check the path") -> int:
     return found.st_size
 
 
+def at_home(path: Path) -> Path:
+    """Return a path with the home folder that a ``~`` at its beginning stands for; as it is where there is none."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def next_to(path: Path, name: str) -> Path:
     """Return the place of another file in the folder of one; raises DataError where that is the name of no file."""
     if not path.name:

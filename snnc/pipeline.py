@@ -19,7 +19,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples, Progress, Samples, silent
 from snnc.errors import ModelError, UsageError, VerificationError
 from snnc.feeds import Feeds
-from snnc.files import has_digest
+from snnc.files import at_home, has_digest
 from snnc.findings import Finding
 from snnc.frontend import Example, InputShapes, read_model, read_module
 from snnc.ir import Graph, Input
@@ -239,7 +239,7 @@ def read_trained(
     if isinstance(model, torch.nn.Module):
         read = read_module(model, example, input_shape)
         return Trained(read.graph, Origin(type(model).__name__, read.sha256), read.findings)
-    path = Path(model)
+    path = at_home(Path(model))
     read = read_model(path, input_shape)
     tuning = read.properties.get(TUNED_FROM)
     return Trained(

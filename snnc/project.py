@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, TypeVar
 from snnc.data.preprocessing import Preprocessing, written
 from snnc.documents import read_yaml
 from snnc.errors import SnncError, UsageError
-from snnc.files import next_to
+from snnc.files import at_home, next_to
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, limits_form
 from snnc.schedule import Frames
@@ -112,10 +114,29 @@ def report_beside(output: Path) -> Path:
     return next_to(output, f"{output.stem}.report.json")
 
 
+# Which file to read in the place of that of a folder.
+_named: ContextVar[Path | None] = ContextVar("project", default=None)
+
+
+@contextmanager
+def named(path: Path | None) -> Iterator[None]:
+    """Read this project file as long as this lasts, if it is one; raises UsageError where there is no such file."""
+    if path is not None and not path.is_file():
+        raise UsageError("no such project file", place=str(path), hint="make one with snnc init, or check --config")
+    before = _named.set(path)
+    try:
+        yield
+    finally:
+        _named.reset(before)
+
+
 def read(folder: Path) -> Project:
-    """Read the project file of a folder, if there is one; raises UsageError with the path of the first problem."""
-    path = folder / FILE
-    return parsed(read_yaml(path), folder) if path.exists() else Project()
+    """Read the project file of a folder, if there is one, or the one that was named.
+
+    Raises UsageError with the path of the first problem.
+    """
+    path = _named.get() or folder / FILE
+    return parsed(read_yaml(path), path.parent) if path.exists() else Project()
 
 
 def parsed(data: object, folder: Path) -> Project:
@@ -146,7 +167,7 @@ def parsed(data: object, folder: Path) -> Project:
         calibration=Data(_below(folder, project.calibration.data)),
         evaluation=dataclasses.replace(project.evaluation, data=_below(folder, project.evaluation.data)),
         recipe=recipe,
-        plugins=tuple(folder / plugin for plugin in project.plugins),
+        plugins=tuple(folder / at_home(plugin) for plugin in project.plugins),
     )
 
 
@@ -156,11 +177,12 @@ def named_plugins(folder: Path) -> tuple[Path, ...]:
     Of a file that cannot be read it is none: whoever reads all of it says what is wrong.
     """
     try:
-        data = read_yaml(folder / FILE)
+        data = read_yaml(_named.get() or folder / FILE)
     except SnncError:
         return ()
-    named = data.get("plugins") if isinstance(data, Mapping) else None
-    return tuple(folder / str(name) for name in named) if isinstance(named, list) else ()
+    folder = (_named.get() or folder / FILE).parent
+    listed = data.get("plugins") if isinstance(data, Mapping) else None
+    return tuple(folder / at_home(Path(str(name))) for name in listed) if isinstance(listed, list) else ()
 
 
 def template(model: str | None) -> str:
@@ -190,11 +212,12 @@ def _placed(read: Callable[[], T]) -> T:
         return read()
     except UsageError as error:
         place = error.place.lstrip(".")
-        raise UsageError(error.message, place=f"{FILE}: {place}" if place else FILE, hint=error.hint) from None
+        file = str(_named.get() or FILE)
+        raise UsageError(error.message, place=f"{file}: {place}" if place else file, hint=error.hint) from None
 
 
 def _below(folder: Path, path: Path | None) -> Path | None:
-    return None if path is None else folder / path
+    return None if path is None else folder / at_home(path)
 
 
 def _remark(sentence: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from snnc.artifact import load_conversion
 from snnc.conversion import Conversion
 from snnc.data.given import Given
+from snnc.files import at_home
 from snnc.frontend import Example, InputShapes, example_of
 from snnc.module import SpikingNetwork
 from snnc.pipeline import Trained, read_trained
@@ -32,7 +33,7 @@ def trained_of(
 def conversion_of(network: Spiking) -> Conversion:
     """Return a spiking network; raises what ``snnc.load`` raises where its file cannot be read."""
     if isinstance(network, str | Path):
-        return load_conversion(network)
+        return load_conversion(at_home(Path(network)))
     if isinstance(network, SpikingNetwork):
         return network.conversion
     return network if isinstance(network, Conversion) else network[0]

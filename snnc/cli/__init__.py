@@ -16,7 +16,7 @@ from snnc import plugins, process, project
 from snnc.cli.application import application
 from snnc.cli.console import print_error
 from snnc.errors import DataError, SnncError, UsageError
-from snnc.files import removed_caches
+from snnc.files import at_home, removed_caches
 
 _STOPPED = 130
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     _check_folder()
-    with process.limited_memory(_memory(arguments)), removed_caches():
+    with process.limited_memory(_memory(arguments)), removed_caches(), project.named(_config(arguments)):
         plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
         code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
         sys.stdout.flush()
@@ -97,7 +97,13 @@ def _check_folder() -> None:
 
 def _plugins(arguments: Sequence[str]) -> list[Path]:
     """Return the files that --plugin names: they are loaded before the flags are made, some of which may be theirs."""
-    return [Path(name) for name in _given(arguments, "--plugin")]
+    return [at_home(Path(name)) for name in _given(arguments, "--plugin")]
+
+
+def _config(arguments: Sequence[str]) -> Path | None:
+    """Return the project file that --config names: plug-ins that it names are loaded before the flags are made."""
+    given = _given(arguments, "--config")
+    return at_home(Path(given[-1])) if given else None
 
 
 def _memory(arguments: Sequence[str]) -> int:

@@ -1,17 +1,20 @@
 """The commands, found by their files, as one typer application."""
 
+import copy
 import dataclasses
 import functools
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, final, get_type_hints
+from typing import Annotated, Any, ClassVar, final, get_args, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from snnc.errors import UsageError
+from snnc.files import at_home
 from snnc.registry import Registry
 from snnc.version import VERSION
 
@@ -76,6 +79,37 @@ _Memory = Annotated[
 ]
 
 
+_Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Read this project file; its paths are relative to it. Default: snnc.yaml in this folder, if any.",
+    ),
+]
+
+
+_OF_ALL = {"config": _Config, "plugin": _Plugins, "memory": _Memory}
+
+
+class _Command(TyperCommand):
+    """A command whose help shows its flags in their groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, the flags of its own, and those of each group, below its name."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                of_group = getattr(param, "rich_help_panel", None) or "Options"
+                name = "Arguments" if param.param_type_name == "argument" else of_group
+                groups.setdefault(name, []).append(record)
+        for name, records in groups.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+
 @final
 class _Commands(TyperGroup):
     """The commands, of which the one that is asked for has the flags, too, that are made late."""
@@ -87,22 +121,21 @@ class _Commands(TyperGroup):
 
 def application() -> Any:
     """Build the application."""
-    app = _typer(cls=_Commands)
+    app = _typer(cls=_Commands, add_completion=True)
     app.callback(invoke_without_command=True, help=_HELP, epilog=_EPILOG)(_root)
     for name, function in commands.items():
-        app.command(name)(_flattened(function))
+        app.command(name, cls=_Command)(_flattened(function))
     return typer.main.get_command(app)
 
 
 def _whole(name: str) -> Any:
-    app = _typer()
-    app.command(name)(_flattened(commands[name], late=True))
+    app = _typer(add_completion=False)
+    app.command(name, cls=_Command)(_flattened(commands[name], late=True))
     return typer.main.get_command(app)
 
 
 def _typer(**options: Any) -> typer.Typer:
     return typer.Typer(
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -127,7 +160,7 @@ def _root(
 
 
 def _flattened(function: Callable[..., None], *, late: bool = False) -> Callable[..., None]:
-    """Let typer see each flag of a group of flags as a parameter of its own; add ``--plugin`` and ``--memory``.
+    """Let typer see each flag of a group of flags as a parameter of its own; add those of all commands.
 
     Flags of groups that are late are left out without ``late``.
     """
@@ -145,13 +178,15 @@ def _flattened(function: Callable[..., None], *, late: bool = False) -> Callable
         groups[parameter.name] = kind, [flag.name for flag in flags]
         flat += flags
 
-    for name, annotation in (("plugin", _Plugins), ("memory", _Memory)):
+    for name, annotation in _OF_ALL.items():
         flat.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
         # Used before the flags were read: some of them may be a plug-in's.
-        del given["plugin"], given["memory"]
+        for name in _OF_ALL:
+            del given[name]
+        given = {name: _at_home(value) for name, value in given.items()}
         for name, value in given.items():
             most = _LARGEST_SEED if name == "seed" else _LARGEST
             if type(value) is int and abs(value) > most:
@@ -175,7 +210,23 @@ def _flags(kind: Any) -> list[inspect.Parameter] | None:
         known = {field.name: (hints[field.name], field.default) for field in dataclasses.fields(kind)}
     else:
         return None
+    title = re.split("[:.,;]", inspect.getdoc(kind) or "")[0]
     return [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_below(title, annotation))
         for name, (annotation, default) in known.items()
     ]
+
+
+def _below(title: str, annotation: Any) -> Any:
+    """Return a flag that is shown below the title of its group."""
+    kind, info, *others = get_args(annotation)
+    shown = copy.copy(info)
+    shown.rich_help_panel = title
+    return Annotated[kind, shown, *others]
+
+
+def _at_home(value: Any) -> Any:
+    """Return a path, or several, with what ``~`` stands for: shells leave it as it is behind an equals sign."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_at_home, value))
+    return at_home(value) if isinstance(value, Path) else value

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from snnc.errors import DataError
-from snnc.files import temporary_folder
+from snnc.files import at_home, temporary_folder
 
 # Where in an error: no file has this name.
 PLACE = Path("data")
@@ -82,7 +82,7 @@ def gathered(data: Any) -> Path | Given:
 @gathered.register(str)
 @gathered.register(Path)
 def _path(data: str | Path) -> Path:
-    return Path(data)
+    return at_home(Path(data))
 
 
 @gathered.register(Given)
