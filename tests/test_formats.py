@@ -23,10 +23,11 @@ from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
+from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.project import read
 from snnc.schedule import Schedule
 from snnc.validation import Option
-from tests.support import Network, normal, random_network, spiking
+from tests.support import Network, calibration, normal, random_network, spiking
 from tests.test_export_spiking_onnx import conversion, fed
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -34,22 +35,25 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
 
-def made(*kinds: str) -> Conversion:
-    return conversion(random_network(1, spiking(*kinds, seed=3)), Schedule(3))
+def made(*kinds: str, whole: bool = False) -> Conversion:
+    """Return a network, ``whole`` ones of quantized weights."""
+    graph = random_network(1, spiking(*kinds, seed=3))
+    return conversion(QuantizeWeights()(graph, calibration(graph)) if whole else graph, Schedule(3))
 
 
-def sayable() -> Conversion:
+def sayable(*, whole: bool) -> Conversion:
     """What every format can say: neurons that start at zero, behind weights and before them."""
     net = Network((3, 8, 8))
     at_rest = neurons["if"](torch.tensor(1.0), potential=torch.tensor(0.0))
     net.add(at_rest, net.conv("x", 4))
     net.add(at_rest, net.conv(net.nodes[-1].name, 4))
     net.linear(net.flat(net.nodes[-1].name), 5)
-    return conversion(net.graph(), Schedule(3))
+    graph = net.graph()
+    return conversion(QuantizeWeights()(graph, calibration(graph)) if whole else graph, Schedule(3))
 
 
 def test_there_are_formats() -> None:
-    assert {"c", "onnx", "nir", "torch"} <= set(formats)
+    assert {"c", "integers", "onnx", "nir", "torch"} <= set(formats)
     suffixes = [kind.suffix for kind in formats.values()]
     assert len(set(suffixes)) == len(suffixes) and all(suffix.startswith(".") for suffix in suffixes)
 
@@ -71,7 +75,7 @@ def test_a_format_is_what_it_says(kind: type[Format[Any]]) -> None:
 
 
 def test_a_file_is_the_same_again_and_fires_what_the_network_fires(kind: type[Format[Any]]) -> None:
-    network = sayable()
+    network = sayable(whole=kind.name == "integers")
     assert kind().refusals(network) == ()
     written = kind().write(network)
     assert (written.format, written.data) == (kind.name, kind().write(network).data)
@@ -116,7 +120,7 @@ def test_a_network_of_several_inputs_fires_what_it_fires(name: str, neuron: str)
 
 @pytest.mark.parametrize("kinds", [(name,) for name in neurons] + [tuple(neurons)], ids="+".join)
 def test_what_is_refused_is_what_cannot_be_written(kind: type[Format[Any]], kinds: tuple[str, ...]) -> None:
-    network = made(*kinds)
+    network = made(*kinds, whole=kind.name == "integers")
     refusals = kind().refusals(network)
     if not refusals:
         assert kind().write(network).data
@@ -131,10 +135,10 @@ def test_what_is_refused_is_what_cannot_be_written(kind: type[Format[Any]], kind
 
 
 def test_some_networks_are_refused_and_some_are_not() -> None:
-    refused = {
-        name: bool(kind().refusals(made("two-phase-probabilistic"))) for name, kind in formats.items() if not kind.extra
-    }
-    assert refused == {"c": True, "onnx": False, "torch": True}
+    kinds = {name: kind for name, kind in formats.items() if not kind.extra}
+    network = made("two-phase-probabilistic", whole=True)
+    refused = {name: bool(kind().refusals(network)) for name, kind in kinds.items()}
+    assert refused == {"c": True, "integers": True, "onnx": False, "torch": True}
 
 
 def test_everything_that_is_refused_is_listed_at_once() -> None:

@@ -1,14 +1,18 @@
 """Whole numbers: what quantize-weights promises can be read from the network alone."""
 
 import dataclasses
+import io
 import itertools
+import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load
 from torch import Tensor
 
 import snnc
@@ -18,19 +22,22 @@ from snnc.analysis.units import input_values, membranes, spike_values
 from snnc.artifact import load_conversion, save_conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
-from snnc.errors import PreconditionError, UsageError
+from snnc.errors import ModelError, PreconditionError, UsageError
 from snnc.export.c.engine import NoCompiler
 from snnc.export.format import formats
+from snnc.export.integers import interpreter
 from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
 from snnc.neurons.base import retimed, stretched
+from snnc.neurons.choice import chosen
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.ops import ConvTranspose, Weighted
 from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.pipeline import apply_recipe
-from snnc.recipe import load, override, pass_name, shipped
+from snnc.recipe import load as load_recipe
+from snnc.recipe import override, pass_name, shipped
 from snnc.report import build
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -231,16 +238,16 @@ def test_impossible_widths_are_refused(options: dict[str, int], complaint: str) 
 
 
 def test_the_pass_waits_for_the_neurons() -> None:
-    early = load("quick").passes[:-1]
-    how = dataclasses.replace(load("quick"), passes=(*early, QuantizeWeights()))
+    early = load_recipe("quick").passes[:-1]
+    how = dataclasses.replace(load_recipe("quick"), passes=(*early, QuantizeWeights()))
     with pytest.raises(PreconditionError, match="not yet"):
         apply_recipe(random_network(0, relu), how, in_memory(random_network(0, relu), images()))
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_weight_bits_appends_the_pass_or_sets_its_option(name: str) -> None:
-    plain = load(name)
-    once = load(name, weight_bits=6)
+    plain = load_recipe(name)
+    once = load_recipe(name, weight_bits=6)
     assert once.passes == (*plain.passes, QuantizeWeights(bits=6))
     twice = override(once, weight_bits=4, overrides=["passes.quantize-weights.skip-bits=9"])
     assert twice.passes == (*plain.passes, QuantizeWeights(bits=4, skip_bits=9))
@@ -249,7 +256,7 @@ def test_weight_bits_appends_the_pass_or_sets_its_option(name: str) -> None:
 
 def test_weight_bits_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UsageError, match="quantize-weights"):
-        load("quick", weight_bits=1)
+        load_recipe("quick", weight_bits=1)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +264,7 @@ def digits():
     """The accuracy on the digits by the bits of the weights, and one of the conversions."""
 
     def converted(bits: int | None):
-        how = load("quick", timesteps=8, weight_bits=bits)
+        how = load_recipe("quick", timesteps=8, weight_bits=bits)
         made, _ = snnc.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=MEAN)
         (row,) = snnc.evaluate(made, data=DIGITS / "test").rows
         return made, row.accuracy
@@ -294,7 +301,8 @@ def pooled(*kinds: str) -> Graph:
 
     def fire(value: str) -> str:
         threshold = 0.3 + net.random(net.shapes[value][0], 1, 1).abs()
-        return net.add(neurons[next(choose)](threshold), value)
+        how = chosen(next(choose), place="neuron")
+        return net.add(how.standing_for(ops.QuantizedRelu(threshold * 3, 3), Schedule(3)), value)
 
     first = fire(net.conv("x", 4))
     block = fire(net.add(ops.Add(), net.conv(first, 4), first))
@@ -307,12 +315,15 @@ def pooled(*kinds: str) -> Graph:
 @pytest.mark.parametrize(
     ("kinds", "schedule", "bits", "engines"),
     [
-        (("if",), Schedule(5), 8, ("onnx", "c")),
-        (("if",), Schedule(2), 4, ("torch",)),
-        (("if",), Schedule(3, rehearsal=2), 4, ("onnx", "c")),
-        (("cif", "graded"), Schedule(3, 3), 4, ("onnx", "c")),
+        (("if",), Schedule(5), 8, ("onnx", "c", "integers")),
+        (("if",), Schedule(2), 4, ("torch", "integers")),
+        (("if",), Schedule(3, rehearsal=2), 4, ("onnx", "c", "integers")),
+        (("cif", "graded"), Schedule(3, 3), 4, ("onnx", "c", "integers")),
+        (("graded(levels=6,max-event=2,first-event=4)",), Schedule(2, 3), 8, ("integers",)),
+        (("graded(levels=5,max-event=2)", "if"), Schedule(3, 2, rehearsal=2), 8, ("integers",)),
         (("dual-threshold", "if"), Schedule(4), 8, ("onnx", "c")),
-        (("two-phase", "radix"), Schedule(7), 4, ("onnx", "torch")),
+        (("two-phase",), Schedule(7), 8, ("onnx", "torch", "integers")),
+        (("two-phase", "radix"), Schedule(7), 4, ("onnx",)),
     ],
     ids=str,
 )
@@ -420,3 +431,56 @@ def test_nir_holds_whole_numbers(profile: str, least: float) -> None:
     whole = [node for node in written.file.front.graph.nodes.values() if type(node).__name__ == "IF"]
     thresholds = np.concatenate([node.v_threshold.ravel() for node in whole])
     assert bool((thresholds == thresholds.round()).all()) == (profile != "unit")
+
+
+def test_files_of_integers_hold_whole_numbers_alone_twice(digits) -> None:
+    written = formats["integers"]().write(digits[8][0])
+    arrays = load(written.data)
+    assert all(array.dtype.kind == "i" for name, array in arrays.items() if not name.endswith(".unit"))
+    assert max(array.nbytes // array.size for name, array in arrays.items() if name.endswith(".weight")) == 1
+    with np.load(io.BytesIO(written.beside[".npz"])) as archive:
+        network = json.loads(str(archive["network"]))
+        assert set(archive) == {*arrays, "network"}
+        assert all(np.array_equal(archive[name], array) for name, array in arrays.items())
+    header = json.loads(written.data[8 : 8 + int.from_bytes(written.data[:8], "little")])
+    assert json.loads(header["__metadata__"]["network"]) == network
+    assert network["schedule"]["timesteps"] == 8
+    assert all(bits["weights"] <= 8 < bits["sums"] for bits in network["bits"].values())
+    assert sum(bits["membranes"] > 0 for bits in network["bits"].values()) == len(network["layers"])
+
+
+def test_the_interpreter_is_short_and_of_numpy_alone() -> None:
+    text = Path(interpreter.__file__).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 80
+    assert re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE) == ["typing", "numpy"]
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "words"),
+    [
+        (lambda: pooled("if"), UsageError, "real weights @ --format"),
+        (lambda: quantized(pooled("dual-threshold")), ModelError, "nobody has said what this neuron counts"),
+        (
+            lambda: quantized(pooled("graded(levels=4,max-event=1,first-event=2)", "refine")),
+            ModelError,
+            "several units",
+        ),
+        (lambda: in_part(quantized(pooled("if"))), ModelError, "real numbers drive it"),
+    ],
+    ids=["floats", "neuron", "units", "part"],
+)
+def test_what_is_no_whole_number_is_refused_by_name(made, error: type[Exception], words: str) -> None:
+    with pytest.raises(error) as caught:
+        formats["integers"]().check(conversion(made(), Schedule(3)))
+    said = f"{caught.value} {caught.value.hint}"
+    assert (words in said and "convert with" in said) or "export" in said
+
+
+def quantized(graph: Graph) -> Graph:
+    return QuantizeWeights()(graph, calibration(graph))
+
+
+def in_part(graph: Graph) -> Graph:
+    """The network with one layer in real numbers."""
+    name = [*graph.ops(Weighted)][1]
+    return graph.with_ops({name: graph.op(name).with_kernel(graph.op(name).kernel() * 1.01, None)})

@@ -114,9 +114,9 @@ def conformance_vectors(
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {METADATA: text})
 
 
-def packed(tensors: Mapping[str, Tensor]) -> bytes:
-    """Return a safetensors file of some tensors alone, such as samples, under the names of conformance vectors."""
-    return save(dict(tensors))
+def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return a safetensors file of some tensors, such as samples under the names of conformance vectors."""
+    return save(dict(tensors), None if metadata is None else dict(metadata))
 
 
 @final

@@ -7,8 +7,13 @@ percentage of spikes that are the same where each engine runs the whole network 
 ``equal-potentials`` that of membrane potentials that are, within a thousandth of the threshold. ``bytes`` are those
 that the export states over those of the object file (gcc -Os). ``ratio`` is how many images a second the file runs,
 one after the other, over how many snnc does so, in one thread. Of ``warnings`` and findings there shall be none.
+
+``weight-bits`` are networks of 8-bit and 4-bit weights, recipes quick (neurons if) and nir, T=4, on a few images:
+``equal-spikes`` is the percentage of spikes that are the same from the images on in every engine of every format (NIR
+for the recipe nir), ``worst`` the least of all layers, networks and formats.
 """
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -16,8 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
-from harness import PREPROCESSING, SHARED, arguments, finish, model_files, say
+from harness import PREPROCESSING, SHARED, arguments, event_frames, finish, model_files, say
 
 import snnc
 from snnc import recipe
@@ -28,6 +34,7 @@ from snnc.data.samples import MemorySamples
 from snnc.errors import VerificationError
 from snnc.export.c import CFile, CFormat, Compiled, compilers
 from snnc.export.c.engine import FLAGS
+from snnc.export.format import formats
 from snnc.export.vectors import conformance_vectors
 from snnc.export.verification import verify
 from snnc.feeds import Feeds
@@ -114,6 +121,47 @@ def compared(made: Conversion, file: CFile, feeds: Feeds) -> tuple[float, float]
     return 100 * int(spikes[0]) / int(spikes[1]), 100 * int(potentials[0]) / int(potentials[1])
 
 
+def frames(folder: Path, part: str) -> Path:
+    """Write frames of event recordings as an array of samples."""
+    path = folder / f"{part}.npy"
+    np.save(path, event_frames(part)[0][:64].numpy())
+    return path
+
+
+def weight_bits(count: int) -> dict[str, float]:
+    """Return how many spikes are the same in networks of quantized weights, whoever runs them."""
+    figures: dict[str, float] = {}
+    small = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+    with tempfile.TemporaryDirectory() as temporary:
+        parts = [frames(Path(temporary), part) for part in ("calibration", "test")]
+        networks = {
+            "digits": (DIGITS / "model.onnx", DIGITS / "calibration", DIGITS / "test", small),
+            "nmnist_cnn_nir": (model_files("nmnist_cnn_nir")[0], *parts, Preprocessing()),
+            **{
+                name: (model_files(name)[0], SHARED / "cifar10/calibration", SHARED / "cifar10/test", how)
+                for name, how in PREPROCESSING.items()
+                if name.startswith("cifar10")
+            },
+        }
+        for name, (model, calibration, test, preprocessing) in networks.items():
+            for label, neuron, bits in itertools.product(("quick", "nir"), ("if",), (8, 4)):
+                how = recipe.load(label, timesteps=4, neuron=neuron, weight_bits=bits)
+                made = converted(model, how, calibration, preprocessing)
+                feeds = images(made, test, count)
+                for kind in ("onnx", "torch", "integers", "c", *(["nir"] if label == "nir" else [])):
+                    form = formats[kind]()
+                    written = form.write(made)
+                    for engine in form.engines(written, made):
+                        if engine.tolerance is None or engine.expected is not None:
+                            continue
+                        found = verify(made, written, engine, MemorySamples(feeds))
+                        worst = min([100.0, *(min(layer.alone, layer.together) for layer in found.layers)])
+                        key = f"weight-bits/{name}/{label}/{bits}/{kind}/equal-spikes"
+                        figures[key] = min(worst, figures.get(key, 100.0))
+                        say(f"{key}: {worst} ({engine.name}, outputs differ by {found.together_error:.0e})")
+    return {**figures, "weight-bits/worst-equal-spikes": min(figures.values())}
+
+
 def main() -> None:
     quick = arguments(__doc__ or "").quick
     torch.set_num_threads(1)
@@ -123,7 +171,7 @@ def main() -> None:
     residual = converted(model_files(NAME)[0], how, data / "calibration", PREPROCESSING[NAME])
     small = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
     digits = converted(DIGITS / "model.onnx", recipe.load("casc"), DIGITS / "calibration", small)
-    figures: dict[str, float] = {"images": float(count)}
+    figures: dict[str, float] = {"images": float(count), **weight_bits(2 if quick else 4)}
     for label, made, folder in (("resnet20", residual, data / "test"), ("digits", digits, DIGITS / "test")):
         feeds = images(made, folder, count)
         for form in (CFormat(), CFormat(event_driven=True)):

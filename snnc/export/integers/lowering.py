@@ -1,0 +1,396 @@
+"""From a spiking network of quantized weights to whole numbers: what every node makes of those before it.
+
+Spikes are counted, whatever they are worth here, and currents in units of the membrane that they arrive at; the unit of
+an output is told beside it. What moves numbers, or adds up those of windows, is a list of places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from snnc import ops
+from snnc.analysis.channels import from_channels
+from snnc.analysis.integers import Counts, counts, moved_inputs, widths
+from snnc.analysis.units import membranes, spike_values, worth
+from snnc.errors import ModelError
+from snnc.ir import Graph, Input, Node, Op
+from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
+from snnc.neurons.integrate_and_fire import IntegrateAndFire
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.neurons.tracking import Tracking
+from snnc.neurons.two_phase import TwoPhase
+from snnc.rules import RefusedError, Rules, UnansweredError
+from snnc.schedule import Schedule
+
+Array = NDArray[Any]
+
+_NEURONS = "convert with --neuron if, cif, graded or two-phase"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a node makes of those before it: a kind that the interpreter knows, what it says, and its arrays."""
+
+    kind: str
+    says: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A node and what is known of it: ``whole`` are the numbers of the membrane that it is part of, if any."""
+
+    graph: Graph
+    schedule: Schedule
+    node: Node
+    whole: Counts | None
+
+    @property
+    def before(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of what it reads."""
+        return tuple(self.graph.shapes[value] for value in self.node.inputs)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what it makes."""
+        return self.graph.shapes[self.node.name]
+
+    @property
+    def numbers(self) -> Counts:
+        """The numbers of its membrane, of which there are some."""
+        assert self.whole is not None and self.whole.fraction is not None
+        return self.whole
+
+    def by_channel(self, name: str, row: Tensor) -> Tensor:
+        """Return numbers by channel in the shape that broadcasts against one sample of a node."""
+        return from_channels(self.graph, name, row)
+
+
+# rule(op, place): the steps one after another, the first of which reads what the operation reads.
+lowerings = Rules[Op, Sequence[Step]]("what whole numbers does an operation compute with")
+
+# rule(op, place): that of a layer of neurons.
+firings = Rules[Neuron, Step]("what does a neuron count")
+
+lowerings.refuse(
+    ops.BatchNorm,
+    ops.ConvTranspose,
+    ops.Activation,
+    ops.Nonlinear,
+    ops.Resample,
+    why="whole numbers have no such operation",
+    hint="export onnx, torch or c, which have",
+)
+firings.refuse(CausalNeuron, OrderFreeNeuron, why="nobody has said what this neuron counts", hint=_NEURONS)
+
+
+@lowerings.register(Input)
+def _input(op: Input, place: Place) -> Sequence[Step]:
+    return [Step("input", {"unit": op.unit or 1.0, "most": op.most or (op.below or 256) - 1, "shape": [*op.shape]})]
+
+
+@lowerings.register(ops.Conv)
+def _conv(op: ops.Conv, place: Place) -> Sequence[Step]:
+    if len(place.shape) != op.weight.ndim - 1:
+        raise RefusedError("whole numbers have no convolution over several samples", hint="export onnx, torch or c")
+    says = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation, "groups": op.groups}
+    return _weighted("convolution", op, place, says)
+
+
+@lowerings.register(ops.Linear)
+def _linear(op: ops.Linear, place: Place) -> Sequence[Step]:
+    return _weighted("linear", op, place, {})
+
+
+def _weighted(kind: str, op: ops.Weighted, place: Place, says: Mapping[str, Any]) -> Sequence[Step]:
+    name, whole = place.node.name, place.numbers
+    source = place.graph.ops(Input).get(moved_inputs(place.graph).get(place.node.inputs[0], ""))
+    shift = _shift((1.0 if source is None else source.unit or 1.0), whole)
+    weight = whole.weights[name].view(op.kernel().shape)
+    layer = Step(kind, {**says, "shift": shift}, {"weight": op.with_kernel(weight, None).weight})
+    if name not in whole.biases:
+        return [layer]
+    return [layer, _biased(place, whole.biases[name].unsqueeze(0))]
+
+
+def _shift(unit: float, whole: Counts) -> int:
+    """Return how far what is counted in a part of the unit is shifted to be counted in that of the membrane."""
+    assert whole.fraction is not None
+    return round(math.log2(unit / whole.fraction))
+
+
+def _biased(place: Place, rows: Tensor) -> Step:
+    """Return the addition of rows ``[steps, C]``, each at its step."""
+    shaped = torch.stack([place.by_channel(place.node.name, row) for row in rows])
+    return Step("bias", {}, {"bias": shaped * 2 ** _shift(1.0, place.numbers)})
+
+
+@lowerings.register(ops.Affine, TemporalBias)
+def _constant(op: ops.Affine | TemporalBias, place: Place) -> Sequence[Step]:
+    """Add what is constant; a scale is part of what spikes are worth."""
+    known = place.whole.constants.get(place.node.name) if place.whole is not None else None
+    return [Step("add")] if known is None else [_biased(place, known)]
+
+
+@lowerings.register(ops.Add)
+def _add(op: ops.Add, place: Place) -> Sequence[Step]:
+    if any(shape != place.shape for shape in place.before):
+        raise RefusedError("whole numbers have nothing that broadcasts", hint="export onnx, torch or c")
+    return [Step("add")]
+
+
+@lowerings.register(ops.Routing)
+def _routing(op: ops.Routing, place: Place) -> Sequence[Step]:
+    return [_places(op(*_numbered(place)).unsqueeze(-1), place)]
+
+
+@lowerings.register(ops.Mean)
+def _mean(op: ops.Mean, place: Place) -> Sequence[Step]:
+    (numbered,) = _numbered(place)
+    axes = [axis % numbered.ndim for axis in op.axes]
+    last = numbered.permute([axis for axis in range(numbered.ndim) if axis not in axes] + axes)
+    return [_places(last.flatten(numbered.ndim - len(axes)), place)]
+
+
+@lowerings.register(ops.AveragePool)
+def _average(op: ops.AveragePool, place: Place) -> Sequence[Step]:
+    return [_places(_seen(op, (1,) * len(op.kernel), place), place)]
+
+
+@lowerings.register(ops.MaxPool)
+def _largest(op: ops.MaxPool, place: Place) -> Sequence[Step]:
+    return [replace(_places(_seen(op, op.dilation, place), place), kind="max")]
+
+
+def _numbered(place: Place) -> list[Tensor]:
+    """Return what a node reads with every number in the place of itself, counted from 1, one after another."""
+    sizes = [math.prod(shape) for shape in place.before]
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    return [
+        torch.arange(start + 1, start + size + 1).double().view(1, *shape)
+        for start, size, shape in zip(starts, sizes, place.before, strict=True)
+    ]
+
+
+def _seen(op: ops.AveragePool | ops.MaxPool, dilation: Sequence[int], place: Place) -> Tensor:
+    """Return the places that every window sees, ``[1, ..., taps]``."""
+    (numbered,) = _numbered(place)
+    axes = len(op.kernel)
+    pads = [(0, 0)] * (numbered.ndim - axes) + [*zip(op.padding[:axes], op.padding[axes:], strict=True)]
+    spans = [(side - 1) * step + 1 for side, step in zip(op.kernel, dilation, strict=True)]
+    seen: Any = np.lib.stride_tricks.sliding_window_view(np.pad(numbered.numpy(), pads), spans, tuple(range(-axes, 0)))
+    steps = *op.stride, *dilation
+    return torch.from_numpy(seen[(..., *(slice(None, None, step) for step in steps))].copy()).flatten(-axes)
+
+
+def _places(numbered: Tensor, place: Place) -> Step:
+    """Return the sum of numbers from the places ``[1, ..., taps]``; none is behind the last."""
+    behind = sum(math.prod(shape) for shape in place.before)
+    index = numbered.flatten(0, -2) - 1
+    return Step("sum", {"shape": [*place.shape]}, {"index": torch.where(index < 0, behind, index)})
+
+
+@lowerings.register(Neuron)
+def _neuron(op: Neuron, place: Place) -> Sequence[Step]:
+    return [firings(op, place)]
+
+
+def _held(op: Neuron, place: Place) -> dict[str, Tensor]:
+    """Return the thresholds, and what membranes start with, in units."""
+    unit, name = op.unit, place.node.name
+    assert unit is not None and place.numbers.thresholds is not None
+    threshold = place.by_channel(name, place.numbers.thresholds) * 2 ** _shift(1.0, place.numbers)
+    return {"threshold": threshold, "start": (op.potential * op.threshold / unit).floor().expand(threshold.shape)}
+
+
+def _plain(op: Neuron) -> None:
+    if op.slope is not None:
+        raise RefusedError("what is below zero weighs no whole number", hint="train with ReLU")
+
+
+@firings.register(IntegrateAndFire)
+def _integrate_and_fire(op: IntegrateAndFire, place: Place) -> Step:
+    says = {"least": 0, "first": 1, "largest": 1, "counts": False, "highest": None, "rest": 0}
+    return Step("neuron", says, _held(op, place))
+
+
+@firings.register(Tracking)
+def _tracking(op: Tracking, place: Place) -> Step:
+    _plain(op)
+    if tuple(op.units) != (1,):
+        raise RefusedError("an event of several units is no whole number of thresholds", hint=_NEURONS)
+    says = {
+        "least": -op.max_event if op.takes_back else 0,
+        "first": op.first_event,
+        "largest": op.max_event,
+        "counts": True,
+        "highest": op.stated_levels,
+        "rest": op.rest,
+    }
+    held = _held(op, place)
+    return Step("neuron", says, {**held, "start": held["start"] - op.rest * held["threshold"]})
+
+
+@firings.register(TwoPhase)
+def _two_phase(op: TwoPhase, place: Place) -> Step:
+    _plain(op)
+    return Step("gather", {}, _held(op, place))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Integers:
+    """A network as the interpreter reads it: what is said of it, and its arrays of whole numbers."""
+
+    network: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+
+def lowered(graph: Graph, schedule: Schedule) -> tuple[Integers, tuple[ModelError, ...]]:
+    """Return a network in whole numbers, and all that stands against it, of which nothing may be for it to be one."""
+    graph = graph.without_dead()
+    values, errors = spike_values(graph), list[ModelError]()
+    if schedule.shares:
+        hint = "convert without --shares"
+        errors.append(ModelError("shares of an image are no whole numbers", place="schedule", hint=hint))
+    wholes: dict[str, Counts | None] = {}
+    scaled: dict[tuple[str, str], Tensor] = {}
+    for membrane in membranes(graph, values):
+        whole = counts(graph, membrane, values)
+        unit = None if not membrane.neuron else graph.ops(Neuron)[membrane.neuron].unit
+        if whole is None or whole.fraction is None or (membrane.neuron and unit is None):
+            named = membrane.neuron or membrane.layers[0]
+            hint = "real-weights in the report says what to change; export onnx, torch or c, which have real numbers"
+            errors.append(ModelError("real numbers drive it", place=graph.nodes[named].place, hint=hint))
+            whole = None
+        names = (membrane.neuron, *membrane.layers, *membrane.constants)
+        wholes |= dict.fromkeys(names, whole)
+        if whole is not None:
+            shift = 2 ** _shift(1.0, whole)
+            scaled |= {(name, membrane.neuron): count * shift for name, count in whole.skips.items()}
+    writer = _Writer(graph, schedule, values, wholes, scaled)
+    for node in graph.nodes.values():
+        try:
+            writer.write(node)
+        except UnansweredError as refusal:
+            errors.append(refusal.at(node.place))
+    for name in dict.fromkeys(graph.outputs):
+        if not errors and name not in writer.units:
+            hint = "put a layer with weights behind it"
+            errors.append(ModelError("the output is counted in no unit", place=graph.nodes[name].place, hint=hint))
+    return Integers({} if errors else writer.network(), writer.arrays), tuple(errors)
+
+
+@final
+class _Writer:
+    """A network as it comes to be; alive for one export."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        schedule: Schedule,
+        values: Mapping[str, Tensor | None],
+        wholes: Mapping[str, Counts | None],
+        scaled: Mapping[tuple[str, str], Tensor],
+    ) -> None:
+        self.units: dict[str, Tensor] = {}
+        self.arrays: dict[str, Array] = {}
+        self._graph, self._schedule, self._values = graph, schedule, values
+        self._wholes, self._scaled = wholes, scaled
+        self._nodes: list[dict[str, Any]] = []
+
+    def write(self, node: Node) -> None:
+        """Write a node; raises UnansweredError for what is no whole number, or not counted in whole ones."""
+        whole = self._wholes.get(node.name)
+        if whole is None and node.name in self._wholes:
+            return
+        steps = lowerings(node.op, Place(self._graph, self._schedule, node, whole))
+        inputs = [*self._inputs(node)]
+        for index, step in enumerate(steps):
+            last = index == len(steps) - 1
+            name = node.name if last else f"{node.name}/{step.kind}"
+            self._add(name, step, inputs)
+            inputs = [name]
+        self._measure(node, whole)
+
+    def network(self) -> dict[str, Any]:
+        """Return what is said of the network."""
+        schedule = asdict(self._schedule)
+        found = widths(self._graph, self._schedule)
+        outputs = [*dict.fromkeys(self._graph.outputs)]
+        for name in outputs:
+            self.arrays[f"{name}.unit"] = self.units[name].numpy()
+        return {
+            "schedule": {key: schedule[key] for key in ("timesteps", "sleep", "rehearsal")},
+            "nodes": self._nodes,
+            "layers": [*self._graph.ops(Neuron)],
+            "outputs": outputs,
+            "bits": {name: _bits(asdict(width)) for name, width in found.items() if width is not None},
+        }
+
+    def _add(self, name: str, step: Step, inputs: Sequence[str]) -> None:
+        for part, tensor in step.arrays.items():
+            self.arrays[f"{name}.{part}"] = _narrowed(tensor)
+        says = {"name": name, "kind": step.kind, "inputs": [*inputs], **step.says, "arrays": [*step.arrays]}
+        self._nodes.append(says)
+
+    def _inputs(self, node: Node) -> Iterator[str]:
+        """Yield what a node reads; spikes that skip a layer are counted in the unit of where they arrive."""
+        behind = self._behind(node)
+        for value in node.inputs:
+            count = self._scaled.get((value, behind))
+            if count is None or (node.name != behind and self._values[node.name] is not None):
+                yield value
+                continue
+            name = f"{value}/into {behind}"
+            if not any(known["name"] == name for known in self._nodes):
+                self._add(name, Step("scale", {}, {"weight": from_channels(self._graph, value, count)}), [value])
+            yield name
+
+    def _behind(self, node: Node) -> str:
+        """Return the layer of neurons that an operation leads to, and nothing else; "" where there is none."""
+        while not isinstance(node.op, Neuron):
+            readers = self._graph.consumers[node.name]
+            if len(readers) != 1 or isinstance(node.op, ops.Weighted):
+                return ""
+            node = self._graph.nodes[readers[0]]
+        return node.name
+
+    def _measure(self, node: Node, whole: Counts | None) -> None:
+        """Find out what one of what comes out is worth."""
+        value, shape = self._values[node.name], self._graph.shapes[node.name]
+        if value is not None:
+            self.units[node.name] = value
+        elif isinstance(node.op, ops.Weighted) and whole is not None and whole.fraction is not None:
+            self.units[node.name] = from_channels(self._graph, node.name, whole.unit * whole.fraction).expand(shape)
+        elif not isinstance(node.op, Input) and all(name in self.units for name in node.inputs):
+            found = None
+            try:
+                found = worth(node.op, shape, [self.units[name] for name in node.inputs])
+            except UnansweredError:
+                return
+            if found is not None:
+                self.units[node.name] = found
+
+
+def _bits(width: dict[str, Any]) -> dict[str, int]:
+    return {name: bits for name, bits in width.items() if name != "rounding"}
+
+
+def _narrowed(tensor: Tensor) -> Array:
+    """Return whole numbers in as few bytes as hold them all."""
+    largest = int(tensor.abs().max()) if tensor.numel() else 0
+    kinds = (np.int8, np.int16, np.int32, np.int64)
+    kind = next(kind for kind in kinds if largest <= np.iinfo(kind).max)
+    array: Array = tensor.detach().cpu().double().round().numpy().astype(kind)
+    return np.ascontiguousarray(array)
