@@ -58,17 +58,19 @@ def files_of(path: Path, suffixes: Collection[str]) -> tuple[Path, Sequence[str]
     if path.is_dir():
         below = list(found_in(path))
         names = [name for name in below if Path(name).suffix.lower() in suffixes]
+        used = {*names}
         # Of a folder and a file that both name a part, the folder says which it is.
         words = ((name, re.split("[^a-z]+", name.lower())) for name in names)
         parts = {part: name for name, found in words for part in [next((w for w in found if w in PARTS), "")] if part}
         if len(parts) > 1:
             hint = f"give one by a pattern, in quotes: --data '{path / re.sub('[0-9]+', '*', parts[min(parts)])}'"
             raise DataError(f"{' and '.join(sorted(parts))} are parts of data", place=str(path), hint=hint)
-        return path, names, tuple(name for name in below if name not in {*names})
-    several = is_pattern(path)
-    files = matched(path) if several else [path]
+        return path, names, tuple(name for name in below if name not in used)
+    if not is_pattern(path):
+        return path.parent, [path.name], ()
+    files = matched(path)
     other = next((file for file in files if file.suffix.lower() not in suffixes or not file.is_file()), None)
-    if several and other is not None:
+    if other is not None:
         hint = f"give a pattern of {' or '.join(sorted(suffixes))} files alone"
         raise DataError("another kind of file among those of the pattern", place=str(other), hint=hint)
     # Not where links lead: those of a cache have names that say nothing.
