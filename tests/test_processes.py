@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import torch
 
 import snnc
 from snnc import cli, recipe
+from snnc.actions import batch
 from snnc.artifact import fingerprint
 from snnc.data.dataset import Reading
 from snnc.data.samples import MemorySamples, Samples
@@ -29,6 +31,7 @@ from snnc.passes.base import Pass
 from snnc.passes.calibrate_hard_reset import CalibrateHardReset
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.correct_spiking_residual import CorrectSpikingResidual
+from snnc.passes.distill import Distill
 from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.processes import ALONE, Division, Processes, current, working
 from snnc.report import to_json
@@ -171,21 +174,21 @@ def test_one_that_has_ended_ends_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("neuron", "thresholds", "others"),
+    ("neuron", "before", "after"),
     [
-        ("two-phase-probabilistic", CalibrateThresholds(), [QuantizeWeights()]),
-        ("if-zero", BalanceThresholds(rounds=1), [CalibrateHardReset(), CorrectSpikingResidual(rounds=1)]),
+        ("two-phase-probabilistic", [CalibrateThresholds(), Distill(steps=1)], [QuantizeWeights()]),
+        ("if-zero", [BalanceThresholds(rounds=1)], [CalibrateHardReset(), CorrectSpikingResidual(rounds=1)]),
     ],
 )
-def test_networks_and_figures_have_the_same_bytes(neuron: str, thresholds: Pass, others: list[Pass]) -> None:
+def test_networks_and_figures_have_the_same_bytes(neuron: str, before: list[Pass], after: list[Pass]) -> None:
     how = recipe.load("quick", timesteps=2, overrides=(f"passes.substitute-neurons.neuron={neuron}",))
-    steps = [thresholds if isinstance(step, CalibrateThresholds) else step for step in how.passes]
-    how, some = replace(how, passes=(*steps, *others)), Reading(limit=70)
+    steps = [before if isinstance(step, CalibrateThresholds) else [step] for step in how.passes]
+    how, some = replace(how, passes=(*chain(*steps), *after)), Reading(limit=40)
 
     def work(rank: int) -> tuple[str, str]:
         data = DIGITS / "calibration"
         made, report = snnc.convert(DIGITS / "model.onnx", how, data=data, preprocessing=PREPROCESSING, reading=some)
-        figures = snnc.evaluate(made, data=DIGITS / "test", repeats=2, blamed=16, reading=some)
+        figures = snnc.evaluate(made, data=DIGITS / "test", repeats=2, blamed=8, reading=some)
         return fingerprint(made), json.dumps([to_json(report), figures.plain()], sort_keys=True)
 
     (alone,) = simulated(1, work)
@@ -221,3 +224,12 @@ def test_real_processes_write_what_one_does_and_fail_alike(tmp_path: Path, monke
 
 def test_only_the_first_process_writes() -> None:
     assert writes() and simulated(3, lambda rank: writes()) == [True, False, False]
+
+
+def test_many_models_at_once_are_for_one_process() -> None:
+    def work(rank: int) -> int:
+        with pytest.raises(UsageError, match="many models at once") as caught:
+            batch.do([], 1)
+        return caught.value.exit_code
+
+    assert simulated(2, work) == [2, 2]

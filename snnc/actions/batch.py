@@ -17,9 +17,10 @@ from typing import Any, Final, final
 from snnc.actions.jobs import Command, Job, content_of
 from snnc.blocks import Check, Checks
 from snnc.documents import to_yaml
-from snnc.errors import DataError, SnncError
+from snnc.errors import DataError, SnncError, UsageError
 from snnc.files import write_atomically
 from snnc.process import memory
+from snnc.processes import current
 from snnc.project import FILE
 from snnc.report.data import Report, read
 from snnc.report.faces.junit import checks_of, document
@@ -128,6 +129,9 @@ class _Worker:
     """What does one job after the other; several threads share it."""
 
     def __init__(self, count: int, fresh: bool) -> None:
+        if current().count > 1:
+            hint = "start it without torchrun"
+            raise UsageError("many models at once, in several processes", place="WORLD_SIZE", hint=hint)
         self._fresh = fresh
         self._stopping = threading.Event()
         self._lock = threading.Lock()

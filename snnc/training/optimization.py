@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from snnc.errors import PreconditionError
 from snnc.ops import Weighted
+from snnc.processes import Division, Sum
 from snnc.threads import SideBySide
 from snnc.training.network import TrainableNetwork
 
@@ -44,8 +45,8 @@ def minimize(
     """Train a network's parameters on ``steps`` batches of sample numbers, and return whether all were done.
 
     ``shown`` reads some samples, one part of a batch after the other, and ``loss`` is a mean over what was read: that
-    of a batch is the mean over its parts. ``learning_rate`` is the share of a layer's size that one step may change at
-    most. ``after`` is told each step that is done, and says whether to go on.
+    of a batch is the mean over its parts, which processes share. ``learning_rate`` is the share of a layer's size that
+    one step may change at most. ``after`` is told each step that is done, and says whether to go on.
 
     Raises PreconditionError, naming ``place``, where the loss or a parameter is no longer finite.
     """
@@ -64,18 +65,25 @@ def minimize(
     schedule = LambdaLR(optimizer, lambda step: rising_cosine(step / steps, _WARM_UP))
     trained = [tensor for tensors, _ in groups for tensor in tensors]
 
-    def share(part: tuple[float, T]) -> tuple[Tensor, ...]:
+    def share(part: tuple[float, T]) -> dict[int, Tensor]:
         """Return what a part adds to the loss of its batch, and to the gradient of each tensor that is trained."""
         weight, samples = part
         value = loss(samples) * weight
-        return value.detach(), *torch.autograd.grad(value, trained, materialize_grads=True)
+        gradients = torch.autograd.grad(value, trained, materialize_grads=True)
+        # Several of them may be one tensor.
+        return {number: tensor.detach().clone() for number, tensor in enumerate((value, *gradients))}
 
     with SideBySide() as side_by_side:
         for step in range(steps):
             chosen = next(batches)
             parts = torch.split(chosen, math.ceil(len(chosen) / _PARTS))
-            shares = side_by_side.map(share, [(len(part) / len(chosen), shown(part)) for part in parts])
-            value, *gradients = (torch.stack(tensors).sum(0) for tensors in zip(*shares, strict=True))
+            division = Division(len(parts), 1)
+            total: Sum[dict[int, Tensor]] = division.sum()
+            # What is drawn for a part depends on those before: all are shown in every process.
+            read = [(len(part) / len(chosen), shown(part)) for part in parts]
+            for found in side_by_side.map(share, read[division.start : division.stop]):
+                total.add(found)
+            value, *gradients = total.total().values()
             for tensor, gradient in zip(trained, gradients, strict=True):
                 tensor.grad = gradient
             optimizer.step()
