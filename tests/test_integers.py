@@ -163,9 +163,19 @@ def test_the_bias_takes_up_the_mean_change() -> None:
     net.conv(hidden, 5, name="layer")
     graph, x = net.graph(), images()
     # One unit for biases that is too fine to matter.
-    made = [QuantizeWeights(bits=3, bias=b)(graph, calibration(graph, x, 8)) for b in (True, False)]
+    made = [QuantizeWeights(bits=3, bias=b, correct=False)(graph, calibration(graph, x, 8)) for b in (True, False)]
     z, with_bias, without = (outputs(each, x, 8)[0].movedim(1, 0).flatten(1).mean(1) for each in (graph, *made))
     assert float((with_bias - z).norm()) < 0.7 * float((without - z).norm())
+
+
+def test_weights_that_are_rounded_later_make_up_for_the_others() -> None:
+    net = Network((3, 8, 8))
+    net.linear(net.flat(neuron(net, net.conv("x", 6, name="layer"))), 5)
+    graph, x = net.graph(), normal(24, 3, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    made = [QuantizeWeights(bits=4, correct=c, bias=False)(graph, calibration(graph, x)) for c in (True, False)]
+    assert all(width is not None and width.weights <= 4 for width in widths(made[0]).values())
+    z, corrected, nearest = (each.op("layer")(x) for each in (graph, *made))
+    assert float((corrected - z).norm()) < 0.85 * float((nearest - z).norm())
 
 
 def test_without_images_weights_are_rounded_all_the_same() -> None:

@@ -89,6 +89,15 @@ def with_synapses(layer: _Layer, added: Tensor, value: Tensor | None) -> _Layer:
     return layer.with_kernel(divided, layer.bias)
 
 
+def in_events(layer: Weighted, squares: Tensor, value: Tensor | None) -> Tensor:
+    """Return products of what every two weights see, ``[groups, K, K]``, in events, whose ``value`` is ``[C_in]``."""
+    if value is None:
+        return squares
+    kernel = layer.kernel()[:, :1].double()
+    worth = (torch.ones_like(kernel) * _along_inputs(_present(value), kernel)).flatten(1)
+    return squares / worth.unsqueeze(1) / worth.unsqueeze(2)
+
+
 def channel_thresholds(graph: Graph, neuron: str) -> Tensor | None:
     """Return the thresholds of a layer of neurons as one per channel, ``[C]``, float64; None where that is no way."""
     axis = channel_axis(graph, neuron)

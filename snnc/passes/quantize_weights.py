@@ -7,10 +7,11 @@ What a chip holds is what a synapse adds, w·v with v the value of a spike, coun
 
 so that the threshold is n units as it stands. Units stay in the graph (``Weighted.unit``, ``Neuron.unit``), and what
 enters is rounded to whole numbers of a power of two, so that sums of whole numbers arrive everywhere: no engine rounds
-another way. n is as large as all widths allow or, where it leaves less error, larger:
-then the few largest weights are clipped (Banner et al., NeurIPS 2019). The bias takes up what rounding the weights does
-to the mean current z on the images (Nagel et al., ICCV 2019). What spikes add that skip a layer cannot be rounded:
-there s is made to divide it, and the threshold moves to the nearest multiple of s, one at least.
+another way. n is as large as all widths allow or, where it leaves less error, larger: then the few largest weights are
+clipped (Banner et al., NeurIPS 2019). Weights are rounded one after the other, and those that follow make up for what
+that changes on the images (GPTQ, Frantar et al., ICLR 2023); the bias takes up what is left in the mean current z
+(Nagel et al., ICCV 2019). What spikes add that skip a layer cannot be rounded: there s is made to divide it, and the
+threshold moves to the nearest multiple of s, one at least.
 """
 
 import math
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,12 +28,14 @@ from snnc.analysis.integers import (
     MAXIMUM_BITS,
     channel_constants,
     channel_thresholds,
+    in_events,
     input_fraction,
     moved_inputs,
     synapses,
     with_constants,
     with_synapses,
 )
+from snnc.analysis.patches import patches
 from snnc.analysis.units import Membrane, input_values, membranes, spike_values
 from snnc.calibration import Calibration
 from snnc.feeds import Feeds
@@ -45,6 +49,10 @@ from snnc.run import Program
 # The most bits of a number that enters, and how large it may be where no sample tells.
 _WIDEST_INPUT, _UNKNOWN = 16, 8.0
 
+# Rows of each image that are looked at, weights of a channel of which every two are, and how much of the mean square is
+# added to that of each, where there are fewer rows than weights.
+_ROWS, _MOST_WEIGHTS, _DAMPING = 32, 2048, 0.01
+
 # Shares of the largest weight that are tried as the largest one that is kept.
 _SHARES = torch.linspace(1, 0.4, 25, dtype=torch.float64)
 
@@ -57,8 +65,9 @@ class QuantizeWeights(Pass):
 
     Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer add much
     more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as many
-    as ``bits``, and 8 at least. ``bias`` corrects biases by what rounding does to the mean currents on at most
-    ``images``, spread evenly over all; without images it is left out. ``input_bits`` are those of numbers that enter.
+    as ``bits``, and 8 at least. ``input_bits`` are those of numbers that enter. ``bias`` corrects biases by what
+    rounding does to the mean currents, and ``correct`` the weights that are yet to be rounded, on at most ``images``,
+    spread evenly over all; without images both are left out.
     """
 
     bits: int = 8
@@ -67,6 +76,7 @@ class QuantizeWeights(Pass):
     skip_bits: int | None = None
     input_bits: int = 10
     bias: bool = True
+    correct: bool = True
     images: int = 512
 
     def __post_init__(self) -> None:
@@ -90,29 +100,44 @@ class QuantizeWeights(Pass):
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if not graph.ops(Neuron):
             return graph
-        inputs = self._mean_inputs(graph, calibration)
+        inputs, squares = self._seen(graph, calibration)
         graph = graph.with_ops(self._entries(graph, calibration))
         for index in range(len(membranes(graph))):
             # A threshold that was moved changes what its spikes are worth further on.
             values = spike_values(graph)
-            graph = graph.with_ops(self._rounded(graph, membranes(graph, values)[index], values, inputs))
+            membrane = membranes(graph, values)[index]
+            graph = graph.with_ops(self._rounded(graph, membrane, values, inputs if self.bias else {}, squares))
         return graph
 
-    def _mean_inputs(self, graph: Graph, calibration: Calibration) -> Mapping[str, Tensor]:
-        """Return the mean over images and steps of what each weighted layer takes in, shaped like one sample."""
+    def _seen(self, graph: Graph, calibration: Calibration) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Return what weighted layers take in: the mean over images and steps, shaped like one sample, by its node.
+
+        And, by layer, the products of what every two weights of a channel see, ``[groups, K, K]``, where they are few.
+        """
         shown = calibration.shown
-        if shown is None or not self.bias:
-            return {}
+        if shown is None or not (self.bias or self.correct):
+            return {}, {}
+        layers = graph.ops(Weighted) if self.correct else {}
+        squares = {name for name, op in layers.items() if op.kernel()[0, 0].numel() <= _MOST_WEIGHTS}
         taken = {graph.nodes[name].inputs[0] for name in graph.ops(Weighted)}
         samples = shown.thinned(self.images)
         program = Program(graph, calibration.schedule, want=taken)
 
-        def summed(feeds: Feeds, first: int) -> dict[str, Tensor]:
+        def summed(feeds: Feeds, first: int) -> dict[tuple[str, bool], Tensor]:
             calibration.progress(first + feeds.samples, len(samples))
-            return {name: signal[0].sum(0, dtype=torch.float64) for name, signal in program(feeds).items()}
+            signals, generator = program(feeds), np.random.default_rng(first)
+            found = {(name, False): signal[0].sum(0, dtype=torch.float64) for name, signal in signals.items()}
+            for name in squares:
+                x, op = signals[graph.nodes[name].inputs[0]][0], layers[name]
+                count = len(x) * math.prod(graph.shapes[name]) // op.kernel().shape[:2].numel()
+                some = torch.from_numpy(generator.integers(0, count, min(count, _ROWS * len(x))))
+                rows = patches(op, x, some).double()
+                found[name, True] = rows.transpose(1, 2) @ rows
+            return found
 
         totals = samples.added(program.chunk, summed) if taken else {}
-        return {name: total / len(samples) for name, total in totals.items()}
+        means = {name: total / len(samples) for (name, square), total in totals.items() if not square}
+        return means, {name: total for (name, square), total in totals.items() if square}
 
     def _entries(self, graph: Graph, calibration: Calibration) -> dict[str, Op]:
         """Return the inputs that weights multiply as real numbers, rounded; the unit holds what they may be."""
@@ -132,7 +157,12 @@ class QuantizeWeights(Pass):
         return {name: replace(op, unit=units[name], most=most) for name, op in found.items()}
 
     def _rounded(
-        self, graph: Graph, membrane: Membrane, values: Mapping[str, Tensor | None], inputs: Mapping[str, Tensor]
+        self,
+        graph: Graph,
+        membrane: Membrane,
+        values: Mapping[str, Tensor | None],
+        inputs: Mapping[str, Tensor],
+        squares: Mapping[str, Tensor],
     ) -> dict[str, Op]:
         """Return the operations of one membrane in whole numbers."""
         threshold = channel_thresholds(graph, membrane.neuron) if membrane.neuron else None
@@ -160,7 +190,12 @@ class QuantizeWeights(Pass):
             fraction = input_fraction(graph, layers, values) if membrane.whole else None
             changed[membrane.neuron] = _fired(graph, membrane.neuron, counts, unit, fraction, moved=bool(skips))
         for name, op in layers.items():
-            layer = with_synapses(op, self._nearest(added[name], unit.unsqueeze(1), self.bits), worth[name])
+            units, square = unit.unsqueeze(1), squares.get(name)
+            if square is None:
+                rounded = self._nearest(added[name], units, self.bits)
+            else:
+                rounded = self._made_up(op, added[name], units, in_events(op, square, worth[name]))
+            layer = with_synapses(op, rounded, worth[name])
             if graph.nodes[name].inputs[0] in inputs:
                 drift = _mean_change(graph, name, op, layer, inputs[graph.nodes[name].inputs[0]])
                 layer = shifted(layer, -drift)
@@ -195,6 +230,23 @@ class QuantizeWeights(Pass):
             error = (self._nearest(together, unit.unsqueeze(1), self.bits) - together).square().sum(1)
             best, lowest = torch.where(error < lowest, unit, best), torch.minimum(error, lowest)
         return best.expand(channels)
+
+    def _made_up(self, op: Weighted, added: Tensor, unit: Tensor, squares: Tensor) -> Tensor:
+        """Return weights rounded one by one, each error made up for by those that follow, the least seen last."""
+        done = []
+        for rows, units, square in zip(added.chunk(len(squares)), unit.chunk(len(squares)), squares, strict=True):
+            order = square.diagonal().argsort(descending=True)
+            damped = square[order][:, order] + _DAMPING * square.diagonal().mean().clamp(min=1e-12) * torch.eye(
+                len(order)
+            )
+            factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+            left, rounded = rows[:, order].clone(), torch.empty_like(rows)
+            for at, weight in enumerate(order.tolist()):
+                rounded[:, weight] = self._nearest(left[:, at : at + 1], units, self.bits).squeeze(1)
+                error = (left[:, at] - rounded[:, weight]) / factor[at, at]
+                left[:, at + 1 :] -= error.unsqueeze(1) * factor[at, at + 1 :]
+            done.append(rounded)
+        return torch.cat(done)
 
     def _nearest(self, values: Tensor, unit: Tensor, bits: int) -> Tensor:
         most = _largest(bits)
