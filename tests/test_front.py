@@ -1,14 +1,18 @@
 """What every command has: help in groups, completion, another project file, and ~ where a path is meant."""
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from snnc import cli, project
+from snnc.blocks import Column, Listing, Table
 from snnc.cli.application import commands
 from snnc.errors import UsageError
 from snnc.files import at_home
+from snnc.report.faces.terminal import rendered
 
 
 @pytest.mark.parametrize("asked", [["help"], ["-h"]], ids=str)
@@ -92,3 +96,22 @@ def test_home_is_where_it_is(
     (tmp_path / "net.onnx").write_bytes(b"")
     assert cli.main(["convert", "~/net.onnx", "--data=~/none", "-o", "~/out/x.snn"]) == 5
     assert f"@ {tmp_path}/out/x.snn" in capsys.readouterr().err
+
+
+def test_tables_that_do_not_fit_fold_and_what_is_copied_stays_on_one_line() -> None:
+    names = [f"figure {number}" for number in range(8)]
+    columns = [(Column(name), lambda row, name=name: f"{row} [{name[-1]}.00]") for name in names]
+    table = Table.of("", [*columns, (Column("unknown"), lambda row: "-")], [1, 2])
+    command = f"snnc convert {'x' * 120}"
+    shown = {}
+    for width in (80, 200):
+        console = Console(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
+        console.print(rendered([table, Listing((command,))]), crop=False)
+        shown[width] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert shown[80][-1] == shown[200][-1] == command
+    assert len(shown[200]) == 1 + 2 + 1 and shown[200][0].split()[:2] == ["figure", "0"]
+    folded = shown[80][:-1]
+    assert all(len(line) <= 80 for line in folded) and "unknown" not in " ".join(folded)
+    # No word is broken: every cell stands beside its title.
+    assert [line[:8] for line in folded if not line.startswith(" ")] == ["figure 0"] * 2
+    assert all(" ".join(folded).count(f"{name} {row} [{name[-1]}.00]") == 1 for name in names for row in (1, 2))

@@ -42,7 +42,7 @@ class Terminal:
             width = None if sys.stdout.isatty() else 10_000
             console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
             with console.capture() as captured:
-                console.print(rendered(human()))
+                console.print(rendered(human()), crop=False)
             sys.stdout.write("".join(f"{line.rstrip()}\n" for line in typable(captured.get()).splitlines()))
         # An error that follows on the other stream comes after it.
         sys.stdout.flush()

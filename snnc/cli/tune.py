@@ -162,7 +162,7 @@ def tune(
 
 def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
     """Tell all candidates, best first, then the one that was chosen and how to make it again."""
-    from snnc.blocks import Cell, Column, Table, Text
+    from snnc.blocks import Cell, Column, Listing, Table, Text
     from snnc.report.sections.findings import by_kind
 
     drop = advice.loss.title
@@ -204,7 +204,7 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
     yield Text("")
     if advice.chosen is not None:
         yield Text(_sentence(advice, advice.chosen.trial))
-        yield Text(f"made again by: {command}")
+        yield Listing((f"made again by: {command}",))
     if files:
         yield Text(f"written: {', '.join(files)}")
     yield from by_kind([*advice.findings, *_warnings(advice)])

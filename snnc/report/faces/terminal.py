@@ -1,11 +1,16 @@
 """Blocks, for people at a terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table as Grid
+from rich.text import Text as Line
 
 from snnc.blocks import (
+    UNKNOWN,
     Block,
     Cell,
     Checks,
@@ -28,6 +33,8 @@ from snnc.report.sentence import sentence
 from snnc.rules import Rules
 from snnc.text import as_it_is, printable
 
+# Wider than any table.
+_WIDEST = 10_000
 # So many places, or findings, of one kind are enough where there is little room.
 _ALIKE = 3
 
@@ -60,7 +67,8 @@ def _text(block: Text) -> Iterator[RenderableType]:
 
 @show.register(Listing)
 def _listing(block: Listing) -> Iterator[RenderableType]:
-    yield from map(as_it_is, block.lines)
+    # What is copied stands on one line, however narrow the terminal is.
+    yield from (Line(as_it_is(line), no_wrap=True, overflow="ignore") for line in block.lines)
 
 
 @show.register(Missing, Plot, Map, Pictures)
@@ -92,15 +100,42 @@ def _table(block: Table) -> Iterator[RenderableType]:
         column = block.columns[index]
         justify = "right" if column.kind == "number" else "left"
         grid.add_column(column.short or column.title, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in block.rows:
-        # Names are those of a file, which may hold what a terminal, or a CI system, would obey.
-        grid.add_row(*(printable(_cell(block.columns[index], row[index])) for index in kept))
-    yield grid
+    # Names are those of a file, which may hold what a terminal, or a CI system, would obey.
+    rows = [[printable(_cell(block.columns[index], row[index])) for index in kept] for row in block.rows]
+    for row_ in rows:
+        grid.add_row(*row_)
+    yield _Folding(grid, [block.columns[index].short or block.columns[index].title for index in kept], rows)
     abouts = dict.fromkeys(column.about for column in block.columns if column.short is not None and column.about)
     legend = [f"{', '.join(_name(c) for c in block.columns if c.about == about)}: {about}" for about in abouts]
     legend += ["brackets: 95 % interval"] if _brackets(block) else []
     if legend:
         yield "; ".join(legend)
+
+
+@final
+@dataclass(frozen=True)
+class _Folding:
+    """A table, or, where the terminal is too narrow for it, its rows one after the other, each cell with its title."""
+
+    grid: Grid
+    titles: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = options.max_width
+        if Measurement.get(console, options.update(max_width=_WIDEST), self.grid).maximum <= width:
+            yield self.grid
+            return
+        for row in self.rows:
+            lines = [""]
+            for title, cell in zip(self.titles, row, strict=True):
+                part = f"{title} {cell}".strip()
+                if cell == UNKNOWN:
+                    continue
+                if lines[-1] and len(lines[-1]) + 2 + len(part) > width:
+                    lines.append("   ")
+                lines[-1] += f"  {part}" if lines[-1].strip() else part
+            yield "\n".join(lines)
 
 
 def _cell(column: Column, cell: Cell) -> str:
