@@ -150,6 +150,11 @@ def weight_bits(count: int) -> dict[str, float]:
                 feeds = images(made, test, count)
                 for kind in ("onnx", "torch", "integers", "c", *(["nir"] if label == "nir" else [])):
                     form = formats[kind]()
+                    refused = form.refusals(made)
+                    if refused:
+                        say(f"{name}, {label}, {bits} bits: {kind} refuses {refused[0].place}: {refused[0].message}")
+                        figures[f"weight-bits/{name}/{label}/{bits}/{kind}/equal-spikes"] = 0.0
+                        continue
                     written = form.write(made)
                     for engine in form.engines(written, made):
                         if engine.tolerance is None or engine.expected is not None:
