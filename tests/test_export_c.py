@@ -474,6 +474,14 @@ def test_a_prefix_that_starts_no_name_is_refused(converted: Path, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+def test_the_place_of_the_header_is_not_that_of_the_file(
+    converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", str(converted), "-o", str(tmp_path / "x.h"), "--format", "c", "-q"]) == 2
+    assert "written beside it" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_that_is_larger_than_the_memory_is_refused(
     converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

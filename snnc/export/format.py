@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, final
 
 from snnc.conversion import Conversion
-from snnc.errors import ModelError
+from snnc.errors import ModelError, UsageError
 from snnc.export.match import Manner
 from snnc.export.verification import Engine
 from snnc.registry import Registry
@@ -58,14 +58,14 @@ class Written(Generic[_File]):
     beside: Mapping[str, bytes] = field(default_factory=dict)
 
     def files(self, path: Path) -> dict[Path, bytes]:
-        """Return all files that are to be written where the first is written to ``path``."""
-        return {path: self.data, **{_beside(path, suffix): data for suffix, data in self.beside.items()}}
+        """Return all files that are to be written where the first is written to ``path``.
 
-
-def _beside(path: Path, suffix: str) -> Path:
-    """Return where what belongs to a file stands: under its name, unless the file itself has that suffix."""
-    own = path.with_suffix(suffix)
-    return own if own != path else path.with_name(f"{path.name}{suffix}")
+        Raises UsageError where that is the place of another.
+        """
+        if path.suffix in self.beside:
+            hint = f"name the file itself: what goes to {path.suffix} is written beside it"
+            raise UsageError("it is not what is written there", place=str(path), hint=hint)
+        return {path: self.data, **{path.with_suffix(suffix): data for suffix, data in self.beside.items()}}
 
 
 class Format(ABC, Generic[_File]):
