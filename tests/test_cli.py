@@ -1139,6 +1139,18 @@ def test_a_signal_is_130_from_the_first_moment(folder: Path):
         assert (started.returncode == 130 and said == b"") or by_python, said
 
 
+def test_names_come_in_an_order_of_their_own(folder: Path):
+    how = ("--recipe", "quick", "--weight-bits", "6", "--data", str(DIGITS / "test"), "--limit", "16", *PREPROCESSING)
+    written = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+        subprocess.run(
+            [*SNNC, "convert", str(DIGITS / "model.onnx"), "-q", "-o", "m.snn", *how], cwd=folder, env=environment
+        )
+        written.add(Path(folder, "m.snn").read_bytes())
+    assert len(written) == 1
+
+
 def test_a_signal_is_130_where_code_made_of_text_runs(folder: Path):
     stop = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nfor _ in range(1000): pass"
     Path(folder, "stop.py").write_text(f"exec({stop!r})\n")

@@ -45,6 +45,7 @@ from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import shifted
 from snnc.run import Program
+from snnc.threads import SideBySide
 
 # The most bits of a number that enters, and how large it may be where no sample tells.
 _WIDEST_INPUT, _UNKNOWN = 16, 8.0
@@ -106,7 +107,8 @@ class QuantizeWeights(Pass):
             # A threshold that was moved changes what its spikes are worth further on.
             values = spike_values(graph)
             membrane = membranes(graph, values)[index]
-            graph = graph.with_ops(self._rounded(graph, membrane, values, inputs if self.bias else {}, squares))
+            with SideBySide():
+                graph = graph.with_ops(self._rounded(graph, membrane, values, inputs if self.bias else {}, squares))
         return graph
 
     def _seen(self, graph: Graph, calibration: Calibration) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
@@ -118,7 +120,7 @@ class QuantizeWeights(Pass):
         if shown is None or not (self.bias or self.correct):
             return {}, {}
         layers = graph.ops(Weighted) if self.correct else {}
-        squares = {name for name, op in layers.items() if op.kernel()[0, 0].numel() <= _MOST_WEIGHTS}
+        squares = [name for name, op in layers.items() if op.kernel()[0, 0].numel() <= _MOST_WEIGHTS]
         taken = {graph.nodes[name].inputs[0] for name in graph.ops(Weighted)}
         samples = shown.thinned(self.images)
         program = Program(graph, calibration.schedule, want=taken)
@@ -132,7 +134,8 @@ class QuantizeWeights(Pass):
                 count = len(x) * math.prod(graph.shapes[name]) // op.kernel().shape[:2].numel()
                 some = torch.from_numpy(generator.integers(0, count, min(count, _ROWS * len(x))))
                 rows = patches(op, x, some).double()
-                found[name, True] = rows.transpose(1, 2) @ rows
+                with SideBySide() as side_by_side:
+                    found[name, True] = side_by_side.product(rows.transpose(1, 2), rows)
             return found
 
         totals = samples.added(program.chunk, summed) if taken else {}

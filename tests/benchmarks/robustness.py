@@ -222,6 +222,7 @@ def same_bytes() -> dict[str, int]:
                 words = [word for word in COMMANDS[command][0] if word not in ("--html", "r.html")]
                 # Trained, too: gradients are sums.
                 words = ["default" if word == "quick" else word for word in words]
+                words += ["--weight-bits", "6"] if command == "convert" else []
                 done = run([*words, *flags], folder, **others)
                 assert done.returncode == 0, done.stderr
             for file in ("m.snn", "m.report.json"):
