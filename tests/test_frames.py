@@ -100,7 +100,9 @@ def test_the_law_can_fail() -> None:
     for stuck in (Graded(torch.tensor([0.7]), takes_back=False), IntegrateAndFire(torch.tensor([0.7]))):
         claims = type("Claims", (type(stuck),), {"follows": property(lambda neuron: True)})
         with pytest.raises(AssertionError):
-            who_follows_counts_what_a_start_would(claims(*(getattr(stuck, f.name) for f in dataclasses.fields(stuck))))
+            who_follows_counts_what_a_start_would(
+                claims(**{f.name: getattr(stuck, f.name) for f in dataclasses.fields(stuck)})
+            )
 
 
 @pytest.mark.parametrize("name", [name for name, one in neuron_instances().items() if one.follows])

@@ -32,8 +32,10 @@ def traced(module: nn.Module, x: Tensor, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("casts", [False, True])
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    ("kind", "casts"),
+    [(torch.float16, False), (torch.float16, True), (torch.bfloat16, True), (torch.float64, False)],
+)
 def test_networks_in_other_precisions(kind: torch.dtype, casts: bool, tmp_path: Path) -> None:
     module = Small(lambda x: x.to(kind).relu() if casts else x.relu()).eval().to(kind)
     x = torch.randn(2, 1, 6, 6)

@@ -311,7 +311,7 @@ for _ in range(2):
     try:
         len(neurons)
     except UsageError as error:
-        print(error, '|', error.hint)
+        print(error.line, "|", error.hint)
 """
     done = run(installed, code)
     line = "cannot load the plug-in: RuntimeError: broken @ package_of_mine.plugin | mend or uninstall package-of-mine"

@@ -57,8 +57,8 @@ def test_without_images_many_steps_still_work():
 
 def test_max_pools_are_exact():
     """At many steps a network with max-pools comes to its trained self, whatever the neuron."""
-    made = converted("cifar10_nin", 64, NIN, "cifar10/calibration", 64)
-    dataset = open_dataset(SHARED / "cifar10/test", NIN, {"x": (3, 32, 32)}, Reading(limit=64))
+    made = converted("cifar10_nin", 64, NIN, "cifar10/calibration", 48)
+    dataset = open_dataset(SHARED / "cifar10/test", NIN, {"x": (3, 32, 32)}, Reading(limit=32))
     images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     trained = _predictions(made.reference, images, ONCE)
     assert (_predictions(made.snn, images, Schedule(64)) == trained).float().mean() >= 0.95

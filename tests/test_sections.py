@@ -33,12 +33,15 @@ from snnc.blocks import (
     Facts,
     Fold,
     Key,
+    Line,
+    Lines,
     Listing,
     Map,
     Missing,
     Panel,
     Pictures,
     Plot,
+    Raster,
     Remark,
     Remarks,
     Scatter,
@@ -52,7 +55,7 @@ from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.report import Report, completed
 from snnc.report.data import parsed, plain, read, schema, write
-from snnc.report.faces import faces, markdown, plots, terminal
+from snnc.report.faces import faces, markdown, notebook, plots, terminal
 from snnc.report.sections import Known, Section, sections, told
 from tests.test_report import DIGITS, PREPROCESSING
 
@@ -61,6 +64,8 @@ DRAWINGS: tuple[Drawing, ...] = (
     Shares((Bins(0.0, 1.0, (1, 0, 3)),), "thresholds", mark=1.0),
     Bars((Bar("bar", (1.0,), (0.5, 1.5)),), ("spiking",), "µJ"),
     Scatter(((0.0, 0.1), (1.0, 0.9)), "trained network"),
+    Lines((Line("one", ((1.0, 0.5), (2.0, 0.7)), (None, 0.1), 0),), "steps", doubling=True),
+    Raster(((0, 1, -1), (1, 0, 0)), (3, 5), "step"),
 )
 BLOCKS: tuple[Block, ...] = (
     Text("paragraph"),
@@ -149,6 +154,7 @@ def test_every_face_has_a_rule_for_every_block() -> None:
     assert not terminal.show.missing(kinds(Block))
     assert not markdown.show.missing(kinds(Block))
     assert not plots.draw.missing(kinds(Drawing))
+    assert all(isinstance(part, str) for block in BLOCKS for part in notebook.show(block))
 
 
 def test_one_class_adds_a_section_to_every_form_of_a_report(

@@ -27,8 +27,9 @@ T = TypeVar("T")
 _THRESHOLD_RATE = 0.2
 # The share of the steps in which the learning rate rises: a closed form start is lost in one step that is too large.
 _WARM_UP = 0.1
-# Into how many parts a batch is divided at most, whatever the machine: what parts give is summed in their order.
-_PARTS = 8
+# Into how many parts at most, and of how many samples at least, a batch is divided whatever the machine; what they give
+# is added up in their order.
+_PARTS, _SAMPLES = 8, 8
 
 
 def minimize(
@@ -76,7 +77,7 @@ def minimize(
     with SideBySide() as side_by_side:
         for step in range(steps):
             chosen = next(batches)
-            parts = torch.split(chosen, math.ceil(len(chosen) / _PARTS))
+            parts = torch.split(chosen, max(_SAMPLES, math.ceil(len(chosen) / _PARTS)))
             division = Division(len(parts), 1)
             total: Sum[dict[int, Tensor]] = division.sum()
             # What is drawn for a part depends on those before: all are shown in every process.

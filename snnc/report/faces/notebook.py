@@ -5,7 +5,23 @@ from collections.abc import Iterable, Iterator
 
 from markupsafe import escape
 
-from snnc.blocks import Block, Cell, Checks, Column, Plot, SideBySide, Table, Text
+from snnc.blocks import (
+    Block,
+    Cell,
+    Checks,
+    Column,
+    Facts,
+    Fold,
+    Listing,
+    Map,
+    Missing,
+    Pictures,
+    Plot,
+    Remarks,
+    SideBySide,
+    Table,
+    Text,
+)
 from snnc.report.faces.plots import svg
 from snnc.rules import Rules
 from snnc.text import printable
@@ -58,6 +74,43 @@ def _plot(block: Plot) -> Iterator[str]:
         for key in block.keys
     )
     yield f'<div style="width:26em;max-width:100%"><b>{_said(block.title)}</b><br>{keys}{svg(block, name)}</div>'
+
+
+@show.register(Map, Pictures)
+def _nothing(block: Block) -> Iterator[str]:
+    """Leave out what leads about a page, and what is large."""
+    yield from ()
+
+
+@show.register(Fold)
+def _fold(block: Fold) -> Iterator[str]:
+    yield f"<details><summary>{_said(block.title)} <small>{_said(block.note)}</small></summary>"
+    yield from (part for one in block.blocks for part in show(one))
+    yield "</details>"
+
+
+@show.register(Listing)
+def _listing(block: Listing) -> Iterator[str]:
+    yield f"<pre>{chr(10).join(map(_said, block.lines))}</pre>"
+
+
+@show.register(Missing)
+def _missing(block: Missing) -> Iterator[str]:
+    yield f"<p{_soft(True)}>{_said(block.what)} <code>{_said(block.command)}</code></p>"
+
+
+@show.register(Facts)
+def _facts(block: Facts) -> Iterator[str]:
+    for fact in block.facts:
+        yield f"<p>{_said(fact.name)}: {_said(fact.value)} <small{_soft(True)}>{_said(fact.detail)}</small></p>"
+
+
+@show.register(Remarks)
+def _remarks(block: Remarks) -> Iterator[str]:
+    for remark in block.remarks:
+        where = f" @ {', '.join(remark.nodes)}" if remark.nodes else ""
+        yield f"<p>{block.severity} {_said(block.code)}: {_said(remark.message + where)}"
+        yield f" <small{_soft(True)}>{_said(remark.hint)}</small></p>"
 
 
 @show.register(Checks)
