@@ -694,7 +694,7 @@ def test_neurons_are_distilled_on_their_own_spikes(neuron: str, sleep: int) -> N
     trained, graph, look = converted(count=60)
     look = dataclasses.replace(look, schedule=Schedule(3, sleep))
     snn = SubstituteNeurons(neuron)(graph, look)
-    after = dataclasses.replace(DISTILL, epochs=20, batch_size=16)(snn, look)
+    after = dataclasses.replace(DISTILL, epochs=40, batch_size=16)(snn, look)
     assert {type(op) for op in after.ops(Neuron).values()} == {neurons[neuron]}
     before, now = (error(g, trained, images_of(look), look.schedule) for g in (snn, after))
     assert now < 0.8 * before
