@@ -22,8 +22,8 @@ _OUTSIDE = ContextVar("threads", default=0)
 
 
 @final
-class SideBySide:
-    """Parts of some work done by as many threads as torch had outside; within the context, torch itself has one."""
+class Threads:
+    """As many threads as torch had outside, for the parts of some work; within the context, torch itself has one."""
 
     def __enter__(self) -> Self:
         self._before = torch.get_num_threads()

@@ -51,7 +51,7 @@ from snnc.process import memory
 from snnc.processes import Division, Sum
 from snnc.rules import Rules
 from snnc.run import Program
-from snnc.threads import SideBySide
+from snnc.threads import Threads
 
 # Rows of so many numbers are looked at where a position sees so little that it takes no time.
 _NUMBERS = 1 << 21
@@ -311,7 +311,7 @@ class _Walk:
                 {of: kind.of(seen[:, rows], wanted[:, rows]) for of, rows in parts_of.items() if rows.stop > rows.start}
             )
             begun += len(x)
-        with SideBySide():
+        with Threads():
             change = self._chosen(known.total())
         kernel = change.weights.view(kernel.shape).add_(kernel)
         return shifted(layer.with_kernel(kernel, layer.bias), change.constant.flatten())

@@ -49,7 +49,7 @@ from snnc.ops import (
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.rules import Rules
 from snnc.run import Program
-from snnc.threads import SideBySide
+from snnc.threads import Threads
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import minimize, relative_distance, shuffled
@@ -218,7 +218,7 @@ class _Comparison:
     def error(self, network: TrainableNetwork, samples: FeedsStore, indices: Tensor, batch: int) -> float:
         """Return the relative squared distance of the outputs on some samples, as they are."""
         distance = norm = 0.0
-        with SideBySide():
+        with Threads():
             for chosen in torch.split(indices, batch):
                 wanted, reached = self._both(network, samples[chosen], self._outputs_alone)
                 for name in self._outputs:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self, final
 import torch
 from torch import Tensor
 
-from snnc.threads import SideBySide
+from snnc.threads import Threads
 
 
 class Solution(NamedTuple):
@@ -78,8 +78,8 @@ class Moments(LeastSquares):
     @classmethod
     def of(cls, inputs: Tensor, wanted: Tensor) -> Self:
         extended = torch.cat([inputs, torch.ones_like(inputs[..., :1])], 2).transpose(1, 2)
-        with SideBySide() as side_by_side:
-            gram, moment = (side_by_side.product(extended, other) for other in (extended.mT, wanted))
+        with Threads() as threads:
+            gram, moment = (threads.product(extended, other) for other in (extended.mT, wanted))
         return cls(gram.double(), moment.double(), inputs.shape[1])
 
     def __iadd__(self, other: Self) -> Self:
@@ -147,8 +147,8 @@ class Rows(LeastSquares):
         means, middle = _mean(inputs), _mean(wanted)
         energy = _energy(inputs.square().sum(1, dtype=torch.float64)).unsqueeze(1)
         scaled = ((inputs - means) * energy.rsqrt()).float()
-        with SideBySide() as side_by_side:
-            gram = side_by_side.product(scaled, scaled.mT).double()
+        with Threads() as threads:
+            gram = threads.product(scaled, scaled.mT).double()
         for share in self._shares(dampings, inputs.shape[2]):
             damped = gram.clone()
             damped.diagonal(dim1=1, dim2=2).add_(share)

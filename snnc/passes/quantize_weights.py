@@ -45,7 +45,7 @@ from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import shifted
 from snnc.run import Program
-from snnc.threads import SideBySide
+from snnc.threads import Threads
 
 # The most bits of a number that enters, and how large it may be where no sample tells.
 _WIDEST_INPUT, _UNKNOWN = 16, 8.0
@@ -107,7 +107,7 @@ class QuantizeWeights(Pass):
             # A threshold that was moved changes what its spikes are worth further on.
             values = spike_values(graph)
             membrane = membranes(graph, values)[index]
-            with SideBySide():
+            with Threads():
                 graph = graph.with_ops(self._rounded(graph, membrane, values, inputs if self.bias else {}, squares))
         return graph
 
@@ -134,8 +134,8 @@ class QuantizeWeights(Pass):
                 count = len(x) * math.prod(graph.shapes[name]) // op.kernel().shape[:2].numel()
                 some = torch.from_numpy(generator.integers(0, count, min(count, _ROWS * len(x))))
                 rows = patches(op, x, some).double()
-                with SideBySide() as side_by_side:
-                    found[name, True] = side_by_side.product(rows.transpose(1, 2), rows)
+                with Threads() as threads:
+                    found[name, True] = threads.product(rows.transpose(1, 2), rows)
             return found
 
         totals = samples.added(program.chunk, summed) if taken else {}

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from snnc.errors import PreconditionError
 from snnc.ops import Weighted
 from snnc.processes import Division, Sum
-from snnc.threads import SideBySide
+from snnc.threads import Threads
 from snnc.training.network import TrainableNetwork
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def minimize(
         # Several of them may be one tensor.
         return {number: tensor.detach().clone() for number, tensor in enumerate((value, *gradients))}
 
-    with SideBySide() as side_by_side:
+    with Threads() as threads:
         for step in range(steps):
             chosen = next(batches)
             parts = torch.split(chosen, max(_SAMPLES, math.ceil(len(chosen) / _PARTS)))
@@ -82,7 +82,7 @@ def minimize(
             total: Sum[dict[int, Tensor]] = division.sum()
             # What is drawn for a part depends on those before: all are shown in every process.
             read = [(len(part) / len(chosen), shown(part)) for part in parts]
-            for found in side_by_side.map(share, read[division.start : division.stop]):
+            for found in threads.map(share, read[division.start : division.stop]):
                 total.add(found)
             value, *gradients = total.total().values()
             for tensor, gradient in zip(trained, gradients, strict=True):
@@ -113,7 +113,7 @@ def relative_distance(reached: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _size(layer: Weighted) -> float:
-    with SideBySide():
+    with Threads():
         return float(layer.weight.detach().square().mean().sqrt())
 
 
