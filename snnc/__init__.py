@@ -100,8 +100,7 @@ else:
         "convert": ("snnc.actions.convert", "convert"),
         "diff": ("snnc.actions.diff", "diff"),
         "evaluate": ("snnc.actions.evaluate", "evaluate"),
-        # The package of that name, which is called in the function's place.
-        "export": ("snnc.export", None),
+        "export": ("snnc.actions.export", "export"),
         "finetune": ("snnc.actions.finetune", "finetune"),
         "inspect": ("snnc.actions.inspect", "inspect"),
         "load": ("snnc.module", "load"),

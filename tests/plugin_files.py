@@ -126,8 +126,8 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, final
 
-from snnc.export.format import Format, Written, formats
-from snnc.export.verification import Bounds
+from snnc.formats.format import Format, Written, formats
+from snnc.formats.verification import Bounds
 from snnc.neurons import Neuron
 from snnc.run import Program
 from snnc.validation import Option

@@ -24,7 +24,7 @@ LAYERS = [
     {"tasks", "calibration"},
     {"conversion"},
     {"artifact", "training"},
-    {"frontend", "passes", "export", "measure", "hardware", "module"},
+    {"frontend", "passes", "formats", "measure", "hardware", "module"},
     {"report"},
     {"recipe", "project"},
     {"pipeline"},
@@ -37,8 +37,8 @@ HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 
 # Who may import what is large or belongs to one task; paths below the package, folders with a slash.
 RESERVED = {
-    "onnx": ("frontend/", "export/"),
-    "onnxruntime": ("frontend/", "export/", "tasks/decoding.py"),
+    "onnx": ("frontend/", "formats/"),
+    "onnxruntime": ("frontend/", "formats/", "tasks/decoding.py"),
     "typer": ("cli/",),
     "click": ("cli/",),
     "rich": ("cli/console.py", "report/faces/terminal.py"),
@@ -46,9 +46,9 @@ RESERVED = {
     "kornia": ("training/variation.py",),
     "jinja2": ("report/faces/page.py",),
     "matplotlib": ("report/faces/plots.py",),
-    "nir": ("export/nir/",),
-    "nirtorch": ("export/nir/",),
-    "safetensors": ("artifact.py", "export/vectors.py"),
+    "nir": ("formats/nir/",),
+    "nirtorch": ("formats/nir/",),
+    "safetensors": ("artifact.py", "formats/vectors.py"),
     "pydantic": ("validation.py", "artifact.py", "report/data.py"),
     "yaml": ("documents.py",),
 }

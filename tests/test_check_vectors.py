@@ -16,9 +16,9 @@ from snnc.artifact import save_conversion
 from snnc.conversion import Conversion
 from snnc.data.samples import MemorySamples
 from snnc.errors import DataError, VerificationError
-from snnc.export.divergence import divergence
-from snnc.export.vectors import METADATA, conformance_vectors
 from snnc.feeds import Feeds
+from snnc.formats.divergence import divergence
+from snnc.formats.vectors import METADATA, conformance_vectors
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.base import stretched

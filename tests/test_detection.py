@@ -21,7 +21,7 @@ from snnc import cli
 from snnc.data.dataset import open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
-from snnc.export.onnx import onnx_model
+from snnc.formats.onnx import onnx_model
 from snnc.tasks import stated
 from snnc.tasks.decoding import LAYOUTS, Grid, suppressed
 from snnc.tasks.detection import Detection, matched

@@ -21,10 +21,10 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
 from snnc.errors import UsageError, VerificationError
-from snnc.export.onnx import OnnxFormat
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.figure import EarlyExit, Row
+from snnc.formats.onnx import OnnxFormat
+from snnc.formats.verification import verify
 from snnc.ir import Input
 from snnc.measure.ledger import Course
 from snnc.module import SpikingNetwork

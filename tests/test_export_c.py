@@ -16,17 +16,17 @@ from snnc import cli, ops
 from snnc.conversion import Conversion
 from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError, UsageError, VerificationError
-from snnc.export.c import CFormat, Compiled, compilers
-from snnc.export.c.engine import FLAGS
-from snnc.export.c.functions import SOURCES
-from snnc.export.c.memory import Line, laid_out
-from snnc.export.c.operations import kernels
-from snnc.export.format import Written
-from snnc.export.match import Match
-from snnc.export.onnx.neurons import Recurrence, forms
-from snnc.export.vectors import conformance_vectors
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.formats.c import CFormat, Compiled, compilers
+from snnc.formats.c.engine import FLAGS
+from snnc.formats.c.functions import SOURCES
+from snnc.formats.c.memory import Line, laid_out
+from snnc.formats.c.operations import kernels
+from snnc.formats.format import Written
+from snnc.formats.match import Match
+from snnc.formats.onnx.neurons import Recurrence, forms
+from snnc.formats.vectors import conformance_vectors
+from snnc.formats.verification import verify
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.neurons.integrate_and_fire import IntegrateAndFire

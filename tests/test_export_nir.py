@@ -23,16 +23,16 @@ from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Samples, silent
 from snnc.errors import ModelError, SnncError, UsageError
-from snnc.export.match import Match
-from snnc.export.nir import PROFILES, NirFile, NirFormat, nir_file
-from snnc.export.nir.engines import NirEngine, foreign, reference
-from snnc.export.nir.frameworks import FRAMEWORKS, Framework, installed
-from snnc.export.nir.interpreter import HARD, SOFT, Dynamics, Interpreter
-from snnc.export.nir.links import Kernel, squared
-from snnc.export.nir.lowering import lowered
-from snnc.export.nir.split import split_network
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.formats.match import Match
+from snnc.formats.nir import PROFILES, NirFile, NirFormat, nir_file
+from snnc.formats.nir.engines import NirEngine, foreign, reference
+from snnc.formats.nir.frameworks import FRAMEWORKS, Framework, installed
+from snnc.formats.nir.interpreter import HARD, SOFT, Dynamics, Interpreter
+from snnc.formats.nir.links import Kernel, squared
+from snnc.formats.nir.lowering import lowered
+from snnc.formats.nir.split import split_network
+from snnc.formats.verification import verify
 from snnc.ir import Graph
 from snnc.neurons import Neuron, neurons
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
@@ -560,7 +560,7 @@ def test_installed_frameworks_are_found() -> None:
 
 
 def test_all_that_is_measured_is_plain_data(nir, soft: Conversion, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snnc.export.nir.engines.installed", list)
+    monkeypatch.setattr("snnc.formats.nir.engines.installed", list)
     exported = export(soft, NirFormat(), verify=True)
     assert [match.verdict for match in exported.matches] == ["passed", "noted"]
     assert json.loads(json.dumps(exported.plain()))["reset"] == "subtract"

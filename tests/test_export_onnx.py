@@ -16,8 +16,8 @@ from torch import Tensor
 
 from snnc import ops
 from snnc.errors import ModelError, UsageError
-from snnc.export.onnx import BATCH, OPSETS, onnx_model, writers
-from snnc.export.onnx.operations import FAMILIES
+from snnc.formats.onnx import BATCH, OPSETS, onnx_model, writers
+from snnc.formats.onnx.operations import FAMILIES
 from snnc.frontend import read_model
 from snnc.ir import Graph, Input, Node, Op
 from snnc.ir import operations as registered

@@ -23,12 +23,12 @@ from snnc.data.labels import Classes
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples, Samples
 from snnc.errors import ModelError, VerificationError
-from snnc.export.format import Written
-from snnc.export.match import Match
-from snnc.export.onnx import OnnxFormat, Onnxruntime, SpikingFile, spiking_file
-from snnc.export.onnx.train import train_model
-from snnc.export.verification import Bounds, noise, verify
 from snnc.feeds import Feeds
+from snnc.formats.format import Written
+from snnc.formats.match import Match
+from snnc.formats.onnx import OnnxFormat, Onnxruntime, SpikingFile, spiking_file
+from snnc.formats.onnx.train import train_model
+from snnc.formats.verification import Bounds, noise, verify
 from snnc.ir import Graph, Input, Node
 from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
@@ -486,7 +486,7 @@ def test_a_mismatch_exits_with_6_and_writes_nothing(
         data = tampered(file, "Relu_1/scale", lambda scale: scale / np.float32(1.3))
         return dataclasses.replace(file, model=ModelProto.FromString(data))
 
-    monkeypatch.setattr("snnc.export.onnx.spiking.spiking_file", wrong)
+    monkeypatch.setattr("snnc.formats.onnx.spiking.spiking_file", wrong)
     code, out, err = call(capsys, "export", converted["causal"], "-o", "m.onnx", "--verify")
     assert code == 6
     assert "Relu_1" in out

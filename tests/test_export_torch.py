@@ -13,9 +13,9 @@ import torch
 
 from snnc import cli
 from snnc.errors import ModelError
-from snnc.export.torch import ENTRY, TorchFormat, TorchProgram, torch_file
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.formats.torch import ENTRY, TorchFormat, TorchProgram, torch_file
+from snnc.formats.verification import verify
 from snnc.neurons import CausalNeuron, Neuron, neurons
 from snnc.report.data import read
 from snnc.schedule import Schedule

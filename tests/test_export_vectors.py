@@ -11,8 +11,8 @@ from safetensors import safe_open
 from snnc import cli
 from snnc.actions.export import export
 from snnc.artifact import load_conversion
-from snnc.export.onnx import OnnxFormat, spiking_file
-from snnc.export.vectors import METADATA, conformance_vectors
+from snnc.formats.onnx import OnnxFormat, spiking_file
+from snnc.formats.vectors import METADATA, conformance_vectors
 from snnc.neurons import Neuron, neurons
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification

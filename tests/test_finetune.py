@@ -26,8 +26,8 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, MemorySamples
 from snnc.data.store import FeedsStore
 from snnc.errors import DataError, ModelError, PreconditionError, StoppedError, UsageError
-from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
+from snnc.formats.onnx import onnx_model
 from snnc.ir import Input, Node
 from snnc.neurons import Neuron
 from snnc.processes import ALONE, Processes

@@ -16,11 +16,11 @@ from snnc.cli.options import FormatFlags
 from snnc.conversion import Conversion
 from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError
-from snnc.export.format import Format, Refusal, Written, formats
-from snnc.export.onnx.engine import Onnxruntime
-from snnc.export.onnx.spiking import OnnxFormat
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.formats.format import Format, Refusal, Written, formats
+from snnc.formats.onnx.engine import Onnxruntime
+from snnc.formats.onnx.spiking import OnnxFormat
+from snnc.formats.verification import verify
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
 from snnc.passes.quantize_weights import QuantizeWeights

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from snnc import ops
 from snnc.errors import DataError, UsageError
-from snnc.export.onnx.spiking import OnnxFormat
-from snnc.export.verification import verify
 from snnc.feeds import Feeds, Signals
+from snnc.formats.onnx.spiking import OnnxFormat
+from snnc.formats.verification import verify
 from snnc.ir import Graph
 from snnc.laws.neurons import who_follows_counts_what_a_start_would
 from snnc.module import SpikingNetwork

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc import ops
 from snnc.errors import ModelError
-from snnc.export.onnx import onnx_model
+from snnc.formats.onnx import onnx_model
 from snnc.frontend import read_model
 from snnc.frontend.check import computed
 from tests.frontend_files import PROJECTED, array, integers, on_projections, one, parity

@@ -10,7 +10,7 @@ import torch
 
 from snnc import ops
 from snnc.errors import ModelError, VerificationError
-from snnc.export.onnx import onnx_model
+from snnc.formats.onnx import onnx_model
 from snnc.frontend import open_model
 from snnc.ir import Graph
 from tests.frontend_files import array, one, save

@@ -12,11 +12,11 @@ from torch import Tensor
 from snnc import ops
 from snnc.analysis.reach import connected
 from snnc.errors import UsageError
-from snnc.export.onnx.spiking import OnnxFormat
-from snnc.export.torch import TorchFormat
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
 from snnc.figure import Events
+from snnc.formats.onnx.spiking import OnnxFormat
+from snnc.formats.torch import TorchFormat
+from snnc.formats.verification import verify
 from snnc.ir import Graph, Input, Node
 from snnc.measure.energy import carried, energy
 from snnc.neurons import CausalNeuron, Neuron, neurons

@@ -23,11 +23,11 @@ from snnc.artifact import load_conversion, save_conversion
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError, PreconditionError, UsageError
-from snnc.export.c.engine import NoCompiler
-from snnc.export.format import formats
-from snnc.export.integers import interpreter
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.formats.c.engine import NoCompiler
+from snnc.formats.format import formats
+from snnc.formats.integers import interpreter
+from snnc.formats.verification import verify
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
 from snnc.neurons.base import retimed, stretched

@@ -17,8 +17,8 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.event_frames import EventFrames
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError
-from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
+from snnc.formats.onnx import onnx_model
 from snnc.report.data import read
 from snnc.run import Program
 from snnc.run.frames import Between

@@ -58,9 +58,7 @@ def test_names_mean_the_same_to_types_and_at_run_time() -> None:
                 else:
                     typed[alias.asname or alias.name] = getattr(import_module(node.module), alias.name)
     assert sorted(typed) == snnc.__all__
-    # A package stands in for the function of its name, and does what that does.
-    packages = {"export": import_module("snnc.export")}
-    assert all(getattr(snnc, name) is packages.get(name, value) for name, value in typed.items())
+    assert all(getattr(snnc, name) is value for name, value in typed.items())
 
 
 def test_importing_the_package_loads_nothing() -> None:

@@ -22,9 +22,9 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
 from snnc.data.samples import MemorySamples
 from snnc.errors import DataError
-from snnc.export.match import Match
 from snnc.figure import Blame, Row
 from snnc.findings import EXPLANATIONS, Finding
+from snnc.formats.match import Match
 from snnc.measure.energy import Cost, cost, energy
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.gates import Limits

@@ -20,7 +20,7 @@ import snnc
 from snnc import recipe
 from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
-from snnc.export.match import Match
+from snnc.formats.match import Match
 from snnc.measure.gates import Limits
 from snnc.report import Report
 from snnc.report.data import plain, read, write

@@ -18,8 +18,8 @@ from snnc.data.source import Array, Source, sources
 from snnc.data.store import FeedsStore, Store
 from snnc.data.transform import Transform
 from snnc.errors import DataError
-from snnc.export.verification import noise
 from snnc.feeds import Feeds
+from snnc.formats.verification import noise
 from snnc.ir import Input
 from tests.support import normal
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from snnc import ops
 from snnc.artifact import load_conversion, save_conversion
-from snnc.export.onnx import onnx_model
-from snnc.export.torch import TorchProgram, torch_file
 from snnc.feeds import Feeds
+from snnc.formats.onnx import onnx_model
+from snnc.formats.torch import TorchProgram, torch_file
 from snnc.ir import Graph, Input, Node
 from snnc.module import SpikingNetwork
 from snnc.neurons import neurons

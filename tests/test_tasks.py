@@ -22,9 +22,9 @@ from snnc.artifact import load_conversion, save_conversion
 from snnc.data.dataset import Dataset, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
-from snnc.export.onnx import onnx_model
 from snnc.feeds import Feeds
 from snnc.figure import Energy, Row
+from snnc.formats.onnx import onnx_model
 from snnc.ir import Graph
 from snnc.measure import remarks
 from snnc.run import Program

@@ -7,8 +7,8 @@ from typing import Any, final
 from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import DataError, VerificationError
-from snnc.export.divergence import Divergence, divergence
-from snnc.export.vectors import read_vectors
+from snnc.formats.divergence import Divergence, divergence
+from snnc.formats.vectors import read_vectors
 
 
 @final

@@ -13,12 +13,12 @@ from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.errors import DataError, UsageError, VerificationError
-from snnc.export import verification
-from snnc.export.format import Format, Written, formats
-from snnc.export.match import Match
-from snnc.export.vectors import conformance_vectors
 from snnc.files import next_to, write_atomically
 from snnc.findings import Finding
+from snnc.formats import verification
+from snnc.formats.format import Format, Written, formats
+from snnc.formats.match import Match
+from snnc.formats.vectors import conformance_vectors
 from snnc.frontend import InputShapes
 from snnc.ir import Input
 from snnc.progress import told

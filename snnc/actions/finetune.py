@@ -23,9 +23,9 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples, silent
 from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, UsageError
-from snnc.export.onnx import onnx_model
 from snnc.files import temporary_folder, write_atomically
 from snnc.findings import Finding
+from snnc.formats.onnx import onnx_model
 from snnc.frontend import Example, InputShapes
 from snnc.ir import Graph, Input
 from snnc.measure.remarks import not_varied, start_kept

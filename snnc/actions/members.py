@@ -12,7 +12,7 @@ from typing import Any, final
 from snnc import recipe
 from snnc.data.source import sources
 from snnc.errors import UsageError
-from snnc.export.format import formats
+from snnc.formats.format import formats
 from snnc.frontend.operators import operators
 from snnc.hardware.target import load_target, target_names
 from snnc.neurons import neurons

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from snnc.actions.export import Exported
     from snnc.blocks import Block
-    from snnc.export.match import Match
     from snnc.findings import Finding
+    from snnc.formats.match import Match
 
 
 @commands.register("export")

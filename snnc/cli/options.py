@@ -25,7 +25,7 @@ from snnc.validation import Option, called, parse
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from snnc.data.dataset import Part, Reading
-    from snnc.export.format import Format
+    from snnc.formats.format import Format
     from snnc.hardware.steps import Way
     from snnc.recipe import Recipe
     from snnc.run.frames import Between
@@ -468,7 +468,7 @@ class FormatFlags(Flags):
     @classmethod
     def options(cls) -> dict[str, Any]:
         """Return the flags; a list of numbers is a text with commas."""
-        from snnc.export.format import formats
+        from snnc.formats.format import formats
 
         about = " ".join(f"{name}: {kind.about}{_needs(kind.extra)}" for name, kind in formats.items())
         choice = Literal[tuple(formats)]  # type: ignore[valid-type]
@@ -487,7 +487,7 @@ class FormatFlags(Flags):
         ``present`` are other flags of the command, which options may need. Raises UsageError where one is missing, and
         where an option is that of another format.
         """
-        from snnc.export.format import formats
+        from snnc.formats.format import formats
 
         name = self.given.get("format", _FORMAT)
         values = {option: value for option, value in self.given.items() if option != "format"}
@@ -507,7 +507,7 @@ class FormatFlags(Flags):
 def known_format(name: str | None) -> str | None:
     """Return the name of a format as it is; raises BadParameter where there is none of that name."""
     if name is not None:
-        from snnc.export.format import formats
+        from snnc.formats.format import formats
 
         if name not in formats:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, formats))}.")
@@ -516,7 +516,7 @@ def known_format(name: str | None) -> str | None:
 
 def chosen_format(name: str, project: Project, options: Mapping[str, Any] | None = None) -> Format[Any]:
     """Return a format with some options, and else those of the project; raises UsageError for what it does not have."""
-    from snnc.export.format import formats
+    from snnc.formats.format import formats
 
     for other in project.export:
         if other not in formats:

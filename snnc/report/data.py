@@ -18,10 +18,10 @@ from snnc.conversion import Applied, Provenance
 from snnc.display import Displayed
 from snnc.documents import read_json
 from snnc.errors import DataError
-from snnc.export.match import Match
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
+from snnc.formats.match import Match
 from snnc.measure.energy import ASSUMPTIONS, PICOJOULES, SOURCE
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.layers import Layer

@@ -8,8 +8,8 @@ from pathlib import Path
 from snnc import artifact
 from snnc.conversion import Conversion
 from snnc.errors import DataError
-from snnc.export.match import Match
 from snnc.files import write_atomically, writes
+from snnc.formats.match import Match
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.neurobench import NeuroBench
 from snnc.measure.remarks import replaced

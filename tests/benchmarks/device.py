@@ -32,12 +32,12 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
 from snnc.errors import VerificationError
-from snnc.export.c import CFile, CFormat, Compiled, compilers
-from snnc.export.c.engine import FLAGS
-from snnc.export.format import formats
-from snnc.export.vectors import conformance_vectors
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.formats.c import CFile, CFormat, Compiled, compilers
+from snnc.formats.c.engine import FLAGS
+from snnc.formats.format import formats
+from snnc.formats.vectors import conformance_vectors
+from snnc.formats.verification import verify
 from snnc.ir import Input
 from snnc.recipe import Recipe
 from snnc.run import Program

@@ -25,9 +25,9 @@ from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
-from snnc.export.onnx import OnnxFormat
-from snnc.export.verification import verify
 from snnc.feeds import Feeds
+from snnc.formats.onnx import OnnxFormat
+from snnc.formats.verification import verify
 from snnc.neurons import neurons
 from snnc.neurons.two_phase import TwoPhase
 from snnc.schedule import Schedule

@@ -23,12 +23,12 @@ from snnc.conversion import Conversion, Provenance
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Samples
-from snnc.export.match import Match
-from snnc.export.nir import NirFormat, nir_file
-from snnc.export.nir.engines import NirEngine, foreign
-from snnc.export.nir.frameworks import FRAMEWORKS, installed
-from snnc.export.nir.interpreter import HARD, SOFT, SPECIFIED, Interpreter
-from snnc.export.verification import verify
+from snnc.formats.match import Match
+from snnc.formats.nir import NirFormat, nir_file
+from snnc.formats.nir.engines import NirEngine, foreign
+from snnc.formats.nir.frameworks import FRAMEWORKS, installed
+from snnc.formats.nir.interpreter import HARD, SOFT, SPECIFIED, Interpreter
+from snnc.formats.verification import verify
 from snnc.ir import Graph
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.ops import Relu

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from snnc import recipe
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
-from snnc.export.onnx import onnx_model
+from snnc.formats.onnx import onnx_model
 from snnc.run import ONCE
 
 Figures = dict[str, float]

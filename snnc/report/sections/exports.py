@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snnc.blocks import Block, Cell, Check, Checks, Column, Missing, Table, Text
-from snnc.export.match import Match
+from snnc.formats.match import Match
 from snnc.report.data import Report
 from snnc.report.sections import Section, sections
 from snnc.text import fixed, number

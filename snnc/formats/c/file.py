@@ -1,0 +1,544 @@
+"""A spiking network as one file of C11: constants, static memory, and functions for a step and for a whole run.
+
+What holds still while an image is shown is computed once, when the image is handed over; what moves, at every step.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import torch
+
+from snnc.errors import ModelError
+from snnc.formats.c.functions import SOURCES, needed
+from snnc.formats.c.language import Names, along, condensed, declared, floats, number, text
+from snnc.formats.c.memory import Line, laid_out
+from snnc.formats.c.neurons import neuron_functions
+from snnc.formats.c.operations import Argument, Calls, Part, Record, spelled
+from snnc.formats.c.program import TAKEN, Checker
+from snnc.formats.c.storage import OTHERS, WIDTH, Footprint, Storage
+from snnc.formats.onnx.lowering import form
+from snnc.formats.onnx.neurons import Gathering, Recurrence
+from snnc.ir import Graph, Input, Node
+from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons.temporal_bias import TemporalBias
+from snnc.schedule import Schedule
+
+_KINDS = {"real": "float", "pixel": "uint8_t", "integer": "int32_t"}
+
+# Bytes of code for a word of a loop over numbers, and of a list of calls: of gcc -Os for x86-64, within 15 %.
+_LOOP, _CALLS = 1.55, 4.3
+
+# What there is of the time, each made of those before.
+_CLOCK = ("rehearsing", "since", "at", "passed", "awake", "lit", "gain", "missing", "elapsed")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CFile:
+    """The file and its header, the layers in the order in which their spikes are seen, and what memory they take.
+
+    ``scratch`` is the memory that all values share, in bytes, and ``code`` about what the functions take.
+    """
+
+    source: str
+    header: str
+    layers: tuple[str, ...]
+    memory: Mapping[str, Footprint]
+    scratch: int
+    code: int
+
+    @property
+    def constants(self) -> int:
+        """The bytes of all constants."""
+        return sum(part.constants for part in self.memory.values())
+
+    @property
+    def state(self) -> int:
+        """The bytes of all that is kept from step to step."""
+        return sum(part.state for part in self.memory.values())
+
+
+def check_neuron(node: Node) -> Recurrence:
+    """Return the recurrence of a neuron; raises ModelError that names it where it has none, or none in C."""
+    found = form(node)
+    if isinstance(found, Gathering):
+        hint = "convert with --latency synchronous or a causal neuron (--neuron graded), or export with --format onnx"
+        raise ModelError(f"{found.name} has no time step: it gathers its whole input first", place=node.name, hint=hint)
+    try:
+        neuron_functions(found, rehearses=True)
+    except ModelError as error:
+        raise ModelError(error.message, place=node.name, hint=error.hint) from None
+    return found
+
+
+def c_file(
+    graph: Graph, schedule: Schedule, prefix: str, network: str, about: Sequence[str], *, event_driven: bool = False
+) -> CFile:
+    """Write a spiking network in C; names that others see start with ``prefix``.
+
+    ``network`` is what tells it from others, and ``about`` says what it is, line by line. Raises ModelError that names
+    the node for what nobody has written in C.
+    """
+    writer = _Writer(graph, schedule, prefix, events=event_driven)
+    writer.write()
+    return writer.finished(network, about)
+
+
+@final
+class _Writer:
+    """A file as it comes to be; alive for one export."""
+
+    def __init__(self, graph: Graph, schedule: Schedule, prefix: str, *, events: bool) -> None:
+        self._graph = graph.without_dead().map_tensors(lambda tensor: tensor.detach().cpu().float())
+        self._schedule = schedule
+        self._prefix = prefix
+        self._events = events
+        # Whether steps differ in how much of the image and of the biases they carry.
+        self._uneven = bool(schedule.sleep or schedule.shares)
+        own = (f"{prefix}_{what}" for what in ("start", "step", "run"))
+        tables = ("taken", "scratch", "gains", "missings", "elapsed_at")
+        # Functions of neurons end as those that others see: they are not to start alike.
+        names = Names([*SOURCES, *_CLOCK, *TAKEN, prefix, *own, *tables])
+        self._storage = Storage(names)
+        self._program = Checker(prefix, names)
+        # Where the value of every node lies, while it is held, and set in motion.
+        self._values: dict[str, str] = {}
+        self._scaled: dict[str, str] = {}
+        self._shown: list[Line] = []
+        self._steps: list[Line] = []
+        self._resets: list[str] = []
+        self._restarts: list[str] = []
+        self._moving: set[str] = set()
+        for node in self._graph.nodes.values():
+            if isinstance(node.op, Neuron | TemporalBias) or self._moving.intersection(node.inputs):
+                self._moving.add(node.name)
+        read = {value for name in self._moving for value in self._graph.nodes[name].inputs}
+        self._lasting = (read | {*self._graph.outputs}) - self._moving
+        self._inputs = {name: self._storage.names.new(name, "in") for name in self._graph.inputs}
+        self._outputs = {name: self._storage.names.new(name, "answer") for name in dict.fromkeys(self._graph.outputs)}
+
+    def write(self) -> None:
+        """Write all nodes."""
+        for node in self._graph.nodes.values():
+            if isinstance(node.op, Input):
+                self._enter(node, node.op)
+            elif isinstance(node.op, Neuron):
+                self._fire(node, node.op)
+            elif isinstance(node.op, TemporalBias):
+                self._bias(node, node.op)
+            elif node.name in self._moving:
+                self._move(node)
+            else:
+                self._hold(node)
+        for name, answer in self._outputs.items():
+            copied = self._storage.call("copy", "{0}", answer, self._size(name))
+            self._add(self._steps, name, [copied], [self._moved(name)])
+
+    def _size(self, name: str) -> int:
+        return math.prod(self._graph.shapes[name])
+
+    def _add(
+        self,
+        lines: list[Line],
+        owner: str,
+        statements: Sequence[str],
+        reads: Sequence[str],
+        writes: str = "",
+        *,
+        lasting: bool = False,
+        in_place: bool = False,
+        size: int | None = None,
+    ) -> str:
+        """Add statements, in which {0}, {1} are what is read and {y} what is written; ``lasting`` is what is kept."""
+        fields = {**{str(index): f"{{{value}}}" for index, value in enumerate(reads)}, "y": f"{{{writes}}}"}
+        filled = tuple(re.sub(r"\{(\w+)\}", lambda found: fields[found[1]], line) for line in statements)
+        size = 0 if lasting or not writes else self._size(owner) if size is None else size
+        self._storage.of(owner).scratch = max(self._storage.of(owner).scratch, WIDTH * size)
+        lines.append(Line(owner, filled, tuple(reads), writes, size, in_place))
+        return writes
+
+    def _enter(self, node: Node, op: Input) -> None:
+        argument, kind = self._inputs[node.name], _KINDS[op.numbers]
+        if kind == "float" and node.name not in self._lasting and op.unit is None:
+            self._values[node.name] = argument
+            return
+        function, size = "copy" if kind == "float" else f"widen_{kind}", self._size(node.name)
+        statements = [self._storage.call(function, "{0}", "{y}", size)]
+        if op.unit is not None:
+            statements.append(self._storage.call("round_to", "{y}", number(op.unit), number(op.most), size))
+        self._keep(node, statements, [argument])
+
+    def _hold(self, node: Node) -> None:
+        kernel = spelled(self._graph, node)
+        (first, *_) = node.inputs
+        if not kernel.calls and (node.name not in self._lasting or first in self._lasting):
+            self._values[node.name] = self._values[first]
+            return
+        reads = [self._values[value] for value in node.inputs]
+        self._keep(node, self._calls(node, kernel), reads, in_place=kernel.in_place)
+
+    def _keep(self, node: Node, statements: Sequence[str], reads: Sequence[str], *, in_place: bool = False) -> None:
+        """Compute what holds still, for all steps where what moves reads it."""
+        lasting = node.name in self._lasting
+        names, size = self._storage.names, self._size(node.name)
+        value = self._storage.state(node.name, "held", size) if lasting else names.new(node.name)
+        self._values[node.name] = self._add(
+            self._shown, node.name, statements, reads, value, lasting=lasting, in_place=in_place
+        )
+
+    def _moved(self, name: str) -> str:
+        """Return a value as it is at a step: what holds still is on with the image, as much of it as there is."""
+        if name in self._moving or not self._uneven:
+            return self._values[name]
+        if name not in self._scaled:
+            statement = self._storage.call("multiply", "{0}", "{y}", "gain", self._size(name))
+            value = self._storage.names.new(name, "now")
+            self._scaled[name] = self._add(self._steps, name, [statement], [self._values[name]], value)
+        return self._scaled[name]
+
+    def _move(self, node: Node) -> None:
+        reads = [self._moved(value) for value in node.inputs]
+        linear, size, storage = node.op.linear, self._size(node.name), self._storage
+        kernel = spelled(self._graph, node, events=self._events and self._moving.issuperset(node.inputs) and linear)
+        if linear and not kernel.calls:
+            self._values[node.name] = reads[0]
+            return
+        if not linear:
+            reads = [self._averaged(node, value, name) for value, name in zip(reads, node.inputs, strict=True)]
+        statements = self._calls(node, kernel)
+        if not linear:
+            before = storage.state(node.name, "before", size)
+            self._forget(before, size)
+            statements.append(storage.call("gained", "{y}", before, "elapsed", size))
+        elif self._uneven:
+            statements += self._silenced(node)
+        value = storage.names.new(node.name)
+        self._values[node.name] = self._add(self._steps, node.name, statements, reads, value, in_place=kernel.in_place)
+
+    def _averaged(self, node: Node, value: str, name: str) -> str:
+        size, storage = self._size(name), self._storage
+        total = storage.state(node.name, "total", size)
+        self._forget(total, size)
+        statement = storage.call("mean_so_far", "{0}", "{y}", total, "elapsed", size)
+        mean = storage.names.new(node.name, "mean")
+        return self._add(self._steps, node.name, [statement], [value], mean, in_place=True, size=size)
+
+    def _forget(self, state: str, size: int) -> None:
+        line = self._storage.call("fill", state, "0.0f", size)
+        self._resets.append(line)
+        self._restarts.append(line)
+
+    def _silenced(self, node: Node) -> Iterator[str]:
+        """Yield what takes away of a layer's constant part what a step has less of."""
+        shapes = (self._graph.shapes[value] for value in node.inputs)
+        constant = node.op(*(torch.zeros(1, *shape) for shape in shapes))[0]
+        if constant.any():
+            found = along([condensed(constant)], self._graph.shapes[node.name])
+            name = self._storage.constant(node.name, "constant", found.values[0])
+            pattern = self._size(node.name), found.inner, found.count
+            yield self._storage.call("take_away", "{y}", name, "missing", *pattern)
+
+    def _bias(self, node: Node, op: TemporalBias) -> None:
+        storage, size, last = self._storage, self._size(node.name), len(op.shift) - 1
+        found = along([*op.shift], self._graph.shapes[node.name])
+        table = storage.constant(node.name, "shift", np.concatenate(found.values))
+        place = f"{table} + (since < {last} ? since : {last}) * {found.count}"
+        shifted = storage.call("add_each", "{0}", "{y}", place, size, found.inner, found.count)
+        plain = storage.call("copy", "{0}", "{y}", size)
+        statement = f"if (lit) {shifted} else {plain}"
+        reads, value = [self._moved(node.inputs[0])], storage.names.new(node.name)
+        self._values[node.name] = self._add(self._steps, node.name, [statement], reads, value, in_place=True)
+
+    def _fire(self, node: Node, op: Neuron) -> None:
+        made, storage = check_neuron(node), self._storage
+        assert isinstance(op, CausalNeuron)
+        size, shape = self._size(node.name), self._graph.shapes[node.name]
+        functions = neuron_functions(made, rehearses=bool(self._schedule.rehearsal))
+        kind = storage.functions_of(made.name, functions.step, functions.again)
+        tensors = {name: tensor for name, tensor in made.constants.items() if name not in functions.tables}
+        tensors |= {f"start_{state}": tensor for state, tensor in made.starts.items()}
+        pattern = along([*tensors.values()], shape)
+        around = size, pattern.inner, pattern.count
+        arrays = dict(zip(tensors, pattern.values, strict=True))
+
+        def constant(part: str) -> str:
+            return storage.constant(node.name, part, arrays[part])
+
+        states = {state: storage.state(node.name, state, size) for state in made.starts}
+        fills = {
+            state: storage.call("fill_each", place, constant(f"start_{state}"), *around)
+            for state, place in states.items()
+        }
+        self._resets += fills.values()
+        if functions.again:
+            given = [*(states[state] for state in functions.states), *map(constant, functions.begins), *around]
+            self._restarts.append(f"{kind}_again({', '.join(map(str, given))});")
+            fills = {state: line for state, line in fills.items() if state not in made.learned}
+        self._restarts += fills.values()
+        tables = (floats(made.constants[name]).ravel() for name in functions.tables)
+        given = [
+            "{0}",
+            "{y}",
+            *states.values(),
+            *map(constant, functions.constants),
+            *(
+                part
+                for name, table in zip(functions.tables, tables, strict=True)
+                for part in (storage.constant(node.name, name, table), number(table.size))
+            ),
+            *([made.counts] if made.counts else []),
+            *around,
+        ]
+        step = f"{kind}_step({', '.join(map(str, given))});"
+        seen = f"{self._prefix.upper()}_SPIKES({self._tell(node, op, states.get('membrane', ''))}, {{y}});"
+        reads, value = [self._moved(node.inputs[0])], storage.names.new(node.name)
+        self._values[node.name] = self._add(self._steps, node.name, [step, seen], reads, value, in_place=True)
+
+    def _tell(self, node: Node, op: CausalNeuron, membrane: str) -> int:
+        """Let the program for tests know what a layer sends and holds, and return its number."""
+        shape = self._graph.shapes[node.name]
+        state = op.initial(torch.zeros(1, *shape))
+        # A potential is so many times what the membrane holds.
+        factor = condensed(op.membrane(type(state)(torch.ones_like(state[0]), *state[1:]))[0])
+        parts = {"weighs": op.threshold, "factor": factor, **({} if op.slope is None else {"slope": op.slope})}
+        pattern = along([*parts.values()], shape)
+        arrays = dict(zip(parts, pattern.values, strict=True))
+        return self._program.see(node.name, self._size(node.name), arrays, pattern, membrane, op.rest)
+
+    def _calls(self, node: Node, kernel: Calls) -> list[str]:
+        calls = []
+        for call in kernel.calls:
+            parts = iter(call.parts)
+            arguments = [self._argument(node.name, argument, parts) for argument in call.arguments]
+            calls.append(self._storage.call(call.function, *arguments))
+        return calls or [self._storage.call("copy", "{0}", "{y}", self._size(node.name))]
+
+    def _argument(self, owner: str, argument: Argument, parts: Iterator[str]) -> str:
+        if isinstance(argument, Part):
+            place = "{y}" if argument.of is None else f"{{{argument.of}}}"
+            return f"{place} + {argument.start}" if argument.start else place
+        if argument is None:
+            # The constant that is not there has a name all the same.
+            next(parts)
+            return "NULL"
+        if isinstance(argument, Record):
+            return self._storage.record(owner, next(parts), argument)
+        if isinstance(argument, int | float):
+            return number(argument) if isinstance(argument, float) else str(argument)
+        return self._storage.constant(owner, next(parts), argument)
+
+    # The whole file.
+
+    def finished(self, network: str, about: Sequence[str]) -> CFile:
+        """Put everything into its place."""
+        layouts = [laid_out(lines) for lines in (self._shown, self._steps)]
+        shared = max(layout.size for layout in layouts)
+        shown, steps = (
+            [_placed(statement, layout.starts) for line in lines for statement in line.statements]
+            for lines, layout in zip((self._shown, self._steps), layouts, strict=True)
+        )
+        storage, schedule = self._storage, self._schedule
+        storage.of(OTHERS).state += WIDTH
+        sizes = {name: self._size(name) for name in self._outputs}
+        now = {name: storage.state(OTHERS, f"now_{answer}", sizes[name]) for name, answer in self._outputs.items()}
+        if schedule.rehearsal:
+            steps = [f"if (taken == {schedule.rehearsal}) {{", *(f"    {line}" for line in self._restarts), "}", *steps]
+        inputs = ", ".join(
+            f"const {_KINDS[op.numbers]} *{self._inputs[name]}" for name, op in self._graph.ops(Input).items()
+        )
+        outputs = ", ".join(f"float *{answer}" for answer in self._outputs.values())
+        signatures = {
+            "start": f"void {self._prefix}_start({inputs})",
+            "step": f"void {self._prefix}_step({outputs})",
+            "run": f"void {self._prefix}_run({inputs}, {outputs})",
+        }
+        each = [storage.call("add", answer, now[name], answer, sizes[name]) for name, answer in self._outputs.items()]
+        run = [
+            *(storage.call("fill", answer, "0.0f", sizes[name]) for name, answer in self._outputs.items()),
+            f"{self._prefix}_start({', '.join(self._inputs.values())});",
+            f"for (int32_t i = 0; i < {schedule.total}; ++i) {{",
+            f"    {self._prefix}_step({', '.join(now.values())});",
+            f"    if (i < {schedule.rehearsal}) continue;" if schedule.rehearsal else "",
+            *(f"    {line}" for line in each),
+            "}",
+            *(
+                storage.call("divide", answer, answer, number(schedule.timesteps), sizes[name])
+                for name, answer in self._outputs.items()
+            ),
+        ]
+        clock = [*self._clock(steps)]
+        read = {value for line in self._shown for value in line.reads}
+        unread = [f"(void){argument};" for argument in self._inputs.values() if argument not in read]
+        bodies = {
+            "start": [*unread, *self._resets, *shown, "taken = 0;"],
+            "step": [*clock, *steps, "taken += taken < INT32_MAX;"],
+            "run": [line for line in run if line],
+        }
+        memory = {name: part for name, part in storage.memory.items() if part != Footprint()}
+        kinds = [*(SOURCES[name].text for name in needed(storage.called)), *storage.functions]
+        functions = [_function(signatures[name], body) for name, body in bodies.items()]
+        made = CFile(
+            "",
+            "",
+            tuple(self._program.layers),
+            memory,
+            WIDTH * shared,
+            round(_LOOP * _words(kinds) + _CALLS * _words(functions)),
+        )
+        comment = _comment([*about, "", *_table(made)])
+        header = self._header(comment, network, signatures, made)
+        source = "\n\n".join(
+            part.strip()
+            for part in (
+                header,
+                "#include <math.h>\n#include <stddef.h>",
+                _PRAGMA,
+                self._program.seen,
+                *kinds,
+                *storage.constants,
+                "\n".join([*storage.states, "static int32_t taken;"]),
+                f"static float scratch[{shared}];" if shared else "",
+                *functions,
+                self._tested(),
+            )
+            if part.strip()
+        )
+        return replace(made, source=f"{source}\n", header=f"{header.strip()}\n")
+
+    def _clock(self, steps: Sequence[str]) -> Iterator[str]:
+        """Yield what the statements of a step ask of the time, and keep the tables that it needs."""
+        schedule = self._schedule
+        early = f"rehearsing || since < {schedule.timesteps}" if schedule.rehearsal else f"since < {schedule.timesteps}"
+        made = {
+            "rehearsing": ("int32_t", f"taken < {schedule.rehearsal}"),
+            "since": (
+                "int32_t",
+                f"rehearsing ? taken : taken - {schedule.rehearsal}" if schedule.rehearsal else "taken",
+            ),
+            "at": ("int32_t", f"taken < {schedule.total} ? taken : {schedule.total - 1}"),
+            "passed": ("float", "(float)(since + 1)"),
+            "awake": ("float", f"(float)({early} ? since + 1 : {schedule.timesteps})"),
+            "lit": ("int32_t", f"taken < {schedule.lit}"),
+            "gain": ("float", "lit ? gains[at] : 0.0f" if schedule.shares else "lit ? 1.0f : 0.0f"),
+            "missing": ("float", "lit ? missings[at] : 1.0f" if schedule.shares else "lit ? 0.0f : 1.0f"),
+            "elapsed": ("float", "elapsed_at[at]" if schedule.shares else "awake"),
+        }
+        asked = {word for line in steps for word in re.findall(r"\w+", line)}
+        for name in reversed(_CLOCK):
+            asked |= {*re.findall(r"\w+", made[name][1])} if name in asked else set()
+        tables = {
+            "gains": schedule.gains,
+            "missings": tuple(1 - gain for gain in schedule.gains),
+            "elapsed_at": schedule.elapsed,
+        }
+        for name, values in tables.items():
+            if name in asked:
+                array = np.array(values, np.float32)
+                self._storage.constants.append(declared(name, array))
+                self._storage.of(OTHERS).constants += WIDTH * array.size
+        return (f"const {made[name][0]} {name} = {made[name][1]};" for name in _CLOCK if name in asked)
+
+    def _header(self, comment: str, network: str, signatures: Mapping[str, str], made: CFile) -> str:
+        upper, schedule = self._prefix.upper(), self._schedule
+        figures = {
+            "STEPS": schedule.total,
+            "TIMESTEPS": schedule.timesteps,
+            "REHEARSAL": schedule.rehearsal,
+            "CONSTANT_BYTES": made.constants,
+            "STATE_BYTES": made.state,
+            "SCRATCH_BYTES": made.scratch,
+        }
+        told = {
+            "start": "Shows an image, and starts again.",
+            "step": "Takes one time step, and gives the answer of it.",
+            "run": "Shows an image for all steps, and gives the mean answer.",
+        }
+        lines = [
+            comment,
+            f"#ifndef {upper}_H",
+            f"#define {upper}_H",
+            "",
+            "#include <stdint.h>",
+            "",
+            f"#define {upper}_NETWORK {text(network)}",
+            *(f"#define {upper}_{name} {value}" for name, value in figures.items()),
+            "",
+            "#ifdef __cplusplus",
+            'extern "C" {',
+            "#endif",
+            "",
+            *(line for name, line in signatures.items() for line in (f"/* {told[name]} */", f"{line};", "")),
+            "#ifdef __cplusplus",
+            "}",
+            "#endif",
+            "",
+            "#endif",
+        ]
+        return "\n".join(lines)
+
+    def _tested(self) -> str:
+        """Write the program for tests."""
+        inputs = self._graph.ops(Input)
+        for name, op in inputs.items():
+            called = "input" if len(inputs) == 1 else f"input.{name}"
+            self._program.take(called, self._inputs[name], _KINDS[op.numbers], self._size(name))
+        for name, answer in self._outputs.items():
+            self._program.give(name, answer, self._size(name))
+        return self._program.written(f"{self._prefix}_run({self._given});")
+
+    @property
+    def _given(self) -> str:
+        return ", ".join([*self._inputs.values(), *self._outputs.values()])
+
+
+_PRAGMA = """
+/* Numbers are rounded as in snnc: in single precision, no product fused with a sum (GCC: -std=c11, or
+   -ffp-contract=off). */
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF
+#endif
+"""
+
+
+def _words(functions: Sequence[str]) -> int:
+    """Return how many names and numbers functions are made of."""
+    return len(re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", "\n".join(functions), flags=re.DOTALL)))
+
+
+def _placed(statement: str, starts: Mapping[str, int]) -> str:
+    """Return a statement with the places of values in it."""
+
+    def place(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in starts:
+            return name
+        return f"scratch + {starts[name]}" if starts[name] else "scratch"
+
+    return re.sub(r"\{(\w+)\}", place, statement)
+
+
+def _function(signature: str, body: Sequence[str]) -> str:
+    lines = "\n".join(f"    {line}" for line in body)
+    return f"{signature} {{\n{lines}\n}}"
+
+
+def _comment(lines: Sequence[str]) -> str:
+    # Others gave the names in it.
+    shown = (re.sub(r"[^ -~]|[?\\]|[*]/|/[*]", "_", line) for line in lines)
+    return "/* " + "\n".join(f"   {line}".rstrip() for line in shown).strip() + " */"
+
+
+def _table(made: CFile) -> Iterator[str]:
+    """Tell what memory the layers take."""
+    yield f"Memory in bytes: {made.constants:,} of constants, {made.state:,} that are kept from step to step, and"
+    yield f"{made.scratch:,} that all values share."
+    yield ""
+    yield f"{'constants':>12} {'kept':>12} {'value':>12}  layer"
+    for name, part in made.memory.items():
+        yield f"{part.constants:>12,} {part.state:>12,} {part.scratch:>12,}  {name}"
