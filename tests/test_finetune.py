@@ -39,10 +39,11 @@ from snnc.tasks.segmentation import Segmentation
 from snnc.tasks.values import Values
 from snnc.training import trainer
 from snnc.training.checkpoint import load
+from snnc.training.drawing import drawn
 from snnc.training.settings import Training
 from snnc.training.trainer import Labelled, Noise
 from snnc.training.variation import Variation
-from tests.support import Network, normal, run
+from tests.support import Network, normal, operations, outputs, run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -383,10 +384,12 @@ def arrays(folder: Path, labels: list[int]) -> Path:
 def test_a_tenth_of_every_class_is_held_out(tmp_path: Path) -> None:
     labels = [0] * 40 + [1] * 25 + [2] * 2
     dataset = open_dataset(arrays(tmp_path, labels), PREPROCESSING, {"x": (1, 8, 8)})
-    training, held_out = finetune_action.split_dataset(dataset, 0, Classification())
+    training, held_out = finetune_action.split_dataset(dataset, Training(seed=0), Classification())
     assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(67))
     assert np.bincount([labels[i] for i in held_out]).tolist() == [4, 2, 1]
-    assert not torch.equal(held_out, finetune_action.split_dataset(dataset, 1, Classification())[1])
+    assert not torch.equal(held_out, finetune_action.split_dataset(dataset, Training(seed=1), Classification())[1])
+    _, half = finetune_action.split_dataset(dataset, Training(held_out=0.5), Classification())
+    assert np.bincount([labels[i] for i in half]).tolist() == [20, 12, 1]
 
 
 @pytest.mark.parametrize(
@@ -406,6 +409,53 @@ def test_images_without_labels_are_refused() -> None:
 def test_a_recipe_without_training_is_refused() -> None:
     with pytest.raises(UsageError, match="says nothing of training"):
         finetune_action.finetune(DIGITS / "model.onnx", recipe.load("quick"), data=DIGITS / "test")
+
+
+# From scratch.
+
+
+def test_a_network_is_trained_from_scratch(tmp_path: Path) -> None:
+    shipped = recipe.load("from-scratch").training
+    assert shipped is not None
+    settings = dataclasses.replace(shipped, epochs=8, batch_size=32, augment=(), held_out=0.1)
+    result = tuned(settings)
+    read = pipeline.read_trained(DIGITS / "model.onnx").graph
+    assert result.score is not None and result.score >= 90
+    assert result.history[0]["loss"] > 1.5 > 1 > result.history[-1]["loss"], "the trained one would lose less"
+    assert result.before is None and result.origin is None and "from scratch" in repr(result)
+    # The same layers, ReLUs and normalizations, of which none is quantized.
+    assert [type(node.op) for node in result.graph.nodes.values()] == [type(node.op) for node in read.nodes.values()]
+    result.save(tmp_path / "own.onnx")
+    assert pipeline.read_trained(tmp_path / "own.onnx").tuned_from is None
+    qcfs = dataclasses.replace(settings, activation="qcfs", epochs=1)
+    assert tuned(qcfs).graph.ops(ops.QuantizedRelu)
+
+
+@pytest.mark.parametrize("name", [name for name, (op, _) in operations().items() if isinstance(op, ops.Weighted)])
+def test_of_a_layer_that_is_drawn_only_its_shape_counts(name: str) -> None:
+    op, (shape, *_) = operations()[name]
+    assert isinstance(op, ops.Weighted)
+    net = Network(shape)
+    net.add(op, "x", name="one")
+    net.add(dataclasses.replace(op), "x", name="other")
+    network = net.graph()
+    one, other = drawn(network, 0), drawn(network.map_tensors(torch.zeros_like), 0)
+    layers = [made.op(layer) for made in (one, other) for layer in ("one", "other")]
+    for layer in layers:
+        assert isinstance(layer, ops.Weighted)
+        assert torch.equal(layer.weight, layers[0].weight), "what layers share they still share"  # type: ignore[attr-defined]
+        assert layer.weight.shape == op.weight.shape and layer.weight.dtype == op.weight.dtype
+        assert layer.bias is None if op.bias is None else not layer.bias.any()  # type: ignore[union-attr]
+    assert not torch.equal(drawn(network, 1).op("one").weight, layers[0].weight)  # type: ignore[attr-defined]
+
+
+def test_what_is_drawn_keeps_the_size_of_currents() -> None:
+    net = Network((64, 16, 16))
+    net.add(ops.Conv(normal(96, 32, 3, 3), None, (1, 1), (0,) * 4, (1, 1), 2), "x", name="conv")
+    net.add(ops.Relu(), "conv")
+    (answer,) = outputs(drawn(net.graph(), 0), normal(8, 64, 16, 16))
+    # A ReLU takes half of the mean square: what came in has 1.
+    assert float(answer.square().mean()) == pytest.approx(1, rel=0.1)
 
 
 # Several inputs.
@@ -709,6 +759,10 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch
         ({"distillation": 1.5}, "share"),
         ({"features": -1.0}, "features"),
         ({"warm_up": -0.1}, "share"),
+        ({"held_out": 0.0}, "held-out is a share"),
+        ({"held_out": 1.0}, "held-out is a share"),
+        ({"from_scratch": True, "distillation": 0.5}, "no trained network to learn from"),
+        ({"from_scratch": True, "features": 0.5}, "no trained network to learn from"),
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, float], reason: str) -> None:
@@ -725,7 +779,7 @@ def test_a_neuron_that_is_none_is_refused() -> None:
 def test_settings_are_part_of_a_recipe() -> None:
     named = {name: recipe.load(name).training for name in recipe.shipped()}
     assert {name for name, training in named.items() if training} == {
-        "casc", "default", "error-compensation", "qcfs", "residual-noise",
+        "casc", "default", "error-compensation", "from-scratch", "qcfs", "residual-noise",
     }  # fmt: skip
     made = recipe.load("default", overrides=["training.epochs=3", "training.augment=[cutout]"])
     assert made.training is not None
@@ -734,7 +788,7 @@ def test_settings_are_part_of_a_recipe() -> None:
     for setting, place in (
         ("training.epoch=3", "training"),
         ("training.epochs=many", "training.epochs"),
-        ("training.activation=relu", "training.activation"),
+        ("training.activation=gelu", "training.activation"),
     ):
         with pytest.raises(UsageError) as caught:
             recipe.load("default", overrides=[setting])

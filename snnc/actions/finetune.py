@@ -44,6 +44,7 @@ from snnc.tasks import Task, chosen, picked, plain
 from snnc.text import written
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
+from snnc.training.drawing import drawn
 from snnc.training.network import TrainableNetwork
 from snnc.training.settings import Training
 from snnc.training.trainer import Labelled, Noise, Trainer, judge
@@ -51,8 +52,6 @@ from snnc.training.variation import Variation
 
 # CQReLU rounds down: its neurons start empty (METHODS 1).
 _EMPTY = torch.tensor(0.0)
-# One of so many images of every class is held out.
-_TENTH = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,8 +62,8 @@ class Tuned:
 
     ``before`` and ``score`` are the task's on the samples held out, None where it has none: of the trained network
     before, and of the best epoch, or of the start where no epoch was better. ``origin`` is the network that the user
-    brought, before any tuning. ``history`` has a row for each epoch. Of several processes only one ``speaks``:
-    writes and prints.
+    brought, before any tuning; None where all is trained from scratch. ``history`` has a row for each epoch. Of several
+    processes only one ``speaks``: writes and prints.
     """
 
     graph: Graph
@@ -76,12 +75,13 @@ class Tuned:
     history: tuple[Mapping[str, float], ...]
     findings: tuple[Finding, ...]
     speaks: bool
-    origin: Tuning
+    origin: Tuning | None
 
     def __repr__(self) -> str:
         scores = [value for value in (self.before, self.score) if value is not None]
         told = " to ".join(f"{written(value, '%')} %" for value in scores)
-        return f"<Tuned from {self.origin.file}: {self.task.score_name} {told} on {self.held_out:,} held out>"
+        start = "scratch" if self.origin is None else self.origin.file
+        return f"<Tuned from {start}: {self.task.score_name} {told} on {self.held_out:,} held out>"
 
     def save(self, path: str | Path) -> None:
         """Write it as an ordinary ONNX file, for ``convert``; raises DataError where that cannot be done."""
@@ -91,7 +91,7 @@ class Tuned:
     @property
     def properties(self) -> dict[str, str]:
         """What its file says of itself."""
-        return {TUNED_FROM: json.dumps(asdict(self.origin), sort_keys=True)}
+        return {} if self.origin is None else {TUNED_FROM: json.dumps(asdict(self.origin), sort_keys=True)}
 
     def plain(self) -> dict[str, Any]:
         """Return what was reached as plain data, without the network."""
@@ -103,7 +103,7 @@ class Tuned:
             "held_out": self.held_out,
             "history": [dict(row) for row in self.history],
             "findings": [asdict(finding) for finding in self.findings],
-            "tuned_from": asdict(self.origin),
+            "tuned_from": None if self.origin is None else asdict(self.origin),
         }
 
 
@@ -126,11 +126,12 @@ def finetune(
     """Train a network with the stand-ins that the recipe's ``training`` names in the place of its activations.
 
     ``model``, ``recipe``, ``data``, with labels, and ``example`` are as for ``convert``. It starts from the thresholds
-    that the recipe's passes calibrate, on all images. The ``task``, unless given the one that outputs and labels
-    suggest, says what is learned from labels. A tenth is held out, where there are classes of every one; the epoch with
-    the best score on it is what is returned. With ``checkpoint``, the state is written there after every epoch and when
-    a signal asks to stop, and ``resume`` goes on from it to the same result (on a GPU, up to rounding). ``after_epoch``
-    is told the history so far. Started by ``torchrun``, all processes train one network.
+    that the recipe's passes calibrate, on all images, or from scratch where ``training`` says so. The ``task``, unless
+    given the one that outputs and labels suggest, says what is learned from labels. A share is held out, where there
+    are classes of every one; the epoch with the best score on it is what is returned. With ``checkpoint``, the state is
+    written there after every epoch and when a signal asks to stop, and ``resume`` goes on from it to the same result
+    (on a GPU, up to rounding). ``after_epoch`` is told the history so far. Started by ``torchrun``, all processes train
+    one network.
 
     Raises UsageError where the recipe has no training, DataError where labels are missing or do not suffice.
     """
@@ -148,7 +149,7 @@ def finetune(
         hint = "state another task: classification, multi-label, regression, segmentation or values"
         raise UsageError("nothing can be learned of this task from labels", place="task", hint=hint)
     task.check(dataset, trained.graph.output_shapes)
-    training, held_out = split_dataset(dataset, settings.seed, task)
+    training, held_out = split_dataset(dataset, settings, task)
     augment = settings.augment if task.stays_if_varied else ()
     variation = Variation(augment, trained.graph.input_shapes, how)
     identity = {
@@ -162,7 +163,8 @@ def finetune(
     with joined("snnc finetune") as processes, temporary_folder() as folder:
         tell = progress if processes.first else silent
         samples = DatasetSamples(dataset, reading, "reading images", tell)
-        start = starting(trained.graph, recipe, samples, tell)
+        network = drawn(trained.graph, settings.seed) if settings.from_scratch else trained.graph
+        start = starting(network, recipe, samples, tell)
         labels = _labels(dataset, task).answers
         # Of frames that the network sees one by one, each is a sample; those of a recording are held out together.
         still = samples.still()
@@ -171,7 +173,7 @@ def finetune(
         labels = picked(labels, torch.arange(len(samples)).repeat_interleave(len(frames)))
         labelled = Labelled(FeedsStore(folder / "samples", still.batches()), labels, training, held_out)
         trainer = _trainer(
-            trained.graph,
+            network,
             start,
             labelled,
             settings,
@@ -186,7 +188,7 @@ def finetune(
             after_epoch=after_epoch,
         )
         outcome = trainer.train(state)
-        judged = _before(trained.graph, labelled, task)
+        judged = math.nan if settings.from_scratch else _before(network, labelled, task)
     found = [not_varied(settings.augment)] if augment != settings.augment else []
     before = None if math.isnan(judged) else judged
     if outcome.start:
@@ -203,7 +205,7 @@ def finetune(
         history=outcome.history,
         findings=(*trained.findings, *dataset.findings, *found),
         speaks=processes.first,
-        origin=replace(earlier, after=outcome.score, held_out=len(held_out)),
+        origin=None if settings.from_scratch else replace(earlier, after=outcome.score, held_out=len(held_out)),
     )
 
 
@@ -215,18 +217,22 @@ def check_training(recipe: Recipe) -> Training:
     return recipe.training
 
 
-def split_dataset(dataset: Dataset, seed: int, task: Task) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the samples to train on and of a tenth (of every class), at least one, to hold out.
+def split_dataset(dataset: Dataset, settings: Training, task: Task) -> tuple[Tensor, Tensor]:
+    """Return the numbers of the samples to train on and of those (of every class), at least one, to hold out.
 
     Raises DataError where there are no labels or a single sample, a single class, or a class with one image only.
     """
     labels = _labels(dataset, task).answers
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+
+    def some(count: int) -> int:
+        return max(1, int(count * settings.held_out))
+
     if task.labels != CLASSES:
         if len(labels) == 1:
             raise DataError("one sample, which cannot be held out", place="--data", hint="give two or more")
         order = torch.randperm(len(labels), generator=generator)
-        held = max(1, len(labels) // _TENTH)
+        held = some(len(labels))
         return order[held:], order[:held].sort().values
     classes = torch.unique(labels)
     if len(classes) == 1:
@@ -240,7 +246,7 @@ def split_dataset(dataset: Dataset, seed: int, task: Task) -> tuple[Tensor, Tens
             message = f"the label {int(label)} has one image, none of which can be held out"
             raise DataError(message, place=dataset.name(int(members[0])), hint=hint)
         members = members[torch.randperm(len(members), generator=generator)]
-        held = max(1, len(members) // _TENTH)
+        held = some(len(members))
         held_out.append(members[:held])
         training.append(members[held:])
     return torch.cat(training), torch.cat(held_out).sort().values
@@ -258,11 +264,14 @@ def _labels(dataset: Dataset, task: Task) -> Labels:
 def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress) -> Graph:
     """Return the network with the recipe's calibrated thresholds, batch normalization left to be trained.
 
-    Passes run up to the one that calibrates; the one that folds batch normalization is left out. Raises
+    Passes run up to the one that calibrates; the one that folds batch normalization is left out. None run where
+    activations stay what they are. Raises
     PreconditionError where nothing is quantized then.
     """
     settings = check_training(recipe)
     made = graph
+    if settings.activation == "relu":
+        return made
 
     def levels(graph: Graph) -> Mapping[str, int]:
         found = levels_to_be(graph, recipe)

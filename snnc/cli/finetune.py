@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,22 +35,33 @@ if TYPE_CHECKING:
     from snnc.actions.finetune import Tuned
     from snnc.blocks import Block
 
+# The recipe that --from-scratch stands for.
+FROM_SCRATCH = "from-scratch"
+
 
 @dataclass(frozen=True)
 class TrainingFlags:
     """The training settings that are changed most; --set training.OPTION=VALUE changes any."""
 
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Draw the weights anew and train from there, ReLUs as they are: the recipe from-scratch, or that of "
+            "--recipe.",
+        ),
+    ] = False
     epochs: Annotated[int | None, typer.Option(metavar="N", help="How often every image is shown.")] = None
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images to a step, of all processes.")] = None
     learning_rate: Annotated[float | None, typer.Option(metavar="RATE", help="The highest learning rate.")] = None
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Draws the held-out tenth, the order, the noise.")] = (
-        None
-    )
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Draws what is held out, the order, the noise.")] = None
 
     def settings(self) -> list[str]:
         """Return the flags that were given as settings of a recipe."""
-        given: dict[str, float | None] = {"epochs": self.epochs, "batch-size": self.batch_size}
+        given: dict[str, float | str | None] = {"epochs": self.epochs, "batch-size": self.batch_size}
         given |= {"learning-rate": self.learning_rate, "seed": self.seed}
+        if self.from_scratch:
+            given |= {"from-scratch": "true", "distillation": 0, "features": 0}
         return [f"training.{name}={value}" for name, value in given.items() if value is not None]
 
 
@@ -101,8 +112,9 @@ def finetune(
 ) -> None:
     """Train a network on labelled images, so that it converts without further loss.
 
-    The result is an ordinary ONNX file whose activations are quantized, for snnc convert. A tenth (of every class) is
-    held out, and the epoch with the best score on it is kept. Under torchrun, all processes train one network.
+    The result is an ordinary ONNX file whose activations are quantized, for snnc convert; or, with --from-scratch, one
+    of plain ReLUs. A share (of every class) is held out, and the epoch with the best score on it is kept. Under
+    torchrun, all processes train one network.
     """
     settings = project.read(Path())
     model = settings.trained(model, "finetune")
@@ -130,6 +142,8 @@ def finetune(
     from snnc.recipe import override
     from snnc.report.rows import csv_of
 
+    if training.from_scratch and recipe.recipe is None:
+        recipe = replace(recipe, recipe=FROM_SCRATCH)
     how, answers = recipe.resolve(settings), task_of(task, settings)
     action.check_training(how)
     how = override(how, overrides=training.settings())
@@ -172,13 +186,15 @@ def finetune(
 
 def _summary(tuned: Tuned) -> str:
     after = f"after {len(tuned.history)} epochs on {tuned.samples} images"
-    if tuned.score is None or tuned.before is None:
+    if tuned.score is None:
         loss = min(row["held_out_loss"] for row in tuned.history)
         return f"a loss of {number(loss)} on {tuned.held_out} images held out, {after}"
-    before = f"(before: {written(tuned.before, '%')} %)"
+    if tuned.before is not None:
+        after += f" (before: {written(tuned.before, '%')} %)"
+    score = f"{written(tuned.score, '%')} %"
     if tuned.task.score_name == "accuracy":
-        return f"{written(tuned.score, '%')} % of {tuned.held_out} images held out, {after} {before}"
-    return f"{written(tuned.score, '%')} % {tuned.task.score_name} on {tuned.held_out} held out, {after} {before}"
+        return f"{score} of {tuned.held_out} images held out, {after}"
+    return f"{score} {tuned.task.score_name} on {tuned.held_out} held out, {after}"
 
 
 def _shown(tuned: Tuned, files: list[str], timesteps: int) -> list[Block]:

@@ -16,9 +16,13 @@ Augmentation = Literal["crop", "flip", "cutout", "autoaugment"]
 class Training:
     """The settings of a fine-tuning; thresholds are per channel or per layer as the recipe calibrates them."""
 
-    activation: Literal["clip", "qcfs", "noisy-qcfs", "cqrelu"] = "qcfs"
-    """What stands in for ReLU: a clip whose ceiling learns, QCFS, QCFS with noise as strong as the residual of the
-    spiking layers, or CQReLU, whose thresholds stay as they were calibrated."""
+    activation: Literal["relu", "clip", "qcfs", "noisy-qcfs", "cqrelu"] = "qcfs"
+    """What stands in for ReLU: itself, a clip whose ceiling learns, QCFS, QCFS with noise as strong as the residual of
+    the spiking layers, or CQReLU, whose thresholds stay as they were calibrated."""
+
+    from_scratch: bool = False
+    """Whether weights are drawn anew (He et al., ICCV 2015), and batch normalization begins without any statistics: of
+    the network that is given only its layers count."""
 
     levels: int | None = None
     """Levels of the quantized activations. Default: those of the neurons that the recipe puts in."""
@@ -76,8 +80,12 @@ class Training:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The precision of convolutions; auto is bfloat16 on a GPU that has it, else float32."""
 
+    held_out: float = 0.1
+    """The share of the samples (of every class, of which one at least) that is not trained on, but tells which epoch is
+    the best."""
+
     seed: int = 0
-    """Of the held-out tenth, the order of images, augmentation and noise."""
+    """Of the samples held out, weights that are drawn, the order of images, augmentation and noise."""
 
     def __post_init__(self) -> None:
         counts = {
@@ -102,3 +110,7 @@ class Training:
         for name, value in (("warm-up", self.warm_up), ("distillation", self.distillation)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1")
+        if not 0 < self.held_out < 1:
+            raise ValueError("held-out is a share between 0 and 1")
+        if self.from_scratch and (self.distillation or self.features):
+            raise ValueError("from scratch there is no trained network to learn from: distillation and features are 0")
