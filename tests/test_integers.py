@@ -1,6 +1,7 @@
 """Whole numbers: what quantize-weights promises can be read from the network alone."""
 
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -322,6 +323,36 @@ def pooled(*kinds: str) -> Graph:
     return net.graph()
 
 
+def averaged() -> Graph:
+    """Averages of spikes in windows that the border cuts, of currents with a constant and a skip, and over axes."""
+    net = Network((3, 8, 8))
+    cut = ops.AveragePool((3, 3), (2, 2), (0,) * 4, (0, 0, 1, 1))
+    spikes = neuron(net, net.conv("x", 6))
+    currents = net.conv(net.add(cut, spikes), 6)
+    shifted = net.add(ops.Affine(None, net.random(6, 1, 1)), currents)
+    skipped = net.add(ops.AveragePool((2, 2), (2, 2), (0,) * 4, (0,) * 4), spikes)
+    inner = neuron(net, net.add(cut, net.add(ops.Add(), shifted, skipped)))
+    net.linear(net.flat(neuron(net, net.add(ops.Mean((2, 3)), net.conv(inner, 6)))), 5)
+    return net.graph()
+
+
+def test_averages_are_sums_of_parts() -> None:
+    graph = averaged()
+    rounded = QuantizeWeights(bits=5)(graph, calibration(graph, images_of(graph)))
+    first, second, third, _ = membranes(rounded)
+    assert first.whole and second.whole and third.whole
+    assert {second.parts[name] for name in (*second.layers, *second.constants, *second.skips)} == {36}
+    assert [third.parts[name] for name in third.layers] == [4] and {*first.parts.values()} == {1}
+    made = conversion(rounded, Schedule(4))
+    samples = MemorySamples(Feeds({"x": images_of(graph, seed=1)}))
+    for name in ("integers", "onnx", "torch", "c"):
+        written = formats[name]().write(made)
+        for engine in formats[name]().engines(written, made):
+            match = verify(made, written, engine, samples)
+            assert isinstance(engine, NoCompiler) or (match.equal, match.together) == (100, 100), name
+            assert match.output_error is None or match.output_error < 1e-5
+
+
 @pytest.mark.parametrize(
     ("kinds", "schedule", "bits", "engines"),
     [
@@ -399,8 +430,9 @@ def test_other_time_steps_or_weights_are_no_whole_numbers_any_more() -> None:
     assert all(width is None for width in widths(in_reals(rounded)).values())
 
 
-def test_no_sum_and_no_potential_is_wider_than_its_bound() -> None:
-    graph, schedule = pooled("if"), Schedule(6)
+@pytest.mark.parametrize("graph", [pooled("if"), averaged()], ids=["pooled", "averaged"])
+def test_no_sum_and_no_potential_is_wider_than_its_bound(graph: Graph) -> None:
+    schedule = Schedule(6)
     rounded = QuantizeWeights(bits=5)(graph, calibration(graph, images_of(graph)))
     bounds = widths(rounded, schedule)
     seen: dict[str, tuple[float, float]] = {}
@@ -427,9 +459,12 @@ def test_nir_holds_whole_numbers(profile: str, least: float) -> None:
     net = Network((3, 8, 8))
     rest = torch.tensor(0.0)
     value = "x"
-    for _ in range(3):
-        layer = net.conv(value, 6)
-        value = net.add(IntegrateAndFire(0.3 + net.random(6, 1, 1).abs(), potential=rest), layer)
+    padded = ops.AveragePool((3, 3), (1, 1), (1,) * 4, (0,) * 4)
+    halved = ops.AveragePool((2, 2), (2, 2), (0,) * 4, (0,) * 4)
+    for spikes, currents in (((), ()), ((padded,), ()), ((), (halved, padded))):
+        value = functools.reduce(lambda before, pool: net.add(pool, before), spikes, value)
+        value = functools.reduce(lambda before, pool: net.add(pool, before), currents, net.conv(value, 6))
+        value = net.add(IntegrateAndFire(0.3 + net.random(6, 1, 1).abs(), potential=rest), value)
     net.linear(net.flat(net.add(ops.AveragePool((4, 4), (4, 4), (0,) * 4, (0,) * 4), value)), 5)
     graph = net.graph()
     made = conversion(QuantizeWeights(bits=4)(graph, calibration(graph, images_of(graph))), Schedule(8))

@@ -259,6 +259,10 @@ def test_averaging_replaces_every_pool_by_one_of_the_same_shape() -> None:
     ones = torch.ones(1, *graph.shapes["relu_2"])
     pool = after.op("maxpool_3")
     torch.testing.assert_close(pool(ones), torch.ones_like(pool(ones)))
+    # A third of the first window lies beyond the border.
+    counted = apply(TreatMaxPool("average", border="zeros"), graph).op("maxpool_3")
+    left = counted(ones)[..., 1:-1, 0]
+    torch.testing.assert_close(left, torch.full_like(left, 2 / 3))
 
 
 # Activations.

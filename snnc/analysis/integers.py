@@ -123,7 +123,8 @@ def with_constants(graph: Graph, name: str, rows: Tensor) -> Op:
 
 
 def _constant(graph: Graph, name: str) -> Constant:
-    constant = drives(graph.op(name)).constant
+    node = graph.nodes[name]
+    constant = drives(node.op, graph.shapes[node.inputs[0]]).constant
     if constant is None:
         raise ValueError(f"{name} adds no constant")
     return constant
@@ -185,11 +186,12 @@ def counts(graph: Graph, membrane: Membrane, values: Mapping[str, Tensor | None]
     unit = _unit(graph, membrane, layers)
     if not membrane.whole or unit is None or len(constants) < len(rows) or (membrane.neuron and threshold is None):
         return None
+    units = {name: membrane.own(name, unit) for name in (*layers, *constants, *membrane.skips)}
     groups = (
-        {name: (synapses(op, input_values(graph, name, values)).T / unit).T for name, op in layers.items()},
-        {name: op.bias.double() / unit for name, op in layers.items() if op.bias is not None},
-        {name: row / unit for name, row in constants.items()},
-        {name: value / unit for name, value in (membrane.skips or {}).items()},
+        {name: (synapses(op, input_values(graph, name, values)).T / units[name]).T for name, op in layers.items()},
+        {name: op.bias.double() / units[name] for name, op in layers.items() if op.bias is not None},
+        {name: row / units[name] for name, row in constants.items()},
+        {name: value / units[name] for name, value in membrane.skips.items()},
         {} if threshold is None else {"": threshold / unit},
     )
     if not all(bool(_whole(part).all()) for group in groups for part in group.values()):
@@ -200,13 +202,13 @@ def counts(graph: Graph, membrane: Membrane, values: Mapping[str, Tensor | None]
 
 def _unit(graph: Graph, membrane: Membrane, layers: Mapping[str, Weighted]) -> Tensor | None:
     """Return what the weights of a membrane are counted in, ``[C]``; where there are none, what arrives."""
-    units = [op.unit for op in layers.values()]
-    if not layers:
-        neuron, axis = graph.ops(Neuron)[membrane.neuron], channel_axis(graph, membrane.neuron)
-        if neuron.unit is None or axis is None:
-            return None
-        units = [alike_by_channel(neuron.unit.expand(graph.shapes[membrane.neuron]), axis)]
-    return None if any(unit is None for unit in units) or units[0] is None else units[0].double()
+    if layers:
+        units = [None if op.unit is None else op.unit.double() / membrane.parts[name] for name, op in layers.items()]
+        return None if any(unit is None for unit in units) else units[0]
+    neuron, axis = graph.ops(Neuron)[membrane.neuron], channel_axis(graph, membrane.neuron)
+    if neuron.unit is None or axis is None:
+        return None
+    return alike_by_channel(neuron.unit.double().expand(graph.shapes[membrane.neuron]), axis)
 
 
 def widths(graph: Graph, schedule: Schedule | None = None) -> dict[str, Widths | None]:
@@ -265,8 +267,9 @@ def _widths(
     )
     if found.fraction is None:
         return width
-    lows, highs = zip(*_arriving(graph, found, events), strict=True)
-    sums = [torch.stack(parts).sum(0) / found.fraction for parts in (lows, highs)]
+    arriving = _arriving(graph, found, events)
+    sides = [torch.stack([low, high]) * membrane.parts[name] for name, low, high in arriving]
+    sums = torch.stack(sides).sum(0) / found.fraction
     width = replace(width, sums=_bits(sums))
     neuron = graph.ops(Neuron).get(membrane.neuron)
     if neuron is None or schedule is None or found.thresholds is None:
@@ -282,8 +285,8 @@ def _widths(
 
 def _arriving(
     graph: Graph, found: Counts, events: Mapping[str, tuple[Tensor, Tensor]]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the least and the most that arrives at one step, by channel, in units: part by part."""
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield of whom, and the least and the most that arrives at one step, by channel, in units of its own."""
     layers = graph.ops(Weighted)
     for name, part in found.weights.items():
         kernel = part.view(layers[name].kernel().shape)
@@ -294,14 +297,15 @@ def _arriving(
         op = graph.ops(Input).get(moved_inputs(graph).get(value, ""))
         products = torch.stack([kernel * side * (1.0 if op is None else op.unit or 1.0) for side in sides])
         low, high = products.amin(0), products.amax(0)
-        yield low.flatten(0, 1).flatten(1).sum(1), high.flatten(0, 1).flatten(1).sum(1)
+        yield name, low.flatten(0, 1).flatten(1).sum(1), high.flatten(0, 1).flatten(1).sum(1)
     for name, count in found.skips.items():
         axis = channel_axis(graph, name)
         assert axis is not None
         low, high = (channel_rows(side.unsqueeze(0), axis) for side in events[name])
-        yield count * low.amin(1), count * high.amax(1)
-    for row in (*(bias.unsqueeze(0) for bias in found.biases.values()), *found.constants.values()):
-        yield row.amin(0), row.amax(0)
+        yield name, count * low.amin(1), count * high.amax(1)
+    biases = {name: bias.unsqueeze(0) for name, bias in found.biases.items()}
+    for name, row in (*biases.items(), *found.constants.items()):
+        yield name, row.amin(0), row.amax(0)
 
 
 def _by_inputs(side: Tensor, axis: int, kernel: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ A spike carries the value of its neuron's threshold, but on a chip it is just a 
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,15 +56,21 @@ class Membrane:
     """What is counted in one unit per channel: a layer of neurons and all that drives it.
 
     ``layers`` are weighted, ``constants`` shift the current, ``skips`` are spikes that arrive as they are, with their
-    values ``[C]`` (0 where none arrives). ``neuron`` is "" for a single layer that no neurons stand behind. ``whole``
-    says that there is nothing else, such as an average of currents, and that no channel takes spikes of several values.
+    values ``[C]`` (0 where none arrives). Of what is averaged on its way, ``parts`` says into how many the mean is
+    divided: it arrives as a sum of so many. ``neuron`` is "" for a single layer that no neurons stand behind. ``whole``
+    says that there is nothing else, such as a scale, and that no channel takes spikes of several values.
     """
 
     neuron: str
     layers: tuple[str, ...]
     constants: tuple[str, ...] = ()
-    skips: Mapping[str, Tensor] | None = None
+    skips: Mapping[str, Tensor] = field(default_factory=dict)
     whole: bool = True
+    parts: Mapping[str, int] = field(default_factory=dict)
+
+    def own(self, name: str, unit: Tensor) -> Tensor:
+        """Return what a layer, a constant or a skip is counted in, where the membrane is in a ``unit``."""
+        return unit * self.parts[name]
 
 
 def membranes(graph: Graph, values: Mapping[str, Tensor | None] | None = None) -> tuple[Membrane, ...]:
@@ -84,7 +90,7 @@ def membranes(graph: Graph, values: Mapping[str, Tensor | None] | None = None) -
         found[membrane.layers[0] if membrane.layers else name] = membrane
     for name in graph.ops(Weighted):
         if name not in taken:
-            found[name] = Membrane("", (name,), whole=not mixes(name))
+            found[name] = Membrane("", (name,), whole=not mixes(name), parts={name: 1})
     return tuple(found[name] for name in graph.nodes if name in found)
 
 
@@ -114,16 +120,17 @@ class Constant:
 class Drive:
     """The part of an operation in what drives a membrane.
 
-    Its own weights are in the membrane's unit (``weighted``), or it adds up currents that are (``sums``), and perhaps a
-    ``constant``.
+    Its own weights are in the membrane's unit (``weighted``), or it adds up currents that are (``sums``), each of them
+    one of so many ``parts``, and perhaps a ``constant``.
     """
 
     weighted: bool = False
     sums: bool = False
+    parts: int = 1
     constant: Constant | None = None
 
 
-# rule(op): that of the operation itself, whoever reads it.
+# rule(op, shape): that of the operation itself, whoever reads it; ``shape`` is what it reads, of one sample.
 drives = Rules[Op, Drive]("what part has an operation in what drives a membrane")
 
 
@@ -131,16 +138,18 @@ def _membrane(graph: Graph, neuron: str, values: Mapping[str, Tensor | None], mi
     layers: list[str] = []
     constants: list[str] = []
     skips: dict[str, Tensor] = {}
+    parts: dict[str, int] = {}
     whole = True
     axis = channel_axis(graph, neuron)
-    waiting = [(value, neuron) for value in graph.nodes[neuron].inputs]
+    waiting = [(value, neuron, 1) for value in graph.nodes[neuron].inputs]
     while waiting:
-        name, reader = waiting.pop(0)
+        name, reader, divided = waiting.pop(0)
         node, spikes = graph.nodes[name], values[name]
         own = graph.consumers[name] == (reader,) and name not in graph.outputs
         alike = axis is not None and channel_axis(graph, name) == axis
         value = None if spikes is None or axis is None else alike_by_channel(spikes, axis)
-        drive = drives(node.op)
+        drive = drives(node.op, graph.shapes[node.inputs[0]] if node.inputs else ())
+        whole = whole and parts.setdefault(name, divided) == divided
         if drive.weighted and own and alike:
             layers.append(name)
             whole = whole and not mixes(name)
@@ -148,40 +157,50 @@ def _membrane(graph: Graph, neuron: str, values: Mapping[str, Tensor | None], mi
             skips[name] = value
         elif drive.sums and own and alike:
             constants += [] if drive.constant is None else [name]
-            waiting += [(before, name) for before in node.inputs]
+            waiting += [(before, name, divided * drive.parts) for before in node.inputs]
         else:
             whole = False
-    return Membrane(neuron, tuple(layers), tuple(constants), skips, whole)
+    return Membrane(neuron, tuple(layers), tuple(constants), skips, whole, parts)
 
 
 @drives.register(Weighted)
-def _weighted(op: Weighted) -> Drive:
+def _weighted(op: Weighted, shape: tuple[int, ...]) -> Drive:
     return Drive(weighted=True)
 
 
 @drives.register(Add, MaxPool)
-def _sum(op: Op) -> Drive:
+def _sum(op: Op, shape: tuple[int, ...]) -> Drive:
     """The largest of a window of currents is one of them."""
     return Drive(sums=True)
 
 
+@drives.register(AveragePool)
+def _average(op: AveragePool, shape: tuple[int, ...]) -> Drive:
+    return Drive(sums=True, parts=op.parts(shape)[0])
+
+
+@drives.register(Mean)
+def _average_over_axes(op: Mean, shape: tuple[int, ...]) -> Drive:
+    return Drive(sums=True, parts=math.prod(shape[axis - 1] for axis in op.axes))
+
+
 @drives.register(Affine)
-def _shift(op: Affine) -> Drive:
+def _shift(op: Affine, shape: tuple[int, ...]) -> Drive:
     """What is multiplied leaves the unit."""
     if op.scale is not None:
-        return _outside(op)
+        return _outside(op, shape)
     if op.shift is None:
-        return _sum(op)
+        return _sum(op, shape)
     return Drive(sums=True, constant=Constant(op.shift.unsqueeze(0), lambda steps: replace(op, shift=steps[0])))
 
 
 @drives.register(TemporalBias)
-def _moving_shift(op: TemporalBias) -> Drive:
+def _moving_shift(op: TemporalBias, shape: tuple[int, ...]) -> Drive:
     return Drive(sums=True, constant=Constant(op.shift, lambda steps: replace(op, shift=steps)))
 
 
-@drives.register(Input, BatchNorm, Routing, Mean, AveragePool, Activation, Neuron, Nonlinear, Resample)
-def _outside(op: Op) -> Drive:
+@drives.register(Input, BatchNorm, Routing, Activation, Neuron, Nonlinear, Resample)
+def _outside(op: Op, shape: tuple[int, ...]) -> Drive:
     """Spikes apart, what comes out is counted in no unit, or channels no longer lie where they did."""
     return Drive()
 
@@ -249,10 +268,9 @@ def _largest(op: MaxPool, x: Tensor) -> Tensor | None:
 
 @_passing(AveragePool)
 def _averaged(op: AveragePool, x: Tensor) -> Tensor | None:
-    if any(op.excess):
-        return None
-    pool = MaxPool(op.kernel, op.stride, op.padding, (1,) * len(op.kernel))
-    return _agreed(pool(x), -pool(-_without_zeros(x)), math.prod(op.kernel))
+    around = tuple(padding + excess for padding, excess in zip(op.padding, op.excess, strict=True))
+    pool = MaxPool(op.kernel, op.stride, around, (1,) * len(op.kernel))
+    return _agreed(pool(x), -pool(-_without_zeros(x)), op.parts(tuple(x.shape[1:]))[0])
 
 
 @_passing(Mean)
@@ -263,7 +281,7 @@ def _mean(op: Mean, x: Tensor) -> Tensor | None:
 
 
 def _agreed(highest: Tensor, lowest: Tensor, count: int) -> Tensor | None:
-    """Return the share that one spike of a window contributes, where all in it are worth the same."""
+    """Return what one of so many parts of a window's mean is worth, where all spikes in it are worth the same."""
     return highest[0] / count if bool(((highest == 0) | (highest == lowest)).all()) else None
 
 

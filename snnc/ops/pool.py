@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -37,6 +38,18 @@ class AveragePool(Pool):
 
     def __post_init__(self) -> None:
         check_windows(len(self.kernel), (self.kernel, self.stride), (self.padding, self.excess))
+
+    def parts(self, shape: tuple[int, ...]) -> tuple[int, Tensor]:
+        """Return into how many equal parts means are divided, and how many of them a value is in each window.
+
+        For samples of a shape, as ``[*space]``: fewer values count at the border where there is an excess.
+        """
+        axes = len(self.kernel)
+        ones = bordered(torch.ones(1, 1, *shape[-axes:], dtype=torch.float64), self.padding, 1.0)
+        windows = replace(self, padding=(0,) * 2 * axes, excess=(0,) * 2 * axes)
+        counted = windows(bordered(ones, self.excess, 0.0))[0, 0].mul(math.prod(self.kernel)).round()
+        together = math.lcm(*{int(count) for count in counted.flatten().tolist()})
+        return together, together / counted
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs

@@ -175,25 +175,26 @@ class QuantizeWeights(Pass):
         added = {name: synapses(op, worth[name]) for name, op in layers.items()}
         rows = {name: channel_constants(graph, name) for name in membrane.constants}
         constants = {name: row for name, row in rows.items() if row is not None}
-        skips = [value.unsqueeze(1) for value in (membrane.skips or {}).values()]
+        skips = [value / membrane.parts[name] for name, value in membrane.skips.items()]
         if not added and not skips:
             return {}
-        biases = [op.bias.double().abs() for op in layers.values() if op.bias is not None]
-        biases += [row.abs().amax(0) for row in constants.values()]
-        bounds = [bias / _largest(self.bias_bits) for bias in biases]
-        bounds += [value.squeeze(1) / _largest(self._skip_bits) for value in skips]
-        unit = self._unit([*added.values()], bounds, threshold)
+        biases = {name: op.bias.double().abs() for name, op in layers.items() if op.bias is not None}
+        biases |= {name: row.abs().amax(0) for name, row in constants.items()}
+        bounds = [bias / membrane.parts[name] / _largest(self.bias_bits) for name, bias in biases.items()]
+        bounds += [value / _largest(self._skip_bits) for value in skips]
+        unit = self._unit([part / membrane.parts[name] for name, part in added.items()], bounds, threshold)
         changed: dict[str, Op] = {}
         if threshold is not None:
             for value in skips[:1]:
                 # What arrives as it is cannot be rounded: the unit is made to divide it.
-                steps = (value.squeeze(1) / unit).round().clamp(1, _largest(self._skip_bits))
-                unit = torch.where(value.squeeze(1) > 0, value.squeeze(1) / steps, unit)
+                steps = (value / unit).round().clamp(1, _largest(self._skip_bits))
+                unit = torch.where(value > 0, value / steps, unit)
             counts = (threshold / unit).round().clamp(min=1)
             fraction = input_fraction(graph, layers, values) if membrane.whole else None
             changed[membrane.neuron] = _fired(graph, membrane.neuron, counts, unit, fraction, moved=bool(skips))
         for name, op in layers.items():
-            units, square = unit.unsqueeze(1), squares.get(name)
+            own, square = membrane.own(name, unit), squares.get(name)
+            units = own.unsqueeze(1)
             if square is None:
                 rounded = self._nearest(added[name], units, self.bits)
             else:
@@ -203,11 +204,12 @@ class QuantizeWeights(Pass):
                 drift = _mean_change(graph, name, op, layer, inputs[graph.nodes[name].inputs[0]])
                 layer = shifted(layer, -drift)
             if layer.bias is not None:
-                bias = self._nearest(layer.bias.double(), unit, self.bias_bits)
+                bias = self._nearest(layer.bias.double(), own, self.bias_bits)
                 layer = replace(layer, bias=bias.to(layer.weight.dtype))
-            changed[name] = replace(layer, unit=unit.to(layer.weight))
+            changed[name] = replace(layer, unit=own.to(layer.weight))
         for name, row in constants.items():
-            changed[name] = with_constants(graph, name, self._nearest(row, unit, self.bias_bits))
+            rounded = self._nearest(row, membrane.own(name, unit), self.bias_bits)
+            changed[name] = with_constants(graph, name, rounded)
         return changed
 
     def _unit(self, added: list[Tensor], bounds: list[Tensor], threshold: Tensor | None) -> Tensor:

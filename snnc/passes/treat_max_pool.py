@@ -21,10 +21,12 @@ from snnc.passes.base import Pass, passes
 class TreatMaxPool(Pass):
     """Move max-pooling before the activation, leave it (on spikes, with lateral inhibition), or average instead.
 
-    ``average`` changes the network and is meant for fine-tuning afterwards.
+    ``average`` changes the network and is meant for fine-tuning afterwards. What of its windows lies beyond the
+    ``border`` is left out of the mean or, for what knows no such mean, counts as zeros.
     """
 
     method: Literal["before-activation", "lateral-inhibition", "average"] = "before-activation"
+    border: Literal["left-out", "zeros"] = "left-out"
 
     @property
     def exact(self) -> bool:
@@ -37,17 +39,18 @@ class TreatMaxPool(Pass):
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if self.method == "average":
-            return graph.with_ops({name: _average(pool) for name, pool in graph.ops(MaxPool).items()})
+            return graph.with_ops({name: self._average(pool) for name, pool in graph.ops(MaxPool).items()})
         if self.method == "before-activation":
             # Every move brings a pool closer to the input, and may free another one to move.
             while (name := _movable(graph)) is not None:
                 graph = _move(graph, name)
         return graph
 
-
-def _average(pool: MaxPool) -> AveragePool:
-    kernel = tuple(1 + (size - 1) * step for size, step in zip(pool.kernel, pool.dilation, strict=True))
-    return AveragePool(kernel, pool.stride, (0,) * len(pool.padding), pool.padding)
+    def _average(self, pool: MaxPool) -> AveragePool:
+        kernel = tuple(1 + (size - 1) * step for size, step in zip(pool.kernel, pool.dilation, strict=True))
+        none = (0,) * len(pool.padding)
+        around = (none, pool.padding) if self.border == "left-out" else (pool.padding, none)
+        return AveragePool(kernel, pool.stride, *around)
 
 
 def _movable(graph: Graph) -> str | None:

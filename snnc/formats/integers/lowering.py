@@ -164,7 +164,9 @@ def _mean(op: ops.Mean, place: Place) -> Sequence[Step]:
 
 @lowerings.register(ops.AveragePool)
 def _average(op: ops.AveragePool, place: Place) -> Sequence[Step]:
-    return [_places(_seen(op, (1,) * len(op.kernel), place), place)]
+    _, parts = op.parts(place.before[0])
+    scale = Step("scale", {}, {"weight": parts.expand(place.shape)})
+    return [_places(_seen(op, (1,) * len(op.kernel), place), place), *([scale] if any(op.excess) else [])]
 
 
 @lowerings.register(ops.MaxPool)
@@ -186,7 +188,10 @@ def _seen(op: ops.AveragePool | ops.MaxPool, dilation: Sequence[int], place: Pla
     """Return the places that every window sees, ``[1, ..., taps]``."""
     (numbered,) = _numbered(place)
     axes = len(op.kernel)
-    pads = [(0, 0)] * (numbered.ndim - axes) + [*zip(op.padding[:axes], op.padding[axes:], strict=True)]
+    around = op.padding
+    if isinstance(op, ops.AveragePool):
+        around = tuple(padding + excess for padding, excess in zip(op.padding, op.excess, strict=True))
+    pads = [(0, 0)] * (numbered.ndim - axes) + [*zip(around[:axes], around[axes:], strict=True)]
     spans = [(side - 1) * step + 1 for side, step in zip(op.kernel, dilation, strict=True)]
     seen: Any = np.lib.stride_tricks.sliding_window_view(np.pad(numbered.numpy(), pads), spans, tuple(range(-axes, 0)))
     steps = *op.stride, *dilation
@@ -371,8 +376,9 @@ class _Writer:
         value, shape = self._values[node.name], self._graph.shapes[node.name]
         if value is not None:
             self.units[node.name] = value
-        elif isinstance(node.op, ops.Weighted) and whole is not None and whole.fraction is not None:
-            self.units[node.name] = from_channels(self._graph, node.name, whole.unit * whole.fraction).expand(shape)
+        elif isinstance(node.op, ops.Weighted) and whole is not None and node.op.unit is not None:
+            unit = node.op.unit.double() * (whole.fraction or 1.0)
+            self.units[node.name] = from_channels(self._graph, node.name, unit).expand(shape)
         elif not isinstance(node.op, Input) and all(name in self.units for name in node.inputs):
             found = None
             try:

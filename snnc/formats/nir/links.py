@@ -65,6 +65,15 @@ class Flattening:
 Link = Kernel | Matrix | SumPool | Flattening
 
 
+def sums_windows(link: Link) -> bool:
+    """Return whether a link adds up windows of every channel by itself, and does nothing else."""
+    if not isinstance(link, Kernel):
+        return isinstance(link, SumPool)
+    channels, before, *window = link.weight.shape
+    each = torch.eye(channels, before).to(link.weight).reshape(channels, before, *(1 for _ in window))
+    return link.routing and channels == before and not link.bias.any() and bool((link.weight == each).all())
+
+
 def composed(first: Kernel, second: Kernel) -> Kernel | None:
     """Return one convolution for two, of which one only moves values; None where neither does."""
     ones = all(size == 1 for size in (*first.weight.shape[2:], *first.stride))

@@ -27,6 +27,7 @@ from snnc.formats.nir.links import (
     SumPool,
     composed,
     shape_behind,
+    sums_windows,
     undilated,
     ungrouped,
 )
@@ -144,12 +145,16 @@ def _measured(threshold: Tensor, unit: Tensor | None, profile: Profile, steps: i
 
 def _whole(term: Term) -> Term:
     """Return a term with weights that are whole numbers but for rounding as whole numbers, which sums keep exact."""
-    *before, last = term.links
-    assert isinstance(last, Kernel | Matrix)
-    near = ((part - part.round()).abs() <= _NEAR * part.abs().clamp(min=1) for part in (last.weight, last.bias))
+    return replace(term, links=tuple(_rounded(link) for link in term.links))
+
+
+def _rounded(link: Link) -> Link:
+    if not isinstance(link, Kernel | Matrix):
+        return link
+    near = ((part - part.round()).abs() <= _NEAR * part.abs().clamp(min=1) for part in (link.weight, link.bias))
     if not all(bool(part.all()) for part in near):
-        return term
-    return replace(term, links=(*before, replace(last, weight=last.weight.round(), bias=last.bias.round())))
+        return link
+    return replace(link, weight=link.weight.round(), bias=link.bias.round())
 
 
 def _raise(error: ModelError) -> NoReturn:
@@ -429,17 +434,19 @@ def _average_pool(
 
 def _pooled(op: ops.AveragePool, node: Node, terms: Sequence[Term]) -> tuple[Term, ...]:
     if any(op.excess):
-        raise _refused(node, "NIR has no average that leaves its padding out", "count the padding, or pad by nothing")
-    axes, size = len(op.kernel), math.prod(op.kernel)
+        hint = "count the padding (of max-pools: --set passes.treat-max-pool.border=zeros), or pad by nothing"
+        raise _refused(node, "NIR has no average that leaves its padding out", hint)
+    axes, share = len(op.kernel), torch.tensor(1 / math.prod(op.kernel)).double()
     if axes == 2 and not any(op.padding):
-        pooled = tuple(_summed(term, SumPool(op.kernel, op.stride), node) for term in terms)
-        return tuple(_scaled(term, torch.tensor(1 / size).double(), node) for term in pooled)
-    # Importers leave out the padding of pools, and have none over one axis.
-    channels = terms[0].shape[0]
-    ones = torch.ones(op.kernel).double() / size
-    weight = torch.eye(channels).double().reshape(channels, channels, *(1,) * axes) * ones
-    kernel = Kernel(weight, torch.zeros(channels).double(), op.stride, op.padding[:axes], op.padding[axes:])
-    return _applied(kernel, node, terms)
+        pooled = (_pooled_sum(term, SumPool(op.kernel, op.stride), node) for term in terms)
+    else:
+        # Importers leave out the padding of pools, and have none over one axis.
+        channels = terms[0].shape[0]
+        weight = torch.eye(channels).double().reshape(channels, channels, *(1,) * axes) * torch.ones(op.kernel).double()
+        blank = torch.zeros(channels).double()
+        kernel = Kernel(weight, blank, op.stride, op.padding[:axes], op.padding[axes:], routing=True)
+        pooled = (_summed(term, kernel, node) for term in terms)
+    return tuple(_scaled(term, share, node) for term in pooled)
 
 
 def _check_channels(axis: int, node: Node, what: str) -> None:
@@ -477,7 +484,14 @@ def _routed(term: Term, route: Tensor, node: Node) -> Term:
     return _behind(term, Kernel(route.reshape(*route.shape, *ones), zeros, ones, blank, blank, routing=True), node)
 
 
-def _summed(term: Term, pool: SumPool, node: Node) -> Term:
+def _summed(term: Term, kernel: Kernel, node: Node) -> Term:
+    """Return the sums of windows of every channel, which are yet to be multiplied by what the term is."""
+    if term.scale is not None:
+        _factors(term.scale, term.shape, node)
+    return replace(_behind(replace(term, scale=None), kernel, node), scale=term.scale)
+
+
+def _pooled_sum(term: Term, pool: SumPool, node: Node) -> Term:
     if term.scale is not None:
         _factors(term.scale, term.shape, node)
     if len(term.shape) != _MAPS:
@@ -494,13 +508,18 @@ def _flattened(term: Term) -> Term:
 
 
 def _scaled(term: Term, scale: Tensor, node: Node) -> Term:
-    """Multiply: the weights right before, where there are any, or what is yet to be multiplied by."""
+    """Multiply: the weights before, where there are any, or what is yet to be multiplied by.
+
+    What sums of windows are made of is multiplied, and not they: sums of whole numbers stay sums of such.
+    """
     scale = scale.reshape(_aligned(scale, term.shape))
-    last = term.links[-1] if term.links else None
+    at = next((at for at in reversed(range(len(term.links))) if not sums_windows(term.links[at])), -1)
+    last = term.links[at] if at >= 0 else None
     if term.scale is None and isinstance(last, Kernel | Matrix):
         factors = _factors(scale, term.shape, node)
         weight = last.weight * factors.reshape(-1, *(1,) * (last.weight.ndim - 1))
-        return replace(term, links=(*term.links[:-1], replace(last, weight=weight, bias=last.bias * factors)))
+        scaled = replace(last, weight=weight, bias=last.bias * factors)
+        return replace(term, links=(*term.links[:at], scaled, *term.links[at + 1 :]))
     return replace(term, scale=scale if term.scale is None else term.scale * scale)
 
 
