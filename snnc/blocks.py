@@ -16,6 +16,9 @@ Room = Literal["lines", "card", "page", "cases"]
 # What a color stands for in every plot.
 Color = Literal["spiking", "trained", "limit"]
 
+# What is said of something that was to be kept.
+Verdict = Literal["passed", "failed", "not proven", "noted"]
+
 UNKNOWN = "-"
 
 
@@ -103,11 +106,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table: ``rows`` has one cell for each of the columns."""
+    """A table: ``rows`` has one cell for each of the columns; one that ``sorts`` can be read in the order of any."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    sorts: bool = False
 
     @classmethod
     def of(
@@ -117,13 +121,14 @@ class Table(Block):
         entries: Sequence[Entry],
         *,
         only: tuple[Room, ...] = (),
+        sorts: bool = False,
     ) -> "Table":
         """Build a table with a row for each entry; columns that say nothing of any entry are left out."""
         cells = [[said(entry) for entry in entries] for _, said in columns]
         kept = [index for index, column in enumerate(cells) if any(cell is not None for cell in column)]
         rows = zip(*(cells[index] for index in kept), strict=True)
         shown = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell or UNKNOWN) for cell in row) for row in rows)
-        return cls(caption, tuple(columns[index][0] for index in kept), shown, only=only)
+        return cls(caption, tuple(columns[index][0] for index in kept), shown, sorts, only=only)
 
 
 @dataclass(frozen=True)
@@ -142,13 +147,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves(Drawing):
-    """Values over time steps or layers, and the levels that they are compared with."""
+    """Values over steps or layers, and the levels that they are compared with.
+
+    Places that double are as far apart where they are ``doubling``.
+    """
 
     places: tuple[int, ...]
     curves: tuple[Curve, ...]
     levels: tuple[tuple[float, Color], ...]
     axis: str
     from_zero: bool = False
+    doubling: bool = False
 
 
 @dataclass(frozen=True)
@@ -307,7 +316,7 @@ class Check:
     """Something that was to be kept: what of it was and was not, in words; ``about`` tells what it is."""
 
     name: str
-    verdict: Literal["passed", "failed", "not proven", "noted"]
+    verdict: Verdict
     words: str = ""
     about: str = ""
 

@@ -16,7 +16,7 @@ from snnc.errors import DataError, ModelError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
-from snnc.neurons.base import mean_signal, retimed, stretched
+from snnc.neurons.base import kind_of, mean_signal, retimed, stretched
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Activation,
@@ -385,7 +385,7 @@ class SpikingNetwork(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return what ``print`` says of the network."""
         neurons = sum(torch.Size(self.conversion.snn.shapes[name]).numel() for name in self.layers)
-        kinds = sorted({type(neuron).__name__ for neuron in self.conversion.snn.ops(Neuron).values()})
+        kinds = sorted({kind_of(neuron) for neuron in self.conversion.snn.ops(Neuron).values()})
         shapes = self.input_shapes
         taken = f"input_shape={self.input_shape}" if len(shapes) == 1 else f"input_shapes={dict(shapes)}"
         return f"{taken}, {neurons} neurons ({', '.join(kinds)}), {self.schedule}"

@@ -124,10 +124,10 @@ def test_a_figure_brings_its_gate(registered: Figure) -> None:
 def evaluated(registered: Figure) -> Report:
     interval = dataclasses.replace(registered, interval=lambda subject: (subject.synaptic_operations,) * 2)
     figures._figures[registered.name] = interval
-    rows = (row(4, synaptic_operations=110.0),)
+    rows = (row(4, synaptic_operations=110.0), row(8, synaptic_operations=220.0))
     whole = report(*rows, layers=())
     assert whole.evaluation is not None
-    judged = gates.judged(rows, 400, Limits(max_additions=100))
+    judged = gates.judged(rows[:1], 400, Limits(max_additions=100))
     return dataclasses.replace(whole, evaluation=dataclasses.replace(whole.evaluation, gates=judged))
 
 
@@ -142,7 +142,7 @@ def test_a_figure_brings_its_test_case_and_its_line_its_column_and_its_plot_on_e
     assert "max-additions" in page and "max-additions" in card
     assert "| additions made |" in card
     assert '<th scope="col" class="number">additions made</th>' in page
-    assert "Additions made per image, against the number of time steps. T=4: 110.0 (110.0 to 110.0)" in page
+    assert "Additions made per image, against all steps from image to answer. T=4, 20 steps: 110.0 (110.0 to" in page
 
 
 def test_a_figure_brings_its_column_at_the_terminal(registered: Figure) -> None:

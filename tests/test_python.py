@@ -178,7 +178,7 @@ def test_figures_are_rows_and_curves(made: Converted, samples: tuple[Tensor, Ten
     assert [row["timesteps"] for row in rows] == ["1", "2", "4"]
     assert [float(row["accuracy"]) for row in rows] == [row.accuracy for row in measured.rows]
     first, _ = measured.plot().axes
-    assert first.lines[0].get_xdata().tolist() == [1, 2, 4]
+    assert first.lines[0].get_xdata().tolist() == [row.total_steps for row in measured.rows] == [2, 4, 8]
     (layer,) = csv.DictReader(io.StringIO(made.report.to_csv()))
     assert layer["name"] == made.report.layers[0].name
     with pytest.raises(DataError, match="cannot write"):

@@ -9,7 +9,8 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.frontend import FOLDED, LEFT_OUT, UNROLLED, InputShapes, Opened, Survey, Verdict, open_model
 from snnc.ir import Graph, Input, Node, Op
-from snnc.neurons import Neuron, neurons
+from snnc.neurons import Neuron
+from snnc.neurons.base import kind_of
 from snnc.pipeline import outline
 from snnc.recipe import Recipe
 
@@ -123,5 +124,4 @@ def _sources(node: Node, layers: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _kind(op: Op) -> str:
-    registered = [name for name, kind in neurons.items() if type(op) is kind]
-    return f"{registered[0]} neurons" if registered else type(op).__name__
+    return f"{kind_of(op)} neurons" if isinstance(op, Neuron) else kind_of(op)

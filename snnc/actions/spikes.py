@@ -13,7 +13,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.ir import Input, Node
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.neurons.base import retimed, stretched
+from snnc.neurons.base import kind_of, retimed, stretched
 from snnc.registry import suggest
 from snnc.report.activity import Activity, LayerActivity
 from snnc.run import Program
@@ -82,7 +82,7 @@ def _layer(name: str, neuron: Neuron, train: Tensor, potential: Tensor | None, m
     kept = counts.argsort(descending=True, stable=True)[:most]
     return LayerActivity(
         name=name,
-        neuron=type(neuron).__name__,
+        neuron=kind_of(neuron),
         neurons=len(counts),
         fired=int(counts.sum()),
         active=int((counts > 0).sum()),

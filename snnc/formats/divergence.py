@@ -13,7 +13,7 @@ from snnc.errors import DataError
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Input
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.neurons.base import stretched
+from snnc.neurons.base import kind_of, stretched
 from snnc.run import Program
 from snnc.schedule import Schedule
 
@@ -108,9 +108,7 @@ def divergence(
     equal, first = _compared(snn, schedule, feeds, trains, seed)
     found = Divergence(
         tuple(
-            LayerDivergence(
-                name, type(neurons[name]).__name__, 100 * equal[name] / max(train.numel(), 1), first.get(name)
-            )
+            LayerDivergence(name, kind_of(neurons[name]), 100 * equal[name] / max(train.numel(), 1), first.get(name))
             for name, train in trains.items()
         ),
         missing,

@@ -18,7 +18,7 @@ from snnc.feeds import Feeds, rechunk
 from snnc.formats.match import LayerMatch, Match
 from snnc.ir import Graph, Input, Node, rewired
 from snnc.neurons import Neuron
-from snnc.neurons.base import mean_signal
+from snnc.neurons.base import kind_of, mean_signal
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, chosen, joined
@@ -149,9 +149,7 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
         together_error=_finite(found.together.error),
         expected=None if engine.expected is None else found.known.share(),
         layers=tuple(
-            LayerMatch(
-                name, type(conversion.snn.op(name)).__name__, found.alone.share(name), found.together.share(name)
-            )
+            LayerMatch(name, kind_of(conversion.snn.op(name)), found.alone.share(name), found.together.share(name))
             for name in found.alone.compared
         ),
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from snnc import intervals
 from snnc.figure import Figure, Limit, Row, Subject, Tolerance, Trend, score, score_interval
 from snnc.intervals import Interval
-from snnc.text import fixed
+from snnc.text import fixed, number
 
 _NETWORK: frozenset[Subject] = frozenset({"network"})
 _ROW: frozenset[Subject] = frozenset({"row"})
@@ -64,6 +64,20 @@ def _exit(name: str) -> Callable[[Any], Any]:
 def _energy(name: str) -> Callable[[Any], Any]:
     """Return what reads a figure of the energy; a subject without it has spent nothing that is known."""
     return lambda subject: None if subject.energy is None else getattr(subject.energy, name)
+
+
+def _sent(name: str) -> Callable[[Any], Any]:
+    """Return what reads a figure of the events; a subject whose energy is not known sends none that is known."""
+    return lambda subject: getattr(_energy("events")(subject), name, None)
+
+
+def _largest(subject: Any) -> str:
+    """Return what events carry, where they do not all carry 1."""
+    events = _energy("events")(subject)
+    if events is None or events.largest == 1:
+        return ""
+    mean = "" if events.units is None else f", {number(events.units)} on average"
+    return f"{'±' if events.signed else ''}{events.largest:,}{mean}"
 
 
 def _driven(subject: Any) -> Interval | None:
@@ -149,6 +163,19 @@ _MAX_DROP = Limit(
 )
 
 register(Figure(name="time steps", of=_NETWORK, value=_read("timesteps")))
+register(
+    Figure(name="levels", of=_BOTH, value=_sent("levels"), short="levels", about="of an activation, the most of any")
+)
+register(
+    Figure(
+        name="event bits",
+        of=_BOTH,
+        value=_sent("bits"),
+        short="bits",
+        about="of the largest event",
+        detail=_largest,
+    )
+)
 register(
     Figure(
         name="steps to the answer",

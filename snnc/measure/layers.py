@@ -32,7 +32,7 @@ from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.measure.energy import carried
 from snnc.neurons import Neuron
-from snnc.neurons.base import drawing
+from snnc.neurons.base import drawing, kind_of
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
@@ -239,7 +239,7 @@ def _plain(snn: Graph, name: str, neuron: Neuron, schedule: Schedule) -> Layer:
     return Layer(
         name=name,
         source=snn.nodes[name].place,
-        neuron=type(neuron).__name__,
+        neuron=kind_of(neuron),
         neurons=math.prod(snn.shapes[name]),
         channels=channel_count(snn, name),
         threshold_minimum=float(neuron.threshold.min()),

@@ -25,7 +25,7 @@ from snnc.intervals import Interval
 from snnc.ir import Graph
 from snnc.measure.figures import figures
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
-from snnc.neurons.base import drawing, mean_signal, running_means
+from snnc.neurons.base import drawing, kind_of, mean_signal, running_means
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Answers, Task, joined
@@ -186,7 +186,7 @@ def check_exits(conversion: Conversion, schedule: Schedule, task: Task) -> None:
     if gathering := conversion.snn.ops(OrderFreeNeuron):
         name, neuron = next(iter(gathering.items()))
         hint = "convert with a neuron that fires while it gathers: --latency synchronous, or --neuron if"
-        message = f"{type(neuron).__name__} neurons gather their whole input first: no answer before the end"
+        message = f"{kind_of(neuron)} neurons gather their whole input first: no answer before the end"
         raise UsageError(message, place=f"{place}: {name}", hint=hint)
     if schedule.timesteps + schedule.sleep == 1:
         hint = "convert for more steps, as with --timesteps 4"

@@ -460,6 +460,11 @@ def silent_train(schedule: Schedule, like: Tensor) -> Tensor:
     return train
 
 
+def kind_of(op: Op) -> str:
+    """Return what people call the kind of an operation: a neuron by its name in recipes, others by their class."""
+    return next((name for name, kind in neurons.items() if type(op) is kind), type(op).__name__)
+
+
 class _Neurons(Registry[type[Neuron]]):
     """The neurons by the names that recipes use; each is an operation too, by the name of its class."""
 

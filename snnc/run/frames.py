@@ -23,7 +23,7 @@ from snnc.errors import DataError, UsageError
 from snnc.feeds import Feeds, Signals, laid_out
 from snnc.ir import Graph, Input
 from snnc.neurons import Neuron
-from snnc.neurons.base import at_step
+from snnc.neurons.base import at_step, kind_of
 from snnc.run.program import Through, directly
 from snnc.run.steps import State, advanced, start
 from snnc.schedule import Schedule
@@ -79,7 +79,7 @@ def check_follows(graph: Graph) -> None:
     """Raise UsageError where a neuron of a network cannot go on from one frame to the next."""
     stuck = {name: neuron for name, neuron in graph.ops(Neuron).items() if not neuron.follows}
     if stuck:
-        kinds = ", ".join(sorted({type(neuron).__name__ for neuron in stuck.values()}))
+        kinds = ", ".join(sorted({kind_of(neuron) for neuron in stuck.values()}))
         layers = counted(len(stuck), "layer")
         hint = "convert with --neuron 'graded(levels=15)' --timesteps 1, or let each frame start anew"
         message = f"{layers} of neurons cannot take back what they fired for the frame before ({kinds})"

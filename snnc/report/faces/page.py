@@ -1,19 +1,27 @@
-"""One page that needs nothing else: no script, no font, no network; pictures are in it."""
+"""One page that needs nothing else: no font, no network; pictures are in it, and so is what sorts its tables.
 
+That is the only script that a browser runs: the page states its digest, and no other is allowed.
+"""
+
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 
-from snnc.blocks import Block, Fold, Map, SideBySide
+from snnc.blocks import Block, Checks, Fold, Map, Missing, SideBySide, Table
 from snnc.report.data import Report
 from snnc.report.faces import faces, seen
 from snnc.report.faces.plots import svg
+from snnc.report.sections.gates import tally, verdict, worst
 from snnc.report.sentence import sentence
 from snnc.text import as_it_is, printable
+
+_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,13 @@ def page(report: Report) -> str:
     """Return the page: what was found first, then what it rests on, and what was not measured."""
     told = seen(report, "page")
     parts = [Part(name, section.label or section.title, section.title, blocks) for name, section, blocks in told]
-    return document("report", report.model_file, sentence(report), parts)
+    return document("report", report.model_file, sentence(report), parts, verdict(report))
 
 
-def document(kind: str, title: str, lead: str, parts: Sequence[Part]) -> str:
-    """Return a page of its parts: what ``kind`` of page it is, and on what, and the sentence that leads."""
+def document(kind: str, title: str, lead: str, parts: Sequence[Part], verdicts: Checks | None = None) -> str:
+    """Return a page of its parts: what ``kind`` of page it is, and on what, the sentence that leads, and verdicts."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(_HERE),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -45,13 +53,23 @@ def document(kind: str, title: str, lead: str, parts: Sequence[Part]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    maps = [block for part in parts for block in _inside(part.blocks) if isinstance(block, Map)]
+    blocks = [block for part in parts for block in _inside(part.blocks)]
+    maps = [block for block in blocks if isinstance(block, Map)]
+    sorts = any(isinstance(block, Table) and _sorts(block) for block in blocks)
+    script = (_HERE / "page.js").read_text("utf-8") if sorts else ""
     numbers = count(1)
     return environment.get_template("page.html.jinja").render(
         kind=kind,
         title=title,
         lead=lead,
+        verdicts=verdicts,
+        worst=None if verdicts is None else worst(verdicts.checks),
+        tally="" if verdicts is None else tally(verdicts.checks),
         parts=parts,
+        is_bare=lambda part: all(isinstance(block, Missing) for block in part.blocks),
+        script=script,
+        allowed=f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" if script else "'none'",
+        sorts=_sorts,
         # Of several layers with one name the first is meant.
         anchors={tile.name: tile.anchor for found in reversed(maps) for tile in reversed(found.tiles)},
         draw=lambda plot: svg(plot, f"plot-{next(numbers)}"),
@@ -59,6 +77,10 @@ def document(kind: str, title: str, lead: str, parts: Sequence[Part]) -> str:
         listed=lambda block: escape("\n".join(map(as_it_is, block.lines))),
         pairs=zip,
     )
+
+
+def _sorts(table: Table) -> bool:
+    return table.sorts and len(table.rows) > 1
 
 
 def _inside(blocks: tuple[Block, ...]) -> Iterator[Block]:

@@ -186,7 +186,7 @@ def _curves(drawn: Curves) -> Figure:
     for level, color in drawn.levels:
         line = (0, (5, 3)) if color == "limit" else "-"
         axes.axhline(level, color=_COLORS[color], linewidth=1.2, linestyle=line, zorder=1)
-    if drawn.axis == "T" and places[-1] >= 4 * places[0]:
+    if drawn.doubling and places[-1] >= 4 * places[0]:
         axes.set_xscale("log", base=2)
     every = math.ceil(len(places) / 10)
     axes.set_xticks(places[::every], [str(place) for place in places[::every]])

@@ -11,6 +11,8 @@ from snnc.report.data import Report
 from snnc.report.sections import CONVERT, EVALUATE, Section, sections
 from snnc.text import counted, number, span, written
 
+_ENERGIES = "Energy ratios"
+
 
 @sections.register("figures")
 @dataclass(frozen=True)
@@ -117,16 +119,15 @@ def _spikes(report: Report) -> Fact:
 def _energy_ratio(report: Report) -> Fact:
     energy, row = report.energy, report.headline
     if energy is None or energy.ratio is None or energy.arithmetic_ratio is None:
-        return _unknown("Energy ratio")
+        return _unknown(_ENERGIES)
     interval = "" if row is None else _interval(row.energy_ratio_interval)
     narrow = energy.total / (energy.quantized + energy.quantized_memory)
     return Fact(
-        "Energy ratio",
-        number(energy.ratio),
+        _ENERGIES,
+        f"{number(energy.ratio)} and {number(energy.arithmetic_ratio)}",
         _joined(
-            "with memory traffic, the trained network's being 1, estimated",
-            interval,
-            f"arithmetic alone {number(energy.arithmetic_ratio)}",
+            "with memory traffic and of arithmetic alone, the trained network's being 1, estimated",
+            f"with memory {interval}" if interval else "",
             f"{number(narrow)} times a {energy.bits}-bit network",
         ),
     )

@@ -1,17 +1,20 @@
 """The limits, and whether they are kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snnc.blocks import Block, Cell, Check, Checks, Column, Fold, Missing, Room, Table, Text
+from snnc.blocks import Block, Cell, Check, Checks, Column, Fold, Missing, Room, Table, Text, Verdict
 from snnc.measure.gates import Gate
 from snnc.report.data import Report
 from snnc.report.sections import EVALUATE, Section, sections
-from snnc.text import exact
+from snnc.text import counted, exact
 
 # So many limits on layers are enough to know where to look.
 _BROKEN = 10
+
+# The worst first.
+VERDICTS: tuple[Verdict, ...] = ("failed", "not proven", "noted", "passed")
 
 
 @sections.register("gates")
@@ -35,23 +38,40 @@ class GatesSection(Section):
             return
         yield Text(
             "A limit is kept where what was measured is within it; that is not proven where the 95 % interval reaches "
-            f"beyond. In all: {_tally(gates)}.",
+            f"beyond. In all: {tally(gates)}.",
             only=("page",),
         )
-        yield Text(f"In all: {_tally(gates)}.", only=("card",))
+        yield Text(f"In all: {tally(gates)}.", only=("card",))
         # Of many layers most pass, and what is not proven is a finding.
         told = [gate for gate in gates if gate.verdict == "failed" or (gate.verdict == "passed" and not gate.layer)]
         yield Checks("gate", tuple(map(gate_check, told)), only=("lines",))
         if whole:
             yield gate_table(whole, only=("page",))
         if by_layer:
-            tally = _tally(by_layer)
-            yield Fold("Limits on every layer", (gate_table(by_layer),), tally, opened=not whole, only=("page",))
+            yield Fold(
+                "Limits on every layer", (gate_table(by_layer),), tally(by_layer), opened=not whole, only=("page",)
+            )
         broken = [gate for gate in by_layer if gate.verdict != "passed"]
         yield gate_table([*whole, *broken[:_BROKEN]], only=("card",))
         if len(broken) > _BROKEN:
             more = f"And {len(broken) - _BROKEN} more layers whose limits were not kept, or not for certain."
             yield Text(more, only=("card",))
+
+
+def verdict(report: Report) -> Checks | None:
+    """Return the gates on the whole network, those on layers as one; None where no limits were set."""
+    gates = () if report.evaluation is None else report.evaluation.gates
+    checks = [gate_check(gate) for gate in gates if not gate.layer]
+    by_layer = [gate for gate in gates if gate.layer]
+    if by_layer:
+        checks.append(Check("", worst(by_layer), f"limits on {counted(len(by_layer), 'layer')}: {tally(by_layer)}"))
+    return Checks("gates", tuple(sorted(checks, key=lambda check: VERDICTS.index(check.verdict)))) if checks else None
+
+
+def worst(judged: Iterable[Gate | Check]) -> Verdict:
+    """Return the verdict on several: passed where all are."""
+    found = {one.verdict for one in judged}
+    return next((verdict for verdict in VERDICTS if verdict in found), "passed")
 
 
 def gate_check(gate: Gate, name: str = "") -> Check:
@@ -85,8 +105,9 @@ def _limit(report: Report) -> str:
     return "--max-drop 1%" if labelled else "--min-agreement 99"
 
 
-def _tally(gates: Sequence[Gate]) -> str:
-    found = {verdict: sum(gate.verdict == verdict for gate in gates) for verdict in ("failed", "not proven", "passed")}
+def tally(judged: Sequence[Gate | Check]) -> str:
+    """Say how many there are of each verdict."""
+    found = {verdict: sum(one.verdict == verdict for one in judged) for verdict in VERDICTS}
     return ", ".join(f"{count} {verdict}" for verdict, count in found.items() if count)
 
 

@@ -33,7 +33,7 @@ from snnc.measure.gates import Gate
 from snnc.measure.layers import Distribution, Layer
 from snnc.report.data import Report
 from snnc.report.sections import CONVERT, Section, sections
-from snnc.report.sections.gates import gate_check
+from snnc.report.sections.gates import gate_check, worst
 from snnc.report.sentence import sent
 from snnc.text import fixed, number, percent
 
@@ -77,29 +77,42 @@ class NetworkSection(Section):
         )
         yield Map(tuple(tiles), _scale() if measured else (), only=("page",))
         yield SideBySide(tuple(over_layers(report)), only=("page",))
-        yield Fold("All layers in one table", (layer_table(layers),), only=("page",))
+        yield layer_table(layers, only=("page",))
         for index, layer in enumerate(layers):
             details = tuple(_details(report, layer))
             title = f"{index + 1}. {layer.name}"
             yield Fold(title, details, f"error: {_error(layer)}", _anchor(index), only=("page",))
         if measured:
-            worst = sorted(layers, key=lambda layer: -(layer.error or 0.0))[:_WORST]
-            caption = f"The {len(worst)} layers with the largest errors"
-            yield replace(layer_table(worst, only=("card",)), caption=caption)
+            largest = sorted(layers, key=lambda layer: -(layer.error or 0.0))[:_WORST]
+            caption = f"The {len(largest)} layers with the largest errors"
+            yield replace(layer_table(largest, only=("card",)), caption=caption)
         yield layer_table(layers, only=("lines",))
         if report.summary.events is not None:
-            yield Text(sent(report.summary.events, report.summary.total_steps))
+            words = sent(report.summary.events, report.summary.total_steps)
+            # Of what was evaluated, a table on the page says it.
+            yield Text(words, only=() if report.headline is None else ("lines", "card"))
 
 
 def layer_table(layers: Sequence[Layer], *, only: tuple[Room, ...] = ()) -> Table:
     """Return what is known of layers."""
     adds = "what of it clipping, quantization and unevenness in this layer add"
+    kinds, uneven = {layer.neuron for layer in layers}, any(layer.over_firing or layer.under_firing for layer in layers)
     return Table.of(
         "The layers of neurons, from image to answer",
         [
             (Column("layer", "layer"), lambda layer: layer.name),
+            (Column("kind", "words", short=None), lambda layer: layer.neuron if len(kinds) > 1 else None),
             (Column("neurons"), lambda layer: f"{layer.neurons:,}"),
             (Column("threshold"), _thresholds),
+            (
+                Column("rate", about="spikes per neuron and step"),
+                lambda layer: _written(layer.firing_rate, number),
+            ),
+            (Column("spikes", short=None, about="per image"), lambda layer: _written(layer.spikes, number)),
+            (
+                Column("additions", short=None, about="that they cause per image"),
+                lambda layer: _written(layer.synaptic_operations, number),
+            ),
             (
                 Column(
                     "error, %",
@@ -125,15 +138,12 @@ def layer_table(layers: Sequence[Layer], *, only: tuple[Room, ...] = ()) -> Tabl
                 Column("unevenness, %", short="uneven", about=adds),
                 lambda layer: _share(layer.unevenness),
             ),
-            (Column("fire too often, %", short=None), lambda layer: _share(layer.over_firing)),
-            (Column("too seldom, %", short=None), lambda layer: _share(layer.under_firing)),
-            (
-                Column("rate", about="spikes per neuron and step"),
-                lambda layer: None if layer.firing_rate is None else number(layer.firing_rate),
-            ),
+            (Column("fire too often, %", short=None), lambda layer: _share(layer.over_firing) if uneven else None),
+            (Column("too seldom, %", short=None), lambda layer: _share(layer.under_firing) if uneven else None),
         ],
         layers,
         only=only,
+        sorts=True,
     )
 
 
@@ -145,10 +155,9 @@ def _case(report: Report, layer: Layer) -> Check:
         if layer.error is None or layer.isolated_error is None
         else f"relative error {number(layer.error)}, of this layer alone {number(layer.isolated_error)}"
     )
-    verdicts = ("failed", "not proven")
-    verdict = next((verdict for verdict in verdicts if any(gate.verdict == verdict for gate in gates)), "passed")
+    verdict = worst(gates)
     words = "; ".join(gate.sentence for gate in gates if gate.verdict == verdict)
-    return Check(layer.name, verdict, words, about)  # type: ignore[arg-type]
+    return Check(layer.name, verdict, words, about)
 
 
 def _details(report: Report, layer: Layer) -> Iterator[Block]:
@@ -206,6 +215,8 @@ def over_layers(report: Report) -> Iterator[Plot]:
         ([layer.error for layer in layers], [layer.isolated_error for layer in layers]),
         sorted(limits),
     )
+    if not any(layer.over_firing or layer.under_firing for layer in layers):
+        return
     yield _by_layer(
         "Neurons that fire too often or too seldom, %",
         {"too often": "spiking", "too seldom": "trained"},

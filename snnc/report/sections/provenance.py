@@ -1,10 +1,10 @@
 """Where the network and the figures come from."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from snnc.blocks import Block, Fact, Facts
+from snnc.blocks import Block, Fact, Facts, Fold
 from snnc.report.data import Report
 from snnc.report.sections import Section, sections
 from snnc.report.sections.passes import as_text
@@ -30,7 +30,9 @@ class ProvenanceSection(Section):
             }
             facts += _flat({"evaluation": evaluation})
         facts.append(Fact("schema of the report", str(report.schema_version)))
-        yield Facts(tuple(facts), "outside", only=("card", "page"))
+        told = Facts(tuple(facts), "outside")
+        yield replace(told, only=("card",))
+        yield Fold("All of it", (told,), f"{len(facts)} facts", only=("page",))
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[Fact]:

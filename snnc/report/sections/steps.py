@@ -5,7 +5,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
-from snnc.blocks import Block, Cell, Color, Column, Curve, Curves, Key, Missing, Plot, SideBySide, Table, Text
+from snnc.blocks import (
+    Block,
+    Cell,
+    Color,
+    Column,
+    Curve,
+    Curves,
+    Fold,
+    Key,
+    Missing,
+    Plot,
+    Room,
+    SideBySide,
+    Table,
+    Text,
+)
 from snnc.figure import Figure, Row, Trend
 from snnc.intervals import Interval
 from snnc.measure.evaluation import Evaluation
@@ -13,8 +28,11 @@ from snnc.measure.figures import figures
 from snnc.measure.gates import Gate, figure_of
 from snnc.report.data import Report
 from snnc.report.sections import EVALUATE, Section, sections
-from snnc.report.sentence import reached, sent
+from snnc.report.sentence import reached
 from snnc.text import signed, span, written
+
+# So many numbers have room below a plot.
+_FEW = 5
 
 
 @sections.register("steps")
@@ -38,12 +56,13 @@ class StepsSection(Section):
             return
         samples = "1 sample" if evaluation.samples == 1 else f"{evaluation.samples:,} samples"
         yield Text(f"{samples}; {_trained(evaluation)}", only=("lines",))
-        yield Text("Bands and vertical lines are 95 % intervals.", soft=True, only=("page",))
-        yield SideBySide(tuple(trends(evaluation)), only=("page",))
-        yield row_table(rows)
-        for row in rows:
-            if row.energy.events is not None:
-                yield Text(f"T={row.timesteps}: {sent(row.energy.events, row.total_steps)}", soft=True)
+        yield row_table(rows, only=("page",), whole=False)
+        drawn = tuple(trends(evaluation))
+        if drawn:
+            yield SideBySide(drawn, only=("page",))
+            yield Text("Bands and vertical lines are 95 % intervals.", soft=True, only=("page",))
+        yield Fold("All figures", (row_table(rows),), only=("page",))
+        yield row_table(rows, only=("card", "lines"))
         if report.earlier:
             yield from _earlier(report.earlier)
         if any(row.repeats > 1 for row in rows):
@@ -83,17 +102,18 @@ def _cell_of(figure: Figure, pair: tuple[Evaluation, Row]) -> Cell | None:
     return _cell(figure, pair[1])
 
 
-def row_table(rows: Sequence[Row]) -> Table:
-    """Return what was measured at every number of time steps."""
+def row_table(rows: Sequence[Row], *, only: tuple[Room, ...] = (), whole: bool = True) -> Table:
+    """Return what was measured at every number of time steps: the ``whole``, or what has a column everywhere."""
     asleep = Column("steps asleep used", short="asleep")
     return Table.of(
         "What was measured at every number of time steps",
         [
             (Column("T"), lambda row: str(row.timesteps)),
             (asleep, lambda row: f"{row.sleep_used} of {row.sleep}" if row.sleep else None),
-            *figure_columns(),
+            *((column, said) for column, said in figure_columns() if whole or column.short is not None),
         ],
         rows,
+        only=only,
     )
 
 
@@ -120,9 +140,11 @@ def _cell(figure: Figure, row: Row) -> Cell | None:
 
 
 def trends(evaluation: Evaluation) -> Iterator[Plot]:
-    """Draw figures against the number of time steps."""
+    """Draw figures against all steps from image to answer, where there are several numbers of them."""
     # One place for each number of steps, of the row that is first.
-    rows = sorted({row.timesteps: row for row in reversed(evaluation.rows)}.values(), key=lambda row: row.timesteps)
+    rows = sorted({row.total_steps: row for row in reversed(evaluation.rows)}.values(), key=lambda row: row.total_steps)
+    if len(rows) < 2:
+        return
     for figure in figures("row"):
         if figure.trend is not None and any(figure.value(row) is not None for row in rows):
             yield _plot(figure, figure.trend, rows, evaluation)
@@ -140,14 +162,20 @@ def _plot(figure: Figure, trend: Trend, rows: Sequence[Row], evaluation: Evaluat
         keys.append(Key("limit", "limit of a gate"))
     values, intervals = tuple(map(figure.value, rows)), tuple(map(figure.interval, rows))
     words = "; ".join(
-        f"T={row.timesteps}: {_written(value, interval, figure.unit)}"
+        f"T={row.timesteps}, {row.total_steps} steps: {_written(value, interval, figure.unit)}"
         for row, value, interval in zip(rows, values, intervals, strict=True)
         if value is not None
     )
-    places = tuple(row.timesteps for row in rows)
-    drawing = Curves(places, (Curve(values, intervals),), tuple(levels), "T", from_zero=not figure.unit)
-    label = f"{trend.title}, against the number of time steps. {words}"
+    places = tuple(row.total_steps for row in rows)
+    axis = f"steps from image to answer, at T = {_listed([row.timesteps for row in rows])}"
+    drawing = Curves(places, (Curve(values, intervals),), tuple(levels), axis, from_zero=not figure.unit, doubling=True)
+    label = f"{trend.title}, against all steps from image to answer. {words}"
     return Plot(trend.title, drawing, label, tuple(keys))
+
+
+def _listed(timesteps: Sequence[int]) -> str:
+    few = len(timesteps) <= _FEW
+    return ", ".join(map(str, timesteps)) if few else f"{timesteps[0]} to {timesteps[-1]}"
 
 
 def _limits(figure: Figure, trend: Trend, gates: Sequence[Gate], trained: float | None) -> Iterator[float]:
