@@ -128,6 +128,13 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "No loss; the target has to let the winner of a window inhibit the others, and take spikes back.",
         "Where it cannot: two-phase neurons, or average pooling in the trained network.",
     ),
+    "less-for-time": Explanation(
+        "The minutes given (--minutes) are fewer than all samples and all steps of training take on this machine.",
+        "The network is calibrated on fewer samples, or trained for fewer steps, than were asked for; another machine "
+        "may have time for more, or less.",
+        "Give more --minutes. What was decided is in the recipe of the file: snnc convert --save-recipe writes it, and "
+        "--limit takes as many samples again.",
+    ),
     "levels-differ": Explanation(
         "The network was trained with quantized activations of so many levels, and converted for another number of "
         "time steps.",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from snnc.analysis.moments import moments_known, stated_moments
+from snnc.budget import Budget
 from snnc.calibration import Calibration
 from snnc.calibration.synthetic import SyntheticSamples
 from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance, StandIn, Tuning
@@ -29,7 +30,7 @@ from snnc.measure.remarks import altered_by
 from snnc.measure.summary import examine
 from snnc.neurons import Neuron
 from snnc.ops import Clipped, Quantized
-from snnc.passes import Pass
+from snnc.passes import Pass, TrainingPass
 from snnc.plugins import origin
 from snnc.recipe import Recipe, options, pass_name, recorded
 from snnc.report import Report, build
@@ -97,10 +98,12 @@ class Altered:
 class Passed:
     """What the passes of a recipe made of a trained network: ``snn``, what was applied, and how long each pass took.
 
+    ``recipe`` is the one that ran: less is trained than was asked for where there was no time for all of it.
     ``canonical`` is the network right before the first pass that is not exact: the same function as the trained one, in
     the form that the spiking one is compared with layer by layer.
     """
 
+    recipe: Recipe
     canonical: Graph
     snn: Graph
     applied: tuple[Applied, ...]
@@ -116,19 +119,21 @@ def apply_recipe(
     memory: Memory | None = None,
     levels_of: Callable[[Graph], Mapping[str, int]] | None = None,
     stand_in: Samples | None = None,
+    budget: Budget | None = None,
 ) -> Passed:
     """Run the passes of a recipe over a trained network.
 
     ``levels_of`` says how many levels its activations are to have, where that is not for the recipe's neurons to say.
     ``stand_in`` takes the place of samples where there are none, and batch normalization does not state what they
-    would say.
+    would say. ``budget`` is the time that all of it may take.
     Raises PreconditionError where a pass cannot run, VerificationError where one breaks its contract.
     """
     graph = canonical = reference
     exact = True
     if samples is not None or moments_known(reference):
         stand_in = None
-    applied, seconds, altered = [], [], []
+    budget = budget or Budget()
+    passes, applied, seconds, altered = [], [], [], []
     for index, step in enumerate(recipe.passes):
         name = pass_name(step)
         progress(name, index, len(recipe.passes))
@@ -140,6 +145,9 @@ def apply_recipe(
         # Before there are neurons, a layer sees the frames.
         seen = samples.still() if samples is not None and not graph.ops(Neuron) else samples
         calibration = Calibration(canonical, seen, recipe.schedule, levels, stated, tell, stand_in)
+        following = sum(isinstance(other, TrainingPass) for other in recipe.passes[index + 1 :])
+        step = budget.fitting_steps(step, name, graph, calibration, following)
+        passes.append(step)
         before, work = graph, functools.partial(_applied, step, name, graph, calibration)
         graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
         if what := step.alters(before):
@@ -148,7 +156,8 @@ def apply_recipe(
         canonical = graph if exact else canonical
         seconds.append(time.monotonic() - started)
         applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step))))
-    return Passed(canonical, graph, tuple(applied), tuple(seconds), tuple(altered))
+    ran = replace(recipe, passes=tuple(passes))
+    return Passed(ran, canonical, graph, tuple(applied), tuple(seconds), tuple(altered))
 
 
 def outline(reference: Graph, recipe: Recipe) -> Graph:
@@ -288,6 +297,7 @@ def make(
     memory: Memory | None = None,
     *,
     task: Task | None = None,
+    budget: Budget | None = None,
 ) -> tuple[Conversion, Graph]:
     """Convert, without looking at the result yet: the conversion, and what ``reported`` compares it with."""
     samples = synthetic = None
@@ -295,7 +305,7 @@ def make(
         synthetic = SyntheticSamples(trained.graph, preprocessing, reading.seed, progress=progress)
     else:
         samples = DatasetSamples(dataset, reading, "reading images", progress)
-    passed = apply_recipe(trained.graph, recipe, samples, progress, memory, stand_in=synthetic)
+    passed = apply_recipe(trained.graph, recipe, samples, progress, memory, stand_in=synthetic, budget=budget)
     kinds = synthetic and synthetic.kinds
     conversion = Conversion(
         reference=trained.graph,
@@ -303,11 +313,11 @@ def make(
         schedule=recipe.schedule,
         applied=passed.applied,
         imported=trained.findings,
-        findings=tuple(_costs(passed, dataset, reading, task, progress)),
+        findings=(*_costs(passed, dataset, reading, task, progress), *(budget.findings if budget else ())),
         preprocessing=preprocessing,
         provenance=Provenance(
             model=trained.file,
-            recipe=recipe.plain(),
+            recipe=passed.recipe.plain(),
             calibration=None if dataset is None else Manifest(len(dataset), dataset.digest(), reading.seed),
             versions={"snnc": VERSION, "torch": torch.__version__},
             stand_in=StandIn(len(synthetic), dict(kinds), reading.seed) if synthetic and kinds else None,

@@ -4,15 +4,22 @@ import contextlib
 import ctypes
 import io
 import os
+import re
 import resource
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO, cast, final
 
+from snnc.errors import UsageError
+
 _NO_MEMORY = ("can't allocate memory", "bad allocation", "bad_alloc", "Failed to allocate", "Unable to allocate")
+_SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT])i?B?", re.ASCII)
+# Bytes that a program gives; 0 where none does.
+_GIVEN = ContextVar("memory", default=0)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
@@ -63,9 +70,32 @@ def interruptible(interruption: Interruption) -> Iterator[None]:
 
 
 def memory() -> int:
-    """Return how many bytes of memory may be used: what ``limited_memory`` allows, or else half of the machine's."""
+    """Return how many bytes of memory may be used: those given, or that are allowed, or else half of the machine's."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return allowed if allowed != resource.RLIM_INFINITY else default_memory()
+    return _GIVEN.get() or (allowed if allowed != resource.RLIM_INFINITY else default_memory())
+
+
+@contextlib.contextmanager
+def memory_within(size: int | str | None) -> Iterator[None]:
+    """Let sizes be chosen for so many bytes of memory, or as in 8G, as long as this lasts; None changes nothing.
+
+    Nothing fails for more: see ``limited_memory``. Raises UsageError where it is no size.
+    """
+    before = _GIVEN.set(_GIVEN.get() if size is None else memory_size(size, "memory"))
+    try:
+        yield
+    finally:
+        _GIVEN.reset(before)
+
+
+def memory_size(size: int | str, place: str) -> int:
+    """Return so many bytes, written as in 8G or 500M; raises UsageError with the place where it is no size."""
+    if isinstance(size, int) and size > 0:
+        return size
+    found = _SIZE.fullmatch(str(size))
+    if found is None or not float(found[1]):
+        raise UsageError(f"invalid value {size!r}", place=place, hint="give a size as in 8G or 500M")
+    return int(float(found[1]) * (1 << {"M": 20, "G": 30, "T": 40}[found[2]]))
 
 
 def default_memory() -> int:

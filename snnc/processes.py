@@ -280,9 +280,9 @@ class Division:
     """How samples are divided: into chunks to be looked at at once, these into stretches, and those among processes.
 
     ``size`` is that of a chunk: the one that suits, or a smaller one where there are few samples. ``start`` and
-    ``stop`` bound the samples of this process, which are whole stretches: at least one, though others may have it, too.
-    So many samples in a row as belong ``together`` are in one chunk; ``most`` is how many stretches there may be, a
-    few of whose sums are in memory at once.
+    ``stop`` bound the samples of this process, which are whole stretches: at least one, though others may have it,
+    too, and of these one ``counts`` it. So many samples in a row as belong ``together`` are in one chunk; ``most`` is
+    how many stretches there may be, a few of whose sums are in memory at once.
     """
 
     def __init__(self, count: int, size: int, *, together: int = 1, most: int = _MOST) -> None:
@@ -296,15 +296,24 @@ class Division:
         own = range(first, max(first + min(1, stretches), (rank + 1) * stretches // processes))
         # The stretches that end with a chunk; those of another process are not counted twice.
         self._ends = {(number + 1) * chunks // stretches: number for number in own}
-        self._counts = rank == 0 or (rank - 1) * stretches // processes != first
+        self.counts = rank == 0 or (rank - 1) * stretches // processes != first
         self._begun = first * chunks // max(stretches, 1)
         self.start = self._begun * self.size
         self.stop = min(count, max(self._ends, default=0) * self.size)
 
-    def sum(self, *, exact: bool = False) -> "Sum[Any]":
-        """Return a sum over all samples that has yet to be made, of numbers whose sums are ``exact`` in any order."""
-        what = f"{self.count} samples, {self.size} at once"
-        return Sum(self._processes, what, self._ends if self._counts else {}, self._begun, exact=exact)
+    def sum(self) -> "Sum[Any]":
+        """Return a sum over all samples that has yet to be made."""
+        return Sum(self._processes, self._what, self._ends if self.counts else {}, self._begun)
+
+    def share(self, name: str, total: Any) -> None:
+        """Add up a total of each process, exact in any order, and leave the whole in all of them."""
+        whole = self._processes.folded(f"{self._what}, {name}", total, added)
+        if whole is not total:
+            total.copy_(whole)
+
+    @property
+    def _what(self) -> str:
+        return f"{self.count} samples, {self.size} at once"
 
     @property
     def whole(self) -> bool:
@@ -319,13 +328,11 @@ class Sum(Generic[Value]):
     Values are handed over: they may be changed.
     """
 
-    def __init__(self, processes: Processes, what: str, ends: dict[int, int], begun: int, *, exact: bool) -> None:
+    def __init__(self, processes: Processes, what: str, ends: dict[int, int], begun: int) -> None:
         self._processes = processes
         self._what = what
         self._ends = ends
         self._begun = begun
-        self._grow = _heaped if exact else _grown
-        self._exact = exact
         self._stretch: list[Value] = []
         self._nodes: list[_Node[Value]] = []
 
@@ -336,13 +343,13 @@ class Sum(Generic[Value]):
         self._begun += 1
         self._stretch = [reduce(added, [*self._stretch, part])]
         del part
-        if self._begun == max(self._ends) if self._exact else self._begun in self._ends:
-            self._nodes = self._grow(self._nodes, [_Node(0, self._ends[self._begun], *self._stretch)])
+        if self._begun in self._ends:
+            self._nodes = _grown(self._nodes, [_Node(0, self._ends[self._begun], *self._stretch)])
             self._stretch = []
 
     def total(self) -> Value:
         """Return the sum over all samples, of all processes."""
-        nodes = self._processes.folded(self._what, self._nodes, self._grow)
+        nodes = self._processes.folded(self._what, self._nodes, _grown)
         whole: Value = reduce(added, [node.value for node in nodes])
         return whole
 
@@ -356,12 +363,6 @@ def _grown(nodes: list[_Node[Value]], others: Sequence[_Node[Value]]) -> list[_N
             right, left = nodes.pop(), nodes.pop()
             nodes.append(_Node(left.level + 1, left.place // 2, added(left.value, right.value)))
     return nodes
-
-
-def _heaped(nodes: list[_Node[Value]], others: Sequence[_Node[Value]]) -> list[_Node[Value]]:
-    """Return one node with the sum of all."""
-    every = [*nodes, *others]
-    return [_Node(0, 0, reduce(added, [node.value for node in every]))] if every else []
 
 
 def added(one: Any, other: Any) -> Any:

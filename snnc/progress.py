@@ -5,23 +5,45 @@ import time
 from typing import Any, final
 
 from snnc.data.samples import Progress
+from snnc.text import duration
 
 # Seconds between two lines of a log.
 _EVERY = 10.0
 
 
 @final
+class Pace:
+    """How much longer something takes, by how fast it went so far."""
+
+    def __init__(self) -> None:
+        self._total = self._first = self._done = 0
+        self._began = 0.0
+
+    def left(self, done: int, total: int) -> float | None:
+        """Return the seconds that are left, told how much is done out of how much; None where nobody knows yet."""
+        now = time.monotonic()
+        # What goes back, or is out of another number, is something else.
+        if total != self._total or done < self._done:
+            self._total, self._first, self._began = total, done, now
+        self._done = done
+        gone = done - self._first
+        return (now - self._began) * (total - done) / gone if gone else None
+
+
+@final
 class Lines:
-    """Progress as a line on stderr every 10 seconds, for logs, where bars would fill page after page."""
+    """Progress as a line on stderr every 10 seconds, with the time that is left; bars would fill page after page."""
 
     def __init__(self) -> None:
         self._told = time.monotonic()
+        self._pace = Pace()
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        now = time.monotonic()
+        now, left = time.monotonic(), self._pace.left(done, total)
         if now - self._told >= _EVERY:
             self._told = now
-            print(f"{label}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+            more = f", {duration(left)} left" if left else ""
+            print(f"{label}: {done:,} of {total:,}{more}", file=sys.stderr, flush=True)
 
 
 @final

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from snnc.errors import SnncError, UsageError
 from snnc.files import at_home, next_to
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, limits_form
+from snnc.process import memory_size
 from snnc.schedule import Frames
 from snnc.validation import keys, parse
 
@@ -51,7 +53,7 @@ class Project:
     ``expected_accuracy`` is that of the trained network, in percent. ``neuron`` and ``set``
     (``passes.PASS.OPTION=VALUE``) change ``recipe``, and mean nothing for another one. ``export`` has the options of
     formats by their names. ``steps`` are all from image to answer, in place of ``timesteps``, ``sleep`` and ``neuron``,
-    on a ``target``.
+    on a ``target``. ``minutes`` are those that a conversion may take, ``memory`` is what any command may use, as in 8G.
     """
 
     model: Path | None = None
@@ -70,12 +72,18 @@ class Project:
     set: tuple[str, ...] = ()
     gates: Limits = field(default_factory=Limits)
     task: str | dict[str, Any] | None = None
+    minutes: float | None = None
+    memory: str | None = None
     plugins: tuple[Path, ...] = ()
     export: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.expected_accuracy is not None and not 0 < self.expected_accuracy <= 100:
             raise ValueError("expected-accuracy is percent, as in 72.2")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UsageError(f"invalid value {self.minutes:g}", place="minutes", hint="give a number above 0")
+        if self.memory is not None:
+            memory_size(self.memory, "memory")
 
     def trained(self, given: Path | None, command: str = "convert") -> Path:
         """Return the model file to convert: the one given, or the project's. Raises UsageError without either."""
@@ -172,17 +180,28 @@ def parsed(data: object, folder: Path) -> Project:
 
 
 def named_plugins(folder: Path) -> tuple[Path, ...]:
-    """Return the plug-ins that the project file of a folder names.
+    """Return the plug-ins that the project file of a folder names."""
+    listed = _glanced(folder, "plugins")
+    folder = (_named.get() or folder / FILE).parent
+    return tuple(folder / at_home(Path(str(name))) for name in listed) if isinstance(listed, list) else ()
 
-    Of a file that cannot be read it is none: whoever reads all of it says what is wrong.
+
+def named_memory(folder: Path) -> int | None:
+    """Return the bytes of memory that the project file of a folder allows; raises UsageError where it is no size."""
+    size = _glanced(folder, "memory")
+    return _placed(partial(memory_size, size, "memory")) if isinstance(size, str) else None
+
+
+def _glanced(folder: Path, key: str) -> object:
+    """Return what the project file has under a key; of one that cannot be read, whoever reads all says what is wrong.
+
+    None where there is nothing.
     """
     try:
         data = read_yaml(_named.get() or folder / FILE)
     except SnncError:
-        return ()
-    folder = (_named.get() or folder / FILE).parent
-    listed = data.get("plugins") if isinstance(data, Mapping) else None
-    return tuple(folder / at_home(Path(str(name))) for name in listed) if isinstance(listed, list) else ()
+        return None
+    return data.get(key) if isinstance(data, Mapping) else None
 
 
 def template(model: str | None) -> str:
@@ -276,6 +295,11 @@ MODEL
 GATES
 # What an answer of the network is; without it, labels and outputs suggest it.
 # task: classification
+
+# What a conversion may take: it trains less, and sees fewer samples, where that is too little.
+# minutes: 10
+# What any command may use; half of the machine's memory unless given.
+# memory: 8G
 
 # Files that add neurons, passes, operations and more.
 # plugins: [mine.py]

@@ -111,6 +111,13 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words, roughly: 40 s, 12 min, 3.5 h."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def counted(number: int, what: str) -> str:
     """Return a number of things, in words: 1 step, 2 steps."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -26,7 +26,7 @@ LAYERS = [
     {"artifact", "training"},
     {"frontend", "passes", "formats", "measure", "hardware", "module"},
     {"report"},
-    {"recipe", "project"},
+    {"recipe", "project", "budget"},
     {"pipeline"},
     {"trials"},
     {"actions", "laws"},

@@ -217,7 +217,14 @@ def test_logs_have_a_line_every_ten_seconds(
     for second in range(25):
         now[0] = second
         tell("reading", second, 1_000)
-    assert capsys.readouterr().err == "reading: 10 of 1,000\nreading: 20 of 1,000\n"
+    for second in range(25, 40):
+        now[0] = second
+        tell("training", second - 25, 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: 10 of 1,000, 16 min left",
+        "reading: 20 of 1,000, 16 min left",
+        "training: 5 of 20, 15 s left",
+    ]
 
 
 def test_notebooks_have_bars_where_tqdm_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

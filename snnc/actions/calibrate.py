@@ -4,12 +4,14 @@ from pathlib import Path
 
 from snnc.actions.convert import Converted, converted, recipe_of
 from snnc.actions.opened import Spiking, conversion_of
+from snnc.budget import Budget
 from snnc.data.dataset import Reading
-from snnc.data.given import Data
+from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Progress
 from snnc.errors import ModelError
 from snnc.pipeline import Trained
+from snnc.process import memory_within
 from snnc.recipe import Recipe, recorded
 
 
@@ -21,17 +23,20 @@ def calibrate(
     preprocessing: Preprocessing | None = None,
     expected: float | None = None,
     reading: Reading | None = None,
+    minutes: float | None = None,
+    memory: int | str | None = None,
     progress: Progress | None = None,
 ) -> Converted:
     """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
 
     ``network`` is a conversion, or its file. ``data`` is as for ``convert``, labels not needed. ``recipe`` and
-    ``preprocessing`` are the conversion's own unless given; they, ``expected``, ``reading`` and ``progress`` are as for
-    ``convert``.
+    ``preprocessing`` are the conversion's own unless given; they, ``expected``, ``reading``, ``minutes``, ``memory``
+    and ``progress`` are as for ``convert``.
 
     Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit,
     UsageError where there is no such recipe.
     """
+    budget = Budget(minutes)
     conversion = conversion_of(network)
     if conversion.reference is None:
         hint = "convert the model again without --strip"
@@ -44,4 +49,6 @@ def calibrate(
     )
     steps = recorded(conversion) if recipe is None else recipe_of(recipe)
     how = preprocessing or conversion.preprocessing
-    return converted(trained, steps, data, how, reading or Reading(), progress, conversion.task, expected)
+    task, reading = conversion.task, reading or Reading()
+    with memory_within(memory):
+        return converted(trained, steps, gathered(data), how, reading, progress, task, expected, budget)

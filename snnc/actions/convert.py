@@ -1,10 +1,12 @@
 """Turn a trained network into a spiking one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from snnc.actions.opened import Model, task_of, trained_of
+from snnc.budget import Budget
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.given import Data, gathered
@@ -14,6 +16,7 @@ from snnc.frontend import Example, InputShapes
 from snnc.ir import Input
 from snnc.measure.expectations import check_expected
 from snnc.pipeline import Trained, make, reported
+from snnc.process import memory_within
 from snnc.progress import told
 from snnc.recipe import Recipe, load, override
 from snnc.report import Report
@@ -49,6 +52,8 @@ def convert(
     expected: float | None = None,
     input_shape: InputShapes = None,
     reading: Reading | None = None,
+    minutes: float | None = None,
+    memory: int | str | None = None,
     progress: Progress | None = None,
 ) -> Converted:
     """Turn a trained network into a spiking one, and report what that costs layer by layer.
@@ -66,12 +71,16 @@ def convert(
     ``task`` says what an answer is, and is kept too; without it, labels and outputs suggest it wherever it matters.
     Of data with labels, the trained network's score is to be ``expected``, in percent, or more.
     ``input_shape``, of one sample, is only for what does not say it; ``reading`` says how many images are read, and
-    how; ``progress`` is told what is being done, else bars in a notebook or lines in a log tell it.
+    how; ``progress`` is told what is being done, else bars in a notebook or lines in a log tell it. In so many
+    ``minutes`` as there are it does what it can: a finding says which samples and steps of training are left out. What
+    is kept in ``memory``, as in ``"8G"``, and what on disk or not at all, follows what there is; half of the machine's
+    unless given.
 
     Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken or
     does not fit, PreconditionError where a pass of the recipe cannot run on this network or without data, UsageError
     where there is no such recipe.
     """
+    budget = Budget(minutes)
     steps = override(
         recipe_of("default" if recipe is None else recipe),
         timesteps=timesteps,
@@ -81,10 +90,10 @@ def convert(
         overrides=changes,
     )
     held = None if data is None else gathered(data)
-    trained = trained_of(model, held, input_shape, example)
-    return converted(
-        trained, steps, held, preprocessing or Preprocessing(), reading or Reading(), progress, task_of(task), expected
-    )
+    how, reading = preprocessing or Preprocessing(), reading or Reading()
+    with memory_within(memory):
+        trained = trained_of(model, held, input_shape, example)
+        return converted(trained, steps, held, how, reading, progress, task_of(task), expected, budget)
 
 
 def recipe_of(recipe: Recipe | str | Path) -> Recipe:
@@ -101,13 +110,20 @@ def converted(
     progress: Progress | None,
     task: Task | None,
     expected: float | None,
+    budget: Budget,
 ) -> Converted:
     """Convert a network that was read, and measure what came of it."""
     progress = progress or told()
-    dataset = None if data is None else open_dataset(data, preprocessing, trained.graph.ops(Input), reading)
+    inputs = trained.graph.ops(Input)
+    dataset = None if data is None else open_dataset(data, preprocessing, inputs, reading)
+    if data is not None and dataset is not None:
+        limit = budget.fitting_limit(recipe.passes, recipe.schedule, trained.graph, dataset, reading)
+        if limit is not None:
+            reading = replace(reading, limit=limit)
+            dataset = open_dataset(data, preprocessing, inputs, reading)
     if dataset is not None and expected is not None:
         samples = DatasetSamples(dataset, reading, "judging the trained network", progress)
         judging = chosen(task, trained.graph, dataset.kinds)
         check_expected(expected, trained.graph, samples, judging, preprocessing)
-    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress, task=task)
+    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress, task=task, budget=budget)
     return Converted(*reported(conversion, canonical, dataset, reading, progress))

@@ -136,6 +136,7 @@ def convert_and_export(
     expected: float | None = None,
     input_shape: InputShapes = None,
     reading: Reading | None = None,
+    minutes: float | None = None,
     progress: Progress = silent,
 ) -> tuple[Conversion, Report, Exported]:
     """Turn a trained network into a spiking one, and that into a file of a format, verified on some of the images.
@@ -157,6 +158,7 @@ def convert_and_export(
             expected=expected,
             input_shape=input_shape,
             reading=reading,
+            minutes=minutes,
             progress=progress,
         )
     few = replace(reading, limit=min(reading.limit or IMAGES, IMAGES))

@@ -13,8 +13,12 @@ from snnc.data.samples import Samples
 from snnc.errors import PreconditionError
 from snnc.feeds import Feeds
 from snnc.ir import Graph
+from snnc.process import memory
 from snnc.run import Program
 from snnc.schedule import Schedule
+
+# Histograms that would take more than this share of the memory are kept on disk.
+_SHARE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +65,30 @@ class Calibration:
             spread = {n: _carried(graph, moments[value], value, n) for n, value in before.items()}
             return {n: Histogram.gaussian(known.mean, known.variance.sqrt()) for n, known in spread.items()}
         axes = {name: channel_axis(graph, name) for name in before}
+        channels = {name: graph.shapes[before[name]][axis - 1] if axis else 1 for name, axis in axes.items()}
         program = Program(graph, want=before.values())
 
-        def counted(feeds: Feeds, first: int) -> dict[str, Histogram]:
+        def count(feeds: Feeds, totals: Mapping[str, Histogram]) -> None:
             signals = program(feeds)
             weights = sensitivities(graph, feeds, before) if weighed else {}
-            found = {}
             for name, value in before.items():
                 axis, parts = axes[name], [signals[value][0], weights.get(name)]
                 values, often = (p if axis or p is None else p.flatten(1).unsqueeze(1) for p in parts)
                 assert values is not None
-                found[name] = Histogram.of(values, axis or 1, often)
+                totals[name].count(values, axis or 1, often)
+
+        if not weighed:
+            on_disk = Histogram.size(sum(channels.values())) > memory() // _SHARE
+            totals = {name: Histogram.empty(count, on_disk=on_disk) for name, count in channels.items()}
+            self.shown.counted(program.chunk, count, totals)
+            return totals
+
+        def counted(feeds: Feeds, first: int) -> dict[str, Histogram]:
+            found = {name: Histogram.empty(count, weighed=True) for name, count in channels.items()}
+            count(feeds, found)
             return found
 
-        return self.shown.added(program.chunk, counted, exact=not weighed)
+        return self.shown.added(program.chunk, counted)
 
 
 def sensitivities(graph: Graph, feeds: Feeds, names: Iterable[str]) -> dict[str, Tensor]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from snnc.files import temporary_folder
 
 # A bin is what shares the sign, the exponent and the first six bits of the mantissa of a float32: 64 bins an octave,
 # at most 1.6 % wide, over magnitudes from 2^-16 to 2^20. No range has to be known before, so counts can be merged.
@@ -23,8 +27,8 @@ _CENTERS = (_LOWER[:-1] + _LOWER[1:]) / 2
 _STARTS = 2.0 ** -torch.arange(0, 5, 1 / 32, dtype=torch.float64)
 _REFINEMENTS = 2
 
-# How many numbers are looked up at once.
-_LOOKUPS = 1 << 18
+# How many numbers are looked up at once, and how many channels are counted and summed up at once.
+_LOOKUPS, _ROWS = 1 << 18, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,19 +44,44 @@ class Histogram:
     total: Tensor
 
     @classmethod
+    def empty(cls, channels: int, *, weighed: bool = False, on_disk: bool = False) -> Histogram:
+        """Return the histogram of nothing yet, kept in memory or ``on_disk``; raises DataError where that is full."""
+        kind = torch.float64 if weighed else torch.int64
+        positive, negative = (
+            _on_disk(channels, kind) if on_disk else torch.zeros(channels, _BINS, dtype=kind) for _ in range(2)
+        )
+        return cls(positive, negative, torch.zeros(channels, dtype=kind))
+
+    @classmethod
     def of(cls, values: Tensor, axis: int, weights: Tensor | None = None) -> Histogram:
         """Count ``values`` ``[N, ...]`` by the channels along ``axis``, each once or as often as its weight says."""
+        counts = cls.empty(values.shape[axis], weighed=weights is not None)
+        counts.count(values, axis, weights)
+        return counts
+
+    @staticmethod
+    def size(channels: int) -> int:
+        """Return how many bytes the histogram of so many channels takes."""
+        return channels * 2 * _BINS * 8
+
+    def count(self, values: Tensor, axis: int, weights: Tensor | None = None) -> None:
+        """Count more values, as ``of`` does."""
         # Images have their channels innermost: nothing has to be moved to count along memory.
-        last = values.detach().float().movedim(axis, -1).contiguous()
-        channels, width = last.shape[-1], 2 * _BINS + 1
-        bits = last.view(torch.int32)
-        keys = bits.bitwise_and(_MAGNITUDE).bitwise_right_shift_(_MANTISSA_SHIFT).sub_(_FIRST).clamp_(0, _BINS - 1)
-        keys -= bits.bitwise_right_shift(31).mul_(_BINS)
-        keys.masked_fill_(last == 0, 2 * _BINS)
-        keys += torch.arange(channels, dtype=torch.int32) * width
-        often = None if weights is None else weights.detach().double().movedim(axis, -1).flatten()
-        counts = torch.bincount(keys.flatten(), often, minlength=channels * width).view(channels, width)
-        return cls(counts[:, :_BINS], counts[:, _BINS : 2 * _BINS], counts.sum(1))
+        every = values.detach().float().movedim(axis, -1).contiguous()
+        often = None if weights is None else weights.detach().double().movedim(axis, -1)
+        width = 2 * _BINS + 1
+        for part in self._rows():
+            last = every[..., part].contiguous()
+            bits, channels = last.view(torch.int32), last.shape[-1]
+            keys = bits.bitwise_and(_MAGNITUDE).bitwise_right_shift_(_MANTISSA_SHIFT).sub_(_FIRST).clamp_(0, _BINS - 1)
+            keys -= bits.bitwise_right_shift(31).mul_(_BINS)
+            keys.masked_fill_(last == 0, 2 * _BINS)
+            keys += torch.arange(channels, dtype=torch.int32) * width
+            each = None if often is None else often[..., part].flatten()
+            counts = torch.bincount(keys.flatten(), each, minlength=channels * width).view(channels, width)
+            self.positive[part] += counts[:, :_BINS]
+            self.negative[part] += counts[:, _BINS : 2 * _BINS]
+            self.total[part] += counts.sum(1)
 
     @classmethod
     def gaussian(cls, mean: Tensor, deviation: Tensor) -> Histogram:
@@ -67,6 +96,11 @@ class Histogram:
         for mine, others in zip(self._parts, other._parts, strict=True):
             mine += others
         return self
+
+    def copy_(self, other: Histogram) -> None:
+        """Count what another histogram has counted, and nothing else."""
+        for mine, others in zip(self._parts, other._parts, strict=True):
+            mine.copy_(others)
 
     def mirrored(self) -> Histogram:
         """Return the histogram of the values with the other sign."""
@@ -85,13 +119,14 @@ class Histogram:
 
         It is the upper edge of the bin in which that share is reached. ``signed`` asks for magnitudes.
         """
-        counts = self.positive + self.negative if signed else self.positive
-        above = counts.flip(1).cumsum(1).flip(1).double()
-        allowed = self.total.double().unsqueeze(1) * (1 - percent / 100)
-        # A Gaussian's tail never ends: what is rarer than this does not count.
-        exceeding = above > allowed + 1e-6 * self.total.double().unsqueeze(1) * (not self._counted)
-        last = exceeding.sum(1)
-        return torch.where(last > 0, _LOWER[last], 0.0)
+        found = []
+        for part in self._rows():
+            counts = self.positive[part] + self.negative[part] if signed else self.positive[part]
+            above, whole = counts.flip(1).cumsum(1).flip(1).double(), self.total[part].double().unsqueeze(1)
+            # A Gaussian's tail never ends: what is rarer than this does not count.
+            last = (above > whole * (1 - percent / 100) + 1e-6 * whole * (not self._counted)).sum(1)
+            found.append(torch.where(last > 0, _LOWER[last], 0.0))
+        return torch.cat(found)
 
     def mmse(self, levels: int, ceiling: Tensor, slope: Tensor | None = None) -> Tensor:
         """Return the thresholds ``[C]`` that minimize E[(φ(z) − a(z))²], 0 where no value is positive.
@@ -100,17 +135,13 @@ class Histogram:
         ``[C]``, with ``slope`` ``[C]`` for negative values. From several starts the fixed point
         θ ← E[a·k/T] / E[(k/T)²] (k the level that φ takes) is iterated; the best of all is returned.
         """
-        weights = self._weights(slope)
-        target = torch.minimum(_CENTERS, ceiling.double().unsqueeze(1))
-        largest = torch.where(weights > 0, target, 0.0).amax(1, keepdim=True)
-        sums = _tail(weights), _tail(weights * target)
-        # As many channels at once as keep what is looked up small.
-        rows = max(1, _LOOKUPS // (len(_STARTS) * levels))
-        best = [
-            _best(largest[part], sums[0][part], sums[1][part], levels)
-            for part in (slice(first, first + rows) for first in range(0, len(largest), rows))
-        ]
-        return torch.cat(best)
+        found = []
+        for part in self._rows(_LOOKUPS // (len(_STARTS) * levels)):
+            weights = self._weights(part, None if slope is None else slope[part])
+            target = torch.minimum(_CENTERS, ceiling[part].double().unsqueeze(1))
+            largest = torch.where(weights > 0, target, 0.0).amax(1, keepdim=True)
+            found.append(_best(largest, _tail(weights), _tail(weights * target), levels))
+        return torch.cat(found)
 
     @property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,13 +151,29 @@ class Histogram:
     def _counted(self) -> bool:
         return not self.positive.is_floating_point()
 
-    def _weights(self, slope: Tensor | None) -> Tensor:
+    def _rows(self, most: int = _ROWS) -> Iterator[slice]:
+        """Yield channels, as many at once as keep what is computed of them small."""
+        rows = max(1, min(most, _ROWS))
+        yield from (slice(first, first + rows) for first in range(0, len(self.total), rows))
+
+    def _weights(self, part: slice, slope: Tensor | None) -> Tensor:
         """Return what share of a channel's values, with the square of their slope, each bin of magnitudes holds."""
-        weights = self.positive.double()
+        weights = self.positive[part].double()
         if slope is not None:
-            weights = weights + self.negative.double() * slope.double().square().unsqueeze(1)
-        whole = self.total.double()
+            weights = weights + self.negative[part].double() * slope.double().square().unsqueeze(1)
+        whole = self.total[part].double()
         return weights / torch.where(whole > 0, whole, 1.0).unsqueeze(1)
+
+
+def _on_disk(channels: int, kind: torch.dtype) -> Tensor:
+    """Return zeros ``[C, bins]`` in a file that goes when they do."""
+    with temporary_folder() as folder:
+        path = folder / "counts"
+        with path.open("wb") as file:
+            # A disk that is full is noticed here: what is mapped cannot say so.
+            os.posix_fallocate(file.fileno(), 0, channels * _BINS * kind.itemsize)
+        zeros = torch.from_file(str(path), shared=True, size=channels * _BINS, dtype=kind)
+    return zeros.view(channels, _BINS)
 
 
 def _tail(weights: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import re
 import shlex
 import sys
 import traceback
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     _check_folder()
-    with process.limited_memory(_memory(arguments)), removed_caches(), project.named(_config(arguments)):
+    with project.named(_config(arguments)), process.limited_memory(_memory(arguments)), removed_caches():
         plugins.load([*project.named_plugins(Path()), *_plugins(arguments)])
         code = application().main(args=arguments, prog_name="snnc", standalone_mode=False)
         sys.stdout.flush()
@@ -107,15 +106,12 @@ def _config(arguments: Sequence[str]) -> Path | None:
 
 
 def _memory(arguments: Sequence[str]) -> int:
-    """Return the bytes that --memory allows, which holds for all that is done, reading the flags too."""
+    """Return the bytes that --memory or the project file allows: for all that is done, reading the flags too."""
     given = _given(arguments, "--memory")
-    if not given:
-        return process.default_memory()
-    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT])i?B?", given[-1], re.ASCII)
-    if found is None or not float(found[1]):
-        hint = "give a size as in 8G or 500M"
-        raise UsageError(f"invalid value {given[-1]!r}", place="--memory", hint=hint)
-    return int(float(found[1]) * (1 << {"M": 20, "G": 30, "T": 40}[found[2]]))
+    if given:
+        return process.memory_size(given[-1], "--memory")
+    named = project.named_memory(Path())
+    return process.default_memory() if named is None else named
 
 
 def _given(arguments: Sequence[str], flag: str) -> list[str]:

@@ -11,6 +11,7 @@ from snnc.cli.console import Terminal
 from snnc.cli.options import (
     Artifact,
     FaceFlags,
+    Minutes,
     PartFlag,
     PreprocessingFlags,
     ReadingFlags,
@@ -47,6 +48,7 @@ def calibrate(
     report_file: ReportFile = None,
     strict: Strict = False,
     part: PartFlag = None,
+    minutes: Minutes = None,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -84,6 +86,7 @@ def calibrate(
             preprocessing=preprocessing.resolve(settings, conversion.preprocessing),
             expected=settings.expected_accuracy,
             reading=reading.resolve(part),
+            minutes=settings.minutes if minutes is None else minutes,
             progress=progress,
         )
     deliver(terminal, conversion, report, output, report_file, wanted=faces, strict=strict)

@@ -78,7 +78,14 @@ class Terminal:
             # One bar, of what is going on now: a pass hands over to the reading it asks for.
             task = p.add_task("")
 
+            told = (0, 0)
+
             def tell(label: str, done: int, total: int) -> None:
+                nonlocal told
+                if total != told[1] or done < told[0]:
+                    # Something else, which takes a time of its own.
+                    p.reset(task)
+                told = done, total
                 p.update(task, description=label, completed=done, total=total)
 
             yield tell

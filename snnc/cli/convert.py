@@ -14,6 +14,7 @@ from snnc.cli.options import (
     FaceFlags,
     InputShape,
     Jobs,
+    Minutes,
     PartFlag,
     PreprocessingFlags,
     ReadingFlags,
@@ -94,6 +95,7 @@ def convert(
         ),
     ] = None,
     task: TaskFlag = None,
+    minutes: Minutes = None,
     at_once: Jobs = None,
     *,
     recipe: RecipeFlags,
@@ -124,10 +126,12 @@ def convert(
     from snnc.actions.convert import convert as converted
     from snnc.actions.export import check_format, convert_and_export
     from snnc.actions.plan import plan as planned
+    from snnc.budget import Budget
     from snnc.cli.preview import plain_survey
     from snnc.errors import ModelError
     from snnc.files import write_atomically
     from snnc.frontend import open_model
+    from snnc.recipe import recorded
 
     reads = reading.resolve(part)
     arguments: dict[str, Any] = {
@@ -137,6 +141,8 @@ def convert(
         "reading": reads,
     }
     answers, expected = task_of(task, settings), settings.expected_accuracy
+    budget = Budget(settings.minutes if minutes is None else minutes)
+    left = budget.minutes
     told = ""
     within = recipe.steps(steps, settings)
     if within is None and target is not None:
@@ -152,6 +158,7 @@ def convert(
                 model, within, target=held_to, max_event=recipe.max_event, task=answers, progress=progress, **arguments
             )
         recipe, told = recipe.along(best.way, settings), best.told
+        left = budget.minutes_left
     how = recipe.resolve(settings)
     if dry_run:
         plan = planned(model, how, **arguments)
@@ -165,18 +172,31 @@ def convert(
         with terminal.progress() as progress:
             if chosen is None:
                 conversion, report = converted(
-                    model, how, task=answers, expected=expected, progress=progress, **arguments
+                    model,
+                    how,
+                    task=answers,
+                    expected=expected,
+                    minutes=left,
+                    progress=progress,
+                    **arguments,
                 )
             else:
                 conversion, report, exported = convert_and_export(
-                    model, how, chosen, task=answers, expected=expected, progress=progress, **arguments
+                    model,
+                    how,
+                    chosen,
+                    task=answers,
+                    expected=expected,
+                    minutes=left,
+                    progress=progress,
+                    **arguments,
                 )
     except ModelError as error:
         if terminal.as_json and error.details:
             terminal.show(plain_survey(open_model(model, arguments["input_shape"]).survey), tuple)
         raise
     if save_recipe is not None:
-        write_atomically(save_recipe, how.to_yaml().encode())
+        write_atomically(save_recipe, recorded(conversion).to_yaml().encode())
     right = exported if exported and not exported.mismatch else None
     written = [right.written.files(path) for path in exported_to] if right else []
     beside = Beside(content=dict(ChainMap(*written)), text=told, plain={"chosen": told} if told else {})

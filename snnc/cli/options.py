@@ -90,6 +90,15 @@ Jobs = Annotated[
     ),
 ]
 
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        metavar="N",
+        help="Take no longer, roughly: with fewer images and fewer steps of training where they do not suffice.",
+    ),
+]
+
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
 _FORMAT = "onnx"

@@ -1,9 +1,9 @@
 """Samples that are read again and again, and who is told how far that is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, TypeVar, final, overload
+from typing import Any, Literal, TypeVar, final, overload
 
 import torch
 from torch import Generator
@@ -17,6 +17,7 @@ from snnc.processes import Division, Sum
 Progress = Callable[[str, int, int], None]
 
 Added = TypeVar("Added")
+Totals = Mapping[str, Any]
 
 # Fewer samples than this cannot spare a tenth.
 _FEWEST_TO_SPLIT = 20
@@ -48,21 +49,32 @@ class Samples(ABC):
     def batches(self) -> Iterator[Feeds]:
         """Yield all samples, preprocessed."""
 
-    def added(self, size: int, work: Callable[[Feeds, int], Added], *, exact: bool = False) -> Added:
+    def added(self, size: int, work: Callable[[Feeds, int], Added]) -> Added:
         """Return what ``work`` makes of all samples, about ``size`` at once, added up.
 
         It is given some samples and the number of the first of them, and what it returns is handed over: dictionaries
         are added by their keys, lists are joined, all else is added as ``+=`` does. Where several processes work
         together, each does so on some of the samples, and all get the same sum; how many they are changes no digit.
-        Numbers whose sums are ``exact`` in any order need less memory.
         """
         division = self.divided(size)
-        total: Sum[Added] = division.sum(exact=exact)
+        total: Sum[Added] = division.sum()
         first = division.start
         for feeds in rechunk(self.own(division).batches(), division.size):
             total.add(work(feeds, first))
             first += feeds.samples
         return total.total()
+
+    def counted(self, size: int, count: Callable[[Feeds, Totals], None], totals: Totals) -> None:
+        """Let ``count`` add all samples, about ``size`` at once, to totals that are exact in any order.
+
+        As ``added`` does, but there is never more than one of each in memory.
+        """
+        division = self.divided(size)
+        if division.counts:
+            for feeds in rechunk(self.own(division).batches(), division.size):
+                count(feeds, totals)
+        for name, total in totals.items():
+            division.share(name, total)
 
     def divided(self, size: int, **options: int) -> Division:
         """Return how the samples are divided among processes, and into chunks of about ``size``."""

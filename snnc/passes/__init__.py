@@ -21,6 +21,6 @@ not change. To add one, put a file in this package with a class that is register
 has ``Pass`` as its base: see ``snnc.passes.base``.
 """
 
-from snnc.passes.base import Pass, passes
+from snnc.passes.base import Pass, TrainingPass, passes
 
-__all__ = ["Pass", "passes"]
+__all__ = ["Pass", "TrainingPass", "passes"]

@@ -33,6 +33,7 @@ from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.thresholds import quantized_activation, releveled
 from snnc.run import Program
+from snnc.schedule import Schedule
 
 Thresholds = Mapping[str, Tensor]
 
@@ -59,6 +60,9 @@ class BalanceThresholds(Pass):
             raise ValueError("rounds, batch size and images start at 1")
         if not 0 < self.rate < math.inf:
             raise ValueError("the rate must be positive and finite")
+
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        return self.rounds * min(samples, self.images)
 
     def requires(self, graph: Graph) -> None:
         check_stage(graph, (), Neuron)

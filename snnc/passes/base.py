@@ -34,6 +34,10 @@ class Pass(ABC):
         """
         return {}
 
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        """Return how often the pass runs the network on a sample, in all, roughly, where it is shown so many."""
+        return 0
+
     def alters(self, graph: Graph) -> str:
         """Return what the pass puts in the place of what, in words, where the network is another function then."""
         return ""
@@ -48,6 +52,20 @@ class Pass(ABC):
         What is counted or solved for on samples need not be: by default it is.
         """
         return self(graph, calibration)
+
+
+class TrainingPass(Pass):
+    """A pass that takes ``steps`` of ``batch_size`` samples each: fewer of them take less time, and bring less."""
+
+    steps: int
+    batch_size: int
+
+    @abstractmethod
+    def planned(self, samples: int) -> int:
+        """Return how many steps the pass takes where it is shown so many samples."""
+
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        return 2 * samples
 
 
 def check_layers(option: str, named: Iterable[str], known: Iterable[str]) -> None:

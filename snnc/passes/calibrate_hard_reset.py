@@ -48,6 +48,9 @@ class CalibrateHardReset(Pass):
         if self.images < 1:
             raise ValueError("images start at 1")
 
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        return len(_SHARES) * schedule.total * min(samples, self.images)
+
     def requires(self, graph: Graph) -> None:
         check_stage(graph, (Clipped, Quantized), ())
 

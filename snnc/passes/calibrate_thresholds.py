@@ -13,6 +13,7 @@ from snnc.ir import Graph
 from snnc.ops import Clipped, ClippedCoding, Quantized
 from snnc.passes.base import Pass, check_layers, passes
 from snnc.passes.thresholds import largest_by_channel, quantized_activation, releveled
+from snnc.schedule import Schedule
 
 
 @final
@@ -43,6 +44,9 @@ class CalibrateThresholds(Pass):
             raise ValueError("channel-wise names exceptions from per: layer")
         if not 0 < self.percentile <= 100:
             raise ValueError("percentile must be above 0 and at most 100")
+
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        return 2 * samples
 
     def requires(self, graph: Graph) -> None:
         check_layers("calibrate-thresholds.channel-wise", self.channel_wise, graph.ops(Clipped))

@@ -51,6 +51,7 @@ from snnc.process import memory
 from snnc.processes import Division, Sum
 from snnc.rules import Rules
 from snnc.run import Program
+from snnc.schedule import Schedule
 from snnc.threads import Threads
 
 # Rows of so many numbers are looked at where a position sees so little that it takes no time.
@@ -62,6 +63,8 @@ _SQUARE, _BYTES = 1 << 26, 128
 _STRETCHES = 16
 # Multiples of this, less their integers, are spread evenly however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
+# What all of it takes, in passes of the trained network (tests/benchmarks/scale.py quick densenet).
+_RUNS = 12
 
 # What a node is called that shifts what no bias does, behind the name of the activation.
 _SHIFT = "shift"
@@ -98,6 +101,9 @@ class CorrectResidualNoise(Pass):
         if self.rows < 1:
             raise ValueError("rows start at 1")
 
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        return _RUNS * min(samples, self.images)
+
     def requires(self, graph: Graph) -> None:
         check_stage(graph, Clipped, Neuron)
 
@@ -114,7 +120,8 @@ class CorrectResidualNoise(Pass):
             division = samples.divided(Program(graph).chunk, most=_STRETCHES)
             walk = _Walk(calibration.reference, graph, folder, goals, options, division, len(solved_on))
             fed = walk.look(samples.own(division).batches())
-            for node in graph.nodes.values():
+            for done, node in enumerate(graph.nodes.values()):
+                calibration.progress(done, len(graph.nodes))
                 walk.visit(node, fed)
             return walk.corrected()
 

@@ -63,6 +63,9 @@ class CorrectSpikingResidual(Pass):
         if not 0 < self.rate <= 1:
             raise ValueError("the rate must be above 0 and at most 1")
 
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        return self.rounds * schedule.total * min(samples, self.images)
+
     def requires(self, graph: Graph) -> None:
         check_stage(graph, (Clipped, Quantized), ())
 

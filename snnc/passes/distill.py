@@ -46,7 +46,7 @@ from snnc.ops import (
     Transpose,
     Weighted,
 )
-from snnc.passes.base import Pass, check_stage, passes
+from snnc.passes.base import TrainingPass, check_stage, passes
 from snnc.rules import Rules
 from snnc.run import Program
 from snnc.threads import Threads
@@ -66,7 +66,7 @@ _LOST, _SLOWER, _TRIES = 1.5, 4.0, 4
 @final
 @passes.register("distill")
 @dataclass(frozen=True)
-class Distill(Pass):
+class Distill(TrainingPass):
     """Adjust weights, biases and thresholds of the whole network at once, before or after neurons are substituted.
 
     Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
@@ -91,6 +91,9 @@ class Distill(Pass):
         if not 0 < self.learning_rate < math.inf:
             raise ValueError("the learning rate must be positive and finite")
 
+    def planned(self, samples: int) -> int:
+        return self._within(max(1, samples - samples // 10))
+
     def requires(self, graph: Graph) -> None:
         check_stage(graph, Clipped, ())
 
@@ -102,12 +105,16 @@ class Distill(Pass):
             samples = FeedsStore(folder / "samples", chain(training.batches(), held_out.batches()))
             return self._trained(graph, calibration, samples, len(held_out))
 
+    def _within(self, training: int) -> int:
+        """Return how many steps all epochs over so many images are, as far as they are done."""
+        return min(self.steps, self.epochs * max(1, training // min(self.batch_size, training)))
+
     def _trained(self, graph: Graph, calibration: Calibration, samples: FeedsStore, held: int) -> Graph:
         training, held_out = torch.arange(len(samples)).tensor_split([len(samples) - held])
         augmented = self.augment and _takes_images(graph)
         compare = _Comparison(calibration.reference, graph, features=self.features)
         batch = min(self.batch_size, len(training))
-        steps = min(self.steps, self.epochs * max(1, len(training) // batch))
+        steps = self._within(len(training))
 
         def error(network: TrainableNetwork) -> float:
             return compare.error(network, samples, held_out, batch) if held else math.inf

@@ -45,6 +45,7 @@ from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import shifted
 from snnc.run import Program
+from snnc.schedule import Schedule
 from snnc.threads import Threads
 
 # The most bits of a number that enters, and how large it may be where no sample tells.
@@ -94,6 +95,9 @@ class QuantizeWeights(Pass):
     @property
     def _skip_bits(self) -> int:
         return self.skip_bits or max(self.bits, 8)
+
+    def runs(self, samples: int, schedule: Schedule) -> int:
+        return 2 * schedule.total * min(samples, self.images)
 
     def requires(self, graph: Graph) -> None:
         check_stage(graph, (Clipped, Quantized), ())

@@ -22,7 +22,7 @@ from snnc.files import temporary_folder
 from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.ops import Clipped, Quantized, Weighted
-from snnc.passes.base import Pass, check_form, check_stage, passes
+from snnc.passes.base import TrainingPass, check_form, check_stage, passes
 from snnc.run import Program
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import minimize, relative_distance, shuffled
@@ -32,7 +32,7 @@ from snnc.training.units import Unit, units
 @final
 @passes.register("reconstruct-units")
 @dataclass(frozen=True)
-class ReconstructUnits(Pass):
+class ReconstructUnits(TrainingPass):
     """Adjust weights, biases and thresholds of one unit after the other, before neurons are substituted.
 
     ``steps`` of ``batch_size`` images for each unit, each of which changes at most ``learning_rate`` of a layer's size;
@@ -50,6 +50,9 @@ class ReconstructUnits(Pass):
             raise ValueError("steps and batch size start at 1")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError("the learning rate must be positive and finite")
+
+    def planned(self, samples: int) -> int:
+        return self.steps
 
     def requires(self, graph: Graph) -> None:
         check_stage(graph, Clipped, Neuron)
