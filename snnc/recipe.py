@@ -96,11 +96,13 @@ def load(
     shares: Sequence[float] | None = None,
     neuron: str | None = None,
     weight_bits: int | None = None,
+    membrane_bits: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Read a shipped recipe by name or a file by path, then apply what the user sets on top.
 
-    ``weight_bits`` are those of quantize-weights, which is appended where the recipe lacks it. ``overrides`` are
+    ``weight_bits`` are those of quantize-weights, which is appended where the recipe lacks it, and ``membrane_bits``
+    those at which the potentials of what it makes saturate. ``overrides`` are
     ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), ``training.OPTION=VALUE``, or ``timesteps=N``.
     Raises UsageError with the path into the recipe.
     """
@@ -112,7 +114,8 @@ def load(
         hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
         raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
     steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames, "shares": shares}
-    return _overridden(_mapping(data, place or "recipe"), steps, neuron, weight_bits, overrides, place)
+    bits = weight_bits, membrane_bits
+    return _overridden(_mapping(data, place or "recipe"), steps, neuron, bits, overrides, place)
 
 
 def override(
@@ -124,11 +127,12 @@ def override(
     shares: Sequence[float] | None = None,
     neuron: str | None = None,
     weight_bits: int | None = None,
+    membrane_bits: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Apply to a recipe what the user sets on top, as ``load`` does."""
     steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames, "shares": shares}
-    return _overridden(recipe.plain(), steps, neuron, weight_bits, overrides, "")
+    return _overridden(recipe.plain(), steps, neuron, (weight_bits, membrane_bits), overrides, "")
 
 
 def reset_to_zero(recipe: Recipe) -> Recipe:
@@ -220,17 +224,23 @@ def _overridden(
     data: Mapping[str, Any],
     steps: Mapping[str, object],
     neuron: str | None,
-    weight_bits: int | None,
+    bits: tuple[int | None, int | None],
     overrides: Sequence[str],
     place: str,
 ) -> Recipe:
-    if overrides or neuron is not None or weight_bits is not None:
+    weight_bits, membrane_bits = bits
+    if overrides or neuron is not None or bits != (None, None):
         # What is set on top is set in a well-formed recipe.
         from_plain(data, place=place)
     if weight_bits is not None:
         if not any(_QUANTIZE in entry for entry in _entries(data)):
             data = {**data, "passes": [*_entries(data), {_QUANTIZE: {}}]}
         data = _set(data, f"passes.{_QUANTIZE}.bits={weight_bits}")
+    if membrane_bits is not None:
+        if not any(_QUANTIZE in entry for entry in _entries(data)):
+            hint = "add --weight-bits 8"
+            raise UsageError("membranes of some bits hold whole numbers only", place="--membrane-bits", hint=hint)
+        data = _set(data, f"passes.{_QUANTIZE}.membrane-bits={membrane_bits}")
     for setting in overrides:
         data = _set(data, setting)
     if neuron is not None:

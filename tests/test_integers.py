@@ -18,7 +18,7 @@ from torch import Tensor
 
 import snnc
 from snnc import ops
-from snnc.analysis.integers import channel_thresholds, in_reals, synapses, widths, with_synapses
+from snnc.analysis.integers import channel_thresholds, in_reals, saturating, synapses, widths, with_synapses
 from snnc.analysis.units import input_values, membranes, spike_values
 from snnc.artifact import load_conversion, save_conversion
 from snnc.data.preprocessing import Preprocessing
@@ -384,6 +384,64 @@ def test_engines_fire_the_same_spikes(
                 continue
             assert (match.equal, match.together) == (100, 100), (name, match.worst_layer)
             assert match.output_error is not None and match.output_error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kinds", "schedule", "engines"),
+    [
+        (("if",), Schedule(6), ("integers", "c", "onnx")),
+        (("if",), Schedule(3, rehearsal=2), ("integers", "c")),
+        (("cif", "if"), Schedule(4, 3), ("integers", "c", "onnx")),
+        (("graded(levels=6,max-event=2,first-event=4,rest=1)",), Schedule(2, 3), ("integers", "onnx")),
+    ],
+    ids=str,
+)
+def test_saturating_membranes_lose_the_same_everywhere(
+    kinds: tuple[str, ...], schedule: Schedule, engines: tuple[str, ...]
+) -> None:
+    graph = pooled(*kinds)
+    x = 6 * images_of(graph)
+    made = conversion(QuantizeWeights(bits=4, input_bits=3, membrane_bits=5)(graph, calibration(graph, x)), schedule)
+    wide = dataclasses.replace(made, snn=saturating(made.snn, None))
+    narrow, all_hold = ([w for w in widths(c.snn, schedule).values() if w.thresholds] for c in (made, wide))
+    assert all(width.membranes == 5 for width in narrow)
+    assert all(width.membranes > 5 and width.thresholds <= 5 for width in all_hold)
+    samples = MemorySamples(Feeds({"x": 6 * images_of(graph, seed=1)}))
+    for name in engines:
+        written = formats[name]().write(made)
+        for engine in formats[name]().engines(written, made):
+            match = verify(made, written, engine, samples)
+            assert isinstance(engine, NoCompiler) or (match.equal, match.together) == (100, 100), name
+            # Something is lost: where all is held, spikes are others.
+            assert name != "integers" or verify(wide, written, engine, samples).together < 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "complaint", "hint"),
+    [
+        ("if", 4, "needs membranes of", "--membrane-bits"),
+        ("if", 1, "from 2 to 24", "--membrane-bits"),
+        ("dual-threshold", 16, "do not saturate", "--neuron if"),
+        ("two-phase", 16, "do not saturate", "--neuron if"),
+    ],
+)
+def test_membranes_that_cannot_be_are_refused_by_name(kind: str, bits: int, complaint: str, hint: str) -> None:
+    graph = quantized(pooled(kind))
+    with pytest.raises(ModelError, match=complaint) as caught:
+        saturating(graph, bits)
+    assert caught.value.place and hint in caught.value.hint
+
+
+def test_real_numbers_saturate_nowhere_and_nir_has_no_such_membranes() -> None:
+    with pytest.raises(ModelError, match="real numbers"):
+        saturating(pooled("if"), 16)
+    with pytest.raises(UsageError, match="--membrane-bits"):
+        load_recipe("quick", membrane_bits=16)
+    assert load_recipe("quick", weight_bits=6, membrane_bits=16).passes[-1].membrane_bits == 16
+    with pytest.raises(ModelError, match="saturate"):
+        formats["nir"]().check(conversion(saturating(quantized(pooled("if")), 20), Schedule(3)))
+    retimed_once = retimed(saturating(quantized(pooled("graded")), 20), Schedule(4), Schedule(5))
+    assert all(op.membrane_bits is None for op in retimed_once.ops(Neuron).values())
 
 
 def images_of(graph: Graph, seed: int = 7) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from snnc.actions.convert import convert
 from snnc.actions.opened import Spiking, conversion_of
+from snnc.analysis.integers import saturating
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.given import Data, gathered
@@ -87,6 +88,7 @@ def export(
     verify: bool = False,
     vectors: int | None = None,
     potentials: bool = False,
+    membrane_bits: int | None = None,
     data: Data | None = None,
     reading: Reading | None = None,
     progress: Progress | None = None,
@@ -95,12 +97,15 @@ def export(
 
     ``verify`` runs it in every engine that there is for it. Engines run 64 images of ``data`` or as many as ``reading``
     says, or noise without data; ``vectors`` asks for conformance vectors of so many images besides, with the
-    ``potentials`` of all neurons if need be. Raises ModelError for what the format cannot say, UsageError for options
+    ``potentials`` of all neurons if need be. With ``membrane_bits`` it is the network whose membranes saturate at so
+    many bits that is written. Raises ModelError for what the format cannot say, UsageError for options
     that cannot be and without the extra that the format needs, DataError for broken data, and VerificationError where
     an engine refuses the file.
     """
     check_count(vectors)
     conversion, progress = conversion_of(network), progress or told()
+    if membrane_bits is not None:
+        conversion = replace(conversion, snn=saturating(conversion.snn, membrane_bits))
     held = None if data is None else gathered(data)
     if isinstance(format, str):
         format = parse(formats[format], dict(options or {}), place=format)  # noqa: A001 - as above

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from snnc.analysis.channels import channel_axis, channel_rows, from_channels
 from snnc.analysis.units import Constant, Membrane, alike_by_channel, drives, input_values, membranes, spike_values
+from snnc.errors import ModelError
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
@@ -41,7 +42,7 @@ class Widths:
     ``rounding`` is the relative error of the weights that rounding to such numbers leaves on average: that of the layer
     where it is largest. ``skips`` are the weights of spikes that arrive as they are. Of what is not there, 0 bits.
     ``sums`` are bounds of what arrives at one step, from the weights and the largest events, and ``membranes`` those of
-    the potential at any step: no samples can make them larger.
+    the potential at any step, unless it saturates: no samples can make them larger.
     """
 
     weights: int
@@ -143,8 +144,27 @@ def _present(value: Tensor) -> Tensor:
 
 def in_reals(graph: Graph) -> Graph:
     """Return the graph without units: its weights, biases and thresholds are then real numbers like any other."""
-    ops: dict[str, Weighted | Neuron] = {**graph.ops(Weighted), **graph.ops(Neuron)}
-    return graph.with_ops({name: replace(op, unit=None) for name, op in ops.items() if op.unit is not None})
+    layers = {name: replace(op, unit=None) for name, op in graph.ops(Weighted).items() if op.unit is not None}
+    return graph.with_ops({**layers, **{name: op.in_reals() for name, op in graph.ops(Neuron).items()}})
+
+
+def saturating(graph: Graph, bits: int | None) -> Graph:
+    """Return the graph with membranes of so many bits, or with such as hold all that can come (None).
+
+    Raises ModelError that names a neuron whose membrane cannot be that.
+    """
+    changed = {}
+    for name, op in graph.ops(Neuron).items():
+        try:
+            changed[name] = replace(op, membrane_bits=bits)
+        except ValueError as error:
+            hint = "give more --membrane-bits, or fewer --weight-bits or passes.quantize-weights.input-bits"
+            if not op.saturates or op.slope is not None:
+                hint = "convert with --neuron if, cif or graded, or leave out --membrane-bits"
+            elif op.unit is None:
+                hint = "convert with --weight-bits 8, and see real-weights in the report, or leave out --membrane-bits"
+            raise ModelError(str(error), place=graph.nodes[name].place, hint=hint) from None
+    return graph.with_ops(changed)
 
 
 def moved_inputs(graph: Graph) -> dict[str, str]:
@@ -280,7 +300,8 @@ def _widths(
     fires = isinstance(neuron, IntegrateAndFire)
     grows = (sums[1] - threshold).clamp(min=0) * (schedule.total - 1) if fires else sums[1] * (schedule.total - 1)
     highest = torch.maximum(start, threshold) + sums[1] + grows
-    return replace(width, membranes=_bits([highest, sums[0] * schedule.total - start]))
+    bits = _bits([highest, sums[0] * schedule.total - start])
+    return replace(width, membranes=min(bits, neuron.membrane_bits or bits))
 
 
 def _arriving(

@@ -61,6 +61,13 @@ def export(
         bool,
         typer.Option("--potentials", help="With --vectors: the potential of every neuron after every step, too."),
     ] = False,
+    membrane_bits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of a network in whole numbers (--weight-bits): write it with membranes that saturate at N bits.",
+        ),
+    ] = None,
     report_file: ReportFile = None,
     strict: Strict = False,
     *,
@@ -98,7 +105,12 @@ def export(
     check_count(vectors)
     conversion = with_exit_rule(load_conversion(model), report_file)
     images: dict[str, Any] = {"data": data or settings.evaluation.data, "reading": reading.resolve()}
-    asked: dict[str, Any] = {"verify": verify, "vectors": vectors, "potentials": potentials}
+    asked: dict[str, Any] = {
+        "verify": verify,
+        "vectors": vectors,
+        "potentials": potentials,
+        "membrane_bits": membrane_bits,
+    }
     with terminal.progress() as progress:
         exported = exported_by(conversion, how, progress=progress, **asked, **images)
     files = [] if exported.mismatch else [*map(str, exported.save(output))]

@@ -162,6 +162,13 @@ class RecipeFlags:
             "quantize-weights as the last pass.",
         ),
     ] = None
+    membrane_bits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --weight-bits: membranes that saturate at N bits. Default: they hold all that comes.",
+        ),
+    ] = None
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="K=V", help="Set a recipe option: passes.PASS.OPTION=VALUE. Can be repeated."),
@@ -228,6 +235,7 @@ class RecipeFlags:
             shares=None if self.shares is None else _fractions(self.shares),
             neuron=neuron,
             weight_bits=self.weight_bits,
+            membrane_bits=self.membrane_bits,
             overrides=overrides,
         )
         if self.latency is not None:

@@ -55,11 +55,13 @@ class Neuron(Timed):
     ``metadata["option"]`` says where it is another. ``tried`` are such fields that the laws are asked for, too.
 
     With a ``unit``, what arrives is whole numbers of it, and so are thresholds and, with half a unit on top, v(0): what
-    a current is off by, because sums round, is taken away, and no sum of whole numbers lies at a threshold.
+    a current is off by, because sums round, is taken away, and no sum of whole numbers lies at a threshold. Of a kind
+    that ``saturates``, membranes may be of so many bits, the sign among them: what they hold no more is lost.
     """
 
     signed: ClassVar[bool] = True
     random: ClassVar[bool] = False
+    saturates: ClassVar[bool] = False
     rounding: ClassVar[float] = 0.0
     tried: ClassVar[Sequence[Mapping[str, Any]]] = ()
 
@@ -68,6 +70,7 @@ class Neuron(Timed):
     potential: Tensor = HALF
     coding: bool = False
     unit: Tensor | None = field(default=None, kw_only=True)
+    membrane_bits: int | None = field(default=None, kw_only=True)
 
     @final
     def __post_init__(self) -> None:
@@ -83,7 +86,22 @@ class Neuron(Timed):
             if self.slope is None:
                 raise ValueError("a code needs spikes of both signs")
             check_coding(self.slope)
+        if self.membrane_bits is not None:
+            self._check_saturating(self.membrane_bits)
         self.check_own()
+
+    def _check_saturating(self, bits: int) -> None:
+        name = type(self).__name__
+        if not 2 <= bits <= MAXIMUM_MEMBRANE_BITS:
+            raise ValueError(f"membranes have from 2 to {MAXIMUM_MEMBRANE_BITS} bits")
+        if not self.saturates or self.slope is not None:
+            raise ValueError(f"membranes of {name} do not saturate" + " below zero" * self.saturates)
+        if self.unit is None:
+            raise ValueError("what drives it is real numbers, of which a membrane of some bits holds none")
+        needed = int((self.threshold.double() / self.unit).max().round())
+        if needed >= 1 << bits - 1:
+            wide = needed.bit_length() + 1
+            raise ValueError(f"its threshold of {needed:,} units needs membranes of {wide} bits, and they have {bits}")
 
     def check_own(self) -> None:
         """Raise ValueError where a field that this kind of neuron adds is out of range."""
@@ -169,7 +187,12 @@ class Neuron(Timed):
         """Return the neuron with the same ceiling over ``after`` time steps that it has over ``before``."""
         share = Fraction(self.levels(before) * after, before * self.levels(after))
         # What it takes in stays as it is, and no other threshold is a whole number of its units.
-        return self if share == 1 else replace(self, threshold=self.threshold * float(share), unit=None)
+        return self if share == 1 else replace(self.in_reals(), threshold=self.threshold * float(share))
+
+    @final
+    def in_reals(self) -> Self:
+        """Return the neuron without a unit: what arrives, and what its membrane holds, is any real number."""
+        return self if self.unit is None else replace(self, unit=None, membrane_bits=None)
 
     @final
     def counted(self, current: Tensor, steps: int = 1) -> Tensor:
@@ -273,6 +296,9 @@ class Neuron(Timed):
         return count * (self.threshold / timesteps)
 
 
+# More whole numbers than those of single precision are not told apart.
+MAXIMUM_MEMBRANE_BITS = 24
+
 # What a neuron remembers from one step to the next: its membrane potential, other tensors shaped like its layer, and
 # counts of steps.
 NeuronState = tuple[Any, ...]
@@ -345,6 +371,19 @@ class CausalNeuron(Neuron):
         """Return the membrane potential of a state, in what the threshold is measured in."""
         membrane: Tensor = state[0]
         return membrane
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Return the least and the most that a membrane holds, as states have it; None where it holds anything."""
+        if self.membrane_bits is None or self.unit is None:
+            return None
+        most = 1 << self.membrane_bits - 1
+        return self.unit * (0.5 - most), self.unit * (most - 0.5)
+
+    @final
+    def held(self, membrane: Tensor) -> Tensor:
+        """Cut off, in place, what a membrane does not hold."""
+        bounds = self.bounds()
+        return membrane if bounds is None else membrane.clamp_(*bounds)
 
     def start(self, x: Tensor) -> Tensor:
         """Return the membrane potential before the first step, shaped and laid out in memory like ``x``."""

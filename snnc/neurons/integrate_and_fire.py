@@ -26,12 +26,13 @@ class IntegrateAndFire(CausalNeuron):
     """The IF neuron; it has no negative spikes, hence no ``slope``."""
 
     signed: ClassVar[bool] = False
+    saturates: ClassVar[bool] = True
 
     def initial(self, x: Tensor) -> _State:
         return _State(self.start(x))
 
     def advance(self, state: _State, x: Tensor, awake: bool, value: Tensor) -> _State:
-        membrane = state.membrane.add_(x)
+        membrane = self.held(state.membrane.add_(x))
         # Compared straight into numbers: truth values would have to be converted, at the price of the comparison.
         torch.ge(membrane, self.threshold, out=value).mul_(self.threshold)
         return _State(membrane.sub_(value))

@@ -14,7 +14,7 @@ in levels of the side of zero that the input is on.
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class _State(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Tracking(CausalNeuron):
     """A neuron whose events say by how many levels its count changes."""
+
+    saturates: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -110,12 +112,18 @@ class Tracking(CausalNeuron):
     def membrane(self, state: _State) -> Tensor:
         return state.membrane * self.worth
 
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        if self.membrane_bits is None or self.unit is None:
+            return None
+        unit, most = self.unit * self.scale, 1 << self.membrane_bits - 1
+        return unit * (0.5 - most), unit * (most - 0.5)
+
     @final
     def advance(self, state: _State, x: Tensor, awake: bool, value: Tensor) -> _State:
         count, lit, first = state.spikes, state.awake + awake, state.taken == 0
         unit = self.units[min(state.taken, self.coarse_steps)]
         most = self.stated_levels or self.max_event * lit
-        membrane = state.membrane.add_(x * self.scale)
+        membrane = self.held(state.membrane.add_(x * self.scale))
         torch.floor(self._behind(membrane, count, unit), out=value)
         value.clamp_(-self.max_event if self.takes_back else 0, self.first_event if first else self.max_event)
         above, below = most - count, count if self.slope is None else count + most

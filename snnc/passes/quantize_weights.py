@@ -31,6 +31,7 @@ from snnc.analysis.integers import (
     in_events,
     input_fraction,
     moved_inputs,
+    saturating,
     synapses,
     with_constants,
     with_synapses,
@@ -41,6 +42,7 @@ from snnc.calibration import Calibration
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
+from snnc.neurons.base import MAXIMUM_MEMBRANE_BITS
 from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
 from snnc.passes.biases import shifted
@@ -48,8 +50,8 @@ from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.threads import Threads
 
-# The most bits of a number that enters, and how large it may be where no sample tells.
-_WIDEST_INPUT, _UNKNOWN = 16, 8.0
+# The bits of a number that enters, the most that may be asked for, and how large it may be where no sample tells.
+_INPUT_BITS, _WIDEST_INPUT, _UNKNOWN = 10, 16, 8.0
 
 # Rows of each image that are looked at, weights of a channel of which every two are, and how much of the mean square is
 # added to that of each, where there are fewer rows than weights.
@@ -66,17 +68,20 @@ class QuantizeWeights(Pass):
     """Round weights to ``bits``, biases and thresholds to as many as chips have for them, the sign included.
 
     Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer add much
-    more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as many
-    as ``bits``, and 8 at least. ``input_bits`` are those of numbers that enter. ``bias`` corrects biases by what
-    rounding does to the mean currents, and ``correct`` the weights that are yet to be rounded, on at most ``images``,
-    spread evenly over all; without images both are left out.
+    more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as
+    many as ``bits``, and 8 at least. Membranes saturate at ``membrane_bits`` or, where these are not given, hold all
+    that comes. ``input_bits`` are those of numbers that enter: where not given, 10, or fewer to leave room for the
+    weights in such membranes. ``bias`` corrects biases by what rounding does to the mean currents, and ``correct``
+    the weights that are yet to be rounded, on at most ``images``, spread evenly over all; without images both are
+    left out.
     """
 
     bits: int = 8
     threshold_bits: int = 16
     bias_bits: int = 16
     skip_bits: int | None = None
-    input_bits: int = 10
+    input_bits: int | None = None
+    membrane_bits: int | None = None
     bias: bool = True
     correct: bool = True
     images: int = 512
@@ -87,10 +92,17 @@ class QuantizeWeights(Pass):
         wider = [wide for wide in (self.threshold_bits, self.bias_bits, self.skip_bits) if wide is not None]
         if not all(self.bits <= wide <= 24 for wide in wider):
             raise ValueError("thresholds, biases and skips have at least as many bits as weights, and at most 24")
-        if not 2 <= self.input_bits <= _WIDEST_INPUT:
+        if not 2 <= self._input_bits <= _WIDEST_INPUT:
             raise ValueError(f"inputs have from 2 to {_WIDEST_INPUT} bits")
+        if self.membrane_bits is not None and not 2 <= self.membrane_bits <= MAXIMUM_MEMBRANE_BITS:
+            raise ValueError(f"membranes have from 2 to {MAXIMUM_MEMBRANE_BITS} bits")
         if self.images < 1:
             raise ValueError("images start at 1")
+
+    @property
+    def _input_bits(self) -> int:
+        room = _INPUT_BITS if self.membrane_bits is None else max(2, self.membrane_bits - self.bits + 2)
+        return self.input_bits or min(_INPUT_BITS, room)
 
     @property
     def _skip_bits(self) -> int:
@@ -113,7 +125,7 @@ class QuantizeWeights(Pass):
             membrane = membranes(graph, values)[index]
             with Threads():
                 graph = graph.with_ops(self._rounded(graph, membrane, values, inputs if self.bias else {}, squares))
-        return graph
+        return saturating(graph, self.membrane_bits)
 
     def _seen(self, graph: Graph, calibration: Calibration) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """Return what weighted layers take in: the mean over images and steps, shaped like one sample, by its node.
@@ -151,7 +163,7 @@ class QuantizeWeights(Pass):
         moved = moved_inputs(graph)
         read = {moved.get(graph.nodes[name].inputs[0]) for name in graph.ops(Weighted)}
         found = {n: op for n, op in graph.ops(Input).items() if n in read and op.numbers == "real"}
-        shown, largest, bits = calibration.shown, dict.fromkeys(found, _UNKNOWN), self.input_bits
+        shown, largest, bits = calibration.shown, dict.fromkeys(found, _UNKNOWN), self._input_bits
         if shown is None:
             bits = min(bits + 2, _WIDEST_INPUT)
         else:
@@ -186,6 +198,14 @@ class QuantizeWeights(Pass):
         biases |= {name: row.abs().amax(0) for name, row in constants.items()}
         bounds = [bias / membrane.parts[name] / _largest(self.bias_bits) for name, bias in biases.items()]
         bounds += [value / _largest(self._skip_bits) for value in skips]
+        fraction = input_fraction(graph, layers, values) if membrane.whole else None
+        if threshold is not None:
+            most = _largest(self.threshold_bits)
+            if self.membrane_bits is not None:
+                # Beside what fires at once there is room for a threshold more.
+                events = graph.ops(Neuron)[membrane.neuron].largest_event + 1
+                most = min(most, max(1, int(_largest(self.membrane_bits) * (fraction or 1.0) / events)))
+            bounds.append(threshold / most)
         unit = self._unit([part / membrane.parts[name] for name, part in added.items()], bounds, threshold)
         changed: dict[str, Op] = {}
         if threshold is not None:
@@ -194,7 +214,6 @@ class QuantizeWeights(Pass):
                 steps = (value / unit).round().clamp(1, _largest(self._skip_bits))
                 unit = torch.where(value > 0, value / steps, unit)
             counts = (threshold / unit).round().clamp(min=1)
-            fraction = input_fraction(graph, layers, values) if membrane.whole else None
             changed[membrane.neuron] = _fired(graph, membrane.neuron, counts, unit, fraction, moved=bool(skips))
         for name, op in layers.items():
             own, square = membrane.own(name, unit), squares.get(name)
@@ -228,8 +247,6 @@ class QuantizeWeights(Pass):
             # One unit for all channels, because nothing but their sums is ever compared.
             together = together.reshape(1, -1)
             bounds = [bound.max().unsqueeze(0) for bound in bounds]
-        else:
-            bounds.append(threshold / _largest(self.threshold_bits))
         least = torch.stack(bounds).amax(0)
         best, lowest = least, torch.full_like(least, torch.inf)
         for share in _SHARES:

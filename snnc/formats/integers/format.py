@@ -56,11 +56,14 @@ class IntegersFormat(Format[Integers]):
         arrays = dict(found.arrays)
         archive = io.BytesIO()
         np.savez(archive, allow_pickle=False, **arrays, **{ENTRY: np.array(text)})
-        bits = found.network["bits"].values()
-        widest = {part: max(width[part] for width in bits) for part in ("weights", "sums", "membranes")}
+        widths = found.network["bits"].values()
+        widest = {part: max(width[part] for width in widths) for part in ("weights", "sums", "membranes")}
+        saturates = any(op.membrane_bits is not None for op in conversion.snn.ops(Neuron).values())
+        bits = f"{widest['membranes']} bits"
+        held = f"potentials saturate at {bits}" if saturates else f"{bits} all potentials"
         notes = (
-            f"weights of {widest['weights']} bits; {widest['sums']} bits hold the sums of a step and "
-            f"{widest['membranes']} all potentials, whatever comes in",
+            f"weights of {widest['weights']} bits; whatever comes in, {widest['sums']} bits hold the sums of a step, "
+            f"and {held}",
         )
         return Written(
             self.name,

@@ -44,7 +44,7 @@ def fire(node: dict[str, Any], own: Arrays, currents: list[Any], lit: int, begin
     for t, x in enumerate(currents):
         if t in begins:
             potential, count, awake = 0 * x + own["start"], 0 * x + node["rest"], 0
-        potential, awake = potential + x, awake + (t < lit)
+        potential, awake = np.clip(potential + x, *node["holds"]), awake + (t < lit)
         event = np.clip(potential // own["threshold"], node["least"], node["first" if t in begins else "largest"])
         if node["counts"]:
             event = np.clip(event, -count, (node["highest"] or node["largest"] * awake) - count)

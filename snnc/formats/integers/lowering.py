@@ -32,6 +32,9 @@ from snnc.schedule import Schedule
 
 Array = NDArray[Any]
 
+# The bits of whole numbers that double precision tells apart.
+_WIDEST = 54
+
 _NEURONS = "convert with --neuron if, cif, graded or two-phase"
 
 
@@ -218,6 +221,12 @@ def _held(op: Neuron, place: Place) -> dict[str, Tensor]:
     return {"threshold": threshold, "start": (op.potential * op.threshold / unit).floor().expand(threshold.shape)}
 
 
+def _holds(op: Neuron) -> list[int]:
+    """Return the least and the most that a membrane holds: of one that does not saturate, more than can come."""
+    most = 1 << (op.membrane_bits or _WIDEST) - 1
+    return [-most, most - 1]
+
+
 def _plain(op: Neuron) -> None:
     if op.slope is not None:
         raise RefusedError("what is below zero weighs no whole number", hint="train with ReLU")
@@ -226,7 +235,7 @@ def _plain(op: Neuron) -> None:
 @firings.register(IntegrateAndFire)
 def _integrate_and_fire(op: IntegrateAndFire, place: Place) -> Step:
     says = {"least": 0, "first": 1, "largest": 1, "counts": False, "highest": None, "rest": 0}
-    return Step("neuron", says, _held(op, place))
+    return Step("neuron", {**says, "holds": _holds(op)}, _held(op, place))
 
 
 @firings.register(Tracking)
@@ -241,6 +250,7 @@ def _tracking(op: Tracking, place: Place) -> Step:
         "counts": True,
         "highest": op.stated_levels,
         "rest": op.rest,
+        "holds": _holds(op),
     }
     held = _held(op, place)
     return Step("neuron", says, {**held, "start": held["start"] - op.rest * held["threshold"]})

@@ -229,6 +229,9 @@ def _firing(graph: Graph, refuse: Callable[[ModelError], object]) -> dict[str, F
         except ModelError as error:
             refuse(error)
         else:
+            if node.op.membrane_bits is not None:
+                hint = "leave out --membrane-bits, or export integers, c, onnx or torch"
+                refuse(_refused(node, "NIR has no membranes that saturate, and these do", hint))
             # Half a unit is none where all that arrives is whole numbers of them.
             start, least = node.op.potential * node.op.threshold, 0 if node.op.unit is None else 0.75 * node.op.unit
             if (start.abs() > least).any():

@@ -79,6 +79,11 @@ _COUNTED = """
         grains = Floor(more_grains)
         counted_{arrived} = Mul(grains, {grain})
 """
+# What a membrane holds no more is cut off.
+_HELD = """
+        not_below = Max(full, lowest)
+        charged = Min(not_below, highest)
+"""
 _COUNTED_OVER_TIME = """
         grain_steps = CastLike(timesteps, gathered)
         grain_a_step = Div(grain, grain_steps)
@@ -93,7 +98,13 @@ def written(op: Neuron) -> Form:
     changed: dict[str, Any] = {"name": f"Whole{form.name}", "constants": {**form.constants, "grain": op.unit}}
     if isinstance(form, Recurrence):
         counted = _COUNTED.format(arrived="x", grain="grain")
-        return dataclasses.replace(form, advance=counted + re.sub(r"\bx\b", "counted_x", form.advance), **changed)
+        advance = counted + re.sub(r"\bx\b", "counted_x", form.advance)
+        bounds = op.bounds() if isinstance(op, CausalNeuron) else None
+        if bounds is not None:
+            changed["name"] = f"Saturating{form.name}"
+            changed["constants"] |= {"lowest": bounds[0], "highest": bounds[1]}
+            advance = re.sub(r"\bcharged = (.*)\n", rf"full = \1\n{_HELD}", advance)
+        return dataclasses.replace(form, advance=advance, **changed)
     counted = _COUNTED_OVER_TIME + _COUNTED.format(arrived="gathered", grain="grain_a_step")
     for body in ("mean", "train"):
         changed[body] = counted + re.sub(r"\bgathered\b", "counted_gathered", getattr(form, body))
