@@ -98,7 +98,8 @@ class Altered:
 class Passed:
     """What the passes of a recipe made of a trained network: ``snn``, what was applied, and how long each pass took.
 
-    ``recipe`` is the one that ran: less is trained than was asked for where there was no time for all of it.
+    ``recipe`` is the one that ran: less is trained than was asked for where there was no time for all of it, and what
+    one pass chose for those behind it is spelled out.
     ``canonical`` is the network right before the first pass that is not exact: the same function as the trained one, in
     the form that the spiking one is compared with layer by layer.
     """
@@ -133,8 +134,9 @@ def apply_recipe(
     if samples is not None or moments_known(reference):
         stand_in = None
     budget = budget or Budget()
-    passes, applied, seconds, altered = [], [], [], []
-    for index, step in enumerate(recipe.passes):
+    applied, seconds, altered = [], [], []
+    for index in range(len(recipe.passes)):
+        step = recipe.passes[index]
         name = pass_name(step)
         progress(name, index, len(recipe.passes))
         step.requires(graph)
@@ -147,7 +149,8 @@ def apply_recipe(
         calibration = Calibration(canonical, seen, recipe.schedule, levels, stated, tell, stand_in)
         following = sum(isinstance(other, TrainingPass) for other in recipe.passes[index + 1 :])
         step = budget.fitting_steps(step, name, graph, calibration, following)
-        passes.append(step)
+        behind = step.settled(graph, calibration, recipe.passes[index + 1 :])
+        recipe = replace(recipe, passes=(*recipe.passes[:index], step, *behind))
         before, work = graph, functools.partial(_applied, step, name, graph, calibration)
         graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
         if what := step.alters(before):
@@ -156,8 +159,7 @@ def apply_recipe(
         canonical = graph if exact else canonical
         seconds.append(time.monotonic() - started)
         applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step))))
-    ran = replace(recipe, passes=tuple(passes))
-    return Passed(ran, canonical, graph, tuple(applied), tuple(seconds), tuple(altered))
+    return Passed(recipe, canonical, graph, tuple(applied), tuple(seconds), tuple(altered))
 
 
 def outline(reference: Graph, recipe: Recipe) -> Graph:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from snnc.conversion import Conversion
 from snnc.documents import from_yaml, read_yaml, to_yaml
@@ -26,6 +26,9 @@ _STEPS = {"timesteps": 8, "sleep": 0, "rehearsal": 0}
 _SCHEDULE = {**_STEPS, "frames": "repeat", "shares": []}
 # Rounds weights, and stands last: what corrects or trains after it would make real numbers of them again.
 _QUANTIZE = "quantize-weights"
+_ALLOCATE = "allocate-levels"
+# The passes that choose thresholds for the levels there are.
+_CHOOSING = {"calibrate-thresholds", "balance-thresholds"}
 _SHIPPED = resources.files("snnc") / "recipes"
 
 
@@ -97,13 +100,15 @@ def load(
     neuron: str | None = None,
     weight_bits: int | None = None,
     membrane_bits: int | None = None,
+    mixed_levels: bool = False,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Read a shipped recipe by name or a file by path, then apply what the user sets on top.
 
     ``weight_bits`` are those of quantize-weights, which is appended where the recipe lacks it, and ``membrane_bits``
-    those at which the potentials of what it makes saturate. ``overrides`` are
-    ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), ``training.OPTION=VALUE``, or ``timesteps=N``.
+    those at which neurons saturate then; ``mixed_levels`` puts allocate-levels before thresholds are chosen, where it
+    is not yet. ``overrides`` are ``passes.PASS.OPTION=VALUE`` (VALUE as in YAML), ``training.OPTION=VALUE``, or
+    ``timesteps=N``.
     Raises UsageError with the path into the recipe.
     """
     if recipe in shipped():
@@ -114,8 +119,8 @@ def load(
         hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
         raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
     steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames, "shares": shares}
-    bits = weight_bits, membrane_bits
-    return _overridden(_mapping(data, place or "recipe"), steps, neuron, bits, overrides, place)
+    flags = _Flags(neuron, weight_bits, membrane_bits, mixed_levels)
+    return _overridden(_mapping(data, place or "recipe"), steps, flags, overrides, place)
 
 
 def override(
@@ -128,11 +133,12 @@ def override(
     neuron: str | None = None,
     weight_bits: int | None = None,
     membrane_bits: int | None = None,
+    mixed_levels: bool = False,
     overrides: Sequence[str] = (),
 ) -> Recipe:
     """Apply to a recipe what the user sets on top, as ``load`` does."""
     steps = {"timesteps": timesteps, "sleep": sleep, "frames": frames, "shares": shares}
-    return _overridden(recipe.plain(), steps, neuron, (weight_bits, membrane_bits), overrides, "")
+    return _overridden(recipe.plain(), steps, _Flags(neuron, weight_bits, membrane_bits, mixed_levels), overrides, "")
 
 
 def reset_to_zero(recipe: Recipe) -> Recipe:
@@ -220,33 +226,49 @@ def _mapping(data: object, place: str) -> Mapping[str, Any]:
     return data
 
 
+class _Flags(NamedTuple):
+    """What flags of their own change in passes."""
+
+    neuron: str | None
+    weight_bits: int | None
+    membrane_bits: int | None
+    mixed_levels: bool
+
+
 def _overridden(
-    data: Mapping[str, Any],
-    steps: Mapping[str, object],
-    neuron: str | None,
-    bits: tuple[int | None, int | None],
-    overrides: Sequence[str],
-    place: str,
+    data: Mapping[str, Any], steps: Mapping[str, object], flags: _Flags, overrides: Sequence[str], place: str
 ) -> Recipe:
-    weight_bits, membrane_bits = bits
-    if overrides or neuron is not None or bits != (None, None):
+    if overrides or flags != _Flags(None, None, None, False):
         # What is set on top is set in a well-formed recipe.
         from_plain(data, place=place)
-    if weight_bits is not None:
+    if flags.weight_bits is not None:
         if not any(_QUANTIZE in entry for entry in _entries(data)):
             data = {**data, "passes": [*_entries(data), {_QUANTIZE: {}}]}
-        data = _set(data, f"passes.{_QUANTIZE}.bits={weight_bits}")
-    if membrane_bits is not None:
+        data = _set(data, f"passes.{_QUANTIZE}.bits={flags.weight_bits}")
+    if flags.membrane_bits is not None:
         if not any(_QUANTIZE in entry for entry in _entries(data)):
             hint = "add --weight-bits 8"
             raise UsageError("membranes of some bits hold whole numbers only", place="--membrane-bits", hint=hint)
-        data = _set(data, f"passes.{_QUANTIZE}.membrane-bits={membrane_bits}")
+        data = _set(data, f"passes.{_QUANTIZE}.membrane-bits={flags.membrane_bits}")
+    if flags.mixed_levels:
+        data = _with_mixed_levels(data)
     for setting in overrides:
         data = _set(data, setting)
-    if neuron is not None:
-        data = _set(data, f"passes.substitute-neurons.neuron={neuron}")
+    if flags.neuron is not None:
+        data = _set(data, f"passes.substitute-neurons.neuron={flags.neuron}")
     data = {**data, **{name: value for name, value in steps.items() if value is not None}}
     return from_plain(data, place=place)
+
+
+def _with_mixed_levels(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    entries = _entries(data)
+    if any(_ALLOCATE in entry for entry in entries):
+        return data
+    at = next((index for index, entry in enumerate(entries) if _CHOOSING.intersection(entry)), None)
+    if at is None:
+        hint = f"add one of {', '.join(sorted(_CHOOSING))} to it"
+        raise UsageError("the recipe chooses no thresholds that levels could be mixed for", place="passes", hint=hint)
+    return {**data, "passes": [*entries[:at], {_ALLOCATE: {}}, *entries[at:]]}
 
 
 def _entries(data: Mapping[str, Any]) -> list[Mapping[Any, Any]]:

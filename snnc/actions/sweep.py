@@ -33,7 +33,7 @@ from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import Trained
 from snnc.processes import current
 from snnc.progress import told
-from snnc.recipe import Recipe, load, pass_name
+from snnc.recipe import Recipe, load, pass_name, recorded
 from snnc.report.sweep import Result, Sweep
 from snnc.tasks import Task, plain
 from snnc.trials import Bench
@@ -212,7 +212,7 @@ def _measured(bench: Bench, setting: Setting, progress: Progress) -> Result:
     try:
         conversion, _ = bench.made_by(setting.made, progress)
         evaluation = bench.judge(conversion, progress)
-        quantized = bench.quantized(setting.made, progress)
+        quantized = bench.quantized(recorded(conversion), progress)
     except (UsageError, ModelError) as error:
         return Result(**named, failed=error.line)
     (row,) = evaluation.rows

@@ -143,6 +143,21 @@ class Histogram:
             found.append(_best(largest, _tail(weights), _tail(weights * target), levels))
         return torch.cat(found)
 
+    def error(self, thresholds: Tensor, levels: int, ceiling: Tensor, slope: Tensor | None = None) -> Tensor:
+        """Return how much each channel's values lose in all, ``[C]``: the sum of (φ(z) − a(z))², as ``mmse`` has them.
+
+        ``thresholds`` are ``[C]``; where one is 0, φ is.
+        """
+        found = []
+        for part in self._rows():
+            threshold = thresholds[part].double().unsqueeze(1)
+            target = torch.minimum(_CENTERS, ceiling[part].double().unsqueeze(1))
+            level = (target * levels / threshold.clamp(min=torch.finfo(torch.float64).tiny) + 0.5).floor()
+            lost = (level.clamp(max=levels) * threshold / levels - target).square()
+            weights = self._weights(part, None if slope is None else slope[part])
+            found.append((lost * weights).sum(1) * self.total[part].double())
+        return torch.cat(found)
+
     @property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.positive, self.negative, self.total

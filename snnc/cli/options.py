@@ -154,6 +154,14 @@ class RecipeFlags:
         int | None,
         typer.Option(metavar="B", help="Events of so many bits, without a sign: --levels and --max-event of 2^B - 1."),
     ] = None
+    mixed_levels: Annotated[
+        bool,
+        typer.Option(
+            "--mixed-levels",
+            help="More levels for layers whose errors matter more, fewer for others: as many bits in the mean. With "
+            "neurons that have levels: the pass allocate-levels.",
+        ),
+    ] = False
     weight_bits: Annotated[
         int | None,
         typer.Option(
@@ -236,6 +244,7 @@ class RecipeFlags:
             neuron=neuron,
             weight_bits=self.weight_bits,
             membrane_bits=self.membrane_bits,
+            mixed_levels=self.mixed_levels,
             overrides=overrides,
         )
         if self.latency is not None:
@@ -252,7 +261,8 @@ class RecipeFlags:
             if not 1 <= self.spike_bits <= _MOST_SPIKE_BITS:
                 hint = f"give a whole number from 1 to {_MOST_SPIKE_BITS}"
                 raise UsageError(f"events of {self.spike_bits} bits", place="--spike-bits", hint=hint)
-            given = dict.fromkeys(given, 2**self.spike_bits - 1)
+            # Where levels are mixed, the largest event is that of the layer.
+            given = dict.fromkeys(["levels"] if self.mixed_levels else given, 2**self.spike_bits - 1)
         asked = {option: value for option, value in given.items() if value is not None}
         if not asked:
             return neuron

@@ -34,6 +34,10 @@ class Pass(ABC):
         """
         return {}
 
+    def settled(self, graph: Graph, calibration: Calibration, following: "tuple[Pass, ...]") -> "tuple[Pass, ...]":
+        """Return the passes that follow this one, with the options that it chooses for them before it runs itself."""
+        return following
+
     def runs(self, samples: int, schedule: Schedule) -> int:
         """Return how often the pass runs the network on a sample, in all, roughly, where it is shown so many."""
         return 0
