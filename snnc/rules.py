@@ -2,7 +2,8 @@
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, Self, TypeVar, final
 
 from snnc.errors import ModelError
 
@@ -25,6 +26,18 @@ class RefusedError(UnansweredError):
 
 class MissingRuleError(UnansweredError, LookupError):
     """A table of rules has forgotten a kind of operation, which only one that is not snnc's own can be."""
+
+
+@final
+@dataclass(frozen=True)
+class _Refusal:
+    """A rule that has no answer, and says why."""
+
+    why: str
+    hint: str
+
+    def __call__(self, *_: object) -> NoReturn:
+        raise RefusedError(self.why, hint=self.hint)
 
 
 class Rules(Generic[Kind, Answer]):
@@ -61,11 +74,13 @@ class Rules(Generic[Kind, Answer]):
 
     def refuse(self, *kinds: type[Any], why: str, hint: str) -> None:
         """State that the question has no answer for ``kinds``; asked for one, the table raises RefusedError."""
+        self.register(*kinds)(_Refusal(why, hint))
 
-        def refusal(*_: object) -> NoReturn:
-            raise RefusedError(why, hint=hint)
-
-        self.register(*kinds)(refusal)
+    def refuses(self, kind: type[Any]) -> bool:
+        """Return whether none of a kind has an answer: it is refused, or its rule states that it never returns."""
+        rule = self._nearest(kind)
+        stated = getattr(rule, "__annotations__", {}).get("return")
+        return isinstance(rule, _Refusal) or stated in (NoReturn, "NoReturn")
 
     def __call__(self, op: Kind, *context: Any) -> Answer:
         """Answer for one operation; raises RefusedError or, without a rule, MissingRuleError."""

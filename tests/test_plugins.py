@@ -13,9 +13,8 @@ from snnc import cli, plugins, project
 from snnc.artifact import load_conversion, plugins_needed
 from snnc.errors import ModelError, UsageError
 from snnc.laws import __main__ as laws
-from snnc.laws.tables import registries, tables
-from snnc.measure import figures
 from snnc.neurons import neurons
+from tests.documents import forgotten
 from tests.plugin_files import FIGURE, FORMAT, NEURON, OPERATION, PASS, RECIPE, SECTION, SOURCE, TASK, rows, soft
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -26,21 +25,8 @@ PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to work in; what is registered meanwhile is forgotten again."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "_figures", dict(figures._figures))
-    held = [(thing, field, dict(getattr(thing, field))) for thing, field in _tables()]
-    yield tmp_path
-    for thing, field, members in held:
-        setattr(thing, field, members)
-    for name in [name for name in sys.modules if name.startswith("snnc_plugins.")]:
-        del sys.modules[name]
-
-
-def _tables() -> list[tuple[object, str]]:
-    """What plug-ins enter something in, wherever it is."""
-    return [
-        *((registry, "_members") for registry in registries().values()),
-        *((table, "_rules") for table in tables().values()),
-    ]
+    with forgotten():
+        yield tmp_path
 
 
 def write(folder: Path, name: str, text: str) -> str:

@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 import snnc
 from snnc import cli
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import ModelError, UsageError
+from snnc.errors import UsageError
 from snnc.recipe import load
 
 ROOT = Path(__file__).parent.parent
@@ -177,50 +176,3 @@ def test_the_examples_of_packages_run(package: Any, tmp_path: Path, monkeypatch:
         snnc.neurons: lambda: names["response"].shape == (5, 2, 3) and names["numbers"].any(),
     }
     assert shown[package]()
-
-
-def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From Python")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    monkeypatch.chdir(shutil.copytree(DIGITS, tmp_path / "digits"))
-    names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert [tensor.shape for tensor in names["images"].values()] == [(64, 1, 8, 8)]
-    assert names["answer"].shape == names["output"].shape == (64, 10)
-    assert (names["answer"].argmax(1) == names["test"].labels("classes").answers[:64]).float().mean() > 0.9
-    assert [row.timesteps for row in names["rows"]] == [2, 4, 8]
-    again = snnc.evaluate(names["network"].conversion, data="test")
-    assert again.rows[0] == next(row for row in names["rows"] if row.timesteps == again.rows[0].timesteps)
-    assert names["state"].taken == names["network"].schedule.total
-    for layer, spikes in names["response"].spikes.items():
-        assert spikes.shape[:2] == (names["network"].schedule.total, 64)
-        assert (names["state"].spikes[layer] == spikes[-1]).all()
-    printed = capsys.readouterr().out
-    assert all(layer in printed for layer in names["network"].layers)
-    for registry in (snnc.passes.passes, snnc.neurons.neurons):
-        assert all(name in printed for name in registry)
-
-
-def test_the_plug_in_of_the_readme_works(tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Extend")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    (command,) = re.findall(r"^ {4}snnc (.*)$", section, re.MULTILINE)
-    (tmp_path / "leaky.py").write_text(code, encoding="utf-8")
-    words = shlex.split(command.replace("model.onnx", MODEL).replace("--data folder", shlex.join(DATA)))
-    words += ["--recipe", "quick", "--limit", "16", "--channels", "gray", "-q"]
-    run = f"""
-        from snnc import cli
-        from snnc.laws.__main__ import main
-        raise SystemExit(main(["leaky.py"]) or cli.main({words!r}))
-    """
-    # In a process of its own, because what is registered stays.
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(run)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    with pytest.raises(ModelError, match="needs the plug-in 'leaky', not loaded here"):
-        snnc.load(tmp_path / "model.snn")

@@ -1,6 +1,7 @@
 """Tables of rules: the nearest family answers, a refusal says why, and nothing is answered by default."""
 
 from abc import ABC
+from typing import NoReturn
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_a_refusal_says_why() -> None:
     with pytest.raises(RefusedError, match="nobody knows") as caught:
         table()(Refused())
     assert caught.value.hint == "ask another"
+
+
+def test_it_is_known_what_is_refused_whole() -> None:
+    rules = table()
+
+    @rules.register(Other)
+    def never(op: Other) -> NoReturn:
+        raise RefusedError("not this one either", hint="")
+
+    assert [kind for kind in (Member, Other, Refused, Root) if rules.refuses(kind)] == [Other, Refused]
 
 
 def test_what_has_no_rule_is_missing_and_no_default_is_taken() -> None:

@@ -47,6 +47,17 @@ class Terminal:
         # An error that follows on the other stream comes after it.
         sys.stdout.flush()
 
+    def read(self, plain: dict[str, Any], markdown: str) -> None:
+        """Print a text in its machine form or, not quiet, for people: laid out in a terminal, else as it is written."""
+        if self.as_json or self.quiet or not sys.stdout.isatty():
+            self.show(plain, lambda: _as_written(markdown))
+            return
+        from rich.console import Console
+
+        from snnc.cli.prose import Prose
+
+        Console(file=sys.stdout, emoji=False).print(Prose(markdown), crop=False)
+
     def log(self, line: str) -> None:
         """Tell what only the curious want to know."""
         if self.verbose:
@@ -89,6 +100,12 @@ class Terminal:
                 p.update(task, description=label, completed=done, total=total)
 
             yield tell
+
+
+def _as_written(markdown: str) -> Iterator[Block]:
+    from snnc.blocks import Listing
+
+    yield Listing(tuple(markdown.splitlines()))
 
 
 def print_error(kind: str, message: str, hint: str, details: Sequence[str] = ()) -> None:

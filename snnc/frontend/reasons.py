@@ -3,6 +3,8 @@
 Every operation of ONNX has a converter (``snnc.frontend.operators``) or a reason here, and so have some of onnxruntime.
 """
 
+from collections.abc import Iterator
+
 _LOOPS = "trace the network instead of scripting it, so that loops and branches are unrolled"
 _RAW = "export the network up to its raw outputs"
 _OUTSIDE = "do it before the network: export the network from where its numbers enter"
@@ -98,3 +100,9 @@ def foreign(domain: str) -> tuple[str, str]:
 def reason(kind: str, otherwise: tuple[str, str] = foreign("")) -> tuple[str, str]:
     """Return why an operation without a converter is unsupported, and a hint; ``otherwise`` where that is not known."""
     return _REASONS.get(kind, otherwise)
+
+
+def refused() -> Iterator[tuple[list[str], str, str]]:
+    """Yield operations that are refused alike, why, and what to do instead."""
+    for names, why, hint in _REFUSED:
+        yield names.split(), why, hint

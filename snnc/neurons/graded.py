@@ -25,6 +25,7 @@ class Graded(Tracking):
     """The graded neuron with ``top`` levels, and events of up to ``event`` levels (None, or more: all of them).
 
     Without ``takes_back`` no event is negative; ``first`` is the largest event of the first step (None: as any other).
+    ``rest`` is the count that all start with.
     """
 
     tried = (

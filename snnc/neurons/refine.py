@@ -25,7 +25,7 @@ class Refine(Tracking):
     """The refining neuron with ``top`` levels, and events of up to ``event`` units.
 
     ``units`` are levels, step by step; past the last they stay 1. ``first`` is the largest event of the first step
-    (None: as any other).
+    (None: as any other), and ``rest`` the count that all start with.
     """
 
     tried = ({"top": 14, "event": 1, "units": (4, 3, 2, 1), "rest": 3, "first": 2},)

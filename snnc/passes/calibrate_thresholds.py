@@ -22,7 +22,7 @@ from snnc.schedule import Schedule
 class CalibrateThresholds(Pass):
     """Give every clipped ReLU as many levels as its neurons will have and the threshold that suits its input.
 
-    ``kind``: the largest value (max), a percentile over all samples (Rueckauer et al., 2017), or the least mean
+    ``kind``: the largest value (max), the ``percentile`` over all samples (Rueckauer et al., 2017), or the least mean
     squared error on this number of levels (mmse). ``source``: counted on images, or worked out without any from what
     batch normalization states (gaussian; also taken where no images were given, if it states anything). ``per``: one
     threshold per channel or per layer; where it is per layer, the layers named in ``channel_wise`` have one per channel

@@ -76,6 +76,8 @@ _SHIFT = "shift"
 class CorrectResidualNoise(Pass):
     """Correct weights and biases by what separates the converted network from the trained one on the images.
 
+    ``weights`` and ``bias`` say which of them are.
+
     ``damping`` holds the weights back, as a share of each input's own energy; the number of weights per position
     seen is added to it, so that few images change little. Layer by layer, a tenth of the images, held out of the solve,
     chooses the damping, or another bias and the weights as they were; where there are too few to hold any out, it is

@@ -44,6 +44,8 @@ from snnc.schedule import Schedule
 class CorrectSpikingResidual(Pass):
     """Correct biases and initial potentials by simulation, after neurons are substituted.
 
+    ``bias`` and ``potential`` say which of them are.
+
     ``temporal`` adds a bias for every step, before neurons that fire while they gather (others ask for the mean alone).
     ``rounds`` over the images (at most ``images``, spread evenly over all) in batches of ``batch_size``; ``rate`` is η
     at the start. Without images nothing is corrected.

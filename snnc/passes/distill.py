@@ -71,10 +71,12 @@ class Distill(TrainingPass):
 
     Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
     the images is held out: the state with the least error there, the one at the start included, is what is returned.
-    ``epochs`` over the images, at most ``steps`` steps. ``learning_rate`` is the share of a layer's size that a step
-    may change, divided by the number of levels: the finer these are, the less may change at once. Where the first look
-    shows that it is too high for a network, training begins anew with a lower one. Without images, or where the start
-    is exact, nothing is done.
+    ``epochs`` over the images, at most ``steps`` steps of ``batch_size`` images, in an order drawn from ``seed``;
+    without ``augment`` they stay as they are, without ``features`` outputs alone are compared.
+
+    ``learning_rate`` is the share of a layer's size that a step may change, divided by the number of levels: the finer
+    these are, the less may change at once. Where the first look shows that it is too high for a network, training
+    begins anew with a lower one. Without images, or where the start is exact, nothing is done.
     """
 
     epochs: int = 40

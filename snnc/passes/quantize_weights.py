@@ -65,7 +65,7 @@ _SHARES = torch.linspace(1, 0.4, 25, dtype=torch.float64)
 @passes.register("quantize-weights")
 @dataclass(frozen=True)
 class QuantizeWeights(Pass):
-    """Round weights to ``bits``, biases and thresholds to as many as chips have for them, the sign included.
+    """Round weights to ``bits``, biases and thresholds to ``bias_bits`` and ``threshold_bits``, the sign included.
 
     Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer add much
     more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as

@@ -36,7 +36,7 @@ class ReconstructUnits(TrainingPass):
     """Adjust weights, biases and thresholds of one unit after the other, before neurons are substituted.
 
     ``steps`` of ``batch_size`` images for each unit, each of which changes at most ``learning_rate`` of a layer's size;
-    ``weights: false`` trains thresholds alone. Without images nothing is done.
+    ``weights: false`` trains thresholds alone; ``seed`` draws the order of the images. Without images nothing is done.
     """
 
     steps: int = 300

@@ -33,6 +33,7 @@ _EMPTY = Row(
 class Heads(Task):
     """The answer is that of every head: outputs by the names that the user's file has for them, each with its task.
 
+    ``heads`` are these, and ``places`` which outputs they are where that is known already.
     What is lost is what the worst head loses: of its score where there are labels, else as its task counts it without.
     A mean would hide one head that is broken among several that are not. As the worst of several looks worse than it
     is, its interval is wider (Bonferroni). Figures of a head are called ``FIGURE/HEAD``. Labels are called as heads
