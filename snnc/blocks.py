@@ -235,6 +235,24 @@ class Raster(Drawing):
 
 
 @dataclass(frozen=True)
+class Flow:
+    """What goes from one stop to another: the ``share`` of the largest such amount, None where it is not known."""
+
+    source: str
+    target: str
+    words: str
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Flows(Drawing):
+    """Stops, each behind those that it follows, and what goes from one to the next."""
+
+    stops: tuple[str, ...]
+    flows: tuple[Flow, ...]
+
+
+@dataclass(frozen=True)
 class Key:
     """What a color means."""
 
@@ -273,6 +291,23 @@ class Pictures(Block):
     jpeg: str
     size: tuple[int, int]
     panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture (``jpeg`` in base64), what it is of, and what is said of it, line by line."""
+
+    name: str
+    words: tuple[str, ...]
+    jpeg: str
+
+
+@dataclass(frozen=True)
+class Gallery(Block):
+    """Small pictures below a title."""
+
+    title: str
+    pictures: tuple[Thumbnail, ...]
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,62 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class ClassAnswers:
+    """What becomes of the samples of one class: so many that each network knows it of, and what else it is taken for.
+
+    The class is that of the labels or, without any, the trained network's answer. ``trained`` is None without that one
+    or without labels. ``taken_for`` are the other answers of the spiking network, the most frequent first.
+    """
+
+    name: str
+    samples: int
+    trained: int | None
+    spiking: int
+    taken_for: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class ChangedAnswer:
+    """A sample that the networks answer differently: the ``number`` of its place in the data, and all answers.
+
+    ``true`` is None without labels. Where the sample is an image, ``jpeg`` (in base64) is a small one of it.
+    """
+
+    number: int
+    name: str
+    true: str | None
+    trained: str
+    spiking: str
+    jpeg: str = ""
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """Answers class by class, at one number of time steps, and which of them changed by the conversion.
+
+    ``changed`` counts all, None without the trained network; some of them are ``examples``, those first that only the
+    trained network gets right.
+    """
+
+    timesteps: int
+    classes: tuple[ClassAnswers, ...]
+    changed: int | None
+    examples: tuple[ChangedAnswer, ...]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A way through a network from one stop, an input or a layer of neurons, to the next, or to an output.
+
+    ``through`` are the weighted layers on it.
+    """
+
+    source: str
+    target: str
+    through: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Moment:
     """What answers are worth after so many ``steps`` from image to answer, in percent.
 

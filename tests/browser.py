@@ -112,7 +112,7 @@ class Browser:
         if method == "Page.loadEventFired":
             self._loaded += 1
         elif method == "Network.requestWillBeSent":
-            self.requests.append(found["request"]["url"])
+            self.requests += [url for url in [found["request"]["url"]] if not url.startswith("data:")]
         elif method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
             self.said.append(json.dumps(found))
         return message

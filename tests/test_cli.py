@@ -390,7 +390,7 @@ def test_the_report_gathers_what_was_measured(run: Run, artifact: Path, folder: 
     assert again["layers"] == layers and again["evaluation"]["samples"] == 20
     # So do figures on other samples, and rows at other steps; who wants neither says so.
     (before,) = again["earlier"]
-    assert before == {**kept["evaluation"], "pictures": []}
+    assert before == {**kept["evaluation"], "pictures": [], "by_class": None}
     shown = run("evaluate", "--data", DIGITS / "test", "--timesteps", "2", "--html", "r.html")
     assert "Measured before in another setting, and still in the report: T=4 on 20 samples." in shown.out
     assert "Measured before in another setting" in Path("r.html").read_text()

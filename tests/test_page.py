@@ -18,7 +18,7 @@ from tests.browser import CHROMIUM, Browser
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 
 WIDE = "document.documentElement.scrollWidth > innerWidth"
-FIRST = "[...document.querySelectorAll('table.sorts tbody tr')].map(row => row.cells[0].textContent)"
+FIRST = "[...document.querySelectorAll('#network table.sorts tbody tr')].map(row => row.cells[0].textContent)"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_browser_opens_folds_sorts_and_has_nothing_to_say(report: Report, brow
 
     names = browser.run(FIRST)
     assert names == [layer.name for layer in report.layers]
-    rate = "[...document.querySelectorAll('table.sorts button')].find(b => b.textContent === 'rate')"
+    rate = "[...document.querySelectorAll('#network table.sorts button')].find(b => b.textContent === 'rate')"
     by_rate = [layer.name for layer in sorted(report.layers, key=lambda layer: -(layer.firing_rate or 0))]
     for expected, order in ((by_rate, "descending"), (by_rate[::-1], "ascending"), (names, None)):
         browser.run(f"{rate}.click()")

@@ -31,7 +31,10 @@ from snnc.blocks import (
     Drawing,
     Fact,
     Facts,
+    Flow,
+    Flows,
     Fold,
+    Gallery,
     Key,
     Line,
     Lines,
@@ -49,6 +52,7 @@ from snnc.blocks import (
     SideBySide,
     Table,
     Text,
+    Thumbnail,
     Tile,
 )
 from snnc.conversion import Conversion
@@ -66,6 +70,7 @@ DRAWINGS: tuple[Drawing, ...] = (
     Scatter(((0.0, 0.1), (1.0, 0.9)), "trained network"),
     Lines((Line("one", ((1.0, 0.5), (2.0, 0.7)), (None, 0.1), 0),), "steps", doubling=True),
     Raster(((0, 1, -1), (1, 0, 0)), (3, 5), "step"),
+    Flows(("image", "Relu", "out"), (Flow("image", "Relu", "", None), Flow("Relu", "out", "1,234", 1.0))),
 )
 BLOCKS: tuple[Block, ...] = (
     Text("paragraph"),
@@ -83,6 +88,7 @@ BLOCKS: tuple[Block, ...] = (
     ),
     *(Plot(f"plot {index}", drawing, "in words", (Key("spiking", "ours"),)) for index, drawing in enumerate(DRAWINGS)),
     Pictures("a picture", "picture-1", "AAAA", (4, 2), (Panel("seen", ((0.0, 0.5, 1.0, 1.0, "cat"),)),)),
+    Gallery("some", (Thumbnail("a.png", ("cat → dog", "label cat, lost"), "AAAA"),)),
     SideBySide((Text("on the left"), Text("on the right"))),
     Fold("folded", (Text("inside"),), "note", "place"),
     Map((Tile("Relu", "5 %", "place", 1),), ("below", "above")),

@@ -18,6 +18,7 @@ from snnc.figure import Blame, ExitRule
 from snnc.ir import Graph, Input
 from snnc.measure import gates, neurobench
 from snnc.measure.blame import blame, check_alike
+from snnc.measure.classes import pictured
 from snnc.measure.evaluation import Evaluation, headline, measure, truth_of
 from snnc.measure.expectations import better_read, check_expected, unlike_training, unsure
 from snnc.measure.gates import ANYTHING, Limits
@@ -58,6 +59,7 @@ def evaluate(
     around: Sequence[Path] = (),
     reading: Reading | None = None,
     stream: Between | None = None,
+    images: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the spiking network, and the trained one beside it, over data at every number of time steps.
@@ -75,6 +77,8 @@ def evaluate(
     the first where that is not evaluated. What is compared with is the network in the file ``reference``. Unless given,
     it is the trained network; of one that was fine-tuned it is the one that it was before, which is looked for in the
     folders ``around``. Its score is to be ``expected``, in percent, or more.
+
+    The worst samples, and those whose class changed, are kept as small pictures, unless ``images`` is False.
 
     With an ``exit_confidence`` each sample stops when its answer is certain (``row.exit``, at the conversion's own T or
     the first): when the margin of its mean output reaches a limit with which answers are those of the whole run with
@@ -184,7 +188,8 @@ def evaluate(
     counting = DatasetSamples(dataset, reading, "counting operations", progress)
     return replace(
         result,
-        pictures=pictures(conversion, dataset, task, shown, result.examples, reading.seed),
+        pictures=pictures(conversion, dataset, task, shown, result.examples, reading.seed) if images else (),
+        by_class=None if result.by_class is None else pictured(result.by_class, dataset, images=images),
         rows=rows,
         stream=followed,
         neurobench=neurobench.measure(conversion.snn, shown, counting, seed=reading.seed),

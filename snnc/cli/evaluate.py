@@ -153,6 +153,7 @@ def evaluate(
             around=[Path(), model.parent, *([settings.model.parent] if settings.model else [])],
             reading=reading.resolve(part),
             stream=between,
+            images=not faces.no_images,
             progress=progress,
         )
     report = completed(conversion, report_file, evaluation=measured, fresh=fresh)

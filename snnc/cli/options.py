@@ -467,6 +467,7 @@ class FaceFlags:
         Path | None, typer.Option(metavar="FILE", help="Write gates and layers as test cases, in JUnit's XML.")
     ] = None
     sarif: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the findings for code scanning.")] = None
+    no_images: Annotated[bool, typer.Option("--no-images", help="Leave pictures of samples out of the report.")] = False
     github_summary: Annotated[
         bool, typer.Option("--github-summary", help="Add the Markdown to the summary of the GitHub Actions step.")
     ] = False

@@ -70,6 +70,7 @@ def report(
     from snnc.report.data import plain, write
 
     found = read_again(path, report_file)
+    found = found.without_images() if faces.no_images else found
     files = write_faces(found, faces)
 
     for file in machine:

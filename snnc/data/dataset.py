@@ -1,6 +1,8 @@
 """The samples that a network is calibrated or evaluated on."""
 
+import base64
 import hashlib
+import io
 import json
 import os
 import random
@@ -14,7 +16,6 @@ from typing import Literal, final, overload
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from snnc.data.arrays import Arrays
@@ -112,6 +113,12 @@ class Dataset:
         return next((labels for labels in found if labels is not None), None)
 
     @property
+    def class_names(self) -> Mapping[int, str]:
+        """What classes are called, by their numbers; empty where they are only numbers."""
+        classes = self.labels(CLASSES)
+        return {} if classes is None else dict(enumerate(classes.names, self._preprocessing.label_offset))
+
+    @property
     def kinds(self) -> frozenset[str]:
         """The kinds of labels that the data has."""
         hot = any(isinstance(labels, Values) and labels.one_hot for labels in self._source.labels.values())
@@ -199,13 +206,19 @@ class Dataset:
         for number in range(len(next(iter(values.values())))):
             yield number + 1, Feeds({name: torch.from_numpy(frames[number, None]) for name, frames in values.items()})
 
-    def picture(self, index: int) -> Image.Image | None:
-        """Return a sample as the network sees it, gray or in color, before it is scaled; None of what is no image."""
+    def jpeg(self, index: int, side: int) -> tuple[str, tuple[int, int]] | None:
+        """Return a sample as the network sees it before it is scaled, as JPEG in base64, and its size.
+
+        It is made smaller where it is wider or higher than ``side``. None of what is no image, gray or in color.
+        """
         place = self._source.place(self._indices[index])
         for name, values in self._source.read(self._indices[index]).items():
             transform = self._inputs[name]
             if transform.is_image and transform.channels in (1, 3) and values.dtype == np.uint8 and values.ndim == 3:
-                return transform.pictured(values, place=place)
+                image, file = transform.pictured(values, place=place), io.BytesIO()
+                image.thumbnail((side, side))
+                image.save(file, "JPEG", quality=75)
+                return base64.b64encode(file.getvalue()).decode(), image.size
         return None
 
     def batches(self, reading: Reading | None = None) -> Iterator[Feeds]:

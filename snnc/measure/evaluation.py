@@ -18,10 +18,11 @@ from snnc.conversion import Conversion
 from snnc.data.samples import Samples
 from snnc.display import Displayed
 from snnc.feeds import Feeds, Signals
-from snnc.figure import EarlyExit, Energy, ExitRule, LayerError, Picture, Row, Score
+from snnc.figure import ClassReport, EarlyExit, Energy, ExitRule, LayerError, Picture, Row, Score
 from snnc.findings import Finding
 from snnc.intervals import Interval
 from snnc.ir import Graph
+from snnc.measure.classes import by_class
 from snnc.measure.energy import arithmetic, carried, cost, energy
 from snnc.measure.gates import Gate
 from snnc.measure.layers import LayerErrors
@@ -60,7 +61,7 @@ class Evaluation(Displayed):
     the numbers of samples that are worth a look, for tasks whose answers can be seen, and ``pictures`` what they show.
     ``compared_with`` is the file of the network that is compared with, "" where that is the one that was converted;
     else ``tuned`` are the scores of that one. ``stream`` is what a network did that went on from frame to frame, where
-    that was asked for.
+    that was asked for, and ``by_class`` what became of every class, at one number of time steps.
     """
 
     samples: int
@@ -80,6 +81,7 @@ class Evaluation(Displayed):
     compared_with: str = ""
     tuned: dict[str, float] = field(default_factory=dict)
     stream: Streams | None = None
+    by_class: ClassReport | None = None
 
     def __repr__(self) -> str:
         merits = [(row.timesteps, row.agreement if row.accuracy is None else row.accuracy) for row in self.rows]
@@ -188,6 +190,7 @@ def measure(
     for schedule, network in networks.items() if task.quickly_judged else ():
         stops = bool(exits) and schedule == shown
         ordered[schedule][0].course = Course(network, schedule, task, exits=stops)
+    ordered[shown][0].keeps = task.picks_class
     trials = [trial for listed in (*ordered.values(), *shuffled.values()) for trial in listed]
     drawn = seeds if random else seeds[:1]
     observers = [
@@ -203,7 +206,9 @@ def measure(
     def seen(images: Feeds, first: int) -> dict[str, Any]:
         right = None if truth is None else truth[first : first + images.samples]
         trained = None if expecting is None else joined(_answers(task, expecting, expecting.stream([images])))
-        found: dict[str, Any] = {"sample": [] if first else [images.part(0, 1)], "judged": []}
+        found: dict[str, Any] = {"sample": [] if first else [images.part(0, 1)], "judged": [], "trained": []}
+        if task.picks_class and trained is not None:
+            found["trained"] += [trained]
         if beside is not None:
             answers = joined(_answers(task, beside, beside.stream([images])))
             found["judged"] += [task.outcomes(answers, answers, right)]
@@ -249,6 +254,11 @@ def measure(
                 first, *others = [_exit(course, asked, row, len(samples), seed) for asked in exits]
                 row = replace(row, exit=first, exit_beside=tuple(others))
         rows.append(_misaligned(task, row, replace(row, **probed)) if probed else row)
+    classes = None
+    if task.picks_class:
+        compared_with = joined(whole["trained"]) if whole["trained"] else None
+        names = {} if samples.dataset is None else samples.dataset.class_names
+        classes = by_class(shown.timesteps, ordered[shown][0].answers, compared_with, truth, names)
     made_for = conversion.schedule.timesteps
     found = [other_timesteps(made_for, s.timesteps) for s in schedules if s.timesteps != made_for]
     woken = {row.timesteps for row in rows if row.sleep and row.sleep_used == row.sleep}
@@ -274,6 +284,7 @@ def measure(
         findings=tuple(found),
         stripped=reference is None,
         tuned=dict(task.reference(joined(judged))) if judged else {},
+        by_class=classes,
         examples=examples(task.wrong(ordered[headline(schedules, conversion)][0].outcomes)),
     )
 
@@ -339,6 +350,9 @@ class _Trial:
         self.payloads: dict[str, Tensor] = {}
         self.sleep_used = 0
         self.outcomes: Answers = torch.empty(0)
+        # The answers themselves, where they are kept.
+        self.keeps = False
+        self.answers: Answers = torch.empty(0)
         # Spikes and accumulations of every image: of the chunk that is being run, and of all.
         self._now = torch.zeros(2, 1, dtype=torch.float64)
         self._by_image = self._now
@@ -371,6 +385,7 @@ class _Trial:
             seen = now.stop
         return {
             "outcomes": [self._task.outcomes(joined(found), trained, truth)],
+            "answers": [joined(found)] if self.keeps else [],
             "by image": by_image,
             "course": course,
             "spikes": self.spikes,
@@ -382,6 +397,7 @@ class _Trial:
         """Take what all images brought."""
         self.spikes, self.payloads, self.sleep_used = sums["spikes"], sums["payloads"], max(sums["sleep used"])
         self.outcomes, self._by_image = joined(sums["outcomes"]), torch.cat(sums["by image"], 1)
+        self.answers = joined(sums["answers"])
         if self.course is not None:
             self.course.reached(sums["course"])
 

@@ -1,7 +1,5 @@
 """Samples that are worth a look: the worst, and typical ones."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Literal
 
@@ -46,8 +44,8 @@ def pictures(
     found = []
     labels = dataset.labels(task.labels)
     for number, about in chosen:
-        image = dataset.picture(number)
-        if image is None:
+        picture = dataset.jpeg(number, _SIDE)
+        if picture is None:
             return ()
         feeds = Feeds({name: values.unsqueeze(0) for name, values in dataset.sample(number).items()})
         spiking = _answer(conversion.snn, schedule, task, feeds, seed)
@@ -55,16 +53,12 @@ def pictures(
         true = None if labels is None else labels.answers[number : number + 1]
         # The worst are those that are furthest from the trained network where there is one.
         beside = spiking if true is None else true
-        image.thumbnail((_SIDE, _SIDE))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=75)
         found.append(
             Picture(
                 dataset.name(number),
                 about,
                 float(task.losses(spiking, beside if trained is None else trained)[0]),
-                base64.b64encode(file.getvalue()).decode(),
-                image.size,
+                *picture,
                 *(() if answer is None else task.marks(answer[0]) for answer in (true, trained, spiking)),
             )
         )

@@ -109,6 +109,17 @@ class Report(Displayed):
         found = self.provenance.get("calibration")
         return None if found is None else int(found["images"])
 
+    def without_images(self) -> "Report":
+        """Return it without pictures of samples."""
+        found = self.evaluation
+        if found is None:
+            return self
+        classes = found.by_class
+        if classes is not None:
+            bare = tuple(dataclasses.replace(example, jpeg="") for example in classes.examples)
+            classes = dataclasses.replace(classes, examples=bare)
+        return dataclasses.replace(self, evaluation=dataclasses.replace(found, pictures=(), by_class=classes))
+
 
 class _Checked(Generic[Kind]):
     """A dataclass that plain data at one place of a report has to be."""

@@ -115,7 +115,7 @@ def completed(
         for found in alike:
             evaluation = evaluation.after(found)
         # Pictures are of the samples that were looked at last.
-        others = [dataclasses.replace(found, pictures=()) for found in known if found not in alike]
+        others = [dataclasses.replace(found, pictures=(), by_class=None) for found in known if found not in alike]
         known = [evaluation, *others]
     report = dataclasses.replace(
         report,

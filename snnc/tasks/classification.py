@@ -32,6 +32,7 @@ class Classification(Task):
     answer_name: ClassVar[str] = "predictions"
     score_name: ClassVar[str] = "accuracy"
     quickly_judged: ClassVar[bool] = True
+    picks_class: ClassVar[bool] = True
     stays_if_varied: ClassVar[bool] = True
     wanted: ClassVar[str] = "give class sub-folders, a labels.csv or y in the file"
 

@@ -62,6 +62,8 @@ class Task(ABC):
     judges_alone: ClassVar[bool] = True
     # Whether answers are judged quickly enough to be judged after every time step.
     quickly_judged: ClassVar[bool] = False
+    # Whether an answer is one of several classes, so that one can be taken for another.
+    picks_class: ClassVar[bool] = False
     # Whether an answer stays right where its image is shifted, mirrored or covered in part.
     stays_if_varied: ClassVar[bool] = False
 

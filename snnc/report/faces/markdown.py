@@ -11,6 +11,7 @@ from snnc.blocks import (
     Column,
     Facts,
     Fold,
+    Gallery,
     Listing,
     Map,
     Missing,
@@ -75,7 +76,7 @@ def _listing(block: Listing) -> Iterator[str]:
     yield from (*(f"    {as_it_is(line)}" for line in block.lines), "")
 
 
-@show.register(Plot, Map, Pictures)
+@show.register(Plot, Map, Pictures, Gallery)
 def _nothing(block: Block) -> Iterator[str]:
     """Leave out what cannot be drawn."""
     yield from ()

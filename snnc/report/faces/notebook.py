@@ -12,6 +12,7 @@ from snnc.blocks import (
     Column,
     Facts,
     Fold,
+    Gallery,
     Listing,
     Map,
     Missing,
@@ -76,7 +77,7 @@ def _plot(block: Plot) -> Iterator[str]:
     yield f'<div style="width:26em;max-width:100%"><b>{_said(block.title)}</b><br>{keys}{svg(block, name)}</div>'
 
 
-@show.register(Map, Pictures)
+@show.register(Map, Pictures, Gallery)
 def _nothing(block: Block) -> Iterator[str]:
     """Leave out what leads about a page, and what is large."""
     yield from ()

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Lines, Plot, Raster, Scatter, Shares
+from snnc.blocks import Bars, Bins, Color, Curve, Curves, Drawing, Flows, Lines, Plot, Raster, Scatter, Shares
 from snnc.files import temporary_folder
 from snnc.progress import in_notebook
 from snnc.rules import Rules
@@ -50,6 +50,10 @@ _APART = 1.2
 _WIDTH, _HEIGHT, _BAR = 340, 190, 22
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 34
 _NAMES, _LONGEST_NAME = 122, 20
+# What a plot is enlarged by where nothing else says how wide it is.
+_SCALE = 1.25
+# Of a graph: room of a stop, from one row to the next, and from one way around to the next.
+_STOP, _STEP, _LANE = 156, 48, 14
 
 _SETTINGS: Any = {
     "axes.edgecolor": _GRID,
@@ -335,6 +339,70 @@ def _scatter(drawn: Scatter) -> Figure:
     return figure
 
 
+@draw.register(Flows)
+def _flows(drawn: Flows) -> Figure:
+    """Draw stops from top to bottom, those that follow the same ones side by side; who skips some goes around."""
+    from matplotlib.figure import Figure
+
+    places, columns = _placed(drawn)
+    around = [flow for flow in drawn.flows if places[flow.target][1] - places[flow.source][1] > 1]
+    lanes = _lanes([(places[flow.source][1], places[flow.target][1]) for flow in around])
+    inner = max(_STOP * columns, _WIDTH - _LANE * (max(lanes, default=-1) + 1) - 2 * _LANE)
+    width, height = inner + _LANE * (max(lanes, default=-1) + 3), _STEP * (1 + max(row for _, row in places.values()))
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    at = {stop: (inner * share, _STEP * (row + 0.5)) for stop, (share, row) in places.items()}
+    half = _STOP / 2 - 8
+    ways = dict(zip(around, lanes, strict=True))
+    for flow in drawn.flows:
+        (left, top), (right, bottom) = at[flow.source], at[flow.target]
+        color = _COLORS["trained" if flow.share is None else "spiking"]
+        thick = 1.0 if flow.share is None else 0.8 + 4.2 * flow.share**0.5
+        if flow in ways:
+            beyond = inner + _LANE * (ways[flow] + 0.5)
+            path = [(left + half, top), (beyond, top), (beyond, bottom), (right + half, bottom)]
+            axes.plot(*zip(*path, strict=True), color=color, linewidth=thick, solid_capstyle="butt", alpha=0.75)
+            axes.text(left + half + 4, top - 4, flow.words, color=_INK, fontsize=9)
+        else:
+            ends = (left, right), (top + 11, bottom - 11)
+            axes.plot(*ends, color=color, linewidth=thick, solid_capstyle="butt", alpha=0.75)
+            axes.text((left + right) / 2 + 7, (top + bottom) / 2 + 3, flow.words, color=_INK, fontsize=9)
+    for stop, (across, down) in at.items():
+        corners = (across - half, across + half, across + half, across - half, across - half)
+        axes.plot(corners, (down - 11, down - 11, down + 11, down + 11, down - 11), color=_INK, linewidth=0.8)
+        axes.text(across, down + 4, _shortened(printable(stop)), color=_INK, fontsize=10, ha="center")
+    return figure
+
+
+def _placed(drawn: Flows) -> tuple[dict[str, tuple[float, int]], int]:
+    """Return for every stop how far across it stands, from 0 to 1, and in which row; and the most stops of a row."""
+    rows = dict.fromkeys(drawn.stops, 0)
+    for flow in drawn.flows:
+        rows[flow.target] = max(rows[flow.target], rows[flow.source] + 1)
+    beside = [[stop for stop in drawn.stops if rows[stop] == row] for row in range(max(rows.values(), default=0) + 1)]
+    places = {
+        stop: ((place + 0.5) / len(stops), row) for row, stops in enumerate(beside) for place, stop in enumerate(stops)
+    }
+    return places, max(map(len, beside), default=1)
+
+
+def _lanes(spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Return a lane for every span of rows, in which it meets no other."""
+    taken: list[list[tuple[int, int]]] = []
+    found = []
+    for first, last in spans:
+        free = (lane for lane, others in enumerate(taken) if all(last <= a or b <= first for a, b in others))
+        lane = next(free, len(taken))
+        if lane == len(taken):
+            taken.append([])
+        taken[lane].append((first, last))
+        found.append(lane)
+    return found
+
+
 def _figure(height: int, left: int = _LEFT, below: int = 0) -> tuple[Figure, Axes]:
     """Make a figure of one plot, with so much room ``below`` it."""
     from matplotlib.figure import Figure
@@ -408,8 +476,11 @@ def _svg(figure: Figure, name: str, label: str) -> str:
     written = " ".join(value for element in drawn.iter() for key, value in element.items() if key != "id")
     targets = dict.fromkeys(re.findall(r"#(?![0-9a-f]{6}\b)([\w-]+)", written))
     names = {f"#{target}": f"#{name}-{index}" for index, target in enumerate(targets)}
+    box = drawn.attrib["viewBox"]
+    # What is as wide as the page lets it be, style sheets say.
+    width = f"{_SCALE * float(box.split()[2]):.0f}"
     plot = ElementTree.Element(
-        "svg", {"class": "plot", "viewBox": drawn.attrib["viewBox"], "role": "img", "aria-label": label}
+        "svg", {"class": "plot", "viewBox": box, "width": width, "role": "img", "aria-label": label}
     )
     ElementTree.SubElement(plot, "title").text = label
     plot.extend(_page_element(child, names) for child in drawn if _is_shown(child))

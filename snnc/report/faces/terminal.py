@@ -17,6 +17,7 @@ from snnc.blocks import (
     Column,
     Facts,
     Fold,
+    Gallery,
     Listing,
     Map,
     Missing,
@@ -71,7 +72,7 @@ def _listing(block: Listing) -> Iterator[RenderableType]:
     yield from (Line(as_it_is(line), no_wrap=True, overflow="ignore") for line in block.lines)
 
 
-@show.register(Missing, Plot, Map, Pictures)
+@show.register(Missing, Plot, Map, Pictures, Gallery)
 def _nothing(block: Block) -> Iterator[RenderableType]:
     """Leave out what has no room; of what is missing, the sentence tells how to begin."""
     yield from ()

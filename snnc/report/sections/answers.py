@@ -1,12 +1,12 @@
 """What the answers are, class by class and on samples that are worth a look."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from snnc.blocks import Block, Cell, Column, Fold, Panel, Pictures, Room, Table, Text
-from snnc.figure import Mark, Picture, Row
+from snnc.blocks import Block, Cell, Column, Fold, Gallery, Panel, Pictures, Room, Table, Text, Thumbnail
+from snnc.figure import ChangedAnswer, ClassReport, Mark, Picture, Row
 from snnc.measure.figures import unit_of
 from snnc.report.data import Report
 from snnc.report.sections import Section, sections
@@ -14,12 +14,14 @@ from snnc.text import fixed
 
 # So many have room at a terminal.
 _FEW = 8
+# More classes have a table that few read.
+_MANY = 20
 
 
 @sections.register("answers")
 @dataclass(frozen=True)
 class AnswersSection(Section):
-    """Scores of single classes, numbers, labels or outputs, and pictures of the worst and of typical samples."""
+    """What changed, scores of single classes, numbers, labels or outputs, and pictures of samples."""
 
     title: ClassVar[str] = "Answers"
     order: ClassVar[int] = 35
@@ -30,6 +32,8 @@ class AnswersSection(Section):
         row, evaluation = report.headline, report.evaluation
         if row is None or evaluation is None:
             return
+        if evaluation.by_class is not None:
+            yield from _by_class(evaluation.by_class, evaluation.labelled)
         parts = {name: score.value for name, score in row.scores.items() if "/" in name}
         if parts:
             yield Fold("One by one", (_one_by_one(parts, row),), only=("page",))
@@ -42,6 +46,78 @@ class AnswersSection(Section):
             yield Pictures(
                 _title(picture), f"picture-{index}", picture.jpeg, picture.size, tuple(_panels(picture)), only=("page",)
             )
+
+
+def _by_class(found: ClassReport, labelled: bool) -> Iterator[Block]:
+    """Yield the answers that changed, then every class."""
+    samples = sum(one.samples for one in found.classes)
+    if found.changed is not None:
+        many = f"{found.changed:,} of {samples:,}" if found.changed else "none"
+        yield Text(f"Answers that are not the trained network's at T={found.timesteps}: {many}.")
+    shown = tuple(example for example in found.examples if example.jpeg)
+    if shown:
+        title = f"{_of(shown, found)}: trained network → spiking network"
+        pictures = tuple(Thumbnail(example.name, tuple(_told(example)), example.jpeg) for example in shown)
+        yield Gallery(title, pictures, only=("page",))
+    elif found.examples:
+        yield _changed(found, found.examples, only=("page",))
+    if found.examples:
+        yield _changed(found, found.examples[:_FEW], only=("card", "lines"))
+    table = _classes(found, labelled)
+    yield table if len(found.classes) <= _MANY else Fold("Class by class", (table,), only=("page",))
+
+
+def _of(shown: Sequence[ChangedAnswer], found: ClassReport) -> str:
+    return f"All {len(shown)}" if len(shown) == found.changed else f"{len(shown)} of {found.changed:,}"
+
+
+def _told(example: ChangedAnswer) -> Iterator[str]:
+    yield f"{example.trained} → {example.spiking}"
+    if example.true is not None:
+        right = {example.trained: "lost", example.spiking: "won"}.get(example.true, "both wrong")
+        yield f"label {example.true}, {right}"
+
+
+def _changed(found: ClassReport, examples: Sequence[ChangedAnswer], *, only: tuple[Room, ...]) -> Table:
+    return Table.of(
+        f"{_of(examples, found)} answers that changed",
+        [
+            (Column("sample", "code", short="changed"), lambda example: example.name),
+            (Column("trained network", "code", short="trained"), lambda example: example.trained),
+            (Column("spiking network", "code", short="spiking"), lambda example: example.spiking),
+            (Column("label", "code"), lambda example: example.true),
+        ],
+        examples,
+        only=only,
+    )
+
+
+def _classes(found: ClassReport, labelled: bool) -> Table:
+    title = "class" if labelled else "trained network's answer"
+    return Table.of(
+        f"Classes and what they are taken for, T={found.timesteps}",
+        [
+            (Column(title, "code"), lambda one: one.name),
+            (Column("samples"), lambda one: f"{one.samples:,}"),
+            (Column("trained network, %"), lambda one: _share(one.trained, one.samples)),
+            (Column("spiking network, %"), lambda one: _share(one.spiking, one.samples)),
+            (
+                Column("lost, points", about="what the trained network knows more of"),
+                lambda one: None if one.trained is None else fixed(100 * (one.trained - one.spiking) / one.samples),
+            ),
+            (
+                Column("taken for", "words", about="other answers of the spiking network, and how often"),
+                lambda one: ", ".join(f"{name} ({count:,})" for name, count in one.taken_for) or None,
+            ),
+        ],
+        found.classes,
+        only=("page",),
+        sorts=True,
+    )
+
+
+def _share(known: int | None, samples: int) -> str | None:
+    return None if known is None else fixed(100 * known / samples)
 
 
 def _one_by_one(parts: Mapping[str, float], row: Row, *, only: tuple[Room, ...] = ()) -> Table:
