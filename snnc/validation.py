@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic.json_schema import GenerateJsonSchema
 
 from snnc.documents import from_yaml, scalar
 from snnc.errors import UsageError
@@ -100,6 +101,30 @@ def _same(written: object, read: object) -> bool:
     if not isinstance(written, str) or not isinstance(read, int | float) or isinstance(read, bool):
         return True
     return scalar(written) == read
+
+
+def described(kind: type[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a dataclass as users write it: hyphens in names, and nothing besides.
+
+    What is only read by code of its own may be anything there.
+    """
+    config = ConfigDict(use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    return TypeAdapter(with_config(config)(kind)).json_schema(schema_generator=_Written)
+
+
+class _Written(GenerateJsonSchema):
+    """Schemas of dataclasses as users write them."""
+
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+        found = super().dataclass_schema(schema)
+        properties = {name.replace("_", "-"): each for name, each in found["properties"].items()}
+        return {**found, "properties": properties, "additionalProperties": False}
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {}
 
 
 def keys(kind: type[Any]) -> list[str]:

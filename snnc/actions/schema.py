@@ -1,0 +1,85 @@
+"""JSON Schemas of what users write, made from the dataclasses that read it: for editors, which complete and check."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snnc.data.preprocessing import PROTOCOLS
+from snnc.errors import UsageError
+from snnc.formats.format import formats
+from snnc.hardware.target import target_names
+from snnc.measure.figures import limits
+from snnc.measure.gates import limits_form
+from snnc.passes import passes
+from snnc.project import Project
+from snnc.recipe import Recipe, shipped
+from snnc.registry import suggest
+from snnc.report.data import schema as of_reports
+from snnc.tasks import tasks
+from snnc.validation import described
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_TEXT = {"type": "string"}
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """Return the schema of a ``kind`` of document; raises UsageError where there is none of it."""
+    if kind not in _KINDS:
+        raise UsageError(f"no schema of {kind!r}", place="snnc schema", hint=suggest(kind, list(_KINDS)))
+    return _KINDS[kind]()
+
+
+def kinds() -> tuple[str, ...]:
+    """Return what there are schemas of."""
+    return tuple(_KINDS)
+
+
+def _config() -> dict[str, Any]:
+    found = described(Project)
+    gates = described(limits_form())
+    for name, known in limits().items():
+        gates["properties"][name]["description"] = known[0].help
+    preprocessing = found["$defs"]["Preprocessing"]["properties"]
+    about = "What is not said besides is as this paper has it."
+    preprocessing["protocol"] = {"enum": list(PROTOCOLS), "description": about}
+    found["properties"] |= {
+        "recipe": _any_of({"enum": shipped()}, {**_TEXT, "pattern": r"\.ya?ml$"}),
+        "target": {"enum": target_names()},
+        "gates": gates,
+        "set": _any_of({"type": "array", "items": {**_TEXT, "pattern": "="}}, {"type": "object"}),
+        "task": _any_of(_TEXT, {**_by_name(tasks, found), "minProperties": 1, "maxProperties": 1}),
+        "export": _by_name(formats, found),
+    }
+    return _document(found, "snnc.yaml", "What would be typed again at every command of a project.")
+
+
+def _recipe() -> dict[str, Any]:
+    found = described(Recipe)
+    one = {**_by_name(passes, found), "minProperties": 1, "maxProperties": 1}
+    listed = _any_of({"enum": list(passes)}, one)
+    found["properties"]["passes"] = {"type": "array", "minItems": 1, "items": listed}
+    return _document({**found, "required": ["passes"]}, "A recipe of snnc", Recipe.__doc__ or "")
+
+
+_KINDS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "config": _config,
+    "recipe": _recipe,
+    "report": of_reports,
+}
+
+
+def _by_name(registry: Mapping[str, type[Any]], into: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a mapping from names to options; what these have in common goes to the definitions."""
+    members = {}
+    for name, kind in registry.items():
+        own = described(kind)
+        into.setdefault("$defs", {}).update(own.pop("$defs", {}))
+        members[name] = _any_of(own, {"type": "null"})
+    return {"type": "object", "properties": members, "additionalProperties": False}
+
+
+def _any_of(*schemas: Mapping[str, Any]) -> dict[str, Any]:
+    return {"anyOf": list(schemas)}
+
+
+def _document(found: dict[str, Any], title: str, about: str) -> dict[str, Any]:
+    return {"$schema": _DIALECT, **found, "title": title, "description": " ".join(about.split())}

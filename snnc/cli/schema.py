@@ -1,0 +1,18 @@
+"""snnc schema."""
+
+from typing import Annotated
+
+import typer
+
+from snnc.cli.application import commands
+from snnc.cli.console import Terminal
+
+
+@commands.register("schema")
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="config|recipe|report", show_default=False, help="Of which document.")],
+) -> None:
+    """Print the JSON Schema of snnc.yaml, of recipes or of reports, by which editors complete and check them."""
+    from snnc.actions import schema as action
+
+    Terminal(as_json=True).show(action.schema(kind), tuple)
