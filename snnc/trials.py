@@ -13,6 +13,7 @@ from snnc.data.samples import DatasetSamples, Progress
 from snnc.ir import Graph, Input
 from snnc.measure.evaluation import Evaluation, measure, merit
 from snnc.neurons import OrderFreeNeuron, neurons
+from snnc.neurons.choice import with_options
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import Memory, Trained, apply_recipe, levels_to_be, make, outline, reported
 from snnc.recipe import Recipe, load
@@ -20,27 +21,35 @@ from snnc.report import Report
 from snnc.schedule import Schedule
 from snnc.tasks import Task, chosen
 
-Latency = Literal["synchronous", "pipelined"]
+Latency = Literal["one-step", "synchronous", "pipelined"]
 
 
 @dataclass(frozen=True)
 class Family:
-    """Candidates that differ in nothing but their time steps; ``changes`` are what ``snnc convert --set`` takes."""
+    """Candidates that differ in one number; ``changes`` are what ``snnc convert --set`` takes.
+
+    The number is that of time steps, or, where they ``count`` them, of levels of neurons that answer in a single step:
+    of all layers, or in the mean where levels are ``mixed``.
+    """
 
     recipe: str
     neuron: str
     title: str
     changes: tuple[str, ...] = ()
     sleep: int = 0
+    count: Literal["timesteps", "levels"] = "timesteps"
+    mixed: bool = False
 
     @property
     def latency(self) -> Latency:
-        """Whether all layers fire at once, or each waits for the one before."""
+        """Whether all layers fire within a step, or all at once, or each waits for the one before."""
+        if self.count == "levels":
+            return "one-step"
         return "pipelined" if issubclass(neurons[self.neuron], OrderFreeNeuron) else "synchronous"
 
-    def at(self, timesteps: int) -> "Candidate":
-        """Return the candidate with this number of time steps."""
-        return Candidate(self, timesteps)
+    def at(self, number: int) -> "Candidate":
+        """Return the candidate with this number of time steps, or of levels."""
+        return Candidate(self, number)
 
     def changed(self, title: str, *changes: str) -> "Family":
         """Return the family with changes on top."""
@@ -52,25 +61,45 @@ class Candidate:
     """A conversion that could be advised."""
 
     family: Family
-    timesteps: int
+    number: int
+
+    @property
+    def timesteps(self) -> int:
+        """The time steps."""
+        return self.number if self.family.count == "timesteps" else 1
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The changes of the family, and the levels where these are counted."""
+        if self.family.count == "timesteps":
+            return self.family.changes
+        neuron = with_options(self.family.neuron, {"levels": self.number}, place="levels")
+        return (*self.family.changes, f"passes.substitute-neurons.neuron={neuron}")
 
     @property
     def title(self) -> str:
         """A short name, for people."""
-        return f"{self.family.title}, T={self.timesteps}"
+        return f"{self.family.title}, {'T' if self.family.count == 'timesteps' else 'L'}={self.number}"
 
     @property
     def recipe(self) -> Recipe:
         """The recipe, changes and steps included."""
         family = self.family
-        return load(family.recipe, timesteps=self.timesteps, sleep=family.sleep, overrides=family.changes)
+        return load(
+            family.recipe,
+            timesteps=self.timesteps,
+            sleep=family.sleep,
+            mixed_levels=family.mixed,
+            overrides=self.changes,
+        )
 
     @property
     def flags(self) -> list[str]:
         """What ``snnc convert`` has to be told to make it."""
         family = self.family
         steps = ["--timesteps", str(self.timesteps), "--sleep", str(family.sleep)]
-        return ["--recipe", family.recipe, *steps, *(part for change in family.changes for part in ("--set", change))]
+        steps += ["--mixed-levels"] if family.mixed else []
+        return ["--recipe", family.recipe, *steps, *(part for change in self.changes for part in ("--set", change))]
 
 
 class Bench:
@@ -110,7 +139,7 @@ class Bench:
         self._depth = latency(quick, Schedule(1))
 
     def most_timesteps(self, family: Family, steps: int) -> int:
-        """Return with how many time steps a candidate answers within this number of steps."""
+        """Return with how many time steps, of those that count, a candidate answers within this number of steps."""
         return steps // self._depth if family.latency == "pipelined" else steps - family.sleep
 
     def fewest_steps(self, family: Family) -> int:

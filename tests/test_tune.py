@@ -28,13 +28,14 @@ from snnc.ir import Graph
 from snnc.measure.layers import Layer
 from snnc.neurons import Neuron, neurons
 from snnc.ops import QuantizedRelu
+from snnc.passes.allocate_levels import AllocateLevels
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.tasks.classification import Classification
 from snnc.text import number
 from tests import support
-from tests.support import Network, calibration, normal, relu, row
+from tests.support import Network, calibration, normal, random_network, relu, row
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -202,6 +203,21 @@ def test_families_are_those_of_the_latency_asked_for() -> None:
         assert (recipe.timesteps, recipe.sleep) == (3, family.sleep)
         (step,) = (step for step in recipe.passes if isinstance(step, SubstituteNeurons))
         assert step.neuron == family.neuron
+
+
+def test_answers_within_a_step_are_told_apart_by_their_levels() -> None:
+    (quick,), (training,) = tune.families("one-step"), tune.training_families("one-step")
+    (mixed,) = tune.more_for(quick, [], random_network(0, relu))
+    for family in (quick, training, mixed):
+        candidate = family.at(7)
+        assert family.latency == "one-step" and candidate.title == f"{family.title}, L=7"
+        assert (candidate.recipe.timesteps, candidate.recipe.sleep) == (1, 0)
+        (step,) = (step for step in candidate.recipe.passes if isinstance(step, SubstituteNeurons))
+        assert step.neuron == "graded(levels=7)"
+        assert any(isinstance(step, AllocateLevels) for step in candidate.recipe.passes) == family.mixed
+        assert ("--mixed-levels" in candidate.flags) == family.mixed
+        assert candidate.flags[-1] == "passes.substitute-neurons.neuron=graded(levels=7)"
+    assert {family.latency for family in tune.families(None)} == {"synchronous", "pipelined"}
 
 
 def test_the_worst_layers_get_thresholds_per_channel_or_bursts() -> None:
@@ -388,6 +404,8 @@ def searched(
 
 
 def more_without_a_graph(family: Family, listed: Any, canonical: Any) -> list[Family]:
+    if family.count == "levels":
+        return [dataclasses.replace(family, title=f"{family.title}, mixed levels", mixed=True)]
     return [] if family.latency == "pipelined" else [family.changed("1 layer burst", "")]
 
 
@@ -402,7 +420,7 @@ def enough_from(timesteps: dict[str, int]) -> Callable[[Candidate], float]:
 
 
 def tried(made: list[Candidate], title: str) -> list[int]:
-    return [candidate.timesteps for candidate in made if candidate.family.title == title]
+    return [candidate.number for candidate in made if candidate.family.title == title]
 
 
 def test_from_the_middle_down_while_it_is_enough_and_up_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,6 +475,24 @@ def test_bursts_are_tried_where_a_family_just_fell_short(monkeypatch: pytest.Mon
     best, made = searched(monkeypatch, needed, max_drop=0, latency="synchronous")
     assert tried(made, "quick, if, 1 layer burst")[:3] == [8, 4, 2]
     assert best.title == "quick, if, 1 layer burst, T=4"
+
+
+def test_levels_are_narrowed_down_as_time_steps_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drop(candidate: Candidate) -> float:
+        return 0.0 if candidate.number >= 12 else 1.0 + 10.0 / candidate.number
+
+    def energy(candidate: Candidate) -> float:
+        return candidate.number + 0.5 * candidate.family.mixed
+
+    best, made = searched(monkeypatch, drop, energy, max_drop=0, latency="one-step", max_steps=1)
+    quick = [
+        candidate.number for candidate in made if candidate.family.recipe == "quick" and not candidate.family.mixed
+    ]
+    assert quick == [15, 7, 11, 13, 12, 3, 1]
+    assert best.title == "quick, graded, L=12"
+    # As many bits in the mean are tried where the same for all fell short.
+    assert [candidate.number for candidate in made if candidate.family.mixed] == [7]
+    assert {candidate.timesteps for candidate in made} == {1}
 
 
 def test_the_most_steps_that_are_allowed_are_on_the_list(monkeypatch: pytest.MonkeyPatch) -> None:

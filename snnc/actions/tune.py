@@ -11,6 +11,9 @@ The order of trying is fixed: what decides comes before what only completes the 
   3. Recipes that train, at fewer time steps than were enough without.
   4. For the cheapest so far, the time steps between those that are enough and those that are not.
   5. Still fewer time steps, which fall short, for the frontier.
+
+Of networks that answer within a step, levels take the place of time steps: as many for all layers, then as many bits in
+the mean, given out where they matter (after PASCAL: Ramesh and Srinivasan, 2025).
 """
 
 import dataclasses
@@ -54,6 +57,9 @@ TUNING_VERSION = 1
 Prefer = Literal["energy", "steps"]
 
 _TIMESTEPS = (1, 2, 4, 8, 16, 32)
+# Levels of neurons that answer within a step: what events of 1 bit, 2 bits, and so on can count.
+_LEVELS = (1, 3, 7, 15, 31, 63)
+_NUMBERS = {"timesteps": _TIMESTEPS, "levels": _LEVELS}
 # Neurons, and the steps of sleep that each is given: those that take spikes back gain more by one than by a wake step
 # (tests/benchmarks/splits.py).
 _NEURONS = {"two-phase": 0, "dual-threshold": 1, "cif": 1, "if": 0}
@@ -308,7 +314,12 @@ def worst_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
 
 
 def families(latency: Latency | None) -> list[Family]:
-    """Return what is tried without training: every neuron, with thresholds per channel, then per layer."""
+    """Return what is tried without training: every neuron, with thresholds per channel, then per layer.
+
+    Neurons whose events carry numbers are for who asks for an answer within a step: not every target has them.
+    """
+    if latency == "one-step":
+        return [Family("quick", "graded", "quick, graded", count="levels")]
     found = []
     for per in ("channel", "layer"):
         for neuron, sleep in _NEURONS.items():
@@ -321,14 +332,19 @@ def families(latency: Latency | None) -> list[Family]:
 
 def training_families(latency: Latency | None) -> list[Family]:
     """Return the recipes that train."""
+    if latency == "one-step":
+        return [Family("one-step", "graded", "one-step", count="levels")]
     return _of(latency, [Family("default", "two-phase", "default"), Family("synchronous", "cif", "synchronous", (), 1)])
 
 
 def more_for(family: Family, layers: Sequence[Layer], canonical: Graph) -> list[Family]:
     """Return the family with more for its worst layers: thresholds per channel where they are per layer, else bursts.
 
-    Bursts only beside neurons that fire while they gather. ``canonical`` is the network that thresholds are chosen for.
+    Where events carry numbers, with levels layer by layer, as many bits in the mean. Bursts only beside neurons that
+    fire while they gather. ``canonical`` is the network that thresholds are chosen for.
     """
+    if family.count == "levels":
+        return [replace(family, title=f"{family.title}, mixed levels", mixed=True)]
     if "passes.calibrate-thresholds.per=layer" in family.changes:
         # What is quantized in the file keeps its thresholds.
         free = canonical.ops(Clipped)
@@ -456,26 +472,26 @@ class _Search:
         )
 
     def _walk(self, starts: dict[Family, int | None], *, upward: bool) -> None:
-        """Try families side by side, from these time steps (None: the middle of the list) in the way that pays."""
+        """Try families side by side, from these numbers (None: the middle of the list) in the way that pays."""
         waiting = dict(starts)
         while waiting:
             for family, start in list(waiting.items()):
-                timesteps = self._next(family, start, upward=upward)
-                if timesteps is None or self._try(family.at(timesteps)) is None:
+                number = self._next(family, start, upward=upward)
+                if number is None or self._try(family.at(number)) is None:
                     del waiting[family]
 
     def _next(self, family: Family, start: int | None, *, upward: bool) -> int | None:
         listed, tried = self._list(family), self._tried(family)
         if not tried:
             return start or (listed[len(listed) // 2] if listed else None)
-        enough = [timesteps for timesteps, trial in tried.items() if self._accurate(trial)]
+        enough = [number for number, trial in tried.items() if self._accurate(trial)]
         if enough:
-            fewer = max((timesteps for timesteps in listed if timesteps < min(enough)), default=None)
+            fewer = max((number for number in listed if number < min(enough)), default=None)
             return None if fewer in tried else fewer
         last = tried[max(tried)]
         if not upward or self._too_dear(last):
             return None
-        return min((timesteps for timesteps in listed if timesteps > max(tried)), default=None)
+        return min((number for number in listed if number > max(tried)), default=None)
 
     def _help_worst_layers(self, family: Family) -> None:
         """Where a family fell short, give its worst layers more before all get more time steps."""
@@ -490,46 +506,49 @@ class _Search:
             self._cut_short = True
             return
         for helped in more_for(family, report.layers, made.canonical):
-            self._walk({helped: candidate.timesteps}, upward=False)
+            # Of one bit each there is nothing to give out.
+            if not helped.mixed or candidate.number > 1:
+                self._walk({helped: candidate.number}, upward=False)
 
     def _train(self, family: Family) -> None:
         """Try a recipe that trains, with fewer time steps than were enough without."""
         alike = [trial for trial in self._trials.values() if trial.candidate.family.latency == family.latency]
-        enough = [trial.candidate.timesteps for trial in alike if self._accurate(trial)]
-        fewer = [timesteps for timesteps in self._list(family) if timesteps < min(enough, default=math.inf)]
+        enough = [trial.candidate.number for trial in alike if self._accurate(trial)]
+        fewer = [number for number in self._list(family) if number < min(enough, default=math.inf)]
         if self._best is not None:
             # If it cannot become the cheapest, training is not worth the time.
             least, _ = self._best.trial.cost(self._prefer)
             untrained = [trial for trial in alike if trial.candidate.family.neuron == family.neuron]
-            fewer = [timesteps for timesteps in fewer if self._expected_cost(untrained, timesteps) < least]
+            fewer = [number for number in fewer if self._expected_cost(untrained, number) < least]
         if fewer:
             self._walk({family: max(fewer)}, upward=False)
 
-    def _expected_cost(self, alike: Sequence[Trial], timesteps: int) -> float:
+    def _expected_cost(self, alike: Sequence[Trial], number: int) -> float:
         """Return what a network costs at least, by one that costs about the same to run; 0 where there is none."""
         if not alike:
             return 0.0
-        nearest = min(alike, key=lambda trial: abs(trial.candidate.timesteps - timesteps))
+        nearest = min(alike, key=lambda trial: abs(trial.candidate.number - number))
         cost, _ = nearest.cost(self._prefer)
-        return cost * min(1.0, timesteps / nearest.candidate.timesteps)
+        return cost * min(1.0, number / nearest.candidate.number)
 
     def _narrow_down(self) -> None:
         """Halve the gap between the time steps of the cheapest and those that are too few."""
         while self._best is not None:
             candidate = self._best.trial.candidate
             tried = self._tried(candidate.family)
-            fewer = max((timesteps for timesteps in tried if timesteps < candidate.timesteps), default=0)
-            between = (fewer + candidate.timesteps) // 2
-            if between == fewer or self._try(candidate.family.at(between)) is None:
+            fewer = max((number for number in tried if number < candidate.number), default=0)
+            between = (fewer + candidate.number) // 2
+            # Bits in the mean have nothing between two of those listed.
+            if between == fewer or candidate.family.mixed or self._try(candidate.family.at(between)) is None:
                 return
 
     def _complete(self, listed: Sequence[Family]) -> None:
         """Try what falls short, but may be cheaper than all else: most time steps first."""
-        for timesteps in reversed(_TIMESTEPS):
+        for place in reversed(range(len(_TIMESTEPS))):
             for family in listed:
-                tried = self._tried(family)
-                if tried and timesteps < min(tried):
-                    self._try(family.at(timesteps))
+                tried, number = self._tried(family), _NUMBERS[family.count][place]
+                if tried and number < min(tried):
+                    self._try(family.at(number))
 
     def _try(self, candidate: Candidate) -> Trial | None:
         """Make and measure a candidate, unless that was done; None where the time does not suffice."""
@@ -561,7 +580,7 @@ class _Search:
             self._best = made
         if not self._accurate(trial):
             before = self._short.get(family)
-            if before is None or before.trial.candidate.timesteps < trial.candidate.timesteps:
+            if before is None or before.trial.candidate.number < trial.candidate.number:
                 self._short[family] = made
 
     def _judged(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> Trial:
@@ -590,18 +609,18 @@ class _Search:
         for trial in reversed(self._trials.values()):
             other = trial.candidate
             if (other.family.recipe, other.family.neuron) == (family.recipe, family.neuron):
-                return trial.seconds * max(1.0, candidate.timesteps / other.timesteps)
+                return trial.seconds * max(1.0, candidate.number / other.number)
         return 0.0
 
     def _list(self, family: Family) -> list[int]:
         """Return the time steps to try, in rising order: the most that are allowed are among them."""
-        if self._limits.max_steps is None:
-            return list(_TIMESTEPS)
+        if self._limits.max_steps is None or family.count == "levels":
+            return list(_NUMBERS[family.count])
         most = min(self._bench.most_timesteps(family, self._limits.max_steps), _TIMESTEPS[-1])
         return sorted({most, *(timesteps for timesteps in _TIMESTEPS if timesteps < most)}) if most > 0 else []
 
     def _tried(self, family: Family) -> dict[int, Trial]:
-        return {c.timesteps: trial for c, trial in self._trials.items() if c.family == family}
+        return {c.number: trial for c, trial in self._trials.items() if c.family == family}
 
     def _accurate(self, trial: Trial) -> bool:
         return trial.gate.verdict != "failed"

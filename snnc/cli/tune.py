@@ -70,8 +70,11 @@ def tune(
         float | None, typer.Option(metavar="M", help="Look no longer than this. Default: until all is tried.")
     ] = None,
     latency: Annotated[
-        Literal["synchronous", "pipelined"] | None,
-        typer.Option(help="Only networks whose layers all fire at once, or whose layers wait for the one before."),
+        Literal["one-step", "synchronous", "pipelined"] | None,
+        typer.Option(
+            help="Only networks whose layers all fire at once, or whose layers wait for the one before; or those that "
+            "answer within a step, by events that carry a number, tried with more and fewer levels."
+        ),
     ] = None,
     proven: Annotated[
         bool, typer.Option("--proven", help="Keep to the drop with the whole 95 % interval, not as measured only.")
@@ -167,6 +170,7 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
 
     drop = advice.loss.title
     better = "no other is better in drop, latency or energy without being worse in another"
+    levels = [(Column("levels", about="in the mean where mixed"), lambda row: str(row[1].candidate.number))]
     yield Text(
         f"{counted(len(advice.trials), 'candidate')}, calibrated on {len(advice.calibration):,} images and judged on "
         f"{len(advice.judging):,} others{_trained(advice)}"
@@ -177,6 +181,7 @@ def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:
             (Column("rank"), lambda row: str(row[0])),
             (Column("candidate", "words"), lambda row: row[1].candidate.family.title),
             (Column("T"), lambda row: str(row[1].candidate.timesteps)),
+            *(levels if any(trial.candidate.family.count == "levels" for trial in advice.trials) else ()),
             (Column("latency", about="steps from image to answer"), lambda row: str(row[1].steps)),
             (
                 Column("drop", about=drop, bracketed=True),

@@ -11,6 +11,7 @@ import argparse
 import math
 from dataclasses import dataclass, fields, replace
 
+import modern
 import torch
 from harness import PREPROCESSING, SHARED, finish, model_files, say
 
@@ -75,7 +76,22 @@ class Stopped:
         return stopped(converted(self.setting, reading), reading)
 
 
-PARTS: dict[str, list[Setting | Stream | Stopped]] = {
+@dataclass(frozen=True)
+class Imagenet:
+    """Events of so many bits, in the mean, in one step of a network of many thin layers.
+
+    Calibrated on 200 images and judged on 200 others, by agreement: so few cannot tell points of accuracy.
+    """
+
+    network: str
+    bits: int
+    mixed: bool = True
+
+    def figures(self, reading: Reading) -> dict[str, float]:
+        return agreed(self, reading)
+
+
+PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet]] = {
     "graded": [
         Setting("graded/quick/levels=15/steps=1", "graded(levels=15)"),
         Setting("graded/quick/levels=7/steps=1", "graded(levels=7)"),
@@ -106,6 +122,12 @@ PARTS: dict[str, list[Setting | Stream | Stopped]] = {
             "refine/max-event=3/steps=2", "refine(levels=15, max-event=3, units=[2, 1], rest=6)", 1, 1, (), "one-step"
         ),
         Setting("radix/T=2", "radix", 2, recipe="default"),
+    ],
+    "imagenet": [
+        Imagenet(network, bits, mixed)
+        for network in ("mobilenetv2", "efficientnet_lite0")
+        for bits in (4, 6)
+        for mixed in (True, False)
     ],
     "stream": [
         Stream("stream"),
@@ -249,6 +271,32 @@ def followed(setting: Stream, reading: Reading) -> dict[str, float]:
     }
     say(f"{figures}, error {found.error:.2g}")
     return {name: round(value, 4) for name, value in figures.items()}
+
+
+def agreed(setting: Imagenet, reading: Reading) -> dict[str, float]:
+    """Convert to one step, and count the answers that are the trained network's."""
+    modern.FOLDER.mkdir(parents=True, exist_ok=True)
+    seen, judged = modern.every_other()
+    if setting.network == "mobilenetv2":
+        name = "imagenet_mobilenetv2_100_224"
+        path, how = model_files(name)[0], PREPROCESSING[name]
+    else:
+        found = modern.efficientnet_file()
+        if found is None:
+            return {}
+        path, how = found
+    levels = f"graded(levels={2**setting.bits - 1})"
+    steps = recipe.load("quick", timesteps=1, neuron=levels, mixed_levels=setting.mixed)
+    made, _ = snnc.convert(path, steps, data=seen, preprocessing=how, reading=reading)
+    (row,) = snnc.evaluate(made, data=judged, reading=reading).rows
+    assert row.agreement is not None
+    same = "" if setting.mixed else "/same-levels"
+    key = f"{setting.network}/graded{same}/bits={setting.bits}/steps=1"
+    neurons = made.snn.ops(Neuron)
+    sizes = {name: math.prod(made.snn.shapes[name]) for name in neurons}
+    bits = sum(sizes[name] * neuron.levels(1).bit_length() for name, neuron in neurons.items()) / sum(sizes.values())
+    say(f"{key}: agreement {row.agreement:.1f} %, {bits:.2f} bits in the mean")
+    return {f"{key}/agreement": row.agreement, f"{key}/mean-bits": bits}
 
 
 def even(made: Conversion) -> Conversion:

