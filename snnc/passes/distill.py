@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from statistics import median
 from typing import final
 
 import torch
@@ -74,9 +75,9 @@ class Distill(TrainingPass):
     ``epochs`` over the images, at most ``steps`` steps of ``batch_size`` images, in an order drawn from ``seed``;
     without ``augment`` they stay as they are, without ``features`` outputs alone are compared.
 
-    ``learning_rate`` is the share of a layer's size that a step may change, divided by the number of levels: the finer
-    these are, the less may change at once. Where the first look shows that it is too high for a network, training
-    begins anew with a lower one. Without images, or where the start is exact, nothing is done.
+    ``learning_rate`` is the share of a layer's size that a step may change, divided by the number of levels, the median
+    of the layers': the finer these are, the less may change at once. Where the first look shows that it is too high for
+    a network, training begins anew with a lower one. Without images, or where the start is exact, nothing is done.
     """
 
     epochs: int = 40
@@ -149,7 +150,7 @@ class Distill(TrainingPass):
         start = error(TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron))))
         if not start:
             return graph
-        rate = self.learning_rate / max(calibration.levels.values(), default=calibration.schedule.timesteps)
+        rate = self.learning_rate / median([*calibration.levels.values()] or [calibration.schedule.timesteps])
         *rates, lowest_rate = (rate / _SLOWER**number for number in range(_TRIES))
         for rate in rates:
             with contextlib.suppress(PreconditionError):
