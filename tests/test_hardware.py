@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 
 from snnc import cli, ops
 from snnc.analysis.integers import widths
+from snnc.artifact import load_conversion, save_conversion
 from snnc.errors import UsageError
-from snnc.hardware import Misfit, Target, fit, load_target, target_names
+from snnc.formats.c import CFormat
+from snnc.hardware import Fit, Misfit, Target, fit, load_target, target_names
 from snnc.hardware.fit import Situation, _held
 from snnc.hardware.network import CountedNetwork
 from snnc.hardware.target import (
@@ -34,6 +37,7 @@ from snnc.neurons.temporal_bias import TemporalBias
 from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.schedule import Schedule
 from tests.support import Network, calibration, normal
+from tests.test_export_spiking_onnx import conversion
 
 SOURCE = (Citation("A data sheet", "https://example.org", "1"),)
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -68,6 +72,10 @@ def joined() -> Graph:
 
 
 def against(graph: Graph, timesteps: int = 4, **limits: Capacity) -> tuple[Misfit, ...]:
+    return taken(graph, timesteps, **limits).misfits
+
+
+def taken(graph: Graph, timesteps: int = 4, **limits: Capacity) -> Fit:
     return fit(graph, Schedule(timesteps), Target("toy", "Toy", {}, Capacities(**limits)))
 
 
@@ -108,6 +116,16 @@ def test_a_maximum_is_kept_at_its_value_and_not_below(limit: str) -> None:
     assert found and {misfit.limit for misfit in found} == {limit}
     assert all(misfit.needed == NEEDS[limit] and misfit.excess == 1 for misfit in found)
     assert all(misfit.sources == SOURCE and misfit.edit for misfit in found)
+
+
+@pytest.mark.parametrize("limit", NEEDS)
+def test_what_is_taken_of_a_maximum_is_told_at_the_layer_that_takes_most(limit: str) -> None:
+    graph, field = plain(), limit.replace("-", "_")
+    (use,) = taken(graph, **{field: most(2 * NEEDS[limit])}).uses
+    assert (use.limit, use.taken, use.share) == (limit, NEEDS[limit], 0.5)
+    (misfit, *_) = taken(graph, **{field: most(NEEDS[limit] - 1)}).misfits
+    assert not use.layer or use.layer in graph.nodes
+    assert (misfit.layer == "") == (use.layer == "")
 
 
 def test_every_maximum_has_been_tried() -> None:
@@ -401,6 +419,21 @@ def test_layers_and_cores_are_matched() -> None:
     assert wide.edit.startswith("an input of 2x")
 
 
+def test_each_core_says_what_is_in_it_and_layers_without_one_are_told() -> None:
+    graph = plain()
+    held = taken(graph, cores=cores((1, 512, 96), (1, 3072, 384), (2, 192, 10))).cores
+    assert [core.core for core in held] == [1, 2, 3, 4]
+    assert sorted(core.layer for core in held) == ["", "first", "read-out", "second"]
+    (second,) = (core for core in held if core.layer == "second")
+    assert (second.core, second.weights / second.most_weights, second.neurons / second.most_neurons) == (2, 0.5, 0.5)
+    without = taken(graph, cores=cores((3, 1000, 9999))).cores
+    (none,) = (core for core in without if not core.core)
+    assert (none.layer, none.weights, none.most_weights) == ("second", 1536, 1000)
+    # What each core holds says what the chip does.
+    limits = Capacities(cores=cores((1, 512, 96)))
+    assert not {"neurons", "synapses", "memory", "cores"} & {*limits.unknown} and "memory" in Capacities().unknown
+
+
 def test_skips_that_are_too_wide_can_be_laid_side_by_side() -> None:
     graph = rounded(joined(), bits=6, skip_bits=16)
     skips = max(width.skips for width in widths(graph).values())
@@ -412,15 +445,15 @@ def test_skips_that_are_too_wide_can_be_laid_side_by_side() -> None:
 
 @pytest.mark.parametrize("name", target_names())
 def test_a_network_of_floats_fits_no_target(name: str) -> None:
-    found = fit(plain(), Schedule(4), load_target(name))
+    found = fit(plain(), Schedule(4), load_target(name)).misfits
     assert any(misfit.limit.endswith("weight-bits") and misfit.needed == 32 for misfit in found)
 
 
 def test_a_network_made_for_it_fits() -> None:
-    assert fit(rounded(plain()), Schedule(4), load_target("loihi2")) == ()
-    assert fit(rounded(plain()), Schedule(4), load_target("spinnaker2")) == ()
+    assert fit(rounded(plain()), Schedule(4), load_target("loihi2")).misfits == ()
+    assert fit(rounded(plain()), Schedule(4), load_target("spinnaker2")).misfits == ()
     pool = ops.AveragePool((2, 2), (2, 2), (0,) * 4, (0,) * 4)
-    (misfit,) = fit(rounded(plain(pool=pool), bias_bits=8), Schedule(4), load_target("speck"))
+    (misfit,) = fit(rounded(plain(pool=pool), bias_bits=8), Schedule(4), load_target("speck")).misfits
     assert misfit.limit == "analog-input"
 
 
@@ -537,3 +570,46 @@ def test_inspect_refuses_what_has_no_fit(converted: Path, capsys: pytest.Capture
     assert code == 2 and "did you mean 'loihi2'?" in err
     code, _, err = inspected(capsys, DIGITS / "model.onnx", "--target", "loihi2")
     assert code == 2 and "convert it first" in err
+
+
+def test_inspect_tells_how_full_a_chip_is(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = inspected(capsys, converted, "--target", "speck")
+    assert re.search(r"^ +9 +- +0 +16,384", out, re.MULTILINE) and "full %" in out
+    assert "neurons, synapses" not in out
+    _, out, _ = inspected(capsys, converted, "--target", "loihi2")
+    assert "23.6 pJ" in out and "driven by events" in out and "with a clock" in out
+    assert re.search(r"^neurons +network +2,112 +1,048,576 +0.2", out, re.MULTILINE)
+
+
+def test_a_microcontroller_is_what_flags_say(
+    converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = inspected(capsys, converted, "--target", "generic-mcu")
+    assert code == 3 and "no time step" in err
+    report, converted = tmp_path / "r.json", tmp_path / "small.snn"
+    net = Network((2, 8, 8))
+    net.linear(net.flat(spike(net, net.conv("x", 6))), 5)
+    save_conversion(conversion(net.graph(), Schedule(4)), converted)
+    mcu = ("--target", "generic-mcu", "--report", report)
+    code, out, _ = inspected(capsys, converted, *mcu, "--flash", "65536", "--ram", "65536", "--macs", "1e6", "--json")
+    data = json.loads(out)
+    assert code == 0 and data["fits"] and data["files"] == [str(report)]
+    flash, ram = (use["taken"] for use in data["uses"] if not use["layer"])
+    written = CFormat().write(load_conversion(converted)).file
+    assert flash == written.constants + written.code and ram == written.state + written.scratch
+    assert data["seconds"] == pytest.approx((written.macs + 4 * written.numbers) / 1e6)
+    told = json.loads(report.read_text())["resources"]
+    assert told["target"] == "generic-mcu" and told["seconds"] == pytest.approx(data["seconds"])
+    assert cli.main(["report", str(report), "--html", str(tmp_path / "r.html")]) == 0
+    assert "On the chip" in (tmp_path / "r.html").read_text()
+    code, out, err = inspected(capsys, converted, *mcu, "--ram", "1000")
+    assert code == 4 and re.search(r"^network +RAM +\d", out, re.MULTILINE) and "takes most" in err
+    for arguments, words in (
+        (("--target", "loihi2", "--ram", "9"), "what loihi2 has is known @ --ram"),
+        (("--ram", "9"), "--ram without --target"),
+        (("--report", report), "--report without --target"),
+        ((*mcu, "--macs", "0"), "more than 0"),
+        ((*mcu, "--flash", "-1"), "numbers of bytes"),
+    ):
+        code, _, err = inspected(capsys, converted, *arguments)
+        assert code == 2 and words in err and len(err.splitlines()) == 1, err

@@ -7,8 +7,10 @@ from snnc.actions.opened import Spiking, conversion_of
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
 from snnc.errors import GateError
-from snnc.hardware import Misfit, Target, fit, load_target
+from snnc.formats.c import CFormat
+from snnc.hardware import MICROCONTROLLER, Fit, Misfit, Room, Target, fit, fit_room, load_target
 from snnc.measure.layers import Layer, describe
+from snnc.report.sections.resources import ResourcesSection
 
 # What a layer is without having been measured.
 _UNMEASURED = ("name", "source", "neuron", "neurons", "threshold_minimum", "threshold_maximum", "levels")
@@ -34,6 +36,13 @@ class Inspected:
         """Say what of it a chip, by its name for instance, cannot hold; raises UsageError where there is none such."""
         return hold_against(self.conversion, load_target(target) if isinstance(target, str) else target)
 
+    def fit_room(self, *, flash: int | None = None, ram: int | None = None, macs: float | None = None) -> "Fitted":
+        """Say whether its file in C fits so many bytes of flash and RAM, and how long a sample takes.
+
+        ``macs`` are multiply-accumulates a second. Raises ModelError for what nobody has written in C.
+        """
+        return hold_on_microcontroller(self.conversion, Room(flash, ram, macs))
+
     def plain(self) -> dict[str, Any]:
         """Return what it holds, as plain data."""
         conversion, schedule = self.conversion, self.conversion.schedule
@@ -57,10 +66,28 @@ class Inspected:
 @final
 @dataclass(frozen=True)
 class Fitted:
-    """A spiking network held against a chip: what of it the chip cannot hold."""
+    """A spiking network held against a chip: what of it the chip cannot hold, and how full it makes it.
+
+    ``seconds`` is how long a sample takes, where that is known.
+    """
 
     target: Target
-    misfits: tuple[Misfit, ...]
+    fit: Fit
+    seconds: float | None = None
+
+    @property
+    def misfits(self) -> tuple[Misfit, ...]:
+        """What does not fit."""
+        return self.fit.misfits
+
+    @property
+    def section(self) -> ResourcesSection:
+        """The part of a report that tells it."""
+        target, fit = self.target, self.fit
+        unknown = target.limits.unknown if target is not MICROCONTROLLER else ()
+        return ResourcesSection(
+            target.name, target.title, fit.misfits, fit.uses, fit.cores, unknown, target.event_energy, self.seconds
+        )
 
     def plain(self) -> dict[str, Any]:
         """Return what does not fit, as plain data."""
@@ -68,9 +95,8 @@ class Fitted:
             "target": self.target.name,
             "title": self.target.title,
             "fits": not self.misfits,
+            **asdict(self.section),
             "misfits": [{**asdict(misfit), "excess": misfit.excess} for misfit in self.misfits],
-            "unknown": list(self.target.limits.unknown),
-            "event_energy": None if self.target.event_energy is None else asdict(self.target.event_energy),
         }
 
     def check(self, place: str) -> None:
@@ -90,5 +116,19 @@ def inspect(network: Spiking) -> Inspected:
 
 
 def hold_against(conversion: Conversion, target: Target) -> Fitted:
-    """Say what of a spiking network a chip cannot hold."""
+    """Say what of a spiking network a chip cannot hold, and how full it makes the chip."""
     return Fitted(target, fit(conversion.snn, conversion.schedule, target))
+
+
+def hold_on_microcontroller(conversion: Conversion, room: Room) -> Fitted:
+    """Say whether the file in C of a spiking network fits a microcontroller, and how long a sample takes there.
+
+    Raises ModelError for what nobody has written in C.
+    """
+    form = CFormat()
+    form.check(conversion)
+    file = form.write(conversion).file
+    flash = {**{name: part.constants for name, part in file.memory.items()}, "functions": file.code}
+    ram = {name: part.state for name, part in file.memory.items()}
+    found = fit_room(room, flash, {**ram, "values of a step": file.scratch})
+    return Fitted(MICROCONTROLLER, found, room.seconds(file.macs, file.numbers))

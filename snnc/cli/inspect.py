@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,17 +14,18 @@ from snnc.cli.console import Terminal
 from snnc.cli.options import InputShape, RecipeFlags, check_outputs, shape
 from snnc.cli.preview import as_typed, facts_of, plain_survey, refuse, survey_blocks
 from snnc.errors import UsageError
-from snnc.project import Project
+from snnc.project import Project, report_beside
+from snnc.validation import parse
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from collections.abc import Iterator
 
-    from snnc.actions.inspect import Inspected
+    from snnc.actions.inspect import Fitted, Inspected
     from snnc.actions.plan import Plan
     from snnc.blocks import Block
+    from snnc.figure import Energy
     from snnc.frontend import InputShapes
-    from snnc.hardware import Misfit, Target
 
 
 @commands.register("inspect")
@@ -49,9 +50,19 @@ def inspect(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of a .snn file: what does not fit a chip (akida, loihi2, speck, spinnaker2, xylo), by how much, and "
-            "the nearest change with which it would. Exits with 4 where something does not.",
+            help="Of a .snn file: how full it makes a chip (akida, loihi2, speck, spinnaker2, xylo, or generic-mcu by "
+            "its file in C), what does not fit, by how much, and the nearest change with which it would. Exits with 4 "
+            "where something does not.",
         ),
+    ] = None,
+    flash: Annotated[int | None, typer.Option(metavar="BYTES", help="Of generic-mcu: how much flash it has.")] = None,
+    ram: Annotated[int | None, typer.Option(metavar="BYTES", help="Of generic-mcu: how much RAM it has.")] = None,
+    macs: Annotated[
+        float | None, typer.Option(metavar="N", help="Of generic-mcu: its multiply-accumulates a second, in floats.")
+    ] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="With --target: also put what it says into this report."),
     ] = None,
     *,
     terminal: Terminal,
@@ -63,6 +74,12 @@ def inspect(
     """
     settings = project.read(Path())
     path = model or settings.converted(None, Path())
+    room = {"flash": flash, "ram": ram, "macs": macs}
+    if target is None:
+        for flag, value in {**room, "report": report_file}.items():
+            if value is not None:
+                hint = "add --target generic-mcu, or leave it out"
+                raise UsageError(f"--{flag} without --target", hint=hint)
     if path.suffix == ".snn":
         if annotate is not None:
             hint = "annotate the model it was converted from"
@@ -70,7 +87,8 @@ def inspect(
         if target is None:
             _show_converted(terminal, path)
         else:
-            _show_fit(terminal, path, target)
+            check_outputs([] if report_file is None else [report_file], path)
+            _show_fit(terminal, path, target, room, report_file)
     else:
         if target is not None:
             hint = f"convert it first: snnc convert {path}, then snnc inspect {path.stem}.snn --target {target}"
@@ -136,46 +154,42 @@ def _converted(found: Inspected, size: int) -> Iterator[Block]:
     yield from by_kind(conversion.findings)
 
 
-def _show_fit(terminal: Terminal, path: Path, name: str) -> None:
-    from snnc.actions.inspect import hold_against
-    from snnc.artifact import load_conversion
-    from snnc.hardware import load_target
+def _show_fit(terminal: Terminal, path: Path, name: str, room: Mapping[str, float | None], report: Path | None) -> None:
+    import contextlib
 
-    target = load_target(name)
-    found = hold_against(load_conversion(path), target)
-    terminal.show(found.plain(), lambda: _fitting(target, found.misfits))
+    from snnc.actions.inspect import hold_against, hold_on_microcontroller
+    from snnc.artifact import load_conversion
+    from snnc.errors import DataError
+    from snnc.hardware import MICROCONTROLLER, Room, load_target
+    from snnc.report import completed, stored
+    from snnc.report.data import write
+
+    given = next((flag for flag, value in room.items() if value is not None), "")
+    if name != MICROCONTROLLER.name and given:
+        hint = f"leave it out, or give --target {MICROCONTROLLER.name}"
+        raise UsageError(f"what {name} has is known", place=f"--{given}", hint=hint)
+    target = None if name == MICROCONTROLLER.name else load_target(name)
+    conversion = load_conversion(path)
+    if target is not None:
+        found = hold_against(conversion, target)
+    else:
+        told = {flag: value for flag, value in room.items() if value is not None}
+        found = hold_on_microcontroller(conversion, parse(Room, told, place=name))
+    energy = operations = None
+    with contextlib.suppress(DataError):
+        known = stored(conversion, report_beside(path))
+        energy, operations = known.energy, known.summary.synaptic_operations
+    files = []
+    if report is not None:
+        write(completed(conversion, report, told={"resources": found.section}), report)
+        files.append(str(report))
+    terminal.show({**found.plain(), "files": files}, lambda: _fitting(found, energy, operations, files))
     found.check(str(path))
 
 
-def _fitting(target: Target, misfits: Sequence[Misfit]) -> Iterator[Block]:
-    from snnc.blocks import Column, Table, Text
+def _fitting(found: Fitted, energy: Energy | None, operations: float | None, files: Sequence[str]) -> Iterator[Block]:
+    from snnc.blocks import Text
 
-    if misfits:
-        yield Table.of(
-            "",
-            [
-                (Column("layer", "layer"), lambda misfit: misfit.layer or "network"),
-                (Column("limit", "words"), lambda misfit: misfit.limit),
-                (Column("needed"), lambda misfit: _counted(misfit.needed)),
-                (Column("allowed"), lambda misfit: _counted(misfit.allowed)),
-                (Column("too many"), lambda misfit: None if misfit.excess is None else f"{misfit.excess:,}"),
-                (Column("of", "words"), lambda misfit: misfit.unit),
-                (Column("nearest change", "words"), lambda misfit: misfit.edit),
-            ],
-            misfits,
-        )
-        yield Text("")
-    for source in dict.fromkeys(source for misfit in misfits for source in misfit.sources):
-        yield Text(f"{source.text}: {source.url}")
-    yield Text(f"{'does not fit' if misfits else 'fits, as far as is known'}: {target.title}")
-    spent = target.event_energy
-    if spent is None:
-        yield Text("energy of a synaptic operation: no source states it")
-    else:
-        yield Text(f"energy of a synaptic operation: {spent.picojoules:g} pJ, of {spent.of} ({spent.sources[0].text})")
-    if target.limits.unknown:
-        yield Text(f"not checked, because no source states it: {', '.join(target.limits.unknown)}")
-
-
-def _counted(value: int | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else value
+    yield from found.section.taken(energy, operations)
+    if files:
+        yield Text(f"written: {', '.join(files)}")

@@ -57,6 +57,43 @@ class Misfit:
         return self.needed - self.allowed if isinstance(self.needed, int) and isinstance(self.allowed, int) else None
 
 
+@dataclass(frozen=True)
+class Use:
+    """What is taken of a limit that is a maximum, by one ``layer`` or ("") by the whole network.
+
+    ``most`` is None where nobody says how much there is.
+    """
+
+    layer: str
+    limit: str
+    taken: int
+    most: int | None
+    unit: str
+
+    @property
+    def share(self) -> float | None:
+        """The part of all that is taken."""
+        return None if self.most is None else self.taken / max(self.most, 1)
+
+
+@dataclass(frozen=True)
+class CoreUse:
+    """A core, counted from 1, the layer in it ("" where there is none), and how full that makes it.
+
+    A layer that is in none stands beside the largest, core 0.
+    """
+
+    core: int
+    layer: str
+    weights: int
+    most_weights: int
+    neurons: int
+    most_neurons: int
+
+
+# What a check finds: what does not fit, what is taken of limits, and what cores hold.
+Held = Misfit | Use | CoreUse
+
 # What in a network a chip has no name for.
 OPERATIONS = "operations"
 
@@ -75,7 +112,7 @@ class Situation:
 
 
 # rule(op, place): what of an operation a chip cannot hold.
-holds = Rules[Op, Iterable[Misfit]]("does a chip hold it")
+holds = Rules[Op, Iterable[Held]]("does a chip hold it")
 
 holds.refuse(
     Activation,
@@ -104,37 +141,61 @@ holds.refuse(
 )
 
 
-def fit(snn: Graph, schedule: Schedule, target: Target) -> tuple[Misfit, ...]:
-    """Return what of a spiking network a chip cannot hold: empty where everything that is known of it is kept.
+@dataclass(frozen=True)
+class Fit:
+    """A network on a chip: what does not fit, what is taken of every maximum where most is, and what each core holds.
 
-    An operation that no rule of ``holds`` allows does not fit. Sorted by the limits.
+    All are sorted by the limits.
+    """
+
+    misfits: tuple[Misfit, ...] = ()
+    uses: tuple[Use, ...] = ()
+    cores: tuple[CoreUse, ...] = ()
+
+
+def fit(snn: Graph, schedule: Schedule, target: Target) -> Fit:
+    """Hold a spiking network against a chip: without misfits, everything that is known of it is kept.
+
+    An operation that no rule of ``holds`` allows does not fit.
     """
     network, limits = CountedNetwork(snn), target.limits
-    found = [misfit for check in (_counts, _memory, _cores, _outputs) for misfit in check(network, limits)]
+    found = [part for check in (_counts, _memory, _cores, _outputs) for part in check(network, limits)]
     for name, node in snn.nodes.items():
         # What is done to the input before the first layer is done before the chip.
         if name not in network.preprocessing:
             found += _held(node.op, Situation(name, network, schedule, limits))
     order = {name: index for index, name in enumerate((*Capacities().unknown, OPERATIONS))}
-    return tuple(sorted(found, key=lambda misfit: order[misfit.limit.removeprefix("first-")]))
+    misfits = [part for part in found if isinstance(part, Misfit)]
+    most: dict[str, Use] = {}
+    for use in (part for part in found if isinstance(part, Use)):
+        known = most.setdefault(use.limit, use)
+        most[use.limit] = max(known, use, key=lambda use: use.share or 0.0)
+    return Fit(
+        tuple(sorted(misfits, key=lambda misfit: order[misfit.limit.removeprefix("first-")])),
+        tuple(sorted(most.values(), key=lambda use: order[use.limit.removeprefix("first-")])),
+        tuple(part for part in found if isinstance(part, CoreUse)),
+    )
 
 
-def _held(op: Op, place: Situation) -> Iterable[Misfit]:
+def _held(op: Op, place: Situation) -> Iterable[Held]:
     try:
         return [*holds(op, place)]
     except (RefusedError, MissingRuleError) as refusal:
         return [Misfit(place.name, OPERATIONS, refusal.message, "none", "", (), refusal.hint)]
 
 
-def _over(layer: str, limit: str, needed: int, most: Maximum | None, edit: Callable[[int], str]) -> Iterator[Misfit]:
-    """Yield a misfit where more is needed than there is; ``edit`` is told the maximum."""
-    if most is not None and needed > most.most:
+def _over(layer: str, limit: str, needed: int, most: Maximum | None, edit: Callable[[int], str]) -> Iterator[Held]:
+    """Yield what is taken, and a misfit where that is more than there is; ``edit`` is told the maximum."""
+    if most is None:
+        return
+    yield Use(layer, limit, needed, most.most, most.unit)
+    if needed > most.most:
         yield Misfit(layer, limit, needed, most.most, most.unit, most.sources, edit(most.most))
 
 
 def _not_among(
     layer: str, limit: str, needed: int, choice: Permitted | None, edit: Callable[[int], str]
-) -> Iterator[Misfit]:
+) -> Iterator[Held]:
     """Yield a misfit where a number is none of the possible ones; ``edit`` is told the nearest, the smaller of two."""
     if choice is not None and needed not in choice.values:
         nearest = min(choice.values, key=lambda value: (abs(value - needed), value))
@@ -142,12 +203,12 @@ def _not_among(
         yield Misfit(layer, limit, needed, allowed, choice.unit, choice.sources, edit(nearest))
 
 
-def _unable(layer: str, limit: str, what: str, ability: Ability | None, edit: str) -> Iterator[Misfit]:
+def _unable(layer: str, limit: str, what: str, ability: Ability | None, edit: str) -> Iterator[Held]:
     if ability is not None and not ability.supported:
         yield Misfit(layer, limit, what, "none", "", ability.sources, edit)
 
 
-def _counts(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
+def _counts(network: CountedNetwork, limits: Capacities) -> Iterator[Held]:
     def fewer(most: int) -> str:
         size = network.smaller_input(lambda resized: sum(CountedNetwork(resized).neurons.values()) <= most)
         return _resized(size) or _narrower(most / sum(network.neurons.values()))
@@ -158,7 +219,7 @@ def _counts(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     yield from _over("", "synapses", stored, limits.synapses, lambda most: _narrower(math.sqrt(most / stored)))
 
 
-def _memory(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
+def _memory(network: CountedNetwork, limits: Capacities) -> Iterator[Held]:
     def held(bits: int | None = None) -> int:
         sizes = (_stored(layer, limits) * (bits or _bits(layer)) for layer in network.layers.values())
         return math.ceil(sum(sizes) / 8)
@@ -170,7 +231,7 @@ def _memory(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     yield from _over("", "memory", held(), limits.memory, rounded)
 
 
-def _cores(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
+def _cores(network: CountedNetwork, limits: Capacities) -> Iterator[Held]:
     cores = limits.cores
     if cores is None:
         return
@@ -186,12 +247,20 @@ def _cores(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
     alone = [layer for layer, possible in zip(layers, fitting, strict=True) if not possible]
     for layer in alone:
         yield from _alone(network, layer, cores)
-    if not alone and len(layers) <= len(each) and (placed := _placed(fitting)) < len(layers):
+    placed = _placed(fitting)
+    if not alone and len(placed) < len(layers) <= len(each):
         edit = _narrower(0.5) + ": each layer has a core that holds it, but not all at the same time"
-        yield Misfit("", "cores", len(layers), placed, cores.unit, cores.sources, edit)
+        yield Misfit("", "cores", len(layers), len(placed), cores.unit, cores.sources, edit)
+    for index, core in enumerate(each):
+        held = layers[placed[index]] if index in placed else None
+        words, neurons = (0, 0) if held is None else (_words(held), held.neurons)
+        yield CoreUse(index + 1, "" if held is None else held.name, words, core.weights, neurons, core.neurons)
+    most = max(core.weights for core in each), max(core.neurons for core in each)
+    for index in sorted({*range(len(layers))} - {*placed.values()}):
+        yield CoreUse(0, layers[index].name, _words(layers[index]), most[0], layers[index].neurons, most[1])
 
 
-def _alone(network: CountedNetwork, layer: WeightedLayer, cores: Cores) -> Iterator[Misfit]:
+def _alone(network: CountedNetwork, layer: WeightedLayer, cores: Cores) -> Iterator[Held]:
     """Yield what keeps a layer from every core."""
     words, most = _words(layer), max(core.weights for core in cores.cores)
     if words > most:
@@ -206,8 +275,8 @@ def _alone(network: CountedNetwork, layer: WeightedLayer, cores: Cores) -> Itera
         yield Misfit(layer.name, "cores", layer.neurons, room, "neurons", cores.sources, edit)
 
 
-def _placed(fitting: list[set[int]]) -> int:
-    """Return how many layers can have a core of their own: augmenting paths of a bipartite matching."""
+def _placed(fitting: list[set[int]]) -> dict[int, int]:
+    """Return by core the layer in it, where most layers have one: augmenting paths of a bipartite matching."""
     holder: dict[int, int] = {}
 
     def place(layer: int, tried: set[int]) -> bool:
@@ -218,16 +287,18 @@ def _placed(fitting: list[set[int]]) -> int:
                 return True
         return False
 
-    return sum(place(layer, set()) for layer in range(len(fitting)))
+    for layer in range(len(fitting)):
+        place(layer, set())
+    return holder
 
 
-def _outputs(network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
+def _outputs(network: CountedNetwork, limits: Capacities) -> Iterator[Held]:
     outputs = sum(math.prod(network.snn.shapes[name]) for name in network.snn.outputs)
     yield from _over("", "outputs", outputs, limits.outputs, lambda most: f"train with {most} classes")
 
 
 @holds.register(Input)
-def _input(op: Input, place: Situation) -> Iterator[Misfit]:
+def _input(op: Input, place: Situation) -> Iterator[Held]:
     shape, limits = op.shape, place.limits
     yield from _over(place.name, "inputs", math.prod(shape), limits.inputs, partial(_fewer_pixels, shape))
     if len(shape) > 1:
@@ -247,7 +318,7 @@ def _fewer_pixels(shape: tuple[int, ...], most: int) -> str:
 
 
 @holds.register(Conv, ConvTranspose)
-def _convolution(op: Conv | ConvTranspose, place: Situation) -> Iterator[Misfit]:
+def _convolution(op: Conv | ConvTranspose, place: Situation) -> Iterator[Held]:
     layer, limits = place.network.layers[place.name], place.limits
     yield from _weighted(layer, place)
     edit = partial(_smaller_map, place.network, layer)
@@ -257,14 +328,14 @@ def _convolution(op: Conv | ConvTranspose, place: Situation) -> Iterator[Misfit]
 
 
 @holds.register(Linear)
-def _linear(op: Linear, place: Situation) -> Iterator[Misfit]:
+def _linear(op: Linear, place: Situation) -> Iterator[Held]:
     layer = place.network.layers[place.name]
     yield from _weighted(layer, place)
     taken = math.prod(layer.before)
     yield from _over(layer.name, "dense-inputs", taken, place.limits.dense_inputs, partial(_fewer_inputs, layer))
 
 
-def _weighted(layer: WeightedLayer, place: Situation) -> Iterator[Misfit]:
+def _weighted(layer: WeightedLayer, place: Situation) -> Iterator[Held]:
     network, limits = place.network, place.limits
     if layer.analog:
         neuron = next(iter(network.snn.ops(Neuron)), "")
@@ -302,7 +373,7 @@ def _smaller_maps(most: int) -> str:
     return f"train with maps of at most {most} positions a side"
 
 
-def _kernels(layer: WeightedLayer, op: Conv | ConvTranspose, limits: Capacities) -> Iterator[Misfit]:
+def _kernels(layer: WeightedLayer, op: Conv | ConvTranspose, limits: Capacities) -> Iterator[Held]:
     kernel = layer.kernel
     name = "first-kernel" if layer.first and limits.first_kernel else "kernel"
     sizes = limits.first_kernel if name == "first-kernel" else limits.kernel
@@ -326,7 +397,7 @@ def _kernels(layer: WeightedLayer, op: Conv | ConvTranspose, limits: Capacities)
         yield from _unable(layer.name, "groups", f"{layer.groups} groups", limits.groups, edit)
 
 
-def _widths(layer: WeightedLayer, network: CountedNetwork, limits: Capacities) -> Iterator[Misfit]:
+def _widths(layer: WeightedLayer, network: CountedNetwork, limits: Capacities) -> Iterator[Held]:
     rounded = any(other.widths is not None for other in network.layers.values())
     first = layer.first and limits.first_weight_bits is not None
     weights = limits.first_weight_bits if first else limits.weight_bits
@@ -362,7 +433,7 @@ def _option(name: str, most: int) -> str:
 
 
 @holds.register(Neuron)
-def _neuron(op: Neuron, place: Situation) -> Iterator[Misfit]:
+def _neuron(op: Neuron, place: Situation) -> Iterator[Held]:
     network, limits = place.network, place.limits
     reach, models = network.fan_out.get(place.name), limits.neuron_models
     if reach is not None:
@@ -400,7 +471,7 @@ def _smaller_events(most: int) -> str:
 
 
 @holds.register(MaxPool)
-def _max_pool(op: MaxPool, place: Situation) -> Iterator[Misfit]:
+def _max_pool(op: MaxPool, place: Situation) -> Iterator[Held]:
     edit = "--set passes.treat-max-pool.method=average, and snnc finetune"
     yield from _unable(place.name, "max-pooling", "max-pooling", place.limits.max_pooling, edit)
     yield from _pooled(op.kernel, place)
@@ -408,18 +479,18 @@ def _max_pool(op: MaxPool, place: Situation) -> Iterator[Misfit]:
 
 
 @holds.register(AveragePool)
-def _average_pool(op: AveragePool, place: Situation) -> Iterator[Misfit]:
+def _average_pool(op: AveragePool, place: Situation) -> Iterator[Held]:
     yield from _averaged(op.kernel, place)
     yield from _in_planes(place, len(op.kernel), "average pooling")
 
 
 @holds.register(Mean)
-def _mean(op: Mean, place: Situation) -> Iterator[Misfit]:
+def _mean(op: Mean, place: Situation) -> Iterator[Held]:
     before = place.network.before(place.name)
     yield from _averaged(tuple(before[axis - 1] for axis in op.axes), place)
 
 
-def _in_planes(place: Situation, axes: int, what: str) -> Iterator[Misfit]:
+def _in_planes(place: Situation, axes: int, what: str) -> Iterator[Held]:
     """Yield a misfit for windows over more axes than a plane has, unless every connection is a synapse of its own."""
     if axes > _PLANE and _shares(place.limits):
         hint = "train on planes: let the third axis be channels"
@@ -428,7 +499,7 @@ def _in_planes(place: Situation, axes: int, what: str) -> Iterator[Misfit]:
         )
 
 
-def _averaged(window: tuple[int, ...], place: Situation) -> Iterator[Misfit]:
+def _averaged(window: tuple[int, ...], place: Situation) -> Iterator[Held]:
     whole = window == place.network.before(place.name)[1:]
     if whole and place.limits.global_pooling is not None:
         yield from _over(place.name, "global-pooling", max(window), place.limits.global_pooling, _smaller_maps)
@@ -439,37 +510,37 @@ def _averaged(window: tuple[int, ...], place: Situation) -> Iterator[Misfit]:
     yield from _pooled(window, place)
 
 
-def _pooled(window: tuple[int, ...], place: Situation) -> Iterator[Misfit]:
+def _pooled(window: tuple[int, ...], place: Situation) -> Iterator[Held]:
     choice = place.limits.pooling
     yield from _not_among(place.name, "pooling", max(window), choice, partial(_pools, max(window), choice))
 
 
 @holds.register(Add)
-def _add(op: Add, place: Situation) -> Iterator[Misfit]:
+def _add(op: Add, place: Situation) -> Iterator[Held]:
     yield from _unable(place.name, "additions", "a shortcut", place.limits.additions, "train without shortcuts")
 
 
 @holds.register(Concat)
-def _concat(op: Concat, place: Situation) -> Iterator[Misfit]:
+def _concat(op: Concat, place: Situation) -> Iterator[Held]:
     edit = "train without branches"
     yield from _unable(place.name, "concatenations", "a concatenation", place.limits.concatenations, edit)
 
 
 @holds.register(Routing)
-def _moved(op: Routing, place: Situation) -> Iterable[Misfit]:
+def _moved(op: Routing, place: Situation) -> Iterable[Held]:
     """Nothing is computed: who sends to whom is what chips are told."""
     return ()
 
 
 @holds.register(Pad)
-def _border(op: Pad, place: Situation) -> Iterable[Misfit]:
+def _border(op: Pad, place: Situation) -> Iterable[Held]:
     if op.value and any(op.padding):
         raise RefusedError(f"a border of {op.value:g}, which no spike stands for", hint="pad with zeros")
     return ()
 
 
 @holds.register(Affine)
-def _affine(op: Affine, place: Situation) -> Iterable[Misfit]:
+def _affine(op: Affine, place: Situation) -> Iterable[Held]:
     """What scales spikes is part of the weights behind; what shifts currents, of the biases before."""
     if place.network.spike_values[place.name] is None and place.name not in place.network.constants:
         raise RefusedError(

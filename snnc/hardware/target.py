@@ -16,6 +16,9 @@ from snnc.errors import UsageError
 from snnc.registry import suggest
 from snnc.validation import parse
 
+# What is said of each core need not be said of all together.
+_IN_CORES = ("neurons", "synapses", "memory")
+
 _SHIPPED = resources.files("snnc") / "targets"
 
 
@@ -169,9 +172,13 @@ class Capacities:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The names of the limits that no source states; what first layers have of their own belongs to the others."""
+        """The names of the limits that no source states.
+
+        What first layers have of their own belongs to the others, and what cores hold says what the whole does.
+        """
         missing = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None]
-        return tuple(_written(name) for name in missing if not name.startswith("first_"))
+        said = _IN_CORES if self.cores is not None else ()
+        return tuple(_written(name) for name in missing if not name.startswith("first_") and name not in said)
 
 
 @dataclass(frozen=True)

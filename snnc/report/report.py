@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snnc import artifact
@@ -15,7 +15,7 @@ from snnc.measure.neurobench import NeuroBench
 from snnc.measure.remarks import replaced
 from snnc.measure.summary import Examined, examine
 from snnc.report.data import Report, as_written, read, staged, to_json
-from snnc.report.sections import Known, built
+from snnc.report.sections import Known, Section, built
 
 
 def build(conversion: Conversion, examined: Examined | None = None, counted: NeuroBench | None = None) -> Report:
@@ -92,9 +92,10 @@ def completed(
     *,
     evaluation: Evaluation | None = None,
     verifications: Sequence[Match] = (),
+    told: Mapping[str, Section] | None = None,
     fresh: bool = False,
 ) -> Report:
-    """Return the report on a conversion with what was evaluated, or how exported files compare.
+    """Return the report on a conversion with what was evaluated, how exported files compare, or sections are ``told``.
 
     A new evaluation stands beside those of before: rows in the same setting are joined, and what was measured in
     another one stays as it was, unless ``fresh``. A new verification takes the place of those of the same format and
@@ -122,6 +123,7 @@ def completed(
         evaluation=next(iter(known), None),
         earlier=tuple(known[1:]),
         verifications=(*kept, *verifications),
+        sections={**report.sections, **(told or {})},
     )
     return dataclasses.replace(report, sections=built(Known(conversion, report)))
 

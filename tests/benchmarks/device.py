@@ -5,7 +5,9 @@
 cifar10_resnet20, recipe quick, T=4, and the digits network, recipe casc, on 16 images each; ``equal-spikes`` is the
 percentage of spikes that are the same where each engine runs the whole network from the images on, and
 ``equal-potentials`` that of membrane potentials that are, within a thousandth of the threshold. ``bytes`` are those
-that the export states over those of the object file (gcc -Os). ``ratio`` is how many images a second the file runs,
+that the export states over those of the object file (gcc -Os), and of digits the ratio that is farthest from 1.
+``seconds`` is how long an image of digits takes dense, as ``--target generic-mcu`` tells from how fast the other
+network runs here, over how long it does. ``ratio`` is how many images a second the file runs,
 one after the other, over how many snnc does so, in one thread. Of ``warnings`` and findings there shall be none.
 
 ``weight-bits`` are networks of 8-bit and 4-bit weights, recipes quick (neurons if) and nir, T=4, on a few images:
@@ -14,6 +16,7 @@ for the recipe nir), ``worst`` the least of all layers, networks and formats.
 """
 
 import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -38,6 +41,7 @@ from snnc.formats.c.engine import FLAGS
 from snnc.formats.format import formats
 from snnc.formats.vectors import conformance_vectors
 from snnc.formats.verification import verify
+from snnc.hardware import Room
 from snnc.ir import Input
 from snnc.recipe import Recipe
 from snnc.run import Program
@@ -95,6 +99,15 @@ def seconds(made: Conversion, engine: Compiled, feeds: Feeds) -> tuple[float, fl
     for image in feeds.split(1):
         program(image)
     return (between - started) / feeds.samples, (time.perf_counter() - between) / feeds.samples
+
+
+def alone(engine: Compiled, feeds: Feeds) -> float:
+    """Return the seconds of a processor that an image takes, whatever else is done there."""
+    times = -(-256 // feeds.samples)
+    many = Feeds({name: torch.cat([samples] * times) for name, samples in feeds.items()})
+    before = os.times().children_user
+    engine.answer(many, torch.Generator())
+    return (os.times().children_user - before) / many.samples
 
 
 def watched(made: Conversion, form: CFormat, feeds: Feeds) -> int:
@@ -176,6 +189,7 @@ def main() -> None:
     residual = converted(model_files(NAME)[0], how, data / "calibration", PREPROCESSING[NAME])
     small = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
     digits = converted(DIGITS / "model.onnx", recipe.load("casc"), DIGITS / "calibration", small)
+    rates: dict[str, float] = {}
     figures: dict[str, float] = {"images": float(count), **weight_bits(2 if quick else 4)}
     for label, made, folder in (("resnet20", residual, data / "test"), ("digits", digits, DIGITS / "test")):
         feeds = images(made, folder, count)
@@ -205,6 +219,13 @@ def main() -> None:
                 stated = written.file.constants + written.file.code, written.file.state + written.file.scratch
                 figures[f"c/{label}/{written.variant}/bytes/flash"] = stated[0] / flash
                 figures[f"c/{label}/{written.variant}/bytes/ram"] = stated[1] / ram
+            if not form.event_driven:
+                work, spent = Room(macs=1.0).seconds(written.file.macs, written.file.numbers), alone(engine, feeds)
+                assert work is not None
+                rates[label] = work / spent
+    figures["c/digits/seconds"] = rates["digits"] / rates["resnet20"]
+    ratios = [value for key, value in figures.items() if key.startswith("c/digits/") and "/bytes/" in key]
+    figures |= {"c/digits/bytes": max(ratios, key=lambda ratio: abs(ratio - 1))} if ratios else {}
     finish(figures)
 
 

@@ -14,6 +14,7 @@ from typing import final
 import numpy as np
 import torch
 
+from snnc.analysis.work import Work, work_of
 from snnc.errors import ModelError
 from snnc.formats.c.functions import SOURCES, needed
 from snnc.formats.c.language import Names, along, condensed, declared, floats, number, text
@@ -43,7 +44,8 @@ _CLOCK = ("rehearsing", "since", "at", "passed", "awake", "lit", "gain", "missin
 class CFile:
     """The file and its header, the layers in the order in which their spikes are seen, and what memory they take.
 
-    ``scratch`` is the memory that all values share, in bytes, and ``code`` about what the functions take.
+    ``scratch`` is the memory that all values share, in bytes, and ``code`` about what the functions take. A sample
+    takes ``macs`` multiply-accumulates, dense, and as many other ``numbers`` are moved, added or compared.
     """
 
     source: str
@@ -52,6 +54,8 @@ class CFile:
     memory: Mapping[str, Footprint]
     scratch: int
     code: int
+    macs: int
+    numbers: int
 
     @property
     def constants(self) -> int:
@@ -390,6 +394,7 @@ class _Writer:
             memory,
             WIDTH * shared,
             round(_LOOP * _words(kinds) + _CALLS * _words(functions)),
+            *self._work(),
         )
         comment = _comment([*about, "", *_table(made)])
         header = self._header(comment, network, signatures, made)
@@ -410,6 +415,16 @@ class _Writer:
             if part.strip()
         )
         return replace(made, source=f"{source}\n", header=f"{header.strip()}\n")
+
+    def _work(self) -> tuple[int, int]:
+        """Return how much there is to multiply, and else to compute, for one sample."""
+        macs = numbers = 0
+        for name, node in self._graph.nodes.items():
+            found = Work() if isinstance(node.op, Input) else work_of(self._graph, node)
+            times = self._schedule.total if name in self._moving else 1
+            macs += times * found.macs
+            numbers += times * (self._size(name) + found.additions)
+        return macs, numbers
 
     def _clock(self, steps: Sequence[str]) -> Iterator[str]:
         """Yield what the statements of a step ask of the time, and keep the tables that it needs."""
