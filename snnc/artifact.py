@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from snnc import plugins
@@ -34,6 +33,7 @@ Parsed = TypeVar("Parsed")
 
 FORMAT_VERSION = 4
 _HEADER = "snnc"
+_KINDS = {torch.float32: "F32"}
 _MORE = "give more with --memory"
 _HINT = "convert the model again, or fetch the file again"
 
@@ -51,12 +51,10 @@ def save_conversion(conversion: Conversion, path: str | Path) -> None:
         return by_identity.get(id(tensor)) or by_identity.setdefault(id(tensor), keep_content(name, tensor))
 
     def keep_content(name: str, tensor: Tensor) -> str:
-        tensor = tensor.detach().contiguous()
-        content = hashlib.sha256(tensor.numpy().tobytes()).hexdigest(), tensor.dtype, tensor.shape
+        content = _digest(tensor), tensor.dtype, tensor.shape
         if content not in by_content:
             by_content[content] = name
-            # A copy, because safetensors refuses tensors that share memory.
-            tensors[name] = tensor.clone()
+            tensors[name] = tensor
         return by_content[content]
 
     header = {
@@ -76,20 +74,40 @@ def save_conversion(conversion: Conversion, path: str | Path) -> None:
         "task": None if conversion.task is None else plain(conversion.task),
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    write_atomically(Path(path), save(tensors, {_HEADER: text}))
+    write_atomically(Path(path), lambda file: _write(tensors, text, file))
 
 
 def fingerprint(conversion: Conversion) -> str:
     """Return a SHA-256 of the spiking network and its schedule: the same for the same network, stripped or not."""
 
     def digest(name: str, tensor: Tensor) -> str:
-        return hashlib.sha256(tensor.detach().contiguous().numpy().tobytes()).hexdigest()
+        return _digest(tensor)
 
     described = {
         "snn": _pack(conversion.snn, "snn", digest),
         "schedule": dataclasses.asdict(conversion.schedule),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().contiguous().numpy().data).hexdigest()
+
+
+def _write(tensors: Mapping[str, Tensor], text: str, path: Path) -> None:
+    """Write the file that safetensors would, one tensor after the other: of a large network there is one in memory."""
+    entries: dict[str, Any] = {"__metadata__": {_HEADER: text}}
+    stop = 0
+    for name in sorted(tensors):
+        start, stop = stop, stop + tensors[name].nbytes
+        kind = _KINDS[tensors[name].dtype]
+        entries[name] = {"dtype": kind, "shape": [*tensors[name].shape], "data_offsets": [start, stop]}
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name in sorted(tensors):
+            file.write(tensors[name].detach().contiguous().numpy().data)
 
 
 def load_conversion(path: str | Path) -> Conversion:

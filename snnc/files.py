@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -153,10 +153,11 @@ def writes() -> bool:
     return not _LEFT.get()
 
 
-def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None:
+def write_atomically(path: Path, data: bytes | Callable[[Path], None], *, flag: str = "--output") -> None:
     """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written.
 
-    What is a link stays one: what it leads to is written. ``flag`` is what names another place on the command line.
+    ``data`` is what it holds, or writes it at a path. What is a link stays one: what it leads to is written.
+    ``flag`` is what names another place on the command line.
     """
     if not writes():
         return
@@ -168,7 +169,10 @@ def write_atomically(path: Path, data: bytes, *, flag: str = "--output") -> None
         _sweep(target.parent)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{_own()}", delete=False) as file:
             temporary = Path(file.name)
-            file.write(data)
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                data(temporary)
             file.flush()
             os.fsync(file.fileno())
         # A temporary file is private to its owner; what is written for others to read is not.

@@ -110,6 +110,10 @@ def test_same_network_same_bytes(tmp_path: Path) -> None:
         save_conversion(conversion(random_network(2, spiking("if")), random_network(2, relu)), path)
     save_conversion(load_conversion(paths[0]), paths[2])
     assert paths[0].read_bytes() == paths[1].read_bytes() == paths[2].read_bytes()
+    # The library that reads them would write them so, too.
+    with safe_open(paths[0], framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        assert save(tensors, file.metadata()) == paths[0].read_bytes()
 
 
 def test_memory_layout_does_not_reach_the_file(tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def test_gaussian_form_is_the_sampled_one(mean: float, deviation: float, levels:
 # Law 9.
 
 
+def test_counts_that_are_never_large_take_half_the_memory() -> None:
+    values = normal(50, 300, seed=4)
+    wanted, small = Histogram.of(values, 1), Histogram.empty(300, most=50)
+    for part in values.split(20):
+        small.count(part, 1)
+    assert small.positive.dtype == torch.int32 and wanted.positive.dtype == torch.int64
+    assert all(map(torch.equal, everything(wanted), everything(small)))
+
+
 def everything(counts: Histogram) -> list[Tensor]:
     ceiling = torch.full((len(counts.total),), 2.5)
     slope = torch.full((len(counts.total),), 0.1)

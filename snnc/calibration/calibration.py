@@ -1,5 +1,6 @@
 """What a pass may look at besides the graph."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -79,7 +80,8 @@ class Calibration:
 
         if not weighed:
             on_disk = Histogram.size(sum(channels.values())) > memory() // _SHARE
-            totals = {name: Histogram.empty(count, on_disk=on_disk) for name, count in channels.items()}
+            most = {name: len(self.shown) * math.prod(graph.shapes[before[name]]) // n for name, n in channels.items()}
+            totals = {n: Histogram.empty(count, most=most[n], on_disk=on_disk) for n, count in channels.items()}
             self.shown.counted(program.chunk, count, totals)
             return totals
 

@@ -44,13 +44,18 @@ class Histogram:
     total: Tensor
 
     @classmethod
-    def empty(cls, channels: int, *, weighed: bool = False, on_disk: bool = False) -> Histogram:
-        """Return the histogram of nothing yet, kept in memory or ``on_disk``; raises DataError where that is full."""
-        kind = torch.float64 if weighed else torch.int64
+    def empty(
+        cls, channels: int, *, weighed: bool = False, most: int = _MAGNITUDE + 1, on_disk: bool = False
+    ) -> Histogram:
+        """Return the histogram of nothing yet, of at most so many values a channel, kept in memory or ``on_disk``.
+
+        Raises DataError where the disk is full.
+        """
+        kind = torch.float64 if weighed else torch.int32 if most <= _MAGNITUDE else torch.int64
         positive, negative = (
             _on_disk(channels, kind) if on_disk else torch.zeros(channels, _BINS, dtype=kind) for _ in range(2)
         )
-        return cls(positive, negative, torch.zeros(channels, dtype=kind))
+        return cls(positive, negative, torch.zeros(channels, dtype=torch.float64 if weighed else torch.int64))
 
     @classmethod
     def of(cls, values: Tensor, axis: int, weights: Tensor | None = None) -> Histogram:
@@ -61,8 +66,8 @@ class Histogram:
 
     @staticmethod
     def size(channels: int) -> int:
-        """Return how many bytes the histogram of so many channels takes."""
-        return channels * 2 * _BINS * 8
+        """Return how many bytes the histogram of so many channels takes at most."""
+        return channels * 2 * _BINS * torch.int64.itemsize
 
     def count(self, values: Tensor, axis: int, weights: Tensor | None = None) -> None:
         """Count more values, as ``of`` does."""

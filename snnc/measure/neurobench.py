@@ -128,7 +128,7 @@ def measure(snn: Graph, schedule: Schedule, samples: Samples, *, seed: int = 0) 
     effective = [layer.effective(watch.window) for layer in watch.layers.values()]
     tensors = {id(t): t for node in snn.nodes.values() for t in node.op.tensors().values()}
     weights = {id(op.weight): op.weight for op in snn.ops(_CONNECTIONS).values()}
-    zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+    zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights.values())
     return NeuroBench(
         timesteps=schedule.timesteps,
         samples=count,

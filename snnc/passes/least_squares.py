@@ -19,6 +19,9 @@ from torch import Tensor
 
 from snnc.threads import Threads
 
+# Rows of weights that are scaled at once.
+_OUTPUTS = 256
+
 
 class Solution(NamedTuple):
     """Weights ``[groups, outputs, features]``, float32, and a constant ``[groups, outputs]``, float64."""
@@ -153,7 +156,10 @@ class Rows(LeastSquares):
             damped = gram.clone()
             damped.diagonal(dim1=1, dim2=2).add_(share)
             found = torch.linalg.solve(damped, wanted - middle)
-            weights = (found.mT.float() @ scaled).mul_(energy.rsqrt())
+            weights = found.mT.float() @ scaled
+            for some in weights.split(_OUTPUTS, 1):
+                # In double precision, of which there is as much as of these.
+                some.mul_(energy.rsqrt())
             yield Solution(weights, (middle - means.float() @ weights.mT).squeeze(1))
             # It is as large as the layer: nobody holds it while the next is worked out.
             del weights

@@ -2,11 +2,12 @@
 
     python tests/benchmarks/scale.py [--quick] [--folder FOLDER] [SECTION ...]
 
-Sections: import, quick, densenet, inspect, vgg16, sources, processes, peak, decode; all of them where none is named.
-Times are those of the processor, on one thread, but for ``processes``, which waits, and needs two cores for itself.
-``inspect`` and ``vgg16`` take networks with random weights from ``zoo.py``, made in ``--folder`` where they are not
-there; VGG-16 is given random images. ``sources`` and ``peak`` read the same images from folders, arrays, tar shards
-and, with pyarrow, Parquet; ``decode`` needs simplejpeg to measure against it.
+Sections: import, quick, densenet, inspect, convert, vgg16, sources, processes, peak, decode; all of them where none is
+named. Times are those of the processor, on one thread, but for ``processes``, which waits, and needs two cores for
+itself. ``densenet``, ``inspect``, ``convert`` and ``vgg16`` take networks with random weights, made in ``--folder``
+where they are not there, and images of random squares; ``vgg16`` takes 1,024 of them, and hours. ``sources`` and
+``peak`` read the same images from folders, arrays, tar shards and, with pyarrow, Parquet; ``decode`` needs simplejpeg
+to measure against it.
 """
 
 import argparse
@@ -29,11 +30,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import onnx
 import torch
-from harness import PREPROCESSING, SHARED, environment, finish, model_files, read, say
+from harness import PREPROCESSING, SHARED, finish, model_files, read, say
+from large import file_of
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from torch import Tensor, nn
-from zoo import PACKAGES, made, run
+from zoo import Run, run
 
 import snnc
 from snnc import pipeline, process, recipe
@@ -95,42 +96,8 @@ def corrected(folder: Path, quick: bool) -> dict[str, float]:
 
 def corrected_dense(folder: Path, quick: bool) -> dict[str, float]:
     """Run it on DenseNet-BC-100 (Huang et al., CVPR 2017) with random weights."""
-    torch.manual_seed(0)
-    network, path = densenet().train(), folder / "densenet-bc-100.onnx"
-    network(torch.randn(64, 3, 32, 32))
-    sample = (torch.zeros(1, 3, 32, 32),)
-    # The older exporter prints nothing where the figures go.
-    torch.onnx.export(network.eval(), sample, path, input_names=["x"], dynamo=False)
+    path = file_of("densenet-bc-100", folder)
     return {"scale/quick/densenet/passes-over-forward": passes(path, 16 if quick else 256, quick)}
-
-
-class Dense(nn.Sequential):
-    """Two convolutions, and what they see beside what they make."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return both, one behind the other."""
-        return torch.cat([x, super().forward(x)], 1)
-
-
-def densenet(growth: int = 12, layers: int = 16, blocks: int = 3) -> nn.Sequential:
-    """Return a network of dense blocks with bottlenecks, and with transitions that halve."""
-
-    def normalized(channels: int, made: int, window: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(channels, made, window, padding=window // 2, bias=False)
-        return [nn.BatchNorm2d(channels), nn.ReLU(), convolution]
-
-    channels = 2 * growth
-    parts: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
-    for block in range(blocks):
-        for _ in range(layers):
-            parts.append(Dense(*normalized(channels, 4 * growth, 1), *normalized(4 * growth, growth, 3)))
-            channels += growth
-        if block < blocks - 1:
-            parts += [*normalized(channels, channels // 2, 1), nn.AvgPool2d(2)]
-            channels //= 2
-    return nn.Sequential(
-        *parts, nn.BatchNorm2d(channels), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(channels, 10)
-    )
 
 
 def passes(path: Path, images: int, quick: bool) -> float:
@@ -159,8 +126,6 @@ def passes(path: Path, images: int, quick: bool) -> float:
 def inspected(folder: Path, quick: bool) -> dict[str, float]:
     """Say what the default recipe makes of DenseNet-121, over the time in which the file is read."""
     path = file_of("densenet121", folder)
-    if path is None:
-        return {}
     steps = recipe.load("default")
     plan(path, steps)
     read_in = min(seconds(lambda: read_model(path)) for _ in range(ROUNDS))
@@ -170,21 +135,40 @@ def inspected(folder: Path, quick: bool) -> dict[str, float]:
 
 
 def converted(folder: Path, quick: bool) -> dict[str, float]:
-    """Convert VGG-16 on images by the recipe quick, from the command line."""
-    path = file_of("vgg16", folder)
-    if path is None:
-        return {}
-    count = 4 if quick else 64
-    coarse = np.random.default_rng(0).integers(0, 256, (count, 14, 14, 3), np.uint8)
-    with tempfile.TemporaryDirectory() as scratch:
-        np.savez(Path(scratch, "images.npz"), x=coarse.repeat(16, 1).repeat(16, 2))
-        command = ("convert", path, "-o", "made.snn", "--recipe", "quick", "--data", "images.npz")
-        done = run(sys.executable, "-m", "snnc", *command, folder=Path(scratch))
-    if done.code:
-        say(f"VGG-16 exits with {done.code}:\n{done.text[-1000:]}")
-        return {}
-    say(f"VGG-16 on {count} images: {done.seconds:.0f} s, {done.gigabytes:.2f} GB")
+    """Convert large networks by the recipe quick, from the command line, without data and with 64 random images.
+
+    The figure is the most memory beyond 400 MB, over the size of the model file.
+    """
+    names = ("alexnet",) if quick else ("resnet50", "alexnet", "vgg16")
+    figures = {}
+    for name, images in itertools.product(names, (0, 4 if quick else 64)):
+        path = file_of(name, folder)
+        done = convert(path, images)
+        key = f"scale/convert/{name}{'/images' if images else ''}/peak-over-file"
+        figures[key] = (1024**3 * done.gigabytes - 400e6) / path.stat().st_size
+        say(f"{name} on {images} images: {done.gigabytes:.2f} GB, {figures[key]:.2f} files; {done.seconds:.0f} s")
+    return figures | {"scale/convert/peak-over-file": max(figures.values())}
+
+
+def converted_on_many(folder: Path, quick: bool) -> dict[str, float]:
+    """Convert VGG-16 on as many images as are usual."""
+    done = convert(file_of("vgg16", folder), 4 if quick else 1024)
+    say(f"VGG-16: {done.seconds:.0f} s, {done.gigabytes:.2f} GB")
     return {"scale/vgg16/convert/gigabytes": done.gigabytes, "scale/vgg16/convert/cpu-seconds": done.seconds}
+
+
+def convert(path: Path, images: int) -> Run:
+    """Convert a network of images of 224 x 224 pixels on so many random ones."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = ["convert", path, "-o", "made.snn", "--recipe", "quick"]
+        if images:
+            coarse = np.random.default_rng(0).integers(0, 256, (images, 14, 14, 3), np.uint8)
+            np.savez(Path(scratch, "images.npz"), x=coarse.repeat(16, 1).repeat(16, 2))
+            command += ["--data", "images.npz"]
+        done = run(sys.executable, "-m", "snnc", *command, folder=Path(scratch), seconds=4 * 3600)
+    if done.code:
+        raise SystemExit(f"{path.name} on {images} images exits with {done.code}:\n{done.text[-1000:]}")
+    return done
 
 
 def kept(folder: Path, images: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
@@ -351,22 +335,13 @@ def decoded(folder: Path, quick: bool) -> dict[str, float]:
     return {"scale/decode/images-per-second": best["snnc"], "scale/decode/ratio": best["snnc"] / others}
 
 
-def file_of(name: str, folder: Path) -> Path | None:
-    """Return the file of an architecture, made where it is not there; says where it cannot be made."""
-    there = (folder / f"{name}.npz").exists()
-    failure = "" if there else made(environment(folder / "environment", *PACKAGES), name, folder)
-    if failure:
-        say(f"{name}: cannot be made here: {failure}")
-        return None
-    return folder / f"{name}.onnx"
-
-
 SECTIONS: Mapping[str, Callable[[Path, bool], dict[str, float]]] = {
     "import": imported,
     "quick": corrected,
     "densenet": corrected_dense,
     "inspect": inspected,
-    "vgg16": converted,
+    "convert": converted,
+    "vgg16": converted_on_many,
     "sources": compared,
     "processes": shared,
     "peak": bounded,

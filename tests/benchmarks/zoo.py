@@ -46,11 +46,15 @@ class Run:
     text: str
 
 
-def run(*command: str | Path, folder: Path) -> Run:
+def run(*command: str | Path, folder: Path, seconds: int = SECONDS) -> Run:
     """Run a command with limits, and measure it and all that it starts."""
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(
-            [str(word) for word in command], cwd=folder, stdout=told, stderr=subprocess.STDOUT, preexec_fn=_limit
+            [str(word) for word in command],
+            cwd=folder,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            preexec_fn=functools.partial(_limit, seconds),
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -59,8 +63,8 @@ def run(*command: str | Path, folder: Path) -> Run:
     return Run(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024**2, text)
 
 
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+def _limit(seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_DATA, (GIGABYTES * 1024**3, GIGABYTES * 1024**3))
 
 
