@@ -6,11 +6,9 @@ from typing import Any, final
 from snnc.actions.opened import Spiking, conversion_of
 from snnc.analysis.latency import latency
 from snnc.conversion import Conversion
-from snnc.errors import GateError
 from snnc.formats.c import CFormat
-from snnc.hardware import MICROCONTROLLER, Fit, Misfit, Room, Target, fit, fit_room, load_target
+from snnc.hardware import MICROCONTROLLER, Fitted, Room, Target, fit, fit_room, load_target
 from snnc.measure.layers import Layer, describe
-from snnc.report.sections.resources import ResourcesSection
 
 # What a layer is without having been measured.
 _UNMEASURED = ("name", "source", "neuron", "neurons", "threshold_minimum", "threshold_maximum", "levels")
@@ -32,11 +30,11 @@ class Inspected:
     def __repr__(self) -> str:
         return f"<{self.total_steps} steps from image to answer, {self.parameters:,} parameters: {self.conversion!r}>"
 
-    def fit(self, target: Target | str) -> "Fitted":
+    def fit(self, target: Target | str) -> Fitted:
         """Say what of it a chip, by its name for instance, cannot hold; raises UsageError where there is none such."""
         return hold_against(self.conversion, load_target(target) if isinstance(target, str) else target)
 
-    def fit_room(self, *, flash: int | None = None, ram: int | None = None, macs: float | None = None) -> "Fitted":
+    def fit_room(self, *, flash: int | None = None, ram: int | None = None, macs: float | None = None) -> Fitted:
         """Say whether its file in C fits so many bytes of flash and RAM, and how long a sample takes.
 
         ``macs`` are multiply-accumulates a second. Raises ModelError for what nobody has written in C.
@@ -61,50 +59,6 @@ class Inspected:
             "preprocessing": conversion.preprocessing.plain(),
             "provenance": conversion.provenance.plain(),
         }
-
-
-@final
-@dataclass(frozen=True)
-class Fitted:
-    """A spiking network held against a chip: what of it the chip cannot hold, and how full it makes it.
-
-    ``seconds`` is how long a sample takes, where that is known.
-    """
-
-    target: Target
-    fit: Fit
-    seconds: float | None = None
-
-    @property
-    def misfits(self) -> tuple[Misfit, ...]:
-        """What does not fit."""
-        return self.fit.misfits
-
-    @property
-    def section(self) -> ResourcesSection:
-        """The part of a report that tells it."""
-        target, fit = self.target, self.fit
-        unknown = target.limits.unknown if target is not MICROCONTROLLER else ()
-        return ResourcesSection(
-            target.name, target.title, fit.misfits, fit.uses, fit.cores, unknown, target.event_energy, self.seconds
-        )
-
-    def plain(self) -> dict[str, Any]:
-        """Return what does not fit, as plain data."""
-        return {
-            "target": self.target.name,
-            "title": self.target.title,
-            "fits": not self.misfits,
-            **asdict(self.section),
-            "misfits": [{**asdict(misfit), "excess": misfit.excess} for misfit in self.misfits],
-        }
-
-    def check(self, place: str) -> None:
-        """Raise GateError where something does not fit."""
-        if self.misfits:
-            limits = len({misfit.limit for misfit in self.misfits})
-            message = f"does not fit {self.target.title}: {limits} limit{'s are' if limits > 1 else ' is'} not kept"
-            raise GateError(message, place=place, hint=self.misfits[0].edit)
 
 
 def inspect(network: Spiking) -> Inspected:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from collections.abc import Iterator
 
-    from snnc.actions.inspect import Fitted, Inspected
+    from snnc.actions.inspect import Inspected
     from snnc.actions.plan import Plan
     from snnc.blocks import Block
     from snnc.figure import Energy
     from snnc.frontend import InputShapes
+    from snnc.hardware import Fitted
 
 
 @commands.register("inspect")
@@ -181,7 +182,7 @@ def _show_fit(terminal: Terminal, path: Path, name: str, room: Mapping[str, floa
         energy, operations = known.energy, known.summary.synaptic_operations
     files = []
     if report is not None:
-        write(completed(conversion, report, told={"resources": found.section}), report)
+        write(completed(conversion, report, fitted=found), report)
         files.append(str(report))
     terminal.show({**found.plain(), "files": files}, lambda: _fitting(found, energy, operations, files))
     found.check(str(path))
@@ -189,7 +190,8 @@ def _show_fit(terminal: Terminal, path: Path, name: str, room: Mapping[str, floa
 
 def _fitting(found: Fitted, energy: Energy | None, operations: float | None, files: Sequence[str]) -> Iterator[Block]:
     from snnc.blocks import Text
+    from snnc.report.sections.resources import ResourcesSection
 
-    yield from found.section.taken(energy, operations)
+    yield from ResourcesSection.on(found).taken(energy, operations)
     if files:
         yield Text(f"written: {', '.join(files)}")

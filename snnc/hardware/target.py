@@ -191,6 +191,11 @@ class Target:
     limits: Capacities
     event_energy: Spent | None = None
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The limits that no source states; of what nobody says any of, there are none to be stated."""
+        return self.limits.unknown if self.documents else ()
+
 
 def target_names() -> list[str]:
     """Return the names of the targets inside the package."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from snnc import artifact
@@ -10,12 +10,13 @@ from snnc.conversion import Conversion
 from snnc.errors import DataError
 from snnc.files import write_atomically, writes
 from snnc.formats.match import Match
+from snnc.hardware import Fitted
 from snnc.measure.evaluation import Evaluation
 from snnc.measure.neurobench import NeuroBench
 from snnc.measure.remarks import replaced
 from snnc.measure.summary import Examined, examine
 from snnc.report.data import Report, as_written, read, staged, to_json
-from snnc.report.sections import Known, Section, built
+from snnc.report.sections import Known, built
 
 
 def build(conversion: Conversion, examined: Examined | None = None, counted: NeuroBench | None = None) -> Report:
@@ -92,10 +93,10 @@ def completed(
     *,
     evaluation: Evaluation | None = None,
     verifications: Sequence[Match] = (),
-    told: Mapping[str, Section] | None = None,
+    fitted: Fitted | None = None,
     fresh: bool = False,
 ) -> Report:
-    """Return the report on a conversion with what was evaluated, how exported files compare, or sections are ``told``.
+    """Return the report on a conversion with what was evaluated, how exported files compare, or how full a chip is.
 
     A new evaluation stands beside those of before: rows in the same setting are joined, and what was measured in
     another one stays as it was, unless ``fresh``. A new verification takes the place of those of the same format and
@@ -123,9 +124,8 @@ def completed(
         evaluation=next(iter(known), None),
         earlier=tuple(known[1:]),
         verifications=(*kept, *verifications),
-        sections={**report.sections, **(told or {})},
     )
-    return dataclasses.replace(report, sections=built(Known(conversion, report)))
+    return dataclasses.replace(report, sections=built(Known(conversion, report, fitted=fitted)))
 
 
 def _unmeasured(conversion: Conversion) -> Report:

@@ -12,6 +12,7 @@ from snnc.registry import Registered, Registry
 if TYPE_CHECKING:
     # The report reads and writes the data of its sections.
     from snnc.conversion import Conversion
+    from snnc.hardware import Fitted
     from snnc.measure.layers import Measured
     from snnc.measure.neurobench import NeuroBench
     from snnc.report.data import Report
@@ -25,13 +26,15 @@ CONVERT = "snnc convert MODEL --data FOLDER"
 class Known:
     """What is known when a report is made: the conversion, what its report says so far, and what was just measured.
 
-    ``measured`` and ``neurobench`` are of the images that the network was calibrated on, None where there were none.
+    ``measured`` and ``neurobench`` are of the images that the network was calibrated on, None where there were none;
+    ``fitted`` is what it was held against, None where it was not.
     """
 
     conversion: "Conversion"
     report: "Report"
     measured: "Measured | None" = None
     neurobench: "NeuroBench | None" = None
+    fitted: "Fitted | None" = None
 
 
 @dataclass(frozen=True)

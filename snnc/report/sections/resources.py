@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from snnc.blocks import Block, Cell, Column, Table, Text
 from snnc.figure import Energy
-from snnc.hardware import CoreUse, Misfit, Use
+from snnc.hardware import CoreUse, Fitted, Misfit, Use
 from snnc.hardware.target import Spent
 from snnc.report.data import Report
-from snnc.report.sections import Section, sections
+from snnc.report.sections import Known, Section, sections
 from snnc.text import fixed, number
 
 # Picojoules in a microjoule.
@@ -25,7 +25,7 @@ class ResourcesSection(Section):
     """
 
     title: ClassVar[str] = "On the chip"
-    order: ClassVar[int] = 75
+    order: ClassVar[int] = 85
 
     target: str
     name: str
@@ -35,6 +35,18 @@ class ResourcesSection(Section):
     unknown: tuple[str, ...]
     event_energy: Spent | None
     seconds: float | None
+
+    @classmethod
+    def of(cls, known: Known) -> "ResourcesSection | None":
+        """Build it from what the network was held against."""
+        return None if known.fitted is None else cls.on(known.fitted)
+
+    @classmethod
+    def on(cls, fitted: Fitted) -> "ResourcesSection":
+        """Build it from what a network was held against."""
+        target, fit = fitted.target, fitted.fit
+        named = target.name, target.title, fit.misfits, fit.uses, fit.cores
+        return cls(*named, target.unknown, target.event_energy, fitted.seconds)
 
     def blocks(self, report: Report) -> Iterator[Block]:
         """Yield what does not fit, what is taken, and what a spike costs."""
