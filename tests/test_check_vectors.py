@@ -12,6 +12,7 @@ from torch import Tensor
 
 from snnc import cli
 from snnc.actions.check_vectors import check_vectors
+from snnc.actions.export import export
 from snnc.artifact import save_conversion
 from snnc.conversion import Conversion
 from snnc.data.samples import MemorySamples
@@ -255,3 +256,58 @@ def test_potentials_are_those_of_vectors(
     assert cli.main(["export", "m.snn", "-o", "m.onnx", "--potentials", "--vectors", "2"]) == 0
     found = load(Path("m.onnx.vectors.safetensors").read_bytes())
     assert found["potential.first"].shape == (6, 2, 4, 5, 5)
+
+
+@pytest.fixture
+def nir_observed(tmp_path: Path) -> tuple[Conversion, Path]:
+    """A network and what NIR says of it."""
+    pytest.importorskip("nir")
+    net = Network((2, 5, 5))
+    neuron = neurons["if"](torch.tensor(0.7), potential=torch.tensor(0.0))
+    net.add(neuron, net.conv("x", 4), name="first")
+    net.add(neuron, net.conv("first", 3), name="second")
+    net.linear(net.flat("second"), 4)
+    made = conversion(net.graph(), Schedule(4))
+    written = export(made, "nir", vectors=3, potentials=True).save(tmp_path / "net.nir")
+    assert [path.name for path in written] == ["net.nir", "net.nir.vectors.safetensors", "net.vectors.nir"]
+    return made, written[-1]
+
+
+def test_nir_says_what_is_observed_at_its_nodes(nir_observed: tuple[Conversion, Path]) -> None:
+    import nir
+
+    made, path = nir_observed
+    data, graph = nir.read_data(path), nir.read(path.with_name("net.nir"))
+    ours = load(path.with_name("net.nir.vectors.safetensors").read_bytes())
+    assert {*data.nodes} <= {*graph.nodes}
+    (first,) = (node for node in data.nodes if node.endswith("_first"))
+    spikes, voltages = (data.nodes[first].observables[name] for name in ("spikes", "voltages"))
+    assert spikes.data.dtype == bool and spikes.shape == voltages.shape == (3, 4, 100)
+    assert np.array_equal(spikes.data[1, 2].reshape(4, 5, 5), ours["spikes.first"][2, 1].numpy())
+    assert np.array_equal(voltages.data[0, 3].reshape(4, 5, 5), ours["potential.first"][3, 0].numpy())
+    (answer,) = (node.observables["output"] for node in data.nodes.values() if "output" in node.observables)
+    assert np.array_equal(answer.data[:, 0], next(t for n, t in ours.items() if n.startswith("output.")).numpy())
+    assert (
+        answer.dt == 4 * spikes.dt and spikes.to_event(100).to_time_gridded(spikes.dt).data.sum() == spikes.data.sum()
+    )
+    assert check_vectors(made, path).found.equal
+
+
+def test_what_a_device_says_in_nir_is_held_against_the_network(nir_observed: tuple[Conversion, Path]) -> None:
+    import nir
+
+    made, path = nir_observed
+    data = nir.read_data(path)
+    (second,) = (node for node in data.nodes if node.endswith("_second"))
+    data.nodes[second].observables["spikes"].data[2, 1, 7] ^= True
+    nir.write_data(path, data)
+    first = check_vectors(made, path).found.first
+    assert first is not None
+    assert (first.layer, first.sample, first.step, first.neuron) == ("second", 2, 1, (0, 1, 2))
+    del data.nodes[second]
+    nir.write_data(path, data)
+    with pytest.raises(DataError, match=r"no spikes\.second"):
+        check_vectors(made, path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="no observations of NIR"):
+        check_vectors(made, path)

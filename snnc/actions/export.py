@@ -36,11 +36,15 @@ IMAGES = 64
 @final
 @dataclass(frozen=True)
 class Exported:
-    """A file as it is to be written, how others run it, and conformance vectors (b"" where nobody asked for them)."""
+    """A file as it is to be written, how others run it, and conformance vectors (b"" where nobody asked for them).
+
+    What is ``observed`` are the vectors in the words of the format, by suffix.
+    """
 
     written: Written[Any]
     matches: tuple[Match, ...] = ()
     vectors: bytes = field(default=b"", repr=False)
+    observed: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def mismatch(self) -> str:
@@ -69,6 +73,7 @@ class Exported:
         content = self.written.files(path)
         if self.vectors:
             content[vectors_beside(path)] = self.vectors
+        content |= {next_to(path, f"{path.stem}{suffix}"): data for suffix, data in self.observed.items()}
         for file, data in content.items():
             write_atomically(file, data)
         return tuple(content)
@@ -121,13 +126,14 @@ def export(
             found = samples(conversion, held, few, label, progress)
             match = verification.verify(conversion, written, engine, found)
             matches.append(replace(match, remark=printable(match.remark), manner=format.manner(engine)))
-    content = b""
+    content, observed = b"", dict[str, bytes]()
     if vectors is not None:
         how = replace(reading, limit=vectors)
         found = samples(conversion, held, how, "conformance vectors", progress, at_least=vectors)
         names = {"trains": written.trains, "means": written.means}
         content = conformance_vectors(conversion, found, seed=reading.seed, potentials=potentials, **names)
-    return Exported(written, tuple(matches), content)
+        observed = dict(format.observed(written, content))
+    return Exported(written, tuple(matches), content, observed)
 
 
 def convert_and_export(

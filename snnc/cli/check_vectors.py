@@ -27,7 +27,8 @@ def check_vectors(
             metavar="THEIRS",
             show_default=False,
             help="What a device fired: .npz or .safetensors, arrays spikes.LAYER [steps, samples, ...] of signed "
-            "numbers, as snnc export --vectors writes them, and input; potential.LAYER is shown where it is there.",
+            "numbers, as snnc export --vectors writes them, and input, or .nir, as nir.write_data writes it; "
+            "potential.LAYER (voltages in NIR) is shown where it is there.",
         ),
     ],
     vectors: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import final
@@ -89,6 +90,7 @@ def divergence(
     at the ``samples_place``.
     """
     snn, schedule = conversion.snn, conversion.schedule
+    theirs, samples = _in_shape(snn, theirs), _in_shape(snn, samples)
     feeds = _inputs(snn, samples, samples_place or place)
     neurons = snn.without_dead().ops(Neuron)
     trains = {name: theirs[f"spikes.{name}"] for name in neurons if f"spikes.{name}" in theirs}
@@ -121,6 +123,18 @@ def divergence(
     explained = _explained(snn, schedule, feeds, spike, theirs.get(f"potential.{spike.layer}"))
     layers = (replace(layer, first=explained) if layer.first is spike else layer for layer in found.layers)
     return replace(found, layers=tuple(layers))
+
+
+def _in_shape(snn: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return vectors with the axes of their nodes where all numbers of a sample stand in one row."""
+    found = dict(tensors)
+    for name, tensor in tensors.items():
+        kind, _, node = name.partition(".")
+        shape = snn.shapes.get(node or snn.inputs[0], ())
+        outer = 1 if kind == "input" else 2
+        if tensor.ndim == outer + 1 and tensor.shape[outer:] == (math.prod(shape),):
+            found[name] = tensor.reshape(*tensor.shape[:outer], *shape)
+    return found
 
 
 def _inputs(snn: Graph, samples: Mapping[str, Tensor], place: str) -> Feeds:

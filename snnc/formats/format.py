@@ -95,6 +95,10 @@ class Format(ABC, Generic[_File]):
         Raises ModelError for the first of what ``refusals`` lists.
         """
 
+    def observed(self, written: Written[_File], vectors: bytes) -> Mapping[str, bytes]:
+        """Return conformance vectors in the words of the format, by suffix; nothing where it has none of its own."""
+        return {}
+
     def manner(self, engine: Engine) -> Manner:
         """Return how an engine takes neurons, where it may take them otherwise, and the code that loads a file."""
         return Manner()

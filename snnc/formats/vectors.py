@@ -19,6 +19,7 @@ from snnc.data.samples import Samples
 from snnc.errors import DataError
 from snnc.feeds import rechunk
 from snnc.files import check_file
+from snnc.formats.nir.observed import read_observed
 from snnc.ir import Node
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import mean_signal, stretched
@@ -130,10 +131,12 @@ class Vectors:
 
 
 def read_vectors(path: Path) -> Vectors:
-    """Read a file of vectors, ours (.safetensors) or an archive of arrays by the same names (.npz).
+    """Read a file of vectors: ours (.safetensors), an archive of arrays by the same names (.npz), or NIR's (.nir).
 
-    Raises DataError where it is neither.
+    Raises DataError where it is none of them, and UsageError for NIR's without the extra ``snnc[nir]``.
     """
+    if path.suffix.lower() == ".nir":
+        return Vectors(read_observed(path))
     if path.suffix.lower() == ".npz":
         arrays = read_archive(path).items()
         # Torch has no numbers longer than eight bytes.

@@ -1,9 +1,11 @@
 """NIR as a format of exports."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, final
+
+from safetensors.torch import load
 
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
@@ -13,6 +15,7 @@ from snnc.formats.nir.engines import NirEngine, engines
 from snnc.formats.nir.extra import nir_package
 from snnc.formats.nir.file import NirFile, nir_file
 from snnc.formats.nir.lowering import lowered
+from snnc.formats.nir.observed import observed
 from snnc.formats.nir.profiles import PROFILES
 from snnc.formats.nir.split import SUFFIX, Parts, SplitEngine, split_network
 from snnc.formats.onnx import SpikingFile
@@ -102,6 +105,9 @@ class NirFormat(Format[NirFiles]):
         variant = f"profile {self.profile}{', split' if self.split else ''}"
         files = NirFiles(file, parts, rest)
         return Written(self.name, variant, file.data(), files, trains, {}, facts, tuple(notes), beside)
+
+    def observed(self, written: Written[NirFiles], vectors: bytes) -> Mapping[str, bytes]:
+        return {".vectors.nir": observed(load(vectors), written.file.front, answers=written.file.parts is None)}
 
     def manner(self, engine: Engine) -> Manner:
         return engine.manner if isinstance(engine, NirEngine) else Manner()
