@@ -287,9 +287,13 @@ def test_nir_says_what_is_observed_at_its_nodes(nir_observed: tuple[Conversion, 
     assert np.array_equal(voltages.data[0, 3].reshape(4, 5, 5), ours["potential.first"][3, 0].numpy())
     (answer,) = (node.observables["output"] for node in data.nodes.values() if "output" in node.observables)
     assert np.array_equal(answer.data[:, 0], next(t for n, t in ours.items() if n.startswith("output.")).numpy())
-    assert (
-        answer.dt == 4 * spikes.dt and spikes.to_event(100).to_time_gridded(spikes.dt).data.sum() == spikes.data.sum()
-    )
+    assert answer.dt == 4 * spikes.dt
+    assert check_vectors(made, path).found.equal
+    # Events at times say the same.
+    for node in data.nodes.values():
+        if "spikes" in node.observables:
+            node.observables["spikes"] = node.observables["spikes"].to_event(400)
+    nir.write_data(path, data)
     assert check_vectors(made, path).found.equal
 
 

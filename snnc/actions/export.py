@@ -19,7 +19,7 @@ from snnc.findings import Finding
 from snnc.formats import verification
 from snnc.formats.format import Format, Written, formats
 from snnc.formats.match import Match
-from snnc.formats.vectors import conformance_vectors
+from snnc.formats.vectors import conformance_vectors, unpacked
 from snnc.frontend import InputShapes
 from snnc.ir import Input
 from snnc.progress import told
@@ -132,7 +132,7 @@ def export(
         found = samples(conversion, held, how, "conformance vectors", progress, at_least=vectors)
         names = {"trains": written.trains, "means": written.means}
         content = conformance_vectors(conversion, found, seed=reading.seed, potentials=potentials, **names)
-        observed = dict(format.observed(written, content))
+        observed = dict(format.observed(written, unpacked(content)))
     return Exported(written, tuple(matches), content, observed)
 
 

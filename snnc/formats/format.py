@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, final
 
+from torch import Tensor
+
 from snnc.conversion import Conversion
 from snnc.errors import ModelError, UsageError
 from snnc.formats.match import Manner
@@ -95,7 +97,7 @@ class Format(ABC, Generic[_File]):
         Raises ModelError for the first of what ``refusals`` lists.
         """
 
-    def observed(self, written: Written[_File], vectors: bytes) -> Mapping[str, bytes]:
+    def observed(self, written: Written[_File], vectors: Mapping[str, Tensor]) -> Mapping[str, bytes]:
         """Return conformance vectors in the words of the format, by suffix; nothing where it has none of its own."""
         return {}
 

@@ -120,6 +120,11 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     return save(dict(tensors), None if metadata is None else dict(metadata))
 
 
+def unpacked(data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file."""
+    return load(data)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Vectors:
@@ -148,7 +153,7 @@ def read_vectors(path: Path) -> Vectors:
         raise DataError("the vectors do not fit into memory", place=str(path), hint="compare fewer samples")
     try:
         data = path.read_bytes()
-        tensors = load(data)
+        tensors = unpacked(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         said = json.loads(header.get("__metadata__", {}).get(METADATA, "{}"))
         seed = said.get("seed", 0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, final
 
-from safetensors.torch import load
+from torch import Tensor
 
 from snnc.conversion import Conversion
 from snnc.errors import ModelError
@@ -106,8 +106,8 @@ class NirFormat(Format[NirFiles]):
         files = NirFiles(file, parts, rest)
         return Written(self.name, variant, file.data(), files, trains, {}, facts, tuple(notes), beside)
 
-    def observed(self, written: Written[NirFiles], vectors: bytes) -> Mapping[str, bytes]:
-        return {".vectors.nir": observed(load(vectors), written.file.front, answers=written.file.parts is None)}
+    def observed(self, written: Written[NirFiles], vectors: Mapping[str, Tensor]) -> Mapping[str, bytes]:
+        return {".vectors.nir": observed(vectors, written.file.front, answers=written.file.parts is None)}
 
     def manner(self, engine: Engine) -> Manner:
         return engine.manner if isinstance(engine, NirEngine) else Manner()
