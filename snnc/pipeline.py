@@ -5,7 +5,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from snnc.analysis.moments import moments_known, stated_moments
 from snnc.budget import Budget
 from snnc.calibration import Calibration
 from snnc.calibration.synthetic import SyntheticSamples
+from snnc.checkpoint import Checkpoint, Reached
 from snnc.conversion import Applied, Conversion, Manifest, Origin, Provenance, StandIn, Tuning
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.preprocessing import Preprocessing
@@ -122,45 +123,66 @@ def apply_recipe(
     levels_of: Callable[[Graph], Mapping[str, int]] | None = None,
     stand_in: Samples | None = None,
     budget: Budget | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Passed:
     """Run the passes of a recipe over a trained network.
 
     ``levels_of`` says how many levels its activations are to have, where that is not for the recipe's neurons to say.
     ``stand_in`` takes the place of samples where there are none, and batch normalization does not state what they
-    would say. ``budget`` is the time that all of it may take.
+    would say. ``budget`` is the time that all of it may take, and ``checkpoint`` keeps
+    what is reached, or has it from before.
     Raises PreconditionError where a pass cannot run, VerificationError where one breaks its contract.
     """
-    graph = canonical = reference
-    exact = True
+    budget, checkpoint = budget or Budget(), checkpoint or Checkpoint()
+    reached = checkpoint.reached or Reached(reference, reference, reference, exact=True)
+    reference, passes = reached.reference, []
     if samples is not None or moments_known(reference):
         stand_in = None
-    budget = budget or Budget()
-    applied, seconds, altered = [], [], []
-    for index in range(len(recipe.passes)):
-        step = recipe.passes[index]
+    stated = stated_moments(reference)
+    for index, step in enumerate(recipe.passes):
         name = pass_name(step)
+        if index < len(reached.applied):
+            passes.append(parse(type(step), reached.applied[index].options, place=f"passes.{name}"))
+            continue
         progress(name, index, len(recipe.passes))
-        step.requires(graph)
+        before = reached.graph
+        step.requires(before)
         started = time.monotonic()
-        tell = functools.partial(progress, name)
-        levels = levels_to_be(graph, recipe, index) if levels_of is None else levels_of(graph)
-        stated = stated_moments(reference)
-        # Before there are neurons, a layer sees the frames.
-        seen = samples.still() if samples is not None and not graph.ops(Neuron) else samples
-        calibration = Calibration(canonical, seen, recipe.schedule, levels, stated, tell, stand_in)
-        following = sum(isinstance(other, TrainingPass) for other in recipe.passes[index + 1 :])
-        step = budget.fitting_steps(step, name, graph, calibration, following)
-        behind = step.settled(graph, calibration, recipe.passes[index + 1 :])
-        recipe = replace(recipe, passes=(*recipe.passes[:index], step, *behind))
-        before, work = graph, functools.partial(_applied, step, name, graph, calibration)
-        graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
-        if what := step.alters(before):
-            altered.append(Altered(name, what, before, graph))
-        exact = exact and (step.exact or not graph.changes(before))
-        canonical = graph if exact else canonical
-        seconds.append(time.monotonic() - started)
-        applied.append(Applied(name, options(step), len(graph.changes(before)), origin(type(step))))
-    return Passed(recipe, canonical, graph, tuple(applied), tuple(seconds), tuple(altered))
+        levels = levels_to_be(before, recipe, index) if levels_of is None else levels_of(before)
+        calibration = Calibration(
+            reached.canonical,
+            # Before there are neurons, a layer sees the frames.
+            samples.still() if samples is not None and not before.ops(Neuron) else samples,
+            recipe.schedule,
+            levels,
+            stated,
+            functools.partial(progress, name),
+            stand_in,
+            reached.inside,
+            functools.partial(checkpoint.keep, reached),
+        )
+        with checkpoint.guarding(name):
+            following = sum(isinstance(other, TrainingPass) for other in recipe.passes[index + 1 :])
+            step = budget.fitting_steps(step, name, before, calibration, following)
+            checkpoint.decided |= budget.decided
+            work = functools.partial(_applied, step, name, before, calibration)
+            graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
+        passes.append(step)
+        exact = reached.exact and (step.exact or not graph.changes(before))
+        what = step.alters(before)
+        reached = Reached(
+            reference,
+            graph if exact else reached.canonical,
+            graph,
+            exact,
+            (*reached.applied, Applied(name, options(step), len(graph.changes(before)), origin(type(step)))),
+            (*reached.seconds, time.monotonic() - started),
+            (*reached.altered, *([(name, what, before, graph)] if what else [])),
+        )
+        checkpoint.keep(reached)
+    altered = tuple(Altered(*each) for each in reached.altered)
+    ran = replace(recipe, passes=tuple(passes))
+    return Passed(ran, reached.canonical, reached.graph, reached.applied, reached.seconds, altered)
 
 
 def outline(reference: Graph, recipe: Recipe) -> Graph:
@@ -310,6 +332,7 @@ def make(
     *,
     task: Task | None = None,
     budget: Budget | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Conversion, Graph]:
     """Convert, without looking at the result yet: the conversion, and what ``reported`` compares it with."""
     samples = synthetic = None
@@ -317,7 +340,21 @@ def make(
         synthetic = SyntheticSamples(trained.graph, preprocessing, reading.seed, progress=progress)
     else:
         samples = DatasetSamples(dataset, reading, "reading images", progress)
-    passed = apply_recipe(trained.graph, recipe, samples, progress, memory, stand_in=synthetic, budget=budget)
+    manifest = None if dataset is None else Manifest(len(dataset), dataset.digest(), reading.seed)
+    versions = {"snnc": VERSION, "torch": torch.__version__}
+    if checkpoint is not None:
+        checkpoint.claim(
+            {
+                "model": trained.file.sha256,
+                "data": json.dumps(manifest and asdict(manifest)),
+                "recipe": json.dumps(recipe.plain(), sort_keys=True),
+                "preprocessing": json.dumps(preprocessing.plain(), sort_keys=True),
+                "version": json.dumps(versions),
+            }
+        )
+    passed = apply_recipe(
+        trained.graph, recipe, samples, progress, memory, stand_in=synthetic, budget=budget, checkpoint=checkpoint
+    )
     kinds = synthetic and synthetic.kinds
     conversion = Conversion(
         reference=trained.graph,
@@ -330,8 +367,8 @@ def make(
         provenance=Provenance(
             model=trained.file,
             recipe=passed.recipe.plain(),
-            calibration=None if dataset is None else Manifest(len(dataset), dataset.digest(), reading.seed),
-            versions={"snnc": VERSION, "torch": torch.__version__},
+            calibration=manifest,
+            versions=versions,
             stand_in=StandIn(len(synthetic), dict(kinds), reading.seed) if synthetic and kinds else None,
             tuned_from=trained.tuned_from,
         ),

@@ -122,6 +122,11 @@ def report_beside(output: Path) -> Path:
     return next_to(output, f"{output.stem}.report.json")
 
 
+def checkpoint_beside(output: Path) -> Path:
+    """Return where is kept what a conversion into a .snn file has reached."""
+    return next_to(output, f"{output.name}.checkpoint")
+
+
 # Which file to read in the place of that of a folder.
 _named: ContextVar[Path | None] = ContextVar("project", default=None)
 

@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "version"},
     {"files", "process", "intervals", "text", "threads", "plugins"},
-    {"documents"},
+    {"documents", "states"},
     {"registry", "rules", "findings", "schedule", "figure", "blocks", "processes"},
     {"validation", "display"},
     {"ir"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"artifact", "training"},
     {"frontend", "passes", "formats", "measure", "hardware", "module"},
     {"report"},
-    {"recipe", "project", "budget"},
+    {"recipe", "project", "budget", "checkpoint"},
     {"pipeline"},
     {"trials"},
     {"actions", "laws"},

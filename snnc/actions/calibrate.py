@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from snnc.actions.convert import Converted, converted, recipe_of
+from snnc.actions.convert import Converted, converted, kept_in, recipe_of
 from snnc.actions.opened import Spiking, conversion_of
 from snnc.budget import Budget
 from snnc.data.dataset import Reading
@@ -25,13 +25,15 @@ def calibrate(
     reading: Reading | None = None,
     minutes: float | None = None,
     memory: int | str | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Converted:
     """Work out thresholds and corrections again from images, starting at the trained network kept in the conversion.
 
     ``network`` is a conversion, or its file. ``data`` is as for ``convert``, labels not needed. ``recipe`` and
-    ``preprocessing`` are the conversion's own unless given; they, ``expected``, ``reading``, ``minutes``, ``memory``
-    and ``progress`` are as for ``convert``.
+    ``preprocessing`` are the conversion's own unless given; they, ``expected``, ``reading``, ``minutes``, ``memory``,
+    ``checkpoint``, ``resume`` and ``progress`` are as for ``convert``.
 
     Raises ModelError where the trained network was stripped, DataError where the data is broken or does not fit,
     UsageError where there is no such recipe.
@@ -51,4 +53,5 @@ def calibrate(
     how = preprocessing or conversion.preprocessing
     task, reading = conversion.task, reading or Reading()
     with memory_within(memory):
-        return converted(trained, steps, gathered(data), how, reading, progress, task, expected, budget)
+        kept = kept_in(checkpoint, data, resume=resume)
+        return converted(trained, steps, gathered(data), how, reading, progress, task, expected, budget, kept)

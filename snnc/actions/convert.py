@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from snnc.actions.opened import Model, task_of, trained_of
 from snnc.budget import Budget
+from snnc.checkpoint import Checkpoint
 from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress
+from snnc.errors import UsageError
 from snnc.frontend import Example, InputShapes
 from snnc.ir import Input
 from snnc.measure.expectations import check_expected
@@ -54,6 +56,8 @@ def convert(
     reading: Reading | None = None,
     minutes: float | None = None,
     memory: int | str | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Converted:
     """Turn a trained network into a spiking one, and report what that costs layer by layer.
@@ -74,7 +78,8 @@ def convert(
     how; ``progress`` is told what is being done, else bars in a notebook or lines in a log tell it. In so many
     ``minutes`` as there are it does what it can: a finding says which samples and steps of training are left out. What
     is kept in ``memory``, as in ``"8G"``, and what on disk or not at all, follows what there is; half of the machine's
-    unless given.
+    unless given. With data, what is reached is kept in the file ``checkpoint`` now and then, and when a signal asks to
+    stop; ``resume`` goes on from it to the same bytes. Who no longer needs it removes it.
 
     Raises ModelError where the file cannot be read or holds what cannot spike, DataError where the data is broken or
     does not fit, PreconditionError where a pass of the recipe cannot run on this network or without data, UsageError
@@ -93,7 +98,16 @@ def convert(
     how, reading = preprocessing or Preprocessing(), reading or Reading()
     with memory_within(memory):
         trained = trained_of(model, held, input_shape, example)
-        return converted(trained, steps, held, how, reading, progress, task_of(task), expected, budget)
+        kept = kept_in(checkpoint, held, resume=resume)
+        return converted(trained, steps, held, how, reading, progress, task_of(task), expected, budget, kept)
+
+
+def kept_in(path: Path | None, data: Data | None, *, resume: bool) -> Checkpoint:
+    """Return what keeps what is reached; raises UsageError where there is nothing to go on from."""
+    if resume and data is None:
+        hint = "give the data it was stopped on, or start without --resume"
+        raise UsageError("nothing is kept of a conversion without data", place="--resume", hint=hint)
+    return Checkpoint(None if data is None else path, resume=resume)
 
 
 def recipe_of(recipe: Recipe | str | Path) -> Recipe:
@@ -111,9 +125,11 @@ def converted(
     task: Task | None,
     expected: float | None,
     budget: Budget,
+    checkpoint: Checkpoint,
 ) -> Converted:
     """Convert a network that was read, and measure what came of it."""
     progress = progress or told()
+    budget.decided |= checkpoint.decided
     inputs = trained.graph.ops(Input)
     dataset = None if data is None else open_dataset(data, preprocessing, inputs, reading)
     if data is not None and dataset is not None:
@@ -125,5 +141,7 @@ def converted(
         samples = DatasetSamples(dataset, reading, "judging the trained network", progress)
         judging = chosen(task, trained.graph, dataset.kinds)
         check_expected(expected, trained.graph, samples, judging, preprocessing)
-    conversion, canonical = make(trained, recipe, dataset, preprocessing, reading, progress, task=task, budget=budget)
+    conversion, canonical = make(
+        trained, recipe, dataset, preprocessing, reading, progress, task=task, budget=budget, checkpoint=checkpoint
+    )
     return Converted(*reported(conversion, canonical, dataset, reading, progress))

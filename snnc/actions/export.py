@@ -148,6 +148,8 @@ def convert_and_export(
     input_shape: InputShapes = None,
     reading: Reading | None = None,
     minutes: float | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
     progress: Progress = silent,
 ) -> tuple[Conversion, Report, Exported]:
     """Turn a trained network into a spiking one, and that into a file of a format, verified on some of the images.
@@ -170,6 +172,8 @@ def convert_and_export(
             input_shape=input_shape,
             reading=reading,
             minutes=minutes,
+            checkpoint=checkpoint,
+            resume=resume,
             progress=progress,
         )
     few = replace(reading, limit=min(reading.limit or IMAGES, IMAGES))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -30,7 +31,8 @@ class Calibration:
     ``stated`` are the moments that batch normalization stated before it was folded, by node name. A pass that takes
     long tells ``progress`` how much is done, out of how much. ``stand_in`` are synthetic samples where there are no
     others and no moments: thresholds and biases can be worked out on them, weights cannot, because what is solved for
-    on them fits how they were made.
+    on them fits how they were made. ``begun`` is what the same pass had reached where it was stopped, as it had told
+    ``keep``: tensors, numbers, graphs, and containers of these.
     """
 
     reference: Graph
@@ -40,6 +42,8 @@ class Calibration:
     stated: Mapping[str, Moments]
     progress: Callable[[int, int], None] = lambda done, total: None
     stand_in: Samples | None = None
+    begun: Mapping[str, Any] | None = None
+    keep: Callable[[Callable[[], Mapping[str, Any]]], None] = lambda state: None
 
     @property
     def shown(self) -> Samples | None:

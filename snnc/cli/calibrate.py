@@ -17,12 +17,13 @@ from snnc.cli.options import (
     ReadingFlags,
     RecipeFlags,
     ReportFile,
+    Resume,
     Strict,
     check_outputs,
     required_data,
 )
 from snnc.cli.outcome import deliver
-from snnc.project import report_beside
+from snnc.project import checkpoint_beside, report_beside
 
 
 @commands.register("calibrate")
@@ -49,6 +50,7 @@ def calibrate(
     strict: Strict = False,
     part: PartFlag = None,
     minutes: Minutes = None,
+    resume: Resume = False,
     *,
     recipe: RecipeFlags,
     preprocessing: PreprocessingFlags,
@@ -65,7 +67,7 @@ def calibrate(
     model = settings.converted(model, Path())
     images = required_data(data, "calibration", settings.calibration.data)
     output = output or model
-    report_file = report_file or report_beside(output)
+    report_file, checkpoint = report_file or report_beside(output), checkpoint_beside(output)
     faces.summary_file()
     # In place, the file itself is a result.
     check_outputs([output, report_file, *faces.files().values()], None if output == model else model, data=images)
@@ -87,6 +89,8 @@ def calibrate(
             expected=settings.expected_accuracy,
             reading=reading.resolve(part),
             minutes=settings.minutes if minutes is None else minutes,
+            checkpoint=checkpoint,
+            resume=resume,
             progress=progress,
         )
-    deliver(terminal, conversion, report, output, report_file, wanted=faces, strict=strict)
+    deliver(terminal, conversion, report, output, report_file, wanted=faces, strict=strict, checkpoint=checkpoint)

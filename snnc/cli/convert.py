@@ -20,6 +20,7 @@ from snnc.cli.options import (
     ReadingFlags,
     RecipeFlags,
     ReportFile,
+    Resume,
     Strict,
     TaskFlag,
     check_outputs,
@@ -32,7 +33,7 @@ from snnc.cli.outcome import Beside, deliver
 from snnc.cli.preview import refuse, show_plan
 from snnc.errors import UsageError
 from snnc.files import next_to
-from snnc.project import report_beside
+from snnc.project import checkpoint_beside, report_beside
 
 
 @commands.register("convert")
@@ -96,6 +97,7 @@ def convert(
     ] = None,
     task: TaskFlag = None,
     minutes: Minutes = None,
+    resume: Resume = False,
     at_once: Jobs = None,
     *,
     recipe: RecipeFlags,
@@ -116,7 +118,7 @@ def convert(
         return
     model = settings.trained(models[0] if models else None)
     output = output or Path(f"{model.stem}.snn")
-    report_file = report_file or report_beside(output)
+    report_file, checkpoint = report_file or report_beside(output), checkpoint_beside(output)
     chosen = chosen_format(export, settings) if export else None
     exported_to = [next_to(output, f"{output.stem}{chosen.suffix}")] if chosen else []
     files = [output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values(), *exported_to]
@@ -177,6 +179,8 @@ def convert(
                     task=answers,
                     expected=expected,
                     minutes=left,
+                    checkpoint=checkpoint,
+                    resume=resume,
                     progress=progress,
                     **arguments,
                 )
@@ -188,6 +192,8 @@ def convert(
                     task=answers,
                     expected=expected,
                     minutes=left,
+                    checkpoint=checkpoint,
+                    resume=resume,
                     progress=progress,
                     **arguments,
                 )
@@ -200,7 +206,18 @@ def convert(
     right = exported if exported and not exported.mismatch else None
     written = [right.written.files(path) for path in exported_to] if right else []
     beside = Beside(content=dict(ChainMap(*written)), text=told, plain={"chosen": told} if told else {})
-    deliver(terminal, conversion, report, output, report_file, strip=strip, beside=beside, wanted=faces, strict=strict)
+    deliver(
+        terminal,
+        conversion,
+        report,
+        output,
+        report_file,
+        strip=strip,
+        beside=beside,
+        wanted=faces,
+        strict=strict,
+        checkpoint=checkpoint,
+    )
     if exported is not None:
         exported.check(str(model))
 
@@ -216,7 +233,7 @@ def _convert_all(
     """Convert several models into a folder, each by this very command."""
     from snnc.actions.jobs import each
 
-    single = ("report_file", "save_recipe", "html", "markdown", "sarif", "github_summary", "dry_run")
+    single = ("resume", "report_file", "save_recipe", "html", "markdown", "sarif", "github_summary", "dry_run")
     said = given(context, *(known.name or "" for known in context.command.params if known.name not in single))
     if said:
         hint = "convert it alone, or see snnc report"

@@ -99,6 +99,14 @@ Minutes = Annotated[
     ),
 ]
 
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where it was stopped, from OUT.snn.checkpoint, to the file of a run that was not stopped.",
+    ),
+]
+
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 where a finding is a warning.")]
 
 _FORMAT = "onnx"

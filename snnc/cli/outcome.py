@@ -51,12 +51,13 @@ def deliver(
     beside: Beside = Beside(),
     wanted: FaceFlags | None = None,
     strict: bool = False,
+    checkpoint: Path | None = None,
 ) -> None:
-    """Write the .snn file, the report and its faces, and print the report.
+    """Write the .snn file, the report and its faces, and print the report; what was kept on the way is removed.
 
     Raises GateError, after all that, where ``strict`` forbids a finding.
     """
-    from snnc.files import write_atomically
+    from snnc.files import write_atomically, writes
     from snnc.report import to_json
     from snnc.report.report import save
 
@@ -64,6 +65,8 @@ def deliver(
         terminal.log(f"{seconds:.2f} s  {applied.name}: {applied.changed} nodes changed")
     text = to_json(report)
     save(conversion, output, report, report_file, strip=strip)
+    if checkpoint is not None and writes():
+        checkpoint.unlink(missing_ok=True)
     for path, content in beside.content.items():
         write_atomically(path, content)
     also = [*map(str, beside.content), *(write_faces(report, wanted) if wanted else [])]

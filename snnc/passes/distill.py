@@ -8,11 +8,12 @@ hints (Romero et al., ICLR 2015) in place of labels.
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from statistics import median
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Generator, Tensor
@@ -53,7 +54,7 @@ from snnc.run import Program
 from snnc.threads import Threads
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
-from snnc.training.optimization import minimize, relative_distance, shuffled
+from snnc.training.optimization import Shuffled, minimize, relative_distance
 from snnc.training.units import units
 
 # How often the held-out images are looked at.
@@ -122,18 +123,26 @@ class Distill(TrainingPass):
         def error(network: TrainableNetwork) -> float:
             return compare.error(network, samples, held_out, batch) if held else math.inf
 
-        def attempt(rate: float) -> Graph | None:
+        begun = calibration.begun
+        untrained = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
+        start: float = error(untrained) if begun is None else begun["start"]
+        if not start:
+            return graph
+        highest = self.learning_rate / median([*calibration.levels.values()] or [calibration.schedule.timesteps])
+
+        def attempt(number: int) -> Graph | None:
             """Return the best state of a training, None where its first look says that the rate is too high."""
+            kept = begun if begun is not None and begun["attempt"] == number else None
             generator = Generator().manual_seed(self.seed)
             network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
-            best, lowest, first = graph, start, True
+            best, lowest, first = (graph, start, True) if kept is None else kept["looks"]
+            batches = Shuffled(training, batch, generator, kept and kept["batches"])
 
             def shown(chosen: Tensor) -> Feeds:
                 return _varied(samples[chosen], generator) if augmented else samples[chosen]
 
-            def look(step: int) -> bool:
+            def looked(step: int) -> bool:
                 nonlocal best, lowest, first
-                calibration.progress(step, steps)
                 if not held or (step % max(1, steps // _LOOKS) and step != steps):
                     return True
                 found = error(network)
@@ -142,22 +151,39 @@ class Distill(TrainingPass):
                 lost, first = first and _LOST * start < found < math.inf, False
                 return not lost
 
-            batches = shuffled(training, batch, generator)
-            loss = partial(compare, network)
-            done = minimize(network, shown, loss, batches, steps=steps, learning_rate=rate, place="distill", after=look)
+            def after(step: int, state: Callable[[], dict[str, Any]]) -> bool:
+                calibration.progress(step, steps)
+                going = looked(step)
+                calibration.keep(
+                    lambda: {
+                        "attempt": number,
+                        "start": start,
+                        "looks": (best, lowest, first),
+                        "batches": batches.state(),
+                        "training": state(),
+                    }
+                )
+                return going
+
+            done = minimize(
+                network,
+                shown,
+                partial(compare, network),
+                batches,
+                steps=steps,
+                learning_rate=highest / _SLOWER**number,
+                place="distill",
+                after=after,
+                begun=kept and kept["training"],
+            )
             return (best if held else network.graph()) if done else None
 
-        start = error(TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron))))
-        if not start:
-            return graph
-        rate = self.learning_rate / median([*calibration.levels.values()] or [calibration.schedule.timesteps])
-        *rates, lowest_rate = (rate / _SLOWER**number for number in range(_TRIES))
-        for rate in rates:
+        for number in range(0 if begun is None else begun["attempt"], _TRIES - 1):
             with contextlib.suppress(PreconditionError):
-                found = attempt(rate)
+                found = attempt(number)
                 if found is not None:
                     return found
-        return attempt(lowest_rate) or graph
+        return attempt(_TRIES - 1) or graph
 
 
 # Whether an operation reads a value of three axes as an image; None where its readers have to be asked.

@@ -25,7 +25,7 @@ from snnc.ops import Clipped, Quantized, Weighted
 from snnc.passes.base import TrainingPass, check_form, check_stage, passes
 from snnc.run import Program
 from snnc.training.network import TrainableNetwork
-from snnc.training.optimization import minimize, relative_distance, shuffled
+from snnc.training.optimization import Shuffled, minimize, relative_distance
 from snnc.training.units import Unit, units
 
 
@@ -115,7 +115,7 @@ class _Walk:
             return distance + relative_distance(values[unit.exit], activation(goal)) if activation else distance
 
         batch = min(self._options.batch_size, len(reached))
-        batches = shuffled(torch.arange(len(reached)), batch, self._generator)
+        batches = Shuffled(torch.arange(len(reached)), batch, self._generator)
         minimize(
             network,
             shown,

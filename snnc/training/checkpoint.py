@@ -1,17 +1,13 @@
 """The state of a training that can go on where it was stopped."""
 
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from snnc.errors import DataError, UsageError
-from snnc.files import check_file, write_atomically
+from snnc import states
 
 
 @dataclass(frozen=True)
@@ -37,26 +33,15 @@ class Checkpoint:
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint whole or not at all; raises DataError, and leaves the one before, where that fails."""
-    stream = io.BytesIO()
-    torch.save({field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, stream)
-    write_atomically(path, stream.getvalue(), flag="--checkpoint")
+    states.save({field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, path)
 
 
 def load(path: Path, identity: Mapping[str, str]) -> Checkpoint:
     """Read a checkpoint; raises DataError where it is damaged, UsageError where it belongs to something else."""
-    place = str(path)
-    check_file(path, hint="start without --resume")
     try:
-        read = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint = Checkpoint(**read)
+        checkpoint = Checkpoint(**states.load(path))
         belongs = dict(checkpoint.identity)
-    except OSError as error:
-        hint = "start without --resume"
-        raise DataError(f"cannot read the checkpoint: {error.strerror}", place=place, hint=hint) from None
-    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError):
-        raise DataError("not a checkpoint, or a damaged one", place=place, hint="start without --resume") from None
-    for name, wanted in identity.items():
-        if belongs.get(name) != wanted:
-            hint = f"give the {name} it was made with, or start without --resume"
-            raise UsageError(f"the checkpoint belongs to another {name}", place=place, hint=hint)
+    except (TypeError, ValueError):
+        raise states.damaged(path) from None
+    states.check_identity(belongs, identity, path)
     return checkpoint

@@ -6,8 +6,8 @@ times between layers (relative steps: You et al., ICLR 2020).
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeVar, final
 
 import torch
 import torch.nn.functional as F
@@ -41,13 +41,15 @@ def minimize(
     steps: int,
     learning_rate: float,
     place: str,
-    after: Callable[[int], bool] | None = None,
+    after: Callable[[int, Callable[[], dict[str, Any]]], bool] | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> bool:
     """Train a network's parameters on ``steps`` batches of sample numbers, and return whether all were done.
 
     ``shown`` reads some samples, one part of a batch after the other, and ``loss`` is a mean over what was read: that
     of a batch is the mean over its parts, which processes share. ``learning_rate`` is the share of a layer's size that
-    one step may change at most. ``after`` is told each step that is done, and says whether to go on.
+    one step may change at most. ``after`` is told each step that is done, and how to get the state after it, and says
+    whether to go on. ``begun`` is such a state to go on from.
 
     Raises PreconditionError, naming ``place``, where the loss or a parameter is no longer finite.
     """
@@ -74,8 +76,23 @@ def minimize(
         # Several of them may be one tensor.
         return {number: tensor.detach().clone() for number, tensor in enumerate((value, *gradients))}
 
+    first = 0
+    if begun is not None:
+        first = begun["step"]
+        network.load_state_dict(begun["network"])
+        optimizer.load_state_dict(begun["optimizer"])
+        schedule.load_state_dict(begun["schedule"])
+
+    def state() -> dict[str, Any]:
+        return {
+            "step": step + 1,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+
     with Threads() as threads:
-        for step in range(steps):
+        for step in range(first, steps):
             chosen = next(batches)
             parts = torch.split(chosen, max(_SAMPLES, math.ceil(len(chosen) / _PARTS)))
             division = Division(len(parts), 1)
@@ -94,17 +111,39 @@ def minimize(
             if not all(bool(tensor.isfinite().all()) for tensor in watched):
                 hint = "set a smaller learning-rate for it: --set passes.PASS.learning-rate=RATE"
                 raise PreconditionError("training did not converge", place=place, hint=hint)
-            if after is not None and not after(step + 1):
+            if after is not None and not after(step + 1, state):
                 return False
     return True
 
 
-def shuffled(indices: Tensor, batch: int, generator: Generator) -> Iterator[Tensor]:
-    """Yield batches of sample numbers without end, each of them at most once an epoch."""
-    while True:
-        order = indices[torch.randperm(len(indices), generator=generator)]
-        for start in range(0, len(order) - batch + 1, batch):
-            yield order[start : start + batch]
+@final
+class Shuffled:
+    """Batches of sample numbers without end, each of them at most once an epoch, in orders drawn from a generator.
+
+    ``begun`` is the state of others to go on from.
+    """
+
+    def __init__(
+        self, indices: Tensor, batch: int, generator: Generator, begun: Mapping[str, Any] | None = None
+    ) -> None:
+        self._indices, self._batch, self._generator = indices, batch, generator
+        self._order, self._start = indices, len(indices)
+        if begun is not None:
+            self._order, self._start = begun["order"], begun["start"]
+            generator.set_state(begun["generator"])
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Tensor:
+        if self._start + self._batch > len(self._order):
+            self._order, self._start = self._indices[torch.randperm(len(self._indices), generator=self._generator)], 0
+        self._start += self._batch
+        return self._order[self._start - self._batch : self._start]
+
+    def state(self) -> dict[str, Any]:
+        """Return where it is, and the generator, too, which others may have drawn from."""
+        return {"order": self._order, "start": self._start, "generator": self._generator.get_state()}
 
 
 def relative_distance(reached: Tensor, wanted: Tensor) -> Tensor:
