@@ -26,6 +26,9 @@ _LONGEST = 1024
 # Whether another process writes what is written here.
 _LEFT: ContextVar[bool] = ContextVar("left to others", default=False)
 
+# What was written while somebody takes note.
+_NOTED: ContextVar[list[Path] | None] = ContextVar("written", default=None)
+
 # What a path may lead to that is no file, and may never end.
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -153,6 +156,30 @@ def writes() -> bool:
     return not _LEFT.get()
 
 
+@contextlib.contextmanager
+def noted_files() -> Iterator[list[Path] | None]:
+    """Give a list of the files that are written, each once it is complete, as long as this lasts.
+
+    None where somebody takes note of them already.
+    """
+    if _NOTED.get() is not None:
+        yield None
+        return
+    found: list[Path] = []
+    before = _NOTED.set(found)
+    try:
+        yield found
+    finally:
+        _NOTED.reset(before)
+
+
+def note(path: Path) -> None:
+    """Take note of a file that is complete."""
+    found = _NOTED.get()
+    if found is not None and path not in found:
+        found.append(path)
+
+
 def write_atomically(path: Path, data: bytes | Callable[[Path], None], *, flag: str = "--output") -> None:
     """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written.
 
@@ -178,6 +205,7 @@ def write_atomically(path: Path, data: bytes | Callable[[Path], None], *, flag: 
         # A temporary file is private to its owner; what is written for others to read is not.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+        note(path)
     except BaseException as failure:
         # What is stopped by hand leaves nothing behind either.
         if temporary is not None:

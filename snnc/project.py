@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -209,21 +209,29 @@ def _glanced(folder: Path, key: str) -> object:
     return data.get(key) if isinstance(data, Mapping) else None
 
 
-def template(model: str | None) -> str:
-    """Return a commented project file for a model file; the line of the model is a comment, too, where it is None."""
-    line = "# model: model.onnx" if model is None else f"model: {_quoted(model)}"
+def template(models: Sequence[str] = (), calibration: str | None = None, evaluation: str | None = None) -> str:
+    """Return a commented project file for a model file and data; what is not known, or not certain, is a comment too.
+
+    Of several ``models`` each has a line to choose.
+    """
+    certain = "" if len(models) == 1 else "# "
+    line = "\n".join(f"{certain}model: {_quoted(name)}" for name in models or ["model.onnx"])
     gates = "".join(
         f"#   {known[0].name}: {known[0].example}  # {_remark(known[0].help)}\n" for known in limits().values()
     )
     gates += "#   timesteps: 4  # number of time steps that they are for; else what the network was made for\n"
     gates += "#   proven: true  # fail what is kept by too few samples to prove it\n"
-    return _TEMPLATE.replace("MODEL", line).replace("GATES", gates)
+    lines = {"MODEL": line, "GATES": gates}
+    for section, name, example in (("calibration", calibration, "calibration"), ("evaluation", evaluation, "test")):
+        known = "# " if name is None else ""
+        # What is a comment begins in the column of what is none.
+        lines[section.upper()] = f"{known}{section}:\n{known}  data: {_quoted(name or example)}"
+    return re.sub("|".join(lines), lambda found: lines[found[0]], _TEMPLATE)
 
 
-def only_model(folder: Path) -> str | None:
-    """Return the name of the only trained model in a folder, None where there are several or none."""
-    found = [path.name for path in folder.iterdir() if path.suffix in _MODELS and path.is_file()]
-    return found[0] if len(found) == 1 else None
+def models_in(folder: Path) -> list[str]:
+    """Return the names of the trained models in a folder."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in _MODELS and path.is_file())
 
 
 def _section(kind: type[T], data: object, name: str) -> T:
@@ -262,12 +270,10 @@ MODEL
 # input-shape: [3, 224, 224]
 
 # Images or recordings in a folder, an array file, shards ('train-{{000..146}}.tar') or Parquet; no labels needed.
-# calibration:
-#   data: calibration
+CALIBRATION
 
 # The same with labels: one sub-folder for each class, a labels.csv, or y in the .npz.
-# evaluation:
-#   data: test
+EVALUATION
 # Samples may stop when their answer is that of the whole run with this confidence.
 #   exit-confidence: 0.99
 

@@ -84,8 +84,9 @@ def test_what_fails_stops_no_other_and_is_told(folder: Path, calls: Calls, capsy
         ("g", 4, "gate failed", False),
     ]
     assert told["jobs"][1]["figures"]["accuracy"] >= 0 and told["jobs"][1]["timesteps"] == 4
-    first, *lines = err.splitlines()
-    assert first == "error: 2 of 3 jobs failed      hint: all that it printed is in out/bad/log.txt"
+    # Where jobs take long, their progress stands above.
+    first, *lines, hint = err[err.index("error: ") :].splitlines()
+    assert first == "error: 2 of 3 jobs failed" and hint == "hint:  all that it printed is in out/bad/log.txt"
     assert lines[0].startswith("    bad: ") and lines[1].startswith("    g: gate failed: ")
     cases = ElementTree.parse("jobs.xml").getroot()
     suites = {suite.get("name"): suite for suite in cases}
@@ -171,7 +172,7 @@ def test_several_models_are_converted_into_a_folder(
         (("good.onnx", "bad.onnx", "--jobs", "0"), "invalid value 0 @ --jobs"),
     ):
         code, told, err = run(capsys, "convert", *arguments)
-        assert (code, told) == (2, None) and err.startswith(f"error: {message}      hint: "), err
+        assert (code, told) == (2, None) and err.startswith(f"error: {message}\nhint:  "), err
 
 
 def test_a_job_is_a_process_of_its_own(folder: Path) -> None:

@@ -175,7 +175,7 @@ def test_what_differs_is_an_error_that_names_it(
     written("a.npz", ours)
     assert cli.main(["check-vectors", "m.snn", "a.npz"]) == VerificationError.exit_code
     out, err = capsys.readouterr()
-    assert "layer 'first', neuron [3, 0, 2], sample 1, step 4 of 6: " in err and err.count("\n") == 1
+    assert "layer 'first', neuron [3, 0, 2], sample 1, step 4 of 6: " in err and err.count("\n") == 2
     assert "potential after the step" in out and "threshold 0.7" in out
     assert cli.main(["check-vectors", "m.snn", "a.npz", "--json"]) == VerificationError.exit_code
     plain = json.loads(capsys.readouterr().out)
@@ -213,7 +213,7 @@ def test_what_is_missing_or_of_another_shape_is_named(
     written("a.npz", ours)
     assert cli.main(["check-vectors", "m.snn", "a.npz"]) == DataError.exit_code
     out, err = capsys.readouterr()
-    assert out == "" and f"{message} @ a.npz" in err and err.count("\n") == 1
+    assert out == "" and f"{message} @ a.npz" in err and err.count("\n") == 2
 
 
 def test_files_that_are_none_are_refused(
@@ -240,7 +240,7 @@ def test_files_that_are_none_are_refused(
     ):
         assert cli.main(["check-vectors", "m.snn", name]) == DataError.exit_code, name
         out, err = capsys.readouterr()
-        assert out == "" and message in err and f"@ {name}" in err and err.count("\n") == 1, err
+        assert out == "" and message in err and f"@ {name}" in err and err.count("\n") == 2, err
         assert cli.main(["check-vectors", "m.snn", "ours.safetensors", "--vectors", name]) == DataError.exit_code
         assert f"@ {name}" in capsys.readouterr().err
     save_file({"output": torch.zeros(2)}, "no-input.safetensors")

@@ -27,6 +27,7 @@ from snnc.findings import EXPLANATIONS
 from snnc.neurons import neurons
 from snnc.ops import QuantizedRelu
 from snnc.passes import passes
+from snnc.project import read as read_project
 from snnc.schedule import Schedule
 from snnc.tasks import tasks
 from tests import recording_files
@@ -103,13 +104,13 @@ def project(folder: Path, **changes: Any) -> None:
 
 
 def assert_error(result: Result, code: int, *parts: str) -> None:
-    """One line on stderr, a hint in it, nothing on stdout."""
+    """A line and one with a hint on stderr, nothing on stdout."""
     assert result.code == code, result
     assert result.out == ""
-    assert result.err.count("\n") == 1, result.err
+    assert result.err.count("\n") == 2, result.err
     assert result.err.startswith("error: ")
-    assert "      hint: " in result.err
-    assert result.err.split("hint: ")[1].strip()
+    assert result.err.splitlines()[1].removeprefix("hint:  ").strip()
+    assert result.err.splitlines()[1].startswith("hint:  ")
     for part in parts:
         assert part in result.err
 
@@ -550,8 +551,8 @@ def test_tuning_in_a_project_folder(run: Run, folder: Path):
         and "times the trained network's energy (arithmetic alone 0." in chosen
     )
     # What snnc convert warns of, when the chosen one is made again.
-    (warning,) = (line for line in lines if line.startswith("warning: "))
-    assert warning == "warning: calibrated on 40 images only      hint: give 64 or more"
+    assert [line for line in lines if line.startswith("warning: ")] == ["warning: calibrated on 40 images only"]
+    assert "hint:    give 64 or more" in lines
     assert "written: model.snn, model.report.json, f.json, r.yaml" in lines
     (command,) = (line.partition(": ")[2] for line in lines if line.startswith("made again by: "))
     made = (folder / "model.snn").read_bytes(), (folder / "model.report.json").read_bytes()
@@ -675,18 +676,18 @@ def test_inspecting_a_model_lists_all_that_cannot_spike(run: Run, folder: Path):
     # Without the table, the error has them.
     quiet = run("inspect", "odd.onnx", "-q")
     assert quiet.out == ""
-    assert [line.split(" ")[4] for line in quiet.err.splitlines()[1:]] == ["draw[bold]", "last"]
+    assert [line.split(" ")[4] for line in quiet.err.splitlines()[1:-1]] == ["draw[bold]", "last"]
 
 
 def test_converting_an_unsupported_model_lists_all_of_it(run: Run, folder: Path):
     result = run("convert", unsupported_model(folder / "odd.onnx"))
     assert result.code == 3
-    first, *details = result.err.splitlines()
+    first, *details, hint = result.err.splitlines()
     told = run("convert", folder / "odd.onnx", "--json")
     assert (told.code, told.err) == (3, result.err)
     assert [refusal["names"] for refusal in json.loads(told.out)["refusals"]] == [["draw[bold]"], ["last"]]
     assert first.startswith("error: 2 of 3 operations cannot become spiking")
-    assert [line.startswith("    ") for line in details] == [True, True]
+    assert [line.startswith("    ") for line in details] == [True, True] and hint.startswith("hint:  ")
     assert "draw[bold]" in details[0]
     assert not list(folder.glob("*.snn"))
 
@@ -710,13 +711,48 @@ def test_the_environment(run: Run):
 
 def test_init_writes_a_project_file_that_works(run: Run, folder: Path):
     shutil.copy(DIGITS / "model.onnx", folder)
-    assert run("init") == (0, "written: snnc.yaml\n", "")
+    assert run("init") == (0, "found: model.onnx, the model\nwritten: snnc.yaml\n", "")
     assert "\nmodel: model.onnx\n" in (folder / "snnc.yaml").read_text()
     assert run("convert", "-q").code == 0
     (folder / "snnc.yaml").write_text("mine: 1")
     assert_error(run("init"), 2, "@ snnc.yaml", "--force")
     assert (folder / "snnc.yaml").read_text() == "mine: 1"
     assert run("init", "--force").code == 0
+
+
+def test_init_finds_the_data_that_lies_beside_the_model(run: Run, folder: Path):
+    for name in ("model.onnx", "model.pt"):
+        shutil.copy(DIGITS / name, folder)
+    for name in ("calibration", "test"):
+        shutil.copytree(DIGITS / name, folder / name)
+    (folder / "notes").mkdir()
+    told = run("init").out.splitlines()
+    assert told == [
+        "found: several models (model.onnx, model.pt): uncomment the line of the one that is meant",
+        "found: calibration, to calibrate on",
+        "found: test, to evaluate on, with 10 class folders",
+        "written: snnc.yaml",
+    ]
+    written = (folder / "snnc.yaml").read_text()
+    assert "# model: model.onnx\n# model: model.pt\n" in written
+    settings = read_project(folder)
+    assert (settings.model, settings.calibration.data, settings.evaluation.data) == (
+        None,
+        folder / "calibration",
+        folder / "test",
+    )
+    # One folder of images of any name, and nothing else: no labels are needed to calibrate.
+    (folder / "model.pt").unlink()
+    shutil.rmtree(folder / "test")
+    (folder / "calibration").rename(folder / "my photos")
+    assert run("init", "--force").out.splitlines()[:2] == [
+        "found: model.onnx, the model",
+        "found: my photos, to calibrate on",
+    ]
+    assert read_project(folder).calibration.data == folder / "my photos"
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert run("init").out.splitlines()[0] == "found no model (.onnx, .pt): name it in the file"
 
 
 def test_help_and_version(run: Run):
@@ -839,20 +875,31 @@ def test_an_internal_error_shows_no_traceback_unless_asked(run: Run, artifact: P
     monkeypatch.setattr("snnc.artifact.load_conversion", fail)
     short = run("inspect")
     assert short.code == 1
-    assert short.err.startswith("internal error: ZeroDivisionError: by zero      hint: ")
-    assert short.err.count("\n") == 1
+    assert short.err.startswith("internal error: ZeroDivisionError: by zero\nhint:  ")
+    assert short.err.count("\n") == 2
     assert "-v" in short.err
     long = run("inspect", "-v")
     assert long.code == 1
     assert "Traceback" in long.err
 
 
-def test_an_interrupt_is_quiet(run: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupt_says_that_nothing_was_written(run: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("snnc.artifact.load_conversion", interrupt)
-    assert run("inspect") == (130, "", "")
+    assert run("inspect") == (130, "", "stopped: no file was written\n")
+
+
+def test_an_interrupt_says_what_is_complete(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("snnc.cli.outcome.write_faces", interrupt)
+    stopped = run("convert", DIGITS / "model.onnx", "--recipe", "quick", "-o", "m.snn", "--html", "r.html")
+    told = "stopped: complete is what was written before: m.snn, m.report.json\n"
+    assert (stopped.code, stopped.out, stopped.err.splitlines(keepends=True)[-1]) == (130, "", told)
+    assert {path.name for path in folder.iterdir()} == {"m.snn", "m.report.json"}
 
 
 def test_a_request_to_end_leaves_nothing_behind(run: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch):
@@ -868,7 +915,7 @@ def test_a_request_to_end_leaves_nothing_behind(run: Run, artifact: Path, monkey
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     try:
         monkeypatch.setattr("snnc.artifact.load_conversion", work)
-        assert run("inspect") == (130, "", "")
+        assert run("inspect") == (130, "", "stopped: no file was written\n")
         assert made and not made[0].exists()
         assert not asked
         # Who called the command line is asked again.
@@ -934,7 +981,9 @@ def test_a_signal_stops_fine_tuning_with_a_checkpoint_to_go_on_from(run: Run, fo
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.startswith("error: stopped after ") and "--resume" in err and err.count("\n") == 1
+    # Where training takes long, its progress stands above.
+    *_, error, hint = err.splitlines()
+    assert error.startswith("error: stopped after ") and hint.startswith("hint:  ") and "--resume" in hint
     assert sorted(path.name for path in folder.iterdir()) == ["model.tuned.onnx.checkpoint", "snnc.yaml"]
     again = ("finetune", "--data", DIGITS / "test", "--epochs", "3", *TRAINED)
     assert_error(run(*again, "--resume"), 2, "another recipe")
@@ -1068,7 +1117,7 @@ print([name for name in heavy if name in sys.modules])
 def test_a_process_exits_with_the_code_and_prints_to_the_right_stream(folder: Path):
     done = process("convert", "nope.onnx", folder=folder)
     assert (done.returncode, done.stdout) == (5, "")
-    assert done.stderr.startswith("error: no such file @ nope.onnx      hint: ")
+    assert done.stderr.startswith("error: no such file @ nope.onnx\nhint:  ")
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(("--help",), 0), (("inspect", "none.onnx"), 5), (("nothing",), 2)])
@@ -1135,7 +1184,7 @@ def test_a_signal_is_130_from_the_first_moment(folder: Path):
         _, said = started.communicate(timeout=60)
         # Python itself, before any of ours is run, ends by the signal, or names its own files alone.
         by_python = started.returncode == -signal.SIGINT or (said and b"snnc" not in said)
-        assert (started.returncode == 130 and said == b"") or by_python, said
+        assert (started.returncode == 130 and said in (b"", b"stopped: no file was written\n")) or by_python, said
 
 
 def test_names_come_in_an_order_of_their_own(folder: Path):
@@ -1159,7 +1208,7 @@ def test_a_signal_is_130_where_code_made_of_text_runs(folder: Path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"stopped: no file was written\n")
 
 
 def test_no_command_writes_outside_the_places_it_names(folder: Path):

@@ -488,9 +488,9 @@ def test_the_same_file_twice(run: Run) -> None:
 def test_a_worse_network_exits_with_4_and_says_what_is_worse(run: Run) -> None:
     result = run("good.snn", "bad.snn", "--markdown", "comment.md")
     assert result.code == 4
-    error, *details = result.err.splitlines()
+    error, *details, hint = result.err.splitlines()
     assert error.startswith("error: worse than allowed: accuracy at T=")
-    assert "@ bad.snn      hint: " in error
+    assert error.endswith("@ bad.snn") and hint.startswith("hint:  ")
     assert f"(and {len(details)} more)" in error or not details
     lines = [line for line in result.out.splitlines() if line.startswith("T=4 ") and " accuracy " in line]
     assert len(lines) == 1
@@ -566,8 +566,8 @@ def test_errors_are_one_line_with_a_hint(run: Run, arguments: list[str], code: i
         result = run(*order)
         assert result.code == code, result
         assert result.out == ""
-        assert result.err.count("\n") == 1
-        assert "      hint: " in result.err
+        assert result.err.count("\n") == 2
+        assert "\nhint:  " in result.err
         for part in parts:
             assert part in result.err
 

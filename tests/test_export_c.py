@@ -420,7 +420,7 @@ def test_vectors_that_do_not_belong_to_it_are_refused(program: Callable[..., tup
         (b"\xff" * 64, "no safetensors file"),
     ):
         code, out, err = program(made, wrong)
-        assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+        assert (code, out) == (2, "") and said in err and err.count("\n") == 2
     assert program(made, data, "a", "b")[0] == 2
 
 
@@ -500,7 +500,7 @@ def test_a_network_that_is_larger_than_the_memory_is_refused(
     assert "numbers of bytes" in capsys.readouterr().err
     assert cli.main(["export", str(converted), "-o", str(to), "--format", "c", "--flash", "1000"]) == 3
     out, err = capsys.readouterr()
-    assert out == "" and "bytes of flash are more than 1,000 @ " in err and err.count("\n") == 1
+    assert out == "" and "bytes of flash are more than 1,000 @ " in err and err.count("\n") == 2
     assert not list(tmp_path.iterdir())
 
 

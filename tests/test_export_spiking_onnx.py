@@ -472,9 +472,9 @@ def test_what_was_asked_in_vain_is_refused_before_any_work(
         (5, "nothing", [converted["causal"], "-o", "m.onnx", "--verify", "--data", "nothing"]),
     ):
         found, out, err = call(capsys, "export", *arguments)
-        assert (found, out, err.count("\n")) == (code, "", 1), err
+        assert (found, out, err.count("\n")) == (code, "", 2), err
         assert place in err
-        assert "      hint: " in err
+        assert "\nhint:  " in err
     assert not list(Path.cwd().iterdir())
 
 

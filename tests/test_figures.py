@@ -103,7 +103,7 @@ def test_a_figure_brings_its_flags(registered: Figure, capsys: pytest.CaptureFix
 
 
 def test_a_figure_brings_its_key_in_the_project_file(registered: Figure, tmp_path: Path) -> None:
-    assert "#   max-additions: 1000  # most additions per image\n" in project.template(None)
+    assert "#   max-additions: 1000  # most additions per image\n" in project.template()
     (tmp_path / "snnc.yaml").write_text("gates: {max-additions: 5}")
     read = project.read(tmp_path)
     assert read.gates == Limits(max_additions=5.0)

@@ -552,7 +552,7 @@ def test_inspect_fails_with_a_table_where_it_does_not(converted: Path, capsys: p
     code, out, err = inspected(capsys, converted, "--target", "xylo")
     assert code == 4
     assert "nearest change" in out and "split" in out and "https://rockpool.ai" in out
-    assert err.startswith("error: does not fit SynSense Xylo Audio 2") and len(err.splitlines()) == 1
+    assert err.startswith("error: does not fit SynSense Xylo Audio 2") and len(err.splitlines()) == 2
 
 
 def test_inspect_gives_the_data_as_json(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:

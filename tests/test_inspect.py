@@ -310,7 +310,7 @@ def test_external_weights_come_inside_and_are_never_overwritten(run: Run, tmp_pa
     onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0, location="weights.bin")
     weights = (tmp_path / "weights.bin").read_bytes()
     refused = run("inspect", "m.onnx", "--annotate", "weights.bin")
-    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert (refused.code, refused.err.count("\n")) == (2, 2)
     assert "would overwrite the model @ weights.bin" in refused.err
     assert (tmp_path / "weights.bin").read_bytes() == weights
     (tmp_path / "elsewhere").mkdir()
@@ -361,14 +361,14 @@ def test_bad_places_for_an_annotated_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.snn").touch()
     before = {entry: entry.read_bytes() for entry in tmp_path.iterdir()}
     for model, place, code, message in (
-        (path, "m.onnx", 2, "would overwrite the model @ m.onnx      hint: choose another place with --annotate"),
+        (path, "m.onnx", 2, "would overwrite the model @ m.onnx\nhint:  choose another place with --annotate"),
         (path, "missing/out.onnx", 5, "cannot write"),
         (path, ".", 5, "it is a folder"),
         ("model.snn", "out.onnx", 2, "no ONNX model to annotate @ model.snn"),
         ("missing.onnx", "out.onnx", 5, "no such file @ missing.onnx"),
     ):
         result = run("inspect", model, "--annotate", place)
-        assert (result.code, result.out, result.err.count("\n")) == (code, "", 1), result
+        assert (result.code, result.out, result.err.count("\n")) == (code, "", 2), result
         assert message in result.err
     assert {entry: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
@@ -438,7 +438,7 @@ def test_a_dry_run_fails_as_the_true_one(
     dry: tuple[str, ...], flags: tuple[str | Path, ...], code: int, run: Run, tmp_path: Path
 ) -> None:
     result = run("convert", DIGITS / "model.onnx", "--recipe", "quick", *flags, *dry)
-    assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
+    assert (result.code, result.out, result.err.count("\n")) == (code, "", 2)
     assert list(tmp_path.iterdir()) == []
 
 

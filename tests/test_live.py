@@ -215,7 +215,7 @@ def test_events_per_frame_stand_beside_a_restarts(
     [
         ("model.snn", "a.bin", ["--stream"], "cannot take back what they fired"),
         ("graded.snn", "x.npz", ["--stream"], "no frames of a stream"),
-        ("graded.snn", "a.bin", ["--window", "2"], "--window      hint: add --stream"),
+        ("graded.snn", "a.bin", ["--window", "2"], "--window\nhint:  add --stream"),
         ("graded.snn", "a.bin", ["--stream", "--window", "0"], "invalid value 0 @ --window"),
         ("graded.snn", "a.bin", ["--stream", "--leak", "2"], "invalid value 2 @ --leak"),
         ("graded.snn", "a.bin", ["--stream", "--refresh", "-1"], "invalid value -1 @ --refresh"),
@@ -236,5 +236,5 @@ def test_what_cannot_go_on_is_said_in_one_line(
     report = ["--report", f"{tmp_path}/r.json"] if command == "evaluate" else []
     assert cli.main([command, f"{folder}/{network}", "--data", f"{folder}/{data}", *flags, *report]) == 2
     told = capsys.readouterr()
-    assert message in told.err and told.err.count("\n") == 1 and not told.out
+    assert message in told.err and told.err.count("\n") == 2 and not told.out
     assert not (tmp_path / "r.json").exists()

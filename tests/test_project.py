@@ -98,13 +98,13 @@ def test_a_problem_is_named_with_its_place(tmp_path: Path, text: str, message: s
 
 
 def test_the_template_sets_only_the_model(tmp_path: Path):
-    assert project.read(write(tmp_path, project.template(None))) == Project()
+    assert project.read(write(tmp_path, project.template())) == Project()
     for name in ("net.onnx", "my net.onnx", "yes.pt", "007.onnx"):
-        assert project.read(write(tmp_path, project.template(name))) == Project(model=tmp_path / name)
+        assert project.read(write(tmp_path, project.template([name]))) == Project(model=tmp_path / name)
 
 
 def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
-    lines = project.template(None).splitlines()
+    lines = project.template().splitlines()
     # Comments that set something are YAML; those that explain are sentences.
     code = [line[2:] for line in lines if line.startswith("# ") and not line.endswith(".") and "Keys: " not in line]
     read = project.read(write(tmp_path, "\n".join(line for line in code if not line.endswith("needed.")) + "\n"))
@@ -130,13 +130,17 @@ def test_the_template_is_right_where_it_is_commented_out(tmp_path: Path):
     assert read.preprocessing.crop == 224
 
 
-def test_the_only_model_of_a_folder_is_found(tmp_path: Path):
-    assert project.only_model(tmp_path) is None
-    (tmp_path / "a.onnx").touch()
-    (tmp_path / "a.snn").touch()
-    assert project.only_model(tmp_path) == "a.onnx"
-    (tmp_path / "b.pt").touch()
-    assert project.only_model(tmp_path) is None
+def test_the_models_of_a_folder_are_found(tmp_path: Path):
+    assert project.models_in(tmp_path) == []
+    for name in ("b.pt", "a.onnx", "a.snn"):
+        (tmp_path / name).touch()
+    assert project.models_in(tmp_path) == ["a.onnx", "b.pt"]
+
+
+def test_the_template_has_the_data_that_is_known(tmp_path: Path):
+    read = project.read(write(tmp_path, project.template(["a.onnx", "b.pt"], "my photos", "test.npz")))
+    data = tmp_path / "my photos", tmp_path / "test.npz"
+    assert (read.model, read.calibration.data, read.evaluation.data) == (None, *data)
 
 
 def test_what_is_given_wins():

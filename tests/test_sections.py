@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from xml.etree import ElementTree
 
 import jsonschema
@@ -190,7 +191,7 @@ def test_one_class_adds_a_section_to_every_form_of_a_report(
         assert said in shown
         for word in ("paragraph", "  one: line", "3 kg", "1.5", "inside", "on the right", "weighs much", "too heavy"):
             assert word in shown, word
-    assert "in cm" in text and "wide" not in text and "s: in cm; brackets: 95 % interval" in text
+    assert "in cm" in text and "wide" not in text and "s = in cm; brackets = 95 % interval" in text
     assert "wide" in page and "wide" in card
     assert page.count("<svg") - faces["html"](dataclasses.replace(report, sections={})).count("<svg") >= len(DRAWINGS)
     assert "## Silence in the network" in card
@@ -244,3 +245,52 @@ def test_sections_have_an_order() -> None:
 def test_blocks_are_known_without_torch_and_without_a_terminal() -> None:
     program = "import sys, snnc.blocks; assert not {'torch', 'rich', 'matplotlib'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def at(width: int, block: Block, **how: Any) -> str:
+    console = Console(width=width, file=StringIO(), **how)
+    with console.capture() as captured:
+        console.print(terminal.rendered([block]))
+    return captured.get()
+
+
+def test_a_table_that_is_too_wide_is_told_in_parts() -> None:
+    titles = ("T", "accuracy", "agreement", "energy", "spikes", "operations")
+    rows = tuple((Cell(str(row)), *(Cell(f"{row}{column}.5") for column in range(5))) for row in (1, 2))
+    table = Table("", tuple(map(Column, titles)), rows)
+    assert len(at(60, table).splitlines()) == 3
+    lines = at(30, table).splitlines()
+    assert max(map(len, lines)) <= 30 and [line.split() for line in lines if line.strip()] == [
+        ["T", "accuracy", "agreement", "energy"],
+        ["1", "10.5", "11.5", "12.5"],
+        ["2", "20.5", "21.5", "22.5"],
+        ["T", "spikes", "operations"],
+        ["1", "13.5", "14.5"],
+        ["2", "23.5", "24.5"],
+    ]
+    # Where two columns have no room, each cell has its title.
+    named = Table("", (Column("name", "layer"), Column("accuracy")), ((Cell("x" * 20), Cell("10.5")),))
+    assert [line.strip() for line in at(25, named).splitlines()] == [f"name {'x' * 20}", "accuracy 10.5"]
+
+
+def test_words_of_a_table_go_on_in_the_next_line() -> None:
+    words = "thresholds of these layers are those of the channels before"
+    table = Table("", (Column("why", "words"), Column("size")), ((Cell(words), Cell("12,345")),))
+    lines = at(50, table).splitlines()
+    assert len(lines) == 3 and lines[0].split() == ["why", "size"]
+    assert (
+        lines[1].rstrip().endswith("12,345") and f"{lines[1].rsplit('12,345')[0].strip()} {lines[2].strip()}" == words
+    )
+
+
+def test_verdicts_have_colors_where_there_are_any() -> None:
+    checks = Checks(
+        "gate", (Check("", "failed", "1 of 2"), Check("", "not proven", "2 of 3"), Check("", "passed", "3"))
+    )
+    table = Table("", (Column("verdict", "verdict"),), ((Cell("failed"),), (Cell("passed"),)))
+    for block, colors in ((checks, 3), (table, 2)):
+        colored = at(80, block, force_terminal=True, color_system="standard")
+        assert colored.count("\x1b[1;31mfailed") == 1 and colored.count("\x1b[32mpassed") == 1
+        assert len(re.findall(r"\x1b\[(?:1;)?3\dm", colored)) == colors
+        for plainly in ({"force_terminal": True, "color_system": "standard", "no_color": True}, {}):
+            assert not re.search(r"\x1b\[(?:1;)?3\dm", at(80, block, **plainly))

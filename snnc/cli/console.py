@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,11 +110,13 @@ def _as_written(markdown: str) -> Iterator[Block]:
 
 
 def print_error(kind: str, message: str, hint: str, details: Sequence[str] = ()) -> None:
-    """Print one line that names the problem and what to do about it, then the details, indented."""
-    said, advice = in_one_line(typable(message)), in_one_line(typable(hint))
-    print(f"{kind}: {said}      hint: {advice}", file=sys.stderr)
+    """Print a line that names the problem and its place, the details, indented, and a line with what to do about it."""
+    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    named = f"\x1b[1;31m{kind}:\x1b[0m" if colored else f"{kind}:"
+    print(f"{named} {in_one_line(typable(message))}", file=sys.stderr)
     for line in details:
         print(f"    {in_one_line(typable(line))}", file=sys.stderr)
+    print(f"hint:  {in_one_line(typable(hint))}", file=sys.stderr)
 
 
 def inert(text: str) -> str:

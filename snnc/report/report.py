@@ -8,7 +8,7 @@ from pathlib import Path
 from snnc import artifact
 from snnc.conversion import Conversion
 from snnc.errors import DataError
-from snnc.files import write_atomically, writes
+from snnc.files import note, write_atomically, writes
 from snnc.formats.match import Match
 from snnc.hardware import Fitted
 from snnc.measure.evaluation import Evaluation
@@ -71,6 +71,7 @@ def save(conversion: Conversion, path: Path, report: Report, report_file: Path, 
         artifact.save_conversion(dataclasses.replace(conversion, reference=None) if strip else conversion, path)
         saved = True
         waiting.replace(report_file)
+        note(report_file)
     except OSError as error:
         message = f"cannot write: {error.strerror}"
         raise DataError(message, place=str(report_file), hint="choose another place with --report") from None

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text as Line
 
@@ -34,10 +34,13 @@ from snnc.report.sentence import sentence
 from snnc.rules import Rules
 from snnc.text import as_it_is, printable
 
-# Wider than any table.
-_WIDEST = 10_000
+# Between columns, and what words of a table get at least before they go on in the next line.
+_GAP, _LEAST = 2, 24
 # So many places, or findings, of one kind are enough where there is little room.
 _ALIKE = 3
+
+# What rich makes of them where there are colors, and nobody has set NO_COLOR.
+_STYLES = {"passed": "green", "failed": "bold red", "not proven": "yellow", "noted": "yellow", "warning": "yellow"}
 
 show = Rules[Block, Iterator[RenderableType]]("what is there of it in a terminal")
 
@@ -95,20 +98,14 @@ def _facts(block: Facts) -> Iterator[RenderableType]:
 
 @show.register(Table)
 def _table(block: Table) -> Iterator[RenderableType]:
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     kept = [index for index, column in enumerate(block.columns) if column.short is not None]
-    for index in kept:
-        column = block.columns[index]
-        justify = "right" if column.kind == "number" else "left"
-        grid.add_column(column.short or column.title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     # Names are those of a file, which may hold what a terminal, or a CI system, would obey.
     rows = [[printable(_cell(block.columns[index], row[index])) for index in kept] for row in block.rows]
-    for row_ in rows:
-        grid.add_row(*row_)
-    yield _Folding(grid, [block.columns[index].short or block.columns[index].title for index in kept], rows)
+    yield _Folding([block.columns[index] for index in kept], rows)
     abouts = dict.fromkeys(column.about for column in block.columns if column.short is not None and column.about)
-    legend = [f"{', '.join(_name(c) for c in block.columns if c.about == about)}: {about}" for about in abouts]
-    legend += ["brackets: 95 % interval"] if _brackets(block) else []
+    # Not with a colon: a line that begins with "error:" is one, to people and to programs that read logs.
+    legend = [f"{', '.join(_name(c) for c in block.columns if c.about == about)} = {about}" for about in abouts]
+    legend += ["brackets = 95 % interval"] if _brackets(block) else []
     if legend:
         yield "; ".join(legend)
 
@@ -116,27 +113,80 @@ def _table(block: Table) -> Iterator[RenderableType]:
 @final
 @dataclass(frozen=True)
 class _Folding:
-    """A table, or, where the terminal is too narrow for it, its rows one after the other, each cell with its title."""
+    """A table, or, where the terminal is too narrow for it, parts of it below one another, each with the first column.
 
-    grid: Grid
-    titles: Sequence[str]
+    Where not even one more column has room, rows stand one after the other, each cell with its title.
+    """
+
+    columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        width = options.max_width
-        if Measurement.get(console, options.update(max_width=_WIDEST), self.grid).maximum <= width:
-            yield self.grid
+        parts = self._parts(options.max_width)
+        if parts is None:
+            yield from self._one_by_one(options.max_width)
             return
+        for place, part in enumerate(parts):
+            yield from [""] if place else []
+            yield self._grid(part)
+
+    def _parts(self, width: int) -> list[list[int]] | None:
+        """Return the columns of each part; None where two are too wide."""
+        every = range(len(self.columns))
+        widths = [self._least(index) for index in every]
+        if sum(widths) + _GAP * (len(widths) - 1) <= width:
+            return [[*every]]
+        first, parts, left = widths[0], [[0]], width - widths[0]
+        for index, least in enumerate(widths[1:], 1):
+            if all(row[index] == UNKNOWN for row in self.rows):
+                continue
+            if first + _GAP + least > width:
+                return None
+            if _GAP + least > left:
+                parts.append([0])
+                left = width - first
+            parts[-1].append(index)
+            left -= _GAP + least
+        return parts
+
+    def _least(self, index: int) -> int:
+        """Return how wide a column is, at least: words can go on in the next line."""
+        column = self.columns[index]
+        texts = [_title(column), *(row[index] for row in self.rows)]
+        natural = max(map(cell_len, texts))
+        if column.kind != "words":
+            return natural
+        return min(natural, max(_LEAST, *(cell_len(word) for text in texts for word in text.split() or [""])))
+
+    def _grid(self, part: Sequence[int]) -> Grid:
+        grid = Grid(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for index in part:
+            column = self.columns[index]
+            number = column.kind == "number"
+            least = self._least(index)
+            grid.add_column(_title(column), justify="right" if number else "left", overflow="fold", min_width=least)
+        for row in self.rows:
+            grid.add_row(*(self._styled(index, row[index]) for index in part))
+        return grid
+
+    def _styled(self, index: int, cell: str) -> Line:
+        return Line(cell, _STYLES.get(cell, "") if self.columns[index].kind == "verdict" else "")
+
+    def _one_by_one(self, width: int) -> Iterator[str]:
         for row in self.rows:
             lines = [""]
-            for title, cell in zip(self.titles, row, strict=True):
-                part = f"{title} {cell}".strip()
+            for column, cell in zip(self.columns, row, strict=True):
+                part = f"{_title(column)} {cell}".strip()
                 if cell == UNKNOWN:
                     continue
                 if lines[-1] and len(lines[-1]) + 2 + len(part) > width:
                     lines.append("   ")
                 lines[-1] += f"  {part}" if lines[-1].strip() else part
             yield "\n".join(lines)
+
+
+def _title(column: Column) -> str:
+    return column.short or column.title
 
 
 def _cell(column: Column, cell: Cell) -> str:
@@ -146,7 +196,7 @@ def _cell(column: Column, cell: Cell) -> str:
 
 
 def _name(column: Column) -> str:
-    return (column.short or column.title).removesuffix(" %")
+    return _title(column).removesuffix(" %")
 
 
 def _brackets(block: Table) -> bool:
@@ -160,19 +210,26 @@ def _brackets(block: Table) -> bool:
 @show.register(Checks)
 def _checks(block: Checks) -> Iterator[RenderableType]:
     for check in block.checks:
-        yield printable(f"{block.kind} {check.verdict}: {check.words}")
+        verdict = Line(check.verdict, _STYLES[check.verdict])
+        yield Line.assemble(f"{block.kind} ", verdict, ": ", printable(check.words))
 
 
 @show.register(Remarks)
 def _remarks(block: Remarks) -> Iterator[RenderableType]:
-    """Show one line for each finding, of the form that errors have, with the first places; few of one kind."""
+    """Show each finding in the form that errors have, with the first places; few of one kind."""
     for remark in block.remarks[:_ALIKE]:
         beyond = len(remark.nodes) - _ALIKE
         more = f" and {beyond} more" if beyond > 0 else ""
         place = f" @ {', '.join(remark.nodes[:_ALIKE])}{more}" if remark.nodes else ""
-        said = printable(f"{block.severity}: {remark.message}{place}")
-        yield f"{said}      hint: {printable(remark.hint)}"
+        yield _said(block.severity, printable(f"{remark.message}{place}"))
+        yield _said("hint", printable(remark.hint), block.severity)
     left = len(block.remarks) - _ALIKE
     if left > 0:
-        said = f"{block.severity}: {left} more of this kind are in the report"
-        yield f"{said}      hint: snnc explain {block.code} says what they mean"
+        yield _said(block.severity, f"{left} more of this kind are in the report")
+        yield _said("hint", f"snnc explain {block.code} says what they mean", block.severity)
+
+
+def _said(kind: str, words: str, above: str = "") -> Line:
+    """Return a line of a kind; the words of those below each other begin below each other."""
+    name = Line(f"{kind}:", _STYLES.get(kind, ""))
+    return Line.assemble(name, " " * (1 + max(0, len(above) - len(kind))), words)
