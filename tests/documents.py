@@ -6,8 +6,10 @@ test_processes. What installs, and what runs these very tests, is only held agai
 """
 
 import re
+import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -32,6 +34,8 @@ EXAMPLES = ROOT / "examples"
 
 # Where a reader finds code: all of it is to be run.
 DOCUMENTS = (ROOT / "README.md", *sorted(GUIDE.glob("*.md")), *sorted((ROOT / ".github").glob("*.md")))
+# What each of these says is run in a copy of its folder, beside one of the digits.
+READMES = tuple(sorted(EXAMPLES.glob("*/README.md")))
 
 # So many images of each digit are enough to see that something runs, and to be split in three.
 _IMAGES = 3
@@ -41,6 +45,7 @@ _SETTINGS = {
     "calibration": {"data": "calibration"},
     "evaluation": {"data": "test"},
 }
+_PROGRAMS = ("cc",)
 _EXIT = re.compile(r"exits with (\d)")
 
 
@@ -176,6 +181,11 @@ def _run(words: list[str]) -> int:
     if words[:3] == ["python", "-m", "pytest"]:
         assert shlex.join(words) in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
         return 0
+    if words[0] == "python" and len(words) == 2:
+        runpy.run_path(words[1], run_name="__main__")
+        return 0
+    if words[0] in _PROGRAMS or words[0].startswith("./"):
+        return subprocess.run(words, check=False).returncode
     assert words[:2] == ["pip", "install"], f"nobody runs {shlex.join(words)}"
     metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name in words[2:]:

@@ -1,0 +1,92 @@
+"""The front of the house: lines of the README, code in documents that does not run, the wheel, and the time of --help.
+
+    python tests/benchmarks/front.py [--quick]
+
+Every block of code in the README, the guide, .github and the READMEs of the examples is run, each document in a folder
+with little data; what does not run is told on stderr, with its place. ``--quick`` only looks whether somebody runs it,
+and builds no wheel.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import harness
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.documents import DOCUMENTS, EXAMPLES, READMES, ROOT, blocks, can_run, forgotten, furnished, run
+
+
+def not_run(document: Path, folder: Path) -> int:
+    """Run the code of a document in a folder; returns how many blocks do not."""
+    failed, names = 0, {"__name__": "__main__"}
+    os.chdir(folder)
+    with forgotten():
+        for block in blocks(document):
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    run(block, names)
+            except (Exception, SystemExit) as error:
+                failed += 1
+                harness.say(f"{block.place}: {type(error).__name__}: {error}")
+    return failed
+
+
+def example(readme: Path, folder: Path) -> Path:
+    """Return a copy of an example beside one of the digits, where it looks for them."""
+    for name in {"digits", readme.parent.name}:
+        shutil.copytree(EXAMPLES / name, folder / name)
+    return folder / readme.parent.name
+
+
+def wheel_megabytes(folder: Path) -> float:
+    """Build the wheel, and return its size in MB."""
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    (wheel,) = folder.glob("*.whl")
+    return wheel.stat().st_size / 1e6
+
+
+def help_seconds() -> float:
+    """Return the best of three times of ``snnc --help``, in a process of its own."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "snnc", "--help"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def main() -> None:
+    quick = harness.arguments(__doc__ or "").quick
+    figures = {"front/readme-lines": float(len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()))}
+    found, failed = 0, 0
+    with tempfile.TemporaryDirectory() as made:
+        for index, document in enumerate([*DOCUMENTS, *READMES]):
+            found += len(blocks(document))
+            if not blocks(document):
+                continue
+            folder = Path(made, str(index))
+            if quick:
+                failed += sum(not can_run(block) for block in blocks(document))
+            else:
+                place = example(document, folder) if document in READMES else furnished(folder)
+                failed += not_run(document, place)
+            harness.say(f"{document.relative_to(ROOT)}: {len(blocks(document))} blocks")
+        os.chdir(ROOT)
+        figures |= {"front/doc-blocks": float(found), "front/doc-blocks-not-run": float(failed)}
+        figures["front/help-seconds"] = help_seconds()
+        if not quick:
+            figures["front/wheel-megabytes"] = wheel_megabytes(Path(made))
+    harness.finish(figures)
+
+
+if __name__ == "__main__":
+    main()
