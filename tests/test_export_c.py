@@ -524,6 +524,21 @@ def test_a_compiler_that_complains_is_a_fault_of_the_file() -> None:
             Compiled(file, "snn", made.snn, made.schedule, compilers()[0])
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("script", "said"), [("echo error: broken >&2; exit 1", "error: broken"), ("exit 3", "ends with 3")]
+)
+def test_a_compiler_that_compiles_nothing_is_no_fault_of_the_file(script: str, said: str, tmp_path: Path) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo cc 1.0 && exit\n{script}\n")
+    compiler.chmod(0o755)
+    made = small()
+    written = CFormat().write(made)
+    engine = Compiled(written.file, "snn", made.snn, made.schedule, str(compiler))
+    found = verify(made, written, engine, MemorySamples(samples(made.snn)))
+    assert (found.verdict, found.equal) == ("noted", None) and said in found.remark and "one line" in found.remark
+
+
 def test_every_function_is_there_for_some_operation() -> None:
     networks = [conversion(around(("op", op, shapes)), SCHEDULES[1]) for op, shapes in written_operations().values()]
     plain = small("graded")

@@ -12,19 +12,21 @@ import torch
 from torch import Generator
 
 from snnc import cli, ops
+from snnc.actions.export import Exported
 from snnc.cli.options import FormatFlags
 from snnc.conversion import Conversion
 from snnc.data.samples import MemorySamples
-from snnc.errors import ModelError
+from snnc.errors import ModelError, VerificationError
 from snnc.feeds import Feeds
 from snnc.formats.format import Format, Refusal, Written, formats
 from snnc.formats.onnx.engine import Onnxruntime
 from snnc.formats.onnx.spiking import OnnxFormat
-from snnc.formats.verification import verify
+from snnc.formats.verification import Bounds, Reply, verify
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron, neurons
 from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.project import read
+from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.validation import Option
 from tests.support import Network, calibration, normal, random_network, spiking
@@ -290,3 +292,40 @@ def test_the_project_holds_options_by_format(run: Callable[..., Any]) -> None:
     assert read(Path()).export == {"onnx": {"step": True}}
     assert run("export", "m.snn", "-o", "m.onnx")[0] == 0
     assert b"One time step" in Path("m.onnx").read_bytes()
+
+
+class Doubled:
+    """Runs a network in double precision, or fires nothing at all."""
+
+    name, tolerance, expected, note = "doubled", Bounds(100, 1.0, "spikes"), None, ""
+
+    def __init__(self, made: Conversion, *, silent: bool = False) -> None:
+        self.schedule, self.layers = made.schedule, frozenset(made.snn.ops(Neuron))
+        self._program = Program(made.snn.map_tensors(lambda tensor: tensor.double()), made.schedule, trains=True)
+        self._silent = silent
+
+    def answer(self, feeds: Feeds, generator: Generator) -> Reply:
+        spikes: dict[str, torch.Tensor] = {}
+        wide = Feeds({name: values.double() for name, values in feeds.items()})
+        outputs = self._program(wide, observe=spikes.__setitem__)
+        still = 0.0 if self._silent else 1.0
+        trains = {name: still * train.float() for name, train in spikes.items()}
+        return {name: signal.float().mean(0) for name, signal in outputs.items()}, trains
+
+
+def test_what_rounding_decides_is_told_from_a_defect() -> None:
+    net = Network((12,))
+    tenths = torch.randint(-5, 6, (40, 12), generator=Generator().manual_seed(1)) / 10
+    weighted = net.add(ops.Linear(tenths, None), "x")
+    net.add(neurons["if"](torch.tensor(0.3), potential=torch.tensor(0.0)), weighted)
+    tied = conversion(net.graph(), Schedule(3))
+    samples = MemorySamples(Feeds({"x": torch.randint(0, 4, (64, 12), generator=Generator().manual_seed(2)).float()}))
+    written = Written("own", "", b"", None, {})
+    hints = []
+    for silent in (False, True):
+        found = verify(tied, written, Doubled(tied, silent=silent), samples)
+        assert (found.verdict, found.rounding) == ("failed", not silent)
+        with pytest.raises(VerificationError) as caught:
+            Exported(written, (found,)).check("model.snn")
+        hints.append(caught.value.hint)
+    assert "--weight-bits" in hints[0] and "report" not in hints[0] and "please report it" in hints[1]

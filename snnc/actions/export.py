@@ -82,6 +82,8 @@ class Exported:
         """Raise VerificationError where another engine does not fire the same spikes."""
         if self.mismatch:
             hint = "the export was not written; please report it with the model"
+            if all(match.rounding for match in self.matches if match.mismatch):
+                hint = "its sums lie at thresholds, where rounding decides: --weight-bits makes them exact"
             raise VerificationError(f"another engine differs: {self.mismatch}", place=place, hint=hint)
 
 

@@ -42,10 +42,11 @@ class Match:
     from the images on. ``agreement`` is the percentage of answers that are the same, each engine running the whole
     network, and accuracies are in percent. What was not compared, or is no number, is None. ``verdict`` is "noted"
     where the file is not to blame: a reader that takes neurons otherwise than the file says, or does not read it, as
-    ``remark`` tells. ``together`` and ``together_error`` are equal spikes and the error of the outputs from the images
-    on, whatever the format; ``expected`` are spikes that are what the engine is known to fire, in percent, where that
-    is not what the network fires. ``lost`` are points of accuracy that this network has and the reader does not, with
-    their paired interval; ``manner`` is how the reader takes the file.
+    ``remark`` tells. ``together`` and ``together_error`` are equal spikes and the error of the outputs from the
+    images on, whatever the format; where it failed by ``rounding``, this network fires as many other spikes itself in
+    double precision, for its sums lie at thresholds; ``expected`` are spikes that are what the engine is known to
+    fire, in percent, where that is not what the network fires. ``lost`` are points of accuracy that this network has
+    and the reader does not, with their paired interval; ``manner`` is how the reader takes the file.
     """
 
     format: str
@@ -70,6 +71,7 @@ class Match:
     lost: float | None = None
     lost_interval: Interval | None = None
     manner: Manner = Manner()
+    rounding: bool = False
 
     @property
     def finding(self) -> Finding | None:

@@ -125,6 +125,7 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
     given = found.alone if engine.tolerance is not None and engine.tolerance.given == "spikes" else found.together
     worst = min(given.compared, key=given.share, default="")
     verdict, remark = found.verdict(given)
+    rounding = verdict == "failed" and bool(worst) and found.rounds(worst, given, samples)
     labels = samples.labels(found.task.labels)
     # Where answers are right in part, how many are says less than a score.
     right = None if labels is None or found.task.score_name != "accuracy" else labels.answers
@@ -152,6 +153,7 @@ def verify(conversion: Conversion, written: Written[Any], engine: Engine, sample
             LayerMatch(name, kind_of(conversion.snn.op(name)), found.alone.share(name), found.together.share(name))
             for name in found.alone.compared
         ),
+        rounding=rounding,
     )
 
 
@@ -160,7 +162,8 @@ class _Runs:
     """An engine and the network after each chunk of samples: alone, together, and against what is expected."""
 
     def __init__(self, snn: Graph, engine: Engine, samples: Samples, task: Task) -> None:
-        self._engine = engine
+        self._engine, self._snn = engine, snn
+        self._relays = [_relay(name) for name in engine.layers]
         self.task = task
         schedule, expected = engine.schedule, engine.expected
         self.alone, self.together, self.known = (_Comparison(snn, schedule) for _ in range(3))
@@ -168,8 +171,7 @@ class _Runs:
         # Who is compared from the images on answers step by step, and so do we, for sums in the same order.
         trains = engine.tolerance is None or engine.tolerance.given == "images"
         own = Program(snn, schedule, want=want, trains=trains)
-        relays = [_relay(name) for name in engine.layers]
-        relayed = Program(_relayed(own.graph), schedule, want=want, given=relays, trains=trains)
+        relayed = Program(_relayed(own.graph), schedule, want=want, given=self._relays, trains=trains)
         judged = task.judged(snn.outputs)
         answers: list[tuple[Answers, Answers]] = []
         for seed, feeds in enumerate(rechunk(samples.batches(), own.chunk)):
@@ -189,6 +191,26 @@ class _Runs:
             both = (task.answers([outputs[name] for name in judged]) for outputs in (here, answer))
             answers.append((next(both), next(both)))
         self.answers_here, self.answers_there = (joined(parts) for parts in zip(*answers, strict=True))
+
+    def rounds(self, layer: str, given: _Comparison, samples: Samples) -> bool:
+        """Return whether rounding decides: in double precision, half of a layer's odd spikes are odd here, too."""
+        schedule, single = self._engine.schedule, _relayed(self._snn)
+        own = Program(self._snn, schedule, want=[layer], trains=True)
+        double = Program(single.map_tensors(_doubled), schedule, want=[layer], given=self._relays, trains=True)
+        compared = _Comparison(self._snn, schedule)
+        for seed, feeds in enumerate(rechunk(samples.batches(), own.chunk)):
+            fired = {name: train.double() for name, train in self._fired(own, feeds, seed).items()}
+            there = {_relay(name): train for name, train in fired.items() if _relay(name) in self._relays}
+            wide = Feeds({name: _doubled(values) for name, values in feeds.items()})
+            precise = double(wide, given=there, generator=Generator().manual_seed(seed))
+            compared.see(fired, layer, precise[layer])
+        return 100 - compared.share(layer) >= (100 - given.share(layer)) / 2
+
+    def _fired(self, own: Program, feeds: Feeds, seed: int) -> dict[str, Tensor]:
+        """Return what every layer of neurons fires here."""
+        fired: dict[str, Tensor] = {}
+        own(feeds, observe=fired.__setitem__, generator=Generator().manual_seed(seed))
+        return fired
 
     def verdict(self, given: _Comparison) -> tuple[Literal["passed", "failed", "noted"], str]:
         """Return whether the file is right, and why not."""
@@ -254,6 +276,10 @@ def _relayed(snn: Graph) -> Graph:
     names = {name: _relay(name) for name in snn.ops(Neuron)}
     inputs = [Node(relay, Input(snn.shapes[name]), ()) for name, relay in names.items()]
     return Graph.of([*inputs, *(rewired(node, names) for node in snn.nodes.values())], snn.outputs)
+
+
+def _doubled(values: Tensor) -> Tensor:
+    return values.double() if values.is_floating_point() else values
 
 
 def _relay(name: str) -> str:

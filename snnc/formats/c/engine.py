@@ -28,6 +28,9 @@ from snnc.text import printable
 # What every file has to be compiled with, without a word.
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
+# What every compiler compiles.
+_ONE_LINE = "int main(void) { return 0; }\n"
+
 _FAULT = "this is a fault of the export: please report it with the model"
 
 
@@ -45,7 +48,7 @@ def compilers() -> list[str]:
 class Compiled:
     """A file in C, compiled by one compiler and run sample by sample.
 
-    Raises VerificationError where the compiler refuses the file, or has anything to say about it.
+    Raises VerificationError where the compiler refuses the file, or has anything to say about it, and compiles others.
     """
 
     # Sums in another order round differently, as in other engines.
@@ -64,19 +67,28 @@ class Compiled:
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         source, self._program = (self._folder / name for name in ("network.c", "network"))
         source.write_text(file.source, encoding="ascii")
-        command = [compiler, *flags, f"-D{prefix.upper()}_MAIN", str(source), "-o", str(self._program)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        said = done.stdout + done.stderr
-        if done.returncode or said.strip():
-            line = next((line for line in said.splitlines() if "error" in line or "warning" in line), said)
-            raise VerificationError(f"{self.name} refuses the exported file: {printable(line)}", hint=_FAULT)
+        self._refused = ""
+        said = _compiled(compiler, (*flags, f"-D{prefix.upper()}_MAIN"), source, self._program)
+        if said is None:
+            return
+        one_line = self._folder / "one_line.c"
+        one_line.write_text(_ONE_LINE, encoding="ascii")
+        if _compiled(compiler, flags, one_line, self._program) is not None:
+            self._refused = f"it compiles no program of one line either: {said}"
+            return
+        raise VerificationError(f"{self.name} refuses the exported file: {said}", hint=_FAULT)
 
     def answer(self, feeds: Feeds, generator: Generator) -> Reply:
+        if self._refused:
+            raise UnreadableError(self._refused)
         given, sent = (self._folder / name for name in ("samples", "spikes"))
         names = {name: "input" if len(feeds) == 1 else f"input.{name}" for name in feeds}
         given.write_bytes(packed({names[name]: tensor.contiguous() for name, tensor in feeds.items()}))
         command = [str(self._program), str(given), str(sent)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            raise UnreadableError(f"programs cannot be run in {self._folder}: {error.strerror}") from error
         if done.returncode:
             reason = printable((done.stderr.strip() or f"it ends with {done.returncode}").splitlines()[0])
             raise VerificationError(f"the exported file does not run: {reason}", hint=_FAULT)
@@ -108,6 +120,17 @@ class NoCompiler:
 
     def answer(self, feeds: Feeds, generator: Generator) -> Reply:
         raise UnreadableError("there is none here, of the names gcc, clang and cc, or what CC says")
+
+
+def _compiled(compiler: str, flags: Sequence[str], source: Path, program: Path) -> str | None:
+    """Compile a file, and return what is said of it; None where that is nothing, and there is a program."""
+    command = [compiler, *flags, str(source), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    said = done.stdout + done.stderr
+    if not done.returncode and not said.strip():
+        return None
+    line = next((line for line in said.splitlines() if "error" in line or "warning" in line), said)
+    return printable(line.strip() or f"it ends with {done.returncode}")
 
 
 def _called(compiler: str) -> str:

@@ -17,9 +17,16 @@ from snnc.formats.verification import Engine
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
+from snnc.ops import Weighted
 from snnc.text import counted, identifier
 from snnc.validation import Option
 from snnc.version import VERSION
+
+_WHOLE = "whole numbers, in single precision: no sum is rounded"
+_REAL = (
+    "real numbers, in single precision: where there is no floating-point unit each operation is a call; "
+    "--weight-bits with --format integers needs none"
+)
 
 
 @final
@@ -58,6 +65,7 @@ class CFormat(Format[CFile]):
         notes = (
             f"flash: {file.constants:,} bytes of constants, and about {file.code:,} of code",
             f"RAM: {file.state + file.scratch:,} bytes, {file.state:,} of them kept from step to step; no allocation",
+            _WHOLE if all(op.unit is not None for op in conversion.snn.ops(Weighted).values()) else _REAL,
         )
         return Written(
             self.name,

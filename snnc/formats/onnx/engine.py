@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import final
@@ -143,6 +144,10 @@ def _opened(model: ModelProto, file: SpikingFile, spikes: Iterable[str]) -> Mode
     return model
 
 
+# What a release says of files of a version that came after it.
+_TOO_OLD = re.compile(r"(?i)unsupported model IR version|opset \d+ is under development|support for opset")
+
+
 def _session(model: ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -152,4 +157,6 @@ def _session(model: ModelProto) -> onnxruntime.InferenceSession:
     except Exception as failure:
         reason = str(failure).splitlines()[0]
         hint = "this is a fault of the export: please report it with the model"
+        if _TOO_OLD.search(reason):
+            hint = "install a newer onnxruntime: it does not know the version of the format that the file is in"
         raise VerificationError(f"onnxruntime refuses the exported file: {reason}", hint=hint) from failure
