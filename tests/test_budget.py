@@ -164,7 +164,7 @@ def test_a_budget_that_is_none_is_told(
     shutil.copy(DIGITS / "model.onnx", "model.onnx")
     assert cli.main(["convert", *flags]) == 2
     told = capsys.readouterr()
-    assert place in told.err and len(told.err.splitlines()) == 1 and not told.out
+    assert place in told.err and len(told.err.splitlines()) == 2 and not told.out
     assert {path.name for path in tmp_path.iterdir()} == {"snnc.yaml", "model.onnx"}
 
 

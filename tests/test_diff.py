@@ -482,6 +482,10 @@ def test_the_same_file_twice(run: Run) -> None:
     assert result.code == 0, result
     assert "the same spiking network" in result.out
     assert "worse" not in result.out.splitlines()[-1]
+    # Only what differs is told, unless all is asked for.
+    assert "no figure differs" in result.out and "accuracy" not in "".join(result.out.splitlines()[:-1])
+    every = run("good.snn", "good.snn", "--all").out
+    assert "accuracy %" in every and "no figure differs" not in every
     assert not result.err
 
 

@@ -612,4 +612,4 @@ def test_a_microcontroller_is_what_flags_say(
         ((*mcu, "--flash", "-1"), "numbers of bytes"),
     ):
         code, _, err = inspected(capsys, converted, *arguments)
-        assert code == 2 and words in err and len(err.splitlines()) == 1, err
+        assert code == 2 and words in err and len(err.splitlines()) == 2, err

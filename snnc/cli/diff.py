@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
     from collections.abc import Iterator
 
-    from snnc.blocks import Block
-    from snnc.report.comparison import Comparison
+    from snnc.blocks import Block, Cell
+    from snnc.report.comparison import Change, Comparison
+
+# What verdicts say.
+_MEANINGS = {
+    "allowed": "worse, but within the tolerance, if any",
+    "changed": "neither better nor worse",
+    "unknown": "in one report only",
+    "not proven": "other samples might show it worse than allowed",
+    "within chance": "two samples of one network could differ as much",
+}
 
 
 class ToleranceFlags(Flags):
@@ -61,6 +70,7 @@ def diff(
         Path | None, typer.Option(metavar="FILE", help="Write the outcome as a comment for a pull request.")
     ] = None,
     no_fail: Annotated[bool, typer.Option("--no-fail", help="Report what is worse, but exit with 0.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show figures that are the same, too.")] = False,
     *,
     flags: ToleranceFlags,
     terminal: Terminal,
@@ -84,38 +94,42 @@ def diff(
         write_atomically(markdown, found.comment.encode(), flag="--markdown")
         files.append(str(markdown))
     plain = {"old": str(old), "new": str(new), **found.comparison.plain(), "files": files}
-    terminal.show(plain, lambda: _shown(found.comparison, files))
+    terminal.show(plain, lambda: _shown(found.comparison, files, every=every))
     if not no_fail:
         found.check(flags.named)
 
 
-def _shown(comparison: Comparison, files: list[str]) -> Iterator[Block]:
-    """Tell all figures of the networks, those of layers that changed, and what else is different."""
+def _shown(comparison: Comparison, files: list[str], *, every: bool) -> Iterator[Block]:
+    """Tell the figures that changed, or ``every`` one of the networks, and what else is different."""
     from snnc.blocks import Column, Table, Text
     from snnc.report.comparison import value_text
     from snnc.text import printable
 
-    listed = [change for change in comparison.changes if not change.layer or change.verdict != "same"]
-    yield Table.of(
-        "",
-        [
-            (Column("where", "words"), lambda change: printable(change.place) or "as converted"),
-            (Column("figure", "words"), lambda change: f"{change.name} {change.unit}".rstrip()),
-            (Column("before"), lambda change: value_text(change.old, change.unit)),
-            (Column("now"), lambda change: value_text(change.new, change.unit)),
-            (Column("difference"), lambda change: change.difference_text),
-            (Column("allowed"), lambda change: change.tolerance_text),
-            (Column("verdict", "words"), lambda change: change.words),
-        ],
-        listed,
-    )
-    yield Text(
-        "allowed: worse, but within the tolerance, if any; changed: neither better nor worse; unknown: in one report "
-        "only; not proven: other samples might show it worse than allowed; within chance: two samples of one network "
-        "could differ as much"
-    )
+    listed = [change for change in comparison.changes if (every and not change.layer) or change.verdict != "same"]
+    if listed:
+        yield Table.of(
+            "",
+            [
+                (Column("where", "words"), lambda change: printable(change.place) or "as converted"),
+                (Column("figure", "words"), lambda change: f"{change.name} {change.unit}".rstrip()),
+                (Column("before"), lambda change: value_text(change.old, change.unit)),
+                (Column("now"), lambda change: value_text(change.new, change.unit)),
+                (Column("difference"), lambda change: change.difference_text),
+                (Column("verdict", "words"), _judged),
+            ],
+            listed,
+        )
+    meant = [f"{word}: {meaning}" for word, meaning in _MEANINGS.items() if any(word in c.words for c in listed)]
+    yield Text("; ".join(meant) or ("" if listed else "no figure differs"))
     yield from (Text(f"warning: {warning}") for warning in comparison.warnings)
     yield from map(Text, (*comparison.differences, *comparison.notes))
     if files:
         yield Text(f"written: {', '.join(files)}")
     yield Text(comparison.sentence)
+
+
+def _judged(change: Change) -> Cell:
+    from snnc.blocks import Cell
+
+    worse = change.verdict == "worse" and change.tolerance_text is not None
+    return Cell(change.words, f"{change.tolerance_text} allowed" if worse else "")

@@ -35,12 +35,16 @@ from snnc.rules import Rules
 from snnc.text import as_it_is, printable
 
 # Between columns, and what words of a table get at least before they go on in the next line.
-_GAP, _LEAST = 2, 24
+_GAP, _LEAST = 2, 16
 # So many places, or findings, of one kind are enough where there is little room.
 _ALIKE = 3
 
 # What rich makes of them where there are colors, and nobody has set NO_COLOR.
-_STYLES = {"passed": "green", "failed": "bold red", "not proven": "yellow", "noted": "yellow", "warning": "yellow"}
+_STYLES = {
+    **dict.fromkeys(("passed", "better"), "green"),
+    **dict.fromkeys(("failed", "worse"), "bold red"),
+    **dict.fromkeys(("not proven", "noted", "warning"), "yellow"),
+}
 
 show = Rules[Block, Iterator[RenderableType]]("what is there of it in a terminal")
 
@@ -170,7 +174,9 @@ class _Folding:
         return grid
 
     def _styled(self, index: int, cell: str) -> Line:
-        return Line(cell, _STYLES.get(cell, "") if self.columns[index].kind == "verdict" else "")
+        # What else is said of a verdict stands behind it.
+        verdict = cell.partition(",")[0].partition(" (")[0]
+        return Line(cell, _STYLES.get(verdict, "") if self.columns[index].kind in ("verdict", "words") else "")
 
     def _one_by_one(self, width: int) -> Iterator[str]:
         for row in self.rows:
