@@ -187,7 +187,8 @@ def test_commands_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert cli.main([*convert, "made.snn"]) == 130
     told = capsys.readouterr()
     assert told.err.splitlines() == [
-        "error: stopped in distill @ made.snn.checkpoint      hint: go on with --resume, and all else as it was"
+        "error: stopped in distill @ made.snn.checkpoint",
+        "hint:  go on with --resume, and all else as it was",
     ]
     assert not Path("made.snn").exists()
     stop.at = 0
