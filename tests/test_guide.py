@@ -28,6 +28,7 @@ from snnc.neurons import neurons
 from snnc.neurons.choice import options_of
 from snnc.passes import passes
 from snnc.tasks import tasks
+from tests.browser import CHROMIUM, Browser
 from tests.documents import DOCUMENTS, ROOT, blocks, can_run, forgotten, furnished, run
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -194,6 +195,28 @@ def test_the_site_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixtu
             assert not place or target.startswith("https://") or f'id="{place}"' in pages[path or name], (name, target)
     places = json.loads(pages["search.js"].partition(" = ")[2].partition(";\n")[0])
     assert ["methods", "radix"] in [[page, heading] for page, _, heading, _ in places]
+
+
+def test_a_browser_searches_the_site_and_asks_for_nothing(tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium (Debian: apt install chromium)")
+    for name, content in site().items():
+        (tmp_path / name).write_bytes(content)
+    with Browser() as browser:
+        for name, width in (("support", 400), ("results", 1280), ("index", 1280)):
+            browser.open(tmp_path / f"{name}.html", width)
+            assert not browser.run("document.documentElement.scrollWidth > innerWidth"), name
+        browser.run("field.value = 'Radix code'; field.dispatchEvent(new Event('input'))")
+        assert browser.run("list.querySelector('a').getAttribute('href')") == "methods.html#radix"
+        browser.run("field.value = 'qqqq'; field.dispatchEvent(new Event('input'))")
+        assert browser.run("list.textContent") == "nothing found"
+        assert browser.said == []
+        assert all(url.startswith(tmp_path.as_uri()) for url in browser.requests)
+
+
+def test_what_is_cited_is_this_version() -> None:
+    (block,) = (block for block in blocks(FOLDER / "start.md") if block.language == "bibtex")
+    assert f"  version = {{{snnc.__version__}}},\n" in block.text
 
 
 def test_a_site_goes_into_a_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ Three commands make a spiking network and measure it:
   snnc evaluate --data folder --timesteps 4
 
 \b
-What would be typed again goes into snnc.yaml: see snnc init.
+What would be typed again goes into snnc.yaml: see snnc init. To read on: snnc guide.
 Exit codes: 0 ok, 1 internal error, 2 usage or recipe, 3 unsupported model,
 4 gate failed, 5 data problem, 6 verification mismatch, 130 stopped by a signal.
 """

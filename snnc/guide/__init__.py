@@ -57,7 +57,7 @@ def topic(name: str) -> Topic:
         hint = f"{suggest(name, list(TOPICS))}; topics: {', '.join(TOPICS)}"
         raise UsageError(f"no topic of the guide is called {name!r}", hint=hint)
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    title, about = (" ".join(part.split()) for part in text.split("\n\n", 2)[:2])
+    title, about = (" ".join(part.replace("`", "").split()) for part in text.split("\n\n", 2)[:2])
     return Topic(name, title.removeprefix("# "), about, _MADE.sub(_made, text))
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import harness
@@ -46,12 +47,17 @@ def example(readme: Path, folder: Path) -> Path:
     return folder / readme.parent.name
 
 
-def wheel_megabytes(folder: Path) -> float:
-    """Build the wheel, and return its size in MB."""
+def of_the_wheel(folder: Path) -> dict[str, float]:
+    """Build the wheel; returns its size in MB, and how many files of the package and of the demo it lacks."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, stdout=sys.stderr)
     (wheel,) = folder.glob("*.whl")
-    return wheel.stat().st_size / 1e6
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    package = [path.relative_to(ROOT) for path in (ROOT / "snnc").rglob("*") if path.is_file()]
+    wanted = {path.as_posix() for path in package if "__pycache__" not in path.parts}
+    wanted |= {f"snnc/digits/{name}" for name in ("model.onnx", "snnc.yaml")}
+    return {"front/wheel-megabytes": wheel.stat().st_size / 1e6, "front/wheel-lacks": float(len(wanted - held))}
 
 
 def help_seconds() -> float:
@@ -84,7 +90,7 @@ def main() -> None:
         figures |= {"front/doc-blocks": float(found), "front/doc-blocks-not-run": float(failed)}
         figures["front/help-seconds"] = help_seconds()
         if not quick:
-            figures["front/wheel-megabytes"] = wheel_megabytes(Path(made))
+            figures |= of_the_wheel(Path(made))
     harness.finish(figures)
 
 
