@@ -29,7 +29,8 @@ class Family:
     """Candidates that differ in one number; ``changes`` are what ``snnc convert --set`` takes.
 
     The number is that of time steps, or, where they ``count`` them, of levels of neurons that answer in a single step:
-    of all layers, or in the mean where levels are ``mixed``.
+    of all layers, or in the mean where levels are ``mixed``. ``weight_bits`` are those of most weights, None of real
+    ones.
     """
 
     recipe: str
@@ -39,6 +40,7 @@ class Family:
     sleep: int = 0
     count: Literal["timesteps", "levels"] = "timesteps"
     mixed: bool = False
+    weight_bits: int | None = None
 
     @property
     def latency(self) -> Latency:
@@ -90,6 +92,7 @@ class Candidate:
             timesteps=self.timesteps,
             sleep=family.sleep,
             mixed_levels=family.mixed,
+            weight_bits=family.weight_bits,
             overrides=self.changes,
         )
 
@@ -99,6 +102,7 @@ class Candidate:
         family = self.family
         steps = ["--timesteps", str(self.timesteps), "--sleep", str(family.sleep)]
         steps += ["--mixed-levels"] if family.mixed else []
+        steps += [] if family.weight_bits is None else ["--weight-bits", str(family.weight_bits)]
         return ["--recipe", family.recipe, *steps, *(part for change in self.changes for part in ("--set", change))]
 
 

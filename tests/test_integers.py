@@ -248,6 +248,17 @@ def test_impossible_widths_are_refused(options: dict[str, int], complaint: str) 
         QuantizeWeights(**options)
 
 
+def test_layers_may_have_widths_of_their_own() -> None:
+    graph = pooled("if")
+    first, last = next(iter(graph.ops(Neuron))), membranes(graph)[-1].name
+    found = widths(QuantizeWeights(bits=4, layers={first: 8, last: 2})(graph, calibration(graph, images_of(graph))))
+    assert [width.weights for width in found.values() if width is not None] == [8, 4, 4, 4, 2]
+    with pytest.raises(PreconditionError, match="unknown layer 'firs'"):
+        QuantizeWeights(layers={"firs": 8}).requires(graph)
+    with pytest.raises(ValueError, match="from 2 to"):
+        QuantizeWeights(layers={first: 1})
+
+
 def test_the_pass_waits_for_the_neurons() -> None:
     early = load_recipe("quick").passes[:-1]
     how = dataclasses.replace(load_recipe("quick"), passes=(*early, QuantizeWeights()))

@@ -18,6 +18,7 @@ import snnc
 from snnc import pipeline
 from snnc.actions import tune
 from snnc.actions.tune import Advice, Candidate, Family, SearchLimits, Trial
+from snnc.analysis.integers import widths
 from snnc.artifact import save_conversion
 from snnc.conversion import Manifest
 from snnc.data.dataset import Dataset, Reading, open_dataset
@@ -174,6 +175,9 @@ def test_cheapest_first_then_what_misses_the_limits_by_least() -> None:
         ({"max_energy": math.nan}, "--max-energy"),
         ({"minutes": 0.0}, "--minutes"),
         ({"minutes": math.inf}, "--minutes"),
+        ({"weight_bits": (8, 4)}, "--weight-bits"),
+        ({"weight_bits": (1,)}, "--weight-bits"),
+        ({"weight_bits": (4, 6, 8)}, "--weight-bits"),
     ],
 )
 def test_limits_that_exclude_everything_are_refused_before_anything_is_read(options: Any, place: str) -> None:
@@ -187,6 +191,45 @@ def test_steps_that_no_network_answers_in_are_refused() -> None:
     with pytest.raises(UsageError, match="no network answers within 4 steps") as caught:
         tuned(max_steps=4, latency="pipelined")
     assert caught.value.hint == "give 5 or more, or leave out --latency"
+
+
+# Widths of weights.
+
+
+@pytest.fixture
+def one_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "families", lambda latency: [Family("quick", "if", "quick, if")])
+    monkeypatch.setattr(tune, "training_families", lambda latency: [])
+    monkeypatch.setattr(tune, "_TIMESTEPS", (8,))
+    monkeypatch.setattr(tune, "_NUMBERS", {"timesteps": (8,)})
+
+
+def widths_of(found: Advice) -> list[int]:
+    assert found.chosen is not None
+    return [width.weights for width in widths(found.chosen.conversion.snn).values() if width is not None]
+
+
+@pytest.mark.usefixtures("one_family")
+def test_as_few_bits_as_keep_the_drop_are_chosen_layer_by_layer() -> None:
+    wide = tuned(max_drop=60, weight_bits=(3, 8))
+    assert max(widths_of(wide)) == 3 and wide.trials[0].candidate.family.weight_bits == 3
+    mixed = tuned(max_drop=0, weight_bits=(2, 8))
+    tried = [trial.candidate.family.title for trial in mixed.trials]
+    assert any("weights of 2 bits" in title for title in tried) and any("8 in" in title for title in tried)
+    if mixed.chosen is None:
+        assert "bits" in mixed.shortfall
+    else:
+        assert {*widths_of(mixed)} <= set(range(2, 9)) and mixed.chosen.trial is mixed.trials[0]
+        assert "--weight-bits" in mixed.chosen.trial.candidate.flags
+    # Each time more layers have more bits.
+    steps = [trial.candidate.recipe.passes[-1] for trial in mixed.trials if trial.candidate.family.weight_bits == 2]
+    assert sorted(len(step.layers) for step in steps) == [0, 2, 3, 4][: len(steps)]
+    assert all("classifier_Gemm" in step.layers for step in steps if step.layers)
+
+
+def test_layers_are_listed_by_what_rounding_adds_to_their_error() -> None:
+    assert tune.sensitive(layers(0.1, 0.4, 0.2), layers(0.2, 0.45, 0.9)) == ["relu_2", "relu_0", "relu_1"]
+    assert tune.sensitive(layers(None), layers(0.2)) == ["relu_0"]
 
 
 # Candidates.

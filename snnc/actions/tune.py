@@ -11,6 +11,9 @@ The order of trying is fixed: what decides comes before what only completes the 
   3. Recipes that train, at fewer time steps than were enough without.
   4. For the cheapest so far, the time steps between those that are enough and those that are not.
   5. Still fewer time steps, which fall short, for the frontier.
+  6. Where widths of weights are given, the cheapest with the fewest bits, then with the most bits for a quarter of the
+     layers, for half and three quarters of them, and for all, until the drop is kept: first those whose own error
+     rounding adds most to. Only networks in whole numbers are advised then.
 
 Of networks that answer within a step, levels take the place of time steps: as many for all layers, then as many bits in
 the mean, given out where they matter (after PASCAL: Ramesh and Srinivasan, 2025).
@@ -26,6 +29,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from snnc.actions.opened import Model, task_of, trained_of
+from snnc.analysis.integers import MAXIMUM_BITS
+from snnc.analysis.units import membranes
 from snnc.conversion import Conversion
 from snnc.data.dataset import Dataset, Reading
 from snnc.data.given import Data, gathered
@@ -63,6 +68,8 @@ _NUMBERS = {"timesteps": _TIMESTEPS, "levels": _LEVELS}
 # Neurons, and the steps of sleep that each is given: those that take spikes back gain more by one than by a wake step
 # (tests/benchmarks/splits.py).
 _NEURONS = {"two-phase": 0, "dual-threshold": 1, "cif": 1, "if": 0}
+# What share of the layers is given the most bits for its weights, one after the other.
+_WIDER = (0.25, 0.5, 0.75, 1)
 # Layers that are given more: this share of all, the worst first.
 _WORST = 0.25
 # Once this share of a task is done, the time that all of it takes can be told.
@@ -77,7 +84,8 @@ class SearchLimits:
 
     ``max_drop`` is in points, and kept to by the whole 95 % interval where it has to be ``proven``; ``max_steps`` are
     those from image to answer; ``max_energy`` is relative to the trained network; ``latency`` says whether all layers
-    fire at once or each waits for the one before (None: either).
+    fire at once or each waits for the one before (None: either). ``weight_bits`` are the widths that weights may have,
+    the fewest and the most; without any they are real.
     """
 
     max_drop: float = 1.0
@@ -86,8 +94,14 @@ class SearchLimits:
     minutes: float | None = None
     latency: Latency | None = None
     proven: bool = False
+    weight_bits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        widths = self.weight_bits
+        if not all(2 <= bits <= MAXIMUM_BITS for bits in widths) or len(widths) > 2 or sorted({*widths}) != [*widths]:
+            said = ",".join(map(str, widths))
+            hint = f"give one or two, rising, from 2 to {MAXIMUM_BITS}: 4,8"
+            raise UsageError(f"{said} as widths of weights", place="--weight-bits", hint=hint)
         if not 0 <= self.max_drop < math.inf:
             raise UsageError(f"a drop of {self.max_drop} points", place="--max-drop", hint="give a number from 0")
         if self.max_steps is not None and self.max_steps < 1:
@@ -175,6 +189,7 @@ class Trial:
             "drop_interval": list(self.drop_interval),
             "accuracy": self.row.accuracy,
             "agreement": self.row.agreement,
+            "weight_bits": family.weight_bits,
             "scores": {name: score.value for name, score in self.row.scores.items()},
             "spikes": self.row.spikes,
             "synaptic_operations": self.row.synaptic_operations,
@@ -258,6 +273,7 @@ def tune(
     minutes: float | None = None,
     latency: Latency | None = None,
     proven: bool = False,
+    weight_bits: Sequence[int] = (),
     prefer: Prefer = "energy",
     task: Task | str | None = None,
     preprocessing: Preprocessing | None = None,
@@ -268,11 +284,12 @@ def tune(
     """Try conversions of a trained network; advise the one that costs least of those that keep to the limits.
 
     ``model``, ``data`` and ``example`` are as for ``convert``. Cheapest is the least energy or the fewest steps from
-    image to answer, as ``prefer`` says. ``minutes`` may be exceeded by the first candidate, and by the report on the
-    one that is chosen. Raises UsageError where no candidate can keep to the limits, DataError where the data is broken
-    or too small to be split.
+    image to answer, as ``prefer`` says; it is made of whole numbers where ``weight_bits`` are given, of as few as
+    do it: one width or, of two, the wider for the layers that need it. ``minutes`` may be exceeded by the first
+    candidate, and by the report on the one that is chosen. Raises UsageError where no candidate can keep to the
+    limits, DataError where the data is broken or too small to be split.
     """
-    limits = SearchLimits(max_drop, max_steps, max_energy, minutes, latency, proven)
+    limits = SearchLimits(max_drop, max_steps, max_energy, minutes, latency, proven, tuple(weight_bits))
     clock = _Clock(minutes)
     held, progress = gathered(data), progress or told()
     trained = trained_of(model, held, input_shape, example)
@@ -311,6 +328,13 @@ def worst_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
     errors = {layer.name: layer.isolated_error for layer in layers if layer.isolated_error}
     worst = sorted(errors, key=lambda name: -errors[name])[: math.ceil(_WORST * len(layers))]
     return tuple(name for name in errors if name in worst)
+
+
+def sensitive(real: Sequence[Layer], rounded: Sequence[Layer]) -> list[str]:
+    """Return the layers, first those whose own error rounding weights adds most to."""
+    before = {layer.name: layer.isolated_error or 0.0 for layer in real}
+    added = {layer.name: (layer.isolated_error or 0.0) - before.get(layer.name, 0.0) for layer in rounded}
+    return sorted(added, key=lambda name: -added[name])
 
 
 def families(latency: Latency | None) -> list[Family]:
@@ -447,10 +471,14 @@ class _Search:
         self._complete(quick)
         # What completes the picture has surprised when a better one came of it.
         self._narrow_down()
+        if self._limits.weight_bits and self._best is not None:
+            self._round(self._best)
 
     def advice(self) -> Advice:
         """Return what came of it."""
         trials = ranked(self._trials.values(), self._prefer)
+        if self._limits.weight_bits:
+            trials.sort(key=lambda trial: trial.candidate.family.weight_bits is None or trial.excess > 0)
         frontier = on_frontier([(trial.drop, trial.steps, trial.energy) for trial in trials])
         trials = [replace(trial, frontier=front) for trial, front in zip(trials, frontier, strict=True)]
         chosen = None
@@ -468,8 +496,44 @@ class _Search:
             seed=self._bench.seed,
             reference=self._reference,
             findings=self._findings(trials[0]),
-            shortfall="" if chosen else _shortfall(trials[0], self._limits),
+            shortfall="" if chosen else _shortfall(self._closest(trials), self._limits),
         )
+
+    def _closest(self, trials: Sequence[Trial]) -> Trial:
+        """Return what comes closest, in whole numbers where these are asked for and there are any."""
+        whole = (trial for trial in trials if trial.candidate.family.weight_bits is not None)
+        return next(whole, trials[0])
+
+    def _round(self, real: _Made) -> None:
+        """Take the fewest bits for the weights of a network with which it keeps to the limits, layer by layer."""
+        fewest, *_, most = (*self._limits.weight_bits, self._limits.weight_bits[-1])
+        family, number = real.trial.candidate.family, real.trial.candidate.number
+        self._best = None
+        narrow = replace(family, title=f"{family.title}, weights of {fewest} bits", weight_bits=fewest)
+        if self._try(narrow.at(number)) is None or self._best is not None or fewest == most:
+            return
+        short = self._short.get(narrow)
+        if short is None:
+            # It needs too much energy, and wider weights need no less.
+            return
+        try:
+            progress = self._guarded(narrow.at(number))
+            reports = [self._bench.report(made.conversion, made.canonical, progress)[1] for made in (real, short)]
+        except _OutOfTimeError:
+            self._cut_short = True
+            return
+        listed = sensitive(*(report.layers for report in reports))
+        # What no neurons stand behind decides the answer.
+        last = [membrane.name for membrane in membranes(short.conversion.snn) if not membrane.neuron]
+        for share in _WIDER:
+            wide = [*last, *listed[: math.ceil(share * len(listed))]]
+            if share == 1:
+                helped = replace(narrow, title=f"{family.title}, weights of {most} bits", weight_bits=most)
+            else:
+                change = f"passes.quantize-weights.layers={json.dumps(dict.fromkeys(wide, most))}"
+                helped = narrow.changed(f"{most} in {_counted(wide)}", change)
+            if self._try(helped.at(number)) is None or self._best is not None:
+                return
 
     def _walk(self, starts: dict[Family, int | None], *, upward: bool) -> None:
         """Try families side by side, from these numbers (None: the middle of the list) in the way that pays."""

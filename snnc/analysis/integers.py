@@ -241,7 +241,7 @@ def widths(graph: Graph, schedule: Schedule | None = None) -> dict[str, Widths |
     found: dict[str, Widths | None] = {}
     for membrane in membranes(graph, values):
         counted = counts(graph, membrane, values)
-        name = membrane.neuron or membrane.layers[0]
+        name = membrane.name
         found[name] = None if counted is None else _widths(graph, membrane, counted, events, schedule)
     return found
 

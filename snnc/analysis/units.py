@@ -68,6 +68,11 @@ class Membrane:
     whole: bool = True
     parts: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """What it is called: its neurons or, where there are none, its layer."""
+        return self.neuron or self.layers[0]
+
     def own(self, name: str, unit: Tensor) -> Tensor:
         """Return what a layer, a constant or a skip is counted in, where the membrane is in a ``unit``."""
         return unit * self.parts[name]

@@ -79,6 +79,13 @@ def tune(
     proven: Annotated[
         bool, typer.Option("--proven", help="Keep to the drop with the whole 95 % interval, not as measured only.")
     ] = False,
+    weight_bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,M]",
+            help="Weights in whole numbers of N bits; where that loses too much, of M in the layers that need them.",
+        ),
+    ] = None,
     prefer: Annotated[Literal["energy", "steps"], typer.Option(help="What makes a network cheap.")] = "energy",
     output: Output = None,
     input_shape: InputShape = None,
@@ -129,6 +136,7 @@ def tune(
             minutes=minutes,
             latency=latency,
             proven=proven or settings.gates.proven,
+            weight_bits=_widths(weight_bits),
             prefer=prefer,
             task=task_of(task, settings),
             preprocessing=preprocessing.resolve(settings),
@@ -161,6 +169,16 @@ def tune(
     if chosen is None:
         hint = "allow more steps, energy or drop, or give more images to calibrate on"
         raise GateError(advice.shortfall, place=str(model), hint=hint)
+
+
+def _widths(text: str | None) -> tuple[int, ...]:
+    """Read widths of weights."""
+    try:
+        return tuple(int(part) for part in (text or "").split(",") if text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} as widths of weights", place="--weight-bits", hint="give whole numbers: 4,8"
+        ) from None
 
 
 def _shown(advice: Advice, command: str, files: list[str]) -> Iterator[Block]:

@@ -83,7 +83,7 @@ class CountedNetwork:
     def layers(self) -> Mapping[str, WeightedLayer]:
         """The weighted layers."""
         found = widths(self.snn)
-        by_layer = {name: found[m.neuron or m.layers[0]] for m in self._membranes for name in m.layers}
+        by_layer = {name: found[m.name] for m in self._membranes for name in m.layers}
         return {name: self._layer(name, op, by_layer[name]) for name, op in self.snn.ops(Weighted).items()}
 
     @cached_property

@@ -462,6 +462,8 @@ def _on_widths(conversion: Conversion) -> Iterator[Finding]:
         worst = max(whole, key=lambda name: whole[name].rounding)
         parts = "weights", "biases", "thresholds", "sums", "membranes"
         bits = {part: max(getattr(w, part) for w in whole.values()) for part in parts}
+        fewest = min(width.weights for width in whole.values())
+        weights = f"{bits['weights']}" if fewest == bits["weights"] else f"{fewest} to {bits['weights']}"
         saturates = any(op.membrane_bits is not None for op in conversion.snn.ops(Neuron).values())
         membranes = f"{bits['membranes']} bits"
         held = f"potentials saturate at {membranes}" if saturates else f"{membranes} all potentials"
@@ -469,7 +471,7 @@ def _on_widths(conversion: Conversion) -> Iterator[Finding]:
             "quantized-weights",
             "info",
             "",
-            f"weights of {bits['weights']} bits, biases of {bits['biases']}, thresholds of {bits['thresholds']}: "
+            f"weights of {weights} bits, biases of {bits['biases']}, thresholds of {bits['thresholds']}: "
             f"rounding adds about {100 * whole[worst].rounding:.1f} % to the weights of {worst}, and less elsewhere; "
             f"whatever comes in, {bits['sums']} bits hold the sums of a step, and {held}",
             "evaluate with and without --weight-bits to see what that costs",

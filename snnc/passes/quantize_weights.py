@@ -16,7 +16,7 @@ threshold moves to the nearest multiple of s, one at least.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -44,7 +44,7 @@ from snnc.ir import Graph, Input, Op
 from snnc.neurons import Neuron
 from snnc.neurons.base import MAXIMUM_MEMBRANE_BITS
 from snnc.ops import Clipped, Quantized, Weighted
-from snnc.passes.base import Pass, check_stage, passes
+from snnc.passes.base import Pass, check_layers, check_stage, passes
 from snnc.passes.biases import shifted
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -67,16 +67,18 @@ _SHARES = torch.linspace(1, 0.4, 25, dtype=torch.float64)
 class QuantizeWeights(Pass):
     """Round weights to ``bits``, biases and thresholds to ``bias_bits`` and ``threshold_bits``, the sign included.
 
-    Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer add much
-    more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not given, as
-    many as ``bits``, and 8 at least. Membranes saturate at ``membrane_bits`` or, where these are not given, hold all
-    that comes. ``input_bits`` are those of numbers that enter: where not given, 10, or fewer to leave room for the
-    weights in such membranes. ``bias`` corrects biases by what rounding does to the mean currents, and ``correct``
-    the weights that are yet to be rounded, on at most ``images``, spread evenly over all; without images both are
-    left out.
+    ``layers`` (layer: bits) has other widths for some of them: by their neurons, or their weights where there are
+    none. Last in a recipe: what trains or corrects would make real numbers of them again. Spikes that skip a layer
+    add much more than any weight, and too few ``skip_bits`` would leave the weights beside them coarse: where not
+    given, as many as ``bits``, and 8 at least. Membranes saturate at ``membrane_bits`` or, where these are not given,
+    hold all that comes. ``input_bits`` are those of numbers that enter: where not given, 10, or fewer to leave room
+    for the weights in such membranes. ``bias`` corrects biases by what rounding does to the mean currents, and
+    ``correct`` the weights that are yet to be rounded, on at most ``images``, spread evenly over all; without images
+    both are left out.
     """
 
     bits: int = 8
+    layers: Mapping[str, int] = field(default_factory=dict)
     threshold_bits: int = 16
     bias_bits: int = 16
     skip_bits: int | None = None
@@ -87,10 +89,11 @@ class QuantizeWeights(Pass):
     images: int = 512
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= MAXIMUM_BITS:
+        widest = max([self.bits, *self.layers.values()])
+        if not all(2 <= bits <= MAXIMUM_BITS for bits in (self.bits, *self.layers.values())):
             raise ValueError(f"weights have from 2 to {MAXIMUM_BITS} bits")
         wider = [wide for wide in (self.threshold_bits, self.bias_bits, self.skip_bits) if wide is not None]
-        if not all(self.bits <= wide <= 24 for wide in wider):
+        if not all(widest <= wide <= 24 for wide in wider):
             raise ValueError("thresholds, biases and skips have at least as many bits as weights, and at most 24")
         if not 2 <= self._input_bits <= _WIDEST_INPUT:
             raise ValueError(f"inputs have from 2 to {_WIDEST_INPUT} bits")
@@ -113,6 +116,7 @@ class QuantizeWeights(Pass):
 
     def requires(self, graph: Graph) -> None:
         check_stage(graph, (Clipped, Quantized), ())
+        check_layers("quantize-weights.layers", self.layers, [membrane.name for membrane in membranes(graph)])
 
     def __call__(self, graph: Graph, calibration: Calibration) -> Graph:
         if not graph.ops(Neuron):
@@ -206,7 +210,8 @@ class QuantizeWeights(Pass):
                 events = graph.ops(Neuron)[membrane.neuron].largest_event + 1
                 most = min(most, max(1, int(_largest(self.membrane_bits) * (fraction or 1.0) / events)))
             bounds.append(threshold / most)
-        unit = self._unit([part / membrane.parts[name] for name, part in added.items()], bounds, threshold)
+        bits = self.layers.get(membrane.name, self.bits)
+        unit = _unit([part / membrane.parts[name] for name, part in added.items()], bounds, threshold, bits)
         changed: dict[str, Op] = {}
         if threshold is not None:
             for value in skips[:1]:
@@ -219,64 +224,65 @@ class QuantizeWeights(Pass):
             own, square = membrane.own(name, unit), squares.get(name)
             units = own.unsqueeze(1)
             if square is None:
-                rounded = self._nearest(added[name], units, self.bits)
+                rounded = _nearest(added[name], units, bits)
             else:
-                rounded = self._made_up(op, added[name], units, in_events(op, square, worth[name]))
+                rounded = _made_up(added[name], units, in_events(op, square, worth[name]), bits)
             layer = with_synapses(op, rounded, worth[name])
             if graph.nodes[name].inputs[0] in inputs:
                 drift = _mean_change(graph, name, op, layer, inputs[graph.nodes[name].inputs[0]])
                 layer = shifted(layer, -drift)
             if layer.bias is not None:
-                bias = self._nearest(layer.bias.double(), own, self.bias_bits)
+                bias = _nearest(layer.bias.double(), own, self.bias_bits)
                 layer = replace(layer, bias=bias.to(layer.weight.dtype))
             changed[name] = replace(layer, unit=own.to(layer.weight))
         for name, row in constants.items():
-            rounded = self._nearest(row, membrane.own(name, unit), self.bias_bits)
+            rounded = _nearest(row, membrane.own(name, unit), self.bias_bits)
             changed[name] = with_constants(graph, name, rounded)
         return changed
 
-    def _unit(self, added: list[Tensor], bounds: list[Tensor], threshold: Tensor | None) -> Tensor:
-        """Return the unit per channel, ``[C]``: the smallest, but for clipped weights, in which everything fits.
 
-        It is not below any of the ``bounds``.
-        """
-        together = torch.cat(added, 1) if added else torch.zeros(len(bounds[0]), 1, dtype=torch.float64)
-        channels = len(together)
-        bounds = [torch.full((channels,), torch.finfo(torch.float32).tiny, dtype=torch.float64), *bounds]
-        if threshold is None:
-            # One unit for all channels, because nothing but their sums is ever compared.
-            together = together.reshape(1, -1)
-            bounds = [bound.max().unsqueeze(0) for bound in bounds]
-        least = torch.stack(bounds).amax(0)
-        best, lowest = least, torch.full_like(least, torch.inf)
-        for share in _SHARES:
-            unit = torch.maximum(together.abs().amax(1) * share / _largest(self.bits), least)
-            if threshold is not None:
-                unit = threshold / (threshold / unit).floor().clamp(min=1)
-            error = (self._nearest(together, unit.unsqueeze(1), self.bits) - together).square().sum(1)
-            best, lowest = torch.where(error < lowest, unit, best), torch.minimum(error, lowest)
-        return best.expand(channels)
+def _unit(added: list[Tensor], bounds: list[Tensor], threshold: Tensor | None, bits: int) -> Tensor:
+    """Return the unit per channel, ``[C]``: the smallest, but for clipped weights, in which everything fits.
 
-    def _made_up(self, op: Weighted, added: Tensor, unit: Tensor, squares: Tensor) -> Tensor:
-        """Return weights rounded one by one, each error made up for by those that follow, the least seen last."""
-        done = []
-        for rows, units, square in zip(added.chunk(len(squares)), unit.chunk(len(squares)), squares, strict=True):
-            order = square.diagonal().argsort(descending=True)
-            damped = square[order][:, order] + _DAMPING * square.diagonal().mean().clamp(min=1e-12) * torch.eye(
-                len(order)
-            )
-            factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-            left, rounded = rows[:, order].clone(), torch.empty_like(rows)
-            for at, weight in enumerate(order.tolist()):
-                rounded[:, weight] = self._nearest(left[:, at : at + 1], units, self.bits).squeeze(1)
-                error = (left[:, at] - rounded[:, weight]) / factor[at, at]
-                left[:, at + 1 :] -= error.unsqueeze(1) * factor[at, at + 1 :]
-            done.append(rounded)
-        return torch.cat(done)
+    It is not below any of the ``bounds``.
+    """
+    together = torch.cat(added, 1) if added else torch.zeros(len(bounds[0]), 1, dtype=torch.float64)
+    channels = len(together)
+    bounds = [torch.full((channels,), torch.finfo(torch.float32).tiny, dtype=torch.float64), *bounds]
+    if threshold is None:
+        # One unit for all channels, because nothing but their sums is ever compared.
+        together = together.reshape(1, -1)
+        bounds = [bound.max().unsqueeze(0) for bound in bounds]
+    least = torch.stack(bounds).amax(0)
+    best, lowest = least, torch.full_like(least, torch.inf)
+    for share in _SHARES:
+        unit = torch.maximum(together.abs().amax(1) * share / _largest(bits), least)
+        if threshold is not None:
+            unit = threshold / (threshold / unit).floor().clamp(min=1)
+        error = (_nearest(together, unit.unsqueeze(1), bits) - together).square().sum(1)
+        best, lowest = torch.where(error < lowest, unit, best), torch.minimum(error, lowest)
+    return best.expand(channels)
 
-    def _nearest(self, values: Tensor, unit: Tensor, bits: int) -> Tensor:
-        most = _largest(bits)
-        return (values / unit).round().clamp(-most, most) * unit
+
+def _made_up(added: Tensor, unit: Tensor, squares: Tensor, bits: int) -> Tensor:
+    """Return weights rounded one by one, each error made up for by those that follow, the least seen last."""
+    done = []
+    for rows, units, square in zip(added.chunk(len(squares)), unit.chunk(len(squares)), squares, strict=True):
+        order = square.diagonal().argsort(descending=True)
+        damped = square[order][:, order] + _DAMPING * square.diagonal().mean().clamp(min=1e-12) * torch.eye(len(order))
+        factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+        left, rounded = rows[:, order].clone(), torch.empty_like(rows)
+        for at, weight in enumerate(order.tolist()):
+            rounded[:, weight] = _nearest(left[:, at : at + 1], units, bits).squeeze(1)
+            error = (left[:, at] - rounded[:, weight]) / factor[at, at]
+            left[:, at + 1 :] -= error.unsqueeze(1) * factor[at, at + 1 :]
+        done.append(rounded)
+    return torch.cat(done)
+
+
+def _nearest(values: Tensor, unit: Tensor, bits: int) -> Tensor:
+    most = _largest(bits)
+    return (values / unit).round().clamp(-most, most) * unit
 
 
 def _largest(bits: int) -> int:

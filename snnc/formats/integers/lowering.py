@@ -284,7 +284,7 @@ def lowered(graph: Graph, schedule: Schedule) -> tuple[Integers, tuple[ModelErro
         whole = counts(graph, membrane, values)
         unit = None if not membrane.neuron else graph.ops(Neuron)[membrane.neuron].unit
         if whole is None or whole.fraction is None or (membrane.neuron and unit is None):
-            named = membrane.neuron or membrane.layers[0]
+            named = membrane.name
             hint = "real-weights in the report says what to change; export onnx, torch or c, which have real numbers"
             errors.append(ModelError("real numbers drive it", place=graph.nodes[named].place, hint=hint))
             whole = None
