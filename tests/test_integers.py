@@ -201,6 +201,16 @@ def test_what_is_no_sum_of_equal_spikes_is_said_to_be_real() -> None:
     assert {name for name, width in found.items() if width is None} == {last, "leaky"}
 
 
+def test_what_stands_beside_real_numbers_is_rounded_all_the_same() -> None:
+    net = Network((3, 8, 8))
+    scaled = net.add(ops.Affine(net.random(4, 1, 1).abs(), None), net.conv("x", 4))
+    neuron(net, net.add(ops.Add(), scaled, net.conv("x", 4, name="beside")))
+    rounded = quantized(net.graph())
+    assert [membrane.whole for membrane in membranes(rounded) if membrane.neuron] == [False]
+    assert rounded.op("beside").unit is not None
+    assert not torch.equal(rounded.op("beside").weight, net.graph().op("beside").weight)
+
+
 def test_what_neither_scales_nor_shifts_changes_no_unit() -> None:
     net = Network((3, 8, 8))
     same = net.add(ops.Affine(None, None), net.conv("x", 4, name="layer"))

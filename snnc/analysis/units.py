@@ -154,7 +154,8 @@ def _membrane(graph: Graph, neuron: str, values: Mapping[str, Tensor | None], mi
         alike = axis is not None and channel_axis(graph, name) == axis
         value = None if spikes is None or axis is None else alike_by_channel(spikes, axis)
         drive = drives(node.op, graph.shapes[node.inputs[0]] if node.inputs else ())
-        whole = whole and parts.setdefault(name, divided) == divided
+        # By two ways of different parts it is two things.
+        whole = parts.setdefault(name, divided) == divided and whole
         if drive.weighted and own and alike:
             layers.append(name)
             whole = whole and not mixes(name)
