@@ -363,9 +363,10 @@ def _flows(drawn: Flows) -> Figure:
         thick = 1.0 if flow.share is None else 0.8 + 4.2 * flow.share**0.5
         if flow in ways:
             beyond = inner + _LANE * (ways[flow] + 0.5)
-            path = [(left + half, top), (beyond, top), (beyond, bottom), (right + half, bottom)]
+            # What leaves a stop does so below what arrives there.
+            path = [(left + half, top + 5), (beyond, top + 5), (beyond, bottom - 5), (right + half, bottom - 5)]
             axes.plot(*zip(*path, strict=True), color=color, linewidth=thick, solid_capstyle="butt", alpha=0.75)
-            axes.text(left + half + 4, top - 4, flow.words, color=_INK, fontsize=9)
+            axes.text(left + half + 4, top + 16, flow.words, color=_INK, fontsize=9)
         else:
             ends = (left, right), (top + 11, bottom - 11)
             axes.plot(*ends, color=color, linewidth=thick, solid_capstyle="butt", alpha=0.75)
