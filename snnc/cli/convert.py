@@ -11,7 +11,6 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.jobs import given, run_jobs
 from snnc.cli.options import (
-    Device,
     FaceFlags,
     InputShape,
     Jobs,
@@ -98,7 +97,6 @@ def convert(
     ] = None,
     task: TaskFlag = None,
     minutes: Minutes = None,
-    device: Device = "cpu",
     resume: Resume = False,
     at_once: Jobs = None,
     *,
@@ -136,7 +134,6 @@ def convert(
     from snnc.files import write_atomically
     from snnc.frontend import open_model
     from snnc.recipe import recorded
-    from snnc.run import computing_on
 
     reads = reading.resolve(part)
     arguments: dict[str, Any] = {
@@ -158,7 +155,7 @@ def convert(
 
         chip = target or settings.target
         held_to = None if chip is None else load_target(chip)
-        with computing_on(device), terminal.progress() as progress:
+        with terminal.progress() as progress:
             best = choose_steps(
                 model, within, target=held_to, max_event=recipe.max_event, task=answers, progress=progress, **arguments
             )
@@ -174,7 +171,7 @@ def convert(
         return
     exported = None
     try:
-        with computing_on(device), terminal.progress() as progress:
+        with terminal.progress() as progress:
             if chosen is None:
                 conversion, report = converted(
                     model,

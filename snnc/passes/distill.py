@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from statistics import median
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Generator, Tensor
@@ -76,6 +76,9 @@ class Distill(TrainingPass):
     ``epochs`` over the images, at most ``steps`` steps of ``batch_size`` images, in an order drawn from ``seed``;
     without ``augment`` they stay as they are, without ``features`` outputs alone are compared.
 
+    ``gradients`` of neurons are those of what they stand for, on means over the steps, or, where there are at most
+    eight ``steps`` and neurons fire at each, go through these: back-propagation through time.
+
     ``learning_rate`` is the share of a layer's size that a step may change, divided by the number of levels, the median
     of the layers': the finer these are, the less may change at once. Where the first look shows that it is too high for
     a network, training begins anew with a lower one. Without images, or where the start is exact, nothing is done.
@@ -87,6 +90,7 @@ class Distill(TrainingPass):
     learning_rate: float = 0.06
     features: bool = True
     augment: bool = True
+    gradients: Literal["means", "steps"] = "means"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -109,6 +113,10 @@ class Distill(TrainingPass):
             samples = FeedsStore(folder / "samples", chain(training.batches(), held_out.batches()))
             return self._trained(graph, calibration, samples, len(held_out))
 
+    def _trainable(self, graph: Graph, calibration: Calibration) -> TrainableNetwork:
+        trained = graph.ops((Weighted, Quantized, Neuron))
+        return TrainableNetwork(graph, calibration.schedule, trained, through_steps=self.gradients == "steps")
+
     def _within(self, training: int) -> int:
         """Return how many steps all epochs over so many images are, as far as they are done."""
         return min(self.steps, self.epochs * max(1, training // min(self.batch_size, training)))
@@ -124,7 +132,7 @@ class Distill(TrainingPass):
             return compare.error(network, samples, held_out, batch) if held else math.inf
 
         begun = calibration.begun
-        untrained = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
+        untrained = self._trainable(graph, calibration)
         start: float = error(untrained) if begun is None else begun["start"]
         if not start:
             return graph
@@ -134,7 +142,7 @@ class Distill(TrainingPass):
             """Return the best state of a training, None where its first look says that the rate is too high."""
             kept = begun if begun is not None and begun["attempt"] == number else None
             generator = Generator().manual_seed(self.seed)
-            network = TrainableNetwork(graph, calibration.schedule, graph.ops((Weighted, Quantized, Neuron)))
+            network = self._trainable(graph, calibration)
             best, lowest, first = (graph, start, True) if kept is None else kept["looks"]
             batches = Shuffled(training, batch, generator, kept and kept["batches"])
 

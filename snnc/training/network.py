@@ -1,6 +1,6 @@
 """A graph whose weights, biases, normalization and thresholds can be trained, quantized or spiking as it is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from snnc.analysis.channels import channel_count
 from snnc.analysis.integers import in_reals
 from snnc.feeds import Feeds
-from snnc.ir import Graph, Op
-from snnc.neurons import Neuron
+from snnc.ir import Graph, Node, Op
+from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import mean_signal
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
@@ -37,6 +37,7 @@ from snnc.rules import Rules
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.training.activations import clipped, quantized
+from snnc.training.through_time import has_few_steps, response
 
 # The largest logarithm of a threshold, of either sign: what it stands for, and its inverse, are far from overflow.
 _FURTHEST = 60.0
@@ -63,7 +64,8 @@ class TrainableNetwork(nn.Module):
 
     It works on means over time. Activations are computed as they are. A network with neurons is simulated on its whole
     schedule, and the mean answer of every neuron put in the place of its closed form: values are those of the spikes,
-    gradients those of the quantized activation.
+    gradients those of the quantized activation, or, where they are to go ``through_steps``, there are few of these and
+    neurons fire at each, those of ``snnc.training.through_time``.
 
     ``layers``, ``norms`` and ``thresholds`` are the parameters of the nodes in ``trained``: weights and biases, scales
     and shifts, and the logarithms of thresholds, so that no step makes one negative. However far a step goes,
@@ -82,6 +84,7 @@ class TrainableNetwork(nn.Module):
         stand_in: StandIn = quantized,
         disturbed: Callable[[str, Tensor], Tensor] | None = None,
         processes: Processes = ALONE,
+        through_steps: bool = False,
     ) -> None:
         super().__init__()
         program = Program(graph, schedule)
@@ -95,6 +98,7 @@ class TrainableNetwork(nn.Module):
         # Which field of its operation a threshold is.
         self._fields: dict[str, str] = {}
         self._chunk = program.chunk
+        self._through_steps = through_steps and has_few_steps(fast, schedule)
         # Each with the tensor that it began as, which lives on so that no other has its identity.
         self._shared: dict[int, tuple[Tensor, nn.Parameter]] = {}
         self.thresholds: dict[str, Tensor] = {}
@@ -111,6 +115,8 @@ class TrainableNetwork(nn.Module):
     def forward(self, feeds: Feeds, want: Iterable[str]) -> dict[str, Tensor]:
         """Return the mean values ``[N, ...]`` of the nodes in ``want`` for those of the nodes in ``feeds``."""
         want = tuple(want)
+        if self._through_steps:
+            return self._stepwise(feeds, want)
         needed = self._graph.ancestors(want, stop=feeds) - set(feeds)
         answers = self._answers(feeds, needed)
         shown = feeds.signals(self._schedule)
@@ -121,6 +127,23 @@ class TrainableNetwork(nn.Module):
             inputs = [values[value] for value in node.inputs]
             values[name] = stand_ins(node.op, self, name, answers.get(name), *inputs)
         return {name: values[name] for name in want}
+
+    def _stepwise(self, feeds: Feeds, want: tuple[str, ...]) -> dict[str, Tensor]:
+        """Return the mean values of a network whose gradients go through its steps."""
+        logs = self.thresholds.items()
+        neurons = {n: self._graph.op(n).with_tensors({self._fields[n]: _exp(log.detach())}) for n, log in logs}
+        live = self._graph.with_ops({**self.layers, **self.norms, **neurons})
+        program = Program(live, self._schedule, want=want, given=feeds)
+
+        def through(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+            op = live.op(node.name)
+            if not isinstance(op, CausalNeuron):
+                return compute(*inputs)
+            (currents,) = inputs
+            return response(op, self._schedule, currents, self._threshold(node.name, op.threshold))
+
+        found = program.with_gradients(Feeds({}), given=feeds.signals(self._schedule), through=through)
+        return {name: found[name][0] for name in want}
 
     def graph(self) -> Graph:
         """Return the network as it is now; what is not trained is shared with the graph it was made of."""

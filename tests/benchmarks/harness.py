@@ -82,7 +82,9 @@ def outputs(graph: Graph, images: Tensor, schedule: Schedule = ONCE) -> Tensor:
 def answers(graph: Graph, samples: Mapping[str, Tensor], schedule: Schedule = ONCE) -> tuple[Tensor, ...]:
     """Run samples ``[N, ...]`` by the names of the file's inputs, and return all outputs, ``[N, ...]``."""
     program = Program(graph, schedule)
-    feeds = Feeds({name: samples[graph.nodes[name].place].float() for name in graph.inputs})
+    # Doubles stay what they are: whoever gives them has a network of doubles.
+    entered = {name: samples[graph.nodes[name].place] for name in graph.inputs}
+    feeds = Feeds({name: value if value.is_floating_point() else value.float() for name, value in entered.items()})
     runs = [signals for chunk in feeds.split(256) for signals in program.stream([chunk])]
     return tuple(torch.cat([signals[output][0] for signals in runs]) for output in graph.outputs)
 

@@ -38,7 +38,10 @@ NAME = "cifar10_resnet20"
 
 @dataclass(frozen=True)
 class Setting:
-    """What to convert for: the key that the figures have, the neuron, what the image is on for, and the recipe."""
+    """What to convert for: the key that the figures have, the neuron, what the image is on for, and the recipe.
+
+    Where levels are ``mixed``, the neuron's are so many bits in the mean.
+    """
 
     key: str
     neuron: str
@@ -46,6 +49,7 @@ class Setting:
     sleep: int = 0
     shares: tuple[float, ...] = ()
     recipe: str = "quick"
+    mixed: bool = False
 
     def figures(self, reading: Reading) -> dict[str, float]:
         return judged(self, converted(self, reading), reading)
@@ -95,6 +99,8 @@ PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet]] = {
     "graded": [
         Setting("graded/quick/levels=15/steps=1", "graded(levels=15)"),
         Setting("graded/quick/levels=7/steps=1", "graded(levels=7)"),
+        Setting("graded/quick/mean-bits=4/steps=1", "graded(levels=15)", mixed=True),
+        Setting("graded/quick/mean-bits=3/steps=1", "graded(levels=7)", mixed=True),
     ],
     "refine": [
         Setting("refine/quick/max-event=3/steps=2", "refine(levels=15, max-event=3, units=[2, 1], rest=6)", 1, sleep=1)
@@ -118,6 +124,7 @@ PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet]] = {
         Setting("signed/steps=4", "graded(levels=4, max-event=1, rest=1)", 3, sleep=1, recipe="synchronous"),
         Setting("signed/steps=8", "graded(levels=7, max-event=1, rest=1)", 7, sleep=1, recipe="synchronous"),
         Setting("graded/levels=3/steps=1", "graded(levels=3)", recipe="one-step"),
+        Setting("graded/mean-bits=2/steps=1", "graded(levels=3)", recipe="one-step", mixed=True),
         Setting(
             "refine/max-event=3/steps=2", "refine(levels=15, max-event=3, units=[2, 1], rest=6)", 1, 1, (), "one-step"
         ),
@@ -146,6 +153,7 @@ def converted(setting: Setting, reading: Reading) -> Conversion:
             sleep=setting.sleep,
             shares=setting.shares,
             neuron=setting.neuron,
+            mixed_levels=setting.mixed,
         ),
         data=SHARED / "cifar10/calibration",
         preprocessing=PREPROCESSING[NAME],
