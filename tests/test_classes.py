@@ -98,6 +98,13 @@ def test_the_page_shows_them_with_both_answers_unless_nobody_wants_images(report
     assert f"| `{example.name}` |" in faces["markdown"](report)
 
 
+def test_of_several_draws_it_is_the_first_that_is_told(report: Report) -> None:
+    assert report.evaluation is not None
+    drawn = replace(report.evaluation, rows=tuple(replace(row, repeats=3) for row in report.evaluation.rows))
+    for found, told in ((report, "at T=1: "), (replace(report, evaluation=drawn), "at T=1, in the first of 3 draws: ")):
+        assert f"Answers that are not the trained network's {told}" in faces["markdown"](found).replace("\\", "")
+
+
 def test_many_classes_are_folded(report: Report) -> None:
     assert report.evaluation is not None and report.evaluation.by_class is not None
     found = report.evaluation.by_class

@@ -33,7 +33,7 @@ class AnswersSection(Section):
         if row is None or evaluation is None:
             return
         if evaluation.by_class is not None:
-            yield from _by_class(evaluation.by_class, evaluation.labelled)
+            yield from _by_class(evaluation.by_class, labelled=evaluation.labelled, draws=row.repeats)
         parts = {name: score.value for name, score in row.scores.items() if "/" in name}
         if parts:
             yield Fold("One by one", (_one_by_one(parts, row),), only=("page",))
@@ -48,12 +48,13 @@ class AnswersSection(Section):
             )
 
 
-def _by_class(found: ClassReport, labelled: bool) -> Iterator[Block]:
-    """Yield the answers that changed, then every class."""
+def _by_class(found: ClassReport, *, labelled: bool, draws: int) -> Iterator[Block]:
+    """Yield the answers that changed, then every class: of several draws in the first."""
     samples = sum(one.samples for one in found.classes)
     if found.changed is not None:
         many = f"{found.changed:,} of {samples:,}" if found.changed else "none"
-        yield Text(f"Answers that are not the trained network's at T={found.timesteps}: {many}.")
+        first = f", in the first of {draws} draws" if draws > 1 else ""
+        yield Text(f"Answers that are not the trained network's at T={found.timesteps}{first}: {many}.")
     shown = tuple(example for example in found.examples if example.jpeg)
     if shown:
         title = f"{_of(shown, found)}: trained network → spiking network"

@@ -8,7 +8,7 @@ from snnc.analysis.wiring import wiring
 from snnc.blocks import Block, Column, Flow, Flows, Fold, Missing, Plot, Table
 from snnc.figure import Wire
 from snnc.report.data import Report
-from snnc.report.sections import CONVERT, Known, Section, sections
+from snnc.report.sections import EVALUATE, Known, Section, sections
 from snnc.text import number
 
 # More stops have a drawing that few look through, and yet more have none that can be drawn.
@@ -35,8 +35,7 @@ class WiringSection(Section):
         """Yield the graph and the same as a table."""
         sent = {layer.name: layer.spikes for layer in report.layers}
         if not self.wires:
-            command = CONVERT if report.stripped else "snnc calibrate --data FOLDER"
-            yield Missing("How the layers follow each other is not in this report.", command, only=("page",))
+            yield Missing("How the layers follow each other is not in this report.", EVALUATE, only=("page",))
             return
         stops = tuple(dict.fromkeys(name for wire in self.wires for name in (wire.source, wire.target)))
         if len(stops) <= _MOST:
