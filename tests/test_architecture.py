@@ -42,7 +42,7 @@ RESERVED = {
     "onnxruntime": ("frontend/", "formats/", "tasks/decoding.py"),
     "typer": ("cli/",),
     "click": ("cli/",),
-    "rich": ("cli/console.py", "cli/prose.py", "report/faces/terminal.py"),
+    "rich": ("cli/console.py", "report/faces/prose.py", "report/faces/terminal.py"),
     "markdown_it": ("guide/site.py",),
     "PIL": ("data/",),
     "kornia": ("training/variation.py",),

@@ -586,7 +586,7 @@ def test_the_machine_form_of_tuning(run: Run, folder: Path):
     assert json.dumps(json.loads(result.out), sort_keys=True, indent=1) + "\n" == result.out
     advice = result.data()
     assert advice["schema_version"] == 1
-    free = {"max_energy": None, "minutes": None, "latency": None, "proven": False}
+    free = {"max_energy": None, "minutes": None, "latency": None, "proven": False, "weight_bits": []}
     assert advice["limits"] == {"max_drop": 60.0, "max_steps": 1, **free}
     assert advice["prefer"] == "steps"
     assert advice["drop_measures"] == "accuracy"

@@ -16,7 +16,6 @@ from rich.console import Console
 import snnc
 from snnc import cli, recipe
 from snnc.cli.application import commands
-from snnc.cli.prose import Prose
 from snnc.errors import ModelError
 from snnc.findings import EXPLANATIONS
 from snnc.formats.format import formats
@@ -27,6 +26,7 @@ from snnc.measure.figures import figures
 from snnc.neurons import neurons
 from snnc.neurons.choice import options_of
 from snnc.passes import passes
+from snnc.report.faces.prose import Prose
 from snnc.tasks import tasks
 from tests.browser import CHROMIUM, Browser
 from tests.documents import DOCUMENTS, ROOT, blocks, can_run, forgotten, furnished, run

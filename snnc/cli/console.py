@@ -55,7 +55,7 @@ class Terminal:
             return
         from rich.console import Console
 
-        from snnc.cli.prose import Prose
+        from snnc.report.faces.prose import Prose
 
         Console(file=sys.stdout, emoji=False).print(Prose(markdown), crop=False)
 
