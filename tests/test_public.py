@@ -135,7 +135,7 @@ def test_recipe_and_preprocessing_have_defaults(converted: Path, monkeypatch: py
     with pytest.raises(InterruptedError) as caught:
         snnc.calibrate(snnc.load(converted).conversion, data="images")
     _, recipe, data, preprocessing, *_ = caught.value.args[0]
-    assert (recipe, data, preprocessing) == (load("quick", timesteps=2), "images", Preprocessing())
+    assert (recipe, data, preprocessing) == (load("quick", timesteps=2), Path("images"), Preprocessing())
 
 
 def test_a_recipe_may_be_given_by_name_or_file(

@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from snnc import cli, project, recipe
-from snnc.actions.schema import kinds, schema
+from snnc.actions.schema import SCHEMAS, schema_of
 from snnc.measure.figures import limits
 from snnc.passes import passes
 from snnc.validation import keys
@@ -22,7 +22,7 @@ WRITTEN = [block for document in DOCUMENTS for block in blocks(document) if bloc
 
 
 def validator(kind: str) -> Draft202012Validator:
-    found = schema(kind)
+    found = schema_of(kind)
     Draft202012Validator.check_schema(found)
     return Draft202012Validator(found)
 
@@ -60,7 +60,7 @@ def test_the_template_is_valid_with_all_that_it_comments_out() -> None:
 
 
 def test_all_keys_are_described() -> None:
-    config, passed = schema("config")["properties"], schema("recipe")["properties"]
+    config, passed = schema_of("config")["properties"], schema_of("recipe")["properties"]
     assert set(config) == set(keys(project.Project)) and set(passed) == set(keys(recipe.Recipe))
     assert set(config["gates"]["properties"]) == {*limits(), "timesteps", "proven"}
     named = passed["passes"]["items"]["anyOf"][1]["properties"]
@@ -102,8 +102,8 @@ def test_what_is_no_recipe_is_not_valid(data: dict[str, Any]) -> None:
 
 
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    for kind in kinds():
+    for kind in SCHEMAS:
         assert cli.main(["schema", kind]) == 0
-        assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(schema(kind)))
+        assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(schema_of(kind)))
     assert cli.main(["schema", "recipes"]) == 2
     assert "did you mean 'recipe'?" in capsys.readouterr().err

@@ -21,16 +21,11 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT = {"type": "string"}
 
 
-def schema(kind: str) -> dict[str, Any]:
-    """Return the schema of a ``kind`` of document; raises UsageError where there is none of it."""
-    if kind not in _KINDS:
-        raise UsageError(f"no schema of {kind!r}", place="snnc schema", hint=suggest(kind, list(_KINDS)))
-    return _KINDS[kind]()
-
-
-def kinds() -> tuple[str, ...]:
-    """Return what there are schemas of."""
-    return tuple(_KINDS)
+def schema_of(document: str) -> dict[str, Any]:
+    """Return the schema of a kind of document; raises UsageError where there is none of it."""
+    if document not in SCHEMAS:
+        raise UsageError(f"no schema of {document!r}", place="snnc schema", hint=suggest(document, list(SCHEMAS)))
+    return SCHEMAS[document]()
 
 
 def _config() -> dict[str, Any]:
@@ -60,7 +55,7 @@ def _recipe() -> dict[str, Any]:
     return _document({**found, "required": ["passes"]}, "A recipe of snnc", Recipe.__doc__ or "")
 
 
-_KINDS: Mapping[str, Callable[[], dict[str, Any]]] = {
+SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "config": _config,
     "recipe": _recipe,
     "report": of_reports,

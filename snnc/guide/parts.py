@@ -47,7 +47,7 @@ from snnc.validation import Option
 parts: Registry[Callable[[], str]] = Registry("part of the guide", plugins=False)
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
@@ -57,7 +57,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def option_list(form: type[Any]) -> str:
+def _option_list(form: type[Any]) -> str:
     """Return the options of a dataclass as a list: how each is written, what it may be, and what it means."""
     said, hints = _meanings(form), get_type_hints(form)
     return "\n".join(
@@ -70,7 +70,7 @@ def option_list(form: type[Any]) -> str:
 @parts.register("recipes")
 def _recipes() -> str:
     found = members("recipes")
-    return table(("recipe", "what it is"), ((f"`{one.name}`", one.about) for one in found))
+    return _table(("recipe", "what it is"), ((f"`{one.name}`", one.about) for one in found))
 
 
 @parts.register("passes")
@@ -94,25 +94,25 @@ def _formats() -> str:
         (f"`{name}`", kind.about, f"`{kind.suffix}`", kind.extra and f"`snnc[{kind.extra}]`")
         for name, kind in formats.items()
     ]
-    options = [f"### {name}\n\n{listed}" for name, kind in formats.items() if (listed := option_list(kind))]
-    return "\n\n".join((table(("format", "what is written", "suffix", "needs"), rows), *options))
+    options = [f"### {name}\n\n{listed}" for name, kind in formats.items() if (listed := _option_list(kind))]
+    return "\n\n".join((_table(("format", "what is written", "suffix", "needs"), rows), *options))
 
 
 @parts.register("sources")
 def _sources() -> str:
-    return table(("source", "what it reads"), ((f"`{one.name}`", one.about) for one in members("sources")))
+    return _table(("source", "what it reads"), ((f"`{one.name}`", one.about) for one in members("sources")))
 
 
 @parts.register("gates")
 def _gates() -> str:
     rows = [(f"`{n}`", known[0].help, f"`{known[0].example}`", known[0].lacking) for n, known in limits().items()]
-    return table(("gate", "what it holds", "for example", "without that: why it cannot be judged"), rows)
+    return _table(("gate", "what it holds", "for example", "without that: why it cannot be judged"), rows)
 
 
 @parts.register("tolerances")
 def _tolerances() -> str:
     rows = [(f"`--{name.replace('_', '-')}`", one.help, f"{one.default:g}") for name, one in tolerances().items()]
-    return table(("option of snnc diff", "what is allowed", "default"), rows)
+    return _table(("option of snnc diff", "what is allowed", "default"), rows)
 
 
 @parts.register("findings")
@@ -129,7 +129,7 @@ def _imported() -> str:
 @parts.register("refused")
 def _refused() -> str:
     rows = [(", ".join(f"`{name}`" for name in names), why, hint) for names, why, hint in refused()]
-    return table(("operations", "why they cannot spike", "what to do"), rows)
+    return _table(("operations", "why they cannot spike", "what to do"), rows)
 
 
 @parts.register("operations")
@@ -145,7 +145,7 @@ def _operations() -> str:
     )
     stateless = [(name, kind) for name, kind in operations.items() if name not in _neuron_names() and kind is not Input]
     rows = [(f"`{name}`", _about(kind), *(_answer(rules, kind) for _, rules in asked)) for name, kind in stateless]
-    return table(("operation", "what it computes", *(title for title, _ in asked)), rows)
+    return _table(("operation", "what it computes", *(title for title, _ in asked)), rows)
 
 
 @parts.register("firing")
@@ -160,7 +160,7 @@ def _firing() -> str:
         (f"`{name}`", "yes" if issubclass(kind, CausalNeuron) else "no", *(_answer(rules, kind) for _, rules in asked))
         for name, kind in neurons.items()
     ]
-    return table(("neuron", "fires while it gathers", *(title for title, _ in asked)), rows)
+    return _table(("neuron", "fires while it gathers", *(title for title, _ in asked)), rows)
 
 
 @parts.register("targets")
@@ -186,7 +186,7 @@ for _name, _form in {
     "audio-windows": AudioWindows,
     "training": Training,
 }.items():
-    parts.register(_name)(partial(option_list, _form))
+    parts.register(_name)(partial(_option_list, _form))
 
 _FIELD = re.compile(r"^ *(\w+) = \{((?:[^{}]|\{[^{}]*\})*)\},$", re.MULTILINE)
 
@@ -205,7 +205,7 @@ def _described(name: str, member: type[Any], form: type[Any]) -> str:
     written = {field.metadata.get("field", field.name): field.name for field in dataclasses.fields(form)}
     texts = (inspect.getdoc(inspect.getmodule(member)), inspect.getdoc(member))
     said = "\n\n".join(_prose(text, written) for text in texts if text)
-    options = option_list(form) if written else ""
+    options = _option_list(form) if written else ""
     return "\n\n".join(part for part in (f"### {name}", said, options) if part)
 
 
