@@ -236,6 +236,16 @@ def test_terminals_fold_prose_and_keep_what_is_copied_on_one_line() -> None:
     assert "here (snnc guide choose)" in " ".join(line.strip() for line in lines)
 
 
+def test_tables_with_too_many_wide_columns_are_told_row_by_row() -> None:
+    console = Console(file=io.StringIO(), width=60, legacy_windows=False)
+    words = " ".join(["word"] * 6)
+    wide = f"| a | b | c | d |\n|---|---|---|---|\n| 1 | {words} | {words} | {words} |"
+    console.print(Prose(f"{wide}\n\n| e | f |\n|---|---|\n| 1 | {words} |"))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]  # type: ignore[attr-defined]
+    assert lines[:4] == ["1", f"    b: {words}", f"    c: {words}", f"    d: {words}"]
+    assert lines[4].split() == ["e", "f"]
+
+
 def test_pages_are_made_without_loading_torch() -> None:
     code = "import sys; from snnc import cli; cli.main(['guide', 'choose', '-q']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -5,11 +5,11 @@ A line ``<!-- snnc: NAME -->`` in a file stands for a part that ``snnc.guide.par
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import final
 
 from snnc.errors import UsageError
-from snnc.registry import suggest
 
 # In the order in which people need them.
 TOPICS = (
@@ -54,7 +54,9 @@ class Topic:
 def topic(name: str) -> Topic:
     """Return a page of the guide, with what the code knows; raises UsageError where there is no such topic."""
     if name not in TOPICS:
-        hint = f"{suggest(name, list(TOPICS))}; topics: {', '.join(TOPICS)}"
+        close = get_close_matches(name, TOPICS, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        hint = f"{meant}topics: {', '.join(TOPICS)}"
         raise UsageError(f"no topic of the guide is called {name!r}", hint=hint)
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     title, about = (" ".join(part.replace("`", "").split()) for part in text.split("\n\n", 2)[:2])

@@ -7,10 +7,12 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import CodeBlock, Heading, Markdown, TableElement
 from rich.markdown import MarkdownElement as Element
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-# Narrower than its widest cell would like to be, a table takes a line between rows to be told apart.
+# A cell that is wider wraps where there is no room, and so many columns of such cells can share a line.
+_NARROW, _WRAPPED = 15, 2
 _TOPIC = re.compile(r"\[([^\]]+)\]\(([a-z]+)\.md(?:#[\w-]*)?\)")
 _REMARK = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 
@@ -33,15 +35,24 @@ class _CodeBlock(CodeBlock):
 
 
 class _Table(TableElement):
-    """A table whose rows are told apart where their cells take several lines."""
+    """A table or, where too many of its columns would be narrow, its rows in turn, each cell with its title."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False, padding=(0, 1, 0, 0))
-        header = self.header.row.cells if self.header is not None and self.header.row is not None else []
-        for cell in header:
-            grid.add_column(cell.content, overflow="fold")
-        for row in self.body.rows if self.body is not None else []:
-            grid.add_row(*(cell.content for cell in row.cells))
+        titles = [cell.content for cell in self.header.row.cells] if self.header and self.header.row else []
+        rows = [[cell.content for cell in row.cells] for row in self.body.rows] if self.body else []
+        widths = [max(text.cell_len for text in column) for column in zip(titles, *rows, strict=True)]
+        if sum(widths) > options.max_width and sum(width > _NARROW for width in widths[1:]) > _WRAPPED:
+            for first, *others in rows:
+                first.stylize("bold")
+                yield first
+                for title, cell in zip(titles[1:], others, strict=True):
+                    yield Padding(Text.assemble(title, ": ", cell), (0, 0, 0, 4))
+            return
+        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for title in titles:
+            grid.add_column(title, overflow="fold")
+        for row in rows:
+            grid.add_row(*row)
         yield grid
 
 
