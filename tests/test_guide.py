@@ -93,6 +93,13 @@ def test_the_plug_ins_of_the_guide_work(read: Callable[[Path], dict[str, Any]], 
         snnc.load("model.snn")
 
 
+def test_the_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    command = "pip install '.[dev]' && python -m pytest"
+    assert command in lines and command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
 def test_code_that_nobody_runs_is_noticed(tmp_path: Path) -> None:
     document = tmp_path / "a.md"
     document.write_text("# A\n\n    indented\n\n```rust\nfn\n```\n\n```sh\nsnnc env\n```\n")

@@ -28,9 +28,9 @@ def site() -> Mapping[str, bytes]:
         body = read.renderer.render(tokens, read.options, {})
         files[f"{current.name}.html"] = page.render(topics=topics, current=current, body=body, version=VERSION)
         places += _places(current, tokens)
-    # A page that is opened as a file may load a script beside it, and nothing else.
-    index = json.dumps(places, ensure_ascii=False).replace("</", "<\\/")
-    files["search.js"] = f"const PLACES = {index};\n{Path(FOLDER, 'search.js').read_text(encoding='utf-8')}"
+    # A page that is opened as a file may load a script beside it, and no data.
+    script = Path(FOLDER, "search.js").read_text(encoding="utf-8")
+    files["search.js"] = f"const PLACES = {json.dumps(places, ensure_ascii=False)};\n{script}"
     files["style.css"] = Path(FOLDER, "style.css").read_text(encoding="utf-8")
     return {name: text.encode() for name, text in files.items()}
 

@@ -196,7 +196,7 @@ def minilm() -> Figures:
     folder = next(package.rglob("model.safetensors")).parent
     network = SentenceEncoder(folder)
     root = Path(__file__).resolve().parents[2]
-    documents = [root / name for name in ("README.md", "CHANGELOG.md")]
+    documents = [root / "README.md", root / "CHANGELOG.md", *sorted((root / "snnc" / "guide").glob("*.md"))]
     judged = sentences([path.read_text(encoding="utf-8") for path in documents])
     code = [path.read_text(encoding="utf-8") for path in sorted((root / "snnc").rglob("*.py"))]
     seen = sentences(["\n\n".join(text.split('"""')[1::2]) for text in code])
