@@ -8,7 +8,7 @@ come again, on any machine and without minutes.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar, final
 
@@ -43,16 +43,15 @@ _SAMPLES = "samples"
 class Budget:
     """The time that something may take, from when this was made; it has no end without ``minutes``.
 
-    ``decided`` are the numbers that were decided, by what they are of: those from before, where a conversion goes on
-    that had been stopped. Of several processes the first one's time counts.
+    ``decided`` are the numbers that were decided, and of how many, by what they are of: those from before, where a
+    conversion goes on that had been stopped. Of several processes the first one's time counts.
     """
 
-    def __init__(self, minutes: float | None = None, decided: Mapping[str, int] | None = None) -> None:
+    def __init__(self, minutes: float | None = None) -> None:
         if minutes is not None and not 0 < minutes < math.inf:
             raise UsageError(f"invalid value {minutes:g}", place="--minutes", hint="give a number above 0")
         self.minutes = minutes
-        self.decided = dict(decided or {})
-        self._whole: dict[str, int] = {}
+        self.decided: dict[str, tuple[int, int]] = {}
         self._began = time.monotonic()
 
     @property
@@ -68,12 +67,13 @@ class Budget:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What there is less of, if anything, and how to have the same again."""
-        less = {name: number for name, number in self.decided.items() if number < self._whole.get(name, 0)}
+        less = {name: (number, whole) for name, (number, whole) in self.decided.items() if number < whole}
         if not less:
             return ()
-        told = [f"{number:,} of {self._whole[name]:,} {name}" for name, number in less.items()]
-        message = f"{self.minutes:.3g} minutes suffice for {' and '.join(told)}"
-        limit = f", with --limit {less[_SAMPLES]}," if _SAMPLES in less else ""
+        told = [f"{number:,} of {whole:,} {name}" for name, (number, whole) in less.items()]
+        # Who goes on with what was stopped may give other minutes, or none.
+        message = f"there was time for {' and '.join(told)}"
+        limit = f", with --limit {less[_SAMPLES][0]}," if _SAMPLES in less else ""
         hint = f"give more --minutes; the recipe that --save-recipe writes{limit} makes the same network again"
         return (Finding("less-for-time", "warning", "", message, hint),)
 
@@ -81,7 +81,7 @@ class Budget:
         self, passes: Sequence[Pass], schedule: Schedule, graph: Graph, dataset: Dataset, reading: Reading
     ) -> int | None:
         """Return how many samples there is time to see all of, by how long the first few take; None for all."""
-        whole = self._whole[_SAMPLES] = len(dataset)
+        whole = len(dataset)
         if self.minutes is not None and _SAMPLES not in self.decided:
             each, allowed = _seconds_a_sample(graph, dataset, reading), _LOOKING * self.left
 
@@ -89,8 +89,8 @@ class Budget:
                 return each * sum(step.runs(samples, schedule) for step in passes)
 
             fits = whole if takes(whole) <= allowed else _rounded(_largest(whole, lambda n: takes(n) <= allowed))
-            self.decided[_SAMPLES] = _agreed(min(whole, max(_FEWEST, fits)))
-        most = self.decided.get(_SAMPLES, whole)
+            self.decided[_SAMPLES] = _agreed(min(whole, max(_FEWEST, fits))), whole
+        most, _ = self.decided.get(_SAMPLES, (whole, whole))
         return None if most >= whole else most
 
     def fitting_steps(self, step: Pass, name: str, graph: Graph, calibration: Calibration, following: int) -> Pass:
@@ -99,14 +99,15 @@ class Budget:
         if not isinstance(step, TrainingPass) or samples is None:
             return step
         key = f"steps of {name}"
-        whole = self._whole[key] = step.planned(len(samples))
-        if self.minutes is not None and key not in self.decided:
+        whole = step.planned(len(samples))
+        # What has begun goes on as it began.
+        if self.minutes is not None and key not in self.decided and calibration.begun is None:
             # What comes behind trainings takes no longer than what came before.
             left = self.left
             share = _TRAINING * max(left / 2, left - self._spent) / (1 + following)
             fits = share / _seconds_a_step(step, graph, calibration)
-            self.decided[key] = _agreed(min(whole, max(1, _rounded(fits))))
-        most = self.decided.get(key, whole)
+            self.decided[key] = _agreed(min(whole, max(1, _rounded(fits)))), whole
+        most, _ = self.decided.get(key, (whole, whole))
         return step if most >= whole else _with_steps(step, most)
 
     @property
@@ -139,7 +140,13 @@ def _seconds_a_step(step: TrainingPass, graph: Graph, calibration: Calibration) 
     assert calibration.samples is not None
     batch = min(step.batch_size, len(calibration.samples))
     part = min(_PART, batch)
-    few = replace(calibration, samples=calibration.samples.thinned(part), progress=lambda done, total: None)
+    # Told and kept is what is made, not what is tried.
+    few = replace(
+        calibration,
+        samples=calibration.samples.thinned(part),
+        progress=lambda done, total: None,
+        keep=lambda state: None,
+    )
 
     def seconds(steps: int) -> float:
         began = time.monotonic()

@@ -21,7 +21,8 @@ class Reached:
     """What the passes of a recipe made so far, of a trained network ``reference``.
 
     ``exact`` says whether ``graph`` is the same function still, ``altered`` are name, words, and networks before and
-    after of passes that made another. ``inside`` is what the pass that was stopped had reached itself.
+    after of passes that made another, ``settled`` the options of all passes, those to come included: passes before them
+    may have chosen some. ``inside`` is what the pass that was stopped had reached itself.
     """
 
     reference: Graph
@@ -31,6 +32,7 @@ class Reached:
     applied: tuple[Applied, ...] = ()
     seconds: tuple[float, ...] = ()
     altered: tuple[tuple[str, str, Graph, Graph], ...] = ()
+    settled: tuple[Mapping[str, Any], ...] = ()
     inside: Mapping[str, Any] | None = None
 
 
@@ -38,8 +40,8 @@ class Reached:
 class Checkpoint:
     """The file of what a conversion has reached, if it has one; ``resume`` goes on from it.
 
-    ``decided`` are numbers that were decided by how fast the machine is. Raises UsageError where there is nothing to go
-    on from, DataError where it cannot be read.
+    ``decided`` are numbers that were decided by how fast the machine is, and of how many. Raises UsageError where there
+    is nothing to go on from, DataError where it cannot be read.
     """
 
     def __init__(self, path: Path | None = None, *, resume: bool = False) -> None:
@@ -47,7 +49,7 @@ class Checkpoint:
             hint = "start without --resume, or name the file that was stopped with --output"
             raise UsageError("there is no checkpoint to go on from", place=str(path or "--resume"), hint=hint)
         self._path = path
-        self.decided: dict[str, int] = {}
+        self.decided: dict[str, tuple[int, int]] = {}
         self._identity: Mapping[str, str] = {}
         self._reached: Reached | None = None
         self._latest: Reached | None = None

@@ -129,21 +129,24 @@ def apply_recipe(
 
     ``levels_of`` says how many levels its activations are to have, where that is not for the recipe's neurons to say.
     ``stand_in`` takes the place of samples where there are none, and batch normalization does not state what they
-    would say. ``budget`` is the time that all of it may take, and ``checkpoint`` keeps
-    what is reached, or has it from before.
+    would say. ``budget`` is the time that all of it may take, and ``checkpoint`` keeps what is reached, or has it from
+    before.
+
     Raises PreconditionError where a pass cannot run, VerificationError where one breaks its contract.
     """
     budget, checkpoint = budget or Budget(), checkpoint or Checkpoint()
     reached = checkpoint.reached or Reached(reference, reference, reference, exact=True)
-    reference, passes = reached.reference, []
+    reference = reached.reference
+    if reached.settled:
+        kept = zip(recipe.passes, reached.settled, strict=True)
+        settled = (parse(type(step), chosen, place=f"passes.{pass_name(step)}") for step, chosen in kept)
+        recipe = replace(recipe, passes=tuple(settled))
     if samples is not None or moments_known(reference):
         stand_in = None
     stated = stated_moments(reference)
-    for index, step in enumerate(recipe.passes):
+    for index in range(len(reached.applied), len(recipe.passes)):
+        step = recipe.passes[index]
         name = pass_name(step)
-        if index < len(reached.applied):
-            passes.append(parse(type(step), reached.applied[index].options, place=f"passes.{name}"))
-            continue
         progress(name, index, len(recipe.passes))
         before = reached.graph
         step.requires(before)
@@ -163,11 +166,12 @@ def apply_recipe(
         )
         with checkpoint.guarding(name):
             following = sum(isinstance(other, TrainingPass) for other in recipe.passes[index + 1 :])
-            step = budget.fitting_steps(step, name, before, calibration, following)
+            step = budget.fitting_steps(step, _numbered(recipe, index), before, calibration, following)
             checkpoint.decided |= budget.decided
+            behind = step.settled(before, calibration, recipe.passes[index + 1 :])
+            recipe = replace(recipe, passes=(*recipe.passes[:index], step, *behind))
             work = functools.partial(_applied, step, name, before, calibration)
             graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
-        passes.append(step)
         exact = reached.exact and (step.exact or not graph.changes(before))
         what = step.alters(before)
         reached = Reached(
@@ -178,11 +182,18 @@ def apply_recipe(
             (*reached.applied, Applied(name, options(step), len(graph.changes(before)), origin(type(step)))),
             (*reached.seconds, time.monotonic() - started),
             (*reached.altered, *([(name, what, before, graph)] if what else [])),
+            tuple(options(each) for each in recipe.passes),
         )
         checkpoint.keep(reached)
     altered = tuple(Altered(*each) for each in reached.altered)
-    ran = replace(recipe, passes=tuple(passes))
-    return Passed(ran, reached.canonical, reached.graph, reached.applied, reached.seconds, altered)
+    return Passed(recipe, reached.canonical, reached.graph, reached.applied, reached.seconds, altered)
+
+
+def _numbered(recipe: Recipe, index: int) -> str:
+    """Return the name of a pass, with its number from the second of that name on."""
+    names = [pass_name(step) for step in recipe.passes[: index + 1]]
+    nth = names.count(names[index])
+    return names[index] if nth == 1 else f"{names[index]} ({nth})"
 
 
 def outline(reference: Graph, recipe: Recipe) -> Graph:

@@ -91,7 +91,7 @@ def test_what_was_decided_is_done_again(slow: None) -> None:
     assert hurried.provenance.calibration is not None
     images = hurried.provenance.calibration.images
     assert steps < 10 and images < 120
-    assert finding.message == f"0.2 minutes suffice for {images} of 120 samples and {steps} of 10 steps of distill"
+    assert finding.message == f"there was time for {images} of 120 samples and {steps} of 10 steps of distill"
     assert f"--limit {images}" in finding.hint
     again = made(recipe.recorded(hurried), Reading(limit=images), None)
     assert fingerprint(again) == fingerprint(hurried)

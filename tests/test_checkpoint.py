@@ -1,6 +1,7 @@
 """A conversion that was stopped goes on to the bytes of one that was not, wherever it was stopped."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from snnc import checkpoint, cli, recipe, states
 from snnc.budget import Budget
 from snnc.checkpoint import Checkpoint, Reached
 from snnc.errors import DataError, StoppedError, UsageError
+from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.distill import Distill
+from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import apply_recipe
-from snnc.recipe import pass_name
+from snnc.recipe import Recipe, pass_name
 from snnc.training.optimization import Shuffled
-from tests.support import Network, in_memory, normal, random_network, relu
+from tests.support import Network, calibration, in_memory, normal, random_network, relu
 from tests.test_report import DIGITS
 
 HOW = recipe.load("synchronous", timesteps=2, overrides=("passes.distill.epochs=4",))
@@ -30,7 +33,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_EVERY", -1.0)
 
 
-def converted(path: Path | None = None, *, resume: bool = False, budget: Budget | None = None) -> list[torch.Tensor]:
+def converted(
+    path: Path | None = None, *, resume: bool = False, budget: Budget | None = None, how: Recipe = HOW
+) -> list[torch.Tensor]:
     net = Network((6,))
     net.linear(relu(net, net.linear(relu(net, net.linear("x", 8)), 8)), 3)
     graph = net.graph()
@@ -38,9 +43,9 @@ def converted(path: Path | None = None, *, resume: bool = False, budget: Budget 
     budget = budget or Budget()
     budget.decided |= kept.decided
     samples = in_memory(graph, normal(24, 6))
-    made = apply_recipe(graph, HOW, samples, budget=budget, checkpoint=kept)
+    made = apply_recipe(graph, how, samples, budget=budget, checkpoint=kept)
     assert [applied.name for applied in made.applied] == [pass_name(step) for step in made.recipe.passes]
-    assert len(made.seconds) == len(HOW.passes)
+    assert len(made.seconds) == len(how.passes)
     graphs = (made.canonical, made.snn)
     return [tensor for graph in graphs for node in graph.nodes.values() for tensor in node.op.tensors().values()]
 
@@ -106,13 +111,13 @@ def test_it_may_be_stopped_again_and_again(tmp_path: Path, monkeypatch: pytest.M
 def test_what_was_decided_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, stop = tmp_path / "made.snn.checkpoint", Stop(monkeypatch)
     monkeypatch.setattr("snnc.budget._seconds_a_sample", lambda *others: 1e-4)
-    monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 1.0)
+    monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 0.8)
     stop.at = 2
     with pytest.raises(StoppedError):
         converted(path, budget=Budget(0.08))
     stop.at = 0
-    steps = Checkpoint(path, resume=True).decided["steps of distill"]
-    assert 1 <= steps < 4
+    steps, whole = Checkpoint(path, resume=True).decided["steps of distill"]
+    assert 1 <= steps < whole == 4
     # Another machine, or the same one another time.
     monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 1e-4)
     done: list[int] = []
@@ -120,6 +125,58 @@ def test_what_was_decided_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Distill, "__call__", lambda self, *given: (done.append(self.steps), trained(self, *given))[1])
     converted(path, resume=True, budget=Budget(0.08))
     assert done[0] == steps
+    # Each of two trainings has its own number.
+    assert done[1] > steps
+
+
+def test_what_there_was_no_time_for_is_told_by_who_goes_on_without_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, stop = tmp_path / "made.snn.checkpoint", Stop(monkeypatch)
+    monkeypatch.setattr("snnc.budget._seconds_a_sample", lambda *others: 1e-4)
+    monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 1.0)
+    stop.at = -1
+    with pytest.raises(StoppedError):
+        converted(path, budget=Budget(0.08))
+    stop.at, budget = 0, Budget()
+    converted(path, resume=True, budget=budget)
+    (finding,) = budget.findings
+    assert finding.message == "there was time for 1 of 4 steps of distill"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_is_only_tried_is_not_kept(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a step takes is found by a training of its own."""
+    graph = random_network(0, relu)
+    graph = NormalizeActivations()(graph, calibration(graph))
+    given = calibration(graph, normal(40, 3, 8, 8))
+    graph = CalibrateThresholds()(graph, given)
+    told: list[int] = []
+    given = replace(
+        given,
+        progress=lambda done, total: told.append(done),
+        keep=lambda state: told.append(state()["training"]["step"]),
+        begun={"begun": "elsewhere"} if kept else None,
+    )
+    step = Distill(steps=5)
+    # What has begun is not tried: it goes on as it is.
+    monkeypatch.setattr("snnc.budget._TRAINING", 1e-9)
+    made = Budget(1).fitting_steps(step, "distill", graph, given, 0)
+    assert not told
+    assert (made is step) == kept
+
+
+def test_what_passes_chose_for_those_to_come_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, stop = tmp_path / "made.snn.checkpoint", Stop(monkeypatch)
+    fewer = ("passes.allocate-levels.mean-bits=2",)
+    how = recipe.load("quick", timesteps=1, neuron="graded(levels=7)", mixed_levels=True, overrides=fewer)
+    wanted = converted(how=how)
+    assert not same(wanted, converted(how=recipe.load("quick", timesteps=1, neuron="graded(levels=7)")))
+    stop.at = -1
+    with pytest.raises(StoppedError):
+        converted(path, how=how)
+    stop.at = 0
+    assert same(converted(path, resume=True, how=how), wanted)
 
 
 @pytest.mark.parametrize("what", ["model", "data", "recipe", "preprocessing", "version"])
