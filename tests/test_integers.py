@@ -557,6 +557,31 @@ def test_nir_holds_whole_numbers(profile: str, least: float) -> None:
     assert bool((thresholds == thresholds.round()).all()) == (profile != "unit")
 
 
+def test_nir_keeps_spikes_that_skip_layers_whole_whatever_moves_them() -> None:
+    pytest.importorskip("nir")
+    net = Network((3, 8, 8))
+    rest = torch.tensor(0.0)
+
+    def at_rest(value: str) -> str:
+        return net.add(IntegrateAndFire(0.3 + net.random(net.shapes[value][0], 1, 1).abs(), potential=rest), value)
+
+    first = at_rest(net.conv("x", 4))
+    strided = net.add(ops.Slice(3, 0, 8, 2), net.add(ops.Slice(2, 1, 8, 2), first))
+    widened = net.add(ops.Pad((1, 0, 0, 1, 0, 0)), net.add(ops.Take(1, (2, 0, 1, 3)), strided))
+    second = at_rest(net.add(ops.Add(), net.conv(first, 6, stride=2), widened))
+    net.linear(net.flat(second), 5)
+    graph = net.graph()
+    made = conversion(QuantizeWeights(bits=4)(graph, calibration(graph, images_of(graph))), Schedule(8))
+    form = formats["nir"]()
+    written = form.write(made)
+    nodes = written.file.front.graph.nodes.values()
+    whole = [node.weight for node in nodes if hasattr(node, "weight")][:-1]
+    assert len(whole) >= 3 and all(bool((weight == weight.round()).all()) for weight in whole)
+    engine = next(form.engines(written, made))
+    match = verify(made, written, engine, MemorySamples(Feeds({"x": images_of(graph, seed=1)})))
+    assert (match.verdict, match.together) == ("passed", 100)
+
+
 def test_files_of_integers_hold_whole_numbers_alone_twice(digits) -> None:
     written = formats["integers"]().write(digits[8][0])
     arrays = load(written.data)

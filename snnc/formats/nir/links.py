@@ -66,12 +66,13 @@ Link = Kernel | Matrix | SumPool | Flattening
 
 
 def sums_windows(link: Link) -> bool:
-    """Return whether a link adds up windows of every channel by itself, and does nothing else."""
+    """Return whether a link adds up values of windows, of every channel by itself, and does nothing else."""
     if not isinstance(link, Kernel):
         return isinstance(link, SumPool)
     channels, before, *window = link.weight.shape
-    each = torch.eye(channels, before).to(link.weight).reshape(channels, before, *(1 for _ in window))
-    return link.routing and channels == before and not link.bias.any() and bool((link.weight == each).all())
+    across = 1 - torch.eye(channels, before).to(link.weight).reshape(channels, before, *(1 for _ in window))
+    ones = ((link.weight == 0) | (link.weight == 1)).all() and not (link.weight * across).any()
+    return link.routing and channels == before and not link.bias.any() and bool(ones)
 
 
 def composed(first: Kernel, second: Kernel) -> Kernel | None:

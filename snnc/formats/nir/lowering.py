@@ -377,8 +377,8 @@ def _slice(op: ops.Slice, graph: Graph, node: Node, inputs: Sequence[tuple[Term,
     weight = torch.zeros(shape[0], shape[0], *sizes).double()
     weight.flatten(2)[..., places[axis]] = torch.eye(shape[0]).double()
     blank = (0,) * axes
-    kernel = Kernel(weight, torch.zeros(shape[0]).double(), tuple(strides), blank, blank)
-    return _applied(kernel, node, inputs[0])
+    kernel = Kernel(weight, torch.zeros(shape[0]).double(), tuple(strides), blank, blank, routing=True)
+    return tuple(_carried(term, kernel, node) for term in inputs[0])
 
 
 @lowerings.register(ops.Take)
@@ -405,7 +405,7 @@ def _pad(op: ops.Pad, graph: Graph, node: Node, inputs: Sequence[tuple[Term, ...
     channels, ones = begin[0] + shape[0] + end[0], (1,) * (len(shape) - 1)
     weight = torch.eye(channels).double().reshape(channels, channels, *ones)
     kernel = Kernel(weight, torch.zeros(channels).double(), ones, begin[1:], end[1:], routing=True)
-    return _applied(kernel, node, terms)
+    return tuple(_carried(term, kernel, node) for term in terms)
 
 
 @lowerings.register(ops.Reshape)
@@ -448,7 +448,7 @@ def _pooled(op: ops.AveragePool, node: Node, terms: Sequence[Term]) -> tuple[Ter
         weight = torch.eye(channels).double().reshape(channels, channels, *(1,) * axes) * torch.ones(op.kernel).double()
         blank = torch.zeros(channels).double()
         kernel = Kernel(weight, blank, op.stride, op.padding[:axes], op.padding[axes:], routing=True)
-        pooled = (_summed(term, kernel, node) for term in terms)
+        pooled = (_carried(term, kernel, node) for term in terms)
     return tuple(_scaled(term, share, node) for term in pooled)
 
 
@@ -478,20 +478,30 @@ def _behind(term: Term, layer: Kernel | Matrix, node: Node) -> Term:
 
 
 def _routed(term: Term, route: Tensor, node: Node) -> Term:
-    """Return a term behind a matrix ``[out, in]`` over its channels."""
-    zeros = torch.zeros(len(route)).double()
+    """Return a term behind a matrix ``[out, in]`` of zeros and ones over its channels, each taken from one at most."""
+    return _carried(term, _channels(route, term), node)
+
+
+def _channels(route: Tensor, term: Term) -> Kernel | Matrix:
+    """Return a matrix over the channels of a term as a layer."""
+    zeros, blank = torch.zeros(len(route)).double(), (0,) * (len(term.shape) - 1)
     if len(term.shape) == 1:
-        return _behind(term, Matrix(route, zeros), node)
-    ones = (1,) * (len(term.shape) - 1)
-    blank = (0,) * (len(term.shape) - 1)
-    return _behind(term, Kernel(route.reshape(*route.shape, *ones), zeros, ones, blank, blank, routing=True), node)
+        return Matrix(route, zeros)
+    ones = (1,) * len(blank)
+    return Kernel(route.reshape(*route.shape, *ones), zeros, ones, blank, blank, routing=True)
 
 
-def _summed(term: Term, kernel: Kernel, node: Node) -> Term:
-    """Return the sums of windows of every channel, which are yet to be multiplied by what the term is."""
-    if term.scale is not None:
-        _factors(term.scale, term.shape, node)
-    return replace(_behind(replace(term, scale=None), kernel, node), scale=term.scale)
+def _carried(term: Term, layer: Kernel | Matrix, node: Node) -> Term:
+    """Return a term behind what moves values or adds them up; what it is yet to be multiplied by goes along.
+
+    Every value is of one channel: in weights that are multiplied twice, whole numbers would be rounded.
+    """
+    moved = _behind(replace(term, scale=None), layer, node)
+    if term.scale is None:
+        return moved
+    taken = layer.weight.reshape(*layer.weight.shape[:2], -1).amax(2)
+    scale = torch.where(taken.any(1), taken @ _factors(term.scale, term.shape, node), 1)
+    return replace(moved, scale=scale.reshape(-1, *(1 for _ in moved.shape[1:])))
 
 
 def _pooled_sum(term: Term, pool: SumPool, node: Node) -> Term:
@@ -539,7 +549,7 @@ def _weighted(term: Term, scale: Tensor | None, node: Node) -> Term:
     if scale is not None:
         term = _scaled(term, scale, node)
     if term.scale is not None or not term.links or not isinstance(term.links[-1], Kernel | Matrix):
-        term = _routed(term, torch.eye(term.shape[0]).double(), node)
+        term = _behind(term, _channels(torch.eye(term.shape[0]).double(), term), node)
     return term
 
 
