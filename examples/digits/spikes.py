@@ -17,7 +17,7 @@ import snnc
 IMAGE, PICTURE = 7, Path("spikes.png")
 
 gray = snnc.Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
-recipe = snnc.recipe.load("synchronous", timesteps=16, sleep=4)
+recipe = snnc.recipe.load("quick", timesteps=16, sleep=4, neuron="cif")
 conversion, report = snnc.convert("model.onnx", recipe, data="calibration", preprocessing=gray)
 snnc.save(conversion, "digits.snn")
 
