@@ -295,26 +295,30 @@ def _lines(file: Path) -> Iterator[tuple[list[float], str]]:
 
 def _beside(folder: Path, images: Sequence[str], suffix: str, instead: Mapping[str, str]) -> list[Path] | None:
     """Return the label file of every image, None where no image has one; raises DataError where some lack it."""
-    # A folder is listed once, and not asked for each of its files.
-    listed: dict[Path, frozenset[Path]] = {}
+    # A folder is listed once, and not asked for each of its files; of many images there is one path at a time.
+    listed: dict[Path, frozenset[str]] = {}
+
+    def is_there(file: Path) -> bool:
+        if file.parent not in listed:
+            listed[file.parent] = _names(file.parent, suffix)
+        return file.name in listed[file.parent]
+
     for place in (_mirrored(folder, instead), folder.__truediv__):
-        files = [place(name).with_suffix(suffix) for name in images]
-        for parent in {file.parent for file in files} - set(listed):
-            listed[parent] = _entries(parent)
-        there = [file in listed[file.parent] for file in files]
+        there = [is_there(place(name).with_suffix(suffix)) for name in images]
         if any(there):
             if not all(there):
                 lacking = images[there.index(False)]
-                hint = f"an empty one says that nothing is on it: {files[there.index(False)]}"
+                hint = f"an empty one says that nothing is on it: {place(lacking).with_suffix(suffix)}"
                 raise DataError("an image without a label file", place=str(folder / lacking), hint=hint)
-            return files
+            return [place(name).with_suffix(suffix) for name in images]
     return None
 
 
-def _entries(folder: Path) -> frozenset[Path]:
-    """Return what is in a folder, if it is there; raises DataError where that cannot be read."""
+def _names(folder: Path, suffix: str) -> frozenset[str]:
+    """Return what in a folder has a suffix, if it is there; raises DataError where that cannot be read."""
     try:
-        return frozenset(folder.iterdir()) if folder.is_dir() else frozenset()
+        found = folder.iterdir() if folder.is_dir() else ()
+        return frozenset(entry.name for entry in found if entry.name.endswith(suffix))
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", place=str(folder), hint="check the folder") from None
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import torch
@@ -42,7 +42,8 @@ def listed(
     if not samples:
         hint = f"put {noun}s there ({', '.join(sorted(suffixes))}), in one sub-folder per class if they have labels"
         raise DataError(f"no {noun} in this folder", place=str(folder), hint=hint)
-    others = {*files} - {*samples}
+    # Of many files there is one list, where nothing is left out.
+    others = {*files} - {*samples} if len(samples) < len(files) else ()
     return samples, by_class(folder, samples, noun, order), tuple(name for name in files if name in others)
 
 
@@ -72,15 +73,14 @@ def by_class(folder: Path, samples: Sequence[str], noun: str, order: Order = "au
     if order == "natural":
         subfolders.sort(key=in_natural_order)
     numbers = {name: number for number, name in enumerate(subfolders)}
-    classes = [name.split("/", 1)[0] for name in samples]
-    empty = sorted(numbers.keys() - set(classes))
+    empty = sorted(numbers.keys() - {name.split("/", 1)[0] for name in samples})
     if empty:
         raise DataError(
             f"no {noun} in this class folder",
             place=str(folder / empty[0]),
             hint=f"it would still take a label: remove it, fill it, or list files and labels in {FILE_NAME}",
         )
-    return {CLASSES: Classes(torch.tensor([numbers[name] for name in classes]), tuple(subfolders))}
+    return {CLASSES: Classes(torch.tensor([numbers[name.split("/", 1)[0]] for name in samples]), tuple(subfolders))}
 
 
 def files_in(folder: Path) -> list[str]:
@@ -90,7 +90,7 @@ def files_in(folder: Path) -> list[str]:
 
 def of_kind(files: Sequence[str], suffixes: Collection[str]) -> list[str]:
     """Return those of some files that have one of the suffixes."""
-    return [name for name in files if Path(name).suffix.lower() in suffixes]
+    return [name for name in files if PurePosixPath(name).suffix.lower() in suffixes]
 
 
 def found_in(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
