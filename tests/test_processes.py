@@ -222,6 +222,33 @@ def test_real_processes_write_what_one_does_and_fail_alike(tmp_path: Path, monke
     assert not list(tmp_path.glob("*three*"))
 
 
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set, but RANK and MASTER_ADDR and MASTER_PORT not @ WORLD_SIZE"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"},
+            "the other processes cannot be reached @ 127.0.0.1:9",
+        ),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "nowhere.invalid", "MASTER_PORT": "port"},
+            "the other processes cannot be reached @ nowhere.invalid:port",
+        ),
+    ],
+)
+def test_processes_that_cannot_meet_say_so(
+    told: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("snnc.processes._COMING", 1)
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "FATAL")
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["env"]) == 2
+    assert capfd.readouterr().err.partition("      hint: ")[0] == f"error: {line}"
+
+
 def test_only_the_first_process_writes() -> None:
     assert writes() and simulated(3, lambda rank: writes()) == [True, False, False]
 

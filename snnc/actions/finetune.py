@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from snnc.processes import Processes, joined
 from snnc.progress import told
 from snnc.recipe import Recipe
 from snnc.run import Program
+from snnc.run.device import device_of
 from snnc.schedule import Schedule
 from snnc.tasks import Task, chosen, picked, plain
 from snnc.text import written
@@ -139,7 +139,7 @@ def finetune(
     settings = check_training(recipe)
     held, progress = gathered(data), progress or told()
     how, reading = preprocessing or Preprocessing(), reading or Reading()
-    target = _device(device)
+    target = device_of(device)
     if resume and checkpoint is None:
         raise UsageError("nothing to go on from", place="--resume", hint="name the checkpoint with --checkpoint")
     trained = trained_of(model, held, input_shape, example)
@@ -372,18 +372,3 @@ def _before(graph: Graph, data: Labelled, task: Task) -> float:
     batches = (data.samples[part] for part in torch.split(data.held_out, 256))
     found = ([signal[name][0] for name in outputs] for signal in Program(graph, want=outputs).stream(batches))
     return judge(task, found, picked(data.labels, data.held_out))[0]
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise UsageError("torch sees no GPU here", place="--device", hint="use --device cpu")
-        index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if index >= count:
-            hint = f"start at most {count} processes here, or use --device cpu"
-            raise UsageError(f"more processes than GPUs ({count})", place="--device", hint=hint)
-        torch.cuda.set_device(index)
-        return torch.device("cuda", index)
-    return torch.device(name)

@@ -10,6 +10,7 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     Artifact,
+    Device,
     FaceFlags,
     Minutes,
     PartFlag,
@@ -50,6 +51,7 @@ def calibrate(
     strict: Strict = False,
     part: PartFlag = None,
     minutes: Minutes = None,
+    device: Device = "cpu",
     resume: Resume = False,
     *,
     recipe: RecipeFlags,
@@ -75,12 +77,13 @@ def calibrate(
     from snnc.actions.calibrate import calibrate as recalibrated
     from snnc.artifact import load_conversion
     from snnc.recipe import recorded, reset_to_zero
+    from snnc.run import computing_on
 
     conversion = load_conversion(model)
     how = recipe.resolve(settings, lambda: recorded(conversion))
     if reset is not None:
         how = reset_to_zero(how)
-    with terminal.progress() as progress:
+    with computing_on(device), terminal.progress() as progress:
         conversion, report = recalibrated(
             conversion,
             how,

@@ -11,6 +11,7 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.jobs import given, run_jobs
 from snnc.cli.options import (
+    Device,
     FaceFlags,
     InputShape,
     Jobs,
@@ -97,6 +98,7 @@ def convert(
     ] = None,
     task: TaskFlag = None,
     minutes: Minutes = None,
+    device: Device = "cpu",
     resume: Resume = False,
     at_once: Jobs = None,
     *,
@@ -134,6 +136,7 @@ def convert(
     from snnc.files import write_atomically
     from snnc.frontend import open_model
     from snnc.recipe import recorded
+    from snnc.run import computing_on
 
     reads = reading.resolve(part)
     arguments: dict[str, Any] = {
@@ -155,7 +158,7 @@ def convert(
 
         chip = target or settings.target
         held_to = None if chip is None else load_target(chip)
-        with terminal.progress() as progress:
+        with computing_on(device), terminal.progress() as progress:
             best = choose_steps(
                 model, within, target=held_to, max_event=recipe.max_event, task=answers, progress=progress, **arguments
             )
@@ -171,7 +174,7 @@ def convert(
         return
     exported = None
     try:
-        with terminal.progress() as progress:
+        with computing_on(device), terminal.progress() as progress:
             if chosen is None:
                 conversion, report = converted(
                     model,

@@ -12,6 +12,7 @@ from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import (
     Artifact,
+    Device,
     FaceFlags,
     GateFlags,
     PartFlag,
@@ -96,6 +97,7 @@ def evaluate(
         bool, typer.Option("--fresh", help="Begin anew, instead of adding to what the report has of before.")
     ] = False,
     part: PartFlag = None,
+    device: Device = "cpu",
     task: TaskFlag = None,
     *,
     stream: StreamFlags,
@@ -131,10 +133,11 @@ def evaluate(
     from snnc.artifact import load_conversion
     from snnc.report import completed
     from snnc.report.data import write
+    from snnc.run import computing_on
 
     conversion = load_conversion(model)
     how = preprocessing.resolve(settings, conversion.preprocessing, compares=True)
-    with terminal.progress() as progress:
+    with computing_on(device), terminal.progress() as progress:
         measured = evaluated(
             conversion,
             data=images,

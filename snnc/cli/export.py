@@ -12,7 +12,7 @@ import typer
 from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
-from snnc.cli.options import Artifact, FormatFlags, ReadingFlags, ReportFile, Strict, check_outputs
+from snnc.cli.options import Artifact, Device, FormatFlags, ReadingFlags, ReportFile, Strict, check_outputs
 from snnc.cli.outcome import check_warnings
 from snnc.errors import UsageError
 from snnc.files import next_to
@@ -70,6 +70,7 @@ def export(
     ] = None,
     report_file: ReportFile = None,
     strict: Strict = False,
+    device: Device = "cpu",
     *,
     chosen: FormatFlags,
     reading: ReadingFlags,
@@ -101,6 +102,7 @@ def export(
     from snnc.artifact import load_conversion
     from snnc.report import completed, with_exit_rule
     from snnc.report.data import write
+    from snnc.run import computing_on
 
     check_count(vectors)
     conversion = with_exit_rule(load_conversion(model), report_file)
@@ -111,7 +113,7 @@ def export(
         "potentials": potentials,
         "membrane_bits": membrane_bits,
     }
-    with terminal.progress() as progress:
+    with computing_on(device), terminal.progress() as progress:
         exported = exported_by(conversion, how, progress=progress, **asked, **images)
     files = [] if exported.mismatch else [*map(str, exported.save(output))]
     if verify:

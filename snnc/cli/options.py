@@ -99,6 +99,14 @@ Minutes = Annotated[
     ),
 ]
 
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(
+        "--device",
+        help="Where networks are run; auto is a GPU where there is one. What is solved for or trained is on the CPU.",
+    ),
+]
+
 Resume = Annotated[
     bool,
     typer.Option(

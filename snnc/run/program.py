@@ -19,10 +19,12 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
+from snnc.errors import DataError
 from snnc.feeds import Feeds, Signals, laid_out, rechunk
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, OrderFreeNeuron
 from snnc.neurons.base import Timed, asked_in_order, at_step, is_silent, mean_signal, seeded, stretched
+from snnc.run.device import CPU, current_device
 from snnc.schedule import Schedule
 
 # Told the name and the response of every layer of neurons.
@@ -79,6 +81,7 @@ class Program:
         self._spiking = bool(graph.ops(Timed))
         self._inputs = graph.ops(Input)
         last_use = {value: node.name for node in self._order for value in node.inputs}
+        self._device = current_device()
         self._expiring: dict[str, list[str]] = {}
         for value, reader in last_use.items():
             if value not in self.want:
@@ -91,6 +94,12 @@ class Program:
         ordered = any(not isinstance(neuron, OrderFreeNeuron) for neuron in self.graph.ops(Timed).values())
         steps = self.schedule.total if ordered or self._stepwise else 1
         return max(1, min(256, _CHUNK_ELEMENTS // max(1, largest * steps)))
+
+    @cached_property
+    def _placed(self) -> tuple[Node, ...]:
+        """The nodes in order, on the device."""
+        placed = self.graph.map_tensors(lambda tensor: tensor.to(self._device))
+        return tuple(placed.nodes[node.name] for node in self._order)
 
     @torch.no_grad()
     def __call__(
@@ -108,8 +117,9 @@ class Program:
         name and the response of every layer of neurons: ``[schedule.total, N, ...]``, or its mean ``[1, N, ...]``
         where the order of its spikes is not asked for. What neurons draw at random is drawn from ``generator`` (None:
         one with seed 0). Every node but the inputs is computed by ``through``. A network without neurons runs on each
-        of frames that are apart: signals are the means of what it makes of them. Raises ValueError where an input is
-        not fed.
+        of frames that are apart: signals are the means of what it makes of them. On another device than the CPU, all is
+        handed over from here and to here; where its memory does not suffice, for fewer samples at once. Raises
+        ValueError where an input is not fed, DataError where that memory does not suffice for one sample.
         """
         return self.with_gradients(feeds, given=given, observe=observe, generator=generator, through=through)
 
@@ -125,13 +135,62 @@ class Program:
         """Compute the same, with gradients where these are asked for: those of neurons are what ``through`` gives."""
         if feeds.over_time and feeds.apart and not self._spiking:
             return _averaged(self.with_gradients(one, given=given, through=through) for one in feeds.frames())
-        generator = seeded(generator)
+        generator, given = seeded(generator), given or {}
+        if self._device == CPU or through is not directly:
+            return self._computed(self._order, feeds, given, observe, generator, through)
+        found, observed = self._computed_elsewhere(feeds, given, generator, watched=observe is not None)
+        for name, response in observed:
+            assert observe is not None
+            observe(name, response)
+        return found
+
+    def _computed_elsewhere(
+        self, feeds: Feeds, given: Mapping[str, Tensor], generator: Generator, *, watched: bool
+    ) -> tuple[Signals, list[tuple[str, Tensor]]]:
+        """Return the wanted signals, and all responses where they are ``watched``, from the device back here."""
+        observed: list[tuple[str, Tensor]] = []
+
+        def observe(name: str, response: Tensor) -> None:
+            observed.append((name, response.to(CPU)))
+
+        state = generator.get_state()
+        try:
+            there = {name: signal.to(self._device) for name, signal in given.items()}
+            look = observe if watched else None
+            found = self._computed(self._placed, feeds.to(self._device), there, look, generator, directly)
+            return {name: signal.to(CPU) for name, signal in found.items()}, observed
+        except torch.OutOfMemoryError:
+            samples = feeds.samples if len(feeds) else next(iter(given.values())).shape[1]
+            if samples < 2:
+                hint = "use --device cpu, or a GPU with more memory"
+                raise DataError(
+                    "one sample needs more memory than the device has", place="--device", hint=hint
+                ) from None
+        generator.set_state(state)
+        parts = []
+        for start, stop in ((0, samples // 2), (samples // 2, samples)):
+            some = {name: signal[:, start:stop] for name, signal in given.items()}
+            part = feeds.part(start, stop) if len(feeds) else feeds
+            parts.append(self._computed_elsewhere(part, some, generator, watched=watched))
+        (found, one), (others, other) = parts
+        whole = {name: torch.cat([signal, others[name]], 1) for name, signal in found.items()}
+        return whole, [(name, torch.cat([r, q], 1)) for (name, r), (_, q) in zip(one, other, strict=True)]
+
+    def _computed(
+        self,
+        order: Iterable[Node],
+        feeds: Feeds,
+        given: Mapping[str, Tensor],
+        observe: Observer | None,
+        generator: Generator,
+        through: Through,
+    ) -> Signals:
         signals = feeds.signals(self.schedule)
         signals |= {name: op.entered(signals[name]) for name, op in self._inputs.items() if name in signals}
-        signals |= given or {}
+        signals |= given
         for name in feeds.over_time & self.order_free:
             signals[name] = mean_signal(signals[name], self.schedule)
-        for node in self._order:
+        for node in order:
             name = node.name
             if isinstance(node.op, Input):
                 if name not in signals:
