@@ -431,3 +431,14 @@ def test_a_tenth_is_held_out_always_the_same_and_no_sample_is_in_both_parts() ->
 def test_few_samples_cannot_spare_a_tenth() -> None:
     rest, held_out = MemorySamples(Feeds({"x": torch.zeros(19, 1)})).split()
     assert (len(rest), len(held_out), [*held_out.batches()]) == (19, 0, [])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_what_was_read_from_disk_does_not_stay_in_memory(tmp_path: Path) -> None:
+    def mapped() -> int:
+        return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0]) << 10
+
+    store = Store(tmp_path / "store", (torch.full((4, 1 << 19), float(number)) for number in range(4)))
+    before = mapped()
+    assert [float(chunk.sum()) / chunk.numel() for chunk in store.chunks(4)] == [0, 1, 2, 3]
+    assert mapped() - before < 8 << 20

@@ -1,5 +1,6 @@
 """Values of all samples, or all that goes into a network, on disk, so that memory does not grow with their number."""
 
+import mmap
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -45,6 +46,9 @@ class Store:
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Return the values of some samples, in the order asked for."""
         values = torch.from_numpy(self._values[indices.numpy()])
+        if isinstance(self._values.base, mmap.mmap):
+            # What was copied counts as memory in use no more, though it stays in that of the disk.
+            self._values.base.madvise(mmap.MADV_DONTNEED)
         return values.permute(0, 3, 1, 2) if self._innermost else values
 
     def chunks(self, size: int) -> Iterator[Tensor]:
