@@ -145,7 +145,7 @@ def test_a_device_that_is_not_there_is_told(
     )
     assert cli.main([*words, "--device", "cuda"]) == 2
     told = capsys.readouterr().err
-    assert told == "error: torch sees no GPU here @ --device      hint: use --device cpu\n"
+    assert told == "error: torch sees no GPU here @ --device\nhint:  use --device cpu\n"
     assert {path.name for path in tmp_path.iterdir()} == before
 
 

@@ -246,7 +246,7 @@ def test_processes_that_cannot_meet_say_so(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     assert cli.main(["env"]) == 2
-    assert capfd.readouterr().err.partition("      hint: ")[0] == f"error: {line}"
+    assert capfd.readouterr().err.partition("\nhint:  ")[0] == f"error: {line}"
 
 
 def test_only_the_first_process_writes() -> None:
