@@ -95,4 +95,4 @@ def test_the_command_draws_in_the_terminal_and_writes_files(
     (tmp_path / "text.txt").write_text("no image")
     assert cli.main(["spikes", str(network), "text.txt"]) == 5
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2 and "no such file" in told[0] and "neither a folder nor an array file" in told[1]
+    assert len(told) == 4 and "no such file" in told[0] and "neither a folder nor an array file" in told[2]
