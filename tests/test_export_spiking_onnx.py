@@ -528,7 +528,7 @@ def test_an_export_that_is_interrupted_leaves_no_file(
     Path("m.onnx").write_bytes(b"the last one")
     monkeypatch.setattr("os.fsync", fail)
     found, _, err = call(capsys, "export", converted["causal"], "-o", "m.onnx")
-    assert found == code and err.count("\n") == (code == 5)
+    assert found == code and err.count("\n") == {5: 2, 130: 1}[code]
     assert [path.name for path in Path.cwd().iterdir()] == ["m.onnx"]
     assert Path("m.onnx").read_bytes() == b"the last one"
 
