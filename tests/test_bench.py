@@ -58,3 +58,11 @@ def test_what_cannot_be_timed_is_refused(network: Path) -> None:
         with pytest.raises(UsageError, match=message):
             bench(network, **asked)  # type: ignore[arg-type]
     assert cli.main(["bench", str(network.parent / "none.snn"), "-q"]) == 5
+
+
+def test_what_nothing_here_runs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = snnc.convert(DIGITS / "model.onnx", recipe="quick", timesteps=1, neuron="if")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"c, C compiler cannot be timed: there is none here.* @ --format"):
+        bench(made, exported=("c",), batches=(1,), seconds=0.01)

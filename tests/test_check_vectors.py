@@ -315,3 +315,21 @@ def test_what_a_device_says_in_nir_is_held_against_the_network(nir_observed: tup
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="no observations of NIR"):
         check_vectors(made, path)
+
+
+def test_of_several_events_in_a_step_none_is_lost(nir_observed: tuple[Conversion, Path]) -> None:
+    import nir
+
+    made, path = nir_observed
+    data = nir.read_data(path)
+    (second,) = (node for node in data.nodes if node.endswith("_second"))
+    data.nodes[second].observables["spikes"] = spikes = data.nodes[second].observables["spikes"].to_event(400)
+    assert spikes.idx[0, 0] >= 0 > spikes.idx[0, -1]
+    spikes.idx[0, -1], spikes.time[0, -1] = spikes.idx[0, 0], spikes.time[0, 0]
+    nir.write_data(path, data)
+    first = check_vectors(made, path).found.first
+    assert first is not None and (first.layer, first.sample) == ("second", 0)
+    spikes.time[0, -1] = -spikes.t_max / 4
+    nir.write_data(path, data)
+    with pytest.raises(DataError, match="no observations of NIR"):
+        check_vectors(made, path)

@@ -194,14 +194,16 @@ def test_the_site_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixtu
     pages = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "site").iterdir()}
     assert set(pages) == {"index.html", "style.css", "search.js", *(f"{name}.html" for name in TOPICS)}
     for name, page in pages.items():
+        places = re.findall(r' id="([^"]*)"', page)
+        assert len(places) == len({*places}), name
         loaded = re.findall(r'(?:src|<link [^>]*href)="([^"]*)"', page) if name.endswith(".html") else []
         assert {*loaded} <= {"style.css", "search.js"}, name
         for target in re.findall(r'<a href="([^"]*)"', page):
             path, _, place = target.partition("#")
             assert target.startswith("https://") or path in pages or not path, (name, target)
             assert not place or target.startswith("https://") or f'id="{place}"' in pages[path or name], (name, target)
-    places = json.loads(pages["search.js"].partition(" = ")[2].partition(";\n")[0])
-    assert ["methods", "radix"] in [[page, heading] for page, _, heading, _ in places]
+    found = json.loads(pages["search.js"].partition(" = ")[2].partition(";\n")[0])
+    assert ["methods", "radix"] in [[page, heading] for page, _, heading, _ in found]
 
 
 def test_a_browser_searches_the_site_and_asks_for_nothing(tmp_path: Path) -> None:

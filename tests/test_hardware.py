@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from snnc import cli, ops
+from snnc.actions.inspect import inspect
 from snnc.analysis.integers import widths
 from snnc.artifact import load_conversion, save_conversion
 from snnc.errors import UsageError
@@ -613,3 +614,5 @@ def test_a_microcontroller_is_what_flags_say(
     ):
         code, _, err = inspected(capsys, converted, *arguments)
         assert code == 2 and words in err and len(err.splitlines()) == 2, err
+    with pytest.raises(UsageError, match="numbers of bytes"):
+        inspect(converted).fit_room(flash=-1)

@@ -250,6 +250,8 @@ def test_synapses_can_be_put_back(layer: Weighted, value: Tensor | None) -> None
         ({"bits": 1}, "from 2 to"),
         ({"bits": 40}, "from 2 to"),
         ({"bits": 8, "threshold_bits": 4}, "at least as many"),
+        ({"input_bits": 0}, "inputs have from 2"),
+        ({"skip_bits": 0}, "at least as many"),
         ({"images": 0}, "start at 1"),
     ],
 )

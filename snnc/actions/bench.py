@@ -17,6 +17,7 @@ from snnc.errors import UsageError
 from snnc.feeds import Feeds
 from snnc.figure import Speed
 from snnc.formats.format import formats
+from snnc.formats.verification import UnreadableError
 from snnc.ir import Graph, Input
 from snnc.progress import told
 from snnc.registry import suggest
@@ -61,8 +62,8 @@ def bench(
     """Time a conversion, or its file, in the simulator, its trained network, and files of the formats ``exported``.
 
     Each takes so many images of noise at once as each of the ``batches`` says, again and again for so many ``seconds``.
-    Raises UsageError where one of these makes no sense, ModelError for what a format cannot say, and VerificationError
-    where the program that runs it refuses the file.
+    Raises UsageError where one of these makes no sense, or where nothing here runs a file, ModelError for what a format
+    cannot say, and VerificationError where the program that runs it refuses the file.
     """
     conversion, progress = conversion_of(network), progress or told()
     for batch in batches:
@@ -81,7 +82,11 @@ def bench(
     for name, run in runners:
         for batch in batches:
             progress("timing", len(found), whole)
-            found.append(_timed(name, run, _noise(conversion.snn, batch), seconds))
+            try:
+                found.append(_timed(name, run, _noise(conversion.snn, batch), seconds))
+            except UnreadableError as refusal:
+                hint = "leave it out, or see what snnc export --verify says of it"
+                raise UsageError(f"{name} cannot be timed: {refusal}", place="--format", hint=hint) from None
     progress("timing", whole, whole)
     return Bench(platform.machine(), torch.get_num_threads(), conversion.schedule, tuple(found))
 

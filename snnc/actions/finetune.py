@@ -265,8 +265,7 @@ def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress)
     """Return the network with the recipe's calibrated thresholds, batch normalization left to be trained.
 
     Passes run up to the one that calibrates; the one that folds batch normalization is left out. None run where
-    activations stay what they are. Raises
-    PreconditionError where nothing is quantized then.
+    activations stay what they are. Raises PreconditionError where nothing is quantized then.
     """
     settings = check_training(recipe)
     made = graph

@@ -9,6 +9,7 @@ from snnc.conversion import Conversion
 from snnc.formats.c import CFormat
 from snnc.hardware import MICROCONTROLLER, Fitted, Room, Target, fit, fit_room, load_target
 from snnc.measure.layers import Layer, describe
+from snnc.validation import parse
 
 # What a layer is without having been measured.
 _UNMEASURED = ("name", "source", "neuron", "neurons", "threshold_minimum", "threshold_maximum", "levels")
@@ -37,9 +38,12 @@ class Inspected:
     def fit_room(self, *, flash: int | None = None, ram: int | None = None, macs: float | None = None) -> Fitted:
         """Say whether its file in C fits so many bytes of flash and RAM, and how long a sample takes.
 
-        ``macs`` are multiply-accumulates a second. Raises ModelError for what nobody has written in C.
+        ``macs`` are multiply-accumulates a second. Raises UsageError where one of these makes no sense, ModelError for
+        what nobody has written in C.
         """
-        return hold_on_microcontroller(self.conversion, Room(flash, ram, macs))
+        given = {"flash": flash, "ram": ram, "macs": macs}
+        room = parse(Room, {name: value for name, value in given.items() if value is not None}, place="fit_room")
+        return hold_on_microcontroller(self.conversion, room)
 
     def plain(self) -> dict[str, Any]:
         """Return what it holds, as plain data."""

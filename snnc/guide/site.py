@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -42,9 +43,13 @@ def slug(heading: str) -> str:
 
 def _linked(tokens: list[Token]) -> list[Token]:
     """Give headings a place that links lead to, and let links lead to pages in place of files."""
+    taken = Counter[str]()
     for token, inline in zip(tokens, [*tokens[1:], None], strict=True):
         if token.type == "heading_open" and token.tag in _HEADINGS and inline is not None:
-            token.attrSet("id", slug(inline.content))
+            place = slug(inline.content)
+            # Of headings that are alike, the first has the place that is called so.
+            token.attrSet("id", f"{place}-{taken[place]}" if taken[place] else place)
+            taken[place] += 1
         for child in token.children or ():
             target = child.attrGet("href") if child.type == "link_open" else None
             if isinstance(target, str):

@@ -104,8 +104,10 @@ class QuantizeWeights(Pass):
 
     @property
     def _input_bits(self) -> int:
+        if self.input_bits is not None:
+            return self.input_bits
         room = _INPUT_BITS if self.membrane_bits is None else max(2, self.membrane_bits - self.bits + 2)
-        return self.input_bits or min(_INPUT_BITS, room)
+        return min(_INPUT_BITS, room)
 
     @property
     def _skip_bits(self) -> int:

@@ -87,8 +87,11 @@ def _train(observed: Any) -> Tensor:
     samples, events = np.nonzero(observed.idx >= 0)
     # A step starts at a time that is a little off a whole number of them.
     steps = np.floor(observed.time[samples, events] / STEP + _OFF).astype(int)
+    if (steps < 0).any():
+        raise ValueError("events before the first step")
     values = observed.value[samples, events] if hasattr(observed, "value") else 1.0
-    train[steps, samples, observed.idx[samples, events]] = values
+    # Of several events of a neuron in one step none is lost.
+    np.add.at(train, (steps, samples, observed.idx[samples, events]), values)
     return torch.from_numpy(train)
 
 
