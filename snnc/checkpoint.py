@@ -58,8 +58,8 @@ class Checkpoint:
             read = states.load(path, [Graph, Node, Reached, Applied, *operations.values()])
             try:
                 self._reached, self._identity = read["reached"], dict(read["identity"])
-                self.decided |= read["decided"]
-            except (KeyError, TypeError, ValueError):
+                self.decided |= {str(name): (int(number), int(of)) for name, (number, of) in read["decided"].items()}
+            except (AttributeError, KeyError, TypeError, ValueError):
                 raise states.damaged(path) from None
             if not isinstance(self._reached, Reached):
                 raise states.damaged(path)

@@ -196,9 +196,13 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
     path = tmp_path / "made.snn.checkpoint"
     with pytest.raises(UsageError, match="no checkpoint to go on from"):
         Checkpoint(path, resume=True)
-    evil = pickle.dumps({"reached": pytest.fail})
-    states.save({"reached": 1, "identity": {}, "decided": {}}, path)
-    for content in (b"", b"text", evil, path.read_bytes(), path.read_bytes()[:-100]):
+    evil, graph = pickle.dumps({"reached": pytest.fail}), random_network(0, relu)
+    reached = Reached(graph, graph, graph, exact=True)
+    wrong = []
+    for state in ({"reached": 1, "decided": {}}, {"reached": reached, "decided": {"samples": 3}}):
+        states.save({**state, "identity": {}}, path)
+        wrong.append(path.read_bytes())
+    for content in (b"", b"text", evil, *wrong, wrong[0][:-100]):
         path.write_bytes(content)
         with pytest.raises(DataError, match="not a checkpoint, or a damaged one") as caught:
             Checkpoint(path, resume=True)
