@@ -276,10 +276,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Where it costs too much: more bits (--weight-bits), or images to correct biases on.",
     ),
     "real-weights": Explanation(
-        "What drives these neurons is no sum of weights, one for each spike: a scale that could not be folded, or "
-        "spikes of several values in one channel, as behind an addition or a LeakyReLU.",
+        "What drives these neurons is no sum of weights, one for each spike: a scale that could not be folded, spikes "
+        "of several values in one channel, as behind an addition or a LeakyReLU, or means of windows that the border "
+        "cuts in many ways.",
         "It was not made whole numbers: a target that only counts cannot hold it.",
-        "Train with ReLU in the place of LeakyReLU, and with an activation between an addition and the next layer.",
+        "Train with ReLU in the place of LeakyReLU, with an activation between an addition and the next layer, and "
+        "with averages that count their padding.",
     ),
     "saturated-channels": Explanation(
         "For half of the values or more, the current of these channels is at the threshold or above.",

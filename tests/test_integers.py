@@ -359,6 +359,21 @@ def averaged() -> Graph:
     return net.graph()
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_averages_of_too_many_parts_stay_real_and_keep_the_bits_of_weights(behind: bool) -> None:
+    net = Network((3, 8, 8))
+    cut = ops.AveragePool((7, 7), (1, 1), (0,) * 4, (3,) * 4)
+    value = neuron(net, net.conv("x", 6))
+    value = net.add(cut, net.conv(value, 6)) if behind else net.conv(net.add(cut, value), 6)
+    net.linear(net.flat(neuron(net, value)), 5)
+    graph = net.graph()
+    rounded = QuantizeWeights(bits=8)(graph, calibration(graph, images_of(graph)))
+    found = widths(rounded)
+    assert None in found.values() and {width.weights for width in found.values() if width is not None} == {8}
+    for before, after in zip(graph.ops(Weighted).values(), rounded.ops(Weighted).values(), strict=True):
+        assert (after.weight - before.weight).norm() < 0.05 * before.weight.norm()
+
+
 def test_averages_are_sums_of_parts() -> None:
     graph = averaged()
     rounded = QuantizeWeights(bits=5)(graph, calibration(graph, images_of(graph)))

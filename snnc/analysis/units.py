@@ -33,6 +33,10 @@ from snnc.ops import (
 )
 from snnc.rules import Rules
 
+# Of more parts than this each is worth so little that too few of them fit the threshold: weights of a few bits, counted
+# in such, would be 0, 1 or 2.
+_MOST_PARTS = 1 << 12
+
 # rule(op, shape, inputs): what one spike that comes out is worth, ``[*shape]`` of one sample, float64, by what it is
 # worth where it arrives: 0 where no spike can arrive. None where what comes out are no spikes, or spikes of different
 # values meet; ``inputs`` are None where that is so of one of them.
@@ -182,7 +186,8 @@ def _sum(op: Op, shape: tuple[int, ...]) -> Drive:
 
 @drives.register(AveragePool)
 def _average(op: AveragePool, shape: tuple[int, ...]) -> Drive:
-    return Drive(sums=True, parts=op.parts(shape)[0])
+    parts, _ = op.parts(shape)
+    return Drive(sums=True, parts=parts) if parts <= _MOST_PARTS else _outside(op, shape)
 
 
 @drives.register(Mean)
@@ -275,8 +280,8 @@ def _largest(op: MaxPool, x: Tensor) -> Tensor | None:
 @_passing(AveragePool)
 def _averaged(op: AveragePool, x: Tensor) -> Tensor | None:
     around = tuple(padding + excess for padding, excess in zip(op.padding, op.excess, strict=True))
-    pool = MaxPool(op.kernel, op.stride, around, (1,) * len(op.kernel))
-    return _agreed(pool(x), -pool(-_without_zeros(x)), op.parts(tuple(x.shape[1:]))[0])
+    pool, (parts, _) = MaxPool(op.kernel, op.stride, around, (1,) * len(op.kernel)), op.parts(tuple(x.shape[1:]))
+    return _agreed(pool(x), -pool(-_without_zeros(x)), parts) if parts <= _MOST_PARTS else None
 
 
 @_passing(Mean)
