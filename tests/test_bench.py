@@ -58,6 +58,7 @@ def test_what_cannot_be_timed_is_refused(network: Path) -> None:
         with pytest.raises(UsageError, match=message):
             bench(network, **asked)  # type: ignore[arg-type]
     assert cli.main(["bench", str(network.parent / "none.snn"), "-q"]) == 5
+    assert cli.main(["bench", str(network), "--simulator", "--format", "onnx", "-q"]) == 2
 
 
 def test_what_nothing_here_runs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

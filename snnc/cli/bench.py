@@ -11,6 +11,7 @@ from snnc import project
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
 from snnc.cli.options import Artifact, parsed_numbers
+from snnc.errors import UsageError
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -41,6 +42,8 @@ def bench(
     """
     model = project.read(Path()).converted(model, Path())
     batches = parsed_numbers(batch, "--batch", int) or ()
+    if simulator and exported:
+        raise UsageError("--simulator times no exported file", place="--format", hint="leave out one of the two")
 
     from snnc.actions.bench import FORMATS
     from snnc.actions.bench import bench as timed
