@@ -88,7 +88,8 @@ def allocated(errors: Mapping[str, Sequence[float]], sizes: Mapping[str, int], m
     most away for each of them, as many at once as do that best, as long as there are any.
     """
     bits = dict.fromkeys(errors, 1)
-    left = (mean - 1) * sum(sizes.values())
+    # In whole bits: 1.15 of 100 are 14.999… more than 1.
+    left = math.floor((mean - 1) * sum(sizes.values()) + 1e-6)
     while True:
         gains = [
             ((errors[name][bits[name] - 1] - errors[name][more - 1]) / (sizes[name] * (more - bits[name])), name, more)

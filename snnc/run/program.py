@@ -121,20 +121,8 @@ class Program:
         handed over from here and to here; where its memory does not suffice, for fewer samples at once. Raises
         ValueError where an input is not fed, DataError where that memory does not suffice for one sample.
         """
-        return self.with_gradients(feeds, given=given, observe=observe, generator=generator, through=through)
-
-    def with_gradients(
-        self,
-        feeds: Feeds,
-        *,
-        given: Mapping[str, Tensor] | None = None,
-        observe: Observer | None = None,
-        generator: Generator | None = None,
-        through: Through = directly,
-    ) -> Signals:
-        """Compute the same, with gradients where these are asked for: those of neurons are what ``through`` gives."""
         if feeds.over_time and feeds.apart and not self._spiking:
-            return _averaged(self.with_gradients(one, given=given, through=through) for one in feeds.frames())
+            return _averaged(self(frame, given=given, through=through) for frame in feeds.frames())
         generator, given = seeded(generator), given or {}
         if self._device == CPU or through is not directly:
             return self._computed(self._order, feeds, given, observe, generator, through)
@@ -143,6 +131,10 @@ class Program:
             assert observe is not None
             observe(name, response)
         return found
+
+    def with_gradients(self, given: Mapping[str, Tensor], through: Through) -> Signals:
+        """Compute the wanted signals from those given, with gradients: those of neurons are what ``through`` gives."""
+        return self._computed(self._order, Feeds({}), given, None, seeded(None), through)
 
     def _computed_elsewhere(
         self, feeds: Feeds, given: Mapping[str, Tensor], generator: Generator, *, watched: bool

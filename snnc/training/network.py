@@ -142,7 +142,7 @@ class TrainableNetwork(nn.Module):
             (currents,) = inputs
             return response(op, self._schedule, currents, self._threshold(node.name, op.threshold))
 
-        found = program.with_gradients(Feeds({}), given=feeds.signals(self._schedule), through=through)
+        found = program.with_gradients(feeds.signals(self._schedule), through)
         return {name: found[name][0] for name in want}
 
     def graph(self) -> Graph:
