@@ -156,7 +156,7 @@ def test_little_room_is_taken_by_findings_of_one_kind() -> None:
 def test_a_chip_is_asked_for_what_codes_and_functions_need() -> None:
     misfits: dict[tuple[str, str], list[Misfit]] = {}
     for name in ("speck", "loihi2"):
-        for misfit in fit(coded("two-phase"), Schedule(4), load_target(name)):
+        for misfit in fit(coded("two-phase"), Schedule(4), load_target(name)).misfits:
             misfits.setdefault((name, misfit.limit), []).append(misfit)
     refused = {misfit.layer for misfit in misfits["loihi2", OPERATIONS]}
     assert {*coded("two-phase").ops(ops.Nonlinear)} <= refused

@@ -81,9 +81,10 @@ class Exported:
     def check(self, place: str) -> None:
         """Raise VerificationError where another engine does not fire the same spikes."""
         if self.mismatch:
-            hint = "the export was not written; please report it with the model"
+            hint = "please report it with the model"
             if all(match.rounding for match in self.matches if match.mismatch):
                 hint = "its sums lie at thresholds, where rounding decides: --weight-bits makes them exact"
+            hint = f"the export was not written; {hint}"
             raise VerificationError(f"another engine differs: {self.mismatch}", place=place, hint=hint)
 
 

@@ -15,6 +15,7 @@ from snnc.data.pictures import IMAGES, pictures
 from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
+from snnc.process import memory
 
 SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
@@ -68,7 +69,11 @@ class ImageFiles(Source):
         return {self.input: decode(self.folder / self.names[index], gray=self.gray, noticed=self.noticed)}
 
     def digest(self, index: int) -> str:
-        return file_digest(self.folder / self.names[index])
+        path = self.folder / self.names[index]
+        if path.exists() and path.stat().st_size > memory():
+            # A file may have no end: whether it is an image is told sooner than what it holds.
+            self.read(index)
+        return file_digest(path)
 
 
 def _found(folder: Path, transform: Transform) -> tuple[Sequence[str], Mapping[str, Labels], tuple[str, ...]]:
