@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,6 +68,8 @@ def largest(value: float, interval: Interval, count: int) -> Interval:
 
     Of many values of which none is more than chance, the largest looks like more: its own interval is too narrow.
     """
+    from statistics import NormalDist
+
     wider = NormalDist().inv_cdf(1 - 0.025 / count) / NORMAL_95
     low, high = interval
     return value - (value - low) * wider, value + (high - value) * wider

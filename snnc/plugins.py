@@ -10,7 +10,6 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -98,5 +97,7 @@ def _reason(error: BaseException) -> str:
 @functools.cache
 def _installed() -> tuple[tuple[str, str], ...]:
     """Return the packages that name a plug-in, and its module; looked for once, because that reads many files."""
+    from importlib.metadata import entry_points
+
     found = entry_points(group=GROUP)
     return tuple(sorted((point.dist.name if point.dist else point.name, point.module) for point in found))

@@ -4,14 +4,14 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic.json_schema import GenerateJsonSchema
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from snnc.documents import from_yaml, scalar
 from snnc.errors import UsageError
 from snnc.registry import suggest
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -55,6 +55,9 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
 
     Keys may be written with hyphens. Raises UsageError with the path of the first problem below ``place``.
     """
+    # Most commands read no options: pydantic takes as long to load as all else of snnc --help.
+    from pydantic import ValidationError
+
     if data is None:
         data = {}
     if not isinstance(data, Mapping):
@@ -103,30 +106,6 @@ def _same(written: object, read: object) -> bool:
     return scalar(written) == read
 
 
-def described(kind: type[Any]) -> dict[str, Any]:
-    """Return the JSON Schema of a dataclass as users write it: hyphens in names, and nothing besides.
-
-    What is only read by code of its own may be anything there.
-    """
-    config = ConfigDict(use_attribute_docstrings=True, arbitrary_types_allowed=True)
-    return TypeAdapter(with_config(config)(kind)).json_schema(schema_generator=_Written)
-
-
-class _Written(GenerateJsonSchema):
-    """Schemas of dataclasses as users write them."""
-
-    def dataclass_schema(self, schema: Any) -> dict[str, Any]:
-        found = super().dataclass_schema(schema)
-        properties = {name.replace("_", "-"): each for name, each in found["properties"].items()}
-        return {**found, "properties": properties, "additionalProperties": False}
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
-        return {}
-
-
 def keys(kind: type[Any]) -> list[str]:
     """Return the options of a dataclass as users write them."""
     return [f.name.replace("_", "-") for f in dataclasses.fields(kind)]
@@ -142,7 +121,9 @@ def _inner(kind: type[Any]) -> dict[str, type[Any]]:
     return found
 
 
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: type[T]) -> "TypeAdapter[T]":
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
     return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=True))(kind))
 
 

@@ -51,7 +51,7 @@ RESERVED = {
     "nir": ("formats/nir/",),
     "nirtorch": ("formats/nir/",),
     "safetensors": ("artifact.py", "formats/vectors.py"),
-    "pydantic": ("validation.py", "artifact.py", "report/data.py"),
+    "pydantic": ("validation.py", "actions/schema.py", "artifact.py", "report/data.py"),
     "yaml": ("documents.py",),
 }
 

@@ -241,7 +241,9 @@ def test_two_plug_ins_of_one_name_are_refused(folder: Path, capsys: pytest.Captu
 def test_every_command_takes_plug_ins() -> None:
     from snnc.cli.application import application
 
-    for name, command in application().commands.items():
+    root = application()
+    for name in root.commands:
+        _, command, _ = root.resolve_command(root.make_context("snnc", []), [name])
         assert any("--plugin" in option.opts for option in command.params), name
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic.json_schema import GenerateJsonSchema
+
 from snnc.data.preprocessing import PROTOCOLS
 from snnc.errors import UsageError
 from snnc.formats.format import formats
@@ -15,7 +18,6 @@ from snnc.recipe import Recipe, shipped
 from snnc.registry import suggest
 from snnc.report.data import schema as of_reports
 from snnc.tasks import tasks
-from snnc.validation import described
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT = {"type": "string"}
@@ -29,8 +31,8 @@ def schema_of(document: str) -> dict[str, Any]:
 
 
 def _config() -> dict[str, Any]:
-    found = described(Project)
-    gates = described(limits_form())
+    found = _described(Project)
+    gates = _described(limits_form())
     for name, known in limits().items():
         gates["properties"][name]["description"] = known[0].help
     preprocessing = found["$defs"]["Preprocessing"]["properties"]
@@ -48,7 +50,7 @@ def _config() -> dict[str, Any]:
 
 
 def _recipe() -> dict[str, Any]:
-    found = described(Recipe)
+    found = _described(Recipe)
     one = {**_by_name(passes, found), "minProperties": 1, "maxProperties": 1}
     listed = _any_of({"enum": list(passes)}, one)
     found["properties"]["passes"] = {"type": "array", "minItems": 1, "items": listed}
@@ -66,7 +68,7 @@ def _by_name(registry: Mapping[str, type[Any]], into: dict[str, Any]) -> dict[st
     """Return the schema of a mapping from names to options; what these have in common goes to the definitions."""
     members = {}
     for name, kind in registry.items():
-        own = described(kind)
+        own = _described(kind)
         into.setdefault("$defs", {}).update(own.pop("$defs", {}))
         members[name] = _any_of(own, {"type": "null"})
     return {"type": "object", "properties": members, "additionalProperties": False}
@@ -78,3 +80,27 @@ def _any_of(*schemas: Mapping[str, Any]) -> dict[str, Any]:
 
 def _document(found: dict[str, Any], title: str, about: str) -> dict[str, Any]:
     return {"$schema": _DIALECT, **found, "title": title, "description": " ".join(about.split())}
+
+
+def _described(kind: type[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a dataclass as users write it: hyphens in names, and nothing besides.
+
+    What is only read by code of its own may be anything there.
+    """
+    config = ConfigDict(use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    return TypeAdapter(with_config(config)(kind)).json_schema(schema_generator=_Written)
+
+
+class _Written(GenerateJsonSchema):
+    """Schemas of dataclasses as users write them."""
+
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+        found = super().dataclass_schema(schema)
+        properties = {name.replace("_", "-"): each for name, each in found["properties"].items()}
+        return {**found, "properties": properties, "additionalProperties": False}
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {}

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, final, get_args, get_type_hints
+from typing import Annotated, Any, final, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -20,13 +20,10 @@ from snnc.version import VERSION
 
 
 class Flags(ABC):
-    """A group of flags that is made from what is registered when the commands are built, and holds what was ``given``.
+    """A group of flags that is made from what is registered when its command is built, and holds what was ``given``.
 
-    A group whose flags are always the same is a dataclass instead. One that is ``late`` is asked for its flags only
-    where its own command is run or shown, because what it is made from loads torch.
+    A group whose flags are always the same is a dataclass instead.
     """
-
-    late: ClassVar[bool] = False
 
     def __init__(self, **given: Any) -> None:
         self.given = {name: value for name, value in given.items() if value is not None}
@@ -112,7 +109,7 @@ class _Command(TyperCommand):
 
 @final
 class _Commands(TyperGroup):
-    """The commands, of which the one that is asked for has the flags, too, that are made late."""
+    """The commands, of which the one alone that is asked for is given its flags: those of some take torch to make."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -124,13 +121,17 @@ def application() -> Any:
     app = _typer(cls=_Commands, add_completion=True)
     app.callback(invoke_without_command=True, help=_HELP, epilog=_EPILOG)(_root)
     for name, function in commands.items():
-        app.command(name, cls=_Command)(_flattened(function))
+        app.command(name, help=inspect.getdoc(function))(_named)
     return typer.main.get_command(app)
+
+
+def _named() -> None:
+    """Stand for a command where it is listed."""
 
 
 def _whole(name: str) -> Any:
     app = _typer(add_completion=False)
-    app.command(name, cls=_Command)(_flattened(commands[name], late=True))
+    app.command(name, cls=_Command)(_flattened(commands[name]))
     return typer.main.get_command(app)
 
 
@@ -159,18 +160,13 @@ def _root(
         typer.echo(context.get_help())
 
 
-def _flattened(function: Callable[..., None], *, late: bool = False) -> Callable[..., None]:
-    """Let typer see each flag of a group of flags as a parameter of its own; add those of all commands.
-
-    Flags of groups that are late are left out without ``late``.
-    """
+def _flattened(function: Callable[..., None]) -> Callable[..., None]:
+    """Let typer see each flag of a group of flags as a parameter of its own; add those of all commands."""
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     flat: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
         kind = parameter.annotation
-        if isinstance(kind, type) and issubclass(kind, Flags) and kind.late and not late:
-            continue
         flags = _flags(kind)
         if flags is None:
             flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from snnc.cli.application import commands
@@ -20,6 +19,8 @@ _PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "safetensors")
 @commands.register("env")
 def env(terminal: Terminal) -> None:
     """Show versions and the machine, for bug reports."""
+    from importlib.metadata import version
+
     import torch
 
     facts = {

@@ -507,8 +507,6 @@ class FaceFlags:
 class FormatFlags(Flags):
     """What to write: the format, and a flag for each option of each format."""
 
-    late = True
-
     @classmethod
     def options(cls) -> dict[str, Any]:
         """Return the flags; a list of numbers is a text with commas."""
