@@ -6,7 +6,7 @@ Here the work is divided the same way whatever the machine, and one thread does 
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Self, TypeVar, final
 
 import torch
@@ -41,8 +41,13 @@ class Threads:
         torch.set_num_threads(self._before)
 
     def map(self, function: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
-        """Return what a function gives for each part, in order."""
-        return self._pool.map(function, parts) if self._pool else map(function, parts)
+        """Return what a function gives for each part, in order, with what is set in the context, such as a device."""
+        if self._pool is None:
+            return map(function, parts)
+        context = copy_context()
+        # Who does a part does it alone.
+        context.run(_OUTSIDE.set, 1)
+        return self._pool.map(lambda part: context.copy().run(function, part), parts)
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the products of matrices ``[B, N, K]`` and ``[B, K, M]``, a part of the columns after the other."""

@@ -2,25 +2,29 @@
 
 import dataclasses
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import snnc
 from snnc import budget, cli, process, recipe
 from snnc.artifact import fingerprint
 from snnc.budget import Budget
 from snnc.calibration import Histogram
-from snnc.data.dataset import Reading
-from snnc.errors import UsageError
+from snnc.data.dataset import Reading, open_dataset
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import DataError, UsageError
 from snnc.passes import TrainingPass, passes
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.distill import Distill
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.processes import current
 from snnc.schedule import Schedule
+from snnc.threads import Threads
 from tests.support import Network, calibration, normal, random_network, relu
 from tests.test_processes import simulated
 from tests.test_report import DIGITS, PREPROCESSING
@@ -210,3 +214,25 @@ def test_thresholds_are_the_same_with_counts_on_disk(
         assert all(torch.equal(one, other) for one, other in zip(wanted, found, strict=True))
     assert kept == [False, True, True, True]
     assert not list(tmp_path.iterdir())
+
+
+def test_threads_know_how_much_memory_is_given(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with process.memory_within("2G"), Threads() as threads:
+            assert set(threads.map(lambda part: process.memory(), range(4))) == {2 << 30}
+            # Work within work has one thread, as if it were all that is done.
+            assert list(threads.map(lambda part: _threads_within(), range(2))) == [1, 1]
+    finally:
+        torch.set_num_threads(before)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    data = open_dataset(tmp_path, Preprocessing(resize=256), {"x": (3, 256, 256)})
+    assert len(list(data.batches())) == 1
+    with process.memory_within("1M"), pytest.raises(DataError, match="is too large"):
+        list(data.batches())
+
+
+def _threads_within() -> int:
+    with Threads() as threads:
+        return len({threading.get_ident(), *threads.map(lambda part: threading.get_ident(), range(8))})

@@ -9,6 +9,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -334,7 +335,7 @@ class Dataset:
 
         def read_ahead() -> None:
             for index in islice(waiting, batch_size + workers - len(ahead)):
-                ahead.append(pool.submit(self._read, index))
+                ahead.append(pool.submit(copy_context().run, self._read, index))
 
         try:
             for start in range(0, len(self), batch_size):
