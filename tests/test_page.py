@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 import snnc
+from snnc.actions.inspect import hold_against
+from snnc.conversion import Conversion
 from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
+from snnc.hardware import load_target
 from snnc.measure.gates import Limits
-from snnc.report import Report
+from snnc.report import Report, held
 from snnc.report.faces import faces
 from snnc.report.faces.page import Part, document
 from tests.browser import CHROMIUM, Browser
@@ -22,7 +25,7 @@ FIRST = "[...document.querySelectorAll('#network table.sorts tbody tr')].map(row
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def evaluated() -> tuple[Conversion, Report]:
     how = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
     few = Reading(limit=24)
     conversion, made = snnc.convert(
@@ -30,7 +33,12 @@ def report() -> Report:
     )
     limits = Limits(max_spikes=100, max_layer_error=1)
     found = snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[1, 2], limits=limits, reading=few)
-    return dataclasses.replace(made, evaluation=found)
+    return conversion, dataclasses.replace(made, evaluation=found)
+
+
+@pytest.fixture(scope="module")
+def report(evaluated: tuple[Conversion, Report]) -> Report:
+    return evaluated[1]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,17 @@ def test_a_page_says_its_verdict_first_and_in_its_title(report: Report) -> None:
     assert report.evaluation is not None
     unlimited = dataclasses.replace(report, evaluation=dataclasses.replace(report.evaluation, gates=()))
     assert "<title>model.onnx, snnc report</title>" in faces["html"](unlimited)
+
+
+def test_whether_it_fits_a_chip_is_said_first(evaluated: tuple[Conversion, Report]) -> None:
+    conversion, report = evaluated
+    found = hold_against(conversion, load_target("loihi2"))
+    empty = dataclasses.replace(found, fit=dataclasses.replace(found.fit, misfits=()))
+    cases = ((found, "does not fit Intel Loihi 2: weight-bits", "failed"), (empty, "fits, as far as", "passed"))
+    for fitted, words, verdict in cases:
+        text = faces["html"](held(conversion, report, fitted))
+        above, _, below = text.partition("<nav")
+        assert words in above and words in below and f"{verdict}</span> {words}" in above
 
 
 def test_what_has_no_data_is_a_line_and_one_number_of_steps_is_no_plot(report: Report) -> None:

@@ -123,9 +123,10 @@ def test_the_command_chooses_and_says_what_and_why(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     model = ["convert", str(DIGITS / "model.onnx"), "--recipe", "quick"]
-    assert cli.main([*model, "--steps", "2", "--max-event", "3", "--json"]) == 0
+    assert cli.main([*model, "--steps", "2", "--max-event", "3", "--target", "loihi2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["chosen"].startswith("chosen for at most 2 steps: refine(levels=15, max-event=3")
+    assert told["chosen"].startswith("chosen for at most 2 steps on loihi2: refine(levels=15, max-event=3")
+    assert told["report"]["resources"]["target"] == "loihi2"
     assert told["report"]["summary"]["total_steps"] == 2
     (tmp_path / "snnc.yaml").write_text("steps: 3\ntarget: akida\n", encoding="utf-8")
     assert cli.main([*model, "--dry-run"]) == 0

@@ -72,7 +72,11 @@ def convert(
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --steps: the chip whose events and neurons it has to be.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --steps: the chip whose events and neurons it has to be; the report says how full it is.",
+        ),
     ] = None,
     save_recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the recipe with every option spelled out.")
@@ -148,7 +152,7 @@ def convert(
     answers, expected = task_of(task, settings), settings.expected_accuracy
     budget = Budget(settings.minutes if minutes is None else minutes)
     left = budget.minutes
-    told = ""
+    told, held_to = "", None
     within = recipe.steps(steps, settings)
     if within is None and target is not None:
         raise UsageError("--target without --steps", hint="add --steps, or hold it against one: snnc inspect --target")
@@ -204,6 +208,11 @@ def convert(
         if terminal.as_json and error.details:
             terminal.show(plain_survey(open_model(model, arguments["input_shape"]).survey), tuple)
         raise
+    if held_to is not None:
+        from snnc.actions.inspect import hold_against
+        from snnc.report import held
+
+        report = held(conversion, report, hold_against(conversion, held_to))
     if save_recipe is not None:
         write_atomically(save_recipe, recorded(conversion).to_yaml().encode())
     right = exported if exported and not exported.mismatch else None

@@ -126,6 +126,11 @@ def completed(
         earlier=tuple(known[1:]),
         verifications=(*kept, *verifications),
     )
+    return held(conversion, report, fitted)
+
+
+def held(conversion: Conversion, report: Report, fitted: Fitted | None) -> Report:
+    """Return a report on a conversion with what it was held against, if it was."""
     return dataclasses.replace(report, sections=built(Known(conversion, report, fitted=fitted)))
 
 

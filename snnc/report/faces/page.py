@@ -13,11 +13,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import escape
 
-from snnc.blocks import Block, Checks, Fold, Map, Missing, SideBySide, Table
+from snnc.blocks import Block, Check, Checks, Fold, Map, Missing, SideBySide, Table
 from snnc.report.data import Report
 from snnc.report.faces import faces, seen
 from snnc.report.faces.plots import svg
-from snnc.report.sections.gates import tally, verdict, worst
+from snnc.report.sections import told
+from snnc.report.sections.gates import VERDICTS, tally, worst
 from snnc.report.sentence import sentence
 from snnc.text import as_it_is, printable
 
@@ -37,12 +38,13 @@ class Part:
 @faces.register("html")
 def page(report: Report) -> str:
     """Return the page: what was found first, then what it rests on, and what was not measured."""
-    told = seen(report, "page")
-    parts = [Part(name, section.label or section.title, section.title, blocks) for name, section, blocks in told]
-    return document("report", report.model_file, sentence(report), parts, verdict(report))
+    shown = seen(report, "page")
+    parts = [Part(name, section.label or section.title, section.title, blocks) for name, section, blocks in shown]
+    verdicts = [check for section in told(report).values() for check in section.verdicts(report)]
+    return document("report", report.model_file, sentence(report), parts, verdicts)
 
 
-def document(kind: str, title: str, lead: str, parts: Sequence[Part], verdicts: Checks | None = None) -> str:
+def document(kind: str, title: str, lead: str, parts: Sequence[Part], verdicts: Sequence[Check] = ()) -> str:
     """Return a page of its parts: what ``kind`` of page it is, and on what, the sentence that leads, and verdicts."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -62,9 +64,9 @@ def document(kind: str, title: str, lead: str, parts: Sequence[Part], verdicts: 
         kind=kind,
         title=title,
         lead=lead,
-        verdicts=verdicts,
-        worst=None if verdicts is None else worst(verdicts.checks),
-        tally="" if verdicts is None else tally(verdicts.checks),
+        verdicts=Checks("", tuple(sorted(verdicts, key=lambda check: VERDICTS.index(check.verdict)))),
+        worst=worst(verdicts) if verdicts else None,
+        tally=tally(verdicts),
         parts=parts,
         is_bare=lambda part: all(isinstance(block, Missing) for block in part.blocks),
         script=script,

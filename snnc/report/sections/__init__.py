@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from snnc.blocks import Block
+from snnc.blocks import Block, Check
 from snnc.registry import Registered, Registry
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class Section(ABC):
     @abstractmethod
     def blocks(self, report: "Report") -> Iterator[Block]:
         """Yield what the section tells of a report."""
+
+    def verdicts(self, report: "Report") -> Iterator[Check]:
+        """Yield what was to be kept of it, which pages say before all else; by default nothing."""
+        yield from ()
 
 
 class _Sections(Registry[type[Section]]):

@@ -57,15 +57,13 @@ class GatesSection(Section):
             more = f"And {len(broken) - _BROKEN} more layers whose limits were not kept, or not for certain."
             yield Text(more, only=("card",))
 
-
-def verdict(report: Report) -> Checks | None:
-    """Return the gates on the whole network, those on layers as one; None where no limits were set."""
-    gates = () if report.evaluation is None else report.evaluation.gates
-    checks = [gate_check(gate) for gate in gates if not gate.layer]
-    by_layer = [gate for gate in gates if gate.layer]
-    if by_layer:
-        checks.append(Check("", worst(by_layer), f"limits on {counted(len(by_layer), 'layer')}: {tally(by_layer)}"))
-    return Checks("gates", tuple(sorted(checks, key=lambda check: VERDICTS.index(check.verdict)))) if checks else None
+    def verdicts(self, report: Report) -> Iterator[Check]:
+        """Yield the gates on the whole network, and those on layers as one."""
+        gates = () if report.evaluation is None else report.evaluation.gates
+        yield from (gate_check(gate) for gate in gates if not gate.layer)
+        by_layer = [gate for gate in gates if gate.layer]
+        if by_layer:
+            yield Check("", worst(by_layer), f"limits on {counted(len(by_layer), 'layer')}: {tally(by_layer)}")
 
 
 def worst(judged: Iterable[Gate | Check]) -> Verdict:

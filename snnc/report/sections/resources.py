@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.blocks import Block, Cell, Column, Table, Text
+from snnc.blocks import Block, Cell, Check, Checks, Column, Table, Text
 from snnc.figure import Energy
 from snnc.hardware import CoreUse, Fitted, Misfit, Use
 from snnc.hardware.target import Spent
@@ -52,6 +52,16 @@ class ResourcesSection(Section):
         """Yield what does not fit, what is taken, and what a spike costs."""
         yield from self.taken(report.energy, report.summary.synaptic_operations)
 
+    def verdicts(self, report: Report) -> Iterator[Check]:
+        """Yield whether it fits."""
+        yield self._check()
+
+    def _check(self) -> Check:
+        if not self.misfits:
+            return Check(self.target, "passed", f"fits, as far as is known: {self.name}")
+        limits = ", ".join(dict.fromkeys(misfit.limit for misfit in self.misfits))
+        return Check(self.target, "failed", f"does not fit {self.name}: {limits}")
+
     def taken(self, energy: Energy | None, operations: float | None) -> Iterator[Block]:
         """Yield the same for what was measured of spikes, if anything was."""
         if self.misfits:
@@ -62,7 +72,7 @@ class ResourcesSection(Section):
             yield _use_table(self.uses)
         for source in dict.fromkeys(source for misfit in self.misfits for source in misfit.sources):
             yield Text(f"{source.text}: {source.url}", soft=True)
-        yield Text(f"{'does not fit' if self.misfits else 'fits, as far as is known'}: {self.name}")
+        yield Checks("chip", (self._check(),))
         if self.seconds is not None:
             yield Text(f"about {number(self.seconds)} s for a sample, every input being computed at every step")
         yield from self._energy(energy, operations)
