@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from snnc.feeds import Feeds
 from snnc.formats.c import CFormat, Compiled, compilers
 from snnc.formats.c.engine import FLAGS
 from snnc.formats.c.functions import SOURCES
+from snnc.formats.c.language import WIDTHS
 from snnc.formats.c.memory import Line, laid_out
 from snnc.formats.c.operations import kernels
 from snnc.formats.format import Written
@@ -37,10 +39,12 @@ from snnc.rules import RefusedError
 from snnc.schedule import Schedule
 from tests.support import Network, calibration, exact, neuron_instances, normal, operations, uniform
 from tests.test_export_spiking_onnx import conversion
+from tests.test_integers import averaged, images_of, pooled
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 # What is compiled for one run is compiled fast.
 FAST = (*FLAGS, "-O0")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 SCHEDULES = (Schedule(3), Schedule(2, 1, 2), Schedule(3, 1, shares=(0.5, 0.3, 0.2)))
 
 needs_compiler = pytest.mark.skipif(not compilers(), reason="needs a C compiler")
@@ -89,6 +93,16 @@ def compiled(made: Conversion, form: CFormat, flags: Sequence[str] = FAST) -> tu
 def matched(made: Conversion, form: CFormat | None = None, feeds: Feeds | None = None) -> Match:
     written, engine = compiled(made, form or CFormat())
     return verify(made, written, engine, MemorySamples(feeds or samples(made.snn)))
+
+
+@cache
+def sanitized() -> bool:
+    """Whether there is a compiler with sanitizers."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "one.c"
+        source.write_text("int main(void) { return 0; }\n")
+        done = subprocess.run([compilers()[0], *SANITIZERS, source, "-o", source.with_suffix("")], capture_output=True)
+    return not done.returncode
 
 
 def renamed(graph: Graph, names: dict[str, str]) -> Graph:
@@ -206,14 +220,12 @@ def test_a_neuron_of_others_is_written_from_its_form(own: Callable[[str], Neuron
 
 @needs_compiler
 @pytest.mark.parametrize("flags", [(), ("--event-driven",)], ids=["dense", "event-driven"])
-def test_sanitizers_have_nothing_to_say(flags: tuple[str, ...], tmp_path: Path) -> None:
-    watching = (*FLAGS, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    (tmp_path / "t.c").write_text("int main(void) { return 0; }\n")
-    if subprocess.run([compilers()[0], *watching, "t.c", "-o", "t"], cwd=tmp_path, capture_output=True).returncode:
+def test_sanitizers_have_nothing_to_say(flags: tuple[str, ...]) -> None:
+    if not sanitized():
         pytest.skip("needs a compiler with sanitizers")
     cases = [(f"case{index}", op, shapes) for index, (op, shapes) in enumerate(written_operations().values())]
     made = conversion(around(*cases), Schedule(2, 1, 1))
-    _, engine = compiled(made, CFormat(event_driven=bool(flags)), watching)
+    _, engine = compiled(made, CFormat(event_driven=bool(flags)), (*FLAGS, "-O1", *SANITIZERS))
     assert engine.answer(samples(made.snn, 2), torch.Generator())[0]
 
 
@@ -293,18 +305,86 @@ def test_pixels_and_integers_are_taken_as_they_are() -> None:
     assert "const uint8_t *pixels_in, const int32_t *numbers_in" in CFormat().write(made).file.header
 
 
-def test_memory_is_what_the_file_declares() -> None:
-    for schedule in SCHEDULES:
-        file = CFormat().write(small("cif", schedule)).file
+# Whole numbers.
+
+
+def counted(schedule: Schedule, *kinds: str, membrane_bits: int | None = None) -> Conversion:
+    graph = pooled(*kinds)
+    return conversion(
+        QuantizeWeights(bits=6, membrane_bits=membrane_bits)(graph, calibration(graph, images_of(graph))), schedule
+    )
+
+
+def code(source: str) -> str:
+    """What runs on a device, without the program for tests, comments, and constants for who asks."""
+    own = re.sub(r"/\*.*?\*/", "", source[: source.index("#ifdef SNN_MAIN\n/*")], flags=re.DOTALL)
+    return re.sub(r"^#define .*$", "", own, flags=re.MULTILINE)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("made", "events"),
+    [
+        (lambda: counted(Schedule(3, 1, 2), "if", "graded(levels=5,max-event=2,rest=1)"), False),
+        (lambda: counted(Schedule(4), "cif", "if", membrane_bits=14), True),
+        (lambda: dataclasses.replace(steps_apart(), schedule=Schedule(3, 1)), True),
+    ],
+    ids=["rehearsal", "saturating", "averages"],
+)
+def test_whole_numbers_need_no_floating_point(
+    made: Callable[[], Conversion], events: bool, program: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    network, form = made(), CFormat(event_driven=events)
+    written = form.write(network)
+    assert written.variant.startswith("whole numbers") and "nothing floats" in "".join(written.notes)
+    assert not re.findall(r"\b(?:float|double)\b|math\.h|\d\.\d", code(written.file.source))
+    feeds = Feeds({"x": 3 * images_of(network.snn, seed=1)[:4]})
+    flags = (*FAST, *SANITIZERS) if sanitized() else FAST
+    engine = Compiled(written.file, form.prefix, network.snn, network.schedule, compilers()[0], flags)
+    found = verify(network, written, engine, MemorySamples(feeds))
+    assert (found.verdict, found.equal, found.together) == ("passed", 100, 100), found.worst_layer
+    assert found.together_error is not None and found.together_error < 1e-6
+    code_, out, err = program(network, conformance_vectors(network, MemorySamples(feeds), potentials=True))
+    assert (code_, err) == (0, ""), out
+    spikes, potentials = re.findall(r"(\d+) of (\d+)", out)
+    assert spikes[0] == spikes[1] and potentials[0] == potentials[1]
+
+
+def steps_apart() -> Conversion:
+    graph = averaged()
+    return conversion(QuantizeWeights(bits=5)(graph, calibration(graph, images_of(graph))), Schedule(3))
+
+
+def test_numbers_are_as_small_as_they_may_be() -> None:
+    made = counted(Schedule(3), "if")
+    header, source = (CFormat().write(made).beside[".h"].decode(), CFormat().write(made).file.source)
+    assert "static const int8_t" in source and "static int8_t scratch_int8" in source
+    assert not re.findall(r"static const \w+ \w*weight\w*\[", source.replace("static const int8_t", ""))
+    assert re.search(r"void snn_run\(const int\d+_t \*x_in, int\d+_t \*\w+_answer\)", header)
+    assert re.search(r"#define SNN_\w+_UNIT \d[\d.e-]*f\n", header)
+    assert "x is handed over in whole numbers of" in header
+
+
+def test_real_numbers_float_and_the_note_says_what_makes_them_real() -> None:
+    made = counted(Schedule(3), "dual-threshold")
+    written = CFormat().write(made)
+    assert written.variant == "dense" and "what this neuron counts @" in written.notes[-1]
+    plain = CFormat().write(small())
+    assert plain.variant == "dense" and "--weight-bits 8" in plain.notes[-1] and "@" not in plain.notes[-1]
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["real", "whole"])
+def test_memory_is_what_the_file_declares(whole: bool) -> None:
+    for schedule in SCHEDULES[:1] if whole else SCHEDULES:
+        file = CFormat().write(counted(schedule, "cif") if whole else small("cif", schedule)).file
         source = file.source[: file.source.index("#ifdef SNN_MAIN\n/*")]
-        constants = sum(map(int, re.findall(r"^static const (?:float|int32_t) \w+\[(\d+)\]", source, re.MULTILINE)))
+        found = re.findall(r"^static (const )?(float|u?int\d+_t) (\w+)(?:\[(\d+)\])?[; ]", source, re.MULTILINE)
+        taken = [(const, name, int(size or 1) * WIDTHS[kind]) for const, kind, name, size in found if "(" not in name]
         windows = len(re.findall(r"^static const window", source, re.MULTILINE))
-        states = re.findall(r"^static float (\w+)\[(\d+)\];", source, re.MULTILINE)
-        (scratch,) = [int(size) for name, size in states if name == "scratch"]
-        kept = sum(int(size) for name, size in states if name != "scratch") + len(["taken"])
-        assert file.constants == 4 * (constants + windows * 22)
-        assert file.state == 4 * kept
-        assert file.scratch == 4 * scratch
+        routes = len(re.findall(r"^static const route", source, re.MULTILINE))
+        assert file.constants == sum(size for const, _, size in taken if const) + 4 * (windows * 22 + routes * 25)
+        assert file.state == sum(size for const, name, size in taken if not const and not name.startswith("scratch"))
+        assert file.scratch == sum(size for _, name, size in taken if name.startswith("scratch"))
         for name, value in (("CONSTANT", file.constants), ("STATE", file.state), ("SCRATCH", file.scratch)):
             assert f"#define SNN_{name}_BYTES {value}\n" in file.header
         assert "malloc" not in source and "#include <stdlib.h>" not in source
@@ -333,9 +413,12 @@ def test_values_lie_nowhere_on_top_of_one_another() -> None:
     ]
     layout = laid_out(lines)
     assert layout.starts["a"] == layout.starts["b"] == layout.starts["d"] == 0
-    assert layout.starts["c"] == 4 and layout.starts["e"] == 4 and layout.size == 10
+    assert layout.starts["c"] == 4 and layout.starts["e"] == 4 and layout.sizes == {"float": 10}
     twice = [Line("a", (), (), "a", 4), Line("b", (), ("a", "a"), "b", 4, in_place=True)]
     assert laid_out(twice).starts["b"] == 4
+    # What is of another type lies elsewhere.
+    others = laid_out([lines[0], dataclasses.replace(lines[1], kind="int8_t")])
+    assert others.starts["b"] == 0 and others.sizes == {"float": 4, "int8_t": 4}
 
 
 @needs_compiler
@@ -542,7 +625,7 @@ def test_a_compiler_that_compiles_nothing_is_no_fault_of_the_file(script: str, s
 def test_every_function_is_there_for_some_operation() -> None:
     networks = [conversion(around(("op", op, shapes)), SCHEDULES[1]) for op, shapes in written_operations().values()]
     plain = small("graded")
-    networks += [plain, steps(), dataclasses.replace(plain, snn=QuantizeWeights()(plain.snn, calibration(plain.snn)))]
+    networks += [plain, steps(), counted(SCHEDULES[0], "dual-threshold")]
     called = "".join(CFormat(event_driven=on).write(made).file.source for made in networks for on in (False, True))
-    idle = [name for name in SOURCES if not name.startswith("widen") and not re.search(rf"\b{name}\b", called)]
+    idle = [name for name in SOURCES if not re.search(rf"\b{name}\b", called)]
     assert not idle

@@ -295,7 +295,7 @@ def _widths(
     if neuron is None or schedule is None or found.thresholds is None:
         return width
     threshold = found.thresholds / found.fraction
-    start = float(neuron.potential.abs().max()) * threshold
+    start = (float(neuron.potential.abs().max()) + neuron.rest) * threshold
     # Who fires as often as it can takes away its threshold each time; whose count is bounded does not.
     fires = isinstance(neuron, IntegrateAndFire)
     grows = (sums[1] - threshold).clamp(min=0) * (schedule.total - 1) if fires else sums[1] * (schedule.total - 1)

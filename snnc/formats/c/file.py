@@ -15,25 +15,36 @@ import numpy as np
 import torch
 
 from snnc.analysis.work import Work, work_of
-from snnc.errors import ModelError
-from snnc.formats.c.functions import SOURCES, needed
-from snnc.formats.c.language import Names, along, condensed, declared, floats, number, text
-from snnc.formats.c.memory import Line, laid_out
-from snnc.formats.c.neurons import neuron_functions
+from snnc.formats.c.functions import SOURCES
+from snnc.formats.c.language import (
+    WIDTHS,
+    Along,
+    Array,
+    Names,
+    Value,
+    along,
+    condensed,
+    constants,
+    declared,
+    number,
+    text,
+)
+from snnc.formats.c.memory import Layout, Line, laid_out
+from snnc.formats.c.neurons import Kinds, neuron_functions
+from snnc.formats.c.numbers import Numbers
 from snnc.formats.c.operations import Argument, Calls, Part, Record, spelled
 from snnc.formats.c.program import TAKEN, Checker
-from snnc.formats.c.storage import OTHERS, WIDTH, Footprint, Storage
-from snnc.formats.onnx.lowering import form
-from snnc.formats.onnx.neurons import Gathering, Recurrence
-from snnc.ir import Graph, Input, Node
+from snnc.formats.c.storage import OTHERS, Footprint, Storage
+from snnc.ir import Input, Node
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
 
-_KINDS = {"real": "float", "pixel": "uint8_t", "integer": "int32_t"}
-
 # Bytes of code for a word of a loop over numbers, and of a list of calls: of gcc -Os for x86-64, within 15 %.
 _LOOP, _CALLS = 1.55, 4.3
+
+# In the place of a value where there is none.
+_NOTHING = Value("", "float")
 
 # What there is of the time, each made of those before.
 _CLOCK = ("rehearsing", "since", "at", "passed", "awake", "lit", "gain", "missing", "elapsed")
@@ -68,28 +79,15 @@ class CFile:
         return sum(part.state for part in self.memory.values())
 
 
-def check_neuron(node: Node) -> Recurrence:
-    """Return the recurrence of a neuron; raises ModelError that names it where it has none, or none in C."""
-    found = form(node)
-    if isinstance(found, Gathering):
-        hint = "convert with --latency synchronous or a causal neuron (--neuron graded), or export with --format onnx"
-        raise ModelError(f"{found.name} has no time step: it gathers its whole input first", place=node.name, hint=hint)
-    try:
-        neuron_functions(found, rehearses=True)
-    except ModelError as error:
-        raise ModelError(error.message, place=node.name, hint=error.hint) from None
-    return found
-
-
 def c_file(
-    graph: Graph, schedule: Schedule, prefix: str, network: str, about: Sequence[str], *, event_driven: bool = False
+    numbers: Numbers, schedule: Schedule, prefix: str, network: str, about: Sequence[str], *, event_driven: bool = False
 ) -> CFile:
     """Write a spiking network in C; names that others see start with ``prefix``.
 
     ``network`` is what tells it from others, and ``about`` says what it is, line by line. Raises ModelError that names
     the node for what nobody has written in C.
     """
-    writer = _Writer(graph, schedule, prefix, events=event_driven)
+    writer = _Writer(numbers, schedule, prefix, events=event_driven)
     writer.write()
     return writer.finished(network, about)
 
@@ -98,22 +96,23 @@ def c_file(
 class _Writer:
     """A file as it comes to be; alive for one export."""
 
-    def __init__(self, graph: Graph, schedule: Schedule, prefix: str, *, events: bool) -> None:
-        self._graph = graph.without_dead().map_tensors(lambda tensor: tensor.detach().cpu().float())
+    def __init__(self, numbers: Numbers, schedule: Schedule, prefix: str, *, events: bool) -> None:
+        self._numbers, self._graph = numbers, numbers.graph
         self._schedule = schedule
         self._prefix = prefix
         self._events = events
         # Whether steps differ in how much of the image and of the biases they carry.
         self._uneven = bool(schedule.sleep or schedule.shares)
         own = (f"{prefix}_{what}" for what in ("start", "step", "run"))
-        tables = ("taken", "scratch", "gains", "missings", "elapsed_at")
+        scratches = (_scratch(kind) for kind in WIDTHS)
+        tables = ("taken", "gains", "missings", "elapsed_at", *scratches)
         # Functions of neurons end as those that others see: they are not to start alike.
         names = Names([*SOURCES, *_CLOCK, *TAKEN, prefix, *own, *tables])
-        self._storage = Storage(names)
+        self._storage = Storage(names, numbers.time)
         self._program = Checker(prefix, names)
         # Where the value of every node lies, while it is held, and set in motion.
-        self._values: dict[str, str] = {}
-        self._scaled: dict[str, str] = {}
+        self._values: dict[str, Value] = {}
+        self._scaled: dict[str, Value] = {}
         self._shown: list[Line] = []
         self._steps: list[Line] = []
         self._resets: list[str] = []
@@ -124,8 +123,14 @@ class _Writer:
                 self._moving.add(node.name)
         read = {value for name in self._moving for value in self._graph.nodes[name].inputs}
         self._lasting = (read | {*self._graph.outputs}) - self._moving
-        self._inputs = {name: self._storage.names.new(name, "in") for name in self._graph.inputs}
-        self._outputs = {name: self._storage.names.new(name, "answer") for name in dict.fromkeys(self._graph.outputs)}
+        self._inputs = {
+            name: Value(self._storage.names.new(name, "in"), numbers.argument(name, op))
+            for name, op in self._graph.ops(Input).items()
+        }
+        self._outputs = {
+            name: Value(self._storage.names.new(name, "answer"), numbers.answers.get(name, "float"))
+            for name in dict.fromkeys(self._graph.outputs)
+        }
 
     def write(self) -> None:
         """Write all nodes."""
@@ -141,8 +146,9 @@ class _Writer:
             else:
                 self._hold(node)
         for name, answer in self._outputs.items():
-            copied = self._storage.call("copy", "{0}", answer, self._size(name))
-            self._add(self._steps, name, [copied], [self._moved(name)])
+            value = self._moved(name)
+            copied = self._storage.call("copy", _at("{0}", value), answer, self._size(name))
+            self._add(self._steps, name, [copied], [value])
 
     def _size(self, name: str) -> int:
         return math.prod(self._graph.shapes[name])
@@ -152,129 +158,144 @@ class _Writer:
         lines: list[Line],
         owner: str,
         statements: Sequence[str],
-        reads: Sequence[str],
-        writes: str = "",
+        reads: Sequence[Value],
+        writes: Value = _NOTHING,
         *,
         lasting: bool = False,
         in_place: bool = False,
         size: int | None = None,
-    ) -> str:
+    ) -> Value:
         """Add statements, in which {0}, {1} are what is read and {y} what is written; ``lasting`` is what is kept."""
         fields = {**{str(index): f"{{{value}}}" for index, value in enumerate(reads)}, "y": f"{{{writes}}}"}
         filled = tuple(re.sub(r"\{(\w+)\}", lambda found: fields[found[1]], line) for line in statements)
         size = 0 if lasting or not writes else self._size(owner) if size is None else size
-        self._storage.of(owner).scratch = max(self._storage.of(owner).scratch, WIDTH * size)
-        lines.append(Line(owner, filled, tuple(reads), writes, size, in_place))
+        self._storage.of(owner).scratch = max(self._storage.of(owner).scratch, WIDTHS[writes.kind] * size)
+        lines.append(Line(owner, filled, tuple(reads), writes, size, in_place, writes.kind))
         return writes
 
     def _enter(self, node: Node, op: Input) -> None:
-        argument, kind = self._inputs[node.name], _KINDS[op.numbers]
-        if kind == "float" and node.name not in self._lasting and op.unit is None:
+        argument, kind = self._inputs[node.name], self._numbers.kinds[node.name]
+        rounded = op.unit is not None and not self._numbers.whole
+        if argument.kind == kind and node.name not in self._lasting and not rounded:
             self._values[node.name] = argument
             return
-        function, size = "copy" if kind == "float" else f"widen_{kind}", self._size(node.name)
-        statements = [self._storage.call(function, "{0}", "{y}", size)]
-        if op.unit is not None:
+        size = self._size(node.name)
+        statements = [self._storage.call("copy", _at("{0}", argument), Value("{y}", kind), size)]
+        if op.unit is not None and rounded:
             statements.append(self._storage.call("round_to", "{y}", number(op.unit), number(op.most), size))
         self._keep(node, statements, [argument])
 
     def _hold(self, node: Node) -> None:
-        kernel = spelled(self._graph, node)
+        kernel = spelled(self._graph, node, kind=self._numbers.kinds[node.name])
         (first, *_) = node.inputs
         if not kernel.calls and (node.name not in self._lasting or first in self._lasting):
             self._values[node.name] = self._values[first]
             return
         reads = [self._values[value] for value in node.inputs]
-        self._keep(node, self._calls(node, kernel), reads, in_place=kernel.in_place)
+        self._keep(node, self._calls(node, kernel, reads), reads, in_place=kernel.in_place)
 
-    def _keep(self, node: Node, statements: Sequence[str], reads: Sequence[str], *, in_place: bool = False) -> None:
+    def _keep(self, node: Node, statements: Sequence[str], reads: Sequence[Value], *, in_place: bool = False) -> None:
         """Compute what holds still, for all steps where what moves reads it."""
-        lasting = node.name in self._lasting
-        names, size = self._storage.names, self._size(node.name)
-        value = self._storage.state(node.name, "held", size) if lasting else names.new(node.name)
+        lasting, kind = node.name in self._lasting, self._numbers.kinds[node.name]
+        size = self._size(node.name)
+        value = self._storage.state(node.name, "held", size, kind) if lasting else self._new(node.name)
         self._values[node.name] = self._add(
             self._shown, node.name, statements, reads, value, lasting=lasting, in_place=in_place
         )
 
-    def _moved(self, name: str) -> str:
+    def _new(self, name: str, *more: str) -> Value:
+        """Return what the value of a node, or a part of it, is called."""
+        return Value(self._storage.names.new(name, *more), self._numbers.kinds[name])
+
+    def _moved(self, name: str) -> Value:
         """Return a value as it is at a step: what holds still is on with the image, as much of it as there is."""
         if name in self._moving or not self._uneven:
             return self._values[name]
         if name not in self._scaled:
-            statement = self._storage.call("multiply", "{0}", "{y}", "gain", self._size(name))
-            value = self._storage.names.new(name, "now")
-            self._scaled[name] = self._add(self._steps, name, [statement], [self._values[name]], value)
+            held, value = self._values[name], self._new(name, "now")
+            statement = self._storage.call("multiply", _at("{0}", held), _at("{y}", value), "gain", self._size(name))
+            self._scaled[name] = self._add(self._steps, name, [statement], [held], value)
         return self._scaled[name]
 
     def _move(self, node: Node) -> None:
         reads = [self._moved(value) for value in node.inputs]
         linear, size, storage = node.op.linear, self._size(node.name), self._storage
-        kernel = spelled(self._graph, node, events=self._events and self._moving.issuperset(node.inputs) and linear)
+        events, kind = self._events and self._moving.issuperset(node.inputs) and linear, self._numbers.kinds[node.name]
+        kernel = spelled(self._graph, node, events=events, kind=kind)
         if linear and not kernel.calls:
             self._values[node.name] = reads[0]
             return
         if not linear:
             reads = [self._averaged(node, value, name) for value, name in zip(reads, node.inputs, strict=True)]
-        statements = self._calls(node, kernel)
+        statements, value = self._calls(node, kernel, reads), self._new(node.name)
         if not linear:
-            before = storage.state(node.name, "before", size)
+            before = storage.state(node.name, "before", size, kind)
             self._forget(before, size)
-            statements.append(storage.call("gained", "{y}", before, "elapsed", size))
+            statements.append(storage.call("gained", _at("{y}", value), before, self._elapsed, size))
         elif self._uneven:
             statements += self._silenced(node)
-        value = storage.names.new(node.name)
         self._values[node.name] = self._add(self._steps, node.name, statements, reads, value, in_place=kernel.in_place)
 
-    def _averaged(self, node: Node, value: str, name: str) -> str:
-        size, storage = self._size(name), self._storage
-        total = storage.state(node.name, "total", size)
+    def _averaged(self, node: Node, value: Value, name: str) -> Value:
+        size, storage, mean = self._size(name), self._storage, self._new(node.name, "mean")
+        total = storage.state(node.name, "total", size, mean.kind)
         self._forget(total, size)
-        statement = storage.call("mean_so_far", "{0}", "{y}", total, "elapsed", size)
-        mean = storage.names.new(node.name, "mean")
+        statement = storage.call("mean_so_far", _at("{0}", value), _at("{y}", mean), total, self._elapsed, size)
         return self._add(self._steps, node.name, [statement], [value], mean, in_place=True, size=size)
 
-    def _forget(self, state: str, size: int) -> None:
-        line = self._storage.call("fill", state, "0.0f", size)
+    @property
+    def _elapsed(self) -> str:
+        """How many steps a mean is of: whole numbers stay sums."""
+        return "1" if self._numbers.whole else "elapsed"
+
+    def _forget(self, state: Value, size: int) -> None:
+        line = self._storage.call("fill", state, 0, size)
         self._resets.append(line)
         self._restarts.append(line)
 
     def _silenced(self, node: Node) -> Iterator[str]:
         """Yield what takes away of a layer's constant part what a step has less of."""
         shapes = (self._graph.shapes[value] for value in node.inputs)
-        constant = node.op(*(torch.zeros(1, *shape) for shape in shapes))[0]
+        kind = torch.float64 if self._numbers.whole else torch.float32
+        constant = node.op(*(torch.zeros(1, *shape, dtype=kind) for shape in shapes))[0]
         if constant.any():
             found = along([condensed(constant)], self._graph.shapes[node.name])
-            name = self._storage.constant(node.name, "constant", found.values[0])
+            name = self._storage.constant(node.name, "constant", self._constants(found.values[0]))
             pattern = self._size(node.name), found.inner, found.count
-            yield self._storage.call("take_away", "{y}", name, "missing", *pattern)
+            value = Value("{y}", self._numbers.kinds[node.name])
+            yield self._storage.call("take_away", value, name, "missing", *pattern)
+
+    def _constants(self, array: Array) -> Array:
+        return constants(array, "" if self._numbers.whole else "float")
 
     def _bias(self, node: Node, op: TemporalBias) -> None:
         storage, size, last = self._storage, self._size(node.name), len(op.shift) - 1
         found = along([*op.shift], self._graph.shapes[node.name])
-        table = storage.constant(node.name, "shift", np.concatenate(found.values))
-        place = f"{table} + (since < {last} ? since : {last}) * {found.count}"
-        shifted = storage.call("add_each", "{0}", "{y}", place, size, found.inner, found.count)
-        plain = storage.call("copy", "{0}", "{y}", size)
-        statement = f"if (lit) {shifted} else {plain}"
-        reads, value = [self._moved(node.inputs[0])], storage.names.new(node.name)
-        self._values[node.name] = self._add(self._steps, node.name, [statement], reads, value, in_place=True)
+        table = storage.constant(node.name, "shift", self._constants(np.concatenate(found.values)))
+        place = Value(f"{table} + (since < {last} ? since : {last}) * {found.count}", table.kind)
+        read, value = self._moved(node.inputs[0]), self._new(node.name)
+        around = _at("{0}", read), _at("{y}", value)
+        shifted = storage.call("add_each", *around, place, size, found.inner, found.count)
+        statement = f"if (lit) {shifted} else {storage.call('copy', *around, size)}"
+        self._values[node.name] = self._add(self._steps, node.name, [statement], [read], value, in_place=True)
 
     def _fire(self, node: Node, op: Neuron) -> None:
-        made, storage = check_neuron(node), self._storage
+        made, storage = self._numbers.forms[node.name], self._storage
+        kinds = self._numbers.types.get(node.name, Kinds())
         assert isinstance(op, CausalNeuron)
         size, shape = self._size(node.name), self._graph.shapes[node.name]
-        functions = neuron_functions(made, rehearses=bool(self._schedule.rehearsal))
+        functions = neuron_functions(made, kinds, rehearses=bool(self._schedule.rehearsal))
         kind = storage.functions_of(made.name, functions.step, functions.again)
         tensors = {name: tensor for name, tensor in made.constants.items() if name not in functions.tables}
         tensors |= {f"start_{state}": tensor for state, tensor in made.starts.items()}
         pattern = along([*tensors.values()], shape)
         around = size, pattern.inner, pattern.count
-        arrays = dict(zip(tensors, pattern.values, strict=True))
+        arrays = dict(zip(tensors, map(self._constants, pattern.values), strict=True))
 
-        def constant(part: str) -> str:
+        def constant(part: str) -> Value:
             return storage.constant(node.name, part, arrays[part])
 
-        states = {state: storage.state(node.name, state, size) for state in made.starts}
+        states = {state: storage.state(node.name, state, size, kinds.of(state)) for state in made.starts}
         fills = {
             state: storage.call("fill_each", place, constant(f"start_{state}"), *around)
             for state, place in states.items()
@@ -285,7 +306,7 @@ class _Writer:
             self._restarts.append(f"{kind}_again({', '.join(map(str, given))});")
             fills = {state: line for state, line in fills.items() if state not in made.learned}
         self._restarts += fills.values()
-        tables = (floats(made.constants[name]).ravel() for name in functions.tables)
+        tables = (constants(made.constants[name], "float").ravel() for name in functions.tables)
         given = [
             "{0}",
             "{y}",
@@ -300,33 +321,43 @@ class _Writer:
             *around,
         ]
         step = f"{kind}_step({', '.join(map(str, given))});"
-        seen = f"{self._prefix.upper()}_SPIKES({self._tell(node, op, states.get('membrane', ''))}, {{y}});"
-        reads, value = [self._moved(node.inputs[0])], storage.names.new(node.name)
+        seen = f"{self._prefix.upper()}_SPIKES({self._tell(node, op, states.get('membrane', _NOTHING))}, {{y}});"
+        reads, value = [self._moved(node.inputs[0])], self._new(node.name)
         self._values[node.name] = self._add(self._steps, node.name, [step, seen], reads, value, in_place=True)
 
-    def _tell(self, node: Node, op: CausalNeuron, membrane: str) -> int:
+    def _tell(self, node: Node, op: CausalNeuron, membrane: Value) -> int:
         """Let the program for tests know what a layer sends and holds, and return its number."""
         shape = self._graph.shapes[node.name]
         state = op.initial(torch.zeros(1, *shape))
-        # A potential is so many times what the membrane holds.
+        # A potential is so many times what the membrane holds and, of whole numbers, half a unit that it holds not.
         factor = condensed(op.membrane(type(state)(torch.ones_like(state[0]), *state[1:]))[0])
-        parts = {"weighs": op.threshold, "factor": factor, **({} if op.slope is None else {"slope": op.slope})}
+        offset = torch.zeros(())
+        if self._numbers.whole and op.unit is not None:
+            factor, start = op.unit, op.potential * op.threshold / op.unit
+            offset = (start - start.floor()) * op.unit
+        parts = {"weighs": op.threshold, "factor": factor, "offset": offset}
+        parts |= {} if op.slope is None else {"slope": op.slope}
         pattern = along([*parts.values()], shape)
-        arrays = dict(zip(parts, pattern.values, strict=True))
-        return self._program.see(node.name, self._size(node.name), arrays, pattern, membrane, op.rest)
+        arrays = {part: constants(array, "float") for part, array in zip(parts, pattern.values, strict=True)}
+        kind = self._numbers.kinds[node.name]
+        return self._program.see(node.name, self._size(node.name), arrays, pattern, membrane, kind, op.rest)
 
-    def _calls(self, node: Node, kernel: Calls) -> list[str]:
-        calls = []
+    def _calls(self, node: Node, kernel: Calls, reads: Sequence[Value]) -> list[str]:
+        calls, value = [], Value("{y}", self._numbers.kinds[node.name])
+        places: dict[int | None, Value] = {index: _at(f"{{{index}}}", read) for index, read in enumerate(reads)}
+        places[None] = value
         for call in kernel.calls:
             parts = iter(call.parts)
-            arguments = [self._argument(node.name, argument, parts) for argument in call.arguments]
+            arguments = [self._argument(node.name, argument, parts, places) for argument in call.arguments]
             calls.append(self._storage.call(call.function, *arguments))
-        return calls or [self._storage.call("copy", "{0}", "{y}", self._size(node.name))]
+        return calls or [self._storage.call("copy", places[0], value, self._size(node.name))]
 
-    def _argument(self, owner: str, argument: Argument, parts: Iterator[str]) -> str:
+    def _argument(
+        self, owner: str, argument: Argument, parts: Iterator[str], places: Mapping[int | None, Value]
+    ) -> str:
         if isinstance(argument, Part):
-            place = "{y}" if argument.of is None else f"{{{argument.of}}}"
-            return f"{place} + {argument.start}" if argument.start else place
+            place = places[argument.of]
+            return Value(f"{place} + {argument.start}", place.kind) if argument.start else place
         if argument is None:
             # The constant that is not there has a name all the same.
             next(parts)
@@ -342,21 +373,22 @@ class _Writer:
     def finished(self, network: str, about: Sequence[str]) -> CFile:
         """Put everything into its place."""
         layouts = [laid_out(lines) for lines in (self._shown, self._steps)]
-        shared = max(layout.size for layout in layouts)
+        shared = {kind: max(layout.sizes.get(kind, 0) for layout in layouts) for kind in WIDTHS}
         shown, steps = (
-            [_placed(statement, layout.starts) for line in lines for statement in line.statements]
+            [_placed(statement, layout) for line in lines for statement in line.statements]
             for lines, layout in zip((self._shown, self._steps), layouts, strict=True)
         )
         storage, schedule = self._storage, self._schedule
-        storage.of(OTHERS).state += WIDTH
+        storage.of(OTHERS).state += WIDTHS["int32_t"]
         sizes = {name: self._size(name) for name in self._outputs}
-        now = {name: storage.state(OTHERS, f"now_{answer}", sizes[name]) for name, answer in self._outputs.items()}
+        now = {
+            name: storage.state(OTHERS, f"now_{answer}", sizes[name], answer.kind)
+            for name, answer in self._outputs.items()
+        }
         if schedule.rehearsal:
             steps = [f"if (taken == {schedule.rehearsal}) {{", *(f"    {line}" for line in self._restarts), "}", *steps]
-        inputs = ", ".join(
-            f"const {_KINDS[op.numbers]} *{self._inputs[name]}" for name, op in self._graph.ops(Input).items()
-        )
-        outputs = ", ".join(f"float *{answer}" for answer in self._outputs.values())
+        inputs = ", ".join(f"const {argument.kind} *{argument}" for argument in self._inputs.values())
+        outputs = ", ".join(f"{answer.kind} *{answer}" for answer in self._outputs.values())
         signatures = {
             "start": f"void {self._prefix}_start({inputs})",
             "step": f"void {self._prefix}_step({outputs})",
@@ -364,7 +396,7 @@ class _Writer:
         }
         each = [storage.call("add", answer, now[name], answer, sizes[name]) for name, answer in self._outputs.items()]
         run = [
-            *(storage.call("fill", answer, "0.0f", sizes[name]) for name, answer in self._outputs.items()),
+            *(storage.call("fill", answer, 0, sizes[name]) for name, answer in self._outputs.items()),
             f"{self._prefix}_start({', '.join(self._inputs.values())});",
             f"for (int32_t i = 0; i < {schedule.total}; ++i) {{",
             f"    {self._prefix}_step({', '.join(now.values())});",
@@ -374,6 +406,7 @@ class _Writer:
             *(
                 storage.call("divide", answer, answer, number(schedule.timesteps), sizes[name])
                 for name, answer in self._outputs.items()
+                if not self._numbers.whole
             ),
         ]
         clock = [*self._clock(steps)]
@@ -385,14 +418,14 @@ class _Writer:
             "run": [line for line in run if line],
         }
         memory = {name: part for name, part in storage.memory.items() if part != Footprint()}
-        kinds = [*(SOURCES[name].text for name in needed(storage.called)), *storage.functions]
+        kinds = [*storage.functions]
         functions = [_function(signatures[name], body) for name, body in bodies.items()]
         made = CFile(
             "",
             "",
             tuple(self._program.layers),
             memory,
-            WIDTH * shared,
+            sum(WIDTHS[kind] * count for kind, count in shared.items()),
             round(_LOOP * _words(kinds) + _CALLS * _words(functions)),
             *self._work(),
         )
@@ -402,13 +435,13 @@ class _Writer:
             part.strip()
             for part in (
                 header,
-                "#include <math.h>\n#include <stddef.h>",
-                _PRAGMA,
-                self._program.seen,
+                "#include <stddef.h>" if self._numbers.whole else "#include <math.h>\n#include <stddef.h>",
+                "" if self._numbers.whole else _PRAGMA,
+                self._program.seen("counts of them" if self._numbers.whole else "spikes times what they weigh"),
                 *kinds,
                 *storage.constants,
                 "\n".join([*storage.states, "static int32_t taken;"]),
-                f"static float scratch[{shared}];" if shared else "",
+                "\n".join(f"static {kind} {_scratch(kind)}[{count}];" for kind, count in shared.items() if count),
                 *functions,
                 self._tested(),
             )
@@ -428,7 +461,7 @@ class _Writer:
 
     def _clock(self, steps: Sequence[str]) -> Iterator[str]:
         """Yield what the statements of a step ask of the time, and keep the tables that it needs."""
-        schedule = self._schedule
+        schedule, time = self._schedule, self._numbers.time
         early = f"rehearsing || since < {schedule.timesteps}" if schedule.rehearsal else f"since < {schedule.timesteps}"
         made = {
             "rehearsing": ("int32_t", f"taken < {schedule.rehearsal}"),
@@ -437,12 +470,12 @@ class _Writer:
                 f"rehearsing ? taken : taken - {schedule.rehearsal}" if schedule.rehearsal else "taken",
             ),
             "at": ("int32_t", f"taken < {schedule.total} ? taken : {schedule.total - 1}"),
-            "passed": ("float", "(float)(since + 1)"),
-            "awake": ("float", f"(float)({early} ? since + 1 : {schedule.timesteps})"),
+            "passed": (time, f"({time})(since + 1)"),
+            "awake": (time, f"({time})({early} ? since + 1 : {schedule.timesteps})"),
             "lit": ("int32_t", f"taken < {schedule.lit}"),
-            "gain": ("float", "lit ? gains[at] : 0.0f" if schedule.shares else "lit ? 1.0f : 0.0f"),
-            "missing": ("float", "lit ? missings[at] : 1.0f" if schedule.shares else "lit ? 0.0f : 1.0f"),
-            "elapsed": ("float", "elapsed_at[at]" if schedule.shares else "awake"),
+            "gain": (time, "lit ? gains[at] : 0" if schedule.shares else "lit ? 1 : 0"),
+            "missing": (time, "lit ? missings[at] : 1" if schedule.shares else "lit ? 0 : 1"),
+            "elapsed": (time, "elapsed_at[at]" if schedule.shares else "awake"),
         }
         asked = {word for line in steps for word in re.findall(r"\w+", line)}
         for name in reversed(_CLOCK):
@@ -456,7 +489,7 @@ class _Writer:
             if name in asked:
                 array = np.array(values, np.float32)
                 self._storage.constants.append(declared(name, array))
-                self._storage.of(OTHERS).constants += WIDTH * array.size
+                self._storage.of(OTHERS).constants += array.nbytes
         return (f"const {made[name][0]} {name} = {made[name][1]};" for name in _CLOCK if name in asked)
 
     def _header(self, comment: str, network: str, signatures: Mapping[str, str], made: CFile) -> str:
@@ -472,7 +505,9 @@ class _Writer:
         told = {
             "start": "Shows an image, and starts again.",
             "step": "Takes one time step, and gives the answer of it.",
-            "run": "Shows an image for all steps, and gives the mean answer.",
+            "run": "Shows an image for all steps, and gives the sum of the answers."
+            if self._numbers.whole
+            else "Shows an image for all steps, and gives the mean answer.",
         }
         lines = [
             comment,
@@ -483,6 +518,7 @@ class _Writer:
             "",
             f"#define {upper}_NETWORK {text(network)}",
             *(f"#define {upper}_{name} {value}" for name, value in figures.items()),
+            *self._units(),
             "",
             "#ifdef __cplusplus",
             'extern "C" {',
@@ -497,14 +533,32 @@ class _Writer:
         ]
         return "\n".join(lines)
 
+    def _units(self) -> Iterator[str]:
+        """Yield what one of an answer is worth, along its pattern: constants for who asks."""
+        for name, answer in self._outputs.items():
+            if name in self._numbers.units:
+                found = self._pattern(name)
+                values = ", ".join(map(number, found.values[0]))
+                value = values if found.count == 1 else f"{{{values}}}"
+                called = self._storage.names.new(self._prefix.upper(), answer.upper(), "UNIT")
+                yield f"#define {called} {value}"
+
+    def _pattern(self, name: str) -> Along:
+        """Return what one of the sum of an output is worth in its mean."""
+        unit = condensed(self._numbers.units[name].double()) / self._schedule.timesteps
+        found = along([unit], self._graph.shapes[name])
+        return replace(found, values=tuple(constants(value, "float") for value in found.values))
+
     def _tested(self) -> str:
         """Write the program for tests."""
-        inputs = self._graph.ops(Input)
+        inputs, whole = self._graph.ops(Input), self._numbers.whole
         for name, op in inputs.items():
             called = "input" if len(inputs) == 1 else f"input.{name}"
-            self._program.take(called, self._inputs[name], _KINDS[op.numbers], self._size(name))
+            unit, most = (op.unit, op.most) if whole else (None, None)
+            self._program.take(called, self._inputs[name], self._size(name), unit, most)
         for name, answer in self._outputs.items():
-            self._program.give(name, answer, self._size(name))
+            pattern = self._pattern(name) if whole else Along((), 1, 1)
+            self._program.give(name, answer, self._size(name), pattern)
         return self._program.written(f"{self._prefix}_run({self._given});")
 
     @property
@@ -526,14 +580,25 @@ def _words(functions: Sequence[str]) -> int:
     return len(re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", "\n".join(functions), flags=re.DOTALL)))
 
 
-def _placed(statement: str, starts: Mapping[str, int]) -> str:
+def _scratch(kind: str) -> str:
+    """Return what the memory of a kind is called that all values of that kind share."""
+    return "scratch" if kind == "float" else f"scratch_{kind.removesuffix('_t')}"
+
+
+def _at(place: str, value: Value) -> Value:
+    """Return what stands in a statement for a value, of the same type."""
+    return Value(place, value.kind)
+
+
+def _placed(statement: str, layout: Layout) -> str:
     """Return a statement with the places of values in it."""
 
     def place(found: re.Match[str]) -> str:
         name = found[1]
-        if name not in starts:
+        if name not in layout.starts:
             return name
-        return f"scratch + {starts[name]}" if starts[name] else "scratch"
+        memory, start = _scratch(layout.kinds[name]), layout.starts[name]
+        return f"{memory} + {start}" if start else memory
 
     return re.sub(r"\{(\w+)\}", place, statement)
 

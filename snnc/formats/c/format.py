@@ -10,23 +10,24 @@ from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import ModelError, UsageError
 from snnc.formats.c.engine import Compiled, NoCompiler, compilers
-from snnc.formats.c.file import CFile, c_file, check_neuron
+from snnc.formats.c.file import CFile, c_file
+from snnc.formats.c.numbers import Numbers, check_neuron, numbers_of
 from snnc.formats.c.operations import spelled
 from snnc.formats.format import Format, Refusal, Written, formats, grouped, raised
 from snnc.formats.verification import Engine
 from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
 from snnc.neurons.temporal_bias import TemporalBias
-from snnc.ops import Weighted
 from snnc.text import counted, identifier
 from snnc.validation import Option
 from snnc.version import VERSION
 
-_WHOLE = "whole numbers, in single precision: no sum is rounded"
+_WHOLE = "whole numbers: nothing floats, images and answers neither; the header says what one of them is worth"
 _REAL = (
     "real numbers, in single precision: where there is no floating-point unit each operation is a call; "
-    "--weight-bits with --format integers needs none"
+    "a network of --weight-bits 8 needs none"
 )
+_COUNTED = "All is counted, answers too: times the UNIT below, the sum of all steps is the mean answer."
 
 
 @final
@@ -54,10 +55,11 @@ class CFormat(Format[CFile]):
         graph = conversion.snn.without_dead()
         found = grouped(raised(partial(_check, graph, node) for node in graph.nodes.values()))
         limited = self.flash is not None or self.ram is not None
-        return found or (grouped(self._too_large(self._file(conversion))) if limited else ())
+        return found or (grouped(self._too_large(self._limited(conversion))) if limited else ())
 
     def write(self, conversion: Conversion) -> Written[CFile]:
-        file = self._file(conversion)
+        numbers = numbers_of(conversion.snn, conversion.schedule)
+        file = self._file(conversion, numbers)
         for error in self._too_large(file):
             raise error
         memory = {name: asdict(part) for name, part in file.memory.items()}
@@ -65,11 +67,11 @@ class CFormat(Format[CFile]):
         notes = (
             f"flash: {file.constants:,} bytes of constants, and about {file.code:,} of code",
             f"RAM: {file.state + file.scratch:,} bytes, {file.state:,} of them kept from step to step; no allocation",
-            _WHOLE if all(op.unit is not None for op in conversion.snn.ops(Weighted).values()) else _REAL,
+            _WHOLE if numbers.whole else f"{_REAL}{numbers.reason and f' ({numbers.reason})'}",
         )
         return Written(
             self.name,
-            "event-driven" if self.event_driven else "dense",
+            f"{'whole numbers, ' if numbers.whole else ''}{'event-driven' if self.event_driven else 'dense'}",
             file.source.encode("ascii"),
             file,
             {name: name for name in file.layers},
@@ -78,20 +80,25 @@ class CFormat(Format[CFile]):
             beside={".h": file.header.encode("ascii")},
         )
 
-    def _file(self, conversion: Conversion) -> CFile:
+    def _limited(self, conversion: Conversion) -> CFile:
+        return self._file(conversion, numbers_of(conversion.snn, conversion.schedule))
+
+    def _file(self, conversion: Conversion, numbers: Numbers) -> CFile:
         if self.prefix != identifier(self.prefix) or self.prefix.startswith("_"):
             hint = "give letters, digits and underscores, a letter first"
             raise UsageError(f"no name in C starts with {self.prefix!r}", place="--prefix", hint=hint)
-        network = fingerprint(conversion)
+        network, schedule = fingerprint(conversion), conversion.schedule
         shapes = conversion.snn.shapes
         about = [
             f"A spiking network, written by snnc {VERSION}; its fingerprint starts with {network[:16]}.",
-            f"T={conversion.schedule.timesteps}, {counted(conversion.schedule.total, 'step')} from image to answer.",
+            f"T={schedule.timesteps}, {counted(schedule.total, 'step')} from image to answer.",
             *(f"In goes {name} {[*shapes[name]]}, preprocessed so:" for name in conversion.snn.inputs),
             json.dumps(conversion.preprocessing.plain(), sort_keys=True),
+            *(_rounded(name, op) for name, op in conversion.snn.ops(Input).items() if numbers.whole and op.unit),
             *(f"Out comes {name} {[*shapes[name]]}." for name in dict.fromkeys(conversion.snn.outputs)),
+            *([_COUNTED] if numbers.whole else []),
         ]
-        return c_file(conversion.snn, conversion.schedule, self.prefix, network, about, event_driven=self.event_driven)
+        return c_file(numbers, schedule, self.prefix, network, about, event_driven=self.event_driven)
 
     def _too_large(self, file: CFile) -> Iterator[ModelError]:
         """Yield what the network takes more of than there is, at the layer that takes most."""
@@ -113,6 +120,13 @@ class CFormat(Format[CFile]):
             yield Compiled(written.file, self.prefix, conversion.snn, conversion.schedule, compiler)
         if not found:
             yield NoCompiler(conversion.schedule)
+
+
+def _rounded(name: str, op: Input) -> str:
+    return (
+        f"{name} is handed over in whole numbers of {op.unit:.9g}: the floor of {name} / {op.unit:.9g} + 0.5, "
+        f"from -{op.most} to {op.most}."
+    )
 
 
 def _check(graph: Graph, node: Node) -> None:

@@ -1,11 +1,14 @@
 """The C functions that operations are calls of; a file holds those that it calls.
 
-Sums are made in the order of the weights, in single precision, from the bias on: whether silent inputs are passed over
-or not, they are the same to the last bit.
+Sums are made in the order of the weights, from the bias on: in single precision too they are the same to the last bit,
+whether silent inputs are passed over or not. Capital letters are types of numbers, one for every letter of a call: what
+is read is X, what is written Y, constants are W, and what there is of the time is T.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,21 @@ class Source:
 
     text: str
     needs: tuple[str, ...] = ()
+
+    @cached_property
+    def letters(self) -> tuple[str, ...]:
+        """By parameter the letter of its type, "" for those of a type of their own."""
+        head = re.search(r"^static void \w+\((.*?)\) {", self.text, re.MULTILINE | re.DOTALL)
+        parameters = head[1].split(",") if head else []
+        return tuple(next(iter(re.findall(r"\b[TWXY]\b", parameter)), "") for parameter in parameters)
+
+    def written(self, name: str, called: str, types: Mapping[str, str]) -> str:
+        """Return the text for some types, of a function that is called so."""
+        words = {name: called, **types, "LOWEST": _LOWEST.get(types.get("Y", ""), "")}
+        return re.sub(r"\w+", lambda found: words.get(found[0], found[0]), self.text)
+
+
+_LOWEST = {"float": "-INFINITY", **{f"int{bits}_t": f"INT{bits}_MIN" for bits in (8, 16, 32, 64)}, "uint8_t": "0"}
 
 
 # What walks over numbers that share a constant with those beside them: ``count`` constants, each for ``inner`` numbers.
@@ -57,44 +75,34 @@ static float rounded_down(float x) {
 }
 """),
     "fill": Source("""
-static void fill(float *y, float value, int32_t n) {
+static void fill(Y *y, Y value, int32_t n) {
     for (int32_t i = 0; i < n; ++i) y[i] = value;
 }
 """),
     "fill_each": Source(f"""
-static void fill_each(float *y, const float *value, int32_t n, int32_t inner, int32_t count) {{
+static void fill_each(Y *y, const W *value, int32_t n, int32_t inner, int32_t count) {{
     for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
-        y[i] = value[c];
+        y[i] = (Y)value[c];
         {NEXT}
     }}
 }}
 """),
     "copy": Source("""
-static void copy(const float *x, float *y, int32_t n) {
-    for (int32_t i = 0; i < n; ++i) y[i] = x[i];
-}
-"""),
-    "widen_uint8_t": Source("""
-static void widen_uint8_t(const uint8_t *x, float *y, int32_t n) {
-    for (int32_t i = 0; i < n; ++i) y[i] = (float)x[i];
-}
-"""),
-    "widen_int32_t": Source("""
-static void widen_int32_t(const int32_t *x, float *y, int32_t n) {
-    for (int32_t i = 0; i < n; ++i) y[i] = (float)x[i];
+static void copy(const X *x, Y *y, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = (Y)x[i];
 }
 """),
     "move": Source(
         """
 /* Moves numbers, adds them to those that are there, or multiplies those by them. */
-static void move(const route *r, const float *x, float *y, int32_t adds, int32_t multiplies) {
+static void move(const route *r, const X *x, Y *y, int32_t adds, int32_t multiplies) {
     int32_t at[8] = {0};
     const int32_t last = r->rank - 1;
     for (;;) {
         for (int32_t i = 0; i < r->length[last]; ++i) {
-            float *place = y + i * r->to[last];
-            const float value = x[i * r->from[last]];
-            *place = adds ? *place + value : multiplies ? *place * value : value;
+            Y *place = y + i * r->to[last];
+            const Y value = (Y)x[i * r->from[last]];
+            *place = (Y)(adds ? *place + value : multiplies ? *place * value : value);
         }
         int32_t axis = last - 1;
         while (axis >= 0) {
@@ -112,16 +120,15 @@ static void move(const route *r, const float *x, float *y, int32_t adds, int32_t
         ("route",),
     ),
     "take": Source("""
-static void take(const float *x, float *y, const int32_t *places, int32_t outer, int32_t size, int32_t made,
-                 int32_t inner) {
+static void take(const X *x, Y *y, const int32_t *places, int32_t outer, int32_t size, int32_t made, int32_t inner) {
     for (int32_t o = 0; o < outer; ++o)
         for (int32_t p = 0; p < made; ++p)
-            for (int32_t i = 0; i < inner; ++i) *y++ = x[(o * size + places[p]) * inner + i];
+            for (int32_t i = 0; i < inner; ++i) *y++ = (Y)x[(o * size + places[p]) * inner + i];
 }
 """),
     "add": Source("""
-static void add(const float *a, const float *b, float *y, int32_t n) {
-    for (int32_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+static void add(const X *a, const W *b, Y *y, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = (Y)((Y)a[i] + (Y)b[i]);
 }
 """),
     "round_to": Source(
@@ -137,8 +144,8 @@ static void round_to(float *y, float unit, float most, int32_t n) {
         ("rounded_down",),
     ),
     "multiply": Source("""
-static void multiply(const float *x, float *y, float factor, int32_t n) {
-    for (int32_t i = 0; i < n; ++i) y[i] = x[i] * factor;
+static void multiply(const X *x, Y *y, T factor, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = (Y)(x[i] * factor);
 }
 """),
     "divide": Source("""
@@ -146,18 +153,26 @@ static void divide(const float *x, float *y, float divisor, int32_t n) {
     for (int32_t i = 0; i < n; ++i) y[i] = x[i] / divisor;
 }
 """),
-    "multiply_each": Source(f"""
-static void multiply_each(const float *x, float *y, const float *factor, int32_t n, int32_t inner, int32_t count) {{
+    "divide_each": Source(f"""
+static void divide_each(const float *x, float *y, const float *divisor, int32_t n, int32_t inner, int32_t count) {{
     for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
-        y[i] = x[i] * factor[c];
+        y[i] = x[i] / divisor[c];
+        {NEXT}
+    }}
+}}
+"""),
+    "multiply_each": Source(f"""
+static void multiply_each(const X *x, Y *y, const W *factor, int32_t n, int32_t inner, int32_t count) {{
+    for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
+        y[i] = (Y)((Y)x[i] * (Y)factor[c]);
         {NEXT}
     }}
 }}
 """),
     "add_each": Source(f"""
-static void add_each(const float *x, float *y, const float *term, int32_t n, int32_t inner, int32_t count) {{
+static void add_each(const X *x, Y *y, const W *term, int32_t n, int32_t inner, int32_t count) {{
     for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
-        y[i] = x[i] + term[c];
+        y[i] = (Y)((Y)x[i] + (Y)term[c]);
         {NEXT}
     }}
 }}
@@ -177,49 +192,49 @@ static void rectify(const float *x, float *y, const float *ceiling, const float 
 """),
     "take_away": Source(f"""
 /* Takes away so much of what a layer answers to nothing as this step has less of the image than equal steps have. */
-static void take_away(float *y, const float *constant, float missing, int32_t n, int32_t inner, int32_t count) {{
-    if (missing == 0.0f) return;
+static void take_away(Y *y, const W *constant, T missing, int32_t n, int32_t inner, int32_t count) {{
+    if (missing == 0) return;
     for (int32_t i = 0, c = 0, k = 0; i < n; ++i) {{
-        y[i] -= constant[c] * missing;
+        y[i] = (Y)(y[i] - (Y)constant[c] * missing);
         {NEXT}
     }}
 }}
 """),
     "mean_so_far": Source("""
-static void mean_so_far(const float *x, float *y, float *total, float elapsed, int32_t n) {
+static void mean_so_far(const X *x, Y *y, Y *total, T elapsed, int32_t n) {
     for (int32_t i = 0; i < n; ++i) {
-        total[i] += x[i];
-        y[i] = total[i] / elapsed;
+        total[i] = (Y)(total[i] + (Y)x[i]);
+        y[i] = (Y)(total[i] / elapsed);
     }
 }
 """),
     "gained": Source("""
 /* What a mean so far, times the steps that it is of, has gained since the step before. */
-static void gained(float *y, float *before, float elapsed, int32_t n) {
+static void gained(Y *y, Y *before, T elapsed, int32_t n) {
     for (int32_t i = 0; i < n; ++i) {
-        const float now = y[i] * elapsed;
-        y[i] = now - before[i];
+        const Y now = (Y)(y[i] * elapsed);
+        y[i] = (Y)(now - before[i]);
         before[i] = now;
     }
 }
 """),
     "convolve": Source(
         """
-static void convolve(const window *g, const float *x, const float *weight, const float *bias, float *y) {
+static void convolve(const window *g, const X *x, const W *weight, const Y *bias, Y *y) {
     const int32_t size = volume(g->size), made = volume(g->made);
     const int32_t rows = g->size[1], columns = g->size[2], made_rows = g->made[1], made_columns = g->made[2];
     for (int32_t set = 0; set < g->samples * g->groups; ++set) {
         const int32_t group = set % g->groups;
-        const float *tap = weight + group * g->out * g->in * volume(g->kernel);
+        const W *tap = weight + group * g->out * g->in * volume(g->kernel);
         for (int32_t o = 0; o < g->out; ++o) {
-            float *map = y + (set * g->out + o) * made;
-            for (int32_t i = 0; i < made; ++i) map[i] = bias ? bias[group * g->out + o] : 0.0f;
+            Y *map = y + (set * g->out + o) * made;
+            for (int32_t i = 0; i < made; ++i) map[i] = bias ? bias[group * g->out + o] : 0;
             for (int32_t c = 0; c < g->in; ++c) {
-                const float *seen = x + (set * g->in + c) * size;
+                const X *seen = x + (set * g->in + c) * size;
                 for (int32_t kz = 0; kz < g->kernel[0]; ++kz)
                     for (int32_t ky = 0; ky < g->kernel[1]; ++ky)
                         for (int32_t kx = 0; kx < g->kernel[2]; ++kx) {
-                            const float w = *tap++;
+                            const Y w = (Y)*tap++;
                             const int32_t oz = kz * g->dilation[0] - g->before[0];
                             const int32_t oy = ky * g->dilation[1] - g->before[1];
                             const int32_t ox = kx * g->dilation[2] - g->before[2], step = g->stride[2];
@@ -230,9 +245,9 @@ static void convolve(const window *g, const float *x, const float *weight, const
                             for (int32_t pz = z0; pz < z1; ++pz)
                                 for (int32_t py = y0; py < y1; ++py) {
                                     const int32_t iz = pz * g->stride[0] + oz, iy = py * g->stride[1] + oy;
-                                    const float *from = seen + (iz * rows + iy) * columns + ox;
-                                    float *to = map + (pz * made_rows + py) * made_columns;
-                                    for (int32_t px = x0; px < x1; ++px) to[px] += w * from[px * step];
+                                    const X *from = seen + (iz * rows + iy) * columns + ox;
+                                    Y *to = map + (pz * made_rows + py) * made_columns;
+                                    for (int32_t px = x0; px < x1; ++px) to[px] = (Y)(to[px] + w * from[px * step]);
                                 }
                         }
             }
@@ -244,20 +259,20 @@ static void convolve(const window *g, const float *x, const float *weight, const
     ),
     "convolve_events": Source(
         """
-static void convolve_events(const window *g, const float *x, const float *weight, const float *bias, float *y) {
+static void convolve_events(const window *g, const X *x, const W *weight, const Y *bias, Y *y) {
     const int32_t made = volume(g->made), taps = volume(g->kernel);
     for (int32_t set = 0; set < g->samples * g->groups; ++set) {
         const int32_t group = set % g->groups;
-        const float *kernels = weight + group * g->out * g->in * taps;
-        float *maps = y + set * g->out * made;
+        const W *kernels = weight + group * g->out * g->in * taps;
+        Y *maps = y + set * g->out * made;
         for (int32_t o = 0; o < g->out; ++o)
-            for (int32_t i = 0; i < made; ++i) maps[o * made + i] = bias ? bias[group * g->out + o] : 0.0f;
+            for (int32_t i = 0; i < made; ++i) maps[o * made + i] = bias ? bias[group * g->out + o] : 0;
         for (int32_t c = 0; c < g->in; ++c)
             for (int32_t iz = 0; iz < g->size[0]; ++iz)
                 for (int32_t iy = 0; iy < g->size[1]; ++iy)
                     for (int32_t ix = 0; ix < g->size[2]; ++ix) {
-                        const float event = *x++;
-                        if (event == 0.0f) continue;
+                        const X event = *x++;
+                        if (event == 0) continue;
                         for (int32_t kz = 0; kz < g->kernel[0]; ++kz) {
                             const int32_t pz = iz + g->before[0] - kz * g->dilation[0], z = pz / g->stride[0];
                             if (pz < 0 || pz % g->stride[0] || z >= g->made[0]) continue;
@@ -267,11 +282,11 @@ static void convolve_events(const window *g, const float *x, const float *weight
                                 for (int32_t kx = 0; kx < g->kernel[2]; ++kx) {
                                     const int32_t px = ix + g->before[2] - kx * g->dilation[2], k = px / g->stride[2];
                                     if (px < 0 || px % g->stride[2] || k >= g->made[2]) continue;
-                                    float *to = maps + (z * g->made[1] + r) * g->made[2] + k;
-                                    const float *tap = kernels + c * taps;
+                                    Y *to = maps + (z * g->made[1] + r) * g->made[2] + k;
+                                    const W *tap = kernels + c * taps;
                                     tap += (kz * g->kernel[1] + ky) * g->kernel[2] + kx;
                                     for (int32_t o = 0; o < g->out; ++o, to += made, tap += g->in * taps)
-                                        *to += *tap * event;
+                                        *to = (Y)(*to + (Y)*tap * event);
                                 }
                             }
                         }
@@ -315,59 +330,53 @@ static void convolve_back(const window *g, const float *x, const float *weight, 
         ("window", "volume"),
     ),
     "connect": Source("""
-static void connect(const float *x, const float *weight, const float *bias, float *y, int32_t rows, int32_t in,
+static void connect(const X *x, const W *weight, const Y *bias, Y *y, int32_t rows, int32_t in,
                     int32_t out) {
     for (int32_t r = 0; r < rows; ++r, x += in)
         for (int32_t o = 0; o < out; ++o) {
-            const float *w = weight + o * in;
-            float sum = bias ? bias[o] : 0.0f;
-            for (int32_t i = 0; i < in; ++i) sum += w[i] * x[i];
+            const W *w = weight + o * in;
+            Y sum = bias ? bias[o] : 0;
+            for (int32_t i = 0; i < in; ++i) sum = (Y)(sum + (Y)w[i] * x[i]);
             *y++ = sum;
         }
 }
 """),
     "connect_events": Source("""
 /* Weights stand input by input. */
-static void connect_events(const float *x, const float *weight, const float *bias, float *y, int32_t rows, int32_t in,
+static void connect_events(const X *x, const W *weight, const Y *bias, Y *y, int32_t rows, int32_t in,
                            int32_t out) {
     for (int32_t r = 0; r < rows; ++r, x += in, y += out) {
-        for (int32_t o = 0; o < out; ++o) y[o] = bias ? bias[o] : 0.0f;
+        for (int32_t o = 0; o < out; ++o) y[o] = bias ? bias[o] : 0;
         for (int32_t i = 0; i < in; ++i) {
-            const float event = x[i];
-            if (event == 0.0f) continue;
-            for (int32_t o = 0; o < out; ++o) y[o] += weight[i * out + o] * event;
+            const X event = x[i];
+            if (event == 0) continue;
+            for (int32_t o = 0; o < out; ++o) y[o] = (Y)(y[o] + (Y)weight[i * out + o] * event);
         }
     }
 }
 """),
     "pool": Source(
         """
-/* The means of windows, or their maxima; what lies between the lows and the highs of "counted" counts in a mean. */
-static void pool(const window *g, const float *x, float *y, const int32_t *counted, int32_t maximum) {
-    const int32_t all = volume(g->kernel);
+/* The sums of windows, or their maxima. */
+static void pool(const window *g, const X *x, Y *y, int32_t maximum) {
     for (int32_t set = 0; set < g->samples; ++set, x += volume(g->size))
         for (int32_t pz = 0; pz < g->made[0]; ++pz)
             for (int32_t py = 0; py < g->made[1]; ++py)
                 for (int32_t px = 0; px < g->made[2]; ++px) {
-                    float found = maximum ? -INFINITY : 0.0f;
-                    int32_t number = 0;
+                    Y found = maximum ? LOWEST : 0;
                     for (int32_t kz = 0; kz < g->kernel[0]; ++kz)
                         for (int32_t ky = 0; ky < g->kernel[1]; ++ky)
                             for (int32_t kx = 0; kx < g->kernel[2]; ++kx) {
                                 const int32_t iz = pz * g->stride[0] + kz * g->dilation[0] - g->before[0];
                                 const int32_t iy = py * g->stride[1] + ky * g->dilation[1] - g->before[1];
                                 const int32_t ix = px * g->stride[2] + kx * g->dilation[2] - g->before[2];
-                                if (counted)
-                                    number += iz >= counted[0] && iy >= counted[1] && ix >= counted[2] &&
-                                              iz < counted[3] && iy < counted[4] && ix < counted[5];
                                 if (iz < 0 || iy < 0 || ix < 0) continue;
                                 if (iz >= g->size[0] || iy >= g->size[1] || ix >= g->size[2]) continue;
-                                const float value = x[(iz * g->size[1] + iy) * g->size[2] + ix];
-                                if (!maximum) found += value;
+                                const Y value = (Y)x[(iz * g->size[1] + iy) * g->size[2] + ix];
+                                if (!maximum) found = (Y)(found + value);
                                 else if (value > found) found = value;
                             }
-                    if (!maximum) found /= (float)all;
-                    *y++ = counted ? found / ((float)number / (float)all) : found;
+                    *y++ = found;
                 }
 }
 """,

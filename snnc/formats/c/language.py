@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,7 +22,10 @@ Array = NDArray[Any]
 # Names in a file are distinct in so many characters, which every compiler tells apart.
 _LONGEST_NAME = 48
 
-_TYPES = {"f": "float", "i": "int32_t"}
+# The types of numbers, and the bytes of each.
+WIDTHS = {"float": 4, "uint8_t": 1, "int8_t": 1, "int16_t": 2, "int32_t": 4, "int64_t": 8}
+
+_TYPES = {"f4": "float", "i1": "int8_t", "i2": "int16_t", "i4": "int32_t", "i8": "int64_t"}
 
 # Results of comparisons are 0 and 1.
 _EXPRESSIONS = {
@@ -52,6 +54,13 @@ _EXPRESSIONS = {
     "Squeeze": "{0}",
     "Sub": "{0} - {1}",
     "Where": "{0} != 0.0f ? {1} : {2}",
+}
+
+# Of whole numbers quotients are rounded down; nothing is divided by what is below zero.
+_WHOLE_EXPRESSIONS = {
+    **{kind: text.replace("0.0f", "0").replace("(float)", "") for kind, text in _EXPRESSIONS.items()},
+    "Div": "{0} / {1} - ({0} % {1} < 0)",
+    "Floor": "{0}",
 }
 
 # What stands in a text as it is.
@@ -88,6 +97,26 @@ def number(value: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
+@final
+class Value(str):
+    """Where numbers lie, and of which type they are."""
+
+    __slots__ = ("kind",)
+    kind: str
+
+    def __new__(cls, place: str, kind: str) -> Value:
+        """Say where numbers of a kind lie."""
+        value = super().__new__(cls, place)
+        value.kind = kind
+        return value
+
+
+def integer_type(least: float, most: float) -> str:
+    """Return the smallest type that holds whole numbers from the least to the most."""
+    bits = max(int(most), -int(least) - 1).bit_length() + 1
+    return next(name for name, width in WIDTHS.items() if name.startswith("int") and bits <= 8 * width)
+
+
 def text(value: str) -> str:
     """Write a text, whatever it holds."""
     plain = (chr(byte) if byte in _PLAIN else f"\\{byte:03o}" for byte in value.encode("utf-8", "replace"))
@@ -99,7 +128,12 @@ def declared(name: str, array: Array) -> str:
     numbers = [number(value) if array.dtype.kind == "f" else str(value) for value in array.ravel()]
     rows = [", ".join(numbers[start : start + 8]) for start in range(0, len(numbers), 8)]
     body = ",\n    ".join(rows)
-    return f"static const {_TYPES[array.dtype.kind]} {name}[{array.size}] = {{\n    {body}\n}};"
+    return f"static const {type_of(array)} {name}[{array.size}] = {{\n    {body}\n}};"
+
+
+def type_of(array: Array) -> str:
+    """Return the type of an array of constants."""
+    return _TYPES[array.dtype.str[1:]]
 
 
 @final
@@ -115,7 +149,7 @@ class Along:
 def along(tensors: Sequence[Tensor], shape: Sequence[int]) -> Along:
     """Return tensors that broadcast against one sample of a shape, all with the same numbers beside one another."""
     rank = len(shape)
-    full = [tensor.detach().cpu().float().reshape((1,) * (rank - tensor.ndim) + tensor.shape) for tensor in tensors]
+    full = [tensor.detach().cpu().reshape((1,) * (rank - tensor.ndim) + tensor.shape) for tensor in tensors]
     full = [tensor.reshape(tensor.shape[tensor.ndim - rank :]) for tensor in full]
     varying = [axis for tensor in full for axis, length in enumerate(tensor.shape) if length > 1]
     first, last = (min(varying), max(varying) + 1) if varying else (0, 0)
@@ -144,12 +178,15 @@ class Recurred:
     rehearsed: tuple[str, ...]
 
 
-def recurred(form: Recurrence) -> Recurred:
-    """Translate a recurrence; raises ModelError where it is made of what nobody has written in C."""
+def recurred(form: Recurrence, kind: str) -> Recurred:
+    """Translate a recurrence, computed in numbers of one type.
+
+    Raises ModelError where it is made of what nobody has written in C.
+    """
     steps, again = _statements(form.advance), _statements(form.rehearsed)
     tables = tuple(name for name in form.constants if _looked_up(name, [*steps.values(), *again.values()]))
-    advance = _written(steps, ["spikes", *(f"next_{state}" for state in form.starts)])
-    return Recurred(tables, advance, _written(again, [f"again_{state}" for state in form.learned]))
+    advance = _written(steps, ["spikes", *(f"next_{state}" for state in form.starts)], kind)
+    return Recurred(tables, advance, _written(again, [f"again_{state}" for state in form.learned], kind))
 
 
 _Statement = tuple[str, str, tuple[str, ...]]
@@ -175,7 +212,7 @@ def _looked_up(name: str, statements: Iterable[_Statement]) -> bool:
     return any(kind in {"Gather", "Shape"} and reads[0] == name for kind, _, reads in statements)
 
 
-def _written(statements: Mapping[str, _Statement], results: Iterable[str]) -> tuple[str, ...]:
+def _written(statements: Mapping[str, _Statement], results: Iterable[str], kind: str) -> tuple[str, ...]:
     """Return the lines that the results need, in order."""
     needed, waiting = set[str](), [*results]
     while waiting:
@@ -183,20 +220,26 @@ def _written(statements: Mapping[str, _Statement], results: Iterable[str]) -> tu
         if name in statements and name not in needed:
             needed.add(name)
             waiting += statements[name][2]
-    return tuple(f"const float {name} = {_expression(*statements[name])};" for name in statements if name in needed)
+    return tuple(
+        f"const {kind} {name} = {_expression(*statements[name], kind)};" for name in statements if name in needed
+    )
 
 
-def _expression(kind: str, attributes: str, reads: Sequence[str]) -> str:
-    if kind == "Constant":
-        value = attributes.partition("=")[2].strip(" []").partition(",")[0]
-        return number(float(value))
-    return _EXPRESSIONS[kind].format(*reads)
+def _expression(operation: str, attributes: str, reads: Sequence[str], kind: str) -> str:
+    if operation == "Constant":
+        value = float(attributes.partition("=")[2].strip(" []").partition(",")[0])
+        return number(value) if kind == "float" else str(round(value))
+    return (_EXPRESSIONS if kind == "float" else _WHOLE_EXPRESSIONS)[operation].format(*reads)
 
 
-def floats(tensor: Tensor) -> Array:
-    """Return a tensor as constants."""
-    array: Array = tensor.detach().cpu().to(torch.float32).contiguous().numpy()
-    return array
+def constants(values: Tensor | Array, kind: str = "") -> Array:
+    """Return constants of a type or, of whole numbers, of the smallest that holds them ("")."""
+    array: Array = values.detach().cpu().contiguous().numpy() if isinstance(values, Tensor) else values
+    if kind != "float":
+        array = array.astype(np.float64).round()
+        kind = kind or (integer_type(array.min(), array.max()) if array.size else "int8_t")
+    code = next(code for code, name in _TYPES.items() if name == kind)
+    return np.ascontiguousarray(array.astype(code))
 
 
 def integers(*values: int) -> Array:

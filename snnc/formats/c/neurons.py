@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 from snnc.formats.c.functions import NEXT
@@ -31,26 +31,48 @@ class NeuronFunctions:
     begins: tuple[str, ...] = ()
 
 
-def neuron_functions(form: Recurrence, *, rehearses: bool) -> NeuronFunctions:
+@final
+@dataclass(frozen=True)
+class Kinds:
+    """The types of numbers of a layer of neurons: those computed with, what comes in and goes out, and by name others.
+
+    Others are constants and states: of whole numbers the smallest that hold them.
+    """
+
+    own: str = "float"
+    taken: str = "float"
+    sent: str = "float"
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, name: str) -> str:
+        """Return the type of a constant or a state."""
+        return self.others.get(name, self.own)
+
+    def cast(self, value: str, kind: str) -> str:
+        """Return a value that is computed as one of a type."""
+        return value if kind == self.own else f"({kind}){value}"
+
+
+def neuron_functions(form: Recurrence, kinds: Kinds, *, rehearses: bool) -> NeuronFunctions:
     """Write a recurrence; raises ModelError where it is made of what nobody has written in C."""
-    found = recurred(form)
+    found = recurred(form, kinds.own)
     asked = _words(found.advance)
     constants = tuple(name for name in form.constants if name in asked and name not in found.tables)
     parameters = [
-        "const float *x_",
-        "float *y_",
-        *(f"float *{state}_state" for state in form.starts),
-        *(f"const float *{name}_values" for name in constants),
+        f"const {kinds.taken} *x_",
+        f"{kinds.sent} *y_",
+        *(f"{kinds.of(state)} *{state}_state" for state in form.starts),
+        *(f"const {kinds.of(name)} *{name}_values" for name in constants),
         *(parameter for name in found.tables for parameter in (f"const float *{name}", f"float {name}_length")),
-        *([f"float {form.counts}"] if form.counts else []),
+        *([f"{kinds.own} {form.counts}"] if form.counts else []),
         *_PATTERN,
     ]
     body = [
-        "const float x = x_[i_];",
-        *_read(form, asked, constants),
+        f"const {kinds.own} x = x_[i_];",
+        *_read(form, asked, constants, kinds),
         *found.advance,
-        "y_[i_] = spikes;",
-        *(f"{state}_state[i_] = next_{state};" for state in form.starts),
+        f"y_[i_] = {kinds.cast('spikes', kinds.sent)};",
+        *(f"{state}_state[i_] = {kinds.cast(f'next_{state}', kinds.of(state))};" for state in form.starts),
     ]
     step = f"/* {form.about.replace('*/', '')} */\n{_looped('step', parameters, body)}"
     if not (form.learned and rehearses):
@@ -59,12 +81,12 @@ def neuron_functions(form: Recurrence, *, rehearses: bool) -> NeuronFunctions:
     states = tuple(state for state in form.starts if state in asked or state in form.learned)
     begins = tuple(name for name in (*form.constants, *(f"start_{state}" for state in form.starts)) if name in asked)
     parameters = [
-        *(f"float *{state}_state" for state in states),
-        *(f"const float *{name}_values" for name in begins),
+        *(f"{kinds.of(state)} *{state}_state" for state in states),
+        *(f"const {kinds.of(name)} *{name}_values" for name in begins),
         *_PATTERN,
     ]
     body = [
-        *_read(form, asked, begins),
+        *_read(form, asked, begins, kinds),
         *found.rehearsed,
         *(f"{state}_state[i_] = again_{state};" for state in form.learned),
     ]
@@ -75,10 +97,10 @@ def _words(lines: Iterable[str]) -> set[str]:
     return {word for line in lines for word in re.findall(r"\w+", line.partition(" = ")[2])}
 
 
-def _read(form: Recurrence, asked: set[str], constants: Sequence[str]) -> list[str]:
+def _read(form: Recurrence, asked: set[str], constants: Sequence[str], kinds: Kinds) -> list[str]:
     return [
-        *(f"const float {name} = {name}_values[c_];" for name in constants),
-        *(f"const float {state} = {state}_state[i_];" for state in form.starts if state in asked),
+        *(f"const {kinds.own} {name} = {name}_values[c_];" for name in constants),
+        *(f"const {kinds.own} {state} = {state}_state[i_];" for state in form.starts if state in asked),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import final
 from torch import Tensor
 
 from snnc import ops
-from snnc.formats.c.language import Array, along, floats, integers
+from snnc.formats.c.language import Array, along, constants, integers
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons.base import Timed
 from snnc.rules import RefusedError, Rules, UnansweredError
@@ -26,12 +26,23 @@ _THREE = 3
 class Place:
     """Where an operation stands: behind inputs of which shapes, to an output of which, those of one sample.
 
-    ``events`` says that inputs without a spike are to be passed over.
+    ``events`` says that inputs without a spike are to be passed over, and ``kind`` of which type the output is. Of
+    whole numbers a mean is a sum: what is counted is a part.
     """
 
     before: tuple[tuple[int, ...], ...]
     after: tuple[int, ...]
     events: bool = False
+    kind: str = "float"
+
+    @property
+    def whole(self) -> bool:
+        """Whether numbers are whole."""
+        return self.kind != "float"
+
+    def constants(self, values: Tensor | Array) -> Array:
+        """Return constants, of whole numbers in the smallest type that holds them."""
+        return constants(values, "" if self.whole else self.kind)
 
     @property
     def size(self) -> int:
@@ -114,9 +125,9 @@ kernels.refuse(
 )
 
 
-def spelled(graph: Graph, node: Node, *, events: bool = False) -> Calls:
+def spelled(graph: Graph, node: Node, *, events: bool = False, kind: str = "float") -> Calls:
     """Return what a node of a network is in C; raises ModelError that names it where that is nothing."""
-    place = Place(tuple(graph.shapes[value] for value in node.inputs), graph.shapes[node.name], events)
+    place = Place(tuple(graph.shapes[value] for value in node.inputs), graph.shapes[node.name], events, kind)
     try:
         return kernels(node.op, place)
     except UnansweredError as refusal:
@@ -128,26 +139,27 @@ def _conv(op: ops.Conv, place: Place) -> Calls:
     kernel = op.kernel()
     window = _window(place, op.weight.shape[2:], op.stride, op.padding, op.dilation, channels=kernel.shape[:3])
     function = "convolve_events" if place.events else "convolve"
-    return _weighted(function, window, op, floats(op.weight))
+    return _weighted(function, window, op, place)
 
 
 @kernels.register(ops.ConvTranspose)
 def _conv_transpose(op: ops.ConvTranspose, place: Place) -> Calls:
     kernel = op.kernel()
     window = _window(place, op.weight.shape[2:], op.stride, op.padding, op.dilation, channels=kernel.shape[:3])
-    return _weighted("convolve_back", window, op, floats(op.weight))
+    return _weighted("convolve_back", window, op, place)
 
 
-def _weighted(function: str, window: Record, op: ops.Weighted, weight: Array) -> Calls:
-    bias = None if op.bias is None else floats(op.bias)
-    return Calls((FunctionCall(function, (window, X, weight, bias, Y), ("window", "weight", "bias")),))
+def _weighted(function: str, window: Record, op: ops.Weighted, place: Place) -> Calls:
+    bias = None if op.bias is None else constants(op.bias, place.kind)
+    arguments = window, X, place.constants(op.weight), bias, Y
+    return Calls((FunctionCall(function, arguments, ("window", "weight", "bias")),))
 
 
 @kernels.register(ops.Linear)
 def _linear(op: ops.Linear, place: Place) -> Calls:
     out, inputs = op.weight.shape
-    weight = floats(op.weight.T if place.events else op.weight)
-    bias = None if op.bias is None else floats(op.bias)
+    weight = place.constants(op.weight.T if place.events else op.weight)
+    bias = None if op.bias is None else constants(op.bias, place.kind)
     function = "connect_events" if place.events else "connect"
     call = FunctionCall(function, (X, weight, bias, Y, place.size // out, inputs, out), ("weight", "bias"))
     return Calls((call,))
@@ -165,12 +177,15 @@ def _affine(op: ops.Affine, place: Place) -> Calls:
     calls = _widened(place)
     for function, part, tensor in (("multiply_each", "scale", op.scale), ("add_each", "shift", op.shift)):
         if tensor is not None:
-            found = along([tensor], place.after)
-            read = Y if calls else X
-            calls.append(
-                FunctionCall(function, (read, Y, *found.values, place.size, found.inner, found.count), (part,))
-            )
+            calls.append(_each_with(function, part, Y if calls else X, tensor, place))
     return Calls(tuple(calls), in_place=place.before == (place.after,))
+
+
+def _each_with(function: str, part: str, read: Part, tensor: Tensor, place: Place) -> FunctionCall:
+    """Return the call of a function that takes numbers along a pattern."""
+    found = along([tensor], place.after)
+    array = place.constants(found.values[0])
+    return FunctionCall(function, (read, Y, array, place.size, found.inner, found.count), (part,))
 
 
 @kernels.register(ops.Add)
@@ -180,12 +195,8 @@ def _add(op: ops.Add, place: Place) -> Calls:
             FunctionCall("add", (Part(0) if n == 1 else Y, Part(n), Y, place.size)) for n in range(1, len(place.before))
         )
         return Calls(tuple(sums), in_place=True)
-    moves = (_moved(Part(n), Y, place.after, _spread(shape, place.after), adds=n > 0) for n, shape in _each(place))
-    return Calls(tuple(moves))
-
-
-def _each(place: Place) -> Sequence[tuple[int, tuple[int, ...]]]:
-    return [*enumerate(place.before)]
+    spread = enumerate(_spread(shape, place.after) for shape in place.before)
+    return Calls(tuple(_moved(Part(n), Y, place.after, steps, adds=n > 0) for n, steps in spread))
 
 
 @kernels.register(ops.Product)
@@ -213,7 +224,7 @@ def _clipped_relu(op: ops.ClippedRelu, place: Place) -> Calls:
 def _rectified(place: Place, ceiling: Tensor | None, slope: Tensor | None) -> Calls:
     found = along([part for part in (ceiling, slope) if part is not None], place.after)
     arrays = iter(found.values)
-    given = [None if part is None else next(arrays) for part in (ceiling, slope)]
+    given = [None if part is None else place.constants(next(arrays)) for part in (ceiling, slope)]
     calls = _widened(place)
     read = Y if calls else X
     call = FunctionCall("rectify", (read, Y, *given, place.size, found.inner, found.count), ("ceiling", "slope"))
@@ -262,7 +273,7 @@ def _pad(op: ops.Pad, place: Place) -> Calls:
     highs = [min(size + begin, made) for size, begin, made in zip(before, begins, place.after, strict=True)]
     lengths = [high - low for low, high in zip(lows, highs, strict=True)]
     start, to = (sum(map(int.__mul__, at, _steps(shape))) for at, shape in ((firsts, before), (lows, place.after)))
-    border = FunctionCall("fill", (Y, float(op.value), place.size))
+    border = FunctionCall("fill", (Y, float(op.value) if op.value else 0, place.size))
     if min(lengths, default=1) <= 0:
         return Calls((border,))
     return Calls((border, _moved(Part(0, start), Part(None, to), lengths, _steps(before), _steps(place.after))))
@@ -286,13 +297,12 @@ def _mean(op: ops.Mean, place: Place) -> Calls:
     kept = [1 if axis in reduced else length for axis, length in enumerate(before)]
     to = [0 if axis in reduced else step for axis, step in enumerate(_steps(kept))]
     number = math.prod(before) // max(math.prod(kept), 1)
-    return Calls(
-        (
-            FunctionCall("fill", (Y, 0.0, place.size)),
-            _moved(X, Y, before, _steps(before), to, adds=True),
-            FunctionCall("divide", (Y, Y, float(number), place.size)),
-        )
-    )
+    summed = FunctionCall("fill", (Y, 0, place.size)), _moved(X, Y, before, _steps(before), to, adds=True)
+    return Calls((*summed, *_divided(number, place)))
+
+
+def _divided(number: int, place: Place) -> Sequence[FunctionCall]:
+    return () if place.whole else (FunctionCall("divide", (Y, Y, float(number), place.size)),)
 
 
 @kernels.register(ops.AveragePool)
@@ -300,19 +310,20 @@ def _average_pool(op: ops.AveragePool, place: Place) -> Calls:
     axes = len(op.kernel)
     around = tuple(padding + excess for padding, excess in zip(op.padding, op.excess, strict=True))
     window = _window(place, op.kernel, op.stride, around, (1,) * axes)
-    counted = None
+    calls = [FunctionCall("pool", (window, X, Y, 0), ("window",)), *_divided(math.prod(op.kernel), place)]
     if any(op.excess):
-        sizes = place.before[0][-axes:]
-        lows = (*(0 for _ in range(_THREE - axes)), *(-pad for pad in op.padding[:axes]))
-        highs = (size + pad for size, pad in zip(sizes, op.padding[axes:], strict=True))
-        counted = integers(*lows, *(1 for _ in range(_THREE - axes)), *highs)
-    return Calls((FunctionCall("pool", (window, X, Y, counted, 0), ("window", "counted")),))
+        # At the border fewer values count.
+        together, parts = op.parts(place.before[0])
+        function, share = ("multiply_each", parts) if place.whole else ("divide_each", together / parts)
+        shares = share.float() if place.whole else (share / math.prod(op.kernel)).float()
+        calls.append(_each_with(function, "counted", Y, shares, place))
+    return Calls(tuple(calls))
 
 
 @kernels.register(ops.MaxPool)
 def _max_pool(op: ops.MaxPool, place: Place) -> Calls:
     window = _window(place, op.kernel, op.stride, op.padding, op.dilation)
-    return Calls((FunctionCall("pool", (window, X, Y, None, 1), ("window", "counted")),))
+    return Calls((FunctionCall("pool", (window, X, Y, 1), ("window",)),))
 
 
 def _window(

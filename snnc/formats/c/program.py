@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from snnc.formats.c.language import Along, Array, Names, declared, number, text
+import numpy as np
+
+from snnc.formats.c.language import WIDTHS, Along, Array, Names, Value, declared, number, text
 
 # In the place of the words in capitals stand those of a file.
 _SEEN = """
 #ifdef PREFIX_MAIN
-static void seen(int32_t layer, const float *values);
+static void seen(int32_t layer, const void *values);
 #define PREFIX_SPIKES(layer, values) seen(layer, values)
 #endif
-/* Define it to see what a layer of neurons sends at a step: spikes times what they weigh. */
+/* Define it to see what a layer of neurons sends at a step: SENT. */
 #ifndef PREFIX_SPIKES
 #define PREFIX_SPIKES(layer, values) ((void)0)
 #endif
@@ -32,15 +34,20 @@ _MAIN = """
 typedef struct {
     const char *name;
     int32_t size, inner, count;
-    const float *weighs, *slope, *membrane, *factor;
+    const float *weighs, *slope;
+    const void *membrane;
+    const float *factor, *offset;
     float rest;
+    char sends, holds;
 } layer;
 
 typedef struct {
     const char *name;
     void *place;
-    long size;
+    int32_t size, inner, count;
     char kind;
+    const float *unit;
+    float most;
 } port;
 
 typedef struct {
@@ -121,14 +128,53 @@ static double next(const tensor *t) {
     return memcpy(&whole, bytes, 4), (double)whole;
 }
 
-static void enter(const port *p, long i, double number) {
-    if (p->kind == 'u') ((uint8_t *)p->place)[i] = (uint8_t)number;
-    else if (p->kind == 'i') ((int32_t *)p->place)[i] = (int32_t)number;
-    else ((float *)p->place)[i] = (float)number;
+/* The number in its place, of the kind that letters stand for: bytes of whole numbers, or single precision. */
+static double number(const void *place, char kind, int32_t i) {
+    if (kind == 'u') return (double)((const uint8_t *)place)[i];
+    if (kind == '1') return (double)((const int8_t *)place)[i];
+    if (kind == '2') return (double)((const int16_t *)place)[i];
+    if (kind == '4') return (double)((const int32_t *)place)[i];
+    if (kind == '8') return (double)((const int64_t *)place)[i];
+    return (double)((const float *)place)[i];
+}
+
+/* What is counted in a unit is rounded to it. */
+static double counts_of(const port *p, double value) {
+    const float shifted = p->unit ? (float)value / p->unit[0] + 0.5f : 0.0f;
+    double whole = (double)(int64_t)shifted;
+    if (!p->unit) return value;
+    if (whole > (double)shifted) whole -= 1.0;
+    return whole > (double)p->most ? (double)p->most : whole < -(double)p->most ? -(double)p->most : whole;
+}
+
+static void enter(const port *p, int32_t i, double value) {
+    value = counts_of(p, value);
+    if (p->kind == 'u') ((uint8_t *)p->place)[i] = (uint8_t)value;
+    else if (p->kind == '1') ((int8_t *)p->place)[i] = (int8_t)value;
+    else if (p->kind == '2') ((int16_t *)p->place)[i] = (int16_t)value;
+    else if (p->kind == '4') ((int32_t *)p->place)[i] = (int32_t)value;
+    else if (p->kind == '8') ((int64_t *)p->place)[i] = (int64_t)value;
+    else ((float *)p->place)[i] = (float)value;
 }
 
 static void write(const float *values, long size) {
     demand(fwrite(values, sizeof(float), (size_t)size, sent) == (size_t)size, "the file cannot be written");
+}
+
+static void put(double value) {
+    const float single = (float)value;
+    write(&single, 1);
+}
+
+static double answer(const port *p, int32_t i) {
+    const double given = number(p->place, p->kind, i);
+    return p->unit ? given * (double)p->unit[i / p->inner % p->count] : given;
+}
+
+/* Whole numbers of spikes are sent as they are, and others times what they weigh. */
+static float sent_value(const layer *l, const void *values, int32_t i) {
+    const float now = (float)number(values, l->sends, i);
+    return l->sends == 'f' ? now : now * l->weighs[i / l->inner % l->count];
 }
 
 static float value(const layer *l, int32_t i, float count) {
@@ -141,32 +187,35 @@ static void weigh(int32_t index) {
     look_up(&charges[index], (taken * samples + sample) * l->size);
     for (int32_t i = 0; i < l->size; ++i) {
         const int32_t c = i / l->inner % l->count;
-        const float there = (float)next(&charges[index]), here = l->membrane[i] * l->factor[c];
+        const float there = (float)next(&charges[index]);
+        const float here = (float)number(l->membrane, l->holds, i) * l->factor[c] + l->offset[c];
         const float level = 1e-3f * l->weighs[c];
         ++charged;
         if (here - there > level || there - here > level) ++odd;
     }
 }
 
-static void seen(int32_t index, const float *values) {
+static void seen(int32_t index, const void *values) {
     const layer *l = &layers[index];
     const tensor *t = &trains[index];
     const int starts = taken == 0 || taken == PREFIX_REHEARSAL;
     if (sent) {
-        write(values, l->size);
+        if (l->sends == 'f') write((const float *)values, l->size);
+        else for (int32_t i = 0; i < l->size; ++i) put((double)sent_value(l, values, i));
         return;
     }
     look_up(t, (taken * samples + sample) * l->size);
     for (int32_t i = 0; i < l->size; ++i) {
         const float before = starts ? l->rest : counted[index][i], now = before + (float)next(t);
-        const float there = value(l, i, now) - (starts ? 0.0f : value(l, i, before)), off = values[i] - there;
+        const float there = value(l, i, now) - (starts ? 0.0f : value(l, i, before));
+        const float here = sent_value(l, values, i), off = here - there;
         const float level = 1e-3f * l->weighs[i / l->inner % l->count];
         counted[index][i] = now;
         ++compared;
         if (off <= level && off >= -level) continue;
         if (!differing++)
             printf("the first that differs: layer %s, neuron %ld, sample %ld, step %ld sends %g, not %g\\n", l->name,
-                   (long)i, sample, (long)taken, (double)values[i], (double)there);
+                   (long)i, sample, (long)taken, (double)here, (double)there);
     }
     if (charges[index].width) weigh(index);
 }
@@ -204,18 +253,14 @@ int main(int argc, char **argv) {
     for (sample = 0; sample < samples; ++sample) {
         for (int32_t i = 0; inputs[i].name; ++i) {
             look_up(&entered[i], sample * inputs[i].size);
-            for (long n = 0; n < inputs[i].size; ++n) enter(&inputs[i], n, next(&entered[i]));
+            for (int32_t n = 0; n < inputs[i].size; ++n) enter(&inputs[i], n, next(&entered[i]));
         }
         RUN_IT;
         for (int32_t i = 0; answers[i].name; ++i) {
-            const float *answer = (const float *)answers[i].place;
-            if (sent) {
-                write(answer, answers[i].size);
-                continue;
-            }
-            look_up(&answered[i], sample * answers[i].size);
-            for (long n = 0; n < answers[i].size; ++n) {
-                const double off = (double)answer[n] - next(&answered[i]);
+            if (!sent) look_up(&answered[i], sample * answers[i].size);
+            for (int32_t n = 0; n < answers[i].size; ++n) {
+                const double given = answer(&answers[i], n), off = sent ? 0.0 : given - next(&answered[i]);
+                if (sent) put(given);
                 if (off > farthest || -off > farthest) farthest = off < 0 ? -off : off;
             }
         }
@@ -241,51 +286,67 @@ class Checker:
     prefix: str
     names: Names
     layers: list[str] = field(default_factory=list)
-    _weighs: list[str] = field(default_factory=list)
+    _constants: list[str] = field(default_factory=list)
     _rows: list[str] = field(default_factory=list)
     _inputs: list[str] = field(default_factory=list)
     _answers: list[str] = field(default_factory=list)
 
-    @property
-    def seen(self) -> str:
-        """What stands in front of all that sends spikes."""
-        return _SEEN.replace("PREFIX", self.prefix.upper())
+    def seen(self, sent: str) -> str:
+        """Return what stands in front of all that sends spikes, of which it is said what is sent."""
+        return _SEEN.replace("PREFIX", self.prefix.upper()).replace("SENT", sent)
 
-    def see(self, name: str, size: int, parts: Mapping[str, Array], pattern: Along, membrane: str, rest: float) -> int:
+    def see(
+        self, name: str, size: int, parts: Mapping[str, Array], pattern: Along, membrane: Value, sends: str, rest: float
+    ) -> int:
         """Add a layer of neurons, and return its number.
 
         In ``parts`` a spike ``weighs`` its threshold and, below zero, that times its ``slope``, if any; what is in the
-        ``membrane`` ("" where nobody knows) times the ``factor`` is the potential. All are along one ``pattern``.
+        ``membrane`` ("" where nobody knows) times the ``factor``, and the ``offset`` on top, is the potential. All are
+        along one ``pattern``. ``sends`` is the type of what is sent.
         """
-        arrays = {part: self.names.new(name, part) for part in parts}
-        self._weighs += [declared(arrays[part], array) for part, array in parts.items()]
-        pointers = arrays["weighs"], arrays.get("slope", "NULL"), membrane or "NULL", arrays["factor"]
-        row = _key(name), size, pattern.inner, pattern.count, *pointers, number(rest)
-        self._rows.append(_row(*row))
+        arrays = {part: self._kept(name, part, array) for part, array in parts.items()}
+        pointers = arrays["weighs"], arrays.get("slope", "NULL"), membrane or "NULL", arrays["factor"], arrays["offset"]
+        row = _key(name), size, pattern.inner, pattern.count, *pointers, number(rest), _letter(sends)
+        self._rows.append(_row(*row, _letter(membrane.kind)))
         self.layers.append(name)
         return len(self.layers) - 1
 
-    def take(self, name: str, argument: str, kind: str, size: int) -> None:
-        """Add an input, of a kind of numbers, by its name in the vectors."""
-        self._weighs.append(f"static {kind} {argument}[{max(size, 1)}];")
-        self._inputs.append(_row(_key(name), argument, size, f"'{kind[0]}'"))
+    def take(self, name: str, argument: Value, size: int, unit: float | None, most: int | None) -> None:
+        """Add an input by its name in the vectors; it may be counted in a unit, of which there are so many at most."""
+        held = "NULL" if unit is None else self._kept(name, "unit", np.array([unit], np.float32))
+        self._inputs.append(self._port(name, argument, size, Along((), 1, 1), held, most))
 
-    def give(self, name: str, argument: str, size: int) -> None:
-        """Add an answer."""
-        self._weighs.append(f"static float {argument}[{max(size, 1)}];")
-        self._answers.append(_row(_key(name), argument, size, "'f'"))
+    def give(self, name: str, argument: Value, size: int, pattern: Along) -> None:
+        """Add an answer; it may be counted in units along a pattern."""
+        held = self._kept(name, "unit", pattern.values[0]) if pattern.values else "NULL"
+        self._answers.append(self._port(name, argument, size, pattern, held, None))
 
     def written(self, run: str) -> str:
         """Return the program, which runs a sample by a call."""
         filled = {
-            "CONSTANTS": "\n".join(self._weighs),
-            "LAYERS": _rows(self._rows, "NULL, 0, 1, 1, NULL, NULL, NULL, NULL, 0.0f"),
-            "INPUTS": _rows(self._inputs, "NULL, NULL, 0, 'f'"),
-            "ANSWERS": _rows(self._answers, "NULL, NULL, 0, 'f'"),
+            "CONSTANTS": "\n".join(self._constants),
+            "LAYERS": _rows(self._rows, "NULL, 0, 1, 1, NULL, NULL, NULL, NULL, NULL, 0.0f, 'f', 'f'"),
+            "INPUTS": _rows(self._inputs, "NULL, NULL, 0, 1, 1, 'f', NULL, 0.0f"),
+            "ANSWERS": _rows(self._answers, "NULL, NULL, 0, 1, 1, 'f', NULL, 0.0f"),
             "RUN_IT": run,
             "PREFIX": self.prefix.upper(),
         }
         return re.sub("|".join(filled), lambda found: filled[found[0]], _MAIN)
+
+    def _kept(self, name: str, part: str, array: Array) -> str:
+        kept = self.names.new(name, part)
+        self._constants.append(declared(kept, array))
+        return kept
+
+    def _port(self, name: str, argument: Value, size: int, pattern: Along, unit: str, most: int | None) -> str:
+        self._constants.append(f"static {argument.kind} {argument}[{max(size, 1)}];")
+        kind = _letter(argument.kind)
+        return _row(_key(name), argument, size, pattern.inner, pattern.count, kind, unit, number(most or 0))
+
+
+def _letter(kind: str) -> str:
+    """Return the letter that stands for a type, as the program has it."""
+    return f"'{kind[0] if kind in ('float', 'uint8_t') else WIDTHS[kind]}'"
 
 
 def _key(name: str) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from snnc import ops
 from snnc.analysis.channels import from_channels
 from snnc.analysis.integers import Counts, counts, moved_inputs, widths
-from snnc.analysis.units import membranes, spike_values, worth
+from snnc.analysis.units import Membrane, membranes, spike_values, worth
 from snnc.errors import ModelError
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
@@ -271,38 +271,102 @@ class Integers:
     arrays: Mapping[str, Array]
 
 
-def lowered(graph: Graph, schedule: Schedule) -> tuple[Integers, tuple[ModelError, ...]]:
-    """Return a network in whole numbers, and all that stands against it, of which nothing may be for it to be one."""
-    graph = graph.without_dead()
-    values, errors = spike_values(graph), list[ModelError]()
-    if schedule.shares:
-        hint = "convert without --shares"
-        errors.append(ModelError("shares of an image are no whole numbers", place="schedule", hint=hint))
-    wholes: dict[str, Counts | None] = {}
-    scaled: dict[tuple[str, str], Tensor] = {}
-    for membrane in membranes(graph, values):
-        whole = counts(graph, membrane, values)
-        unit = None if not membrane.neuron else graph.ops(Neuron)[membrane.neuron].unit
+@final
+class Counted:
+    """A network of quantized weights and, node by node, what it is in whole numbers.
+
+    ``units`` say what one of what comes out of a node is worth, where that is known, and ``errors`` all that stands
+    against whole numbers but operations that have none.
+    """
+
+    def __init__(self, graph: Graph, schedule: Schedule) -> None:
+        self.graph, self.schedule = graph.without_dead(), schedule
+        self.values = spike_values(self.graph)
+        self.errors: list[ModelError] = []
+        self._wholes: dict[str, Counts | None] = {}
+        self._scaled: dict[tuple[str, str], Tensor] = {}
+        if schedule.shares:
+            hint = "convert without --shares"
+            self.errors.append(ModelError("shares of an image are no whole numbers", place="schedule", hint=hint))
+        for membrane in membranes(self.graph, self.values):
+            self._count(membrane)
+        self.units: dict[str, Tensor] = {}
+        for node in self.graph.nodes.values():
+            self._measure(node)
+        for name in dict.fromkeys(self.graph.outputs):
+            if not self.errors and name not in self.units:
+                hint = "put a layer with weights behind it"
+                place = self.graph.nodes[name].place
+                self.errors.append(ModelError("the output is counted in no unit", place=place, hint=hint))
+
+    def real(self, name: str) -> bool:
+        """Return whether a node drives a membrane, or is one, of real numbers."""
+        return name in self._wholes and self._wholes[name] is None
+
+    def steps(self, node: Node) -> Sequence[Step]:
+        """Return a node in whole numbers; raises UnansweredError where it has none."""
+        return lowerings(node.op, Place(self.graph, self.schedule, node, self._wholes.get(node.name)))
+
+    def inputs(self, node: Node) -> Iterator[tuple[str, str, Tensor | None]]:
+        """Yield what a node reads; of spikes that skip a layer, the neurons behind, and how often each counts there."""
+        behind = self._behind(node)
+        for value in node.inputs:
+            count = self._scaled.get((value, behind))
+            if count is None or (node.name != behind and self.values[node.name] is not None):
+                yield value, "", None
+            else:
+                yield value, behind, from_channels(self.graph, value, count)
+
+    def _count(self, membrane: Membrane) -> None:
+        whole = counts(self.graph, membrane, self.values)
+        unit = None if not membrane.neuron else self.graph.ops(Neuron)[membrane.neuron].unit
         if whole is None or whole.fraction is None or (membrane.neuron and unit is None):
-            named = membrane.name
             hint = "real-weights in the report says what to change; export onnx, torch or c, which have real numbers"
-            errors.append(ModelError("real numbers drive it", place=graph.nodes[named].place, hint=hint))
+            place = self.graph.nodes[membrane.name].place
+            self.errors.append(ModelError("real numbers drive it", place=place, hint=hint))
             whole = None
-        names = (membrane.neuron, *membrane.layers, *membrane.constants)
-        wholes |= dict.fromkeys(names, whole)
+        self._wholes |= dict.fromkeys((membrane.neuron, *membrane.layers, *membrane.constants), whole)
         if whole is not None:
             shift = 2 ** _shift(1.0, whole)
-            scaled |= {(name, membrane.neuron): count * shift for name, count in whole.skips.items()}
-    writer = _Writer(graph, schedule, values, wholes, scaled)
-    for node in graph.nodes.values():
+            self._scaled |= {(name, membrane.neuron): count * shift for name, count in whole.skips.items()}
+
+    def _behind(self, node: Node) -> str:
+        """Return the layer of neurons that an operation leads to, and nothing else; "" where there is none."""
+        while not isinstance(node.op, Neuron):
+            readers = self.graph.consumers[node.name]
+            if len(readers) != 1 or isinstance(node.op, ops.Weighted):
+                return ""
+            node = self.graph.nodes[readers[0]]
+        return node.name
+
+    def _measure(self, node: Node) -> None:
+        """Find out what one of what comes out is worth."""
+        value, shape, whole = self.values[node.name], self.graph.shapes[node.name], self._wholes.get(node.name)
+        if value is not None:
+            self.units[node.name] = value
+        elif isinstance(node.op, ops.Weighted) and whole is not None and node.op.unit is not None:
+            unit = node.op.unit.double() * (whole.fraction or 1.0)
+            self.units[node.name] = from_channels(self.graph, node.name, unit).expand(shape)
+        elif not isinstance(node.op, Input) and all(name in self.units for name in node.inputs):
+            found = None
+            try:
+                found = worth(node.op, shape, [self.units[name] for name in node.inputs])
+            except UnansweredError:
+                return
+            if found is not None:
+                self.units[node.name] = found
+
+
+def lowered(graph: Graph, schedule: Schedule) -> tuple[Integers, tuple[ModelError, ...]]:
+    """Return a network in whole numbers, and all that stands against it, of which nothing may be for it to be one."""
+    counted = Counted(graph, schedule)
+    writer = _Writer(counted)
+    errors = [*counted.errors]
+    for node in counted.graph.nodes.values():
         try:
             writer.write(node)
         except UnansweredError as refusal:
             errors.append(refusal.at(node.place))
-    for name in dict.fromkeys(graph.outputs):
-        if not errors and name not in writer.units:
-            hint = "put a layer with weights behind it"
-            errors.append(ModelError("the output is counted in no unit", place=graph.nodes[name].place, hint=hint))
     return Integers({} if errors else writer.network(), writer.arrays), tuple(errors)
 
 
@@ -310,45 +374,34 @@ def lowered(graph: Graph, schedule: Schedule) -> tuple[Integers, tuple[ModelErro
 class _Writer:
     """A network as it comes to be; alive for one export."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        schedule: Schedule,
-        values: Mapping[str, Tensor | None],
-        wholes: Mapping[str, Counts | None],
-        scaled: Mapping[tuple[str, str], Tensor],
-    ) -> None:
-        self.units: dict[str, Tensor] = {}
+    def __init__(self, counted: Counted) -> None:
         self.arrays: dict[str, Array] = {}
-        self._graph, self._schedule, self._values = graph, schedule, values
-        self._wholes, self._scaled = wholes, scaled
+        self._counted = counted
         self._nodes: list[dict[str, Any]] = []
 
     def write(self, node: Node) -> None:
         """Write a node; raises UnansweredError for what is no whole number, or not counted in whole ones."""
-        whole = self._wholes.get(node.name)
-        if whole is None and node.name in self._wholes:
+        if self._counted.real(node.name):
             return
-        steps = lowerings(node.op, Place(self._graph, self._schedule, node, whole))
+        steps = self._counted.steps(node)
         inputs = [*self._inputs(node)]
         for index, step in enumerate(steps):
             last = index == len(steps) - 1
             name = node.name if last else f"{node.name}/{step.kind}"
             self._add(name, step, inputs)
             inputs = [name]
-        self._measure(node, whole)
 
     def network(self) -> dict[str, Any]:
         """Return what is said of the network."""
-        schedule = asdict(self._schedule)
-        found = widths(self._graph, self._schedule)
-        outputs = [*dict.fromkeys(self._graph.outputs)]
+        graph, schedule = self._counted.graph, asdict(self._counted.schedule)
+        outputs = [*dict.fromkeys(graph.outputs)]
         for name in outputs:
-            self.arrays[f"{name}.unit"] = self.units[name].numpy()
+            self.arrays[f"{name}.unit"] = self._counted.units[name].numpy()
+        found = widths(graph, self._counted.schedule)
         return {
             "schedule": {key: schedule[key] for key in ("timesteps", "sleep", "rehearsal")},
             "nodes": self._nodes,
-            "layers": [*self._graph.ops(Neuron)],
+            "layers": [*graph.ops(Neuron)],
             "outputs": outputs,
             "bits": {name: _bits(asdict(width)) for name, width in found.items() if width is not None},
         }
@@ -361,42 +414,14 @@ class _Writer:
 
     def _inputs(self, node: Node) -> Iterator[str]:
         """Yield what a node reads; spikes that skip a layer are counted in the unit of where they arrive."""
-        behind = self._behind(node)
-        for value in node.inputs:
-            count = self._scaled.get((value, behind))
-            if count is None or (node.name != behind and self._values[node.name] is not None):
+        for value, behind, count in self._counted.inputs(node):
+            if count is None:
                 yield value
                 continue
             name = f"{value}/into {behind}"
             if not any(known["name"] == name for known in self._nodes):
-                self._add(name, Step("scale", {}, {"weight": from_channels(self._graph, value, count)}), [value])
+                self._add(name, Step("scale", {}, {"weight": count}), [value])
             yield name
-
-    def _behind(self, node: Node) -> str:
-        """Return the layer of neurons that an operation leads to, and nothing else; "" where there is none."""
-        while not isinstance(node.op, Neuron):
-            readers = self._graph.consumers[node.name]
-            if len(readers) != 1 or isinstance(node.op, ops.Weighted):
-                return ""
-            node = self._graph.nodes[readers[0]]
-        return node.name
-
-    def _measure(self, node: Node, whole: Counts | None) -> None:
-        """Find out what one of what comes out is worth."""
-        value, shape = self._values[node.name], self._graph.shapes[node.name]
-        if value is not None:
-            self.units[node.name] = value
-        elif isinstance(node.op, ops.Weighted) and whole is not None and node.op.unit is not None:
-            unit = node.op.unit.double() * (whole.fraction or 1.0)
-            self.units[node.name] = from_channels(self._graph, node.name, unit).expand(shape)
-        elif not isinstance(node.op, Input) and all(name in self.units for name in node.inputs):
-            found = None
-            try:
-                found = worth(node.op, shape, [self.units[name] for name in node.inputs])
-            except UnansweredError:
-                return
-            if found is not None:
-                self.units[node.name] = found
 
 
 def _bits(width: dict[str, Any]) -> dict[str, int]:
