@@ -1,5 +1,7 @@
 """Set the tests up."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -25,3 +27,14 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 def drawn_alike() -> None:
     """Draw the networks of a test alike, whichever tests ran before it in its process."""
     draw_anew()
+
+
+@pytest.fixture
+def torchscript_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export TorchScript in this process: one of its own takes seconds, and test_frontend_torchscript is about it."""
+    from snnc.frontend import torchscript
+
+    def exported(path: Path, input_shapes: torchscript.InputShapes) -> tuple[bytes, str]:
+        return torchscript._exported(path, input_shapes), ""
+
+    monkeypatch.setattr(torchscript, "export_torchscript", exported)

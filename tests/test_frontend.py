@@ -26,6 +26,8 @@ from tests.frontend_files import array, integers, one, parity, run, save
 
 MODELS = Path(__file__).parents[1] / ".." / "shared" / "data" / "models"
 
+pytestmark = pytest.mark.usefixtures("torchscript_here")
+
 
 def exported(model: nn.Module, shape: tuple[int, ...], path: Path, how: str) -> tuple[int, ...] | None:
     """Write the network in one of the spellings; return the input shape that reading it needs."""

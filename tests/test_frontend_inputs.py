@@ -208,6 +208,7 @@ class Pair(nn.Module):
         return self.left(x) + torch.relu(self.right(days.float() * 0.5))
 
 
+@pytest.mark.usefixtures("torchscript_here")
 @pytest.mark.parametrize("how", ["traced", "scripted"])
 def test_torchscript_of_two_inputs(how: str, tmp_path: Path) -> None:
     module = Pair().eval()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnc.errors import ModelError
-from snnc.frontend import read_model
+from snnc.frontend import read_model, torchscript
 from tests.frontend_files import run
 
 
@@ -32,6 +32,7 @@ def traced(module: nn.Module, x: Tensor, path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("torchscript_here")
 @pytest.mark.parametrize(
     ("kind", "casts"),
     [(torch.float16, False), (torch.float16, True), (torch.bfloat16, True), (torch.float64, False)],
@@ -60,6 +61,7 @@ class Numbered(nn.Module):
         return {3: x * 2, 5: x.relu()}
 
 
+@pytest.mark.usefixtures("torchscript_here")
 def test_outputs_whose_keys_are_numbers_are_called_outputs(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,6 +89,7 @@ class Masked(nn.Module):
         return torch.relu(x) if mask is None else torch.relu(x) * mask
 
 
+@pytest.mark.usefixtures("torchscript_here")
 def test_arguments_that_may_be_left_out_are(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -161,7 +164,7 @@ def scripted(module: nn.Module, path: Path) -> Path:
 
 PROGRAMS: dict[str, tuple[nn.Module, str]] = {
     "raises": (Raising(), "not today"),
-    "never ends": (Endless(), "did not end within 5 s"),
+    "never ends": (Endless(), "did not end within 2 s"),
     "takes all memory": (Greedy(), "memory"),
     "crashes": (Crashing(), "crashed when it was run|does not run|cannot be exported"),
     "has no forward": (Empty(), "no method forward"),
@@ -170,8 +173,10 @@ PROGRAMS: dict[str, tuple[nn.Module, str]] = {
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_network_is_a_program_that_is_run_elsewhere(
-    program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if program == "never ends":
+        monkeypatch.setattr(torchscript, "_SECONDS", 1)
     module, reason = PROGRAMS[program]
     with pytest.raises(ModelError, match=reason) as caught:
         read_model(scripted(module, tmp_path / "m.pt"), (4,))

@@ -337,6 +337,7 @@ def test_inspect_annotates_what_the_recipe_makes(run: Run, tmp_path: Path) -> No
     assert {v["becomes"] for v in plain["verdicts"] if v["operation"] == "Relu"} == {"cif neurons"}
 
 
+@pytest.mark.usefixtures("torchscript_here")
 def test_torchscript_is_annotated_as_it_was_exported(run: Run, tmp_path: Path) -> None:
     run("inspect", DIGITS / "model.pt", "--input-shape", "1,8,8", "--annotate", "out.onnx")
     onnx.checker.check_model(tmp_path / "out.onnx", full_check=True)
