@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -27,9 +28,10 @@ from tests.test_report import DIGITS, PREPROCESSING
 TASK = Classification()
 
 
+@cache
 def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple[Graph, Graph, Schedule]:
     how = recipe.load(name, timesteps=timesteps, overrides=overrides)
-    reading = Reading(limit=100)
+    reading = Reading(limit=60)
     made, _ = snnc.convert(
         DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING, reading=reading
     )
@@ -38,7 +40,7 @@ def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[Tensor, Tensor]:
-    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=150))
+    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=100))
     return torch.cat([feeds["x"] for feeds in dataset.batches()]), dataset.labels("classes").answers
 
 
@@ -59,7 +61,7 @@ RECIPES = [
 
 @pytest.mark.parametrize(("name", "overrides"), RECIPES)
 def test_every_node_belongs_to_one_layer_and_the_extremes_are_the_two_networks(name, overrides, digits):
-    canonical, snn, schedule = converted(name, 3, *overrides)
+    canonical, snn, schedule = converted(name, 2, *overrides)
     layers = layers_of(snn)
     assert sorted(node for members in layers.values() for node in members) == sorted(snn.nodes)
     assert set(snn.ops(Neuron)) <= set(layers)
