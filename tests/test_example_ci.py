@@ -12,39 +12,51 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from snnc import cli
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+# In the place of snnc: it writes down what it was asked for, and the files, and judges as it was told to.
+PRETENDED = """#!/bin/sh
+echo "$@" >> asked
+for word in "$@"; do
+    case "$word" in *.html | *.md | *.xml) touch "$word" ;; esac
+done
+[ "$1" != "$FAILING" ] || exit 4
+"""
+
+
+def run(folder: Path, snnc: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     # Threads that wait for one another cost more than they bring on a network this small.
-    own = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
+    own = {**os.environ, "PATH": f"{snnc.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     own.pop("GITHUB_STEP_SUMMARY", None)
     own |= environment
     command = ["sh", str(EXAMPLES / "ci" / "convert.sh"), *arguments]
     return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("snnc", path=str(Path(sys.executable).parent)) is None:
+def test_the_script_converts_gates_compares_and_publishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = Path(sys.executable).parent / "snnc"
+    if not program.exists():
         pytest.skip("snnc is not installed beside this Python")
-    folder = tmp_path_factory.mktemp("ci") / "digits"
-    shutil.copytree(EXAMPLES / "digits", folder)
-    settings = folder / "snnc.yaml"
+    project, summary = tmp_path / "digits", tmp_path / "summary.md"
+    shutil.copytree(EXAMPLES / "digits", project)
+    settings = project / "snnc.yaml"
     # Nothing is trained: the example is about what comes around.
     settings.write_text(settings.read_text() + "recipe: quick\ntimesteps: 4\n")
-    return folder
-
-
-def test_the_script_converts_gates_and_publishes(project: Path, tmp_path: Path):
-    summary = tmp_path / "summary.md"
-    done = run(project, "out", "--max-drop", "5%", GITHUB_STEP_SUMMARY=str(summary))
+    # What was accepted last time.
+    monkeypatch.chdir(project)
+    output = project / "out"
+    output.mkdir()
+    for command in (["convert", "-o", "before.snn"], ["calibrate", "before.snn"], ["evaluate", "before.snn"]):
+        assert cli.main([*command, "-q"]) == 0
+    Path("before.report.json").rename(output / "accepted.report.json")
+    done = run(project, program, "out", "--max-drop", "5%", GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    output = project / "out"
-    names = {path.name for path in output.iterdir()}
-    assert names == {"model.snn", "model.report.json", "report.html", "report.md", "gates.xml", "findings.sarif"}
+    written = {"model.snn", "model.report.json", "report.html", "report.md", "gates.xml", "findings.sarif", "diff.md"}
+    assert {path.name for path in output.iterdir()} == {*written, "accepted.report.json"}
     assert summary.read_text() == (output / "report.md").read_text()
     suites = {suite.get("name"): suite for suite in ElementTree.parse(output / "gates.xml").getroot()}
     assert [case.get("name") for case in suites["gates"]] == ["max-drop at T=4"]
@@ -54,19 +66,31 @@ def test_the_script_converts_gates_and_publishes(project: Path, tmp_path: Path):
     (scan,) = found["runs"]
     rules = [rule["id"] for rule in scan["tool"]["driver"]["rules"]]
     assert all(rules[result["ruleIndex"]] == result["ruleId"] for result in scan["results"])
-    # The same again, beside what was accepted.
-    (output / "accepted.report.json").write_text((output / "model.report.json").read_text())
-    again = run(project, "out", "--max-drop", "5%")
-    assert again.returncode == 0, again.stderr
-    assert (output / "diff.md").exists()
 
 
-def test_a_failed_gate_fails_the_script_and_publishes_all_the_same(project: Path):
-    done = run(project, "failed", "--max-spikes", "1")
-    assert done.returncode == 4
-    assert done.stderr.startswith("error: gate failed: max-spikes at T=4: measured ")
-    assert {"report.html", "gates.xml"} <= {path.name for path in (project / "failed").iterdir()}
-    assert run(project).returncode == 2
+def test_the_script_fails_as_its_commands_do_and_publishes_all_the_same(tmp_path: Path):
+    program = tmp_path / "bin" / "snnc"
+    program.parent.mkdir()
+    program.write_text(PRETENDED)
+    program.chmod(0o755)
+
+    def asked(output: str, failing: str = "none") -> tuple[int, list[str]]:
+        told = tmp_path / "asked"
+        told.unlink(missing_ok=True)
+        done = run(tmp_path, program, output, "--max-spikes", "1", FAILING=failing)
+        return done.returncode, [line.split()[0] for line in told.read_text().splitlines()]
+
+    # With nothing to compare with, nothing is compared.
+    assert asked("first") == (0, ["convert", "calibrate", "evaluate"])
+    assert "evaluate first/model.snn --blame --max-spikes 1 --html" in (tmp_path / "asked").read_text()
+    assert asked("failed", "evaluate") == (4, ["convert", "calibrate", "evaluate"])
+    assert {"report.html", "gates.xml"} <= {path.name for path in (tmp_path / "failed").iterdir()}
+    (tmp_path / "first" / "accepted.report.json").touch()
+    assert asked("first") == (0, ["convert", "calibrate", "evaluate", "diff"])
+    assert asked("first", "evaluate") == (4, ["convert", "calibrate", "evaluate"])
+    assert asked("first", "diff") == (4, ["convert", "calibrate", "evaluate", "diff"])
+    assert asked("first", "calibrate") == (4, ["convert", "calibrate"])
+    assert run(tmp_path, program).returncode == 2
 
 
 def test_the_workflow_runs_the_script_and_publishes_what_it_writes():
