@@ -38,9 +38,10 @@ def test_a_program_fires_what_the_network_fires(name: str) -> None:
     causal = issubclass(kind, CausalNeuron)
     snn = exact(kind(torch.tensor([0.7])), order_asked=True) if causal else random_network(1, spiking(name, seed=3))
     made = conversion(snn, schedule)
-    program = TorchProgram(torch_file(made), snn, schedule)
+    written = TorchFormat().write(made)
+    program = TorchProgram(written.data, snn, schedule)
     x = normal(5, *snn.shapes[snn.inputs[0]])
-    found = verify(made, TorchFormat().write(made), program, fed(snn, x))
+    found = verify(made, written, program, fed(snn, x))
     assert found.mismatch == "" and found.together == 100
     assert [layer.name for layer in found.layers] == list(snn.ops(Neuron))
     # One image is no special case.

@@ -533,7 +533,8 @@ def there(value: object) -> object:
 
 def assert_the_same_elsewhere(snn: Graph, images: Tensor) -> None:
     """Equal, number for number, because it is the CPU that computes on the other device as well."""
-    module = SpikingNetwork(conversion(snn))
+    # One step at least of each sort: all that is looked up on the way there takes its time.
+    module = SpikingNetwork(conversion(snn, Schedule(2, 1, 1)))
     causal = all(isinstance(op, CausalNeuron) for op in snn.ops(tuple(neurons.values())).values())
     wanted = module(images), module.respond(images)
     steps = walked(module, images) if causal else []
@@ -554,10 +555,10 @@ def assert_the_same_elsewhere(snn: Graph, images: Tensor) -> None:
     assert any(spikes.any() for spikes in wanted[1].spikes.values())
 
 
-@pytest.mark.parametrize("name", neuron_instances())
-def test_every_neuron_does_the_same_on_another_device(name: str) -> None:
-    assert_the_same_elsewhere(exact(neuron_instances()[name], order_asked=True), normal(3, *IMAGE))
-    assert_the_same_elsewhere(exact(neuron_instances()[name]), normal(3, *IMAGE))
+# With the order of its spikes asked for and without, in turns: of every kind there are several.
+@pytest.mark.parametrize(("name", "asked"), [(name, index % 2 == 0) for index, name in enumerate(neuron_instances())])
+def test_every_neuron_does_the_same_on_another_device(name: str, asked: bool) -> None:
+    assert_the_same_elsewhere(exact(neuron_instances()[name], order_asked=asked), normal(3, *IMAGE))
 
 
 @pytest.mark.parametrize("name", operations())
