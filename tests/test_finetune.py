@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -126,8 +127,9 @@ def test_batch_normalization_is_trained_or_left_alone() -> None:
 
 
 def test_options_change_the_training() -> None:
-    plain = tuned(dataclasses.replace(SHORT, epochs=1))
-    assert same(plain, tuned(dataclasses.replace(SHORT, epochs=1)))
+    few = Reading(limit=100)
+    plain = tuned(dataclasses.replace(SHORT, epochs=1), reading=few)
+    assert same(plain, tuned(dataclasses.replace(SHORT, epochs=1), reading=few))
     for change in (
         {"optimizer": "sgd"},
         {"distillation": 0.5},
@@ -141,20 +143,25 @@ def test_options_change_the_training() -> None:
         {"levels": 5},
         {"precision": "bfloat16"},
     ):
-        other = tuned(dataclasses.replace(SHORT, epochs=1, **change))  # type: ignore[arg-type]
+        other = tuned(dataclasses.replace(SHORT, epochs=1, **change), reading=few)  # type: ignore[arg-type]
         assert not same(plain, other), change
 
 
+@pytest.fixture(scope="module")
+def tuned_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tuned") / "tuned.onnx"
+    file.write_bytes(onnx_model(tuned().graph).SerializeToString())
+    return file
+
+
 @pytest.mark.parametrize("neuron", ["two-phase", "cif"])
-def test_a_tuned_network_converts_without_further_loss(neuron: str, tmp_path: Path) -> None:
-    file = tmp_path / "tuned.onnx"
-    result = tuned()
-    file.write_bytes(onnx_model(result.graph).SerializeToString())
+def test_a_tuned_network_converts_without_further_loss(neuron: str, tuned_file: Path) -> None:
     made, _ = snnc.convert(
-        file,
+        tuned_file,
         recipe.load("casc" if neuron == "cif" else "default", timesteps=2),
         data=DIGITS / "calibration",
         preprocessing=PREPROCESSING,
+        reading=Reading(limit=64),
     )
     assert {op.levels for op in made.reference.ops(ops.QuantizedRelu).values()} == {2}  # type: ignore[union-attr]
     images = torch.cat(
@@ -281,14 +288,15 @@ def test_the_noise_is_the_residual_of_spiking_layers(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(trainer.Trainer, "_finish", watched)
     settings = dataclasses.replace(SHORT, activation="noisy-qcfs", epochs=2, learning_rate=1e-9)
-    result = tuned(settings)
+    few = Reading(limit=150)
+    result = tuned(settings, reading=few)
     assert not seen[0], "none in the first epoch"
     names = list(result.graph.ops(ops.QuantizedRelu))
     assert set(seen[1]) == set(names)
-    exact = tuned(dataclasses.replace(settings, noise_steps=2)).history
-    longer = tuned(dataclasses.replace(settings, noise_steps=8)).history
+    exact = tuned(dataclasses.replace(settings, noise_steps=2), reading=few).history
+    longer = tuned(dataclasses.replace(settings, noise_steps=8), reading=few).history
     assert 0 < exact[-1]["noise"] != longer[-1]["noise"] > 0
-    other = tuned(dataclasses.replace(settings, noise_steps=8, noise_neuron="dual-threshold")).history
+    other = tuned(dataclasses.replace(settings, noise_steps=8, noise_neuron="dual-threshold"), reading=few).history
     assert 0 < other[-1]["noise"] != longer[-1]["noise"]
 
 
@@ -564,13 +572,19 @@ def test_what_cannot_be_learned_is_refused(tmp_path: Path) -> None:
 # Stopping and going on.
 
 
-@pytest.mark.parametrize("activation", ["qcfs", "noisy-qcfs"])
-@pytest.mark.parametrize("steps", [4, 7, 8, 17])
+@cache
+def whole(settings: Training, reading: Reading) -> Tuned:
+    return tuned(settings, reading=reading)
+
+
+# Within an epoch, at its end, at the start of the next, and where there is noise; seven or eight steps are an epoch.
+@pytest.mark.parametrize(("activation", "steps"), [("qcfs", 4), ("qcfs", 8), ("noisy-qcfs", 7), ("noisy-qcfs", 17)])
 def test_a_training_that_was_stopped_ends_as_if_it_was_not(
     activation: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = dataclasses.replace(SHORT, activation=activation, distillation=0.3)  # type: ignore[arg-type]
-    whole = tuned(settings)
+    settings = dataclasses.replace(SHORT, activation=activation, distillation=0.3, batch_size=24)  # type: ignore[arg-type]
+    few = Reading(limit=200)
+    wanted = whole(settings, few)
     file = tmp_path / "state"
     step = trainer.Trainer._step
 
@@ -582,11 +596,11 @@ def test_a_training_that_was_stopped_ends_as_if_it_was_not(
     monkeypatch.setattr(trainer.Trainer, "_step", stopping)
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(StoppedError, match="stopped after") as caught:
-        tuned(settings, checkpoint=file)
+        tuned(settings, checkpoint=file, reading=few)
     assert "--resume" in caught.value.hint
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     monkeypatch.setattr(trainer.Trainer, "_step", step)
-    assert same(tuned(settings, checkpoint=file, resume=True), whole)
+    assert same(tuned(settings, checkpoint=file, resume=True, reading=few), wanted)
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -701,12 +715,14 @@ def test_other_networks_are_trained(activation: str, kind: str, outputs: tuple[i
 
 # Several processes.
 
+# From its second epoch on there is noise.
+SHARED = dataclasses.replace(SHORT, epochs=2, activation="noisy-qcfs", distillation=0.3, features=0.5)
+
 _PROCESS = """
-import dataclasses, json, sys
+import json, sys
 from pathlib import Path
-from tests.test_finetune import SHORT, tuned
-settings = dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3, features=0.5)
-result = tuned(settings)
+from tests.test_finetune import SHARED, tuned
+result = tuned(SHARED)
 if result.speaks:
     Path(sys.argv[1]).write_text(json.dumps(result.plain()["history"]))
 """
@@ -728,7 +744,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    alone = tuned(dataclasses.replace(SHORT, activation="noisy-qcfs", distillation=0.3, features=0.5)).history
+    alone = tuned(SHARED).history
     together = json.loads(out.read_text())
     assert len(together) == len(alone)
     for one, other in zip(together, alone, strict=True):
