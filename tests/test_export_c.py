@@ -219,7 +219,7 @@ def test_a_neuron_of_others_is_written_from_its_form(own: Callable[[str], Neuron
 
 
 @needs_compiler
-@pytest.mark.parametrize("flags", [(), ("--event-driven",)], ids=["dense", "event-driven"])
+@pytest.mark.parametrize("flags", [(), ("--event-driven",)], ids=["by rates", "event-driven"])
 def test_sanitizers_have_nothing_to_say(flags: tuple[str, ...]) -> None:
     if not sanitized():
         pytest.skip("needs a compiler with sanitizers")
@@ -245,15 +245,36 @@ def test_cpp_accepts_it(standard: str, tmp_path: Path) -> None:
 
 @needs_compiler
 def test_passing_over_what_is_silent_changes_no_bit() -> None:
-    made = small("cif", Schedule(3, 1))
-    feeds = samples(made.snn, 4)
-    both = [
-        compiled(made, CFormat(event_driven=events))[1].answer(feeds, torch.Generator()) for events in (False, True)
-    ]
-    (dense, dense_spikes), (events, event_spikes) = both
-    assert all(torch.equal(dense[name], events[name]) for name in dense)
-    assert all(torch.equal(dense_spikes[name], event_spikes[name]) for name in dense_spikes)
-    assert "convolve_events(" in CFormat(event_driven=True).write(made).file.source
+    net = Network((2, 6, 40))
+    net.add(neurons["cif"](torch.tensor(0.7)), net.conv("x", 8))
+    net.add(neurons["graded"](torch.tensor(0.6)), net.conv(net.nodes[-1].name, 9, stride=2))
+    net.linear(net.flat(net.nodes[-1].name), 5)
+    made = conversion(net.graph(), Schedule(3, 1))
+    feeds, dense = samples(made.snn, 4), (*FAST, "-DSNN_EVENT_COST=INT32_MAX")
+    chosen, *others = (
+        compiled(made, CFormat(event_driven=events), flags)[1].answer(feeds, torch.Generator())
+        for events, flags in ((False, FAST), (False, dense), (True, FAST))
+    )
+    for other in others:
+        for there, here in zip(other, chosen, strict=True):
+            assert all(torch.equal(there[name], here[name]) for name in here)
+
+
+def test_it_is_said_which_layers_go_event_by_event() -> None:
+    net = Network((2, 6, 6))
+    inner = [net.add(neurons["if"](torch.tensor(0.7)), net.conv("x", 4))]
+    for channels in (9, 3):
+        inner.append(net.add(neurons["if"](torch.tensor(0.6)), net.conv(inner[-1], channels)))
+    last = net.linear(net.flat(inner[-1]), 5)
+    made = conversion(net.graph(), Schedule(3))
+    chosen, forced = (CFormat(event_driven=on).write(made) for on in (False, True))
+    wide, narrow = (made.snn.nodes[name].inputs[0] for name in inner[1:])
+    assert chosen.facts["loops"] == {wide: "rates", narrow: "dense", last: "events"}
+    assert forced.facts["loops"] == {wide: "events", narrow: "dense", last: "events"}
+    assert (chosen.variant, forced.variant) == ("by rates", "event-driven")
+    (told,) = (note for note in chosen.notes if "SNN_EVENT_COST" in note)
+    assert wide in told and "#define SNN_EVENT_COST 4" in chosen.file.source
+    assert "EVENT_COST" not in forced.file.source
 
 
 @needs_compiler
@@ -368,9 +389,9 @@ def test_numbers_are_as_small_as_they_may_be() -> None:
 def test_real_numbers_float_and_the_note_says_what_makes_them_real() -> None:
     made = counted(Schedule(3), "dual-threshold")
     written = CFormat().write(made)
-    assert written.variant == "dense" and "what this neuron counts @" in written.notes[-1]
+    assert written.variant == "by rates" and "what this neuron counts @" in written.notes[-1]
     plain = CFormat().write(small())
-    assert plain.variant == "dense" and "--weight-bits 8" in plain.notes[-1] and "@" not in plain.notes[-1]
+    assert plain.variant == "by rates" and "--weight-bits 8" in plain.notes[-1] and "@" not in plain.notes[-1]
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["real", "whole"])
@@ -540,7 +561,7 @@ def test_the_command_writes_a_file_that_others_compile(
     assert cli.main(["export", "m.snn", "-o", "digits.c", *how]) == 0
     assert "bytes of constants" in capsys.readouterr().out
     (found, *_) = read(Path("m.report.json")).verifications
-    assert (found.format, found.verdict, found.variant) == ("c", "passed", "dense")
+    assert (found.format, found.verdict, found.variant) == ("c", "passed", "by rates")
     Path("host.c").write_text(
         '#include "digits.h"\n#include <stdio.h>\nint main(void) {\n    static float image[64], answer[10];\n'
         '    digits_run(image, answer);\n    printf("%d", DIGITS_STEPS);\n    return answer[0] != answer[0];\n}\n'

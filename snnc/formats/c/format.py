@@ -1,7 +1,7 @@
 """C as a format of exports."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, final
@@ -27,6 +27,8 @@ _REAL = (
     "real numbers, in single precision: where there is no floating-point unit each operation is a call; "
     "a network of --weight-bits 8 needs none"
 )
+# A note names so many layers, and counts the others.
+_NAMED = 5
 _COUNTED = "All is counted, answers too: times the UNIT below, the sum of all steps is the mean answer."
 
 
@@ -38,7 +40,7 @@ class CFormat(Format[CFile]):
 
     prefix: Annotated[str, Option("What the names that others see start with. Default: snn.", "NAME")] = "snn"
     event_driven: Annotated[
-        bool, Option("Pass over what is silent behind neurons: the same sums, in time that grows with the spikes.")
+        bool, Option("Go event by event behind neurons, however many fire. Default: at steps where few do.")
     ] = False
     flash: Annotated[int | None, Option("Refuse a network whose constants and code take more bytes.", "BYTES")] = None
     ram: Annotated[int | None, Option("Refuse a network whose memory takes more bytes.", "BYTES")] = None
@@ -67,15 +69,16 @@ class CFormat(Format[CFile]):
         notes = (
             f"flash: {file.constants:,} bytes of constants, and about {file.code:,} of code",
             f"RAM: {file.state + file.scratch:,} bytes, {file.state:,} of them kept from step to step; no allocation",
+            *_loops(file.loops, f"{self.prefix.upper()}_EVENT_COST"),
             _WHOLE if numbers.whole else f"{_REAL}{numbers.reason and f' ({numbers.reason})'}",
         )
         return Written(
             self.name,
-            f"{'whole numbers, ' if numbers.whole else ''}{'event-driven' if self.event_driven else 'dense'}",
+            f"{'whole numbers, ' if numbers.whole else ''}{'event-driven' if self.event_driven else 'by rates'}",
             file.source.encode("ascii"),
             file,
             {name: name for name in file.layers},
-            facts={"memory": total, "memory_by_layer": memory},
+            facts={"memory": total, "memory_by_layer": memory, "loops": dict(file.loops)},
             notes=notes,
             beside={".h": file.header.encode("ascii")},
         )
@@ -120,6 +123,20 @@ class CFormat(Format[CFile]):
             yield Compiled(written.file, self.prefix, conversion.snn, conversion.schedule, compiler)
         if not found:
             yield NoCompiler(conversion.schedule)
+
+
+def _loops(loops: Mapping[str, str], cost: str) -> Iterator[str]:
+    """Tell which layers behind neurons go event by event."""
+    told = {
+        "events": "event by event, at every step: {}",
+        "rates": f"event by event at steps where fewer than one of {cost} inputs send something, else dense: {{}}",
+        "dense": "dense, at every step: {}",
+    }
+    for loop, words in told.items():
+        names = [name for name, known in loops.items() if known == loop]
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            yield words.format(", ".join(names[:_NAMED]) + more)
 
 
 def _rounded(name: str, op: Input) -> str:

@@ -21,7 +21,7 @@ class Source:
     @cached_property
     def letters(self) -> tuple[str, ...]:
         """By parameter the letter of its type, "" for those of a type of their own."""
-        head = re.search(r"^static void \w+\((.*?)\) {", self.text, re.MULTILINE | re.DOTALL)
+        head = re.search(r"^static \w+ \w+\((.*?)\) {", self.text, re.MULTILINE | re.DOTALL)
         parameters = head[1].split(",") if head else []
         return tuple(next(iter(re.findall(r"\b[TWXY]\b", parameter)), "") for parameter in parameters)
 
@@ -218,6 +218,14 @@ static void gained(Y *y, Y *before, T elapsed, int32_t n) {
     }
 }
 """),
+    "sparse": Source("""
+/* Whether so few of them send something that going event by event pays: fewer than one of as many as it costs. */
+static int32_t sparse(const X *x, int32_t n, int32_t cost) {
+    int32_t events = 0;
+    for (int32_t i = 0; i < n; ++i) events += x[i] != 0;
+    return events < n / cost;
+}
+"""),
     "convolve": Source(
         """
 static void convolve(const window *g, const X *x, const W *weight, const Y *bias, Y *y) {
@@ -259,38 +267,45 @@ static void convolve(const window *g, const X *x, const W *weight, const Y *bias
     ),
     "convolve_events": Source(
         """
+/* Event by event: those of a piece of a row are listed with where they arrive, and then go to every map. */
 static void convolve_events(const window *g, const X *x, const W *weight, const Y *bias, Y *y) {
-    const int32_t made = volume(g->made), taps = volume(g->kernel);
+    const int32_t made = volume(g->made), taps = volume(g->kernel), columns = g->size[2];
+    int32_t listed[32], from[32], to[32];
     for (int32_t set = 0; set < g->samples * g->groups; ++set) {
         const int32_t group = set % g->groups;
         const W *kernels = weight + group * g->out * g->in * taps;
         Y *maps = y + set * g->out * made;
         for (int32_t o = 0; o < g->out; ++o)
             for (int32_t i = 0; i < made; ++i) maps[o * made + i] = bias ? bias[group * g->out + o] : 0;
-        for (int32_t c = 0; c < g->in; ++c)
-            for (int32_t iz = 0; iz < g->size[0]; ++iz)
-                for (int32_t iy = 0; iy < g->size[1]; ++iy)
-                    for (int32_t ix = 0; ix < g->size[2]; ++ix) {
-                        const X event = *x++;
-                        if (event == 0) continue;
-                        for (int32_t kz = 0; kz < g->kernel[0]; ++kz) {
-                            const int32_t pz = iz + g->before[0] - kz * g->dilation[0], z = pz / g->stride[0];
-                            if (pz < 0 || pz % g->stride[0] || z >= g->made[0]) continue;
-                            for (int32_t ky = 0; ky < g->kernel[1]; ++ky) {
-                                const int32_t py = iy + g->before[1] - ky * g->dilation[1], r = py / g->stride[1];
-                                if (py < 0 || py % g->stride[1] || r >= g->made[1]) continue;
-                                for (int32_t kx = 0; kx < g->kernel[2]; ++kx) {
-                                    const int32_t px = ix + g->before[2] - kx * g->dilation[2], k = px / g->stride[2];
-                                    if (px < 0 || px % g->stride[2] || k >= g->made[2]) continue;
-                                    Y *to = maps + (z * g->made[1] + r) * g->made[2] + k;
-                                    const W *tap = kernels + c * taps;
-                                    tap += (kz * g->kernel[1] + ky) * g->kernel[2] + kx;
-                                    for (int32_t o = 0; o < g->out; ++o, to += made, tap += g->in * taps)
-                                        *to = (Y)(*to + (Y)*tap * event);
-                                }
-                            }
-                        }
+        for (int32_t row = 0; row < g->in * g->size[0] * g->size[1]; ++row, x += columns) {
+            const int32_t c = row / (g->size[0] * g->size[1]);
+            const int32_t iz = row / g->size[1] % g->size[0], iy = row % g->size[1];
+            for (int32_t begin = 0; begin < columns; begin += 32) {
+                int32_t events = 0;
+                for (int32_t ix = begin; ix < columns && ix < begin + 32; ++ix)
+                    if (x[ix] != 0) listed[events++] = ix;
+                for (int32_t tap = 0; events && tap < taps; ++tap) {
+                    const int32_t kz = tap / (g->kernel[1] * g->kernel[2]), kx = tap % g->kernel[2];
+                    const int32_t ky = tap / g->kernel[2] % g->kernel[1];
+                    const int32_t pz = iz + g->before[0] - kz * g->dilation[0], z = pz / g->stride[0];
+                    const int32_t py = iy + g->before[1] - ky * g->dilation[1], r = py / g->stride[1];
+                    const W *w = kernels + c * taps + tap;
+                    int32_t arriving = 0;
+                    if (pz < 0 || pz % g->stride[0] || z >= g->made[0]) continue;
+                    if (py < 0 || py % g->stride[1] || r >= g->made[1]) continue;
+                    for (int32_t e = 0; e < events; ++e) {
+                        const int32_t px = listed[e] + g->before[2] - kx * g->dilation[2], k = px / g->stride[2];
+                        if (px < 0 || px % g->stride[2] || k >= g->made[2]) continue;
+                        from[arriving] = listed[e];
+                        to[arriving++] = k;
                     }
+                    for (int32_t o = 0; o < g->out; ++o, w += g->in * taps) {
+                        Y *map = maps + o * made + (z * g->made[1] + r) * g->made[2];
+                        for (int32_t e = 0; e < arriving; ++e) map[to[e]] = (Y)(map[to[e]] + (Y)*w * x[from[e]]);
+                    }
+                }
+            }
+        }
     }
 }
 """,
