@@ -248,12 +248,16 @@ class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, tensors: list[Tensor]) -> None:
         super().__init__(file)
         self._tensors = tensors
+        # What is one tensor here is one there.
+        self._places: dict[Tensor, int] = {}
 
     def persistent_id(self, value: object) -> Any:
         if not isinstance(value, Tensor):
             return None
-        self._tensors.append(value.detach().contiguous())
-        return value.shape, value.dtype
+        if value not in self._places:
+            self._places[value] = len(self._tensors)
+            self._tensors.append(value.detach().contiguous())
+        return self._places[value], value.shape, value.dtype
 
 
 class _Unpickler(pickle.Unpickler):
@@ -261,9 +265,11 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._tensors = tensors
 
-    def persistent_load(self, known: Any) -> Tensor:
-        self._tensors.append(torch.empty(known[0], dtype=known[1]))
-        return self._tensors[-1]
+    def persistent_load(self, known: tuple[int, torch.Size, torch.dtype]) -> Tensor:
+        place, shape, kind = known
+        if place == len(self._tensors):
+            self._tensors.append(torch.empty(shape, dtype=kind))
+        return self._tensors[place]
 
 
 @dataclass(frozen=True)

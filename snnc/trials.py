@@ -1,5 +1,6 @@
 """Candidates for a conversion, and the bench on which they are made and measured."""
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -16,6 +17,7 @@ from snnc.neurons import OrderFreeNeuron, neurons
 from snnc.neurons.choice import with_options
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.pipeline import Memory, Trained, apply_recipe, levels_to_be, make, outline, reported
+from snnc.processes import current
 from snnc.recipe import Recipe, load
 from snnc.report import Report
 from snnc.schedule import Schedule
@@ -127,7 +129,8 @@ class Bench:
         self._original = original
         self._preprocessing = preprocessing
         self._reading = reading
-        self._memory = Memory()
+        # By how many processes it was made: what one of them made for itself the others lack.
+        self._memories: defaultdict[int, Memory] = defaultdict(Memory)
         graph = trained.graph
         whole = open_dataset(data, preprocessing, graph.ops(Input), reading)
         self._stated = task
@@ -163,7 +166,7 @@ class Bench:
             self._preprocessing,
             self._reading,
             progress,
-            self._memory,
+            self._memories[current().count],
             task=self._stated,
         )
 
@@ -178,7 +181,8 @@ class Bench:
         samples = DatasetSamples(self.calibration, self._reading, "reading images", progress)
         before = replace(recipe, passes=recipe.passes[: at[0]])
         levels = partial(levels_to_be, recipe=recipe)
-        return apply_recipe(self._trained.graph, before, samples, progress, self._memory, levels).snn
+        memory = self._memories[current().count]
+        return apply_recipe(self._trained.graph, before, samples, progress, memory, levels).snn
 
     def merit(self, network: Graph, progress: Progress) -> float | None:
         """Return how good a network that is not spiking is on the images that judge, in percent, as ``Task.merit``."""

@@ -33,10 +33,12 @@ from snnc.passes.allocate_levels import AllocateLevels
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
+from snnc.processes import current
 from snnc.tasks.classification import Classification
 from snnc.text import number
 from tests import support
 from tests.support import Network, calibration, normal, random_network, relu, row
+from tests.test_processes import simulated
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -624,6 +626,32 @@ def test_the_same_is_tried_again_in_the_same_order() -> None:
     assert [dataclasses.replace(found, seconds=0.0) for found in first] == [
         dataclasses.replace(found, seconds=0.0) for found in again
     ]
+
+
+def test_processes_make_whole_candidates_and_choose_the_same(
+    loose: Advice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Candidate, int]] = []
+    make = tune.Bench.make
+
+    def noted(bench: tune.Bench, candidate: Candidate, progress: Any) -> Any:
+        made.append((candidate, current().count))
+        return make(bench, candidate, progress)
+
+    monkeypatch.setattr(tune.Bench, "make", noted)
+    found = simulated(2, lambda rank: tuned(max_drop=50, max_steps=10))
+    whole = [candidate for candidate, count in made if count == 1]
+    assert len(whole) == len({*whole}) > len(loose.trials) / 2
+    for index, advice in enumerate((loose, *found)):
+        assert advice.chosen is not None and loose.chosen is not None
+        save_conversion(advice.chosen.conversion, tmp_path / f"{index}.snn")
+        assert (tmp_path / f"{index}.snn").read_bytes() == (tmp_path / "0.snn").read_bytes()
+        assert advice.chosen.report == loose.chosen.report
+        assert [timeless(trial) for trial in advice.trials] == [timeless(trial) for trial in loose.trials]
+
+
+def timeless(trial: Trial) -> Trial:
+    return dataclasses.replace(trial, seconds=0.0)
 
 
 def test_without_labels_predictions_are_compared() -> None:

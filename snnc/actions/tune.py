@@ -50,7 +50,7 @@ from snnc.measure.remarks import not_compared
 from snnc.neurons import neurons
 from snnc.ops import Clipped
 from snnc.pipeline import original_of, read_original
-from snnc.processes import current
+from snnc.processes import ALONE, current, working
 from snnc.progress import told
 from snnc.report import Report
 from snnc.tasks import Loss, Task, plain
@@ -429,11 +429,32 @@ class _Clock:
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """A candidate that was tried, and the networks that came of it; ``canonical`` is what reports compare with."""
+    """What was made of a candidate, and how long that took, judging included.
+
+    ``networks`` are the conversion and what reports compare it with; where one process made it for all, it ``alone``
+    has them.
+    """
+
+    evaluation: Evaluation
+    seconds: float
+    networks: tuple[Conversion, Graph] | None
+    alone: bool = False
+
+    def of_all(self) -> tuple[Conversion, Graph]:
+        """Return the networks to all processes, which ask for them together."""
+        found = self.networks
+        if self.alone:
+            found = current().folded("networks that one of them made", found, lambda one, other: one or other)
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A candidate that was tried, and what was made of it."""
 
     trial: Trial
-    conversion: Conversion
-    canonical: Graph
+    made: _Made
 
 
 class _Search:
@@ -446,9 +467,11 @@ class _Search:
         self._clock = clock
         self._progress = progress
         self._trials: dict[Candidate, Trial] = {}
-        self._best: _Made | None = None
+        # What several processes made of candidates, each of its own, before it was asked for.
+        self._ahead: dict[Candidate, _Made] = {}
+        self._best: _Tried | None = None
         # Of every family, the one with the most time steps that lost too much.
-        self._short: dict[Family, _Made] = {}
+        self._short: dict[Family, _Tried] = {}
         self._reference: Mapping[str, float] = {}
         self._cut_short = False
 
@@ -483,7 +506,7 @@ class _Search:
         trials = [replace(trial, frontier=front) for trial, front in zip(trials, frontier, strict=True)]
         chosen = None
         if self._best is not None:
-            conversion, report = self._bench.report(self._best.conversion, self._best.canonical, self._progress)
+            conversion, report = self._bench.report(*self._best.made.of_all(), self._progress)
             chosen = Chosen(trials[0], conversion, report)
         return Advice(
             limits=self._limits,
@@ -504,7 +527,7 @@ class _Search:
         whole = (trial for trial in trials if trial.candidate.family.weight_bits is not None)
         return next(whole, trials[0])
 
-    def _round(self, real: _Made) -> None:
+    def _round(self, real: _Tried) -> None:
         """Take the fewest bits for the weights of a network with which it keeps to the limits, layer by layer."""
         fewest, *_, most = (*self._limits.weight_bits, self._limits.weight_bits[-1])
         family, number = real.trial.candidate.family, real.trial.candidate.number
@@ -518,13 +541,14 @@ class _Search:
             return
         try:
             progress = self._guarded(narrow.at(number))
-            reports = [self._bench.report(made.conversion, made.canonical, progress)[1] for made in (real, short)]
+            networks = [tried.made.of_all() for tried in (real, short)]
+            reports = [self._bench.report(*both, progress)[1] for both in networks]
         except _OutOfTimeError:
             self._cut_short = True
             return
         listed = sensitive(*(report.layers for report in reports))
         # What no neurons stand behind decides the answer.
-        last = [membrane.name for membrane in membranes(short.conversion.snn) if not membrane.neuron]
+        last = [membrane.name for membrane in membranes(networks[1][0].snn) if not membrane.neuron]
         for share in _WIDER:
             wide = [*last, *listed[: math.ceil(share * len(listed))]]
             if share == 1:
@@ -539,10 +563,31 @@ class _Search:
         """Try families side by side, from these numbers (None: the middle of the list) in the way that pays."""
         waiting = dict(starts)
         while waiting:
+            numbers = {family: self._next(family, start, upward=upward) for family, start in waiting.items()}
+            self._make_ahead([family.at(number) for family, number in numbers.items() if number is not None])
             for family, start in list(waiting.items()):
                 number = self._next(family, start, upward=upward)
                 if number is None or self._try(family.at(number)) is None:
                     del waiting[family]
+        self._ahead.clear()
+
+    def _make_ahead(self, asked: Sequence[Candidate]) -> None:
+        """Let several processes make what is probably tried next, each of them whole candidates, as many as the others.
+
+        What is tried, and in which order, does not change by it: what is left over is made together, and what turns
+        out not to be worth it was made for nothing.
+        """
+        processes = current()
+        new = [candidate for candidate in asked if candidate not in self._trials and candidate not in self._ahead]
+        share = len(new) // processes.count
+        if processes.count == 1 or share == 0 or self._clock.left < math.inf:
+            return
+        mine = {}
+        with working(ALONE):
+            for candidate in new[processes.rank * share : (processes.rank + 1) * share]:
+                mine[candidate] = replace(self._make(candidate), alone=True)
+        told = {candidate: replace(made, networks=None) for candidate, made in mine.items()}
+        self._ahead |= processes.folded("candidates", told, lambda some, others: {**some, **others}) | mine
 
     def _next(self, family: Family, start: int | None, *, upward: bool) -> int | None:
         listed, tried = self._list(family), self._tried(family)
@@ -561,15 +606,16 @@ class _Search:
         """Where a family fell short, give its worst layers more before all get more time steps."""
         if family not in self._short:
             return
-        made, candidate = self._short[family], self._short[family].trial.candidate
-        if self._too_dear(made.trial):
+        tried, candidate = self._short[family], self._short[family].trial.candidate
+        if self._too_dear(tried.trial):
             return
+        conversion, canonical = tried.made.of_all()
         try:
-            _, report = self._bench.report(made.conversion, made.canonical, self._guarded(candidate))
+            _, report = self._bench.report(conversion, canonical, self._guarded(candidate))
         except _OutOfTimeError:
             self._cut_short = True
             return
-        for helped in more_for(family, report.layers, made.canonical):
+        for helped in more_for(family, report.layers, canonical):
             # Of one bit each there is nothing to give out.
             if not helped.mixed or candidate.number > 1:
                 self._walk({helped: candidate.number}, upward=False)
@@ -608,11 +654,16 @@ class _Search:
 
     def _complete(self, listed: Sequence[Family]) -> None:
         """Try what falls short, but may be cheaper than all else: most time steps first."""
-        for place in reversed(range(len(_TIMESTEPS))):
-            for family in listed:
-                tried, number = self._tried(family), _NUMBERS[family.count][place]
-                if tried and number < min(tried):
-                    self._try(family.at(number))
+        least = {family: min(self._tried(family), default=0) for family in listed}
+        found = [
+            family.at(_NUMBERS[family.count][place])
+            for place in reversed(range(len(_TIMESTEPS)))
+            for family in listed
+            if _NUMBERS[family.count][place] < least[family]
+        ]
+        self._make_ahead(found)
+        for candidate in found:
+            self._try(candidate)
 
     def _try(self, candidate: Candidate) -> Trial | None:
         """Make and measure a candidate, unless that was done; None where the time does not suffice."""
@@ -621,31 +672,34 @@ class _Search:
         if self._trials and self._expected_seconds(candidate) >= self._clock.left:
             self._cut_short = True
             return None
-        started = time.monotonic()
-        progress = self._guarded(candidate)
         try:
-            conversion, canonical = self._bench.make(candidate, progress)
-            evaluation = self._bench.judge(conversion, progress)
+            made = self._ahead.pop(candidate, None) or self._make(candidate)
         except _OutOfTimeError:
             self._cut_short = True
             return None
-        # By how long it took is decided what is tried next, in all processes alike.
-        seconds = current().folded("the time it took", time.monotonic() - started, max)
-        trial = self._judged(candidate, evaluation, seconds)
+        trial = self._judged(candidate, made.evaluation, made.seconds)
         self._trials[candidate] = trial
-        self._reference = evaluation.reference
-        self._keep(_Made(trial, conversion, canonical))
+        self._reference = made.evaluation.reference
+        self._keep(_Tried(trial, made))
         return trial
 
-    def _keep(self, made: "_Made") -> None:
+    def _make(self, candidate: Candidate) -> _Made:
+        """Make and measure a candidate; raises _OutOfTimeError where the time does not suffice."""
+        started, progress = time.monotonic(), self._guarded(candidate)
+        networks = self._bench.make(candidate, progress)
+        evaluation = self._bench.judge(networks[0], progress)
+        # By how long it took is decided what is tried next, in all processes alike.
+        return _Made(evaluation, current().folded("the time it took", time.monotonic() - started, max), networks)
+
+    def _keep(self, tried: _Tried) -> None:
         """Hold on to a network while it may be needed: there is memory for a few, not for all."""
-        trial, family = made.trial, made.trial.candidate.family
+        trial, family = tried.trial, tried.trial.candidate.family
         if trial.kept and (self._best is None or trial.cost(self._prefer) < self._best.trial.cost(self._prefer)):
-            self._best = made
+            self._best = tried
         if not self._accurate(trial):
             before = self._short.get(family)
             if before is None or before.trial.candidate.number < trial.candidate.number:
-                self._short[family] = made
+                self._short[family] = tried
 
     def _judged(self, candidate: Candidate, evaluation: Evaluation, seconds: float) -> Trial:
         (row,) = evaluation.rows
