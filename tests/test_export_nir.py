@@ -344,7 +344,7 @@ REFUSED: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "signed": (lambda: one_layer(kind="dual-threshold"), "with a sign", "--recipe nir"),
     "consistent": (lambda: one_layer(kind="cif"), "with a sign", "--recipe nir"),
     "order-free": (lambda: one_layer(kind="two-phase"), "gathers", "--recipe nir"),
-    "burst": (lambda: one_layer(kind="burst"), "carry a number: Burst sends up to 2", "--recipe nir"),
+    "burst": (lambda: one_layer(kind="burst"), "carry a number: burst neurons send up to 2", "--recipe nir"),
     "potential": (lambda: one_layer(potential=torch.tensor(0.5)), "initial potentials", "start-at-rest"),
     "temporal bias": (temporal, "changes from step to step", "temporal=false"),
     "analog": (lambda: behind(ops.Relu()), "does not spike", "beside-quantized"),

@@ -79,7 +79,8 @@ def test_a_program_is_moved_as_a_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("two-phase-probabilistic", "random"), ("two-phase", "gathers its whole input")]
+    ("name", "message"),
+    [("two-phase-probabilistic", "random"), ("two-phase", "two-phase neurons gather their whole input")],
 )
 def test_what_cannot_be_written_is_refused_by_name(name: str, message: str) -> None:
     snn = exact(neurons[name](torch.tensor([0.7])))

@@ -25,6 +25,7 @@ from snnc.formats.format import Format, Refusal, Written, formats, grouped, rais
 from snnc.formats.verification import Bounds, Reply
 from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
+from snnc.neurons.base import kind_of
 from snnc.run import Program
 from snnc.run.steps import start, step
 from snnc.schedule import Schedule
@@ -99,8 +100,8 @@ def _check(name: str, op: OrderFreeNeuron, *, mixed: bool) -> None:
         raise ModelError("a program of torch cannot repeat random draws", place=name, hint=hint)
     if mixed:
         hint = "export with --format onnx, or convert with one kind of neuron"
-        message = "gathers its whole input first, which others in the network do not"
-        raise ModelError(f"{type(op).__name__} {message}", place=name, hint=hint)
+        message = "gather their whole input first, which others in the network do not"
+        raise ModelError(f"{kind_of(op)} neurons {message}", place=name, hint=hint)
 
 
 @final

@@ -34,6 +34,7 @@ from snnc.formats.nir.links import (
 from snnc.formats.nir.profiles import Profile
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
+from snnc.neurons.base import kind_of
 from snnc.neurons.dual_threshold import DualThreshold
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
@@ -198,7 +199,7 @@ def _to_zero(op: IntegrateAndFireToZero, node: Node) -> Firing:
 @firings.register(Tracking)
 def _graded(op: Tracking, node: Node) -> Firing:
     if op.largest_change(1) > 1:
-        found = f"{type(op).__name__} sends up to {op.largest_change(1)} levels at once"
+        found = f"{kind_of(op)} neurons send up to {op.largest_change(1)} levels at once"
         raise _refused(node, f"NIR has spikes, and no events that carry a number: {found}")
     if op.takes_back or op.stated_levels is not None:
         return _signed(op, node)
@@ -208,12 +209,12 @@ def _graded(op: Tracking, node: Node) -> Firing:
 @firings.register(DualThreshold)
 def _signed(op: Neuron, node: Node) -> NoReturn:
     hint = _RECIPE if op.slope is None else f"{_RECIPE} on a network with ReLU only"
-    raise _refused(node, f"NIR has no spikes with a sign, which {type(op).__name__} emits", hint)
+    raise _refused(node, f"NIR has no spikes with a sign, which {kind_of(op)} neurons emit", hint)
 
 
 @firings.register(OrderFreeNeuron)
 def _gathering(op: OrderFreeNeuron, node: Node) -> NoReturn:
-    raise _refused(node, f"NIR has no neuron that gathers its input before it fires, as {type(op).__name__}")
+    raise _refused(node, f"NIR has no neuron that gathers its input before it fires, as {kind_of(op)} does")
 
 
 def _firing(graph: Graph, refuse: Callable[[ModelError], object]) -> dict[str, Firing]:

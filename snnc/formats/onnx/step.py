@@ -24,6 +24,7 @@ from snnc.formats.onnx.neurons import Form, Gathering, Recurrence
 from snnc.formats.onnx.operations import floated
 from snnc.formats.onnx.train_functions import floats, step_function
 from snnc.ir import Graph, Input, Node
+from snnc.neurons.base import kind_of
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.schedule import Schedule
 
@@ -56,7 +57,8 @@ def check_step(node: Node, form: Form) -> None:
     """Raise ModelError that names a neuron that gathers its whole input before it fires."""
     if isinstance(form, Gathering):
         hint = "convert with a causal neuron (--latency synchronous), or export without --step"
-        raise ModelError(f"{form.name} has no time step: it gathers its whole input first", place=node.name, hint=hint)
+        message = f"{kind_of(node.op)} has no time step: it gathers its whole input first"
+        raise ModelError(message, place=node.name, hint=hint)
 
 
 @final
