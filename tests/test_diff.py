@@ -452,7 +452,11 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     data = ["--data", str(DIGITS / "calibration"), "--limit", "64"]
     bad = ["--timesteps", "1", "--recipe", "quick", *data]
-    for name, options in (("good", ["--timesteps", "4", *data]), ("bad", bad), ("bare", [])):
+    for name, options in (
+        ("good", ["--timesteps", "4", "--set", "passes.distill.steps=4", *data]),
+        ("bad", bad),
+        ("bare", []),
+    ):
         path = str(folder / f"{name}.snn")
         assert cli.main(["convert", str(DIGITS / "model.onnx"), "-q", "-o", path, *options, *PREPROCESSING]) == 0
         if name != "bare":

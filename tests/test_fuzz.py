@@ -5,12 +5,12 @@ import pytest
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.oracle import FaultError, Kind, judge, search
 
-COUNTS = {"onnx": 60, "image": 60}
+COUNTS = {"onnx": 30, "image": 30}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_input_is_read_or_refused(kind: str) -> None:
-    search(KINDS[kind], COUNTS.get(kind, 120), 24)
+    search(KINDS[kind], COUNTS.get(kind, 60), 24)
 
 
 def broken() -> None:

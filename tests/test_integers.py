@@ -21,6 +21,7 @@ from snnc import ops
 from snnc.analysis.integers import channel_thresholds, in_reals, saturating, synapses, widths, with_synapses
 from snnc.analysis.units import input_values, membranes, spike_values
 from snnc.artifact import load_conversion, save_conversion
+from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError, PreconditionError, UsageError
@@ -299,7 +300,8 @@ def digits():
 
     def converted(bits: int | None):
         how = load_recipe("quick", timesteps=8, weight_bits=bits)
-        made, _ = snnc.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=MEAN)
+        data, few = DIGITS / "calibration", Reading(limit=100)
+        made, _ = snnc.convert(DIGITS / "model.onnx", how, data=data, preprocessing=MEAN, reading=few)
         (row,) = snnc.evaluate(made, data=DIGITS / "test").rows
         return made, row.accuracy
 

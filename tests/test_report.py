@@ -25,6 +25,7 @@ from tests.support import run
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+FEW = Reading(limit=60)
 
 
 def neuron(kind: str = "two-phase", threshold: float = 1.0):
@@ -164,6 +165,7 @@ def test_the_parts_of_an_error_add_up_to_it(kind):
         recipe.load("quick", timesteps=3, neuron=kind),
         data=DIGITS / "calibration",
         preprocessing=PREPROCESSING,
+        reading=FEW,
     )
     assert conversion.calibrated
     for layer in built.layers:
@@ -190,6 +192,7 @@ def test_consistent_neurons_that_sleep_have_no_unevenness():
             recipe.load("casc", timesteps=4, sleep=sleep),
             data=DIGITS / "calibration",
             preprocessing=PREPROCESSING,
+            reading=FEW,
         )
         uneven[sleep] = max(layer.unevenness for layer in built.layers)
         summary = built.summary
@@ -208,6 +211,7 @@ def test_the_report_is_the_same_every_time_and_is_plain_json(kind):
             recipe.load("quick", timesteps=4, neuron=kind),
             data=DIGITS / "calibration",
             preprocessing=PREPROCESSING,
+            reading=FEW,
         )
         texts.append(report.to_json(built))
     assert texts[0] == texts[1]
@@ -215,7 +219,7 @@ def test_the_report_is_the_same_every_time_and_is_plain_json(kind):
     assert data["schema_version"] == report.SCHEMA_VERSION
     assert list(data) == sorted(data)
     assert data["summary"]["total_steps"] == 20
-    assert data["provenance"]["calibration"]["images"] == 200
+    assert data["provenance"]["calibration"]["images"] == 60
 
 
 def test_an_uncalibrated_report_says_so_and_measures_nothing():
@@ -250,8 +254,8 @@ def test_calibrating_an_uncalibrated_file_equals_converting_with_data():
     wanted = recipe.load("quick", timesteps=4)
     plain, _ = snnc.convert(DIGITS / "model.onnx", wanted, preprocessing=PREPROCESSING)
     data = DIGITS / "calibration"
-    later, _ = snnc.calibrate(plain, wanted, data=data)
-    at_once, _ = snnc.convert(DIGITS / "model.onnx", wanted, data=data, preprocessing=PREPROCESSING)
+    later, _ = snnc.calibrate(plain, wanted, data=data, reading=FEW)
+    at_once, _ = snnc.convert(DIGITS / "model.onnx", wanted, data=data, preprocessing=PREPROCESSING, reading=FEW)
     assert later.provenance == at_once.provenance
     x = torch.randn(1, 8, 1, 8, 8)
     results = [run(c.snn, {c.snn.inputs[0]: x}, c.snn.outputs, Schedule(4)) for c in (later, at_once)]

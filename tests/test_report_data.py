@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from tests.support import feeding, normal, row, run
 from tests.test_report import DIGITS, PREPROCESSING, spiking
 
 
+@cache
 def converted(*, calibrated: bool = True, name: str = "synchronous") -> tuple[Conversion, Report]:
     return snnc.convert(
         DIGITS / "model.onnx",

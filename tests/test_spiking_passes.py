@@ -18,6 +18,7 @@ from snnc.analysis.reach import connected
 from snnc.artifact import load_conversion, save_conversion
 from snnc.calibration import Calibration
 from snnc.conversion import Conversion
+from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
 from snnc.errors import ModelError, PreconditionError
@@ -703,12 +704,14 @@ def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
 
 
 def test_temporal_biases_go_all_the_way(tmp_path: Path) -> None:
+    few = Reading(limit=100)
     settings = [f"passes.correct-spiking-residual.{option}" for option in ("temporal=true", "rounds=1", "images=64")]
     conversion, built = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load("residual-noise", timesteps=4, overrides=settings),
         data=DIGITS / "calibration",
         preprocessing=Preprocessing(mean=(0.31,), std=(0.38,), channels="gray"),
+        reading=few,
     )
     biases = conversion.snn.ops(TemporalBias)
     assert len(biases) == len(conversion.snn.ops(CausalNeuron)) == built.summary.layers
@@ -720,8 +723,8 @@ def test_temporal_biases_go_all_the_way(tmp_path: Path) -> None:
     save_conversion(conversion, tmp_path / "m.snn")
     loaded = load_conversion(tmp_path / "m.snn")
     assert same(loaded.snn, conversion.snn)
-    rows = snnc.evaluate(loaded, data=DIGITS / "test", timesteps=[2, 4, 7]).rows
+    rows = snnc.evaluate(loaded, data=DIGITS / "test", timesteps=[2, 4, 7], reading=few).rows
     assert [row.timesteps for row in rows] == [2, 4, 7]
-    assert rows == snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4, 7]).rows
+    assert rows == snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[2, 4, 7], reading=few).rows
     accuracies = [row.accuracy for row in rows]
     assert all(accuracy is not None and accuracy > 80 for accuracy in accuracies)

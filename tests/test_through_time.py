@@ -121,7 +121,7 @@ def test_distillation_lessens_what_lagging_loses(gradients: str) -> None:
     samples = in_memory(graph, normal(60, 3, 8, 8))
     neuron = "graded(levels=3, max-event=1, rest=1)"
     before = recipe.load("quick", timesteps=2, neuron=neuron)
-    distill = Distill(epochs=20, batch_size=18, gradients=gradients)  # type: ignore[arg-type]
+    distill = Distill(epochs=10, batch_size=18, gradients=gradients)  # type: ignore[arg-type]
     x = normal(100, 3, 8, 8, seed=5)
     (wanted,) = outputs(graph, x)
     lost = []

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,7 @@ from snnc.neurons import Neuron, neurons
 from snnc.ops import QuantizedRelu
 from snnc.passes.allocate_levels import AllocateLevels
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
+from snnc.passes.distill import Distill
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.processes import current
@@ -50,6 +51,14 @@ def tuned(folder: str = "test", reading: Reading = FEW, **options: Any) -> Advic
     return tune.tune(
         DIGITS / "model.onnx", data=DIGITS / folder, preprocessing=PREPROCESSING, reading=reading, **options
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained_shortly() -> Iterator[None]:
+    """Train every candidate at most a dozen steps: which is chosen is asked of the figures that it then has."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Distill, "_within", lambda self, training: min(12, self.steps))
+        yield
 
 
 @pytest.fixture(scope="module")
