@@ -3,7 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from snnc.schedule import Schedule
 
 # What laws are tried on, for all tests.
 __all__ = ["Network", "calibration", "feeding", "in_memory", "normal", "random_network", "relu", "uniform"]
+
+First, Second = TypeVar("First"), TypeVar("Second")
 
 # On networks this small, threads that wait for one another cost more than they bring.
 torch.set_num_threads(1)
@@ -125,6 +127,13 @@ def stepped(neuron: CausalNeuron, currents: Tensor, schedule: Schedule) -> Tenso
         train.append(value)
     assert len(train) == schedule.total
     return torch.stack(train)
+
+
+def alternating(rows: Iterable[First], columns: Iterable[Second]) -> list[tuple[First, Second]]:
+    """Every second pair, as on a chessboard: each row has some of the columns, and each column some of the rows."""
+    listed = list(columns)
+    pairs = ((row, column, i + j) for i, row in enumerate(rows) for j, column in enumerate(listed))
+    return [(row, column) for row, column, color in pairs if color % 2 == 0]
 
 
 def double(graph: Graph) -> Graph:

@@ -40,6 +40,7 @@ from tests.support import (
     IMAGE,
     PROVENANCE,
     Network,
+    alternating,
     exact,
     neuron_instances,
     normal,
@@ -190,31 +191,32 @@ def assert_equal(found: dict[str, Tensor], wanted: dict[str, Tensor], schedule: 
 # Whole trains.
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=identifier)
 @pytest.mark.parametrize(
-    ("name", "order_asked"),
-    [(n, asked) for n, neuron in neuron_instances().items() for asked in {True, isinstance(neuron, CausalNeuron)}],
+    ("asked", "schedule"),
+    alternating(
+        [(n, asked) for n, neuron in neuron_instances().items() for asked in {True, isinstance(neuron, CausalNeuron)}],
+        SCHEDULES,
+    ),
 )
-def test_every_neuron_fires_the_same_spikes(name: str, schedule: Schedule, order_asked: bool) -> None:
+def test_every_neuron_fires_the_same_spikes(asked: tuple[str, bool], schedule: Schedule) -> None:
+    name, order_asked = asked
     snn = exact(neuron_instances()[name], order_asked=order_asked)
     host = Host(written(snn, schedule))
     fired = False
-    for timesteps in TIMESTEPS:
+    for timesteps, batch in zip(TIMESTEPS, (1, 3, 3, 1), strict=True):
         now = dataclasses.replace(schedule, timesteps=timesteps)
-        for batch in (1, 3):
-            x = normal(batch, *IMAGE, seed=timesteps)
-            (answer,), spikes = host.train(snn, x, timesteps)
-            (wanted,), trains = ours(snn, x, now)
-            assert_equal(spikes, trains, now)
-            assert answer.shape == (batch, *snn.shapes["y"])
-            torch.testing.assert_close(answer, wanted, rtol=1e-6, atol=1e-6)
-            fired |= bool(spikes["asked"].any()) and not bool(spikes["asked"].all())
+        x = normal(batch, *IMAGE, seed=timesteps)
+        (answer,), spikes = host.train(snn, x, timesteps)
+        (wanted,), trains = ours(snn, x, now)
+        assert_equal(spikes, trains, now)
+        assert answer.shape == (batch, *snn.shapes["y"])
+        torch.testing.assert_close(answer, wanted, rtol=1e-6, atol=1e-6)
+        fired |= bool(spikes["asked"].any()) and not bool(spikes["asked"].all())
     assert fired
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=identifier)
 @pytest.mark.parametrize("kinds", [(kind,) for kind in neurons] + [tuple(neurons)], ids="+".join)
-@pytest.mark.parametrize("activation", [spiking, sloped])
+@pytest.mark.parametrize(("activation", "schedule"), [*zip([spiking, sloped], SCHEDULES, strict=True)])
 def test_networks_fire_the_same_spikes(
     activation: Callable[..., Callable[[Network, str], str]], kinds: tuple[str, ...], schedule: Schedule
 ) -> None:
@@ -306,8 +308,13 @@ def test_random_neurons_draw_for_themselves() -> None:
 # Single steps.
 
 
-@pytest.mark.parametrize("schedule", [*SCHEDULES, Schedule(1, 0, 2)], ids=identifier)
-@pytest.mark.parametrize("name", [n for n, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)])
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    alternating(
+        [n for n, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)],
+        [*SCHEDULES, Schedule(1, 0, 2)],
+    ),
+)
 def test_steps_one_after_another_are_the_whole_train(name: str, schedule: Schedule) -> None:
     snn = exact(neuron_instances()[name], order_asked=True)
     whole, single = (

@@ -36,7 +36,7 @@ def test_a_program_fires_what_the_network_fires(name: str) -> None:
     schedule = Schedule(2, 1, 1)
     kind = neurons[name]
     causal = issubclass(kind, CausalNeuron)
-    snn = exact(kind(torch.tensor([0.7])), order_asked=True) if causal else random_network(1, spiking(name, seed=3))
+    snn = exact(kind(torch.tensor([0.7])), order_asked=True) if causal else random_network(5, spiking(name, seed=3))
     made = conversion(snn, schedule)
     written = TorchFormat().write(made)
     program = TorchProgram(written.data, snn, schedule)

@@ -16,7 +16,7 @@ from snnc.formats.vectors import METADATA, conformance_vectors
 from snnc.neurons import Neuron, neurons
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
-from tests.support import IMAGE, exact, neuron_instances, normal, random_network, spiking
+from tests.support import IMAGE, alternating, exact, neuron_instances, normal, random_network, spiking
 from tests.test_export_spiking_onnx import Host, conversion, fed
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
@@ -27,8 +27,7 @@ def opened(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[METADATA])  # noqa: SIM118
 
 
-@pytest.mark.parametrize("schedule", [Schedule(3), Schedule(3, 2, 2)], ids=["awake", "asleep"])
-@pytest.mark.parametrize("name", neuron_instances())
+@pytest.mark.parametrize(("name", "schedule"), alternating(neuron_instances(), [Schedule(3), Schedule(3, 2, 2)]))
 def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, tmp_path: Path) -> None:
     snn = exact(neuron_instances()[name], order_asked=True)
     file = spiking_file(conversion(snn, schedule))

@@ -16,7 +16,7 @@ from snnc.ops import Add, Conv, Linear, Relu, Reshape
 from snnc.pipeline import apply_recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
-from tests.support import normal
+from tests.support import alternating, normal
 
 SCHEDULES = (Schedule(4), Schedule(4, sleep=2), Schedule(4, rehearsal=3), Schedule(6, 1, 2))
 
@@ -154,7 +154,7 @@ def test_before_there_are_neurons_samples_are_still() -> None:
 
 
 # In turns: all passes see frames one by one or summed as still images, whose calibration is the same below.
-@pytest.mark.parametrize(("name", "apart"), [(name, index % 2 == 0) for index, name in enumerate(recipe.shipped())])
+@pytest.mark.parametrize(("name", "apart"), alternating(recipe.shipped(), [True, False]))
 def test_every_recipe_calibrates_on_frames(name: str, apart: bool) -> None:
     """As on what the trained network sees of them, up to the first pass that runs neurons."""
     graph = random_network(1, relu)

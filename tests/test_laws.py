@@ -315,9 +315,11 @@ def agrees_in_any_order(neuron: CausalNeuron, timesteps: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("sloped", [False, True])
-@pytest.mark.parametrize("per", ["layer", "channel"])
-@pytest.mark.parametrize("potential", [0.5, 0.0])
+# Any two of these together.
+@pytest.mark.parametrize(
+    ("potential", "per", "sloped"),
+    [(0.5, "layer", False), (0.5, "channel", True), (0.0, "layer", True), (0.0, "channel", False)],
+)
 @pytest.mark.parametrize("timesteps", [1, 4, 16])
 @pytest.mark.parametrize("name", CONSISTENT)
 def test_asleep_a_consistent_neuron_becomes_the_quantized_relu(

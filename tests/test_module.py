@@ -32,6 +32,7 @@ from tests.support import (
     IMAGE,
     PROVENANCE,
     Network,
+    alternating,
     exact,
     neuron_instances,
     normal,
@@ -556,7 +557,7 @@ def assert_the_same_elsewhere(snn: Graph, images: Tensor) -> None:
 
 
 # With the order of its spikes asked for and without, in turns: of every kind there are several.
-@pytest.mark.parametrize(("name", "asked"), [(name, index % 2 == 0) for index, name in enumerate(neuron_instances())])
+@pytest.mark.parametrize(("name", "asked"), alternating(neuron_instances(), [True, False]))
 def test_every_neuron_does_the_same_on_another_device(name: str, asked: bool) -> None:
     assert_the_same_elsewhere(exact(neuron_instances()[name], order_asked=asked), normal(3, *IMAGE))
 

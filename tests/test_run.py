@@ -15,6 +15,7 @@ from snnc.run.program import with_layout
 from snnc.schedule import Schedule
 from tests.support import (
     Network,
+    alternating,
     double,
     neuron_instances,
     normal,
@@ -120,8 +121,9 @@ def test_values_without_numbers_are_computed_as_well() -> None:
     assert result["y"].shape == (1, 3, 0, 4)
 
 
-@pytest.mark.parametrize("kinds", [(kind,) for kind in neurons] + [("dual-threshold", "two-phase")], ids="+".join)
-@pytest.mark.parametrize("batch", [1, 3, 7, 64])
+@pytest.mark.parametrize(
+    ("kinds", "batch"), alternating([*((kind,) for kind in neurons), ("dual-threshold", "two-phase")], [1, 3, 7, 64])
+)
 def test_results_do_not_depend_on_chunks(kinds: tuple[str, ...], batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = random_network(1, spiking(*kinds))
     images = normal(20, 3, 8, 8)
@@ -229,8 +231,7 @@ def parts(signal: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor]:
     return signal[: schedule.rehearsal], signal[schedule.rehearsal : schedule.lit], signal[schedule.lit :]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("name", operations())
+@pytest.mark.parametrize(("name", "schedule"), alternating(operations(), SCHEDULES))
 def test_operations_lose_their_constant_in_sleep_and_start_again_after_a_rehearsal(
     name: str, schedule: Schedule
 ) -> None:
@@ -286,8 +287,7 @@ def test_max_pooling_inhibits_in_sleep_too_and_forgets_the_rehearsal(padding: in
             torch.testing.assert_close(total, pool(given))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("name", neuron_instances())
+@pytest.mark.parametrize(("name", "schedule"), alternating(neuron_instances(), SCHEDULES))
 def test_only_what_comes_after_the_rehearsal_counts(name: str, schedule: Schedule) -> None:
     neuron = neuron_instances()[name].map_tensors(lambda tensor: tensor.double())
     currents = normal(schedule.total, 2, 4, 7, 6).double()

@@ -1,5 +1,7 @@
 """Step by step, a network fires the very spikes that it fires in one go."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from snnc.schedule import Schedule
 from tests.support import (
     IMAGE,
     Network,
+    alternating,
     double,
     exact,
     feeding,
@@ -69,18 +72,19 @@ def assert_the_same(snn: Graph, x: Tensor, schedule: Schedule, *, frames: bool) 
     assert len(silent) < len(responses) if schedule.total == 1 else len(silent) <= len(responses) // 2
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=identifier)
-@pytest.mark.parametrize("name", INSTANCES)
+@pytest.mark.parametrize(("name", "schedule"), alternating(INSTANCES, SCHEDULES))
 def test_every_neuron_fires_the_same_spikes(name: str, schedule: Schedule) -> None:
     snn = double(exact(INSTANCES[name], order_asked=True))
     for frames in (False, True):
         assert_the_same(snn, normal(schedule.total, 3, *IMAGE).double(), schedule, frames=frames)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES[1:], ids=identifier)
-@pytest.mark.parametrize("kinds", [(kind,) for kind in CAUSAL] + [CAUSAL], ids="+".join)
-@pytest.mark.parametrize("activation", [spiking, sloped])
-def test_random_networks_fire_the_same_spikes(activation, kinds: tuple[str, ...], schedule: Schedule) -> None:
+@pytest.mark.parametrize(
+    ("given", "activation"),
+    alternating(itertools.product([*((kind,) for kind in CAUSAL), CAUSAL], SCHEDULES[1:]), [spiking, sloped]),
+)
+def test_random_networks_fire_the_same_spikes(given: tuple[tuple[str, ...], Schedule], activation) -> None:
+    kinds, schedule = given
     seed = len(kinds) + schedule.total
     snn = double(random_network(seed, activation(*kinds, seed=seed)))
     for frames in (False, True):

@@ -18,6 +18,7 @@ from snnc.hardware.steps import _rules, ways
 from snnc.hardware.target import target_names
 from snnc.pipeline import outline, read_trained
 from snnc.schedule import Schedule
+from tests.support import alternating
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
@@ -26,8 +27,10 @@ STEPS = (1, 2, 3, 4, 7, 8, 20, 90)
 WAITS = 5
 
 
-@pytest.mark.parametrize("name", [None, *target_names()])
-@pytest.mark.parametrize("largest", [None, 1, 2, 3, 7, 100])
+SIZES = [None, 1, 2, 3, 7, 100]
+
+
+@pytest.mark.parametrize(("name", "largest"), [*((None, size) for size in SIZES), *alternating(target_names(), SIZES)])
 def test_every_way_answers_in_its_steps_and_with_events_that_are_allowed(name: str | None, largest: int | None) -> None:
     target = None if name is None else load_target(name)
     limits = None if target is None else target.limits
