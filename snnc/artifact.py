@@ -31,11 +31,15 @@ from snnc.validation import parse
 
 Parsed = TypeVar("Parsed")
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _HEADER = "snnc"
 _KINDS = {torch.float32: "F32"}
 _MORE = "give more with --memory"
 _HINT = "convert the model again, or fetch the file again"
+
+
+class _OtherVersionError(ValueError):
+    """What a file holds is laid out otherwise than this snnc does it."""
 
 
 def save_conversion(conversion: Conversion, path: str | Path) -> None:
@@ -133,6 +137,9 @@ def load_conversion(path: str | Path) -> Conversion:
         _check_version(header)
         _check_plugins(header, path)
         return _unpack(header, tensors)
+    except _OtherVersionError as error:
+        message = f"written by another version of snnc: {error}"
+        raise ModelError(message, place=str(path), hint="convert the model again") from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         detail = f"missing {error}" if isinstance(error, KeyError) else _first_line(error)
         raise ModelError(f"damaged .snn file: {detail}", place=str(path), hint=_HINT) from None
@@ -165,7 +172,7 @@ def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) 
 def _check_version(header: Mapping[str, Any]) -> None:
     version = header["format"]
     if version != FORMAT_VERSION:
-        raise ValueError(f"format version {version}, this snnc reads version {FORMAT_VERSION}")
+        raise _OtherVersionError(f"format version {version}, this snnc reads version {FORMAT_VERSION}")
 
 
 def _check_plugins(header: Mapping[str, Any], path: Path) -> None:
@@ -246,7 +253,8 @@ def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[s
         try:
             op = _op(entry["op"], entry["fields"], tensors, used)
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"node {entry.get('name')!r}: {_first_line(error)}") from error
+            kind = _OtherVersionError if isinstance(error, _OtherVersionError) else ValueError
+            raise kind(f"node {entry.get('name')!r}: {_first_line(error)}") from error
         source = _checked(f"source of {entry['name']}", list[str], entry["source"])
         called = _checked(f"output of {entry['name']}", str, entry.get("output", ""))
         nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), tuple(map(foreign, source)), called))
@@ -261,7 +269,7 @@ def _op(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor], use
     wanted = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if set(fields) != wanted:
         odd = sorted(set(fields) ^ wanted)[0]
-        raise ValueError(f"{name} has {'an unknown' if odd in fields else 'no'} field {odd!r}")
+        raise _OtherVersionError(f"{name} has {'an unknown' if odd in fields else 'no'} field {odd!r}")
     values: dict[str, Any] = {}
     for field, value in fields.items():
         hint = hints[field]

@@ -434,6 +434,17 @@ def test_damage_is_refused_with_its_place(damage: Damage, tmp_path: Path) -> Non
     refused(path, *DAMAGES[damage])
 
 
+@pytest.mark.parametrize("change", [newer, unknown_field, no_field], ids=lambda change: change.__name__)
+def test_a_file_that_is_laid_out_otherwise_is_of_another_version(change: Damage, tmp_path: Path) -> None:
+    path, header, tensors = written(tmp_path)
+    change(header, tensors)
+    rewrite(path, header, tensors)
+    with pytest.raises(ModelError) as error:
+        load_conversion(path)
+    assert error.value.message.startswith("written by another version of snnc: ")
+    assert (error.value.place, error.value.hint) == (str(path), "convert the model again")
+
+
 def leaves(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return [place, *(found for key, value in children for found in leaves(value, (*place, key)))]

@@ -14,6 +14,7 @@ from snnc.artifact import load_conversion
 from snnc.formats.onnx import OnnxFormat, spiking_file
 from snnc.formats.vectors import METADATA, conformance_vectors
 from snnc.neurons import Neuron, neurons
+from snnc.neurons.base import kind_of
 from snnc.schedule import Schedule
 from snnc.tasks.classification import Classification
 from tests.support import IMAGE, alternating, exact, neuron_instances, normal, random_network, spiking
@@ -44,7 +45,7 @@ def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, t
     assert about["schedule"]["sleep"] == schedule.sleep
     for layer in about["layers"]:
         spikes, neuron = tensors[f"spikes.{layer['name']}"], snn.op(layer["name"])
-        assert isinstance(neuron, Neuron) and layer["neuron"] == type(neuron).__name__
+        assert isinstance(neuron, Neuron) and layer["neuron"] == kind_of(neuron)
         assert (layer["train"], layer["mean"]) == (file.trains[layer["name"]], "")
         assert torch.equal(tensors[f"threshold.{layer['name']}"], neuron.threshold)
         assert (f"slope.{layer['name']}" in tensors) == (neuron.slope is not None)

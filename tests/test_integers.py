@@ -18,13 +18,15 @@ from torch import Tensor
 
 import snnc
 from snnc import ops
+from snnc.actions.check_vectors import check_vectors
+from snnc.actions.export import export
 from snnc.analysis.integers import channel_thresholds, in_reals, saturating, synapses, widths, with_synapses
 from snnc.analysis.units import input_values, membranes, spike_values
 from snnc.artifact import load_conversion, save_conversion
 from snnc.data.dataset import Reading
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import MemorySamples
-from snnc.errors import ModelError, PreconditionError, UsageError
+from snnc.errors import DataError, ModelError, PreconditionError, UsageError
 from snnc.feeds import Feeds
 from snnc.formats.c.engine import NoCompiler
 from snnc.formats.format import formats
@@ -482,6 +484,19 @@ def test_real_numbers_saturate_nowhere_and_nir_has_no_such_membranes() -> None:
         formats["nir"]().check(conversion(saturating(quantized(pooled("if")), 20), Schedule(3)))
     retimed_once = retimed(saturating(quantized(pooled("graded")), 20), Schedule(4), Schedule(5))
     assert all(op.membrane_bits is None for op in retimed_once.ops(Neuron).values())
+
+
+def test_vectors_of_an_export_whose_membranes_saturate_are_those_of_the_network(tmp_path: Path) -> None:
+    graph = pooled("if")
+    x = 6 * images_of(graph)
+    made = conversion(QuantizeWeights(bits=4, input_bits=3)(graph, calibration(graph, x)), Schedule(4))
+    exported = export(made, "integers", vectors=3, membrane_bits=8)
+    (tmp_path / "v.safetensors").write_bytes(exported.vectors)
+    found = check_vectors(made, tmp_path / "v.safetensors")
+    assert found.found.equal, found.sentence
+    other = dataclasses.replace(made, schedule=Schedule(5))
+    with pytest.raises(DataError, match="another network"):
+        check_vectors(other, tmp_path / "v.safetensors")
 
 
 def images_of(graph: Graph, seed: int = 7) -> Tensor:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -22,7 +22,7 @@ from snnc.files import check_file
 from snnc.formats.nir.observed import read_observed
 from snnc.ir import Node
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.neurons.base import mean_signal, stretched
+from snnc.neurons.base import kind_of, mean_signal, stretched
 from snnc.neurons.two_phase_probabilistic import draws
 from snnc.process import memory
 from snnc.run import Program
@@ -102,7 +102,8 @@ def conformance_vectors(
         "layers": [
             {
                 "name": name,
-                "neuron": type(neuron).__name__,
+                "neuron": kind_of(neuron),
+                "membrane_bits": neuron.membrane_bits,
                 "source": snn.nodes[name].place,
                 "train": trains.get(name, ""),
                 "mean": means.get(name, ""),
@@ -128,11 +129,15 @@ def unpacked(data: bytes) -> dict[str, Tensor]:
 @final
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """The tensors of a file of vectors by their names, and of which network and seed they say they are."""
+    """The tensors of a file of vectors by their names, and of which network and seed they say they are.
+
+    ``membrane_bits`` are those of the layers where membranes saturate, by name.
+    """
 
     tensors: Mapping[str, Tensor]
     network: str = ""
     seed: int = 0
+    membrane_bits: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_vectors(path: Path) -> Vectors:
@@ -159,8 +164,10 @@ def read_vectors(path: Path) -> Vectors:
         seed = said.get("seed", 0)
         if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
             raise ValueError(f"the seed is {seed!r}")
-        return Vectors(tensors, str(said.get("network", "")), seed)
-    except (SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
+        layers = (layer for layer in said.get("layers", []) if layer.get("membrane_bits"))
+        bits = {layer["name"]: layer["membrane_bits"] for layer in layers}
+        return Vectors(tensors, str(said.get("network", "")), seed, bits)
+    except (SafetensorError, OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise DataError("damaged, or no .npz or .safetensors file", place=str(path), hint=hint) from error
 
 

@@ -7,9 +7,9 @@ percentage of spikes that are the same where each engine runs the whole network 
 ``equal-potentials`` that of membrane potentials that are, within a thousandth of the threshold. ``bytes`` are those
 that the export states over those of the object file (gcc -Os), and of digits the ratio that is farthest from 1.
 ``seconds`` is how long an image of digits takes dense, as ``--target generic-mcu`` tells from how fast the other
-network runs here, over how long it does. ``ratio`` is how many images a second the file runs,
-one after the other, over how many snnc does so, in a second of one processor: ``dense``, ``event-driven`` at every step, or
-``by-rates``, as files are. Of ``warnings`` and findings there shall be none.
+network runs here, over how long it does. ``ratio`` is how many images a second of one processor the file runs, one
+after the other, over how many snnc does so: ``dense``, ``event-driven`` at every step, or ``by-rates``, as files are.
+Of ``warnings`` and findings there shall be none.
 
 ``weight-bits`` are networks of 8-bit and 4-bit weights, recipes quick (neurons if) and nir, T=4, on a few images:
 ``equal-spikes`` is the percentage of spikes that are the same from the images on in every engine of every format (NIR

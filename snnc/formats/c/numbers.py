@@ -24,6 +24,7 @@ from snnc.formats.onnx.lowering import form
 from snnc.formats.onnx.neurons import Gathering, Recurrence
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
+from snnc.neurons.base import kind_of
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.rules import RefusedError, UnansweredError
 from snnc.schedule import Schedule
@@ -67,7 +68,9 @@ def check_neuron(node: Node) -> Recurrence:
     found = form(node)
     if isinstance(found, Gathering):
         hint = "convert with --latency synchronous or a causal neuron (--neuron graded), or export with --format onnx"
-        raise ModelError(f"{found.name} has no time step: it gathers its whole input first", place=node.name, hint=hint)
+        raise ModelError(
+            f"{kind_of(node.op)} has no time step: it gathers its whole input first", place=node.name, hint=hint
+        )
     try:
         neuron_functions(found, Kinds(), rehearses=True)
     except ModelError as error:
