@@ -197,6 +197,7 @@ def assert_equal(found: dict[str, Tensor], wanted: dict[str, Tensor], schedule: 
         [(n, asked) for n, neuron in neuron_instances().items() for asked in {True, isinstance(neuron, CausalNeuron)}],
         SCHEDULES,
     ),
+    ids=str,
 )
 def test_every_neuron_fires_the_same_spikes(asked: tuple[str, bool], schedule: Schedule) -> None:
     name, order_asked = asked
@@ -216,7 +217,9 @@ def test_every_neuron_fires_the_same_spikes(asked: tuple[str, bool], schedule: S
 
 
 @pytest.mark.parametrize("kinds", [(kind,) for kind in neurons] + [tuple(neurons)], ids="+".join)
-@pytest.mark.parametrize(("activation", "schedule"), [*zip([spiking, sloped], SCHEDULES, strict=True)])
+@pytest.mark.parametrize(
+    ("activation", "schedule"), [*zip([spiking, sloped], SCHEDULES, strict=True)], ids=["spiking", "sloped"]
+)
 def test_networks_fire_the_same_spikes(
     activation: Callable[..., Callable[[Network, str], str]], kinds: tuple[str, ...], schedule: Schedule
 ) -> None:
@@ -314,6 +317,7 @@ def test_random_neurons_draw_for_themselves() -> None:
         [n for n, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)],
         [*SCHEDULES, Schedule(1, 0, 2)],
     ),
+    ids=str,
 )
 def test_steps_one_after_another_are_the_whole_train(name: str, schedule: Schedule) -> None:
     snn = exact(neuron_instances()[name], order_asked=True)

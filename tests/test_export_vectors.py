@@ -28,7 +28,9 @@ def opened(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[METADATA])  # noqa: SIM118
 
 
-@pytest.mark.parametrize(("name", "schedule"), alternating(neuron_instances(), [Schedule(3), Schedule(3, 2, 2)]))
+@pytest.mark.parametrize(
+    ("name", "schedule"), alternating(neuron_instances(), [Schedule(3), Schedule(3, 2, 2)]), ids=str
+)
 def test_onnxruntime_fires_what_the_vectors_say(name: str, schedule: Schedule, tmp_path: Path) -> None:
     snn = exact(neuron_instances()[name], order_asked=True)
     file = spiking_file(conversion(snn, schedule))

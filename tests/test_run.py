@@ -122,7 +122,9 @@ def test_values_without_numbers_are_computed_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "batch"), alternating([*((kind,) for kind in neurons), ("dual-threshold", "two-phase")], [1, 3, 7, 64])
+    ("kinds", "batch"),
+    alternating([*((kind,) for kind in neurons), ("dual-threshold", "two-phase")], [1, 3, 7, 64]),
+    ids=str,
 )
 def test_results_do_not_depend_on_chunks(kinds: tuple[str, ...], batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = random_network(1, spiking(*kinds))
@@ -231,7 +233,7 @@ def parts(signal: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor]:
     return signal[: schedule.rehearsal], signal[schedule.rehearsal : schedule.lit], signal[schedule.lit :]
 
 
-@pytest.mark.parametrize(("name", "schedule"), alternating(operations(), SCHEDULES))
+@pytest.mark.parametrize(("name", "schedule"), alternating(operations(), SCHEDULES), ids=str)
 def test_operations_lose_their_constant_in_sleep_and_start_again_after_a_rehearsal(
     name: str, schedule: Schedule
 ) -> None:
@@ -287,7 +289,7 @@ def test_max_pooling_inhibits_in_sleep_too_and_forgets_the_rehearsal(padding: in
             torch.testing.assert_close(total, pool(given))
 
 
-@pytest.mark.parametrize(("name", "schedule"), alternating(neuron_instances(), SCHEDULES))
+@pytest.mark.parametrize(("name", "schedule"), alternating(neuron_instances(), SCHEDULES), ids=str)
 def test_only_what_comes_after_the_rehearsal_counts(name: str, schedule: Schedule) -> None:
     neuron = neuron_instances()[name].map_tensors(lambda tensor: tensor.double())
     currents = normal(schedule.total, 2, 4, 7, 6).double()

@@ -72,7 +72,7 @@ def assert_the_same(snn: Graph, x: Tensor, schedule: Schedule, *, frames: bool) 
     assert len(silent) < len(responses) if schedule.total == 1 else len(silent) <= len(responses) // 2
 
 
-@pytest.mark.parametrize(("name", "schedule"), alternating(INSTANCES, SCHEDULES))
+@pytest.mark.parametrize(("name", "schedule"), alternating(INSTANCES, SCHEDULES), ids=str)
 def test_every_neuron_fires_the_same_spikes(name: str, schedule: Schedule) -> None:
     snn = double(exact(INSTANCES[name], order_asked=True))
     for frames in (False, True):
@@ -82,6 +82,7 @@ def test_every_neuron_fires_the_same_spikes(name: str, schedule: Schedule) -> No
 @pytest.mark.parametrize(
     ("given", "activation"),
     alternating(itertools.product([*((kind,) for kind in CAUSAL), CAUSAL], SCHEDULES[1:]), [spiking, sloped]),
+    ids=lambda value: value.__name__ if callable(value) else f"{'+'.join(value[0])}-{identifier(value[1])}",
 )
 def test_random_networks_fire_the_same_spikes(given: tuple[tuple[str, ...], Schedule], activation) -> None:
     kinds, schedule = given
