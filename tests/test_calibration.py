@@ -16,7 +16,7 @@ from snnc.ir import Graph
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.run import Program
-from tests.support import Network, calibration, in_memory, normal, random_network, relu, uniform
+from tests.support import Network, alternating, calibration, in_memory, normal, random_network, relu, uniform
 
 LEVELS = (1, 2, 3, 4, 8, 16, 32)
 
@@ -106,9 +106,11 @@ def test_a_wrong_threshold_fails_the_brute_force_test() -> None:
         assert float(error(z, 1.2 * mmse(z, levels), levels, math.inf)) > 1.05 * best(z, levels)
 
 
-@pytest.mark.parametrize("levels", LEVELS)
-@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (-0.5, 0.5), (2.0, 0.7), (0.3, 4.0)])
-def test_gaussian_form_is_the_sampled_one(mean: float, deviation: float, levels: int) -> None:
+@pytest.mark.parametrize(
+    ("moments", "levels"), alternating([(0.0, 1.0), (-0.5, 0.5), (2.0, 0.7), (0.3, 4.0)], LEVELS), ids=str
+)
+def test_gaussian_form_is_the_sampled_one(moments: tuple[float, float], levels: int) -> None:
+    mean, deviation = moments
     counts = Histogram.gaussian(torch.tensor([mean]), torch.tensor([deviation]))
     # Samples at equal steps of probability: the distribution itself.
     z = mean + deviation * torch.special.ndtri((torch.arange(20_000).double() + 0.5) / 20_000)

@@ -20,7 +20,7 @@ from snnc.run import Program, computing_on
 from snnc.run.device import current_device
 from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, other_device
-from tests.support import normal, random_network, relu, sloped
+from tests.support import alternating, normal, random_network, relu, sloped
 from tests.test_report import DIGITS, PREPROCESSING
 
 SCHEDULE = Schedule(4, sleep=1)
@@ -52,8 +52,7 @@ def assert_same(one: Any, other: Any) -> None:
     assert all(torch.equal(mine, theirs) for (_, mine), (_, theirs) in zip(one[1], other[1], strict=True))
 
 
-@pytest.mark.parametrize("trains", [True, False])
-@pytest.mark.parametrize("name", ["trained", *neurons])
+@pytest.mark.parametrize(("name", "trains"), alternating(["trained", *neurons], [True, False]))
 def test_programs_compute_there_and_nowhere_else(name: str, trains: bool) -> None:
     graph = random_network(1, relu if name == "trained" else sloped(name, seed=1), norms=name == "trained")
     x = normal(3, 3, 8, 8)

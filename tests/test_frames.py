@@ -24,7 +24,18 @@ from snnc.neurons.temporal_bias import TemporalBias
 from snnc.run import Program
 from snnc.run.frames import Between, Followed, follow
 from snnc.schedule import Schedule
-from tests.support import Network, double, in_memory, neuron_instances, normal, random_network, sloped, spiking, uniform
+from tests.support import (
+    Network,
+    alternating,
+    double,
+    in_memory,
+    neuron_instances,
+    normal,
+    random_network,
+    sloped,
+    spiking,
+    uniform,
+)
 from tests.test_export_spiking_onnx import conversion
 
 # Of one step, of several, of some asleep, and of unequal ones.
@@ -70,9 +81,8 @@ def agree(found: Followed, snn: Graph, schedule: Schedule, frame: Tensor) -> boo
     return all(torch.allclose(found.answers[n], wanted[n], rtol=1e-9, atol=1e-9) for n in snn.outputs)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize("activation", [spiking, sloped])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "schedule"), alternating(range(3), SCHEDULES), ids=str)
 def test_every_frame_is_answered_as_from_a_start(activation, seed: int, schedule: Schedule) -> None:
     snn = double(random_network(seed, activation(*at_once(schedule), seed=seed)))
     # A jump from the lowest level to the highest is twice as far where there is a slope.
