@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from snnc.conversion import Conversion
 from snnc.documents import from_yaml, read_yaml, to_yaml
 from snnc.errors import ModelError, UsageError
+from snnc.neurons.choice import chosen
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
 from snnc.schedule import Frames, Schedule, check_frames, check_shares, check_steps
@@ -255,6 +256,7 @@ def _overridden(
     for setting in overrides:
         data = _set(data, setting)
     if flags.neuron is not None:
+        chosen(flags.neuron, place="--neuron")
         data = _set(data, f"passes.substitute-neurons.neuron={flags.neuron}")
     data = {**data, **{name: value for name, value in steps.items() if value is not None}}
     return from_plain(data, place=place)

@@ -698,6 +698,7 @@ def test_inspecting_a_converted_network(run: Run, artifact: Path):
     shown = run("inspect").out
     for part in ("model.onnx", "on 64 images", "4 (20 from image to answer)", "recipe default", "kept", "pool_MaxPool"):
         assert part in shown
+    assert "None" not in shown and "True" not in shown
     facts = run("inspect", "model.snn", "--json").data()
     assert facts["timesteps"] == 4
     assert facts["provenance"]["recipe"]["timesteps"] == 4
@@ -785,7 +786,7 @@ def test_help_and_version(run: Run):
         ),
         (["convert", "MODEL", "--timesteps", "0"], 2, ["timesteps"]),
         (["convert", "MODEL", "--timesteps", "many"], 2, ["--timesteps", "see snnc convert --help"]),
-        (["convert", "MODEL", "--neuron", "iff"], 2, ["unknown neuron 'iff'"]),
+        (["convert", "MODEL", "--neuron", "iff"], 2, ["unknown neuron 'iff' @ --neuron"]),
         (["convert", "MODEL", "--input-shape", "3,x"], 2, ["invalid value '3,x' @ --input-shape"]),
         (["convert", "MODEL", "--input-shape", "3,0"], 2, ["invalid value '3,0' @ --input-shape"]),
         (["convert", "MODEL", "--data", "nope"], 5, ["@ nope"]),

@@ -101,8 +101,9 @@ def facts_of(facts: Mapping[str, str]) -> Facts:
 
 
 def as_typed(options: Mapping[str, Any]) -> str:
-    """Return options of a pass or of preprocessing in one line."""
-    return ", ".join(f"{name.replace('_', '-')} {_value(value)}" for name, value in options.items() if value != [])
+    """Return options of a pass or of preprocessing in one line, values as in YAML; what is not set is left out."""
+    said = {name.replace("_", "-"): value for name, value in options.items() if value not in (None, [], {})}
+    return ", ".join(f"{name} {_value(value)}" for name, value in said.items())
 
 
 def _plan(found: Plan, data: Path | None, files: Sequence[Path]) -> Iterator[Block]:
@@ -126,8 +127,10 @@ def _plan(found: Plan, data: Path | None, files: Sequence[Path]) -> Iterator[Blo
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         return f"({as_typed(value)})"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
