@@ -20,7 +20,7 @@ from snnc.run import Program, computing_on
 from snnc.run.device import current_device
 from snnc.schedule import Schedule
 from tests.other_device import ELSEWHERE, other_device
-from tests.support import alternating, normal, random_network, relu, sloped
+from tests.support import Network, alternating, normal, random_network, relu, sloped
 from tests.test_report import DIGITS, PREPROCESSING
 
 SCHEDULE = Schedule(4, sleep=1)
@@ -112,6 +112,17 @@ def test_what_has_no_room_is_done_in_smaller_chunks(monkeypatch: pytest.MonkeyPa
     with other_device(), computing_on(ELSEWHERE), pytest.raises(DataError, match="more memory") as caught:
         seen(Program(graph, SCHEDULE), x)
     assert caught.value.place == "--device" and caught.value.exit_code == 5
+
+
+def test_what_is_drawn_does_not_depend_on_what_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Network((3, 8, 8))
+    for _ in range(2):
+        net.add(neurons["two-phase-probabilistic"](torch.tensor(0.7)), net.conv(net.nodes[-1].name, 4))
+    x = normal(7, 3, 8, 8)
+    wanted = seen(Program(net.graph(), SCHEDULE), x)
+    Small(2, monkeypatch)
+    with other_device(), computing_on(ELSEWHERE):
+        assert_same(seen(Program(net.graph(), SCHEDULE), x), wanted)
 
 
 def test_conversions_and_figures_are_those_of_the_cpu() -> None:

@@ -9,6 +9,8 @@ as defined here, negative charge fires as positive charge does, in spikes that w
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -19,6 +21,8 @@ from snnc.neurons.base import OrderFreeNeuron, mean_signal, neurons, seeded, sil
 from snnc.schedule import Schedule
 
 _ZERO = torch.tensor(0.0)
+# Where samples that are run begin in those that are drawn for together, and how many these are; None: they are all.
+_PART: ContextVar[tuple[int, int] | None] = ContextVar("part", default=None)
 
 
 @final
@@ -63,8 +67,20 @@ class TwoPhaseProbabilistic(OrderFreeNeuron):
 def draws(shape: Sequence[int], timesteps: int, generator: Generator | None) -> Iterator[Tensor]:
     """Yield the random numbers, in [0, 1), that decide on the spikes of a layer ``[N, ...]``, step by step.
 
-    They are drawn on the CPU, so that they are the same on every device.
+    They are drawn on the CPU, so that they are the same on every device, however many samples have room there at once.
     """
-    generator = seeded(generator)
+    generator, (start, whole) = seeded(generator), _PART.get() or (0, shape[0])
     for _ in range(timesteps):
-        yield torch.rand(tuple(shape), generator=generator, dtype=torch.float32)
+        drawn = torch.rand((whole, *shape[1:]), generator=generator, dtype=torch.float32)
+        yield drawn[start : start + shape[0]]
+
+
+@contextmanager
+def drawing_part(start: int, whole: int) -> Iterator[None]:
+    """Let samples that are a part of a ``whole``, from ``start`` on, draw what they would among all of it."""
+    begun, count = _PART.get() or (0, whole)
+    before = _PART.set((begun + start, count))
+    try:
+        yield
+    finally:
+        _PART.reset(before)

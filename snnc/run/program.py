@@ -24,6 +24,7 @@ from snnc.feeds import Feeds, Signals, laid_out, rechunk
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron, OrderFreeNeuron
 from snnc.neurons.base import Timed, asked_in_order, at_step, is_silent, mean_signal, seeded, stretched
+from snnc.neurons.two_phase_probabilistic import drawing_part
 from snnc.run.device import CPU, current_device
 from snnc.schedule import Schedule
 
@@ -158,12 +159,13 @@ class Program:
                 raise DataError(
                     "one sample needs more memory than the device has", place="--device", hint=hint
                 ) from None
-        generator.set_state(state)
         parts = []
         for start, stop in ((0, samples // 2), (samples // 2, samples)):
+            generator.set_state(state)
             some = {name: signal[:, start:stop] for name, signal in given.items()}
             part = feeds.part(start, stop) if len(feeds) else feeds
-            parts.append(self._computed_elsewhere(part, some, generator, watched=watched))
+            with drawing_part(start, samples):
+                parts.append(self._computed_elsewhere(part, some, generator, watched=watched))
         (found, one), (others, other) = parts
         whole = {name: torch.cat([signal, others[name]], 1) for name, signal in found.items()}
         return whole, [(name, torch.cat([r, q], 1)) for (name, r), (_, q) in zip(one, other, strict=True)]
