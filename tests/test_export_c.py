@@ -128,7 +128,8 @@ def test_some_operations_are_written_and_some_are_refused_in_words() -> None:
     assert {ops.Conv, ops.Linear, ops.Add, ops.MaxPool, ops.Mean} <= {
         type(op) for op, _ in written_operations().values()
     }
-    assert {ops.Softmax, ops.QuantizedRelu} <= set(refusals())
+    assert {ops.Softmax, ops.RootMeanSquareNorm, ops.MatMul} <= {type(op) for op, _ in written_operations().values()}
+    assert {ops.Embedding, ops.QuantizedRelu} <= set(refusals())
     for kind in refusals():
         op, shapes = next((op, shapes) for op, shapes in operations().values() if type(op) is kind)
         with pytest.raises(RefusedError) as refused:
@@ -227,6 +228,32 @@ def test_sanitizers_have_nothing_to_say(flags: tuple[str, ...]) -> None:
     made = conversion(around(*cases), Schedule(2, 1, 1))
     _, engine = compiled(made, CFormat(event_driven=bool(flags)), (*FLAGS, "-O1", *SANITIZERS))
     assert engine.answer(samples(made.snn, 2), torch.Generator())[0]
+
+
+@needs_compiler
+def test_what_calls_functions_of_mathematics_is_told() -> None:
+    cases = [("soft", ops.Softmax(1), [(4, 5)]), ("all", ops.MatMul(), [(1, 3, 4), (2, 4, 5)])]
+    cases.append(("each", ops.MatMul(), [(2, 3, 4), (2, 4, 5)]))
+    made = conversion(around(*cases), Schedule(3))
+    assert matched(made).together == 100
+    (told,) = (note for note in CFormat().write(made).notes if "math.h" in note)
+    assert "link with -lm" in told and told.endswith("soft_held, soft_moving")
+    (refusal,) = CFormat().refusals(conversion(around(("op", ops.MatMul(), [(2, 1, 3, 4), (5, 4, 2)])), Schedule(1)))
+    assert refusal.places == ("op_held", "op_moving") and "--format onnx --step" in refusal.hint
+    (refusal,) = CFormat().refusals(
+        conversion(around(("op", ops.RootMeanSquareNorm((1, 3), 1e-5), [(2, 3, 4)])), Schedule(1))
+    )
+    assert "beside one another" in refusal.message
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang")
+@pytest.mark.parametrize("whole", [False, True], ids=["real", "whole"])
+def test_clang_accepts_it(whole: bool) -> None:
+    made = counted(Schedule(3, 1), "cif") if whole else small("graded")
+    written = CFormat().write(made)
+    engine = Compiled(written.file, "snn", made.snn, made.schedule, str(shutil.which("clang")))
+    found = verify(made, written, engine, MemorySamples(samples(made.snn)))
+    assert engine.name.startswith("clang") and found.together == 100
 
 
 @needs_compiler

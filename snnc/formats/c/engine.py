@@ -124,7 +124,7 @@ class NoCompiler:
 
 def _compiled(compiler: str, flags: Sequence[str], source: Path, program: Path) -> str | None:
     """Compile a file, and return what is said of it; None where that is nothing, and there is a program."""
-    command = [compiler, *flags, str(source), "-o", str(program)]
+    command = [compiler, *flags, str(source), "-o", str(program), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     said = done.stdout + done.stderr
     if not done.returncode and not said.strip():

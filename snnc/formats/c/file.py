@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from snnc.analysis.work import Work, work_of
-from snnc.formats.c.functions import SOURCES
+from snnc.formats.c.functions import MATHEMATICAL, SOURCES
 from snnc.formats.c.language import (
     WIDTHS,
     Along,
@@ -59,7 +59,7 @@ class CFile:
     ``scratch`` is the memory that all values share, in bytes, and ``code`` about what the functions take. A sample
     takes ``macs`` multiply-accumulates, dense, and as many other ``numbers`` are moved, added or compared. ``loops``
     says of weighted layers behind neurons whether they go event by event: "events", "dense", or "rates", which is
-    decided at every step.
+    decided at every step. Functions of math.h are called by the ``mathematical`` nodes.
     """
 
     source: str
@@ -71,6 +71,7 @@ class CFile:
     macs: int
     numbers: int
     loops: Mapping[str, str]
+    mathematical: tuple[str, ...]
 
     @property
     def constants(self) -> int:
@@ -106,6 +107,7 @@ class _Writer:
         self._prefix = prefix
         self._events = events
         self._loops: dict[str, str] = {}
+        self._mathematical: list[str] = []
         # Whether steps differ in how much of the image and of the biases they carry.
         self._uneven = bool(schedule.sleep or schedule.shares)
         own = (f"{prefix}_{what}" for what in ("start", "step", "run"))
@@ -353,6 +355,8 @@ class _Writer:
         calls, value = [], Value("{y}", self._numbers.kinds[node.name])
         places: dict[int | None, Value] = {index: _at(f"{{{index}}}", read) for index, read in enumerate(reads)}
         places[None] = value
+        if any(call.function in MATHEMATICAL for call in kernel.calls):
+            self._mathematical.append(node.name)
         for call in kernel.calls:
             parts = iter(call.parts)
             arguments = [self._argument(node.name, argument, parts, places) for argument in call.arguments]
@@ -449,6 +453,7 @@ class _Writer:
             round(_LOOP * _words(kinds) + _CALLS * _words(functions)),
             *self._work(),
             self._loops,
+            tuple(self._mathematical),
         )
         comment = _comment([*about, "", *_table(made)])
         header = self._header(comment, network, signatures, made)

@@ -1,7 +1,7 @@
 """C as a format of exports."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, final
@@ -47,7 +47,7 @@ class CFormat(Format[CFile]):
 
     name = "c"
     suffix = ".c"
-    about = "one file of C11 and its header, without allocation or libraries, for the time steps it was converted for."
+    about = "one file of C11 and its header, without allocation, for the time steps it was converted for."
 
     def __post_init__(self) -> None:
         if min(self.flash or 0, self.ram or 0) < 0:
@@ -69,6 +69,7 @@ class CFormat(Format[CFile]):
         notes = (
             f"flash: {file.constants:,} bytes of constants, and about {file.code:,} of code",
             f"RAM: {file.state + file.scratch:,} bytes, {file.state:,} of them kept from step to step; no allocation",
+            *([f"functions of math.h (link with -lm): {_names(file.mathematical)}"] if file.mathematical else []),
             *_loops(file.loops, f"{self.prefix.upper()}_EVENT_COST"),
             _WHOLE if numbers.whole else f"{_REAL}{numbers.reason and f' ({numbers.reason})'}",
         )
@@ -135,8 +136,12 @@ def _loops(loops: Mapping[str, str], cost: str) -> Iterator[str]:
     for loop, words in told.items():
         names = [name for name, known in loops.items() if known == loop]
         if names:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            yield words.format(", ".join(names[:_NAMED]) + more)
+            yield words.format(_names(names))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _rounded(name: str, op: Input) -> str:

@@ -370,6 +370,68 @@ static void connect_events(const X *x, const W *weight, const Y *bias, Y *y, int
     }
 }
 """),
+    "softmax": Source("""
+static void softmax(const float *x, float *y, int32_t outer, int32_t size, int32_t inner) {
+    for (int32_t set = 0; set < outer * inner; ++set) {
+        const int32_t first = set / inner * size * inner + set % inner, end = first + size * inner;
+        float most = x[first], sum = 0.0f;
+        for (int32_t i = first; i < end; i += inner)
+            if (x[i] > most) most = x[i];
+        for (int32_t i = first; i < end; i += inner) sum += y[i] = expf(x[i] - most);
+        for (int32_t i = first; i < end; i += inner) y[i] /= sum;
+    }
+}
+"""),
+    "normalize": Source("""
+/* Divides by the root of the mean square, which is no less than a least one. */
+static void normalize(const float *x, float *y, int32_t outer, int32_t size, int32_t inner, float epsilon,
+                      float least) {
+    for (int32_t set = 0; set < outer * inner; ++set) {
+        const int32_t first = set / inner * size * inner + set % inner, end = first + size * inner;
+        float square = 0.0f;
+        for (int32_t i = first; i < end; i += inner) square += x[i] * x[i];
+        square = square / (float)size + epsilon;
+        square = sqrtf(square < least ? least : square);
+        for (int32_t i = first; i < end; i += inner) y[i] = x[i] / square;
+    }
+}
+"""),
+    "multiply_matrices": Source("""
+/* As many products as there are sets; from set to set a factor is so much farther. */
+static void multiply_matrices(const float *a, const float *b, float *y, int32_t sets, int32_t next_a, int32_t next_b,
+                              int32_t rows, int32_t in, int32_t out) {
+    for (int32_t set = 0; set < sets; ++set, a += next_a, b += next_b)
+        for (int32_t r = 0; r < rows; ++r, y += out) {
+            for (int32_t o = 0; o < out; ++o) y[o] = 0.0f;
+            for (int32_t i = 0; i < in; ++i)
+                for (int32_t o = 0; o < out; ++o) y[o] += a[r * in + i] * b[i * out + o];
+        }
+}
+"""),
+    "sigmoid": Source("""
+/* Of x times a steepness, and that times x where it is to be. */
+static void sigmoid(const float *x, float *y, float steepness, int32_t times_x, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) {
+        const float value = 1.0f / (1.0f + expf(-steepness * x[i]));
+        y[i] = times_x ? x[i] * value : value;
+    }
+}
+"""),
+    "gaussian": Source("""
+/* x times how much of the normal distribution lies below x, or what is near it and made of tanh. */
+static void gaussian(const float *x, float *y, int32_t near, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) {
+        const float cubed = 0.044715f * x[i] * x[i] * x[i];
+        const float both = near ? tanhf(0.79788456f * (x[i] + cubed)) : erff(0.70710678f * x[i]);
+        y[i] = 0.5f * x[i] * (1.0f + both);
+    }
+}
+"""),
+    "hyperbolic": Source("""
+static void hyperbolic(const float *x, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; ++i) y[i] = tanhf(x[i]);
+}
+"""),
     "pool": Source(
         """
 /* The sums of windows, or their maxima. */
@@ -398,6 +460,11 @@ static void pool(const window *g, const X *x, Y *y, int32_t maximum) {
         ("window", "volume"),
     ),
 }
+
+
+# What calls functions of math.h, which are to be linked.
+_MATH = re.compile(r"\b(?:exp|sqrt|erf|tanh)f\(")
+MATHEMATICAL = frozenset(name for name, source in SOURCES.items() if _MATH.search(source.text))
 
 
 def needed(names: Iterable[str]) -> Iterator[str]:

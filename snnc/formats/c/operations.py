@@ -13,6 +13,7 @@ from snnc import ops
 from snnc.formats.c.language import Array, along, constants, integers
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons.base import Timed
+from snnc.ops.normalization import TINY
 from snnc.rules import RefusedError, Rules, UnansweredError
 
 # Axes that one function walks over.
@@ -120,7 +121,6 @@ kernels.refuse(
     hint="convert with a recipe that puts neurons in its place, or export with --format onnx --step",
 )
 kernels.refuse(
-    ops.MatMul,
     ops.Embedding,
     ops.Nonlinear,
     ops.Pool,
@@ -244,6 +244,60 @@ def _widened(place: Place) -> list[FunctionCall]:
     """Return the call that repeats an input along axes that constants make longer; none where they make none."""
     (before,) = place.before
     return [] if before == place.after else [_moved(X, Y, place.after, _spread(before, place.after))]
+
+
+@kernels.register(ops.Softmax)
+def _softmax(op: ops.Softmax, place: Place) -> Calls:
+    return Calls((FunctionCall("softmax", (X, Y, *_along_axes(place, [op.axis]))),), in_place=True)
+
+
+@kernels.register(ops.RootMeanSquareNorm)
+def _normalized(op: ops.RootMeanSquareNorm, place: Place) -> Calls:
+    around = _along_axes(place, op.axes)
+    call = FunctionCall("normalize", (X, Y, *around, float(op.epsilon), max(op.floor, TINY)))
+    return Calls((call,), in_place=True)
+
+
+def _along_axes(place: Place, axes: Sequence[int]) -> tuple[int, int, int]:
+    """Return how many numbers there are before axes that stand beside one another, along them, and behind."""
+    rank = len(place.after) + 1
+    first, last = min(axis % rank for axis in axes) - 1, max(axis % rank for axis in axes)
+    if last - first != len(axes):
+        raise RefusedError("C normalizes along axes beside one another", hint="export with --format onnx --step")
+    shape = place.after
+    return math.prod(shape[:first]), math.prod(shape[first:last]), math.prod(shape[last:])
+
+
+@kernels.register(ops.MatMul)
+def _multiplied(op: ops.MatMul, place: Place) -> Calls:
+    outer = [math.prod(shape[:-2]) for shape in place.before]
+    sets = math.prod(place.after[:-2])
+    # Of each factor there is one for all, or one for each.
+    if min(map(len, place.before)) < 2 or any(number not in (1, sets) for number in outer):
+        raise RefusedError("C multiplies matrices one by one, or all by one", hint="export with --format onnx --step")
+    (rows, inputs), (_, out) = (shape[-2:] for shape in place.before)
+    steps = [0 if number == 1 else size for number, size in zip(outer, (rows * inputs, inputs * out), strict=True)]
+    return Calls((FunctionCall("multiply_matrices", (X, Part(1), Y, sets, *steps, rows, inputs, out)),))
+
+
+@kernels.register(ops.Sigmoid)
+def _sigmoid(op: ops.Sigmoid, place: Place) -> Calls:
+    return Calls((FunctionCall("sigmoid", (X, Y, 1.0, 0, place.size)),), in_place=True)
+
+
+@kernels.register(ops.Silu)
+def _silu(op: ops.Silu, place: Place) -> Calls:
+    return Calls((FunctionCall("sigmoid", (X, Y, float(op.steepness), 1, place.size)),), in_place=True)
+
+
+@kernels.register(ops.Tanh)
+def _tanh(op: ops.Tanh, place: Place) -> Calls:
+    return Calls((FunctionCall("hyperbolic", (X, Y, place.size)),), in_place=True)
+
+
+@kernels.register(ops.Gelu)
+def _gelu(op: ops.Gelu, place: Place) -> Calls:
+    return Calls((FunctionCall("gaussian", (X, Y, int(op.approximate), place.size)),), in_place=True)
 
 
 @kernels.register(ops.Concat)
