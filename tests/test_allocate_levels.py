@@ -177,7 +177,7 @@ def test_neurons_without_levels_of_their_own_are_refused() -> None:
 def test_it_is_a_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     how = ["--mean", "0.31", "--std", "0.38", "--channels", "gray", "--recipe", "quick", "--timesteps", "1", "-q"]
-    data = ["--data", str(DIGITS / "calibration"), "--spike-bits", "2"]
+    data = ["--data", str(DIGITS / "calibration"), "--limit", "64", "--spike-bits", "2"]
     assert cli.main(["convert", str(DIGITS / "model.onnx"), *data, *how, "--mixed-levels", "-o", "m.snn"]) == 0
     made = load_conversion(tmp_path / "m.snn")
     levels = {neuron.levels(1) for neuron in made.snn.ops(Neuron).values()}
