@@ -16,7 +16,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError, UsageError
 from snnc.ir import Graph, Input, Node
 from snnc.measure.energy import Cost, cost
-from snnc.measure.remarks import _on_operations
+from snnc.measure.remarks import _on_operations, other_timesteps
 from snnc.neurons import neurons
 from snnc.ops import Add, AveragePool, BatchNorm, Conv, Linear, MaxPool, Reshape
 from snnc.schedule import Schedule
@@ -244,7 +244,9 @@ def test_evaluation_at_several_steps_equals_one_at_a_time_whatever_the_batch():
     assert together.rows == tuple(result.rows[0] for result in apart)
     assert together.reference["accuracy"] == pytest.approx(98.75)
     assert together.rows[1].accuracy is not None and together.rows[1].accuracy > 97
-    assert [finding.code for finding in together.findings] == ["other-timesteps"]
+    assert [finding.message[-3:] for finding in together.findings if finding.code == "other-timesteps"] == ["T=2"]
+    assert len(together.findings) == 1
+    assert other_timesteps(8, [1, 2]).message.endswith("for T=8, evaluated at T=1, 2")
     row = together.rows[1]
     assert row.drop == pytest.approx(together.reference["accuracy"] - row.accuracy)
     assert row.drop_interval is not None and row.drop_interval[0] <= row.drop <= row.drop_interval[1]

@@ -260,7 +260,8 @@ def measure(
         names = {} if samples.dataset is None else samples.dataset.class_names
         classes = by_class(shown.timesteps, ordered[shown][0].answers, compared_with, truth, names)
     made_for = conversion.schedule.timesteps
-    found = [other_timesteps(made_for, s.timesteps) for s in schedules if s.timesteps != made_for]
+    unlike = list(dict.fromkeys(s.timesteps for s in schedules if s.timesteps != made_for))
+    found = [other_timesteps(made_for, unlike)] if unlike else []
     woken = {row.timesteps for row in rows if row.sleep and row.sleep_used == row.sleep}
     found += [unsettled(schedule) for schedule in schedules if schedule.timesteps in woken]
     asleep = conversion.schedule.sleep

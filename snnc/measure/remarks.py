@@ -60,14 +60,15 @@ def find(
     return tuple(sorted(set(found), key=lambda finding: (finding.severity != "warning", finding)))
 
 
-def other_timesteps(made_for: int, asked: int) -> Finding:
-    """Return the finding on running a network at another number of steps than its thresholds are for."""
+def other_timesteps(made_for: int, asked: Sequence[int]) -> Finding:
+    """Return the finding on running a network at other numbers of steps than its thresholds are for."""
+    which = "it" if len(asked) == 1 else "the one that is to be used"
     return Finding(
         "other-timesteps",
         "warning",
         "",
-        f"thresholds and corrections were worked out for T={made_for}, evaluated at T={asked}",
-        f"calibrate again for it: snnc calibrate --timesteps {asked} --data FOLDER",
+        f"thresholds and corrections were worked out for T={made_for}, evaluated at T={', '.join(map(str, asked))}",
+        f"calibrate again for {which}: snnc calibrate --timesteps {asked[-1]} --data FOLDER",
     )
 
 
