@@ -413,6 +413,22 @@ def test_numbers_are_as_small_as_they_may_be() -> None:
     assert "x is handed over in whole numbers of" in header
 
 
+@needs_compiler
+def test_what_is_read_is_of_its_own_type() -> None:
+    """Sums of many steps behind a maximum are wider than what comes of them, also by way of a slice and of a skip."""
+    net = Network((3, 9, 9))
+    fired = net.add(neurons["if"](torch.tensor(0.7)), net.conv("x", 6))
+    largest = net.add(ops.MaxPool((3, 3), (3, 3), (0,) * 4, (1, 1)), fired)
+    inner = net.add(neurons["cif"](torch.tensor(0.7)), net.conv(net.add(ops.Slice(2, 0, 3, 1), largest), 5))
+    last = net.add(neurons["cif"](torch.tensor(0.7)), net.add(ops.Add(), net.conv(inner, 6), largest))
+    net.linear(net.flat(last), 5)
+    graph = net.graph()
+    made = conversion(QuantizeWeights(bits=8)(graph, calibration(graph, images_of(graph))), Schedule(200))
+    written = CFormat().write(made)
+    assert written.variant.startswith("whole numbers") and f"static int16_t {largest}" in written.file.source
+    assert matched(made, feeds=Feeds({"x": images_of(graph, seed=1)[:2]})).together == 100
+
+
 def test_real_numbers_float_and_the_note_says_what_makes_them_real() -> None:
     made = counted(Schedule(3), "dual-threshold")
     written = CFormat().write(made)

@@ -290,8 +290,9 @@ class _Writer:
 
     def _fire(self, node: Node, op: Neuron) -> None:
         made, storage = self._numbers.forms[node.name], self._storage
-        kinds = self._numbers.types.get(node.name, Kinds())
         assert isinstance(op, CausalNeuron)
+        read, value = self._moved(node.inputs[0]), self._new(node.name)
+        kinds = replace(self._numbers.types.get(node.name, Kinds()), taken=read.kind, sent=value.kind)
         size, shape = self._size(node.name), self._graph.shapes[node.name]
         functions = neuron_functions(made, kinds, rehearses=bool(self._schedule.rehearsal))
         kind = storage.functions_of(made.name, functions.step, functions.again)
@@ -331,8 +332,7 @@ class _Writer:
         ]
         step = f"{kind}_step({', '.join(map(str, given))});"
         seen = f"{self._prefix.upper()}_SPIKES({self._tell(node, op, states.get('membrane', _NOTHING))}, {{y}});"
-        reads, value = [self._moved(node.inputs[0])], self._new(node.name)
-        self._values[node.name] = self._add(self._steps, node.name, [step, seen], reads, value, in_place=True)
+        self._values[node.name] = self._add(self._steps, node.name, [step, seen], [read], value, in_place=True)
 
     def _tell(self, node: Node, op: CausalNeuron, membrane: Value) -> int:
         """Let the program for tests know what a layer sends and holds, and return its number."""

@@ -130,7 +130,7 @@ def _loops(loops: Mapping[str, str], cost: str) -> Iterator[str]:
     """Tell which layers behind neurons go event by event."""
     told = {
         "events": "event by event, at every step: {}",
-        "rates": f"event by event at steps where fewer than one of {cost} inputs send something, else dense: {{}}",
+        "rates": f"event by event at steps where fewer than 1 in 4 inputs ({cost}) send something, else dense: {{}}",
         "dense": "dense, at every step: {}",
     }
     for loop, words in told.items():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snnc.errors import ModelError
 from snnc.formats.onnx.neurons import Recurrence
+from snnc.rules import RefusedError
 from snnc.text import identifier
 
 Array = NDArray[Any]
@@ -112,9 +113,12 @@ class Value(str):
 
 
 def integer_type(least: float, most: float) -> str:
-    """Return the smallest type that holds whole numbers from the least to the most."""
+    """Return the smallest type that holds whole numbers from the least to the most; raises RefusedError without one."""
     bits = max(int(most), -int(least) - 1).bit_length() + 1
-    return next(name for name, width in WIDTHS.items() if name.startswith("int") and bits <= 8 * width)
+    for name, width in WIDTHS.items():
+        if name.startswith("int") and bits <= 8 * width:
+            return name
+    raise RefusedError(f"its numbers have {bits} bits, and C has 64", hint="convert with fewer --weight-bits")
 
 
 def text(value: str) -> str:

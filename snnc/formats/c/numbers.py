@@ -86,7 +86,7 @@ def numbers_of(graph: Graph, schedule: Schedule) -> Numbers:
         try:
             return _Whole(graph.map_tensors(lambda tensor: tensor.detach().cpu().double()), schedule).numbers()
         except ModelError as error:
-            reason = f"{error.message} @ {error.place}"
+            reason = f"{error.message} @ {error.place}" if error.place else error.message
     graph = graph.map_tensors(lambda tensor: tensor.detach().cpu().float())
     forms = {name: check_neuron(graph.nodes[name]) for name in graph.ops(Neuron)}
     return Numbers(graph, dict.fromkeys(graph.nodes, "float"), forms, reason=reason)
@@ -191,9 +191,8 @@ class _Whole:
         held["membrane"] = integer_type(-(1 << known.membranes - 1), (1 << known.membranes - 1) - 1)
         most = op.levels(self._schedule.timesteps)
         held["count"] = integer_type(-most, most)
-        sent = integer_type(-op.largest_event, op.largest_event + op.rest)
         self._forms[node.name] = made
-        self._types[node.name] = Kinds(own, self._kinds[node.inputs[0]], sent, held)
+        self._types[node.name] = Kinds(own, others=held)
 
 
 def _in_whole(op: Op, steps: Sequence[Step]) -> Op:

@@ -141,10 +141,12 @@ static double number(const void *place, char kind, int32_t i) {
 /* What is counted in a unit is rounded to it. */
 static double counts_of(const port *p, double value) {
     const float shifted = p->unit ? (float)value / p->unit[0] + 0.5f : 0.0f;
-    double whole = (double)(int64_t)shifted;
+    int64_t whole;
     if (!p->unit) return value;
-    if (whole > (double)shifted) whole -= 1.0;
-    return whole > (double)p->most ? (double)p->most : whole < -(double)p->most ? -(double)p->most : whole;
+    if (!(shifted < p->most)) return (double)p->most;
+    if (shifted <= -p->most) return -(double)p->most;
+    whole = (int64_t)shifted;
+    return (double)((float)whole > shifted ? whole - 1 : whole);
 }
 
 static void enter(const port *p, int32_t i, double value) {
