@@ -785,7 +785,7 @@ def test_help_and_version(run: Run):
             ["unknown option 'kidn' @ passes[4].calibrate-thresholds", "did you mean 'kind'?"],
         ),
         (["convert", "MODEL", "--timesteps", "0"], 2, ["timesteps"]),
-        (["convert", "MODEL", "--timesteps", "many"], 2, ["--timesteps", "see snnc convert --help"]),
+        (["convert", "MODEL", "--timesteps", "many"], 2, ["'--timesteps': should be a valid integer @ snnc"]),
         (["convert", "MODEL", "--neuron", "iff"], 2, ["unknown neuron 'iff' @ --neuron"]),
         (["convert", "MODEL", "--input-shape", "3,x"], 2, ["invalid value '3,x' @ --input-shape"]),
         (["convert", "MODEL", "--input-shape", "3,0"], 2, ["invalid value '3,0' @ --input-shape"]),

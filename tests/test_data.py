@@ -173,7 +173,7 @@ def test_one_value_stands_for_all_channels(tmp_path: Path) -> None:
     ("preprocessing", "shape", "message"),
     [
         (Preprocessing(mean=(0.1, 0.2)), (3, 4, 4), "mean has 2 values, but the network takes 3 channels"),
-        (Preprocessing(std=(1, 1, 1)), (1, 4, 4), "std has 3 values, but the network takes 1 channels"),
+        (Preprocessing(std=(1, 1, 1)), (1, 4, 4), "std has 3 values, but the network takes 1 channel"),
         (Preprocessing(std=(1, 1, 1)), (4, 4, 3), "std has 3 values, but the network takes 4 channels"),
         (Preprocessing(channels="gray"), (3, 4, 4), "channels is gray, but the network takes 3 channels"),
         (Preprocessing(), (2, 4, 4), "images do not fit a network that takes [2, 4, 4]"),

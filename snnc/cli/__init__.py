@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -19,6 +20,8 @@ from snnc.files import at_home, noted_files, removed_caches
 from snnc.text import in_one_line
 
 _STOPPED = 130
+# What pydantic says around a reason.
+_AROUND = re.compile(r"Value error, |Input (?=should)|, unable to parse.*")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +81,7 @@ def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "snnc"
-        message = error.format_message().rstrip(".").replace("Value error, ", "")
+        message = _AROUND.sub("", error.format_message().rstrip("."))
         quoted = "put a pattern of files in quotes, or " if "unexpected extra argument" in message else ""
         hint = f"{quoted}see {command} --help"
         return UsageError(f"{message[:1].lower()}{message[1:]}", place=command, hint=hint)

@@ -10,6 +10,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import DataError
 from snnc.ir import Input
 from snnc.process import memory
+from snnc.text import counted
 
 Sample = NDArray[np.float32]
 
@@ -166,9 +167,9 @@ class Transform:
             return None
         if len(values) not in (1, self.channels):
             raise DataError(
-                f"{name} has {len(values)} values, but the network takes {self.channels} channels",
+                f"{name} has {len(values)} values, but the network takes {counted(self.channels, 'channel')}",
                 place=f"preprocessing.{name}",
-                hint=f"give one value, or {self.channels}",
+                hint="give one value" + (f", or {self.channels}" if self.channels > 1 else ""),
             )
         axes = (1,) * (len(self.sample_shape) - 1)
         return np.asarray(values, dtype=np.float32).reshape((-1, *axes) if self._channels_first else (-1,))
