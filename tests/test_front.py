@@ -21,6 +21,8 @@ def test_help_lists_all_commands(asked: list[str], capsys: pytest.CaptureFixture
     told = capsys.readouterr().out
     listed = re.findall(r"^  ([a-z][a-z-]*)  ", told.split("Commands:")[1], re.MULTILINE)
     assert listed == sorted(commands)
+    # Each with its whole sentence, within the width of a terminal.
+    assert "..." not in told.split("Commands:")[1] and max(map(len, told.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", ["export", "sweep"])

@@ -50,9 +50,10 @@ Three commands make a spiking network and measure it:
   snnc evaluate --data folder --timesteps 4
 
 \b
-What would be typed again goes into snnc.yaml: see snnc init. To read on: snnc guide.
+What would be typed again goes into snnc.yaml: see snnc init.
+To read on: snnc guide.
 Exit codes: 0 ok, 1 internal error, 2 usage or recipe, 3 unsupported model,
-4 gate failed, 5 data problem, 6 verification mismatch, 130 stopped by a signal.
+4 gate failed, 5 data problem, 6 verification mismatch, 130 stopped by signal.
 """
 
 
@@ -121,7 +122,8 @@ def application() -> Any:
     app = _typer(cls=_Commands, add_completion=True)
     app.callback(invoke_without_command=True, help=_HELP, epilog=_EPILOG)(_root)
     for name, function in commands.items():
-        app.command(name, help=inspect.getdoc(function))(_named)
+        about, _, _ = (inspect.getdoc(function) or "").partition("\n\n")
+        app.command(name, short_help=" ".join(about.split()))(_named)
     return typer.main.get_command(app)
 
 
