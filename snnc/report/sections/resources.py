@@ -64,6 +64,7 @@ class ResourcesSection(Section):
 
     def taken(self, energy: Energy | None, operations: float | None) -> Iterator[Block]:
         """Yield the same for what was measured of spikes, if anything was."""
+        yield Checks("chip", (self._check(),), only=("page", "card", "cases"))
         if self.misfits:
             yield _misfit_table(self.misfits)
         if self.cores:
@@ -72,7 +73,8 @@ class ResourcesSection(Section):
             yield _use_table(self.uses)
         for source in dict.fromkeys(source for misfit in self.misfits for source in misfit.sources):
             yield Text(f"{source.text}: {source.url}", soft=True)
-        yield Checks("chip", (self._check(),))
+        # Of lines the last are seen first.
+        yield Checks("chip", (self._check(),), only=("lines",))
         if self.seconds is not None:
             yield Text(f"about {number(self.seconds)} s for a sample, every input being computed at every step")
         yield from self._energy(energy, operations)
