@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from snnc.ir import Graph, Node, Op, operations, whole
 from snnc.ops import HALF, Coding, Quantized, QuantizedRelu
-from snnc.ops.activation import as_above, check_coding
+from snnc.ops.activation import as_above, check_coding, lessened
 from snnc.registry import Registered, Registry
 from snnc.schedule import Schedule
 
@@ -292,7 +292,7 @@ class Neuron(Timed):
     def value(self, count: Tensor, timesteps: int = 1) -> Tensor:
         """Return the mean of ``count`` spikes over the steps: the threshold each, negative ones times the slope."""
         if self.slope is not None:
-            count = torch.where(count > 0, count, count * self.slope)
+            count = lessened(count, self.slope)
         return count * (self.threshold / timesteps)
 
 

