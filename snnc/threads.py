@@ -4,6 +4,9 @@ Torch divides the sums of large products and of gradients by the number of threa
 Here the work is divided the same way whatever the machine, and one thread does each part.
 """
 
+import os
+import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -19,6 +22,40 @@ R = TypeVar("R")
 _PARTS = 8
 # How many threads torch had outside of all that is done side by side; 0 where nothing is.
 _OUTSIDE = ContextVar("threads", default=0)
+# What is timed to choose: layers of a small network, a few milliseconds each time, so often or for so many seconds.
+_CHANNELS, _LAYERS = 64, 6
+_ROUNDS, _SECONDS = 7, 0.2
+# More threads pay where they take less than this share of the time.
+_PAYS = 0.9
+
+
+def choose_threads(timed: Callable[[int], float] | None = None) -> int:
+    """Let torch compute in one thread where more do not pay, as where others use the cores; return how many there are.
+
+    What OMP_NUM_THREADS says stays. ``timed`` returns the seconds that some work takes with so many threads. Nothing
+    that is computed depends on the choice.
+    """
+    count = torch.get_num_threads()
+    if count == 1 or os.environ.get("OMP_NUM_THREADS"):
+        return count
+    timed = timed or _timed
+    # The first time threads are started.
+    timed(count)
+    rounds: list[tuple[float, float]] = []
+    while len(rounds) < _ROUNDS and sum(map(sum, rounds)) < _SECONDS:
+        rounds.append((timed(count), timed(1)))
+    many, one = (statistics.median(taken) for taken in zip(*rounds, strict=True))
+    torch.set_num_threads(count if many < _PAYS * one else 1)
+    return torch.get_num_threads()
+
+
+def _timed(threads: int) -> float:
+    torch.set_num_threads(threads)
+    x, weight = torch.ones(4, _CHANNELS, 16, 16), torch.ones(_CHANNELS, _CHANNELS, 3, 3)
+    started = time.perf_counter()
+    for _ in range(_LAYERS):
+        x = torch.conv2d(x, weight, padding=1).clamp_(0, 1)
+    return time.perf_counter() - started
 
 
 @final

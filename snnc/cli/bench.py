@@ -50,7 +50,7 @@ def bench(
     from snnc.artifact import load_conversion
 
     wanted = () if simulator else tuple(exported or FORMATS)
-    with terminal.progress() as progress:
+    with terminal.working() as progress:
         found = timed(load_conversion(model), exported=wanted, batches=batches, seconds=seconds, progress=progress)
     terminal.show(found.plain(), lambda: _shown(found))
 

@@ -83,7 +83,7 @@ def calibrate(
     how = recipe.resolve(settings, lambda: recorded(conversion))
     if reset is not None:
         how = reset_to_zero(how)
-    with computing_on(device), terminal.progress() as progress:
+    with computing_on(device), terminal.working() as progress:
         conversion, report = recalibrated(
             conversion,
             how,

@@ -65,8 +65,14 @@ class Terminal:
             print(in_one_line(typable(line)), file=sys.stderr)
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """Give a function that draws progress as bars, or, where nobody sees them, tells it line by line."""
+    def working(self) -> Iterator[Progress]:
+        """Give a function that draws progress as bars, or, where nobody sees them, tells it line by line.
+
+        What is done meanwhile has as many threads as pay here.
+        """
+        from snnc.threads import choose_threads
+
+        choose_threads()
         if self.quiet or not sys.stderr.isatty():
             from snnc.data.samples import silent
             from snnc.progress import Lines

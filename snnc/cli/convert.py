@@ -162,7 +162,7 @@ def convert(
 
         chip = target or settings.target
         held_to = None if chip is None else load_target(chip)
-        with computing_on(device), terminal.progress() as progress:
+        with computing_on(device), terminal.working() as progress:
             best = choose_steps(
                 model, within, target=held_to, max_event=recipe.max_event, task=answers, progress=progress, **arguments
             )
@@ -178,7 +178,7 @@ def convert(
         return
     exported = None
     try:
-        with computing_on(device), terminal.progress() as progress:
+        with computing_on(device), terminal.working() as progress:
             if chosen is None:
                 conversion, report = converted(
                     model,

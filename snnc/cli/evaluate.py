@@ -137,7 +137,7 @@ def evaluate(
 
     conversion = load_conversion(model)
     how = preprocessing.resolve(settings, conversion.preprocessing, compares=True)
-    with computing_on(device), terminal.progress() as progress:
+    with computing_on(device), terminal.working() as progress:
         measured = evaluated(
             conversion,
             data=images,

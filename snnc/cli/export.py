@@ -113,7 +113,7 @@ def export(
         "potentials": potentials,
         "membrane_bits": membrane_bits,
     }
-    with computing_on(device), terminal.progress() as progress:
+    with computing_on(device), terminal.working() as progress:
         exported = exported_by(conversion, how, progress=progress, **asked, **images)
     files = [] if exported.mismatch else [*map(str, exported.save(output))]
     if verify:

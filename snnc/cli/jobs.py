@@ -49,7 +49,7 @@ def run_jobs(
     from snnc.actions.batch import do, processes
     from snnc.files import write_atomically
 
-    with terminal.progress() as progress:
+    with terminal.working() as progress:
         ended: list[Outcome] = []
 
         def tell(outcome: Outcome) -> None:

@@ -104,7 +104,7 @@ def sweep(
     from snnc.actions.sweep import sweep as swept
     from snnc.data.dataset import Reading
 
-    with terminal.progress() as progress:
+    with terminal.working() as progress:
         found = swept(
             model,
             data=images,

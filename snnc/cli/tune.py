@@ -126,7 +126,7 @@ def tune(
     from snnc.report import to_json
     from snnc.report.report import save
 
-    with terminal.progress() as progress:
+    with terminal.working() as progress:
         advice = tuned(
             model,
             data=images,
