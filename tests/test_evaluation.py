@@ -186,7 +186,7 @@ def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
 
 
 def test_the_probe_shuffles_causal_neurons_only_and_says_what_that_changes() -> None:
-    made = converted(timesteps=2, neuron="if")
+    made = converted("qcfs", timesteps=2)
     (plain,) = evaluated(made)
     (probed,) = evaluated(made, probe="permutation", repeats=4)
     assert probed.accuracy == plain.accuracy
@@ -238,7 +238,6 @@ def test_numbers_that_cannot_be_run_are_refused() -> None:
         ("correct-spiking-residual", "first"),
         ("balance-thresholds", "last"),
         ("reconstruct-units", "last"),
-        ("correct-residual-noise", "last"),
     ],
 )
 def test_a_pass_in_the_wrong_place_is_refused(name: str, place: str) -> None:

@@ -120,7 +120,8 @@ def test_thresholds_are_chosen_for_the_levels_of_the_neurons(neuron: str, calibr
     """What makes as many levels in fewer steps has the same closed form as one level a step in more."""
     graph, timesteps = random_network(3, relu), 4
     quick = load("quick").plain()
-    listed = [{calibrate: {}} if "calibrate-thresholds" in entry else entry for entry in quick["passes"]]
+    # But for what corrects thresholds behind neurons.
+    listed = [{calibrate: {}} if "calibrate-thresholds" in entry else entry for entry in quick["passes"][:-1]]
     images = in_memory(graph, normal(32, 3, 8, 8))
 
     def forms(named: str, steps: int) -> list[ops.QuantizedRelu]:

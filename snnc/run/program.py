@@ -263,6 +263,14 @@ def _in_blocks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return result
 
 
+def computed(op: Op, schedule: Schedule, ordered: bool, generator: Generator, *inputs: Tensor) -> Tensor:
+    """Return the signal of an operation from those that it reads; its mean where nobody asks for its ``ordered``."""
+    signal = (
+        _respond(op, schedule, ordered, generator, *inputs) if isinstance(op, Timed) else _lift(op, schedule, *inputs)
+    )
+    return signal if ordered else mean_signal(signal, schedule)
+
+
 def _lift(op: Op, schedule: Schedule, *inputs: Tensor) -> Tensor:
     """Apply a stateless operation to signals."""
     if all(len(signal) == 1 for signal in inputs):
