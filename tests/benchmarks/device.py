@@ -2,10 +2,12 @@
 
     python tests/benchmarks/device.py [--quick]
 
-cifar10_resnet20, recipe quick, T=4, and the digits network, recipe casc, on 16 images each; ``equal-spikes`` is the
-percentage of spikes that are the same where each engine runs the whole network from the images on, and
-``equal-potentials`` that of membrane potentials that are, within a thousandth of the threshold. ``bytes`` are those
-that the export states over those of the object file (gcc -Os), and of digits the ratio that is farthest from 1.
+cifar10_resnet20, recipe quick, T=4, in real numbers and (``resnet20-8-bits``) with weights of 8 bits, and the digits
+network, recipe casc, on 16 images each; of real numbers sums in another order may lie on the other side of a threshold,
+of whole ones none does. ``equal-spikes`` is the percentage of spikes that are the same where each engine runs the whole
+network from the images on, and ``equal-potentials`` that of membrane potentials that are, within a thousandth of the
+threshold. ``bytes`` are those that the export states over those of the object file (gcc -Os), and of digits the ratio
+that is farthest from 1.
 ``seconds`` is how long an image of digits takes dense, as ``--target generic-mcu`` tells from how fast the other
 network runs here, over how long it does. ``ratio`` is how many images a second of one processor the file runs, one
 after the other, over how many snnc does so: ``dense``, ``event-driven`` at every step, or ``by-rates``, as files are.
@@ -187,11 +189,18 @@ def main() -> None:
     data = SHARED / "cifar10"
     how = recipe.load("quick", timesteps=4, neuron="if")
     residual = converted(model_files(NAME)[0], how, data / "calibration", PREPROCESSING[NAME])
+    how = recipe.load("quick", timesteps=4, neuron="if", weight_bits=8)
+    whole = converted(model_files(NAME)[0], how, data / "calibration", PREPROCESSING[NAME])
     small = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
     digits = converted(DIGITS / "model.onnx", recipe.load("casc"), DIGITS / "calibration", small)
     rates: dict[str, float] = {}
     figures: dict[str, float] = {"images": float(count), **weight_bits(2 if quick else 4)}
-    for label, made, folder in (("resnet20", residual, data / "test"), ("digits", digits, DIGITS / "test")):
+    networks = {
+        "resnet20": (residual, data / "test"),
+        "resnet20-8-bits": (whole, data / "test"),
+        "digits": (digits, DIGITS / "test"),
+    }
+    for label, (made, folder) in networks.items():
         feeds = images(made, folder, count)
         for loop, (form, defined) in LOOPS.items():
             written = form.write(made)

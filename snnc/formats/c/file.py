@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
@@ -41,8 +42,9 @@ from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Weighted
 from snnc.schedule import Schedule
 
-# Bytes of code for a word of a loop over numbers, and of a list of calls: of gcc -Os for x86-64, within 15 %.
-_LOOP, _CALLS = 1.55, 4.3
+# Bytes of code for a word of a function that is called from one place, where it is simplified, of others, and of a list
+# of calls, and those for the choice between two loops: of gcc -Os for x86-64, mostly within 10 %.
+_ONCE, _OFTEN, _CALLS, _CHOICE = 1.1, 2.9, 2.9, 450
 
 # In the place of a value where there is none.
 _NOTHING = Value("", "float")
@@ -450,7 +452,7 @@ class _Writer:
             tuple(self._program.layers),
             memory,
             sum(WIDTHS[kind] * count for kind, count in shared.items()),
-            round(_LOOP * _words(kinds) + _CALLS * _words(functions)),
+            _code(kinds, functions) + (_CHOICE if "rates" in self._loops.values() else 0),
             *self._work(),
             self._loops,
             tuple(self._mathematical),
@@ -609,6 +611,17 @@ _COST = """
 #define PREFIX_EVENT_COST 4
 #endif
 """
+
+
+def _code(kinds: Sequence[str], functions: Sequence[str]) -> int:
+    """Return about how many bytes of code functions take, and the functions of kinds of operations that they call."""
+    called = Counter(re.findall(r"(\w+)\(", "\n".join([*kinds, *functions])))
+    size = _CALLS * _words(functions)
+    for kind in kinds:
+        named = re.search(r"^static \w+ (\w+)\(", kind, re.MULTILINE)
+        # Declared in one place, and called in another.
+        size += (0 if named is None else _ONCE if called[named[1]] == 2 else _OFTEN) * _words([kind])
+    return round(size)
 
 
 def _words(functions: Sequence[str]) -> int:
