@@ -126,13 +126,13 @@ class Tracking(CausalNeuron):
         membrane = self.held(state.membrane.add_(x * self.scale))
         torch.floor(self._behind(membrane, count, unit), out=value)
         value.clamp_(-self.max_event if self.takes_back else 0, self.first_event if first else self.max_event)
-        above, below = most - count, count if self.slope is None else count + most
+        least = 0 if self.slope is None else -most
         if unit > 1:
-            above, below = ((side / unit).floor_() for side in (above, below))
-        torch.minimum(value, above, out=value)
-        torch.maximum(value, -below, out=value)
-        value.mul_(unit)
-        after = count + value
+            above, below = ((side / unit).floor_() for side in (most - count, count - least))
+            torch.minimum(value, above, out=value)
+            torch.maximum(value, below.neg_(), out=value).mul_(unit)
+        after = torch.add(count, value).clamp_(least, most)
+        torch.sub(after, count, out=value)
         membrane.sub_(self._in_levels(after) - self._in_levels(count) if self.coding else value)
         if self.slope is not None:
             torch.sub(self._in_levels(after), self._in_levels(count), out=value)

@@ -152,7 +152,7 @@ YOLO = SHARED / "models/coco_yolofastestv2.onnx"
 ANCHORS = ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31), (126.91, 78.23), (131.57, 214.55), (279.92, 258.87))
 ANALOG = ["--set", "passes.place-neurons.where=none"]
 # Asleep for as long as anything fires.
-ASLEEP = 100
+ASLEEP = 64
 
 
 def yolofastestv2() -> Figures:
