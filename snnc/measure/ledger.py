@@ -131,9 +131,12 @@ class Course:
         running = torch.ones(len(answers), dtype=torch.bool)
         gone = changed = 0
         limits: list[float | None] = [None] * self._schedule.total
+        found: float | None = None
         for at, step in enumerate(self._looked_at[:-1]):
             other = answers[:, at] != answers[:, -1]
-            found = _least(margins[running, at], other[running], confidence, gone, changed)
+            # Where all of them have stopped, whoever comes to the last limit later stops as well.
+            if running.any():
+                found = _least(margins[running, at], other[running], confidence, gone, changed)
             limits[self._schedule.rehearsal + step] = found
             if found is not None:
                 stops = running & (margins[:, at] >= found)
