@@ -709,7 +709,12 @@ def test_weights_and_thresholds_suit_the_trains_that_layers_receive(neuron: str,
 
 @pytest.mark.parametrize(
     ("neuron", "schedule"),
-    [("two-phase", Schedule(4)), ("two-phase-probabilistic", Schedule(4)), ("graded(levels=7)", Schedule(1))],
+    [
+        ("two-phase", Schedule(4)),
+        ("two-phase-probabilistic", Schedule(4)),
+        ("graded(levels=7)", Schedule(1)),
+        ("if", Schedule(1)),
+    ],
 )
 def test_neurons_whose_count_is_the_closed_form_are_not_corrected_again(neuron: str, schedule: Schedule) -> None:
     _, snn, look = converted(0, neuron, schedule)

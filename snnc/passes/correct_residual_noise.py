@@ -507,13 +507,13 @@ def _biased(graph: Graph, before: str) -> str | None:
 def _corrected(graph: Graph, schedule: Schedule) -> set[str]:
     """Return the activations whose output is corrected: of neurons, those that may err where spikes come unevenly.
 
-    To those before which there are none a still image comes evenly.
+    To those before which there are none a still image comes evenly, and so does all that comes in a single step.
     """
     found, spiking = {*graph.ops(Quantized)}, set[str]()
     for name, node in graph.nodes.items():
         behind = not spiking.isdisjoint(node.inputs)
         if isinstance(node.op, CausalNeuron) and not node.op.follows_at_once(schedule.timesteps):
-            found |= {name} if behind or not node.op.exact else set()
+            found |= {name} if (behind and schedule.total > 1) or not node.op.exact else set()
         if behind or isinstance(node.op, Neuron):
             spiking.add(name)
     return found
