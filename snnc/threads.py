@@ -32,8 +32,8 @@ _PAYS = 0.9
 def choose_threads(timed: Callable[[int], float] | None = None) -> int:
     """Let torch compute in one thread where more do not pay, as where others use the cores; return how many there are.
 
-    What OMP_NUM_THREADS says stays. ``timed`` returns the seconds that some work takes with so many threads. Nothing
-    that is computed depends on the choice.
+    What OMP_NUM_THREADS says stays. ``timed`` returns the seconds that some work takes with so many threads. Not for
+    work whose gradients torch sums up by threads: it would depend on what else the machine does.
     """
     count = torch.get_num_threads()
     if count == 1 or os.environ.get("OMP_NUM_THREADS"):

@@ -1030,7 +1030,7 @@ def test_events_of_so_many_bits_answer_in_one_step(run: Run, folder: Path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--levels", "0"), ("from 1 to 65536 levels @ passes[6].substitute-neurons.neuron", "options: levels")),
+        (("--levels", "0"), ("from 1 to 65536 levels @ --neuron", "options: levels")),
         (("--levels", "7", "--max-event", "0"), ("the largest event is from 1 to",)),
         (("--spike-bits", "0"), ("events of 0 bits @ --spike-bits", "from 1 to 16")),
         (("--spike-bits", "4", "--levels", "7"), ("say both @ --spike-bits", "give either")),
@@ -1297,7 +1297,7 @@ def test_recordings_of_events_from_the_shell(run: Run, folder: Path) -> None:
     kept = load_conversion(folder / "model.snn")
     assert kept.schedule == Schedule(4, frames="hold")
     assert kept.preprocessing.events == EventFrames(frames=3, polarity="sum", sensor=(8, 8))
-    assert "events (frames 3, bins time, every None" in run("inspect", "model.snn").out
+    assert "events (frames 3, bins time, start event, voxel false, polarity sum" in run("inspect", "model.snn").out
     assert kept.provenance.calibration is not None and kept.provenance.calibration.images == 36
     result = run("evaluate", "model.snn", "--part", "test")
     assert result.code == 0 and result.out.startswith("4 samples")

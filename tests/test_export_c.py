@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from snnc.formats.c.engine import FLAGS
 from snnc.formats.c.functions import SOURCES
 from snnc.formats.c.language import WIDTHS
 from snnc.formats.c.memory import Line, laid_out
+from snnc.formats.c.numbers import numbers_of
 from snnc.formats.c.operations import kernels
 from snnc.formats.format import Written
 from snnc.formats.match import Match
@@ -88,6 +89,14 @@ def compiled(made: Conversion, form: CFormat, flags: Sequence[str] = FAST) -> tu
     written = form.write(made)
     compiler = compilers()[0]
     return written, Compiled(written.file, form.prefix, made.snn, made.schedule, compiler, flags)
+
+
+def chained(shape: tuple[int, ...], layers: Mapping[str, Op]) -> dict[str, Node]:
+    """Return an input and one operation after the other."""
+    nodes, before = {"x": Node("x", Input(shape), ())}, "x"
+    for name, op in layers.items():
+        nodes[name], before = Node(name, op, (before,)), name
+    return nodes
 
 
 def matched(made: Conversion, form: CFormat | None = None, feeds: Feeds | None = None) -> Match:
@@ -427,6 +436,35 @@ def test_what_is_read_is_of_its_own_type() -> None:
     written = CFormat().write(made)
     assert written.variant.startswith("whole numbers") and f"static int16_t {largest}" in written.file.source
     assert matched(made, feeds=Feeds({"x": images_of(graph, seed=1)[:2]})).together == 100
+
+
+def test_counts_of_a_rehearsal_longer_than_the_steps_have_room() -> None:
+    made = counted(Schedule(100, 0, 129), "cif")
+    steps = numbers_of(made.snn, made.schedule).types.values()
+    assert {dict(kinds.others).get("count") for kinds in steps} - {None} == {"int16_t"}
+
+
+@needs_compiler
+def test_a_maximum_falls_as_far_as_any_of_what_it_is_of() -> None:
+    """Its neighbors in the window are zeros at first, and it takes back what it sent of the others."""
+    cif, sign = neurons["cif"], torch.tensor([1.0, -1.0] * 6)
+    layers: dict[str, Op] = {
+        "first": ops.Linear(torch.eye(2), None),
+        "first_fired": cif(torch.tensor(1.0)),
+        "second": ops.Linear(torch.stack([torch.tensor([0.0, 8.0] if s > 0 else [1.2, -8.0]) for s in sign]), None),
+        "second_fired": cif(torch.tensor(1.0)),
+        "map": ops.Reshape((3, 2, 2)),
+        "padded": ops.Pad((0, 1, 1, 0, 1, 1)),
+        "largest": ops.MaxPool((2, 2), (2, 2), (0,) * 4, (1, 1)),
+        "flat": ops.Reshape((12,)),
+        "third": ops.Linear(torch.stack([sign, sign]), None),
+        "third_fired": cif(torch.tensor(2.0)),
+        "last": ops.Linear(torch.eye(2), None),
+    }
+    graph = Graph(chained((2,), layers), ("last",))
+    x = torch.tensor([[4.0, 0.25], [4.0, 0.3], [4.0, 0.5]])
+    made = conversion(QuantizeWeights(bits=5)(graph, calibration(graph, x)), Schedule(3))
+    assert matched(made, feeds=Feeds({"x": x})).together == 100
 
 
 def test_real_numbers_float_and_the_note_says_what_makes_them_real() -> None:

@@ -433,3 +433,25 @@ def test_the_probe_runs_as_the_network_does() -> None:
     assert torch.equal(torch.get_rng_state(), shared), "draws from what the whole process shares"
     precise = double(probed)
     assert {precise.op(name).neuron.threshold.dtype for name in graph.ops(CausalNeuron)} == {torch.float64}
+
+
+def test_activations_in_blocks_are_those_of_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few numbers fit, and where what an activation is compared with makes its values more."""
+    x = normal(5, 1, 6)
+    for op in (ops.ClippedRelu(torch.tensor([[0.5], [1.0]])), neurons["two-phase"](torch.tensor([[0.2], [0.4]]))):
+        nodes = {"x": Node("x", Input((1, 6)), ()), "y": Node("y", op, ("x",))}
+        whole = Program(Graph(nodes, ("y",)), Schedule(4))(Feeds({"x": x}))["y"]
+        monkeypatch.setattr(program, "_BLOCK_ELEMENTS", 12)
+        parts = Program(Graph(nodes, ("y",)), Schedule(4))(Feeds({"x": x}))["y"]
+        monkeypatch.undo()
+        assert parts.shape == (1, 5, 2, 6) and torch.equal(whole, parts)
+
+
+@pytest.mark.parametrize("name", [name for name, (op, _) in operations().items() if isinstance(op, ops.Activation)])
+def test_all_activations_have_slopes(name: str) -> None:
+    op, (shape,) = operations()[name]
+    z = normal(3, *shape).requires_grad_()
+    (slope,) = torch.autograd.grad(op(z).sum(), z)
+    assert bool(slope.isfinite().all())
+    if isinstance(op, ops.LeakyRelu):
+        assert torch.equal(slope, torch.where(z > 0, torch.ones(()), op.slope.expand_as(z)))

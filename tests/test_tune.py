@@ -55,9 +55,10 @@ def tuned(folder: str = "test", reading: Reading = FEW, **options: Any) -> Advic
 
 @pytest.fixture(scope="module", autouse=True)
 def trained_shortly() -> Iterator[None]:
-    """Train every candidate at most a dozen steps: which is chosen is asked of the figures that it then has."""
+    """Train candidates at most five steps, and correct them by few trains: what is chosen is asked of the figures."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Distill, "_within", lambda self, training: min(12, self.steps))
+        patched.setattr(Distill, "_within", lambda self, training: min(5, self.steps))
+        patched.setattr("snnc.passes.correct_residual_noise._STEPS", 1 << 7)
         yield
 
 

@@ -260,10 +260,13 @@ def largest_events(graph: Graph, values: Mapping[str, Tensor | None]) -> dict[st
             reach[name] = torch.full(shape, -most if op.unit else 0.0).double(), torch.full(shape, most).double()
         elif isinstance(op, Neuron):
             full = op.threshold.double().expand(shape)
-            reach[name] = (-full if op.takes_back else 0 * full) * op.largest_event, full * op.largest_event
+            # What rests arrives with the first event.
+            most = op.largest_event + op.rest
+            reach[name] = (-full if op.takes_back else 0 * full) * op.largest_event, full * most
         elif name in moved or values[name] is not None:
             low, high = (op(*(reach[value][side].unsqueeze(0) for value in node.inputs))[0] for side in (0, 1))
-            reach[name] = low, high
+            # The largest of sums so far falls as far as any of them.
+            reach[name] = -op(-reach[node.inputs[0]][0][None])[0] if isinstance(op, MaxPool) else low, high
         else:
             continue
         value = values[name]

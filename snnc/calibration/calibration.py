@@ -18,6 +18,7 @@ from snnc.ir import Graph
 from snnc.process import memory
 from snnc.run import Program
 from snnc.schedule import Schedule
+from snnc.threads import Threads
 
 # Histograms that would take more than this share of the memory are kept on disk.
 _SHARE = 16
@@ -104,7 +105,8 @@ def sensitivities(graph: Graph, feeds: Feeds, names: Iterable[str]) -> dict[str,
     square of the Jacobian's columns (Hutchinson, 1990). What no output moves with counts a millionth of the others.
     """
     values: dict[str, Tensor] = {}
-    with torch.enable_grad():
+    # Torch sums gradients up by threads: it has one, whatever the machine.
+    with torch.enable_grad(), Threads():
         for name, node in graph.nodes.items():
             made = feeds[name] if name in feeds else node.op(*(values[value] for value in node.inputs))
             values[name] = made if made.requires_grad else made.detach().requires_grad_(made.is_floating_point())

@@ -65,14 +65,15 @@ class Terminal:
             print(in_one_line(typable(line)), file=sys.stderr)
 
     @contextmanager
-    def working(self) -> Iterator[Progress]:
+    def working(self, *, choosing: bool = True) -> Iterator[Progress]:
         """Give a function that draws progress as bars, or, where nobody sees them, tells it line by line.
 
-        What is done meanwhile has as many threads as pay here.
+        What is done meanwhile has as many threads as pay here, where somebody is ``choosing``.
         """
-        from snnc.threads import choose_threads
+        if choosing:
+            from snnc.threads import choose_threads
 
-        choose_threads()
+            choose_threads()
         if self.quiet or not sys.stderr.isatty():
             from snnc.data.samples import silent
             from snnc.progress import Lines

@@ -148,7 +148,7 @@ def finetune(
     action.check_training(how)
     how = override(how, overrides=training.settings())
     reading = Reading(workers=workers, limit=limit)
-    with terminal.working() as progress:
+    with terminal.working(choosing=False) as progress:
         tuned = action.finetune(
             model,
             how,
@@ -176,7 +176,7 @@ def finetune(
         if strict:
             check_warnings(tuned.findings, str(output))
         return
-    with terminal.working() as progress:
+    with terminal.working(choosing=False) as progress:
         conversion, report = converted(
             output, how, data=images, task=answers, preprocessing=how_images, reading=reading, progress=progress
         )

@@ -194,13 +194,13 @@ def check_coding(slope: Tensor) -> None:
 
 def as_above(z: Tensor, slope: Tensor) -> Tensor:
     """Return values to be coded in units in which a level is as wide below zero as above."""
-    return z.relu().add_(z.clamp_max(0).div_(slope))
+    return (z.clamp_max(0) / slope).add_(z.relu())
 
 
 def lessened(z: Tensor, slope: Tensor) -> Tensor:
     """Return values of which those below zero are times a slope."""
     # The sum of both sides, of which one is zero: to choose between them takes seven times as long.
-    return z.relu().add_(z.clamp_max(0).mul_(slope))
+    return (z.clamp_max(0) * slope).add_(z.relu())
 
 
 def level_count(z: Tensor, ceiling: Tensor, levels: int, potential: Tensor, *, signed: bool) -> Tensor:

@@ -249,7 +249,7 @@ class _Walk:
         fast, ordered, first = op.map_tensors(laid_out), node.name in self._ordered, self._division.start
         before = values or tuple(self._values[value] for value in node.inputs)
         for inputs in zip(*(each.chunks(self._size) for each in before), strict=True):
-            yield computed(fast, self._schedule, ordered, drawing(0, first), *inputs)
+            yield computed(fast, self._schedule, ordered, drawing(self._order[node.name], first), *inputs)
             first += self._size
 
     def unchanged(self, op: Op, node: Node) -> "_Values":
@@ -400,7 +400,9 @@ class _Walk:
         held_out = wrong.get("held out")
         if held_out is not None:
             best = torch.where(held_out.gather(0, best[None])[0] < held_out[0], best, 0)
-        scale, start = shares[best].unbind(1)
+        if not best.any():
+            return neuron
+        scale, start = shares[best].unbind(1) if len(best) > 1 else shares[best[0]]
         if len(best) > 1:
             scale, start = (from_channels(self._graph, name, values) for values in (scale, start))
         return replace(neuron, threshold=neuron.threshold * scale, potential=neuron.potential * start)

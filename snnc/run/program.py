@@ -250,17 +250,14 @@ def _respond(op: Timed, schedule: Schedule, ordered: bool, generator: Generator,
 
 
 def _in_blocks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply what treats every number by itself, some samples after the others."""
+    """Apply what treats every sample by itself, some of them after the others."""
     # Where this is traced, or on a GPU, there are no caches to keep within.
     if torch.compiler.is_compiling() or not x.is_cpu:
         return function(x)
     size = max(1, _BLOCK_ELEMENTS * len(x) // max(1, x.numel()))
     if size >= len(x):
         return function(x)
-    result = torch.empty_like(x)
-    for part, into in zip(torch.split(x, size), torch.split(result, size), strict=True):
-        into.copy_(function(part))
-    return result
+    return torch.cat([function(part) for part in torch.split(x, size)])
 
 
 def computed(op: Op, schedule: Schedule, ordered: bool, generator: Generator, *inputs: Tensor) -> Tensor:

@@ -177,6 +177,9 @@ class _Whole:
             return lows[0] + op.shift.amin(0).clamp(max=0), highs[0] + op.shift.amax(0).clamp(min=0)
         if isinstance(op, ops.Affine) and op.shift is not None:
             return lows[0] + op.shift.clamp(max=0), highs[0] + op.shift.clamp(min=0)
+        if isinstance(op, ops.MaxPool):
+            # What a step sends is what the largest sum so far has changed by: it falls as far as any of them.
+            return -op(-lows[0]), op(highs[0])
         parts = drives(op, tuple(lows[0].shape[1:])).parts
         return op(*lows) * parts, op(*highs) * parts
 
@@ -189,7 +192,7 @@ class _Whole:
         own = "int32_t" if wide <= _BITS else "int64_t"
         held = {name: type_of(constants(tensor)) for name, tensor in made.constants.items()}
         held["membrane"] = integer_type(-(1 << known.membranes - 1), (1 << known.membranes - 1) - 1)
-        most = op.levels(self._schedule.timesteps)
+        most = op.levels(max(self._schedule.timesteps, self._schedule.rehearsal))
         held["count"] = integer_type(-most, most)
         self._forms[node.name] = made
         self._types[node.name] = Kinds(own, others=held)
