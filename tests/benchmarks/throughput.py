@@ -76,13 +76,16 @@ def session(path: Path | bytes) -> onnxruntime.InferenceSession:
 
 
 def standing(made: Conversion, kind: str, timesteps: int, **options: int) -> Conversion:
-    """Return a conversion with neurons of another kind, over other time steps."""
+    """Return a conversion with neurons of another kind, over other time steps.
+
+    Where values go below zero, ``cif`` stands for those that have no negative spikes.
+    """
     schedule = Schedule(timesteps)
-    layers = made.snn.ops(Neuron).items()
-    ops = {
-        name: neurons[kind].standing_for(op.closed_form(made.schedule.timesteps), schedule, **options)
-        for name, op in layers
-    }
+    ops = {}
+    for name, op in made.snn.ops(Neuron).items():
+        fits = neurons[kind].signed or op.slope is None
+        form = op.closed_form(made.schedule.timesteps)
+        ops[name] = neurons[kind if fits else "cif"].standing_for(form, schedule, **options)
     return replace(made, snn=made.snn.with_ops(ops), schedule=schedule)
 
 
