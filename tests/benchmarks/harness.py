@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from snnc import process
@@ -49,6 +50,23 @@ def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
     return parser.parse_args()
+
+
+def asked(description: str, sections: Iterable[str], folder: str) -> argparse.Namespace:
+    """Read the command line: which ``sections`` (all where none is named), ``--quick``, and a ``--folder`` to keep."""
+    known = list(sections)
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / folder, help="kept")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(known))
+    given = parser.parse_args()
+    unknown = sorted(set(given.sections) - set(known))
+    if unknown:
+        parser.error(f"no section {unknown[0]!r}; there are: {', '.join(known)}")
+    given.sections = given.sections or known
+    given.folder = given.folder.resolve()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 def say(text: str) -> None:

@@ -9,11 +9,9 @@ the median over rounds in which both take turns. The transformer is not here: Sp
 ``modern.py spikingjelly`` shows.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +23,7 @@ process.prepare()
 import onnx
 import torch
 import torch.nn.functional as F
-from harness import PREPROCESSING, SHARED, finish, outputs, say
+from harness import PREPROCESSING, SHARED, asked, finish, outputs, say
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -239,19 +237,12 @@ SECTIONS = {"convert": convert, "simulate": simulate, "accuracy": accuracy}
 
 def main() -> None:
     global CALIBRATED, TIMED, JUDGED, ROUNDS
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "snnc-peers", help="kept")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    given = parser.parse_args()
-    unknown = set(given.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
+    given = asked(__doc__ or "", SECTIONS, "snnc-peers")
     if given.quick:
         CALIBRATED, TIMED, JUDGED, ROUNDS = 64, 32, 64, 1
     figures: Figures = {}
-    if installed(given.folder.resolve()):
-        for name in given.sections or SECTIONS:
+    if installed(given.folder):
+        for name in given.sections:
             figures |= SECTIONS[name]()
             say(f"{name}: done")
     finish(figures)

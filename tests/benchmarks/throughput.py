@@ -7,9 +7,7 @@ divided by onnxruntime's in the same round, the median over the rounds. Those of
 are made in ``--folder`` where they are not there; ``.../exported`` is the exported file, run by onnxruntime too.
 """
 
-import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
+from harness import PREPROCESSING, SHARED, asked, finish, model_files, outputs, say
 from large import file_of
 
 import snnc
@@ -152,17 +150,9 @@ SECTIONS: Mapping[str, Callable[[bool, Path], Figures]] = {
 
 def main() -> None:
     """Time what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "snnc-large", help="kept")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    given = parser.parse_args()
-    unknown = set(given.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
-    given.folder.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__ or "", SECTIONS, "snnc-large")
     figures: Figures = {}
-    for name in given.sections or SECTIONS:
+    for name in given.sections:
         figures |= SECTIONS[name](given.quick, given.folder)
     finish(figures)
 

@@ -98,8 +98,8 @@ class _Whole:
 
     def __init__(self, graph: Graph, schedule: Schedule) -> None:
         self._counted, self._schedule = Counted(graph, schedule), schedule
-        for error in self._counted.errors:
-            raise error
+        if self._counted.errors:
+            raise self._counted.errors[0]
         self._widths = widths(self._counted.graph, schedule)
         self._nodes: dict[str, Node] = {}
         # The least and the most of every value, [1, ...], 0 among them.
