@@ -27,7 +27,7 @@ from snnc.process import memory
 from snnc.schedule import Schedule
 from snnc.tasks import Task, plain, tasks
 from snnc.text import foreign, in_one_line
-from snnc.validation import parse
+from snnc.validation import parse, reason_of
 
 Parsed = TypeVar("Parsed")
 
@@ -303,7 +303,7 @@ def _checked(field: str, hint: Any, value: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([field, *map(str, first["loc"])])
-        raise ValueError(f"field {place!r}: {first['msg'].lower()}") from None
+        raise ValueError(f"field {place!r}: {reason_of(first['msg'])}") from None
 
 
 def _first_line(error: Exception) -> str:

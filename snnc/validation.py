@@ -78,7 +78,7 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         raise UsageError(error.message, place=f"{place}.{error.place}", hint=error.hint) from None
     except ValidationError as error:
         first = error.errors()[0]
-        reason = _lowered(first["msg"])
+        reason = reason_of(first["msg"])
         if not first["loc"]:
             # The options contradict each other, or one of them is refused by the dataclass itself.
             raise UsageError(reason, place=place, hint=f"options: {', '.join(keys(kind))}") from None
@@ -132,6 +132,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _lowered(message: str) -> str:
-    message = message.removeprefix("Value error, ")
+def reason_of(message: str) -> str:
+    """Return what pydantic says, a reason that others gave in their own words, as it stands within a line."""
+    message = message.replace("Value error, ", "")
     return message[:1].lower() + message[1:]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -147,6 +148,27 @@ def test_some_operations_are_written_and_some_are_refused_in_words() -> None:
         with pytest.raises(ModelError) as placed:
             CFormat().write(conversion(around(("op", op, shapes)), Schedule(1)))
         assert placed.value.place == "op_held"
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_no_finite_number_is_refused_by_name(odd: float) -> None:
+    """NaN would be a name in C, and whole numbers are neither: of no operation and in no field."""
+    fields = set[str]()
+    for op, shapes in written_operations().values():
+        for name, tensor in op.tensors().items():
+            if name in op.unbounded and not math.isnan(odd):
+                continue
+            broken = op.with_tensors({name: torch.where(tensor == tensor.max(), odd, tensor)})
+            made = conversion(around(("op", broken, shapes)), Schedule(1))
+            (refusal,) = CFormat().refusals(made)
+            assert (refusal.message, refusal.places) == (
+                f"its {name} holds NaN or infinities",
+                ("op_held", "op_moving"),
+            )
+            with pytest.raises(ModelError, match=refusal.message):
+                CFormat().write(made)
+            fields.add(name)
+    assert {"weight", "bias", "scale"} <= fields
 
 
 @needs_compiler

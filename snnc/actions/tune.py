@@ -586,8 +586,8 @@ class _Search:
         with working(ALONE):
             for candidate in new[processes.rank * share : (processes.rank + 1) * share]:
                 mine[candidate] = replace(self._make(candidate), alone=True)
-        told = {candidate: replace(made, networks=None) for candidate, made in mine.items()}
-        self._ahead |= processes.folded("candidates", told, lambda some, others: {**some, **others}) | mine
+        sent = {candidate: replace(made, networks=None) for candidate, made in mine.items()}
+        self._ahead |= processes.folded("candidates", sent, lambda some, others: {**some, **others}) | mine
 
     def _next(self, family: Family, start: int | None, *, upward: bool) -> int | None:
         listed, tried = self._list(family), self._tried(family)

@@ -18,10 +18,11 @@ from snnc.cli.console import print_error
 from snnc.errors import DataError, SnncError, UsageError
 from snnc.files import at_home, noted_files, removed_caches
 from snnc.text import in_one_line
+from snnc.validation import reason_of
 
 _STOPPED = 130
-# What pydantic says around a reason.
-_AROUND = re.compile(r"Value error, |Input (?=should)|, unable to parse.*")
+# What pydantic says around its own reasons, beside a value.
+_AROUND = re.compile(r"Input (?=should)|, unable to parse.*")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,10 +82,10 @@ def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "snnc"
-        message = _AROUND.sub("", error.format_message().rstrip("."))
+        message = reason_of(_AROUND.sub("", error.format_message().rstrip(".")))
         quoted = "put a pattern of files in quotes, or " if "unexpected extra argument" in message else ""
         hint = f"{quoted}see {command} --help"
-        return UsageError(f"{message[:1].lower()}{message[1:]}", place=command, hint=hint)
+        return UsageError(message, place=command, hint=hint)
     if isinstance(error, OSError):
         process.silence(sys.stdout)
         reason = error.strerror or error

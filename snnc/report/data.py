@@ -28,6 +28,7 @@ from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
 from snnc.report.sections import Section, sections
 from snnc.text import counted, harmless, printable
+from snnc.validation import reason_of
 
 SCHEMA_VERSION = 6
 
@@ -135,7 +136,7 @@ class _Checked(Generic[Kind]):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, (*self._where, *first["loc"])))
-            message = f"damaged report: {where}: {first['msg'].lower()}"
+            message = f"damaged report: {where}: {reason_of(first['msg'])}"
             raise DataError(message, place=place, hint="make it again with snnc evaluate") from None
 
 

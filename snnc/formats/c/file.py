@@ -46,6 +46,9 @@ from snnc.schedule import Schedule
 # of calls, and those for the choice between two loops: of gcc -Os for x86-64, mostly within 10 %.
 _ONCE, _OFTEN, _CALLS, _CHOICE = 1.1, 2.9, 2.9, 450
 
+# What an event costs, as many times as an input that is gone over without asking: of gcc for x86-64.
+EVENT_COST = 4
+
 # In the place of a value where there is none.
 _NOTHING = Value("", "float")
 
@@ -604,11 +607,11 @@ _PRAGMA = """
 """
 
 
-_COST = """
-/* What an event costs, as many times as an input that is gone over without asking: of gcc for x86-64 about 4. Define it
-   as what it is on the device, or as INT32_MAX to go over all inputs at every step. */
+_COST = f"""
+/* What an event costs, as many times as an input that is gone over without asking: {EVENT_COST}, of gcc for x86-64.
+   Define it as what it is on the device, or as INT32_MAX to go over all inputs at every step. */
 #ifndef PREFIX_EVENT_COST
-#define PREFIX_EVENT_COST 4
+#define PREFIX_EVENT_COST {EVENT_COST}
 #endif
 """
 

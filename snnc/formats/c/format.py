@@ -10,8 +10,8 @@ from snnc.artifact import fingerprint
 from snnc.conversion import Conversion
 from snnc.errors import ModelError, UsageError
 from snnc.formats.c.engine import Compiled, NoCompiler, compilers
-from snnc.formats.c.file import CFile, c_file
-from snnc.formats.c.numbers import Numbers, check_neuron, numbers_of
+from snnc.formats.c.file import EVENT_COST, CFile, c_file
+from snnc.formats.c.numbers import Numbers, check_finite, check_neuron, numbers_of
 from snnc.formats.c.operations import spelled
 from snnc.formats.format import Format, Refusal, Written, formats, grouped, raised
 from snnc.formats.verification import Engine
@@ -130,7 +130,8 @@ def _loops(loops: Mapping[str, str], cost: str) -> Iterator[str]:
     """Tell which layers behind neurons go event by event."""
     told = {
         "events": "event by event, at every step: {}",
-        "rates": f"event by event at steps where fewer than 1 in 4 inputs ({cost}) send something, else dense: {{}}",
+        "rates": "event by event at steps where fewer than "
+        f"1 in {EVENT_COST} inputs ({cost}) send something, else dense: {{}}",
         "dense": "dense, at every step: {}",
     }
     for loop, words in told.items():
@@ -152,6 +153,7 @@ def _rounded(name: str, op: Input) -> str:
 
 
 def _check(graph: Graph, node: Node) -> None:
+    check_finite(node)
     if isinstance(node.op, Neuron):
         check_neuron(node)
     elif not isinstance(node.op, Input | TemporalBias):

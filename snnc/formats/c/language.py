@@ -59,7 +59,7 @@ _EXPRESSIONS = {
 
 # Of whole numbers quotients are rounded down; nothing is divided by what is below zero.
 _WHOLE_EXPRESSIONS = {
-    **{kind: text.replace("0.0f", "0").replace("(float)", "") for kind, text in _EXPRESSIONS.items()},
+    **{kind: spelling.replace("0.0f", "0").replace("(float)", "") for kind, spelling in _EXPRESSIONS.items()},
     "Div": "{0} / {1} - ({0} % {1} < 0)",
     "Floor": "{0}",
 }
@@ -94,8 +94,8 @@ def number(value: float) -> str:
     single = np.float32(value)
     if math.isinf(single):
         return "INFINITY" if single > 0 else "-INFINITY"
-    text = str(single)
-    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+    digits = str(single)
+    return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"
 
 
 @final

@@ -7,7 +7,7 @@ at. Every value is of the smallest type that holds whatever comes, told from the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, final
 
 import torch
@@ -78,9 +78,26 @@ def check_neuron(node: Node) -> Recurrence:
     return found
 
 
+def check_finite(node: Node) -> None:
+    """Raise ModelError that names a node where it holds what model.snn files do not: NaN, or infinities."""
+    for name in (entry.name for entry in fields(node.op)):  # type: ignore[arg-type]
+        value = getattr(node.op, name)
+        if not isinstance(value, float | Tensor):
+            continue
+        held = torch.as_tensor(value)
+        if held.isnan().any() or not (name in node.op.unbounded or held.isfinite().all()):
+            hint = "convert again from a network whose weights are finite numbers"
+            raise ModelError(f"its {name} holds NaN or infinities", place=node.name, hint=hint)
+
+
 def numbers_of(graph: Graph, schedule: Schedule) -> Numbers:
-    """Return what a network is written as: in whole numbers where it is of such."""
+    """Return what a network is written as: in whole numbers where it is of such.
+
+    Raises ModelError for the first node that nobody has written in C, or that holds NaN or infinities.
+    """
     graph = graph.without_dead()
+    for node in graph.nodes.values():
+        check_finite(node)
     reason = ""
     if any(op.unit is not None for op in graph.ops(ops.Weighted).values()):
         try:
