@@ -344,7 +344,7 @@ def score_interval(name: str) -> Callable[[Any], Interval | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabelled run lacks is None.
+    """One number of time steps. Percentages; intervals at 95 %; what a stripped or unlabeled run lacks is None.
 
     ``drop`` is how much lower the task's score is than the trained network's, in points, with a paired interval;
     ``relative_drop`` in percent of the trained network's. Of classes, ``lost`` and ``won`` are the samples that only

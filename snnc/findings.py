@@ -340,7 +340,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Give what the network was trained with: mean, std, scale, and the order of channels.",
     ),
     "unsure": Explanation(
-        "On these labelled samples the trained network is unsure of its answers, or much surer than it is right.",
+        "On these labeled samples the trained network is unsure of its answers, or much surer than it is right.",
         "Preprocessing or labels may not be those of the training; then figures say little.",
         "Check mean, std, scale, channels and the order of labels; expected-accuracy in snnc.yaml has it checked.",
     ),

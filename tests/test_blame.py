@@ -73,18 +73,18 @@ def test_every_node_belongs_to_one_layer_and_the_extremes_are_the_two_networks(n
     assert torch.allclose(plain, outputs(canonical, images, ONCE), atol=1e-4)
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize(("name", "overrides"), [(name, options) for name, options in RECIPES if name != "tpp"])
-def test_the_charges_add_up_to_the_whole_loss(name, overrides, labelled, digits):
+def test_the_charges_add_up_to_the_whole_loss(name, overrides, labeled, digits):
     canonical, snn, schedule = converted(name, 2, *overrides)
     images, labels = digits
     trained, spiking = (
         TASK.answers([outputs(graph, images, steps)]) for graph, steps in ((canonical, ONCE), (snn, schedule))
     )
-    truth = labels if labelled else trained
+    truth = labels if labeled else trained
     lost = 100 * float(((trained == truth).double() - (spiking == truth).double()).mean())
     charged = blame(
-        canonical, snn, MemorySamples(feeding(snn, images), 7), labels if labelled else None, schedule, Classification()
+        canonical, snn, MemorySamples(feeding(snn, images), 7), labels if labeled else None, schedule, Classification()
     )
     assert math.fsum(charge.points for charge in charged) == pytest.approx(lost, abs=1e-9)
     assert sum(charge.samples for charge in charged) == round(lost * len(images) / 100)
@@ -92,7 +92,7 @@ def test_the_charges_add_up_to_the_whole_loss(name, overrides, labelled, digits)
         canonical,
         snn,
         MemorySamples(feeding(snn, images), 40),
-        labels if labelled else None,
+        labels if labeled else None,
         schedule,
         Classification(),
     )

@@ -98,7 +98,7 @@ def report(
 ) -> Report:
     """A report on a network for 4 time steps; without rows, one that was not evaluated."""
     summary = Summary(4, 0, 0, 20, 4, len(layers), 16, 1000, 64, 97.0, 0.1, 1000.0, 1e5, 10.0, energy(0.4))
-    fields: dict[str, Any] = {"samples": SAMPLES, "labelled": True, "sha256": "d", "findings": ()}
+    fields: dict[str, Any] = {"samples": SAMPLES, "labeled": True, "sha256": "d", "findings": ()}
     evaluation = (
         Evaluation(task={"classification": {}}, reference={"accuracy": 98.0}, rows=rows, **{**fields, **changes})
         if rows
@@ -120,7 +120,7 @@ def unmeasured() -> Report:
 def stripped() -> Report:
     """A report evaluated with neither labels nor the trained network."""
     lacking = dict.fromkeys(f"{name}{end}" for name in ("accuracy", "drop", "agreement") for end in ("", "_interval"))
-    return report(row(**lacking), labelled=False, stripped=True)
+    return report(row(**lacking), labeled=False, stripped=True)
 
 
 def many() -> list[Report]:
@@ -331,7 +331,7 @@ def test_what_one_report_lacks_is_told_and_not_judged() -> None:
 
 def test_without_labels_agreement_is_judged_in_place_of_accuracy() -> None:
     without = {"accuracy": None, "accuracy_interval": None, "drop": None, "drop_interval": None}
-    old, new = (report(row(hits=hits, **without), labelled=False) for hits in (380, 370))
+    old, new = (report(row(hits=hits, **without), labeled=False) for hits in (380, 370))
     assert places(compare(old, new, Tolerances())) == {("agreement", 4, "")}
     # With labels, a prediction that changes is no loss.
     agreeing = report(row(agreement=90.0))

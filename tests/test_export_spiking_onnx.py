@@ -86,7 +86,7 @@ def matched(
     file: SpikingFile, data: bytes, snn: Graph, schedule: Schedule, x: Tensor, labels: Tensor | None = None
 ) -> Match:
     made = Written("onnx", "whole trains", data, file, file.trains, file.means)
-    samples = fed(snn, x) if labels is None else Labelled(fed(snn, x), labels)
+    samples = fed(snn, x) if labels is None else Labeled(fed(snn, x), labels)
     return verify(conversion(snn, schedule), made, Onnxruntime(file, data, snn, schedule), samples)
 
 
@@ -95,7 +95,7 @@ def fed(snn: Graph, x: Tensor, size: int | None = None) -> Samples:
     return MemorySamples(Feeds({snn.inputs[0]: x}), size)
 
 
-class Labelled(Samples):
+class Labeled(Samples):
     """Samples in memory that have labels."""
 
     def __init__(self, samples: Samples, labels: Tensor) -> None:

@@ -42,7 +42,7 @@ from snnc.training import trainer
 from snnc.training.checkpoint import load
 from snnc.training.drawing import drawn
 from snnc.training.settings import Training
-from snnc.training.trainer import Labelled, Noise
+from snnc.training.trainer import Labeled, Noise
 from snnc.training.variation import Variation
 from tests.support import Network, normal, operations, outputs, run
 
@@ -482,7 +482,7 @@ def test_a_network_of_several_inputs_is_trained_by_their_names(tmp_path: Path) -
     order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
     settings = Training(epochs=30, batch_size=20, augment=(), learning_rate=0.03, features=0.1, distillation=0.1)
     start = finetune_action.starting(graph, how(settings), MemorySamples(feeds, 16), pipeline.silent)
-    data = Labelled(FeedsStore(tmp_path / "samples", feeds.split(16)), labels, order[:70], order[70:])
+    data = Labeled(FeedsStore(tmp_path / "samples", feeds.split(16)), labels, order[:70], order[70:])
     noisy = dataclasses.replace(settings, activation="noisy-qcfs")
     training = finetune_action._trainer(
         graph,

@@ -179,8 +179,8 @@ def test_events_per_frame_stand_beside_a_restarts(
     folder: Path, graded: Conversion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [events(400, last=95_000, seed=seed) for seed in range(3)]
-    labelled = {"labels": np.array([0, 1, 2]), "offsets": np.array([0, 400, 800, 1200])}
-    np.savez(tmp_path / "e.npz", events_xypt=np.concatenate(rows), **labelled)
+    labeled = {"labels": np.array([0, 1, 2]), "offsets": np.array([0, 400, 800, 1200])}
+    np.savez(tmp_path / "e.npz", events_xypt=np.concatenate(rows), **labeled)
     measured = snnc.evaluate(graded, data=tmp_path / "e.npz", stream=Between())
     assert "whole-samples" in {finding.code for finding in measured.findings}
     found = measured.stream

@@ -87,7 +87,7 @@ def forms(images: Tensor, labels: Tensor) -> list[Any]:
 def test_data_in_every_form_is_the_same_data(form: int, samples: tuple[Tensor, Tensor], made: Converted) -> None:
     measured = snnc.evaluate(made, data=forms(*samples)[form], timesteps=4)
     again = snnc.evaluate(made.conversion, data=samples, timesteps=[4])
-    assert measured.sha256 == again.sha256 and measured.labelled and measured.rows == again.rows
+    assert measured.sha256 == again.sha256 and measured.labeled and measured.rows == again.rows
 
 
 def test_what_a_program_holds_is_what_a_file_holds(

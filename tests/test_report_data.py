@@ -313,7 +313,7 @@ def test_what_comes_first_says_what_is_lost_and_where(reports: dict[str, Report]
     assert "no loss is known" in sentence(reports["stripped"])
     evaluation = reports["evaluated"].evaluation
     assert evaluation is not None
-    nothing = dataclasses.replace(evaluation, labelled=False, rows=(row(2, total_steps=2),))
+    nothing = dataclasses.replace(evaluation, labeled=False, rows=(row(2, total_steps=2),))
     told = sentence(dataclasses.replace(reports["evaluated"], evaluation=nothing))
     assert "the trained network has no predictions to compare with" in told and "without" not in told
     layer = reports["calibrated"].layers[1]

@@ -46,7 +46,7 @@ VERIFICATIONS = (
     Match("onnx", "one step", "onnxruntime 1.0", 2, 24, "failed", False, 12.25, "Relu", 3.5, 0.5, remark="fires 12 %"),
     Match("nir", "profile if", "other 2.0", 2, 0, "noted", remark="does not read it: why should it"),
 )
-KINDS = ("bare", "calibrated", "evaluated", "stripped", "unlabelled", "hostile")
+KINDS = ("bare", "calibrated", "evaluated", "stripped", "unlabeled", "hostile")
 VOID = {"meta", "br", "img"}
 
 
@@ -58,7 +58,7 @@ def reports() -> dict[str, Report]:
     conversion, calibrated = snnc.convert(DIGITS / "model.onnx", data=DIGITS / "calibration", reading=few, **made)
     whole = snnc.evaluate(conversion, data=DIGITS / "test", timesteps=[1, 2, 4], blamed=24, limits=LIMITS, reading=few)
     stripped = snnc.evaluate(replace(conversion, reference=None), data=DIGITS / "test", reading=few)
-    unlabelled = snnc.evaluate(conversion, data=DIGITS / "calibration", reading=few)
+    unlabeled = snnc.evaluate(conversion, data=DIGITS / "calibration", reading=few)
     evaluated = replace(calibrated, evaluation=whole, verifications=VERIFICATIONS)
     # Drawing takes the time: two layers show what four do.
     calibrated = replace(calibrated, layers=calibrated.layers[:2])
@@ -71,7 +71,7 @@ def reports() -> dict[str, Report]:
         "calibrated": calibrated,
         "evaluated": evaluated,
         "stripped": replace(calibrated, evaluation=stripped),
-        "unlabelled": replace(calibrated, evaluation=unlabelled),
+        "unlabeled": replace(calibrated, evaluation=unlabeled),
         "hostile": hostile,
     }
     assert set(found) == set(KINDS)
@@ -298,7 +298,7 @@ def test_one_page_rounds_one_figure_once(
         ("bare", ["calibrate --data FOLDER", "evaluate --data FOLDER --timesteps 1,2,4,8", "evaluate --data FOLDER"]),
         ("calibrated", ["evaluate --data FOLDER --blame", "evaluate --data FOLDER --max-drop 1%"]),
         ("stripped", ["convert MODEL --data FOLDER", "evaluate --data FOLDER --max-energy-ratio 1"]),
-        ("unlabelled", ["evaluate --data FOLDER", "evaluate --data FOLDER --min-agreement 99"]),
+        ("unlabeled", ["evaluate --data FOLDER", "evaluate --data FOLDER --min-agreement 99"]),
         ("evaluated", []),
     ],
 )

@@ -28,7 +28,7 @@ NUMBERS = {"x": (1,)}
 
 
 def numbered(folder: Path, count: int) -> Dataset:
-    """Samples whose only value is their number, labelled with ten times it."""
+    """Samples whose only value is their number, labeled with ten times it."""
     path = folder / f"{count}.npz"
     if not path.exists():
         np.savez(path, x=np.arange(count, dtype=np.float32)[:, None], y=10 * np.arange(count))

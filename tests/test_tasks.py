@@ -482,7 +482,7 @@ def test_embeddings_are_known_by_their_neighbors() -> None:
     task = Embedding()
     angles = torch.tensor([0.0, 10.0, 30.0, 60.0, 65.0]).deg2rad()
     trained = torch.stack([angles.cos(), angles.sin()], 1)
-    # The middle one turns towards the last two.
+    # The middle one turns toward the last two.
     turned = angles + torch.tensor([0.0, 0.0, 20.0, 0.0, 0.0]).deg2rad()
     found = torch.stack([turned.cos(), turned.sin()], 1) * 3
     outcomes = task.outcomes(task.answers([found]), task.answers([trained]), torch.tensor([0, 0, 0, 1, 1]))
@@ -581,7 +581,7 @@ def test_masks_beside_images_are_segmentation(segmented: Path, capsys: pytest.Ca
     assert ("mean IoU" in told and "of pixel classes" in told) or "mean IoU" in told
     code, told, _ = run(capsys, *command, "--json")
     found = json.loads(told)
-    assert found["task"] == {"segmentation": {"classes": 4, "ignore": 255}} and found["labelled"]
+    assert found["task"] == {"segmentation": {"classes": 4, "ignore": 255}} and found["labeled"]
     (row,) = found["rows"]
     assert row["drop"] == pytest.approx(found["reference"]["mean IoU"] - row["scores"]["mean IoU"]["value"])
     assert row["drop_interval"][0] <= row["drop"] <= row["drop_interval"][1]
@@ -766,7 +766,7 @@ def test_targets_beside_images_are_what_a_network_should_give(
     code, told, _ = run(capsys, *command, "--json", "--min-psnr", "1")
     found = json.loads(told)
     (row,) = found["rows"]
-    assert code == 0 and found["task"] == {"values": {"peak": 1.0}} and found["labelled"]
+    assert code == 0 and found["task"] == {"values": {"peak": 1.0}} and found["labeled"]
     assert {"PSNR", "SSIM", "PSNR to the trained network", "label-error"} <= set(row["scores"])
     assert set(found["reference"]) == {"PSNR", "SSIM"}
     code, told, _ = run(capsys, *command)
@@ -828,7 +828,7 @@ def test_every_output_has_a_task_by_its_name_in_the_file(
     code, told, _ = run(capsys, *command, "--json")
     found = json.loads(told)
     assert found["task"] == {"heads": {"kind": {"classification": {}}, "place.xy": {"regression": {"tolerance": 0.5}}}}
-    assert found["labelled"] and set(found["reference"]) >= {"accuracy/kind", "R2/place.xy"}
+    assert found["labeled"] and set(found["reference"]) >= {"accuracy/kind", "R2/place.xy"}
     (row,) = found["rows"]
     drops = {name: score["value"] for name, score in row["scores"].items() if name.startswith("drop/")}
     assert row["drop"] == max(drops.values()) and set(drops) == {"drop/kind", "drop/place.xy"}

@@ -142,7 +142,7 @@ def test_on_the_average_gradients_are_those_of_the_staircase_itself(slope: Tenso
 
 
 @pytest.mark.parametrize("slope", [None, torch.tensor(0.3).double()])
-def test_gradients_of_a_learnt_clip_are_those_of_the_table(slope: Tensor | None) -> None:
+def test_gradients_of_a_learned_clip_are_those_of_the_table(slope: Tensor | None) -> None:
     z = torch.tensor([-9.0, -2.0, -0.1, 0.0, 0.5, 1.7, 2.0, 2.1]).double().requires_grad_()
     ceiling = torch.full_like(z, 2.0).detach().requires_grad_()
     answer = clipped_activation(z, ceiling, slope)
@@ -154,7 +154,7 @@ def test_gradients_of_a_learnt_clip_are_those_of_the_table(slope: Tensor | None)
     assert ceiling.grad.tolist() == [-factor, -factor, 0, 0, 0, 0, 1, 1]
 
 
-def test_between_the_edges_gradients_of_a_learnt_clip_are_finite_differences() -> None:
+def test_between_the_edges_gradients_of_a_learned_clip_are_finite_differences() -> None:
     z = uniform(-3, 3, 400).double()
     for ceiling in (1.3, 0.4):
         clear = (z.abs() > 1e-3) & ((z - ceiling).abs() > 1e-3)
@@ -362,10 +362,10 @@ def test_batch_normalization_learns_as_that_of_torch(shape: tuple[int, ...]) -> 
         their_gradients = torch.autograd.grad((wanted**3).sum(), [weight, theirs.weight, theirs.bias])
         for one, other in zip(gradients, their_gradients, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
-    learnt = network.graph().op(name)
-    assert isinstance(learnt, ops.BatchNorm)
-    torch.testing.assert_close(learnt.mean, theirs.running_mean)
-    torch.testing.assert_close(learnt.variance, theirs.running_var)
+    learned = network.graph().op(name)
+    assert isinstance(learned, ops.BatchNorm)
+    torch.testing.assert_close(learned.mean, theirs.running_mean)
+    torch.testing.assert_close(learned.variance, theirs.running_var)
     network.eval()
     theirs.eval()
     x = normal(8, *shape, seed=9)

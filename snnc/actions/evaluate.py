@@ -116,10 +116,10 @@ def evaluate(
         reference = original_of(tuning, around)
     original = None if reference is None else read_original(reference, conversion.snn)
     doubts = [not_compared(tuning)] if tuning is not None and original is None else []
-    labelled, stripped = dataset.labels(task.labels) is not None, conversion.reference is None and original is None
+    labeled, stripped = dataset.labels(task.labels) is not None, conversion.reference is None and original is None
     if doubts:
         gates.check_original(limits, doubts[0])
-    gates.check_limits(limits, labelled=labelled, stripped=stripped, wanted=task.wanted)
+    gates.check_limits(limits, labeled=labeled, stripped=stripped, wanted=task.wanted)
     canonical = None
     if blamed or limits.on_layers:
         canonical = canonical_reference(conversion)
@@ -142,9 +142,9 @@ def evaluate(
         timed = replace(conversion, snn=retimed(conversion.snn, conversion.schedule, shown))
         learned_on = gathered(exit_data)
         own = open_dataset(learned_on, how, conversion.snn.ops(Input), reading)
-        unlabelled = DatasetSamples(own, reading, "learning when to stop", progress)
+        unlabeled = DatasetSamples(own, reading, "learning when to stop", progress)
         if own.digest() != dataset.digest():
-            exits = calibrated(timed, shown, unlabelled, task, asked, learned_on.name, reading.seed)
+            exits = calibrated(timed, shown, unlabeled, task, asked, learned_on.name, reading.seed)
     if asked and exits is asked and len(dataset) < 2:
         hint = "give more, or others to learn from with --exit-data"
         raise UsageError("one sample, which cannot be learned from and judged", place="--exit-confidence", hint=hint)
@@ -165,7 +165,7 @@ def evaluate(
         shared = dataset.among(calibration.images, calibration.sha256, calibration.seed)
         doubts += [calibrated_on(shared, len(dataset))] if shared else []
     if trained is not None:
-        accuracy = result.reference.get("accuracy") if labelled else None
+        accuracy = result.reference.get("accuracy") if labeled else None
         doubts += unsure(trained, DatasetSamples(dataset, reading, "looking at answers"), task, accuracy)
         doubted = any(found.code in ("unsure", "unlike-training") for found in doubts)
         if accuracy is not None and (doubted or accuracy < _POOR):

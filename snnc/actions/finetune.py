@@ -1,4 +1,4 @@
-"""Fine-tune a trained network on labelled images, so that it converts without further loss."""
+"""Fine-tune a trained network on labeled images, so that it converts without further loss."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ from snnc.training.checkpoint import load
 from snnc.training.drawing import drawn
 from snnc.training.network import TrainableNetwork
 from snnc.training.settings import Training
-from snnc.training.trainer import Labelled, Noise, Trainer, judge
+from snnc.training.trainer import Labeled, Noise, Trainer, judge
 from snnc.training.variation import Variation
 
 # CQReLU rounds down: its neurons start empty (METHODS 1).
@@ -171,11 +171,11 @@ def finetune(
         frames = torch.arange(len(still) // len(samples))
         training, held_out = ((part.unsqueeze(1) * len(frames) + frames).flatten() for part in (training, held_out))
         labels = picked(labels, torch.arange(len(samples)).repeat_interleave(len(frames)))
-        labelled = Labelled(FeedsStore(folder / "samples", still.batches()), labels, training, held_out)
+        labeled = Labeled(FeedsStore(folder / "samples", still.batches()), labels, training, held_out)
         trainer = _trainer(
             network,
             start,
-            labelled,
+            labeled,
             settings,
             recipe.schedule,
             task=task,
@@ -188,7 +188,7 @@ def finetune(
             after_epoch=after_epoch,
         )
         outcome = trainer.train(state)
-        judged = math.nan if settings.from_scratch else _before(network, labelled, task)
+        judged = math.nan if settings.from_scratch else _before(network, labeled, task)
     found = [not_varied(settings.augment)] if augment != settings.augment else []
     before = None if math.isnan(judged) else judged
     if outcome.start:
@@ -296,7 +296,7 @@ def _stand_in(op: Quantized, settings: Training) -> Quantized | Clipped:
 def _trainer(
     reference: Graph,
     start: Graph,
-    data: Labelled,
+    data: Labeled,
     settings: Training,
     schedule: Schedule,
     *,
@@ -336,7 +336,7 @@ def _trainer(
     )
 
 
-def _residuals(data: Labelled, settings: Training, device: torch.device) -> Callable[[Graph], dict[str, float]]:
+def _residuals(data: Labeled, settings: Training, device: torch.device) -> Callable[[Graph], dict[str, float]]:
     """Return the function that measures how far neurons are from the activations they stand for.
 
     For every layer the square root of the mean, over batches of the images held out, of the variance of what separates
@@ -365,7 +365,7 @@ def _digest(dataset: Dataset, chosen: Tensor) -> str:
     return hashlib.sha256("\n".join(map(dataset.name, chosen.tolist())).encode()).hexdigest()
 
 
-def _before(graph: Graph, data: Labelled, task: Task) -> float:
+def _before(graph: Graph, data: Labeled, task: Task) -> float:
     """Return the score of the network as it was, on the samples held out."""
     outputs = task.judged(graph.outputs)
     batches = (data.samples[part] for part in torch.split(data.held_out, 256))

@@ -1,11 +1,11 @@
 """Synthetic samples: what a trained network shows of itself where nobody has data.
 
-Images are dead leaves with evidence. Leaves, in pixels: discs of all sizes, one painted over the other, whose edges and
+Images are dead leaves with evidence. Leaves, in pixels: disks of all sizes, one painted over the other, whose edges and
 surfaces have the statistics of photographs (Lee, Mumford and Huang, IJCV 2001). Evidence: from there, a few steps
 
     x ← clip(x − ε · ‖x‖ · g/‖g‖)
 
-along the gradient g of the cross-entropy towards an output drawn for each image. Leaves excite early layers as images
+along the gradient g of the cross-entropy toward an output drawn for each image. Leaves excite early layers as images
 do (white noise has the wrong spectrum), evidence the late ones: no synthetic picture excites by itself what a class
 excites. Where outputs are no classes, g is that of minus the size of one output drawn at random. Arrays of other ranks
 begin as smoothed noise.

@@ -115,7 +115,7 @@ def convert(
     """Convert a trained network to a spiking one.
 
     Without --data, thresholds come from what batch normalization states about its inputs or, where the file has none
-    left, thresholds and biases come from synthetic input, in a minute: calibrate afterwards. Several models are
+    left, thresholds and biases come from synthetic input, in a minute: calibrate afterward. Several models are
     converted with the same flags, several at once, and told in one table; what fails stops no other.
     """
     settings = project.read(Path())

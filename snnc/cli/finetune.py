@@ -110,7 +110,7 @@ def finetune(
     preprocessing: PreprocessingFlags,
     terminal: Terminal,
 ) -> None:
-    """Train a network on labelled images, so that it converts without further loss.
+    """Train a network on labeled images, so that it converts without further loss.
 
     The result is an ordinary ONNX file whose activations are quantized, for snnc convert; or, with --from-scratch, one
     of plain ReLUs. A share (of every class) is held out, and the epoch with the best score on it is kept. Under

@@ -91,22 +91,22 @@ class Arrays(Source):
     @classmethod
     def open(cls, path: Path, inputs: Mapping[str, Transform]) -> Self:
         keys = {name: _key(name, inputs, path) for name in inputs}
-        found, labelled = (_npy if path.suffix.lower() == ".npy" else _npz)(path, list(keys.values()))
-        return cls._of(keys, found, labelled, inputs, path)
+        found, labeled = (_npy if path.suffix.lower() == ".npy" else _npz)(path, list(keys.values()))
+        return cls._of(keys, found, labeled, inputs, path)
 
     @classmethod
     def held(cls, given: Given, inputs: Mapping[str, Transform]) -> Self:
         """Take what a program holds; raises DataError where it does not fit."""
-        found, labelled = given.named(list(inputs))
+        found, labeled = given.named(list(inputs))
         keys = {name: name if len(inputs) > 1 else _X for name in inputs}
-        return cls._of(keys, {keys[name]: array for name, array in found.items()}, labelled, inputs, PLACE)
+        return cls._of(keys, {keys[name]: array for name, array in found.items()}, labeled, inputs, PLACE)
 
     @classmethod
     def _of(
         cls,
         keys: Mapping[str, str],
         found: _ByName,
-        labelled: _ByName,
+        labeled: _ByName,
         inputs: Mapping[str, Transform],
         path: Path,
     ) -> Self:
@@ -120,7 +120,7 @@ class Arrays(Source):
                 still, moving = (first.key, other.key) if other.over_time else (other.key, first.key)
                 hint = f"repeat {still} for every frame: numpy.repeat({still}[:, None], FRAMES, 1)"
                 raise DataError(f"{moving} holds frames over time, but {still} none", place=str(path), hint=hint)
-        labels = {name: _labels(name, y, first, inputs[next(iter(rows))], path) for name, y in labelled.items()}
+        labels = {name: _labels(name, y, first, inputs[next(iter(rows))], path) for name, y in labeled.items()}
         named = {name.removeprefix(_Y_OF): next(iter(kinds.values())) for name, kinds in labels.items() if name != _Y}
         kinds = labels.get(_Y, {}) | ({NAMED: Named.of(named)} if named else {})
         return cls(kinds, (), path, rows)

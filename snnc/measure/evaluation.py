@@ -55,7 +55,7 @@ class Evaluation(Displayed):
     """What ``evaluate`` measured.
 
     ``task`` is what answers are, as it is stated, and ``reference`` how good the trained network's are, by the names of
-    scores. ``labelled`` says whether the data had labels of the kind that the task takes, ``stripped`` whether there
+    scores. ``labeled`` says whether the data had labels of the kind that the task takes, ``stripped`` whether there
     was no trained network to compare with, ``sha256`` which data it was, ``preprocessing`` how it was read, ``seed``
     what was drawn at random. ``neurobench`` are NeuroBench's figures, at one number of time steps. ``examples`` are
     the numbers of samples that are worth a look, for tasks whose answers can be seen, and ``pictures`` what they show.
@@ -65,7 +65,7 @@ class Evaluation(Displayed):
     """
 
     samples: int
-    labelled: bool
+    labeled: bool
     task: dict[str, dict[str, Any]]
     reference: dict[str, float]
     rows: tuple[Row, ...]
@@ -105,7 +105,7 @@ class Evaluation(Displayed):
     @property
     def setting(self) -> dict[str, Any]:
         """What two evaluations have in common whose rows can stand beside each other."""
-        names = ["samples", "labelled", "task", "seed", "sha256", "preprocessing", "stripped", "compared_with"]
+        names = ["samples", "labeled", "task", "seed", "sha256", "preprocessing", "stripped", "compared_with"]
         return {name: getattr(self, name) for name in names}
 
     def after(self, earlier: "Evaluation") -> "Evaluation":
@@ -278,7 +278,7 @@ def measure(
         found.append(nothing_random(repeats))
     return Evaluation(
         samples=len(samples),
-        labelled=truth is not None,
+        labeled=truth is not None,
         task=plain(task),
         reference=dict(task.reference(trials[0].outcomes)),
         rows=tuple(rows),

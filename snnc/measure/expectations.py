@@ -75,7 +75,7 @@ def unlike_training(reference: Graph, samples: Samples, preprocessing: Preproces
 
 
 def unsure(reference: Graph, samples: Samples, task: Task, accuracy: float | None) -> Iterator[Finding]:
-    """Yield the finding on a classifier that is unsure of labelled samples, or much surer than it is right."""
+    """Yield the finding on a classifier that is unsure of labeled samples, or much surer than it is right."""
     if not isinstance(task, Classification) or accuracy is None or len(samples) < _FEW:
         return
     confidence = _confidence(reference, samples.still().thinned(_MORE), task)
@@ -90,7 +90,7 @@ def better_read(
 ) -> Iterator[Finding]:
     """Yield the finding on images that a classifier knows far better when they are read as is usual for networks.
 
-    ``read`` opens the same labelled samples with other preprocessing.
+    ``read`` opens the same labeled samples with other preprocessing.
     """
     taken = list(reference.ops(Input).values())
     if not isinstance(task, Classification) or len(taken) != 1 or len(taken[0].shape) != 3:
@@ -121,7 +121,7 @@ def better_read(
 def check_expected(
     expected: float | None, reference: Graph, samples: Samples, task: Task, preprocessing: Preprocessing
 ) -> None:
-    """Raise DataError where a trained network is worse on labelled samples than it is said to be, beyond chance."""
+    """Raise DataError where a trained network is worse on labeled samples than it is said to be, beyond chance."""
     some = samples.thinned(_MANY)
     labels = some.labels(task.labels)
     if expected is None or labels is None or not task.score_name:

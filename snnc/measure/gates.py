@@ -195,7 +195,7 @@ def stated_limits(*, timesteps: int | None = None, proven: bool = False, **limit
         raise UsageError(message, place="gates", hint=hint) from None
 
 
-def check_limits(limits: Limits, *, labelled: bool, stripped: bool, wanted: str) -> None:
+def check_limits(limits: Limits, *, labeled: bool, stripped: bool, wanted: str) -> None:
     """Raise DataError where data without labels, or a file without the trained network, leave a limit unjudged.
 
     ``wanted`` says what to give for labels.
@@ -204,7 +204,7 @@ def check_limits(limits: Limits, *, labelled: bool, stripped: bool, wanted: str)
         figure.limit.name: figure.limit for figure in figures.figures() if figure.limit and figure.limit.name in limits
     }
     for name, limit in held.items():
-        if limit.needs_labels and not labelled:
+        if limit.needs_labels and not labeled:
             hint = "; ".join(part for part in (wanted, "or gate on what needs none, as --min-agreement") if part)
             raise DataError(f"--{name} needs labels", hint=hint)
     for name, limit in held.items():

@@ -123,7 +123,7 @@ class Remainder(Pointwise):
 @operation
 @dataclass(frozen=True, eq=False)
 class Truncate(Pointwise):
-    """The next whole number towards zero; what misses one by a rounding error is that one."""
+    """The next whole number toward zero; what misses one by a rounding error is that one."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs

@@ -21,7 +21,7 @@ class Pass(ABC):
 
     @property
     def exact(self) -> bool:
-        """Whether the network computes the same function afterwards, up to rounding."""
+        """Whether the network computes the same function afterward, up to rounding."""
         return False
 
     def requires(self, graph: Graph) -> None:  # noqa: B027 - most passes run on any graph

@@ -10,7 +10,7 @@ No labels, no gradients. In topological order, each layer seeing the already con
 Steps 2 and 3 are those of bias correction in quantization (Nagel et al., ICCV 2019). Step 1 solves in closed form, per
 layer, what reconstruction by gradient descent approximates.
 
-Before there are neurons, a_SNN is the closed form. Afterwards it is the mean of the trains that a layer really
+Before there are neurons, a_SNN is the closed form. Afterward it is the mean of the trains that a layer really
 receives. Then there is one more error: neurons that fire while they gather fire too often, or too late, where spikes
 come unevenly. Hence, before step 3, threshold and initial potential of each channel become those shares of what they
 were, of a few, with which the mean output errs least from the trained activation's. Neurons that count the closed form

@@ -145,7 +145,7 @@ class _Layer:
         self._lowest = self._neuron.potential.double() - self._neuron.closed_form(timesteps).potential.double()
 
     def correct(self, goal: _Means, reached: _Means, rate: float) -> None:
-        """Take one step from the means reached towards those of the trained network."""
+        """Take one step from the means reached toward those of the trained network."""
         self._shift += rate * (goal.current - reached.current)
         if reached.steps is not None:
             self._steps += rate * (goal.output - reached.steps)

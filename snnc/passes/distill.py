@@ -71,7 +71,7 @@ _LOST, _SLOWER, _TRIES = 1.5, 4.0, 4
 class Distill(TrainingPass):
     """Adjust weights, biases and thresholds of the whole network at once, before or after neurons are substituted.
 
-    Afterwards it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
+    Afterward it costs a simulation at every step, and is done on the spikes that the layers really receive. A tenth of
     the images is held out: the state with the least error there, the one at the start included, is what is returned.
     ``epochs`` over the images, at most ``steps`` steps of ``batch_size`` images, in an order drawn from ``seed``;
     without ``augment`` they stay as they are, without ``features`` outputs alone are compared.

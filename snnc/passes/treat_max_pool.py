@@ -21,7 +21,7 @@ from snnc.passes.base import Pass, passes
 class TreatMaxPool(Pass):
     """Move max-pooling before the activation, leave it (on spikes, with lateral inhibition), or average instead.
 
-    ``method`` says which; ``average`` changes the network and is meant for fine-tuning afterwards. What of its windows
+    ``method`` says which; ``average`` changes the network and is meant for fine-tuning afterward. What of its windows
     lies beyond the ``border`` is left out of the mean or, for what knows no such mean, counts as zeros.
     """
 

@@ -369,7 +369,7 @@ def _lacking(report: Report) -> Iterator[str]:
     if report.evaluation is None:
         yield "not evaluated (snnc evaluate): no accuracy"
         return
-    if not report.evaluation.labelled and not any(row.scores for row in report.evaluation.rows):
+    if not report.evaluation.labeled and not any(row.scores for row in report.evaluation.rows):
         yield "evaluated without labels: no accuracy"
     if report.stripped:
         yield "evaluated without the trained network, which was stripped: no drop and no agreement"

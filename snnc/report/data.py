@@ -30,7 +30,7 @@ from snnc.report.sections import Section, sections
 from snnc.text import counted, harmless, printable
 from snnc.validation import reason_of
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 Kind = TypeVar("Kind")
 

@@ -99,7 +99,7 @@ def _loss(row: Row, task: Task, evaluation: Evaluation) -> str:
             return f"At most {written(most, 'points')} points of {task.score_name} are lost at {steps} ({told})"
         said = task.loss(by_labels).said(points)
         return f"{said[0].upper()}{said[1:]} at {steps}" + (f" ({certainty})" if by_labels else "")
-    if evaluation.labelled and (merit := task.merit(row)) is not None:
+    if evaluation.labeled and (merit := task.merit(row)) is not None:
         told = reached({task.score_name: merit})
         return f"Reaches {told} at {steps}; the trained network was stripped, so what was lost is unknown"
     alone = f"the trained network has no {task.answer_name} to compare with"

@@ -134,8 +134,8 @@ class Sweep(Displayed):
     @property
     def measures(self) -> str:
         """What the score is."""
-        labelled = any(result.trained is not None for result in self.results)
-        return (labelled and self.task.score_name) or "agreement"
+        labeled = any(result.trained is not None for result in self.results)
+        return (labeled and self.task.score_name) or "agreement"
 
     @property
     def trained(self) -> float | None:

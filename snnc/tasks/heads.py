@@ -141,8 +141,8 @@ class Heads(Task):
         worst = row.scores.get(_LOST)
         return None if worst is None else (worst.value, worst.interval or (worst.value, worst.value))
 
-    def loss(self, labelled: bool) -> Loss:
-        if labelled:
+    def loss(self, labeled: bool) -> Loss:
+        if labeled:
             return Loss(self.score_name, f"points of {self.score_name} lost", self._drop)
         return Loss(
             "what the worst output loses",

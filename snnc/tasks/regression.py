@@ -107,8 +107,8 @@ class Regression(Task):
         low, high = kept.interval or (0.0, 100.0)
         return 100 - kept.value, (100 - high, 100 - low)
 
-    def loss(self, labelled: bool) -> Loss:
-        if labelled:
+    def loss(self, labeled: bool) -> Loss:
+        if labeled:
             return Loss(self.score_name, f"points of {self.score_name} lost", self._drop)
         return Loss(
             "variance",

@@ -137,9 +137,9 @@ class Task(ABC):
         low, high = row.agreement_interval or (0.0, 100.0)
         return 100 - row.agreement, (100 - high, 100 - low)
 
-    def loss(self, labelled: bool) -> Loss:
-        """Return what ``lost`` means, where samples are ``labelled`` and where they are not."""
-        if labelled:
+    def loss(self, labeled: bool) -> Loss:
+        """Return what ``lost`` means, where samples are ``labeled`` and where they are not."""
+        if labeled:
             return Loss(self.score_name, f"points of {self.score_name} lost", self._drop)
         return Loss(
             "agreement",

@@ -83,13 +83,13 @@ class Values(Task):
                 F.cosine_similarity(own, wanted),
                 apart.abs().amax(1) if apart.shape[1] else apart.sum(1),
             ]
-        labelled = [unknown] * 2
+        labeled = [unknown] * 2
         if truth is not None:
             goal = in_rows(truth).double()
-            labelled = [(own - goal).square().sum(1), goal.square().sum(1)]
+            labeled = [(own - goal).square().sum(1), goal.square().sum(1)]
         goals = None if truth is None else truth.reshape(answers.shape)
         pairs = ((answers, trained), (answers, goals), (trained, goals))
-        return torch.stack([*columns, *labelled, *(part for pair in pairs for part in self._alike(*pair, unknown))], 1)
+        return torch.stack([*columns, *labeled, *(part for pair in pairs for part in self._alike(*pair, unknown))], 1)
 
     def measured(self, outcomes: Tensor) -> dict[str, Any]:
         distance, size, cosine, largest, off, whole = outcomes[:, :6].unbind(1)
@@ -125,7 +125,7 @@ class Values(Task):
         low, high = error.interval or (error.value, error.value)
         return 100 * error.value, (100 * low, 100 * high)
 
-    def loss(self, labelled: bool) -> Loss:
+    def loss(self, labeled: bool) -> Loss:
         return _ERROR
 
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:

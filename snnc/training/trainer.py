@@ -1,4 +1,4 @@
-"""Train a network on labelled images, epoch after epoch, so that it can be stopped and taken up again."""
+"""Train a network on labeled images, epoch after epoch, so that it can be stopped and taken up again."""
 
 import contextlib
 import math
@@ -31,13 +31,13 @@ from snnc.training.settings import Training
 from snnc.training.units import units
 from snnc.training.variation import Variation
 
-# Images at once where nothing is learnt.
+# Images at once where nothing is learned.
 _IMAGES = 256
 _MOMENTUM = 0.9
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class Labeled:
     """Samples with labels, and which of them are trained on and which are held out."""
 
     samples: FeedsStore
@@ -95,7 +95,7 @@ class Trainer:
         self,
         network: TrainableNetwork,
         reference: Graph,
-        data: Labelled,
+        data: Labeled,
         settings: Training,
         *,
         task: Task,

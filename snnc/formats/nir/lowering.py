@@ -169,7 +169,7 @@ def _refused(node: Node, message: str, hint: str = _RECIPE) -> ModelError:
 @final
 @dataclass(frozen=True, eq=False)
 class Firing:
-    """What NIR has to know of a neuron: what its membrane fires at, float64, and whether it is ``zero`` afterwards."""
+    """What NIR has to know of a neuron: what its membrane fires at, float64, and whether it is ``zero`` afterward."""
 
     threshold: Tensor
     zero: bool

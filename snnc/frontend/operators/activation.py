@@ -51,7 +51,7 @@ def leaky_relu(call: Call) -> Expression:
 
 @operators.register("PRelu")
 def parametric_relu(call: Call) -> Expression:
-    """Read a rectifier with learnt slopes for negative values."""
+    """Read a rectifier with learned slopes for negative values."""
     return chain(call.broadcast(0), ops.LeakyRelu(call.broadcast_constant(call.constant(1, "its slope"))))
 
 

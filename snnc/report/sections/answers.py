@@ -33,7 +33,7 @@ class AnswersSection(Section):
         if row is None or evaluation is None:
             return
         if evaluation.by_class is not None:
-            yield from _by_class(evaluation.by_class, labelled=evaluation.labelled, draws=row.repeats)
+            yield from _by_class(evaluation.by_class, labeled=evaluation.labeled, draws=row.repeats)
         parts = {name: score.value for name, score in row.scores.items() if "/" in name}
         if parts:
             yield Fold("One by one", (_one_by_one(parts, row),), only=("page",))
@@ -48,7 +48,7 @@ class AnswersSection(Section):
             )
 
 
-def _by_class(found: ClassReport, *, labelled: bool, draws: int) -> Iterator[Block]:
+def _by_class(found: ClassReport, *, labeled: bool, draws: int) -> Iterator[Block]:
     """Yield the answers that changed, then every class: of several draws in the first."""
     samples = sum(one.samples for one in found.classes)
     if found.changed is not None:
@@ -64,7 +64,7 @@ def _by_class(found: ClassReport, *, labelled: bool, draws: int) -> Iterator[Blo
         yield _changed(found, found.examples, only=("page",))
     if found.examples:
         yield _changed(found, found.examples[:_FEW], only=("card", "lines"))
-    table = _classes(found, labelled)
+    table = _classes(found, labeled)
     yield table if len(found.classes) <= _MANY else Fold("Class by class", (table,), only=("page",))
 
 
@@ -93,8 +93,8 @@ def _changed(found: ClassReport, examples: Sequence[ChangedAnswer], *, only: tup
     )
 
 
-def _classes(found: ClassReport, labelled: bool) -> Table:
-    title = "class" if labelled else "trained network's answer"
+def _classes(found: ClassReport, labeled: bool) -> Table:
+    title = "class" if labeled else "trained network's answer"
     return Table.of(
         f"Classes and what they are taken for, T={found.timesteps}",
         [

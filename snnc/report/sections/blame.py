@@ -37,7 +37,7 @@ class BlameSection(Section):
         yield Text(
             f"Layers were switched from trained to spiking one after the other, in random orders, over "
             f"{first.blame_images:,} images; each is charged with {task.charged}. Points add up to the whole "
-            f"loss of {task.loss(report.evaluation.labelled).measures}.",
+            f"loss of {task.loss(report.evaluation.labeled).measures}.",
             only=("page",),
         )
         yield SideBySide((_plot(first), _table(first)), only=("page",))

@@ -29,7 +29,7 @@ class KeyFiguresSection(Section):
         yield Text(_in_one_line(report), only=("lines",))
         if report.evaluation is None:
             yield Missing("How good answers are was not measured.", EVALUATE)
-        elif not report.evaluation.labelled and (task := report.evaluation.judged_by).score_name:
+        elif not report.evaluation.labeled and (task := report.evaluation.judged_by).score_name:
             asked = f": {task.wanted}" if task.wanted else ""
             yield Missing(f"The data has no labels, so {task.score_name} is unknown{asked}.", EVALUATE)
         if report.stripped:
@@ -138,7 +138,7 @@ def _images(report: Report) -> Fact:
     calibrated = "not calibrated" if report.calibration is None else f"calibrated on {report.calibration:,}"
     if evaluation is None:
         return Fact("Images evaluated", "none", calibrated)
-    known = "with labels" if evaluation.labelled else "without labels"
+    known = "with labels" if evaluation.labeled else "without labels"
     return Fact("Images evaluated", f"{evaluation.samples:,}", f"{known}; {calibrated}")
 
 

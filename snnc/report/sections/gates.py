@@ -99,8 +99,8 @@ def _limit(report: Report) -> str:
     """Return a limit that could be set on what the report has."""
     if report.stripped:
         return "--max-energy-ratio 1"
-    labelled = report.evaluation is None or report.evaluation.labelled
-    return "--max-drop 1%" if labelled else "--min-agreement 99"
+    labeled = report.evaluation is None or report.evaluation.labeled
+    return "--max-drop 1%" if labeled else "--min-agreement 99"
 
 
 def tally(judged: Sequence[Gate | Check]) -> str:

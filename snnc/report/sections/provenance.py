@@ -24,7 +24,7 @@ class ProvenanceSection(Section):
         if report.evaluation is not None:
             evaluation = {
                 "samples": report.evaluation.samples,
-                "labels": "yes" if report.evaluation.labelled else "no",
+                "labels": "yes" if report.evaluation.labeled else "no",
                 "sha256": report.evaluation.sha256,
                 "seed": report.evaluation.seed,
             }

@@ -76,7 +76,7 @@ def _trained(evaluation: Evaluation) -> str:
     if evaluation.reference:
         tuned = f"; fine-tuned it has {reached(evaluation.tuned)}" if evaluation.tuned else ""
         return f"the trained network has {reached(evaluation.reference)}{tuned}"
-    if not evaluation.labelled:
+    if not evaluation.labeled:
         return "no labels"
     return "stripped of the trained network" if evaluation.stripped else "with labels"
 
