@@ -189,7 +189,7 @@ class _Stateful(nn.Module):
 
 
 class _ReadText(nn.Module):
-    """A recogniser of lines of text: convolutions, then both directions of an LSTM (CRNN)."""
+    """A recognizer of lines of text: convolutions, then both directions of an LSTM (CRNN)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,6 @@ Test images; recipe quick, integrate and fire at T=4, which loses much. Ratios o
 the same images.
 """
 
-import argparse
 import dataclasses
 import time
 
@@ -15,7 +14,7 @@ from snnc import process
 
 process.prepare()
 
-from harness import PREPROCESSING, SHARED, finish, model_files, say
+from harness import PREPROCESSING, SHARED, arguments, finish, model_files, say
 
 from snnc import recipe
 from snnc.conversion import Conversion
@@ -43,9 +42,7 @@ def worst(row: Row) -> Blame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer images")
-    images = 128 if parser.parse_args().quick else 1024
+    images = 128 if arguments(__doc__ or "").quick else 1024
     made, _ = snnc.convert(
         model_files(NAME)[0],
         recipe.load("quick", timesteps=4, neuron="if"),

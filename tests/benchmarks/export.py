@@ -1,14 +1,14 @@
 """Measure what the exported ONNX files fire in onnxruntime: equal spikes, equal predictions, and the speed.
 
-    python tests/benchmarks/export.py [--quick] [NETWORK ...]
+    python tests/benchmarks/export.py [--quick] [SECTION ...]
 
-Every network is exported for every neuron, and both engines are run on the same images at T=4 and T=16. ``equal`` is
-the percentage of spikes that are the same where the layers before fired the same, in the worst layer; ``together``
-that of all spikes where each engine runs the whole network, and ``same-prediction`` that of the images which are then
-predicted alike; ``ratio`` is the time of onnxruntime divided by that of snnc.
+Sections are networks, as they are listed with --help; all where none is named. Each is exported for every neuron, and
+both engines are run on the same images at T=4 and T=16. ``equal`` is the percentage of spikes that are the same where
+the layers before fired the same, in the worst layer; ``together`` that of all spikes where each engine runs the whole
+network, and ``same-prediction`` that of the images which are then predicted alike; ``ratio`` is the time of onnxruntime
+divided by that of snnc.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import torch
-from harness import PREPROCESSING, SHARED, event_frames, finish, model_files, outputs, say
+from harness import PREPROCESSING, SHARED, asked, event_frames, finish, model_files, outputs, say
 from torch import Tensor
 
 import snnc
@@ -69,20 +69,14 @@ def with_neuron(made: Conversion, kind: str, timesteps: int) -> Conversion:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two images at T=4, to see that it runs")
-    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
-    given = parser.parse_args()
-    unknown = set(given.networks) - set(NETWORKS)
-    if unknown:
-        parser.error(f"no network {sorted(unknown)[0]!r}; there are: {', '.join(NETWORKS)}")
+    given = asked(__doc__ or "", NETWORKS)
     quick = given.quick
     count = 2 if quick else IMAGES
     figures: dict[str, float] = {"images": float(count)}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    for name in given.networks or NETWORKS:
+    for name in given.sections:
         path = model_files(name)[0]
         preprocessing = PREPROCESSING.get(name, Preprocessing())
         made, _ = snnc.convert(path, recipe.load("quick"), preprocessing=preprocessing)

@@ -7,7 +7,6 @@ from scratch and wants a GPU: --epochs 1 --quick shows that it runs. The trainin
 50,000. Nothing is chosen on the test images.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from snnc.actions.finetune import finetune
 process.prepare()
 
 import torch
-from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
+from harness import PREPROCESSING, SHARED, asked, finish, model_files, outputs, say
 from torch import Tensor, nn
 
 from snnc import recipe
@@ -200,23 +199,15 @@ SECTIONS: dict[str, Callable[[], Figures]] = {"tuned": tuned, "noise": noise, "r
 
 def main() -> None:
     global READING, JUDGED, EPOCHS, STEPS
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the images, or fewer")
-    parser.add_argument("--steps", type=int, help="one T only")
-    parser.add_argument("--epochs", type=int, help="other than the recipe's")
-    parser.add_argument("--images", type=int, help="so many training images only")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    given = parser.parse_args()
-    unknown = set(given.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
+    numbers = {"steps": "one T only", "epochs": "other than the recipe's", "images": "so many training images only"}
+    given = asked(__doc__ or "", SECTIONS, usual=("tuned", "noise"), **numbers)
     EPOCHS, STEPS = given.epochs, given.steps
     if given.quick:
         READING, JUDGED = Reading(limit=1638), Reading(limit=200)
     if given.images:
         READING = Reading(limit=given.images)
     figures: Figures = {}
-    for name in given.sections or ("tuned", "noise"):
+    for name in given.sections:
         figures |= SECTIONS[name]()
     finish(figures)
 

@@ -6,12 +6,11 @@ A residual network for CIFAR-10 is converted by the recipe quick and evaluated o
 sees no GPU nothing is measured, and no figure printed.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
 import torch
-from harness import PREPROCESSING, SHARED, finish, model_files, say
+from harness import PREPROCESSING, SHARED, arguments, finish, model_files, say
 
 import snnc
 from snnc.conversion import Conversion
@@ -69,9 +68,7 @@ def measured(quick: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
-    given = parser.parse_args()
+    given = arguments(__doc__ or "")
     if not torch.cuda.is_available():
         say("not measured: torch sees no GPU here")
         finish({})

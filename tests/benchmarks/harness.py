@@ -52,20 +52,30 @@ def arguments(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def asked(description: str, sections: Iterable[str], folder: str) -> argparse.Namespace:
-    """Read the command line: which ``sections`` (all where none is named), ``--quick``, and a ``--folder`` to keep."""
+def asked(
+    description: str, sections: Iterable[str], folder: str | Path = "", *, usual: Sequence[str] = (), **numbers: str
+) -> argparse.Namespace:
+    """Read the command line: which ``sections``, ``--quick``, a ``--folder`` to keep where there is one, and numbers.
+
+    The ``folder`` lies beside other temporary files unless it says where. Without a section named all are asked for,
+    or the ``usual`` ones. ``numbers`` are further flags, each with what it is for; those that are not given are None.
+    """
     known = list(sections)
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / folder, help="kept")
+    if folder:
+        parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / folder, help="kept")
+    for name, text in numbers.items():
+        parser.add_argument(f"--{name}", type=int, help=text)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(known))
     given = parser.parse_args()
     unknown = sorted(set(given.sections) - set(known))
     if unknown:
         parser.error(f"no section {unknown[0]!r}; there are: {', '.join(known)}")
-    given.sections = given.sections or known
-    given.folder = given.folder.resolve()
-    given.folder.mkdir(parents=True, exist_ok=True)
+    given.sections = given.sections or usual or known
+    if folder:
+        given.folder = given.folder.resolve()
+        given.folder.mkdir(parents=True, exist_ok=True)
     return given
 
 

@@ -6,7 +6,6 @@ Sections: pipelined, large, synchronous, casc, tpp, recipes, others, passes; all
 chosen on the test images, and no label is used but to count what is right.
 """
 
-import argparse
 import dataclasses
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from snnc import process
 process.prepare()
 
 import torch
-from harness import PREPROCESSING, SHARED, finish, model_files, outputs, say
+from harness import PREPROCESSING, SHARED, asked, finish, model_files, outputs, say
 
 from snnc import recipe
 from snnc.conversion import Conversion
@@ -291,20 +290,13 @@ SECTIONS: dict[str, Callable[[], Figures]] = {
 
 def main() -> None:
     global CALIBRATED, JUDGED, TIMESTEPS, TOTALS, OTHERS, RANDOM
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--steps", type=int, help="one T, or total, of all sections but recipes and passes")
-    given = parser.parse_args()
+    given = asked(__doc__ or "", SECTIONS, steps="one T, or total, of all sections but recipes and passes")
     if given.steps:
         TIMESTEPS = TOTALS = OTHERS = RANDOM = (given.steps,)
-    unknown = set(given.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
     if given.quick:
         CALIBRATED, JUDGED = Reading(limit=64), Reading(limit=100)
     figures: Figures = {}
-    for name in given.sections or SECTIONS:
+    for name in given.sections:
         figures |= SECTIONS[name]()
     finish(figures)
 

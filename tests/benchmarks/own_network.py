@@ -3,7 +3,7 @@
 python tests/benchmarks/own_network.py [--quick] [--epochs N] [--folder FOLDER]
 
 Seven convolutions, those between two resolutions of stride 2, so that nothing but ReLUs is nonlinear; 0.74 billion
-floating point operations an image and step of training. The training images are the 48,330 labelled ones of CIFAR-10's
+floating point operations an image and step of training. The training images are the 48,330 labeled ones of CIFAR-10's
 50,000. ``--folder`` keeps the network, its checkpoint and its log, and a training that was stopped goes on from there;
 latency.py takes the network from the same place. Nothing is chosen on the test images.
 """
@@ -49,7 +49,7 @@ def network() -> nn.Sequential:
 
 
 def images(to: Path, quick: bool) -> Path:
-    """Gather all labelled images of the training set in one file."""
+    """Gather all labeled images of the training set in one file."""
     if not to.exists():
         known = np.load(SHARED / "cifar10/train.npz")
         pixels, labels = [*known["x"]], [*known["y"]]

@@ -33,7 +33,7 @@ CASES = TREE.parent / "shared" / "cases"
 SNNC = [sys.executable, "-m", "snnc"]
 PIXELS = ("--mean", "0.31", "--std", "0.38", "--channels", "gray")
 DATA = ("--data", str(DIGITS / "calibration"), "--limit", "40")
-LABELLED = ("--data", str(DIGITS / "test"), "--limit", "40")
+LABELED = ("--data", str(DIGITS / "test"), "--limit", "40")
 
 # What writes, and what it writes; what it reads is there whole.
 COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("m.snn", "m.report.json"),
     ),
-    "finetune": (("finetune", "model.onnx", "-o", "t.onnx", "--epochs", "1", *PIXELS, *LABELLED), ("t.onnx",)),
+    "finetune": (("finetune", "model.onnx", "-o", "t.onnx", "--epochs", "1", *PIXELS, *LABELED), ("t.onnx",)),
     "export": (("export", "m.snn", "--format", "onnx", "-o", "e.onnx"), ("e.onnx",)),
 }
 

@@ -10,7 +10,6 @@ where they are not there, and images of random squares; ``vgg16`` takes 1,024 of
 to measure against it.
 """
 
-import argparse
 import importlib
 import importlib.util
 import io
@@ -30,7 +29,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import onnx
 import torch
-from harness import PREPROCESSING, SHARED, finish, model_files, read, say
+from harness import PREPROCESSING, SHARED, asked, finish, model_files, read, say
 from large import file_of
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -350,19 +349,11 @@ SECTIONS: Mapping[str, Callable[[Path, bool], dict[str, float]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="few nodes and images, to see that it runs")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "snnc-zoo", help="kept")
-    given = parser.parse_args()
-    if unknown := {*given.sections} - {*SECTIONS}:
-        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
-    folder = given.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__ or "", SECTIONS, "snnc-zoo")
     torch.set_num_threads(1)
     figures: dict[str, float] = {}
-    for name in given.sections or SECTIONS:
-        for figure, value in SECTIONS[name](folder, given.quick).items():
+    for name in given.sections:
+        for figure, value in SECTIONS[name](given.folder, given.quick).items():
             # Two sections say of the same figure whether it holds.
             figures[figure] = min(value, figures.get(figure, value))
     finish(figures)

@@ -7,7 +7,6 @@ is chosen on what is measured on. ``--folder`` keeps what is made on the way: ne
 that pip downloads.
 """
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -27,7 +26,7 @@ process.prepare()
 import numpy as np
 import onnxruntime
 import torch
-from harness import SHARED, downloaded, finish, outputs, say
+from harness import SHARED, asked, downloaded, finish, outputs, say
 from modern import exported
 from numpy.typing import NDArray
 from PIL import Image
@@ -398,18 +397,10 @@ SECTIONS: dict[str, Callable[[], Figures]] = {
 
 def main() -> None:
     global QUICK, FOLDER
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few samples, to see that it runs")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="kept")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    given = parser.parse_args()
-    unknown = set(given.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no section {sorted(unknown)[0]!r}; there are: {', '.join(SECTIONS)}")
-    QUICK, FOLDER = given.quick, given.folder.resolve()
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__ or "", SECTIONS, FOLDER)
+    QUICK, FOLDER = given.quick, given.folder
     figures: Figures = {}
-    for name in given.sections or SECTIONS:
+    for name in given.sections:
         figures |= SECTIONS[name]()
     finish(figures)
 

@@ -1,18 +1,16 @@
 """Convert trained networks that ship inside Python packages, on inputs of their own kind.
 
-    python tests/benchmarks/wheels.py [--quick] [--folder FOLDER] [NAME ...]
+    python tests/benchmarks/wheels.py [--quick] [--folder FOLDER] [SECTION ...]
 
-Names: magika, silero-vad (two files), rapidocr (detector, recogniser, classifier), basic-pitch, as they are listed
+Sections: magika, silero-vad (two files), rapidocr (detector, recognizer, classifier), basic-pitch, as they are listed
 with --help; all where none is named. pip downloads the wheels into ``--folder``, which is kept. Inputs are bytes of
 files that lie around, tones in the shape of speech and of music, and rendered text; half of them calibrate, the other
 half is judged at T=16. Parity is that of the import with onnxruntime, relative errors are those of the spiking network
 to the trained one.
 """
 
-import argparse
 import math
 import sysconfig
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from harness import downloaded, finish, parity, say
+from harness import asked, downloaded, finish, parity, say
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image, ImageDraw, ImageFont
@@ -161,7 +159,7 @@ NETWORKS: dict[str, tuple[str, str, Callable[[Path], Path] | None, Shapes, Calla
         *("rapidocr", "rapidocr/models/PP-OCRv6_det_small.onnx"),
         *(None, {"x": (3, 160, 160)}, text_images(160, 160, 4)),
     ),
-    "rapidocr-recogniser": (
+    "rapidocr-recognizer": (
         *("rapidocr", "rapidocr/models/PP-OCRv6_rec_small.onnx"),
         *(None, {"x": (3, 48, 160)}, text_images(48, 160, 1)),
     ),
@@ -224,17 +222,9 @@ def measured(name: str, folder: Path, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("wanted", nargs="*", metavar="NAME", help=", ".join(NETWORKS))
-    parser.add_argument("--quick", action="store_true", help="few inputs, to see that it runs")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "snnc-wheels", help="kept")
-    given = parser.parse_args()
-    unknown = {*given.wanted} - {*NETWORKS}
-    if unknown:
-        parser.error(f"no network {sorted(unknown)[0]!r}; there are: {', '.join(NETWORKS)}")
-    given.folder.mkdir(parents=True, exist_ok=True)
+    given = asked(__doc__ or "", NETWORKS, "snnc-wheels")
     figures: dict[str, float] = {}
-    for name in given.wanted or NETWORKS:
+    for name in given.sections:
         figures |= measured(name, given.folder, 8 if given.quick else 2 * COUNT)
     accepted = [value for key, value in figures.items() if key.endswith("/accepted")]
     finish(figures | {"wheels/accepted": sum(accepted), "wheels/tried": float(len(accepted))})
