@@ -304,9 +304,9 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "State the task, as the finding says; with labels of its kind the score and what is lost of it are measured.",
     ),
     "temporal-bias": Explanation(
-        "A bias that changes from step to step is added to these currents (FTBC, Wu et al., 2024).",
+        "A bias that changes from step to step is added to these currents (FTBC, Wu et al., 2024, or trained).",
         "No loss; the target has to add another constant current at every step.",
-        "Where it cannot, leave passes.correct-spiking-residual.temporal off.",
+        "Where it cannot, leave temporal off in correct-spiking-residual and distill.",
     ),
     "uncalibrated": Explanation(
         "No images were given: thresholds come from what batch normalization states about its inputs. Where the file "

@@ -1,18 +1,25 @@
 """Training through the steps: values of the spikes, gradients of what each spike does to later ones."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from snnc import recipe
+from snnc.artifact import load_conversion, save_conversion
 from snnc.feeds import Feeds
+from snnc.formats.onnx.spiking import OnnxFormat
+from snnc.formats.verification import verify
 from snnc.ir import Graph
-from snnc.laws.networks import in_memory, random_network, relu
+from snnc.laws.networks import calibration, in_memory, random_network, relu
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.choice import chosen
+from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Weighted
+from snnc.passes.biases import with_temporal_biases
+from snnc.passes.correct_spiking_residual import CorrectSpikingResidual
 from snnc.passes.distill import Distill
 from snnc.pipeline import apply_recipe
 from snnc.run import Program
@@ -20,6 +27,7 @@ from snnc.schedule import Schedule
 from snnc.training.network import TrainableNetwork
 from snnc.training.through_time import has_few_steps, response
 from tests.support import neuron_instances, normal, outputs
+from tests.test_export_spiking_onnx import conversion, fed
 
 CAUSAL = {name: neuron for name, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)}
 SCHEDULES = [Schedule(3), Schedule(2, 2), Schedule(2, 1, shares=(0.75, 0.25))]
@@ -78,11 +86,19 @@ def few(seed: int, neuron: str, timesteps: int, sleep: int = 0) -> tuple[Graph, 
 
 
 def differentiated(snn: Graph, schedule: Schedule, *, through: bool = True) -> tuple[Tensor, list[Tensor]]:
-    network = TrainableNetwork(snn, schedule, snn.ops((Weighted, Neuron)), through_steps=through)
+    answers, gradients = by_parameter(snn, schedule, through=through)
+    return answers, [*gradients.values()]
+
+
+def by_parameter(snn: Graph, schedule: Schedule, *, through: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+    network = TrainableNetwork(snn, schedule, snn.ops((Weighted, Neuron, TemporalBias)), through_steps=through)
     (output,) = snn.outputs
     answers = network(Feeds({snn.inputs[0]: normal(6, 3, 8, 8, seed=7)}), [output])[output]
     loss = (answers * normal(*answers.shape, seed=3)).sum()
-    return answers.detach(), [*torch.autograd.grad(loss, [*network.parameters()], materialize_grads=True)]
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    return answers.detach(), dict(
+        zip(names, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -113,6 +129,76 @@ def test_few_steps_are_few_and_of_neurons_that_fire_at_each() -> None:
     assert not has_few_steps(snn, Schedule(1)) and not has_few_steps(snn, Schedule(2, 0, 2))
     assert not has_few_steps(few(1, "two-phase", 2)[0], Schedule(2))
     assert not has_few_steps(random_network(1, relu), Schedule(2))
+
+
+TRAINED_BIASES = Distill(steps=3, batch_size=12, gradients="steps", temporal=True)
+EVERY_KIND = ["cif", "if", "graded(levels=15)", "refine(levels=7, max-event=3, units=[2, 1])"]
+
+
+@pytest.mark.parametrize("neuron", EVERY_KIND)
+def test_biases_of_all_steps_that_are_zero_change_nothing(neuron: str) -> None:
+    snn, schedule = few(2, neuron, 3, 1)
+    biased = with_temporal_biases(snn, 3)
+    assert [biased.nodes[name].inputs[0] for name in biased.ops(Neuron)] == [*biased.ops(TemporalBias)]
+    assert with_temporal_biases(biased, 3).nodes == biased.nodes
+    for shown in (schedule, Schedule(3, shares=(0.5, 0.3, 0.2))):
+        found, wanted = (
+            Program(graph, shown, want=snn.nodes, stepwise=snn.nodes)(Feeds({"x": normal(6, 3, 8, 8)}))
+            for graph in (biased, snn)
+        )
+        assert all(torch.equal(found[name], wanted[name]) for name in snn.nodes)
+    outlined = TRAINED_BIASES.outlined(snn, calibration(snn, timesteps=3))
+    assert len(outlined.ops(TemporalBias)) == len(snn.ops(Neuron))
+
+
+@pytest.mark.parametrize("neuron", EVERY_KIND)
+def test_a_bias_of_every_step_is_a_share_of_that_of_the_layer(neuron: str) -> None:
+    snn, schedule = few(1, neuron, 3, 1)
+    biased = with_temporal_biases(snn, 3)
+    shifts = {name: 0.1 * normal(*op.shift.shape) for name, op in biased.ops(TemporalBias).items()}
+    biased = biased.with_ops({name: TemporalBias(shift) for name, shift in shifts.items()})
+    values, found = by_parameter(biased, schedule)
+    (wanted,) = Program(biased, schedule)(Feeds({"x": normal(6, 3, 8, 8, seed=7)})).values()
+    assert torch.allclose(values, wanted[0], atol=1e-5)
+    compared = 0
+    for name, node in biased.nodes.items():
+        layer = node.inputs[0] if isinstance(node.op, TemporalBias) else ""
+        if layer in biased.ops(Weighted) and len(biased.consumers[layer]) == 1:
+            steps, whole = found[f"{name}:shift"].flatten(1), found[f"{layer}:bias"]
+            assert torch.allclose(steps.sum(0), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+            if neuron == "graded(levels=15)":
+                assert torch.allclose(steps, whole / 3, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+            compared += bool(whole.any())
+    assert compared
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_biases_of_steps_are_trained_and_kept(tmp_path: Path, there: bool) -> None:
+    graph = random_network(2, relu)
+    how = recipe.load("quick", timesteps=3, neuron="cif")
+    how = dataclasses.replace(
+        how, passes=(*how.passes[:-1], CorrectSpikingResidual(temporal=there, rounds=1), TRAINED_BIASES)
+    )
+    passed = apply_recipe(graph, how, in_memory(graph, normal(40, 3, 8, 8)))
+    biases = passed.snn.ops(TemporalBias)
+    assert len(biases) == len(passed.snn.ops(CausalNeuron))
+    assert all(op.shift.shape[0] == 3 and op.shift.any() for op in biases.values())
+    made = conversion(passed.snn, how.schedule)
+    save_conversion(made, tmp_path / "m.snn")
+    kept = load_conversion(tmp_path / "m.snn").snn.ops(TemporalBias)
+    assert all(torch.equal(kept[name].shift, op.shift) for name, op in biases.items())
+    written = OnnxFormat().write(made)
+    for engine in OnnxFormat().engines(written, made):
+        found = verify(made, written, engine, fed(passed.snn, normal(5, 3, 8, 8)))
+        assert (found.verdict, found.equal) == ("passed", 100)
+
+
+def test_biases_of_steps_need_gradients_that_go_through_these() -> None:
+    with pytest.raises(ValueError, match="gradients: steps"):
+        Distill(temporal=True)
+    snn, _ = few(1, "two-phase", 2)
+    assert TRAINED_BIASES.outlined(snn, calibration(snn, timesteps=2)) is snn
+    assert TRAINED_BIASES.outlined(few(1, "if", 1)[0], calibration(snn, timesteps=1)).ops(TemporalBias) == {}
 
 
 @pytest.mark.parametrize("gradients", ["means", "steps"])

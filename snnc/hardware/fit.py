@@ -137,7 +137,7 @@ holds.refuse(
 holds.refuse(
     TemporalBias,
     why="a bias that changes from step to step",
-    hint="calibrate again with --set passes.correct-spiking-residual.temporal=false",
+    hint="calibrate again with --set passes.PASS.temporal=false, of correct-spiking-residual or distill",
 )
 
 

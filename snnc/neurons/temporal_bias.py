@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from snnc.ir import operation
-from snnc.neurons.base import Timed, stretched
+from snnc.neurons.base import Timed, empty_train, stretched
 from snnc.schedule import Schedule
 
 
@@ -45,10 +45,11 @@ class TemporalBias(Timed):
         lit = currents[: schedule.lit] + shift.reshape(len(steps), *ones, *shift.shape[1:])
         if not schedule.sleep:
             return lit
-        asleep = currents[schedule.lit :]
-        if not len(asleep):
-            asleep = torch.zeros_like(currents).expand(schedule.sleep, *currents.shape[1:])
-        return torch.cat([lit, asleep])
+        # Joined otherwise, images would lose the layout that the next layers read them in.
+        shifted = empty_train(schedule.total, lit[0])
+        shifted[: schedule.lit] = lit
+        shifted[schedule.lit :] = currents[schedule.lit :] if len(currents) > 1 else 0
+        return shifted
 
     def shift_at(self, step: int) -> Tensor:
         """Return what is added at a step with the image on, counted from 0 and from the last start."""

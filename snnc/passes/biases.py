@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
+from snnc.analysis.channels import channel_count, from_channels
 from snnc.ir import Graph, Input, Node, Op, rewired
+from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.base import Timed
+from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Activation,
     Add,
@@ -80,6 +84,30 @@ def inserted(graph: Graph, ops: Mapping[str, Op], suffix: str) -> Graph:
         else:
             nodes.append(node)
     return Graph.of(nodes, graph.outputs)
+
+
+def temporal_bias(graph: Graph, name: str) -> str | None:
+    """Return the temporal bias right before neurons that nothing else reads."""
+    (value,) = graph.nodes[name].inputs
+    return value if value in graph.ops(TemporalBias) and _is_own(graph, value) else None
+
+
+def with_temporal_biases(graph: Graph, timesteps: int) -> Graph:
+    """Return the graph with a bias for every step awake right before neurons that fire while they gather.
+
+    It is 0 where there was none. One that was made for fewer steps keeps its last bias, as it does when it runs.
+    """
+    steps = torch.arange(timesteps)
+    there = {name: temporal_bias(graph, name) for name in graph.ops(Neuron)}
+    shifts = {place: graph.ops(TemporalBias)[place].shift for place in there.values() if place is not None}
+    others = {place: shift for place, shift in shifts.items() if len(shift) != timesteps}
+    graph = graph.with_ops({n: TemporalBias(shift[steps.clamp(max=len(shift) - 1)]) for n, shift in others.items()})
+    added = {}
+    for name in graph.ops(CausalNeuron):
+        if there[name] is None:
+            blank = from_channels(graph, name, torch.zeros(channel_count(graph, name)))
+            added[name] = TemporalBias(torch.stack([blank] * timesteps))
+    return inserted(graph, added, "temporal_bias") if added else graph
 
 
 def _is_own(graph: Graph, value: str) -> bool:

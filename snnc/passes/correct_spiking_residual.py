@@ -27,12 +27,12 @@ from snnc.calibration import Calibration
 from snnc.data.samples import MemorySamples, Samples
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph, Op
-from snnc.neurons import CausalNeuron, Neuron
+from snnc.neurons import Neuron
 from snnc.neurons.base import drawing
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Affine, Clipped, Quantized, Weighted
 from snnc.passes.base import Pass, check_stage, passes
-from snnc.passes.biases import biased, inserted, shifted
+from snnc.passes.biases import biased, inserted, shifted, temporal_bias, with_temporal_biases
 from snnc.processes import added
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -101,18 +101,12 @@ class CorrectSpikingResidual(Pass):
 
     def _prepared(self, graph: Graph, timesteps: int) -> Graph:
         """Return the graph with a place for everything that is added."""
-        blank = {
-            name: from_channels(graph, name, torch.zeros(channel_count(graph, name))) for name in graph.ops(Neuron)
-        }
         if self.bias:
-            homeless = [name for name in blank if _bias_place(graph, name) is None]
-            shifts = {_temporal_place(graph, name) or name: Affine(None, blank[name]) for name in homeless}
+            homeless = [name for name in graph.ops(Neuron) if _bias_place(graph, name) is None]
+            blank = {name: from_channels(graph, name, torch.zeros(channel_count(graph, name))) for name in homeless}
+            shifts = {temporal_bias(graph, name) or name: Affine(None, shift) for name, shift in blank.items()}
             graph = inserted(graph, shifts, "shift")
-        if self.temporal:
-            plain = [name for name in graph.ops(CausalNeuron) if _temporal_place(graph, name) is None]
-            steps = {name: torch.stack([blank[name]] * timesteps) for name in plain}
-            graph = inserted(graph, {name: TemporalBias(shift) for name, shift in steps.items()}, "temporal_bias")
-        return graph
+        return with_temporal_biases(graph, timesteps) if self.temporal else graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +125,9 @@ class _Layer:
         self.name = name
         self.axis = channel_axis(graph, name)
         self.bias = _bias_place(graph, name) if options.bias else None
-        self.temporal = _temporal_place(graph, name) if options.temporal else None
+        self.temporal = temporal_bias(graph, name) if options.temporal else None
         # What a temporal bias brings to the mean is its own doing, and no fault of the layers before.
-        self.current = graph.nodes[_temporal_place(graph, name) or name].inputs[0]
+        self.current = graph.nodes[temporal_bias(graph, name) or name].inputs[0]
         self._graph = graph
         self._neuron = graph.ops(Neuron)[name]
         self._timesteps = timesteps
@@ -169,8 +163,6 @@ class _Layer:
                 yield self.bias, replace(constant, shift=total.to(self._neuron.threshold))
         if self.temporal is not None:
             old = graph.ops(TemporalBias)[self.temporal].shift
-            # One that was made for fewer steps keeps its last bias, as it does when it runs.
-            old = old[torch.arange(self._timesteps).clamp(max=len(old) - 1)]
             steps = torch.stack([self._shaped(step) for step in self._steps])
             yield self.temporal, TemporalBias((old.double() + steps).to(old))
 
@@ -249,15 +241,9 @@ def _spiking_means(
     return {name: total.means() for name, total in batch.added(size, sums).items()}
 
 
-def _temporal_place(graph: Graph, name: str) -> str | None:
-    """Return the temporal bias right before neurons."""
-    (value,) = graph.nodes[name].inputs
-    return value if value in graph.ops(TemporalBias) and _is_own(graph, value) else None
-
-
 def _bias_place(graph: Graph, name: str) -> str | None:
     """Return the layer or the constant before neurons that shifts their current and nothing else."""
-    (value,) = graph.nodes[_temporal_place(graph, name) or name].inputs
+    (value,) = graph.nodes[temporal_bias(graph, name) or name].inputs
     if value in graph.ops(Affine) and _is_own(graph, value):
         return value
     layer, axis = biased(graph, value), channel_axis(graph, name)

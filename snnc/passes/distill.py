@@ -49,12 +49,15 @@ from snnc.ops import (
     Weighted,
 )
 from snnc.passes.base import TrainingPass, check_stage, passes
+from snnc.passes.biases import temporal_bias, with_temporal_biases
 from snnc.rules import Rules
 from snnc.run import Program
+from snnc.schedule import Schedule
 from snnc.threads import Threads
 from snnc.training.augmentation import flipped_and_shifted
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import Shuffled, minimize, relative_distance
+from snnc.training.through_time import has_few_steps
 from snnc.training.units import units
 
 # How often the held-out images are looked at.
@@ -77,7 +80,8 @@ class Distill(TrainingPass):
     without ``augment`` they stay as they are, without ``features`` outputs alone are compared.
 
     ``gradients`` of neurons are those of what they stand for, on means over the steps, or, where there are at most
-    eight ``steps`` and neurons fire at each, go through these: back-propagation through time.
+    eight ``steps`` and neurons fire at each, go through these: back-propagation through time. ``temporal`` has these
+    train a bias for every step as well, right before neurons; it starts at what is there, or at 0.
 
     ``learning_rate`` is the share of a layer's size that a step may change, divided by the number of levels, the median
     of the layers': the finer these are, the less may change at once. Where the first look shows that it is too high for
@@ -91,6 +95,7 @@ class Distill(TrainingPass):
     features: bool = True
     augment: bool = True
     gradients: Literal["means", "steps"] = "means"
+    temporal: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -98,6 +103,8 @@ class Distill(TrainingPass):
             raise ValueError("epochs, steps and batch size start at 1")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError("the learning rate must be positive and finite")
+        if self.temporal and self.gradients != "steps":
+            raise ValueError("biases that change from step to step are trained with gradients: steps")
 
     def planned(self, samples: int) -> int:
         return self._within(max(1, samples - samples // 10))
@@ -113,9 +120,21 @@ class Distill(TrainingPass):
             samples = FeedsStore(folder / "samples", chain(training.batches(), held_out.batches()))
             return self._trained(graph, calibration, samples, len(held_out))
 
-    def _trainable(self, graph: Graph, calibration: Calibration) -> TrainableNetwork:
-        trained = graph.ops((Weighted, Quantized, Neuron))
-        return TrainableNetwork(graph, calibration.schedule, trained, through_steps=self.gradients == "steps")
+    def outlined(self, graph: Graph, calibration: Calibration) -> Graph:
+        return self._prepared(graph, calibration.schedule)
+
+    def _prepared(self, graph: Graph, schedule: Schedule) -> Graph:
+        """Return the graph with a place for every bias that is trained."""
+        several = self.temporal and schedule.timesteps > 1 and has_few_steps(graph, schedule)
+        return with_temporal_biases(graph, schedule.timesteps) if several else graph
+
+    def _trainable(self, graph: Graph, schedule: Schedule) -> TrainableNetwork:
+        through = self.gradients == "steps" and has_few_steps(graph, schedule)
+        trained = [*graph.ops((Weighted, Quantized, Neuron))]
+        if self.temporal and through:
+            places = (temporal_bias(graph, name) for name in graph.ops(Neuron))
+            trained += [name for name in places if name is not None]
+        return TrainableNetwork(graph, schedule, trained, through_steps=through)
 
     def _within(self, training: int) -> int:
         """Return how many steps all epochs over so many images are, as far as they are done."""
@@ -124,7 +143,9 @@ class Distill(TrainingPass):
     def _trained(self, graph: Graph, calibration: Calibration, samples: FeedsStore, held: int) -> Graph:
         training, held_out = torch.arange(len(samples)).tensor_split([len(samples) - held])
         augmented = self.augment and _takes_images(graph)
-        compare = _Comparison(calibration.reference, graph, features=self.features)
+        schedule = calibration.schedule
+        prepared = self._prepared(graph, schedule)
+        compare = _Comparison(calibration.reference, prepared, features=self.features)
         batch = min(self.batch_size, len(training))
         steps = self._within(len(training))
 
@@ -132,17 +153,17 @@ class Distill(TrainingPass):
             return compare.error(network, samples, held_out, batch) if held else math.inf
 
         begun = calibration.begun
-        untrained = self._trainable(graph, calibration)
+        untrained = self._trainable(prepared, schedule)
         start: float = error(untrained) if begun is None else begun["start"]
         if not start:
             return graph
-        highest = self.learning_rate / median([*calibration.levels.values()] or [calibration.schedule.timesteps])
+        highest = self.learning_rate / median([*calibration.levels.values()] or [schedule.timesteps])
 
         def attempt(number: int) -> Graph | None:
             """Return the best state of a training, None where its first look says that the rate is too high."""
             kept = begun if begun is not None and begun["attempt"] == number else None
             generator = Generator().manual_seed(self.seed)
-            network = self._trainable(graph, calibration)
+            network = self._trainable(prepared, schedule)
             best, lowest, first = (graph, start, True) if kept is None else kept["looks"]
             batches = Shuffled(training, batch, generator, kept and kept["batches"])
 

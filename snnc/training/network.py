@@ -67,10 +67,10 @@ class TrainableNetwork(nn.Module):
     gradients those of the quantized activation, or, where they are to go ``through_steps``, there are few of these and
     neurons fire at each, those of ``snnc.training.through_time``.
 
-    ``layers``, ``norms`` and ``thresholds`` are the parameters of the nodes in ``trained``: weights and biases, scales
-    and shifts, and the logarithms of thresholds, so that no step makes one negative. However far a step goes,
-    thresholds stay within single precision. Batch normalization that is trained works, in training, on the statistics
-    of what it is given, and keeps a running mean of them.
+    ``layers``, ``norms``, ``temporal`` and ``thresholds`` are the parameters of the nodes in ``trained``: weights and
+    biases, scales and shifts, biases that change from step to step, and the logarithms of thresholds, so that no step
+    makes one negative. However far a step goes, thresholds stay within single precision. Batch normalization that is
+    trained works, in training, on the statistics of what it is given, and keeps a running mean of them.
 
     ``disturbed`` is told every activation's name and answer in training, and returns what takes its place.
     """
@@ -104,13 +104,21 @@ class TrainableNetwork(nn.Module):
         self.thresholds: dict[str, Tensor] = {}
         self.layers: dict[str, Weighted] = {}
         self.norms: dict[str, BatchNorm] = {}
+        self.temporal: dict[str, TemporalBias] = {}
         for name in trained:
             parameters(fast.op(name), self, name)
 
     @property
     def weights(self) -> list[Tensor]:
         """The weights and biases that are trained, each once."""
-        return unique(tensor for layer in self.layers.values() for tensor in layer.tensors().values())
+        ops: Iterable[Op] = (self.layers | self.temporal).values()
+        return unique(tensor for op in ops for tensor in op.tensors().values())
+
+    def ceiling(self, name: str) -> float:
+        """Return the mean ceiling of the neurons that read a node: what of a current they tell apart."""
+        read = [op for op in map(self._graph.op, self._graph.consumers[name]) if isinstance(op, Neuron)]
+        ceilings = [neuron.closed_form(self._schedule.timesteps).ceiling.flatten() for neuron in read]
+        return float(torch.cat(ceilings).mean())
 
     def forward(self, feeds: Feeds, want: Iterable[str]) -> dict[str, Tensor]:
         """Return the mean values ``[N, ...]`` of the nodes in ``want`` for those of the nodes in ``feeds``."""
@@ -132,7 +140,7 @@ class TrainableNetwork(nn.Module):
         """Return the mean values of a network whose gradients go through its steps."""
         logs = self.thresholds.items()
         neurons = {n: self._graph.op(n).with_tensors({self._fields[n]: _exp(log.detach())}) for n, log in logs}
-        live = self._graph.with_ops({**self.layers, **self.norms, **neurons})
+        live = self._graph.with_ops({**self.layers, **self.norms, **self.temporal, **neurons})
         program = Program(live, self._schedule, want=want, given=feeds)
 
         def through(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
@@ -156,7 +164,7 @@ class TrainableNetwork(nn.Module):
         def once(tensor: Tensor) -> Tensor:
             return frozen[id(tensor)] if id(tensor) in frozen else frozen.setdefault(id(tensor), _frozen(tensor))
 
-        ops: dict[str, Op] = {n: op.map_tensors(once) for n, op in (self.layers | self.norms).items()}
+        ops: dict[str, Op] = {n: op.map_tensors(once) for n, op in (self.layers | self.norms | self.temporal).items()}
         for name, log in self.thresholds.items():
             ops[name] = self._graph.op(name).with_tensors({self._fields[name]: _exp(_frozen(log))})
         return ops
@@ -226,11 +234,11 @@ def _frozen(tensor: Tensor) -> Tensor:
 # rule(op, network, name): turns what is trained of an operation into parameters.
 parameters = Rules[Op, None]("what of an operation is trained")
 
-_TRAINED = "train weights, normalizations and thresholds"
+_TRAINED = "train weights, biases, normalizations and thresholds"
 parameters.refuse(
     Input, Add, Nonlinear, Routing, Mean, Pool, Relu, Resample, why="there is nothing in it to train", hint=_TRAINED
 )
-parameters.refuse(Affine, Activation, TemporalBias, why="its constants stay what they are", hint=_TRAINED)
+parameters.refuse(Affine, Activation, why="its constants stay what they are", hint=_TRAINED)
 
 
 @parameters.register(Weighted)
@@ -257,6 +265,11 @@ def _train_ceiling(op: Clipped | Quantized, network: TrainableNetwork, name: str
 def _train_threshold(op: Neuron, network: TrainableNetwork, name: str) -> None:
     network._fields[name] = "threshold"
     network.thresholds[name] = network._parameter(name, "threshold", op.threshold.log())
+
+
+@parameters.register(TemporalBias)
+def _train_shift(op: TemporalBias, network: TrainableNetwork, name: str) -> None:
+    network.temporal[name] = replace(op, shift=network._parameter(name, "shift", op.shift))
 
 
 # rule(op, network, name, answer, *inputs): the mean value ``[N, ...]``, with gradients; ``answer`` is that of neurons.
@@ -306,4 +319,5 @@ def _neuron(op: Neuron, network: TrainableNetwork, name: str, answer: Tensor | N
 
 @stand_ins.register(TemporalBias)
 def _temporal_bias(op: TemporalBias, network: TrainableNetwork, name: str, answer: Tensor | None, z: Tensor) -> Tensor:
-    return mean_signal(op.respond(z.unsqueeze(0), network._schedule), network._schedule)[0]
+    now = network.temporal.get(name, op)
+    return mean_signal(now.respond(z.unsqueeze(0), network._schedule), network._schedule)[0]

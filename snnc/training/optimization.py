@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from snnc.errors import PreconditionError
+from snnc.ir import Op
 from snnc.ops import Weighted
 from snnc.processes import Division, Sum
 from snnc.threads import Threads
@@ -23,7 +24,8 @@ from snnc.training.network import TrainableNetwork
 T = TypeVar("T")
 
 # What the learning rate of thresholds is, as a share of that of weights: they are kept as logarithms, so theirs is
-# relative as well, and every channel's is its own.
+# relative as well, and every channel's is its own. So is that of biases that change from step to step, relative to the
+# thresholds behind them.
 _THRESHOLD_RATE = 0.2
 # The share of the steps in which the learning rate rises: a closed form start is lost in one step that is too large.
 _WARM_UP = 0.1
@@ -57,11 +59,13 @@ def minimize(
     # A layer's tensors are trained by its size, those that several share by that of the first.
     grouped: set[int] = set()
     groups: list[tuple[list[Tensor], float]] = []
-    for layer in network.layers.values():
-        own = [tensor for tensor in layer.tensors().values() if id(tensor) not in grouped]
+    sized: list[tuple[Op, float]] = [(layer, _size(layer)) for layer in network.layers.values()]
+    sized += [(bias, _THRESHOLD_RATE * network.ceiling(name)) for name, bias in network.temporal.items()]
+    for op, size in sized:
+        own = [tensor for tensor in op.tensors().values() if id(tensor) not in grouped]
         grouped.update(map(id, own))
         if own:
-            groups.append((own, _size(layer)))
+            groups.append((own, size))
     if thresholds:
         groups.append((thresholds, _THRESHOLD_RATE))
     optimizer = torch.optim.Adam([{"params": tensors, "lr": learning_rate * size} for tensors, size in groups])

@@ -276,7 +276,7 @@ lowerings.refuse(
 lowerings.refuse(
     TemporalBias,
     why="NIR has no bias that changes from step to step",
-    hint="calibrate again with --set passes.correct-spiking-residual.temporal=false",
+    hint="calibrate again with --set passes.PASS.temporal=false, of correct-spiking-residual or distill",
 )
 lowerings.refuse(
     ops.Activation,
