@@ -22,7 +22,7 @@ class Reached:
 
     ``exact`` says whether ``graph`` is the same function still, ``altered`` are name, words, and networks before and
     after of passes that made another, ``settled`` the options of all passes, those to come included: passes before them
-    may have chosen some. ``inside`` is what the pass that was stopped had reached itself.
+    may have chosen some, and ``shares`` of the image. ``inside`` is what the pass that was stopped had reached itself.
     """
 
     reference: Graph
@@ -33,6 +33,7 @@ class Reached:
     seconds: tuple[float, ...] = ()
     altered: tuple[tuple[str, str, Graph, Graph], ...] = ()
     settled: tuple[Mapping[str, Any], ...] = ()
+    shares: tuple[float, ...] = ()
     inside: Mapping[str, Any] | None = None
 
 

@@ -101,7 +101,7 @@ class Passed:
     """What the passes of a recipe made of a trained network: ``snn``, what was applied, and how long each pass took.
 
     ``recipe`` is the one that ran: less is trained than was asked for where there was no time for all of it, and what
-    one pass chose for those behind it is spelled out.
+    one pass chose for those behind it is spelled out, and so are shares of the image.
     ``canonical`` is the network right before the first pass that is not exact: the same function as the trained one, in
     the form that the spiking one is compared with layer by layer.
     """
@@ -140,7 +140,7 @@ def apply_recipe(
     if reached.settled:
         kept = zip(recipe.passes, reached.settled, strict=True)
         settled = (parse(type(step), chosen, place=f"passes.{pass_name(step)}") for step, chosen in kept)
-        recipe = replace(recipe, passes=tuple(settled))
+        recipe = replace(recipe, passes=tuple(settled), shares=reached.shares)
     if samples is not None or moments_known(reference):
         stand_in = None
     stated = stated_moments(reference)
@@ -169,7 +169,9 @@ def apply_recipe(
             step = budget.fitting_steps(step, _numbered(recipe, index), before, calibration, following)
             checkpoint.decided |= budget.decided
             behind = step.settled(before, calibration, recipe.passes[index + 1 :])
-            recipe = replace(recipe, passes=(*recipe.passes[:index], step, *behind))
+            shares = step.shares(before, calibration)
+            recipe = replace(recipe, passes=(*recipe.passes[:index], step, *behind), shares=shares)
+            calibration = replace(calibration, schedule=recipe.schedule)
             work = functools.partial(_applied, step, name, before, calibration)
             graph = work() if memory is None else memory.recall(before, step, recipe, levels, work)
         exact = reached.exact and (step.exact or not graph.changes(before))
@@ -183,6 +185,7 @@ def apply_recipe(
             (*reached.seconds, time.monotonic() - started),
             (*reached.altered, *([(name, what, before, graph)] if what else [])),
             tuple(options(each) for each in recipe.passes),
+            recipe.shares,
         )
         checkpoint.keep(reached)
     altered = tuple(Altered(*each) for each in reached.altered)
@@ -370,7 +373,7 @@ def make(
     conversion = Conversion(
         reference=trained.graph,
         snn=passed.snn,
-        schedule=recipe.schedule,
+        schedule=passed.recipe.schedule,
         applied=passed.applied,
         imported=trained.findings,
         findings=(*_costs(passed, dataset, reading, task, progress), *(budget.findings if budget else ())),

@@ -1,34 +1,41 @@
 """Training through the steps: values of the spikes, gradients of what each spike does to later ones."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from snnc import recipe
+import snnc
+from snnc import ops, recipe
 from snnc.artifact import load_conversion, save_conversion
-from snnc.feeds import Feeds
+from snnc.data.dataset import Reading
+from snnc.data.preprocessing import Preprocessing
+from snnc.feeds import Feeds, Signals
 from snnc.formats.onnx.spiking import OnnxFormat
 from snnc.formats.verification import verify
-from snnc.ir import Graph
-from snnc.laws.networks import calibration, in_memory, random_network, relu
+from snnc.ir import Graph, Node, Op
+from snnc.laws.networks import Network, calibration, in_memory, random_network, relu
 from snnc.neurons import CausalNeuron, Neuron
 from snnc.neurons.choice import chosen
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Weighted
 from snnc.passes.biases import with_temporal_biases
+from snnc.passes.choose_shares import ChooseShares
 from snnc.passes.correct_spiking_residual import CorrectSpikingResidual
 from snnc.passes.distill import Distill
 from snnc.pipeline import apply_recipe
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.training.network import TrainableNetwork
-from snnc.training.through_time import has_few_steps, response
+from snnc.training.through_time import Moving, has_few_steps, response
 from tests.support import neuron_instances, normal, outputs
 from tests.test_export_spiking_onnx import conversion, fed
 
+GRAY = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 CAUSAL = {name: neuron for name, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)}
 SCHEDULES = [Schedule(3), Schedule(2, 2), Schedule(2, 1, shares=(0.75, 0.25))]
 
@@ -199,6 +206,114 @@ def test_biases_of_steps_need_gradients_that_go_through_these() -> None:
     snn, _ = few(1, "two-phase", 2)
     assert TRAINED_BIASES.outlined(snn, calibration(snn, timesteps=2)) is snn
     assert TRAINED_BIASES.outlined(few(1, "if", 1)[0], calibration(snn, timesteps=1)).ops(TemporalBias) == {}
+
+
+def shared(snn: Graph, schedule: Schedule, logs: Tensor) -> TrainableNetwork:
+    network = TrainableNetwork(snn, schedule, [], through_steps=True, shares=True)
+    assert network.shares is not None
+    network.shares.data += logs
+    return network
+
+
+def squared(fires: Op) -> Graph:
+    """A network with biases and with what is lifted by temporal differences."""
+    net = Network((3, 6, 6))
+    value = net.add(fires, net.conv("x", 4))
+    value = net.add(fires, net.conv(net.add(ops.Product(), value, value), 4))
+    value = net.add(ops.Add(), value, net.conv("x", 4))
+    net.linear(net.flat(net.add(fires, net.conv(value, 4))), 3)
+    return net.graph()
+
+
+def test_gradients_to_shares_are_those_of_differences() -> None:
+    # What changes from step to step and is no staircase.
+    graph = squared(TemporalBias(0.3 * normal(3, 4, 1, 1))).map_tensors(lambda tensor: tensor.double())
+    x, schedule = Feeds({"x": normal(2, 3, 6, 6).double()}), Schedule(3, 1)
+    logs = torch.tensor([0.7, 0.0, -0.4]).double().requires_grad_()
+
+    def shown(at: Tensor) -> Schedule:
+        return dataclasses.replace(schedule, shares=tuple(at.detach().softmax(0).tolist()))
+
+    def weighed(signals: Signals) -> Tensor:
+        found = (signals[name] for name in graph.nodes if name != "x")
+        return torch.stack([(signal * normal(*signal.shape, seed=3).double()).sum() for signal in found]).sum()
+
+    def run(at: Schedule) -> Program:
+        return Program(graph, at, want=graph.nodes, trains=True)
+
+    moving = Moving(logs, schedule.sleep)
+
+    def through(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        compute, inputs = moving.computing(node.op, compute, inputs)
+        return compute(*inputs)
+
+    loss = weighed(run(shown(logs)).with_gradients(x.signals(schedule), through))
+    assert float(loss.detach()) == pytest.approx(float(weighed(run(shown(logs))(x))))
+    (gradient,) = torch.autograd.grad(loss, [logs])
+    for t in range(3):
+        step = 1e-5 * torch.eye(3).double()[t]
+        above, below = (float(weighed(run(shown(logs.detach() + sign * step))(x))) for sign in (1, -1))
+        assert float(gradient[t]) == pytest.approx((above - below) / 2e-5, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("neuron", ["cif", "if", "graded(levels=15)"])
+def test_shares_in_training_are_those_of_the_run(neuron: str) -> None:
+    schedule = Schedule(3, 1)
+    snn = squared(made(neuron))
+    network = shared(snn, schedule, torch.tensor([0.7, 0.0, -0.4]))
+    assert network.schedule.shares == pytest.approx((0.5466, 0.2714, 0.1820), abs=1e-4)
+    x = Feeds({"x": normal(5, 3, 6, 6)})
+    wanted = Program(snn, network.schedule, want=snn.nodes)(x)
+    assert network.shares is not None
+    found = network(x, [*snn.nodes])
+    for name in snn.nodes:
+        assert torch.allclose(found[name], wanted[name][0], atol=1e-5)
+    loss = sum((found[name] * normal(*found[name].shape, seed=3)).sum() for name in snn.outputs)
+    assert isinstance(loss, Tensor)
+    (gradient,) = torch.autograd.grad(loss, [network.shares])
+    # Who has caught up in the end counts what came in all, whatever the order.
+    assert bool(gradient.abs().max() < 1e-4) == (neuron == "graded(levels=15)")
+
+
+def test_shares_are_chosen_that_lose_less() -> None:
+    graph = random_network(2, relu)
+    samples = in_memory(graph, normal(60, 3, 8, 8))
+    how = recipe.load("quick", timesteps=2, neuron="graded(levels=3, max-event=1, rest=1)")
+    how = dataclasses.replace(how, passes=(*how.passes[:-1], ChooseShares(steps=20, batch_size=18)))
+    passed = apply_recipe(graph, how, samples)
+    chosen_shares = passed.recipe.shares
+    assert sum(chosen_shares) == pytest.approx(1) and chosen_shares[0] > 0.5
+    x = Feeds({"x": normal(100, 3, 8, 8, seed=5)})
+    (wanted,) = Program(graph)(x).values()
+    lost = [
+        float((next(iter(Program(passed.snn, schedule)(x).values())) - wanted).square().sum())
+        for schedule in (how.schedule, passed.recipe.schedule)
+    ]
+    assert lost[1] < 0.9 * lost[0]
+    assert apply_recipe(graph, passed.recipe, samples).recipe == passed.recipe
+
+
+def test_shares_that_are_stated_or_mean_nothing_stay() -> None:
+    snn, _ = few(1, "cif", 2)
+    look = calibration(random_network(1, relu), normal(40, 3, 8, 8), 2)
+    step = ChooseShares(steps=1)
+    stated = Schedule(2, shares=(0.75, 0.25))
+    assert step.shares(snn, dataclasses.replace(look, schedule=stated)) == (0.75, 0.25)
+    assert step.shares(snn, look.without_samples()) == ()
+    for schedule in (Schedule(1, 2), Schedule(9), Schedule(2, 0, 1)):
+        assert step.shares(snn, dataclasses.replace(look, schedule=schedule)) == ()
+    assert step.shares(few(1, "two-phase", 2)[0], look) == ()
+    assert step(snn, look) is snn
+
+
+def test_the_shares_that_were_chosen_are_in_the_file(tmp_path: Path) -> None:
+    how = recipe.load("quick", timesteps=2, neuron="graded(levels=3, max-event=1, rest=1)")
+    how = dataclasses.replace(how, passes=(*how.passes[:-1], ChooseShares(steps=5)))
+    reading = Reading(limit=60)
+    made, _ = snnc.convert(DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=GRAY, reading=reading)
+    assert made.schedule.shares and [*made.schedule.shares] == made.provenance.recipe["shares"]
+    save_conversion(made, tmp_path / "m.snn")
+    assert load_conversion(tmp_path / "m.snn").schedule == made.schedule
 
 
 @pytest.mark.parametrize("gradients", ["means", "steps"])

@@ -38,6 +38,10 @@ class Pass(ABC):
         """Return the passes that follow this one, with the options that it chooses for them before it runs itself."""
         return following
 
+    def shares(self, graph: Graph, calibration: Calibration) -> tuple[float, ...]:
+        """Return what of the image each step awake is to carry: what the pass chooses before it runs itself."""
+        return calibration.schedule.shares
+
     def runs(self, samples: int, schedule: Schedule) -> int:
         """Return how often the pass runs the network on a sample, in all, roughly, where it is shown so many."""
         return 0

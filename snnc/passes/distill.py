@@ -51,14 +51,12 @@ from snnc.ops import (
 from snnc.passes.base import TrainingPass, check_stage, passes
 from snnc.passes.biases import temporal_bias, with_temporal_biases
 from snnc.rules import Rules
-from snnc.run import Program
 from snnc.schedule import Schedule
-from snnc.threads import Threads
 from snnc.training.augmentation import flipped_and_shifted
+from snnc.training.comparison import Comparison
 from snnc.training.network import TrainableNetwork
-from snnc.training.optimization import Shuffled, minimize, relative_distance
+from snnc.training.optimization import Shuffled, minimize
 from snnc.training.through_time import has_few_steps
-from snnc.training.units import units
 
 # How often the held-out images are looked at.
 _LOOKS = 10
@@ -145,7 +143,7 @@ class Distill(TrainingPass):
         augmented = self.augment and _takes_images(graph)
         schedule = calibration.schedule
         prepared = self._prepared(graph, schedule)
-        compare = _Comparison(calibration.reference, prepared, features=self.features)
+        compare = Comparison(calibration.reference, prepared, features=self.features)
         batch = min(self.batch_size, len(training))
         steps = self._within(len(training))
 
@@ -256,42 +254,3 @@ def _takes_images(graph: Graph) -> bool:
             else:
                 answers.append(answer)
     return len(graph.shapes[image]) == 3 and all(answers)
-
-
-class _Comparison:
-    """How far a network in training is from the trained one."""
-
-    def __init__(self, reference: Graph, graph: Graph, *, features: bool) -> None:
-        self._outputs = graph.outputs
-        crossings = [unit.activation for unit in units(graph) if features]
-        self._features = [name for name in crossings if name is not None and name in reference.nodes]
-        self._outputs_alone = Program(reference, want=self._outputs)
-        self._everything = Program(self._outputs_alone.graph, want=[*self._features, *self._outputs])
-
-    def __call__(self, network: TrainableNetwork, feeds: Feeds) -> Tensor:
-        """Return the relative squared distance of the outputs plus the mean of those of the features."""
-        wanted, reached = self._both(network, feeds, self._everything)
-        outputs = [relative_distance(reached[name], wanted[name]) for name in self._outputs]
-        loss = torch.stack(outputs).mean()
-        if self._features:
-            loss = (
-                loss + torch.stack([relative_distance(reached[name], wanted[name]) for name in self._features]).mean()
-            )
-        return loss
-
-    @torch.no_grad()
-    def error(self, network: TrainableNetwork, samples: FeedsStore, indices: Tensor, batch: int) -> float:
-        """Return the relative squared distance of the outputs on some samples, as they are."""
-        distance = norm = 0.0
-        with Threads():
-            for chosen in torch.split(indices, batch):
-                wanted, reached = self._both(network, samples[chosen], self._outputs_alone)
-                for name in self._outputs:
-                    distance += float((reached[name] - wanted[name]).double().square().sum())
-                    norm += float(wanted[name].double().square().sum())
-        return distance / norm if norm else distance
-
-    def _both(
-        self, network: TrainableNetwork, feeds: Feeds, trained: Program
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return {name: signal[0] for name, signal in trained(feeds).items()}, network(feeds, trained.want)

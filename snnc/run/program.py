@@ -277,7 +277,7 @@ def _lift(op: Op, schedule: Schedule, *inputs: Tensor) -> Tensor:
     signals = [stretched(signal, schedule) for signal in inputs]
     if not op.linear:
         parts, elapsed = (slice(0, schedule.rehearsal), slice(schedule.rehearsal, None)), schedule.elapsed
-        pieces = [_temporal_difference(op, [s[p] for s in signals], elapsed[p]) for p in parts if elapsed[p]]
+        pieces = [temporal_difference(op, [s[p] for s in signals], elapsed[p]) for p in parts if elapsed[p]]
         return torch.cat(pieces)
     steps = _stirring(signals, schedule)
     result = op(*(signal[:steps].flatten(0, 1) for signal in signals))
@@ -302,7 +302,11 @@ def _stirring(signals: list[Tensor], schedule: Schedule) -> int:
     return steps
 
 
-def _temporal_difference(op: Op, inputs: list[Tensor], elapsed: Sequence[float]) -> Tensor:
+def temporal_difference(op: Op, inputs: Sequence[Tensor], elapsed: Sequence[float] | Tensor) -> Tensor:
+    """Return what an operation that is not affine gives at every step, ``[S, N, ...]``, for all steps of its inputs.
+
+    ``elapsed`` is how much of the image has been shown until each of them, in equal steps.
+    """
     sums = [torch.zeros_like(signal[0]) for signal in inputs]
     outputs: list[Tensor] = []
     before: Tensor | None = None

@@ -37,7 +37,7 @@ from snnc.rules import Rules
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.training.activations import clipped, quantized
-from snnc.training.through_time import has_few_steps, response
+from snnc.training.through_time import Moving, has_few_steps, response
 
 # The largest logarithm of a threshold, of either sign: what it stands for, and its inverse, are far from overflow.
 _FURTHEST = 60.0
@@ -72,7 +72,9 @@ class TrainableNetwork(nn.Module):
     makes one negative. However far a step goes, thresholds stay within single precision. Batch normalization that is
     trained works, in training, on the statistics of what it is given, and keeps a running mean of them.
 
-    ``disturbed`` is told every activation's name and answer in training, and returns what takes its place.
+    ``disturbed`` is told every activation's name and answer in training, and returns what takes its place. With
+    ``shares``, what of the image each step awake carries is trained as well, from equal ones, where gradients go
+    through the steps: as logarithms, of which only the differences matter.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class TrainableNetwork(nn.Module):
         disturbed: Callable[[str, Tensor], Tensor] | None = None,
         processes: Processes = ALONE,
         through_steps: bool = False,
+        shares: bool = False,
     ) -> None:
         super().__init__()
         program = Program(graph, schedule)
@@ -99,6 +102,8 @@ class TrainableNetwork(nn.Module):
         self._fields: dict[str, str] = {}
         self._chunk = program.chunk
         self._through_steps = through_steps and has_few_steps(fast, schedule)
+        blank = torch.zeros(schedule.timesteps, dtype=torch.float64)
+        self.shares = nn.Parameter(blank) if shares and self._through_steps else None
         # Each with the tensor that it began as, which lives on so that no other has its identity.
         self._shared: dict[int, tuple[Tensor, nn.Parameter]] = {}
         self.thresholds: dict[str, Tensor] = {}
@@ -136,21 +141,31 @@ class TrainableNetwork(nn.Module):
             values[name] = stand_ins(node.op, self, name, answers.get(name), *inputs)
         return {name: values[name] for name in want}
 
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule as it is now."""
+        if self.shares is None:
+            return self._schedule
+        return replace(self._schedule, shares=tuple(self.shares.detach().softmax(0).tolist()))
+
     def _stepwise(self, feeds: Feeds, want: tuple[str, ...]) -> dict[str, Tensor]:
         """Return the mean values of a network whose gradients go through its steps."""
+        schedule, moving = self.schedule, None if self.shares is None else Moving(self.shares, self._schedule.sleep)
         logs = self.thresholds.items()
         neurons = {n: self._graph.op(n).with_tensors({self._fields[n]: _exp(log.detach())}) for n, log in logs}
         live = self._graph.with_ops({**self.layers, **self.norms, **self.temporal, **neurons})
-        program = Program(live, self._schedule, want=want, given=feeds)
+        program = Program(live, schedule, want=want, given=feeds)
 
         def through(node: Node, compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
             op = live.op(node.name)
+            if moving is not None:
+                compute, inputs = moving.computing(op, compute, inputs)
             if not isinstance(op, CausalNeuron):
                 return compute(*inputs)
             (currents,) = inputs
-            return response(op, self._schedule, currents, self._threshold(node.name, op.threshold))
+            return response(op, schedule, currents, self._threshold(node.name, op.threshold))
 
-        found = program.with_gradients(feeds.signals(self._schedule), through)
+        found = program.with_gradients(feeds.signals(schedule), through)
         return {name: found[name][0] for name in want}
 
     def graph(self) -> Graph:

@@ -68,6 +68,8 @@ def minimize(
             groups.append((own, size))
     if thresholds:
         groups.append((thresholds, _THRESHOLD_RATE))
+    if network.shares is not None:
+        groups.append(([network.shares], 1.0))
     optimizer = torch.optim.Adam([{"params": tensors, "lr": learning_rate * size} for tensors, size in groups])
     schedule = LambdaLR(optimizer, lambda step: rising_cosine(step / steps, _WARM_UP))
     trained = [tensor for tensors, _ in groups for tensor in tensors]

@@ -7,14 +7,19 @@ before, and not with what comes in. Back-propagation through time (Wu et al., Fr
 rectangle as the surrogate. Values are those of the spikes.
 """
 
+from collections.abc import Callable, Sequence
+from typing import final
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from snnc.ir import Graph
+from snnc.ir import Graph, Op
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import Timed, stretched
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Activation
+from snnc.run.program import temporal_difference
 from snnc.schedule import Schedule
 from snnc.training.activations import quantized
 
@@ -51,3 +56,37 @@ def response(neuron: CausalNeuron, schedule: Schedule, currents: Tensor, thresho
         counts.append(count)
         before = count
     return torch.stack(counts).diff(dim=0, prepend=torch.zeros_like(fired[:1]))
+
+
+@final
+class Moving:
+    """The shares of the image and of the biases that steps awake carry, with gradients to their logarithms ``[T]``."""
+
+    def __init__(self, logs: Tensor, sleep: int) -> None:
+        self._gains = F.pad(logs.softmax(0) * len(logs), (0, sleep))
+
+    def computing(
+        self, op: Op, compute: Callable[..., Tensor], inputs: Sequence[Tensor]
+    ) -> tuple[Callable[..., Tensor], Sequence[Tensor]]:
+        """Return what computes an operation, and from what, so that gradients go to the gains.
+
+        What is the same at every step awake stays so until it meets what is not.
+        """
+        if not isinstance(op, Timed) and all(len(signal) == 1 for signal in inputs):
+            return compute, inputs
+        shown = [signal * self._as(signal) if len(signal) == 1 else signal for signal in inputs]
+        if isinstance(op, Timed):
+            return compute, shown
+        if not op.linear:
+            return lambda *signals: temporal_difference(op, signals, self._gains.cumsum(0)), shown
+
+        def affine(*signals: Tensor) -> Tensor:
+            result, gains = compute(*signals), self._as(signals[0])
+            constant = op(*(torch.zeros_like(signal[0, :1]) for signal in signals)).detach()
+            # It is in the result by the gains as they are: added here are gradients.
+            return result + constant * (gains - gains.detach()).view(-1, *(1 for _ in result.shape[1:]))
+
+        return affine, shown
+
+    def _as(self, signal: Tensor) -> Tensor:
+        return self._gains.to(signal.dtype).view(-1, *(1 for _ in signal.shape[1:]))
