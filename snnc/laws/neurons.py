@@ -229,6 +229,16 @@ def a_constant_current_may_be_given_once(neuron: Neuron) -> None:
         torch.testing.assert_close(neuron.respond(current, schedule), neuron.respond(everywhere, schedule))
 
 
+def a_single_step_is_a_step(neuron: Neuron) -> None:
+    """The response to a single step is, to the last digit, what a step fires from the start."""
+    if not isinstance(neuron, CausalNeuron):
+        return
+    for one in (neuron, *_slopes(neuron)):
+        current = 3 * normal(8, 4, 7, 6)
+        _, fired = one.step(one.initial(current), current)
+        assert torch.equal(fired, one.respond(current.unsqueeze(0), Schedule(1))[0])
+
+
 def who_is_silent_in_sleep_stays_silent(neuron: Neuron) -> None:
     """Asleep, without current and past coarse steps, who is silent at one step is silent at all that follow."""
     if not isinstance(neuron, CausalNeuron):
@@ -357,6 +367,7 @@ LAWS: tuple[Callable[[Neuron], None], ...] = (
     a_response_changes_nothing_and_repeats,
     memory_layout_changes_no_spike,
     a_constant_current_may_be_given_once,
+    a_single_step_is_a_step,
     who_is_silent_in_sleep_stays_silent,
     who_follows_counts_what_a_start_would,
     samples_do_not_see_each_other,

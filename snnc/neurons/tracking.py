@@ -69,6 +69,11 @@ class Tracking(CausalNeuron):
         within = self.rest - self.max_event <= lowest and self.rest + self.first_event >= most
         return within and self.units == (1,)
 
+    @property
+    def immediate(self) -> bool:
+        # What rests is added before the input, and rounds otherwise.
+        return self.exact and not self.rest and not self.coding and self.membrane_bits is None
+
     def levels(self, timesteps: int) -> int:
         return self.stated_levels or self.max_event * timesteps
 

@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 from snnc.errors import DataError
 from snnc.feeds import Feeds, Signals, laid_out, rechunk
 from snnc.ir import Graph, Input, Node, Op
-from snnc.neurons import Neuron, OrderFreeNeuron
+from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
 from snnc.neurons.base import Timed, asked_in_order, at_step, is_silent, mean_signal, seeded, stretched
 from snnc.neurons.two_phase_probabilistic import drawing_part
 from snnc.ops import Activation
@@ -98,7 +98,8 @@ class Program:
         """How many samples to run at once."""
         largest = max(torch.Size(shape).numel() for shape in self._original.shapes.values())
         ordered = any(not isinstance(neuron, OrderFreeNeuron) for neuron in self.graph.ops(Timed).values())
-        steps = _TRAINS * self.schedule.total if ordered or self._stepwise else 1
+        trains = self.schedule.total > 1 and (ordered or self._stepwise)
+        steps = _TRAINS * self.schedule.total if trains else 1
         return max(1, min(256, _CHUNK_ELEMENTS // max(1, largest * steps)))
 
     @cached_property
@@ -246,6 +247,8 @@ def _respond(op: Timed, schedule: Schedule, ordered: bool, generator: Generator,
         if op.random:
             return op.mean_response(mean, schedule, generator).unsqueeze(0)
         return _in_blocks(lambda some: op.mean_response(some, schedule), mean).unsqueeze(0)
+    if schedule.total == 1 and isinstance(op, CausalNeuron):
+        return _in_blocks(lambda some: op.respond(some.unsqueeze(0), schedule)[0], currents[0]).unsqueeze(0)
     return op.respond(currents, schedule, generator)
 
 
