@@ -1,19 +1,24 @@
 """Answer in few steps: graded events, refined guesses and single signed spikes; codes of two-phase neurons; plain IF.
 
-Calibrated on 1,024 unlabelled images, judged on all test images; steps are all from image to answer. Beside each stands
-a network of quantized activations of as many levels, with the same weights and ceilings. Nothing is trained, but for
-the part "trained": without labels there, too. The part "stream" shows recordings of an event camera frame by frame.
+    python tests/benchmarks/latency.py [--quick] [--folder FOLDER] [PART ...]
 
-python tests/benchmarks/latency.py [--quick] [PART ...]
+Calibrated on 1,024 unlabeled images, judged on all test images; steps are all from image to answer. Beside each stands
+a network of quantized activations of as many levels, with the same weights and ceilings. Nothing is trained, but for
+the parts "trained" and "own": without labels there, too. The part "own" converts the network that own_network.py keeps
+in ``--folder``, by the recipe of every paper and by ours. The part "stream" shows recordings of an event camera frame
+by frame. The part "spikingjelly" judges what SpikingJelly makes of the same network at the same numbers of steps, as
+peers.py installs it.
 """
 
-import argparse
 import math
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import modern
+import own_network
+import peers
 import torch
-from harness import PREPROCESSING, SHARED, finish, model_files, say
+from harness import PREPROCESSING, SHARED, asked, finish, model_files, say
 
 import snnc
 from snnc import recipe
@@ -34,25 +39,45 @@ from snnc.run.frames import Between
 from snnc.tasks.classification import Classification
 
 NAME = "cifar10_resnet20"
+# Where what is trained or installed once is kept.
+FOLDER = own_network.FOLDER
 
 
 @dataclass(frozen=True)
 class Setting:
     """What to convert for: the key that the figures have, the neuron, what the image is on for, and the recipe.
 
-    Where levels are ``mixed``, the neuron's are so many bits in the mean.
+    The recipe's own neuron and sleep where they are None. Where levels are ``mixed``, the neuron's are so many bits in
+    the mean. ``calibration`` is what it is calibrated on, at most ``limit`` images.
     """
 
     key: str
-    neuron: str
+    neuron: str | None
     timesteps: int = 1
-    sleep: int = 0
+    sleep: int | None = 0
     shares: tuple[float, ...] = ()
     recipe: str = "quick"
     mixed: bool = False
+    network: str = "resnet20"
+    calibration: str = "cifar10/calibration"
+    limit: int | None = None
 
     def figures(self, reading: Reading) -> dict[str, float]:
+        if self.file is None:
+            say(f"{self.network} is not there: run own_network.py first")
+            return {}
         return judged(self, converted(self, reading), reading)
+
+    @property
+    def file(self) -> Path | None:
+        if self.network == "resnet20":
+            return model_files(NAME)[0]
+        path = FOLDER / own_network.NETWORK
+        return path if path.exists() else None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return PREPROCESSING[NAME] if self.network == "resnet20" else own_network.HOW
 
 
 @dataclass(frozen=True)
@@ -95,7 +120,34 @@ class Imagenet:
         return agreed(self, reading)
 
 
-PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet]] = {
+@dataclass(frozen=True)
+class SpikingJelly:
+    """What SpikingJelly makes of the network, with percentiles for each channel."""
+
+    steps: tuple[int, ...]
+
+    def figures(self, reading: Reading) -> dict[str, float]:
+        if not peers.installed(FOLDER / "peers"):
+            return {}
+        count = reading.limit or 1024
+        network = peers.theirs(peers.pixels("calibration", count), "rate")
+        images, truth = peers.pixels("test", None), peers.truth("test", None)
+        found = {}
+        for steps in self.steps:
+            right = (peers.simulated(network, images, steps).argmax(1) == truth).float().mean()
+            found[f"resnet20/spikingjelly/steps={steps}/top1"] = round(100 * float(right), 2)
+            say(str(found))
+        return found
+
+
+# Numbers of steps awake; all steps from image to answer stand beside them. Graded events need one step, whatever their
+# levels: as many as two-phase neurons have in these steps.
+OWN = "cifar10_own"
+AWAKE = (2, 4, 8)
+# Single signed spikes that answer in two steps.
+SIGNED = "graded(levels=3, max-event=1, rest=1)", 2, 0, (0.75, 0.25)
+
+PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet | SpikingJelly]] = {
     "graded": [
         Setting("graded/quick/levels=15/steps=1", "graded(levels=15)"),
         Setting("graded/quick/levels=7/steps=1", "graded(levels=7)"),
@@ -136,6 +188,21 @@ PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet]] = {
         for bits in (4, 6)
         for mixed in (True, False)
     ],
+    "own": [
+        *(
+            Setting(f"{name}/T={timesteps}", None, timesteps, None, (), name, network=OWN)
+            for name in ("casc", "tpp", "error-compensation", "residual-noise", "synchronous", "quick", "default")
+            for timesteps in AWAKE
+        ),
+        *(
+            Setting(f"graded/T={levels}", f"graded(levels={levels})", recipe="one-step", network=OWN)
+            for levels in AWAKE
+        ),
+        Setting("signed/steps=1", "graded(levels=2, max-event=1, rest=1)", recipe="one-step", network=OWN),
+        Setting("signed/steps=2", *SIGNED, "synchronous", network=OWN),
+        Setting("signed/images=8192/steps=2", *SIGNED, "synchronous", False, OWN, "cifar10/train.npz", 8192),
+    ],
+    "spikingjelly": [SpikingJelly((1, 2, 4, 8, 32))],
     "stream": [
         Stream("stream"),
         Stream("stream/window=8/frames=24", 24, 8),
@@ -145,8 +212,9 @@ PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet]] = {
 
 
 def converted(setting: Setting, reading: Reading) -> Conversion:
+    assert setting.file is not None
     made, _ = snnc.convert(
-        model_files(NAME)[0],
+        setting.file,
         recipe.load(
             setting.recipe,
             timesteps=setting.timesteps,
@@ -155,9 +223,9 @@ def converted(setting: Setting, reading: Reading) -> Conversion:
             neuron=setting.neuron,
             mixed_levels=setting.mixed,
         ),
-        data=SHARED / "cifar10/calibration",
-        preprocessing=PREPROCESSING[NAME],
-        reading=reading,
+        data=SHARED / setting.calibration,
+        preprocessing=setting.preprocessing,
+        reading=Reading(limit=reading.limit or setting.limit),
     )
     return made
 
@@ -233,7 +301,7 @@ def judged(setting: Setting, made: Conversion, reading: Reading) -> dict[str, fl
     )
     steps = latency(made.snn, made.schedule)
     assert "/steps=" not in setting.key or f"/steps={steps}" in setting.key
-    key = f"resnet20/{setting.key}"
+    key = f"{setting.network}/{setting.key}"
     neurons = sum(math.prod(made.snn.shapes[name]) for name in made.snn.ops(Neuron))
     figures = {
         f"{key}/steps": steps,
@@ -242,7 +310,7 @@ def judged(setting: Setting, made: Conversion, reading: Reading) -> dict[str, fl
         f"{key}/events": row.spikes,
         f"{key}/spikes-per-neuron": row.spikes / neurons,
         f"{key}/quantized/top1": peer.accuracy,
-        "resnet20/ann/top1": row.accuracy + row.drop,
+        f"{setting.network}/ann/top1": row.accuracy + row.drop,
     }
     if made.snn.ops(FirstSpike):
         alike = [
@@ -315,20 +383,23 @@ def even(made: Conversion) -> Conversion:
     return replace(made, snn=made.snn.with_ops(plain))
 
 
+def best(figures: dict[str, float]) -> dict[str, float]:
+    """Return the least that single spikes, with a sign or without, lose with the answer there after two steps."""
+    two = {key for key, steps in figures.items() if key.startswith(OWN) and key.endswith("/steps") and steps == 2}
+    unit = [figures[f"{key.removesuffix('/steps')}/top1"] for key in two]
+    return {f"{OWN}/best/steps=2/drop": round(figures[f"{OWN}/ann/top1"] - max(unit), 2)} if unit else {}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all unless given")
-    given = parser.parse_args()
-    unknown = sorted(set(given.parts) - set(PARTS))
-    if unknown:
-        parser.error(f"no part is called {unknown[0]!r}: {', '.join(PARTS)}")
+    global FOLDER
+    given = asked(__doc__ or "", PARTS, FOLDER.name)
+    FOLDER = given.folder
     reading = Reading(limit=100 if given.quick else None)
     figures: dict[str, float] = {}
-    for part in given.parts or PARTS:
+    for part in given.sections:
         for setting in PARTS[part]:
             figures |= setting.figures(reading)
-    finish(figures)
+    finish(figures | best(figures))
 
 
 if __name__ == "__main__":

@@ -110,14 +110,21 @@ def installed(folder: Path) -> bool:
     return True
 
 
-def read(part: str, count: int) -> Dataset:
-    """Return images of the test set, or those to calibrate on."""
+def read(part: str, count: int | None) -> Dataset:
+    """Return images of the test set, or those to calibrate on; None: all."""
     return open_dataset(SHARED / "cifar10" / part, PREPROCESSING[NAME], {"x": Input((3, 32, 32))}, Reading(limit=count))
 
 
-def pixels(part: str, count: int) -> Tensor:
+def pixels(part: str, count: int | None) -> Tensor:
     """Return images as the network takes them."""
     return torch.cat([feeds["x"] for feeds in read(part, count).batches()])
+
+
+def truth(part: str, count: int | None) -> Tensor:
+    """Return their labels."""
+    labels = read(part, count).labels("classes")
+    assert isinstance(labels, Classes)
+    return labels.answers
 
 
 def theirs(calibration: Tensor, how: str) -> nn.Module:
@@ -213,13 +220,10 @@ def simulate() -> Figures:
 def accuracy() -> Figures:
     """Judge both on the same images, all steps counted: a two-phase network of T steps takes T for each layer."""
     calibration, images = pixels("calibration", CALIBRATED), pixels("test", JUDGED)
-    labels = read("test", JUDGED).labels("classes")
-    assert isinstance(labels, Classes)
-    truth = labels.answers
-    made = ours()
+    wanted, made = truth("test", JUDGED), ours()
 
     def right(logits: Tensor) -> float:
-        return float((logits.argmax(1) == truth).float().mean() * 100)
+        return float((logits.argmax(1) == wanted).float().mean() * 100)
 
     figures = {"peers/resnet20/trained/top1": right(outputs(made.reference, images) if made.reference else images)}
     for how, name in (("rate", "spikingjelly"), ("ltb", "spikingjelly-ltb")):
