@@ -34,7 +34,7 @@ class Training:
     """Images to a step, all processes taken together."""
 
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    """SGD with momentum 0.9, or AdamW."""
+    """SGD with a momentum of 0.9 that looks ahead (Nesterov), or AdamW."""
 
     learning_rate: float = 1e-3
     """The highest learning rate, reached after ``warm_up``; half a cosine from there to zero."""

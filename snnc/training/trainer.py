@@ -393,7 +393,7 @@ def _optimizer(network: TrainableNetwork, settings: Training) -> Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
-        return SGD(groups, lr=settings.learning_rate, momentum=_MOMENTUM)
+        return SGD(groups, lr=settings.learning_rate, momentum=_MOMENTUM, nesterov=True)
     return AdamW(groups, lr=settings.learning_rate)
 
 

@@ -32,7 +32,7 @@ from torch import nn
 FOLDER = Path(tempfile.gettempdir()) / "snnc-own"
 NETWORK = "cifar10_own.onnx"
 HOW = PREPROCESSING["cifar10_nin"]
-EPOCHS = 20
+EPOCHS = 13
 # Channels, window and stride of every convolution.
 LAYERS = ((32, 3, 1), (96, 4, 2), (96, 3, 1), (256, 4, 2), (256, 3, 1), (256, 4, 2), (256, 3, 1))
 
