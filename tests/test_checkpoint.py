@@ -111,10 +111,10 @@ def test_it_may_be_stopped_again_and_again(tmp_path: Path, monkeypatch: pytest.M
 def test_what_was_decided_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, stop = tmp_path / "made.snn.checkpoint", Stop(monkeypatch)
     monkeypatch.setattr("snnc.budget._seconds_a_sample", lambda *others: 1e-4)
-    monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 0.8)
+    monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 800.0)
     stop.at = 2
     with pytest.raises(StoppedError):
-        converted(path, budget=Budget(0.08))
+        converted(path, budget=Budget(80))
     stop.at = 0
     steps, whole = Checkpoint(path, resume=True).decided["steps of distill"]
     assert 1 <= steps < whole == 4
@@ -123,7 +123,7 @@ def test_what_was_decided_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done: list[int] = []
     trained = Distill.__call__
     monkeypatch.setattr(Distill, "__call__", lambda self, *given: (done.append(self.steps), trained(self, *given))[1])
-    converted(path, resume=True, budget=Budget(0.08))
+    converted(path, resume=True, budget=Budget(80))
     assert done[0] == steps
     # Each of two trainings has its own number.
     assert done[1] > steps
@@ -134,10 +134,10 @@ def test_what_there_was_no_time_for_is_told_by_who_goes_on_without_minutes(
 ) -> None:
     path, stop = tmp_path / "made.snn.checkpoint", Stop(monkeypatch)
     monkeypatch.setattr("snnc.budget._seconds_a_sample", lambda *others: 1e-4)
-    monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 1.0)
+    monkeypatch.setattr("snnc.budget._seconds_a_step", lambda *others: 1000.0)
     stop.at = -1
     with pytest.raises(StoppedError):
-        converted(path, budget=Budget(0.08))
+        converted(path, budget=Budget(80))
     stop.at, budget = 0, Budget()
     converted(path, resume=True, budget=budget)
     (finding,) = budget.findings
