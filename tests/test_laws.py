@@ -604,6 +604,12 @@ def test_signed_numbers_of_spikes_are_those_that_a_neuron_counts(name: str, slop
     assert state.spikes.min() < -5 or slope is None
 
 
+def test_a_single_step_of_bursts_is_a_step() -> None:
+    # A third of three thresholds is not always the threshold, to the last digit.
+    for largest in (1, 2, 3, 5):
+        neuron_laws.a_single_step_is_a_step(Burst(torch.tensor([0.7]), max_event=largest))
+
+
 # Stateless operations over time.
 
 

@@ -71,8 +71,9 @@ class Tracking(CausalNeuron):
 
     @property
     def immediate(self) -> bool:
-        # What rests is added before the input, and rounds otherwise.
-        return self.exact and not self.rest and not self.coding and self.membrane_bits is None
+        # What rests is added before the input, and rounds otherwise; so does a ceiling of several thresholds.
+        alike = self.stated_levels is not None or self.max_event == 1
+        return alike and self.exact and not self.rest and not self.coding and self.membrane_bits is None
 
     def levels(self, timesteps: int) -> int:
         return self.stated_levels or self.max_event * timesteps
