@@ -302,6 +302,8 @@ def test_shares_that_are_stated_or_mean_nothing_stay() -> None:
     assert step.shares(snn, look.without_samples()) == ()
     for schedule in (Schedule(1, 2), Schedule(9), Schedule(2, 0, 1)):
         assert step.shares(snn, dataclasses.replace(look, schedule=schedule)) == ()
+        assert step.runs(40, schedule) == 0
+    assert step.runs(40, stated) == 0 < step.runs(2, Schedule(2)) < step.runs(40, Schedule(2))
     assert step.shares(few(1, "two-phase", 2)[0], look) == ()
     assert step(snn, look) is snn
 

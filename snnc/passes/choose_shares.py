@@ -24,7 +24,7 @@ from snnc.schedule import Schedule
 from snnc.training.comparison import Comparison
 from snnc.training.network import TrainableNetwork
 from snnc.training.optimization import Shuffled, minimize
-from snnc.training.through_time import has_few_steps
+from snnc.training.through_time import MOST_STEPS, has_few_steps
 
 # How often the held-out images are looked at.
 _LOOKS = 5
@@ -62,7 +62,9 @@ class ChooseShares(Pass):
         return True
 
     def runs(self, samples: int, schedule: Schedule) -> int:
-        return 3 * self.steps * self.batch_size * schedule.total
+        if schedule.shares or schedule.timesteps == 1 or schedule.rehearsal or schedule.total > MOST_STEPS:
+            return 0
+        return 3 * self.steps * min(self.batch_size, samples) * schedule.total
 
     def requires(self, graph: Graph) -> None:
         check_stage(graph, (Clipped, Quantized), ())
