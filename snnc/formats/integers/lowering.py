@@ -286,7 +286,7 @@ class Counted:
         self._wholes: dict[str, Counts | None] = {}
         self._scaled: dict[tuple[str, str], Tensor] = {}
         if schedule.shares:
-            hint = "convert without --shares"
+            hint = "convert without --shares and choose-shares"
             self.errors.append(ModelError("shares of an image are no whole numbers", place="schedule", hint=hint))
         for membrane in membranes(self.graph, self.values):
             self._count(membrane)
