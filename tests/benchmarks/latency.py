@@ -194,6 +194,9 @@ PARTS: dict[str, list[Setting | Stream | Stopped | Imagenet | SpikingJelly]] = {
             for name in ("casc", "tpp", "error-compensation", "residual-noise", "synchronous", "quick", "default")
             for timesteps in AWAKE
         ),
+        *(Setting(f"graded/quick/T={levels}", f"graded(levels={levels})", network=OWN) for levels in AWAKE),
+        *(Setting(f"synchronous/quick/T={timesteps}", "cif", timesteps, 1, network=OWN) for timesteps in AWAKE),
+        Setting("signed/quick/steps=2", *SIGNED, network=OWN),
         *(
             Setting(f"graded/T={levels}", f"graded(levels={levels})", recipe="one-step", network=OWN)
             for levels in AWAKE
