@@ -236,6 +236,7 @@ def a_single_step_is_a_step(neuron: Neuron) -> None:
     # Roundings agree at some thresholds by chance.
     various = dataclasses.replace(neuron, threshold=uniform(0.3, 2, 4, 7, 6))
     for one in (neuron, various, *_slopes(neuron)):
+        assert isinstance(one, CausalNeuron)
         current = 3 * normal(8, 4, 7, 6)
         _, fired = one.step(one.initial(current), current)
         assert torch.equal(fired, one.respond(current.unsqueeze(0), Schedule(1))[0])
