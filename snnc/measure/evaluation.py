@@ -33,7 +33,7 @@ from snnc.measure.probe import permuted
 from snnc.measure.remarks import idle_steps, nothing_random, on_frames, on_recordings, other_timesteps, unsettled
 from snnc.measure.stream import Streams
 from snnc.neurons import CausalNeuron, Neuron
-from snnc.neurons.base import drawing, is_silent, retimed
+from snnc.neurons.base import drawing, is_silent, retimed, summed
 from snnc.processes import added
 from snnc.run import Program
 from snnc.schedule import Schedule
@@ -422,7 +422,7 @@ class _Trial:
 
     def _count(self, name: str, response: Tensor) -> None:
         spikes = self._neurons[name].spikes(response, self._schedule)
-        self.spikes = added(self.spikes, {name: spikes.sum(0, dtype=torch.float64)})
+        self.spikes = added(self.spikes, {name: summed(spikes, torch.float64)[0]})
         if self.course is not None:
             self.course.observe(self._neurons[name], response)
         payload = carried(self._neurons[name], response, self._schedule)

@@ -32,7 +32,7 @@ from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.measure.energy import carried
 from snnc.neurons import Neuron
-from snnc.neurons.base import drawing, kind_of
+from snnc.neurons.base import drawing, kind_of, summed
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
@@ -302,7 +302,7 @@ class _Layer:
             "product": float((wanted.double() * reached.double()).sum()),
             "residuals": residual.reshape(channels, -1).sum(1),
             "count": wanted.numel(),
-            "spikes": count.sum(0, dtype=torch.float64),
+            "spikes": summed(count, torch.float64)[0],
             "over": int((apart > _ROUNDING).sum()),
             "under": int((apart < -_ROUNDING).sum()),
             "binned": {part: _binned(value[value != 0], bins) for part, (value, bins) in shown.items()}

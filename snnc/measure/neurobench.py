@@ -33,7 +33,7 @@ from snnc.feeds import rechunk
 from snnc.ir import Graph, Input, Node, Op
 from snnc.measure.energy import cost
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron
-from snnc.neurons.base import stretched
+from snnc.neurons.base import stretched, summed
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import (
     Activation,
@@ -276,7 +276,7 @@ class _Watch:
             self.activations += active.numel()
             self.silent += active.numel() - int(torch.count_nonzero(active))
         if isinstance(node.op, Neuron):
-            self.spikes[node.name] += node.op.spikes(signal, schedule).sum(0, dtype=torch.float64)
+            self.spikes[node.name] += summed(node.op.spikes(signal, schedule), torch.float64)[0]
             self.updates += updates(node.op, stretched(inputs[0], schedule), signal, schedule)
         return signal
 

@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from snnc.neurons.base import OrderFreeNeuron, mean_signal, silent_train
+from snnc.neurons.base import OrderFreeNeuron, mean_signal, silent_train, summed
 from snnc.ops import level_count
 from snnc.schedule import Schedule
 
@@ -56,7 +56,7 @@ class Counting(OrderFreeNeuron):
     @final
     def spikes(self, response: Tensor, schedule: Schedule) -> Tensor:
         if len(response) == schedule.total:
-            return torch.ne(response, 0, out=torch.empty_like(response)).sum(0)
+            return summed(torch.ne(response, 0, out=torch.empty_like(response)))[0]
         return self.events((response[0] * schedule.timesteps / self.threshold).round_())
 
     @final

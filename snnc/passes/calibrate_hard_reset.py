@@ -22,6 +22,7 @@ from snnc.analysis.counterparts import check_counterparts
 from snnc.calibration import Calibration
 from snnc.feeds import Feeds, rechunk
 from snnc.ir import Graph
+from snnc.neurons.base import mean_signal
 from snnc.neurons.integrate_and_fire_to_zero import IntegrateAndFireToZero
 from snnc.ops import Clipped, Quantized
 from snnc.passes.base import Pass, check_stage, passes
@@ -93,7 +94,7 @@ def _calibrated(
         goal = channel_rows(goals(feeds)[name][0], axis).double()
         for index, share in enumerate(_SHARES.tolist()):
             tried = replace(neuron, threshold=share * neuron.threshold)
-            response = tried.respond(train, schedule)[schedule.rehearsal :].sum(0) / schedule.timesteps
+            response = mean_signal(tried.respond(train, schedule), schedule)[0]
             rate = channel_rows(response / tried.threshold, axis).double()
             cross[index] = (goal * rate).sum(1)
             square[index] = rate.square().sum(1)
