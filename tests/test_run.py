@@ -1,5 +1,7 @@
 """Execution: what may be computed faster gives what is computed step by step."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from snnc.feeds import Feeds, laid_out, rechunk
 from snnc.ir import Graph, Input, Node
 from snnc.measure.probe import permuted
 from snnc.neurons import CausalNeuron, Neuron, OrderFreeNeuron, neurons
+from snnc.neurons.base import summed
 from snnc.neurons.integrate_and_fire import IntegrateAndFire
 from snnc.run import Program, program
 from snnc.run.program import with_layout
@@ -143,6 +146,18 @@ def test_results_do_not_depend_on_chunks(kinds: tuple[str, ...], batch: int, mon
         # Of random neurons each chunk takes its draws after the chunk before: the whole at once draws others.
         whole = run(graph, {"x": images.unsqueeze(0)}, graph.outputs, Schedule(4))[graph.outputs[0]]
         torch.testing.assert_close(streamed, whole)
+
+
+@pytest.mark.parametrize("dimensions", range(2, 7))
+def test_sums_are_laid_out_in_memory_as_what_they_are_of(dimensions: int) -> None:
+    # In every order of the axes that a layer could have in memory.
+    for order in itertools.permutations(range(1, dimensions)):
+        lying = torch.randint(9, [3, *(4, 2, 3, 2, 5)[: dimensions - 1]]).float()
+        train = lying.permute(0, *order)
+        total = summed(train)
+        assert torch.equal(total[0], train[0] + train[1] + train[2])
+        assert total[0].stride() == torch.empty_like(train[0]).stride()
+        assert summed(train, torch.float64).dtype == torch.float64
 
 
 @pytest.mark.parametrize("sizes", [[1] * 10, [10], [3, 0, 7], [4, 4, 2], [9, 1]])
