@@ -14,6 +14,7 @@ from snnc.budget import Budget
 from snnc.checkpoint import Checkpoint, Reached
 from snnc.errors import DataError, StoppedError, UsageError
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
+from snnc.passes.choose_shares import ChooseShares
 from snnc.passes.distill import Distill
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
@@ -47,7 +48,8 @@ def converted(
     assert [applied.name for applied in made.applied] == [pass_name(step) for step in made.recipe.passes]
     assert len(made.seconds) == len(how.passes)
     graphs = (made.canonical, made.snn)
-    return [tensor for graph in graphs for node in graph.nodes.values() for tensor in node.op.tensors().values()]
+    tensors = [tensor for graph in graphs for node in graph.nodes.values() for tensor in node.op.tensors().values()]
+    return [torch.tensor(made.recipe.shares), *tensors]
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
@@ -106,6 +108,24 @@ def test_it_may_be_stopped_again_and_again(tmp_path: Path, monkeypatch: pytest.M
             converted(path, resume=stopped > 0)
     stop.at = 0
     assert same(converted(path, resume=True), wanted)
+
+
+def test_shares_of_the_image_are_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Any] = []
+    monkeypatch.setattr(ChooseShares, "shares", lambda self, *others: chosen.append(self) or (0.75, 0.25))
+    neuron = {"substitute-neurons": {"neuron": "graded(levels=3, max-event=1, rest=1)"}}
+    passes = ["normalize-activations", "calibrate-thresholds", neuron, "choose-shares", {"distill": {"epochs": 2}}]
+    how = recipe.from_plain({"name": "shared", "timesteps": 2, "passes": passes})
+    path, stop = tmp_path / "made.snn.checkpoint", Stop(monkeypatch)
+    wanted = converted(how=how)
+    assert wanted[0].tolist() == [0.75, 0.25]
+    stop.at, stop.seen = 2, 0
+    with pytest.raises(StoppedError, match="stopped in distill"):
+        converted(path, how=how)
+    stop.at = 0
+    assert same(converted(path, resume=True, how=how), wanted)
+    # In the run that went through, and in the one that was stopped.
+    assert len(chosen) == 2
 
 
 def test_what_was_decided_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
