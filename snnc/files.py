@@ -180,6 +180,19 @@ def note(path: Path) -> None:
         found.append(path)
 
 
+def make_folder(path: Path, *, flag: str = "--output") -> None:
+    """Make a folder, and those around it, unless it is there; raises DataError where that cannot be done.
+
+    ``flag`` is what names another place on the command line.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        hint = f"choose another place with {flag}"
+        raise DataError(f"cannot write: {reason}", place=str(path), hint=hint) from None
+
+
 def write_atomically(path: Path, data: bytes | Callable[[Path], None], *, flag: str = "--output") -> None:
     """Write a file beside its target, then rename it; raises DataError and leaves nothing half-written.
 

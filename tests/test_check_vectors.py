@@ -227,6 +227,7 @@ def test_files_that_are_none_are_refused(
     Path("cut.safetensors").write_bytes(Path("ours.safetensors").read_bytes()[:-5])
     other = two_layers(0.9)
     Path("other.safetensors").write_bytes(conformance_vectors(other, fed(other.snn, ours["input"])))
+    save_file(ours, "deep.safetensors", {METADATA: "[" * 100_000})
     Path("folder.npz").mkdir()
     for name, message in (
         ("pickled.npz", "no .npz file of plain numbers"),
@@ -234,6 +235,7 @@ def test_files_that_are_none_are_refused(
         ("text.npz", "no .npz file"),
         ("text.safetensors", "damaged"),
         ("cut.safetensors", "damaged"),
+        ("deep.safetensors", "damaged"),
         ("other.safetensors", "the vectors of another network"),
         ("folder.npz", "not a file but a folder"),
         ("nothing.npz", "no such file"),

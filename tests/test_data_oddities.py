@@ -118,6 +118,21 @@ def test_a_link_to_a_folder_that_became_a_text_is_told(folder: Path, tmp_path: P
         opened(folder)
 
 
+@pytest.mark.parametrize("how", ["classes", "sequences"])
+def test_a_link_to_itself_is_named(folder: Path, how: str) -> None:
+    (folder / "ant" / "part").symlink_to("part")
+    with pytest.raises(DataError, match="cannot read: Too many levels") as caught:
+        opened(folder, folders=how)
+    assert caught.value.place == str(folder / "ant" / "part")
+
+
+@pytest.mark.parametrize("how", ["classes", "sequences"])
+def test_folders_within_folders_have_an_end(folder: Path, how: str) -> None:
+    (folder / "deep" / "/".join(["in"] * 700)).mkdir(parents=True)
+    with pytest.raises(DataError, match="nested more than 64 deep"):
+        opened(folder, folders=how)
+
+
 @pytest.mark.parametrize("name", ["ant/gone.png", "ant/part", "cat"])
 def test_a_link_that_leads_nowhere_is_refused(folder: Path, name: str) -> None:
     (folder / name).symlink_to(folder / "nothing")

@@ -3,7 +3,10 @@
 import io
 import json
 import math
+import os
+import shutil
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +248,37 @@ def test_an_entity_in_xml_is_not_expanded(tmp_path: Path) -> None:
     (tmp_path / "Annotations/a.xml").write_text(bomb)
     with pytest.raises(DataError, match="entities"):
         opened(tmp_path)
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def hole(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("make", [fifo, endless, hole])
+@pytest.mark.parametrize("name", ["labels/a.txt", "annotations/a.xml", "annotations/a.json", "classes.txt"])
+def test_label_files_that_have_no_end_are_refused(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    folder = yolo(tmp_path, {"a": "1 0.5 0.5 0.5 0.5", "b": ""} if name == "classes.txt" else {"b": ""})
+    (folder / name).parent.mkdir(exist_ok=True)
+    if name.endswith(".xml"):
+        shutil.rmtree(folder / "labels")
+        (folder / "annotations/b.xml").write_text("<annotation/>")
+    make(folder / name)
+    if name == "classes.txt" and make is not hole:
+        # What is no file is none that says anything.
+        assert opened(folder)[1].names == ()
+        return
+    with pytest.raises(DataError, match=r"not a file but|larger than") as caught:
+        opened(folder)
+    assert caught.value.place == str(folder / name)
 
 
 # Layouts: what they hold, written by hand from boxes that are known.

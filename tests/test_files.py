@@ -12,7 +12,7 @@ import pytest
 
 import snnc
 from snnc.errors import DataError
-from snnc.files import temporary_folder, write_atomically
+from snnc.files import make_folder, temporary_folder, write_atomically
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monke
     code = """
 import os, signal, sys
 from pathlib import Path
-from snnc.files import temporary_folder, write_atomically
+from snnc.files import make_folder, temporary_folder, write_atomically
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
 with temporary_folder() as folder:
     (folder / "large").write_bytes(b"x")
@@ -93,3 +93,11 @@ def test_what_a_link_leads_to_is_written(tmp_path: Path) -> None:
         write_atomically(link, data)
         assert link.is_symlink() and (tmp_path / "real" / "file").read_bytes() == data
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["file/in", "a\0b", "a" * 300])
+def test_a_folder_that_cannot_be_made_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write") as caught:
+        make_folder(tmp_path / name, flag="--html")
+    assert caught.value.place == str(tmp_path / name) and "--html" in caught.value.hint

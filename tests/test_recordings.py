@@ -2,11 +2,14 @@
 
 import dataclasses
 import hashlib
+import io
 import itertools
 import json
 import shutil
+import struct
 import tracemalloc
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -485,6 +488,8 @@ def test_protocols_are_read_by_name_with_more_on_top(name: str, tmp_path: Path) 
         ({"events": {"frams": 3}}, "p.events", "unknown option 'frams'"),
         ({"events": {"frames": "many"}}, "p.events.frames", "invalid value 'many'"),
         ({"events": {"frames": 0}}, "p.events", "frames must be at least 1"),
+        ({"events": {"every": 10**18}}, "p.events", "every must be at most 1,000,000,000"),
+        ({"events": {"denoise": 10**18}}, "p.events", "denoise must be from 0 to 1,000,000,000"),
         ({"events": {"bins": "events"}}, "p.events.bins", "invalid value 'events'"),
         ({"events": {"voxel": True, "bins": "count"}}, "p.events", "voxel needs"),
         ({"events": {"clip": 0}}, "p.events", "clip must be positive"),
@@ -618,6 +623,94 @@ def test_files_that_hold_no_events(tmp_path: Path) -> None:
     assert fails(tmp_path / "a.h5").message == "no events in this file"
 
 
+def columns(**other: Any) -> dict[str, Any]:
+    numbers = np.arange(4)
+    return {"x": numbers, "y": numbers, "p": numbers % 2, "t": numbers, **other}
+
+
+# What files of HDF5 may be, by what is written into one.
+HOSTILE: Mapping[str, Callable[[Any], Any]] = {
+    "a circle": lambda file: file.create_group("a").__setitem__("again", file),
+    "groups": lambda file: file.create_group("/".join("a" * 2000)),
+    "a link nowhere": lambda file: file.__setitem__("t", hdf5_library().SoftLink("/nowhere")),
+    "another file": lambda file: file.__setitem__("t", hdf5_library().ExternalLink("/dev/zero", "/t")),
+    "text": lambda file: file.update(columns(t=np.array([b"a"] * 4))),
+    "text for y": lambda file: file.update(columns(y=np.array([b"a"] * 4))),
+    "tables": lambda file: file.update({name: np.zeros((4, 4)) for name in "xypt"}),
+    "numbers": lambda file: file.update(dict.fromkeys("xypt", 3)),
+    "lists": lambda file: file.create_dataset("t", 4, hdf5_library().vlen_dtype(np.int32)),
+    "nothing": lambda file: file.update(columns(t=hdf5_library().Empty("i4"))),
+    "an offset of text": lambda file: file.update(columns(t_offset="a")),
+    "several offsets": lambda file: file.update(columns(t_offset=np.arange(3))),
+    "a large offset": lambda file: file.update(columns(t_offset=np.uint64((1 << 64) - 1))),
+    "a height of text": lambda file: file.update(columns(height="a", width="a")),
+    "no height": lambda file: file.update(columns(height=0, width=-1)),
+    "a large height": lambda file: file.update(columns(height=1 << 60, width=1 << 60)),
+    "more than is there": lambda file: [file.create_dataset(name, 1 << 45, "i8", chunks=True) for name in "xypt"],
+}
+
+
+def hdf5_library() -> Any:
+    return pytest.importorskip("h5py", reason=".h5 files need the package h5py")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hdf5_that_holds_something_else_is_refused(kind: str, tmp_path: Path) -> None:
+    with hdf5_library().File(tmp_path / "a.h5", "w") as file:
+        HOSTILE[kind](file)
+    fails(tmp_path / "a.h5", crop=8)
+
+
+@pytest.mark.parametrize("first", [-(1 << 63), -(1 << 62), 1 << 62])
+def test_times_that_no_clock_counts_to_are_refused(first: int, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **columns(t=np.array([first, first, 1 << 62, 1 << 62])))
+    assert "which no clock counts to" in fails(tmp_path / "a.npz").message
+
+
+@pytest.mark.parametrize("how", [{"frames": 10**9}, {"sensor": (60_000, 60_000), "resize": 34}])
+def test_frames_that_need_more_memory_than_there_is_are_refused(how: dict[str, Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **columns())
+    assert "of memory would be needed" in fails(tmp_path / "a.npz", **how).message
+
+
+def test_an_archive_is_not_unpacked_beyond_what_its_arrays_hold(tmp_path: Path) -> None:
+    held = io.BytesIO()
+    np.save(held, np.arange(4))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "xypt":
+            archive.writestr(f"{name}.npy", held.getvalue() + bytes(100 * (name == "y")))
+    assert fails(tmp_path / "a.npz").message == "y is cut short"
+
+
+@pytest.mark.parametrize("size", [8, (1 << 31) - 1])
+def test_packets_longer_than_their_file_are_refused_before_they_are_read(size: int, tmp_path: Path) -> None:
+    head = b"#!AER-DAT3.1\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+    packet = struct.pack("<hhiiiiii", 1 if size == 8 else 2, 0, size, 4, 0, 1, (1 << 31) - 1, 1)
+    (tmp_path / "a.aedat").write_bytes(head + packet)
+    assert "the recording ends within" in fails(tmp_path / "a.aedat", (2, 128, 128)).message
+
+
+@pytest.mark.parametrize("label", ["9" * 5000, "9" * 30, "1" * 200_000, "\0", "-1", "٤"])
+def test_lines_of_labels_that_are_none_are_named(label: str, tmp_path: Path) -> None:
+    files.aedat3(tmp_path / "a.aedat", files.events())
+    (tmp_path / "a_labels.csv").write_text(f"class,startTime_usec,endTime_usec\n{label},0,5\n")
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path / "a.aedat")
+    assert caught.value.place.startswith(f"{tmp_path / 'a_labels.csv'}:") and caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".dat", ".raw"])
+def test_a_header_without_end_is_no_header(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"% evt 3.0\n" * 200_000)
+    assert "its header is longer" in fails(tmp_path / f"a{suffix}").message
+
+
+@pytest.mark.parametrize("side", ["0", "9" * 30])
+def test_a_sensor_that_there_is_none_of_is_refused(side: str, tmp_path: Path) -> None:
+    (tmp_path / "a.dat").write_bytes(f"% Height {side}\n% Width {side}\n% end\n".encode() + b"\0\x08" + bytes(8))
+    assert fails(tmp_path / "a.dat", crop=8).message.startswith("a sensor of")
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError(name)
@@ -651,6 +744,7 @@ def test_folders_of_several_formats(tmp_path: Path) -> None:
     [
         ({"offsets": [0, 3]}, "offsets do not run from 0"),
         ({"offsets": [1, 20]}, "offsets do not run from 0"),
+        ({"offsets": [0], "events_xypt": np.zeros((0, 4), int)}, "offsets do not run from 0"),
         ({"offsets": [0, 15, 5, 20]}, "offsets that run back"),
         ({"offsets": [0, 20], "labels": [1, 2]}, "labels are int64 [2] for 1 recordings"),
         ({"offsets": [0, 20], "labels": [0.5]}, "labels are float64 [1]"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import snnc
 from snnc import cli
 from snnc.actions.members import members
+from snnc.actions.sweep import _Lines as Lines
 from snnc.actions.sweep import combinations
 from snnc.errors import DataError, StoppedError, UsageError
 from snnc.report.sweep import Result, Sweep, entries
@@ -182,6 +183,21 @@ def test_another_sweep_is_not_mixed_in(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another sweep") as caught:
         snnc.sweep(Network(), data=samples(60), timesteps=[2], folder=tmp_path)
     assert caught.value.place.endswith("trials.jsonl")
+
+
+def test_lines_that_are_no_results_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snnc.actions.sweep._measured", lambda bench, setting, progress: measured([], setting))
+    path = swept(tmp_path, timesteps=[2]).folder / "trials.jsonl"
+    good = path.read_text()
+    for line in ("no JSON", "[" * 100_000, "7", '{"key": 1e999}', '{"no": 1}'):
+        path.write_text(f"{good}{line}\n")
+        with pytest.raises(UsageError) as caught:
+            Lines(tmp_path, json.loads(good.partition("\n")[0]))
+        assert caught.value.place.startswith(f"{path}:3") and caught.value.hint, line
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="not a file but a pipe"):
+        Lines(tmp_path, {})
 
 
 def test_one_command_sweeps(

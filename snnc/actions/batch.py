@@ -16,9 +16,9 @@ from typing import Any, Final, final
 
 from snnc.actions.jobs import Command, Job, content_of
 from snnc.blocks import Check, Checks
-from snnc.documents import to_yaml
+from snnc.documents import read_json, to_yaml
 from snnc.errors import DataError, SnncError, UsageError
-from snnc.files import write_atomically
+from snnc.files import make_folder, write_atomically
 from snnc.process import memory
 from snnc.processes import current
 from snnc.project import FILE
@@ -171,7 +171,7 @@ class _Worker:
     def _commands(self, job: Job) -> tuple[int, bool, str]:
         """Return the exit code, whether nothing was to be done, and the error."""
         for folder in (job.folder, job.log.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         if job.settings is not None:
             write_atomically(job.folder / FILE, to_yaml(job.settings).encode())
         record = {} if self._fresh else _recorded(job.record)
@@ -183,7 +183,7 @@ class _Worker:
                 ended, said = before[2], before[3]
             else:
                 if kept:
-                    job.log.write_bytes(b"")
+                    write_atomically(job.log, b"")
                 kept = False
                 ended, said = self._run(command, job)
                 record[command.name] = [stamp, _made(command), ended, said]
@@ -229,8 +229,8 @@ class _Worker:
 
 def _recorded(path: Path | None) -> dict[str, Any]:
     """Return what was complete, nothing where that is not known."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_bytes()) if path is not None else {}
+    with contextlib.suppress(DataError, ValueError):
+        found = read_json(path) if path is not None else {}
         if isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 4 for entry in found.values()):
             return found
     return {}

@@ -24,7 +24,9 @@ from snnc.data.dataset import Reading, open_dataset
 from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Progress
+from snnc.documents import from_json
 from snnc.errors import DataError, ModelError, StoppedError, UsageError
+from snnc.files import make_folder, read_bytes
 from snnc.frontend import Example, InputShapes
 from snnc.ir import Input
 from snnc.neurons import neurons as known_neurons
@@ -42,6 +44,8 @@ from snnc.validation import called
 # What lines are of: another number where they say something else.
 _LINES = 1
 _LINES_OF = "trials"
+# Bytes that lines never are of.
+_MOST = 1 << 28
 
 
 @final
@@ -121,7 +125,7 @@ def sweep(
         "task": plain(bench.task),
     }
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     lines = _Lines(place, identity)
     try:
         for number, setting in enumerate(settings, 1):
@@ -261,7 +265,12 @@ class _Lines:
             if number == 0:
                 self._check(line)
                 continue
-            result = Result.parsed(json.loads(line), f"{self._path}:{number + 1}")
+            place = f"{self._path}:{number + 1}"
+            try:
+                result = Result.parsed(from_json(line.encode()), place)
+            except ValueError:
+                hint = "remove this line: what it was of is measured again"
+                raise UsageError("no result of a sweep", place=place, hint=hint) from None
             found[result.key] = result
         return found
 
@@ -284,12 +293,12 @@ class _Lines:
 
     def _whole(self) -> list[str]:
         """Return the lines that were written to their ends."""
-        text = self._path.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(self._path, most=_MOST).decode(errors="replace")
         return text[: text.rfind("\n") + 1].splitlines()
 
     def _check(self, line: str) -> None:
         with contextlib.suppress(ValueError):
-            if json.loads(line) == json.loads(self._head):
+            if from_json(line.encode()) == json.loads(self._head):
                 return
         hint = "choose another folder with --output, or remove it"
         place = str(self._path)

@@ -9,7 +9,7 @@ import typer
 
 from snnc.cli.application import commands
 from snnc.cli.console import Terminal
-from snnc.errors import DataError, UsageError
+from snnc.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,15 +48,11 @@ def guide(
 
 def _write(folder: Path) -> list[str]:
     """Write the pages into a folder, which is made where it is not there; returns their names."""
-    from snnc.files import write_atomically
+    from snnc.files import make_folder, write_atomically
     from snnc.guide.site import site
 
     pages = site()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hint = "name a folder of yours"
-        raise DataError(f"cannot write: {error.strerror}", place=str(folder), hint=hint) from None
+    make_folder(folder, flag="--html")
     for page, content in pages.items():
         write_atomically(folder / page, content, flag="--html")
     return [str(folder / page) for page in pages]

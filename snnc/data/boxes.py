@@ -19,12 +19,18 @@ from snnc.data.labels import Labels
 from snnc.data.transform import Transform
 from snnc.documents import read_yaml
 from snnc.errors import DataError, UsageError
+from snnc.files import read_bytes
+from snnc.process import memory
 
 # The kind of labels that are boxes.
 BOXES: Final = "boxes"
 
 # As much of an image, or so many pixels, may a box leave it: labels are rounded, and some count pixels from 0.
 _SLACK, _PIXELS = 0.01, 1.5
+
+# Bytes that nobody writes of one image, or of classes, and the share of the memory that the bytes of one file for all
+# images may take.
+_LONGEST, _SHARE = 1 << 22, 16
 
 # No network tells so many classes apart.
 MOST_CLASSES: Final = 1_000_000
@@ -179,10 +185,12 @@ def _listed(names: Iterable[str], images: Sequence[str], place: str) -> Iterator
 def _instances(path: Path) -> Mapping[str, Any] | None:
     """Return what a file holds if that is images, annotations and categories."""
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        data = json.loads(read_bytes(path, most=memory() // _SHARE))
+    except (DataError, ValueError, RecursionError) as error:
         if path.parent.name != "annotations":
             return None
+        if isinstance(error, DataError):
+            raise
         raise DataError("cannot read these annotations", place=str(path), hint="check the file") from None
     wanted = {"images", "annotations", "categories"}
     return data if isinstance(data, Mapping) and wanted <= set(data) else None
@@ -211,7 +219,7 @@ def _voc(folder: Path, images: Sequence[str]) -> Annotated | None:
 def _objects(file: Path) -> list[tuple[str, list[float]]]:
     try:
         # Entities are what a hostile file would be made of, and no label file declares any.
-        text = file.read_text(encoding="utf-8")
+        text = read_bytes(file, most=_LONGEST).decode()
         if "<!ENTITY" in text:
             raise ValueError("entities")
         root = ElementTree.fromstring(text)
@@ -223,7 +231,7 @@ def _objects(file: Path) -> list[tuple[str, list[float]]]:
             corners = [ends[0] - 1, ends[1] - 1, ends[2], ends[3]]
             difficult = entry.findtext("difficult", "0").strip() == "1"
             found.append((_text(entry, "name"), [*corners, 0.0 if difficult else 1.0]))
-    except (OSError, ValueError, ElementTree.ParseError) as error:
+    except (ValueError, ElementTree.ParseError) as error:
         raise DataError(f"not as Pascal VOC writes it: {error}", place=str(file), hint="check the file") from None
     return found
 
@@ -366,8 +374,8 @@ def _yaml_names(file: Path) -> tuple[str, ...]:
 
 def _text_lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        return read_bytes(file, most=_LONGEST).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
         raise DataError("cannot read this file", place=str(file), hint="save it as text in UTF-8") from None
 
 

@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
+# Microseconds, frames and pixels: products of two of them are numbers of 64 bits.
+_MOST = 1_000_000_000
+
 
 @dataclass(frozen=True)
 class EventFrames:
@@ -77,8 +80,10 @@ class EventFrames:
             value = getattr(self, name)
             if value is not None and min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        if self.denoise < 0:
-            raise ValueError("denoise must be at least 0")
+            if value is not None and max(value if isinstance(value, tuple) else (value,)) > _MOST:
+                raise ValueError(f"{name} must be at most {_MOST:,}")
+        if not 0 <= self.denoise <= _MOST:
+            raise ValueError(f"denoise must be from 0 to {_MOST:,}")
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise ValueError("clip must be positive and finite")
         if not math.isfinite(self.scale) or not self.scale:

@@ -19,6 +19,9 @@ from snnc.data.source import Array, Source, sources
 from snnc.data.transform import Transform
 from snnc.errors import DataError
 
+# Pixels that no camera of events has side by side.
+_WIDEST = 1 << 16
+
 
 @final
 @sources.register("events")
@@ -168,8 +171,12 @@ class EventFiles(Source):
 
     def _sensor(self, recording: Recording, place: str) -> tuple[int, int]:
         how = self.how
-        if how.sensor or recording.sensor:
-            return how.sensor or recording.sensor or (0, 0)
+        sensor = how.sensor or recording.sensor
+        if sensor is not None:
+            if not all(0 < side <= _WIDEST for side in sensor):
+                hint = "preprocessing: {events: {sensor: [height, width]}} says what it is"
+                raise DataError(f"a sensor of {sensor[0]} rows of {sensor[1]}", place=place, hint=hint)
+            return sensor
         size = self.transform.height, self.transform.width
         if not self.transform.is_image or how.crop or how.downsample > 1 or how.resize or how.square:
             hint = "preprocessing: {events: {sensor: [height, width]}}"

@@ -21,6 +21,8 @@ _HOUSEKEEPING = {
     *("@eadir", "@recycle", "@thumb", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "lost+found"),
     *("desktop.ini", "ehthumbs.db", "icon\r", "system volume information", "thumbs.db"),
 }
+# Folders within folders.
+_DEEPEST = 64
 # Folders that are parts of a data set, none of its classes.
 PARTS = {"dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"}
 
@@ -99,7 +101,7 @@ def found_in(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()
     Names that begin with a dot, what systems put there for themselves, and links to a folder ``above`` are not seen.
     Raises DataError where a folder cannot be read, and where a link leads nowhere.
     """
-    above |= {os.path.realpath(folder)}
+    above = within(folder, above)
     for entry in entries(folder):
         if entry.is_dir():
             if leads_back(entry, above):
@@ -107,6 +109,14 @@ def found_in(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()
             yield from found_in(folder / entry.name, f"{prefix}{entry.name}/", above)
         else:
             yield prefix + file_name(entry)
+
+
+def within(folder: Path, above: frozenset[str]) -> frozenset[str]:
+    """Return the folders above what a folder holds; raises DataError where they are more than anybody has."""
+    if len(above) > _DEEPEST:
+        hint = "give a folder further down, or put the files into fewer folders"
+        raise DataError(f"folders nested more than {_DEEPEST} deep", place=str(folder), hint=hint)
+    return above | {os.path.realpath(folder)}
 
 
 def file_name(entry: os.DirEntry[str]) -> str:
@@ -135,9 +145,11 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
             seen = (entry for entry in found if not entry.name.startswith("."))
-            return sorted(
-                (entry for entry in seen if entry.name.casefold() not in _HOUSEKEEPING), key=lambda entry: entry.name
-            )
+            kept = [entry for entry in seen if entry.name.casefold() not in _HOUSEKEEPING]
+            for entry in kept:
+                # Of a link that leads in circles the system says so here, and of others what they are from now on.
+                entry.is_dir()
+            return sorted(kept, key=lambda entry: entry.name)
     except OSError as error:
         place = str(error.filename or folder)
         raise DataError(f"cannot read: {error.strerror}", place=place, hint="check the folder") from None

@@ -1,7 +1,6 @@
 """Sequences of images: folders of numbered frames."""
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from snnc.data.decoding import decode
-from snnc.data.folder import by_class, entries, file_digest, file_name, leads_back
+from snnc.data.folder import by_class, entries, file_digest, file_name, leads_back, within
 from snnc.data.images import SUFFIXES, only_input
 from snnc.data.labels import FILE_NAME, read_labels
 from snnc.data.source import Array, Source, sources
@@ -102,7 +101,7 @@ def _sequences(
 ) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Yield the relative name of every folder of frames, its frames in order, and the other files in it."""
     found = entries(folder)
-    above |= {os.path.realpath(folder)}
+    above = within(folder, above)
     inner = [entry.name for entry in found if entry.is_dir() and not leads_back(entry, above)]
     files = [file_name(entry) for entry in found if not entry.is_dir()]
     images = [file for file in files if Path(file).suffix.lower() in SUFFIXES]

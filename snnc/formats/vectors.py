@@ -16,9 +16,10 @@ from snnc.conversion import Conversion
 from snnc.data.arrays import read_archive
 from snnc.data.labels import CLASSES
 from snnc.data.samples import Samples
+from snnc.documents import from_json
 from snnc.errors import DataError
 from snnc.feeds import rechunk
-from snnc.files import check_file
+from snnc.files import check_file, read_bytes
 from snnc.formats.nir.observed import read_observed
 from snnc.ir import Node
 from snnc.neurons import CausalNeuron, Neuron
@@ -157,17 +158,17 @@ def read_vectors(path: Path) -> Vectors:
     if 2 * size > memory():
         raise DataError("the vectors do not fit into memory", place=str(path), hint="compare fewer samples")
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         tensors = unpacked(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        said = json.loads(header.get("__metadata__", {}).get(METADATA, "{}"))
+        header = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        said = from_json(header.get("__metadata__", {}).get(METADATA, "{}").encode())
         seed = said.get("seed", 0)
         if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
             raise ValueError(f"the seed is {seed!r}")
         layers = (layer for layer in said.get("layers", []) if layer.get("membrane_bits"))
         bits = {layer["name"]: layer["membrane_bits"] for layer in layers}
         return Vectors(tensors, str(said.get("network", "")), seed, bits)
-    except (SafetensorError, OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (SafetensorError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise DataError("damaged, or no .npz or .safetensors file", place=str(path), hint=hint) from error
 
 

@@ -9,6 +9,7 @@ when that begins and ends.
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ _PACKET = np.dtype(
 )
 _EVENT = np.dtype([("data", "<u4"), ("time", "<i4")])
 _PIXELS = 1
+# Of a class, and of microseconds.
+_NUMBER = re.compile("[0-9]{1,15}")
 _COLUMNS = ("class", "startTime_usec", "endTime_usec")
 
 
@@ -109,16 +112,19 @@ def _labels(path: Path) -> Path:
 def _lasting(path: Path) -> list[tuple[int, ...]]:
     """Return the lines of a file of labels: class, first and last microsecond; raises DataError where one is none."""
     check_file(path)
+    found = []
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         rows = csv.DictReader(file)
-        found = []
-        for row in rows:
-            values = [(row.get(name) or "").strip() for name in _COLUMNS]
-            if not all(map(str.isdecimal, values)) or int(values[1]) >= int(values[2]):
-                hint = f"its columns are {', '.join(_COLUMNS)}, in microseconds"
-                message = f"no class that begins and ends: {','.join(values)}"
-                raise DataError(message, place=f"{path}:{rows.line_num}", hint=hint)
-            found.append(tuple(map(int, values)))
+        try:
+            for row in rows:
+                values = [(row.get(name) or "").strip() for name in _COLUMNS]
+                if not all(map(_NUMBER.fullmatch, values)) or int(values[1]) >= int(values[2]):
+                    hint = f"its columns are {', '.join(_COLUMNS)}, in microseconds"
+                    message = f"no class that begins and ends: {','.join(values)}"
+                    raise DataError(message, place=f"{path}:{rows.line_num}", hint=hint)
+                found.append(tuple(map(int, values)))
+        except csv.Error as error:
+            raise DataError(f"no table: {error}", place=f"{path}:{rows.line_num}", hint="save it as CSV") from None
     if not found:
         raise DataError("no recording is listed", place=str(path), hint="add lines, or remove the file")
     return found

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.data.event_frames import EventFrames
-from snnc.data.recordings.recording import Events, Recording
+from snnc.data.recordings.recording import LATEST, Events, Recording
 from snnc.errors import DataError
+from snnc.process import memory
 
 Frames = NDArray[np.float32]
 
 _LONG_AGO = -(1 << 62)
+# The share of the memory that the frames of one recording may take: several are made at once.
+_SHARE = 8
 
 
 def frames_of(recording: Recording, index: int, how: EventFrames, sensor: tuple[int, int], place: str) -> Frames:
@@ -77,6 +80,11 @@ def ordered(
         if not len(chunk.t):
             continue
         x, y, t = chunk.x.astype(np.int64), chunk.y.astype(np.int64), chunk.t + turned
+        beyond = (chunk.t < -LATEST) | (chunk.t > LATEST)
+        if beyond.any():
+            at = int(beyond.argmax())
+            message = f"event {seen + at} is at {chunk.t[at]} microseconds, which no clock counts to"
+            raise DataError(message, place=place, hint="find out where it comes from, and in which unit times are")
         back = _before(t, last) - t
         if wraps and back.max() > wraps // 2:
             turns = np.cumsum(back > wraps // 2) * wraps
@@ -154,6 +162,12 @@ class _Grid:
         self._height, self._width = (-(-side // how.downsample) for side in cut)
         self._planes = 2 if how.polarity == "channels" else 1
         self._counts: Frames | None = None
+        needed = 4 * how.frames * self._planes * self._height * self._width
+        needed += 8 * height * width if how.denoise else 0
+        if needed > memory() // _SHARE:
+            message = f"{needed / (1 << 30):,.2f} GiB of memory would be needed for the frames of a recording"
+            hint = "make fewer, crop or downsample, or give more with --memory"
+            raise DataError(message, place="preprocessing.events", hint=hint)
         self._noise = _Noise(height, width, how.denoise) if how.denoise else None
 
     @property

@@ -4,6 +4,7 @@ The rows between offsets[i] and offsets[i + 1] are recording i, and labels[i] is
 one that is compressed is unpacked into a file that goes with the recording.
 """
 
+import math
 import tempfile
 import threading
 import weakref
@@ -80,7 +81,8 @@ def _parts(known: Mapping[str, NDArray[Any]], events: int, path: Path) -> dict[s
     """Return where recordings begin and end, what they are called and their labels; raises DataError if they cannot."""
     offsets, labels = known.get(_OFFSETS), known.get(_LABELS)
     edges = (0, events) if offsets is None else tuple(int(edge) for edge in offsets.reshape(-1))
-    if offsets is not None and (offsets.dtype.kind not in "iu" or edges[:1] != (0,) or edges[-1] != events):
+    runs = len(edges) > 1 and edges[0] == 0 and edges[-1] == events
+    if offsets is not None and (offsets.dtype.kind not in "iu" or not runs):
         raise DataError("offsets do not run from 0 to the number of events", place=f"{path}:offsets", hint=_HINT)
     if any(start > stop for start, stop in pairwise(edges)):
         raise DataError("offsets that run back", place=f"{path}:offsets", hint=_HINT)
@@ -107,18 +109,18 @@ class _Rows:
             if self._kind.kind not in "iufb" or (columns_first and len(self.shape) > 1):
                 order = ", column by column" if columns_first else ""
                 raise DataError(f"{name} is of type {self._kind}{order}", place=f"{path}:{name}", hint=_HINT)
+            if entry.file_size - stream.tell() != math.prod(self.shape) * self._kind.itemsize:
+                raise DataError(f"{name} is cut short", place=f"{path}:{name}", hint=_HINT)
             file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed when nobody reads it any more
             while data := stream.read(_COPIED):
                 file.write(data)
         file.flush()
         self._file, self._lock = file, threading.Lock()
         weakref.finalize(self, file.close)
-        if file.tell() != int(np.prod(self.shape)) * self._kind.itemsize:
-            raise DataError(f"{name} is cut short", place=f"{path}:{name}", hint=_HINT)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the rows from ``start`` up to ``stop``."""
-        size = int(np.prod(self.shape[1:])) * self._kind.itemsize
+        size = math.prod(self.shape[1:]) * self._kind.itemsize
         with self._lock:
             self._file.seek(start * size)
             data = self._file.read((stop - start) * size)

@@ -1,5 +1,6 @@
 """A recording of an event camera, read chunk by chunk, whatever its format."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,13 @@ from snnc.registry import Registry
 # Events, or records of a file, that are read at once.
 CHUNK = 1 << 17
 
+# Microseconds before and after 0: no clock goes on for so long, and sums of times stay exact.
+LATEST = 1 << 52
+
 # What of a file says which format it is.
 _HEAD = 4096
+# Bytes of text that no recording begins with.
+_LONGEST = 1 << 20
 
 
 class Events(NamedTuple):
@@ -113,6 +119,8 @@ def header_lines(path: Path, mark: bytes, end: bytes) -> tuple[tuple[str, ...], 
     with path.open("rb") as file:
         while True:
             start = file.tell()
+            if start > _LONGEST:
+                raise damaged(path, f"its header is longer than {_LONGEST:,} bytes")
             line = file.readline(_HEAD)
             if not line.startswith(mark):
                 return tuple(lines), start
@@ -133,10 +141,10 @@ def records(path: Path, kind: np.dtype[Any], start: int = 0) -> Iterator[NDArray
 
 def read_exactly(file: BinaryIO, count: int, path: Path) -> bytes:
     """Return so many bytes; raises DataError where the file ends before."""
-    data = file.read(count)
-    if len(data) < count:
+    # Not asked for before it is known to be there: memory would be taken for all of it.
+    if count > os.fstat(file.fileno()).st_size - file.tell():
         raise cut_short(path)
-    return data
+    return file.read(count)
 
 
 def cut_short(path: Path) -> DataError:

@@ -74,7 +74,7 @@ def read_observed(path: Path) -> dict[str, Tensor]:
             if "input" in observed.observables:
                 found["input"] = torch.from_numpy(np.asarray(observed.observables["input"].data[:, 0]))
         return found
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         hint = "write one with nir.write_data: spikes at the nodes of every layer, and input at that of the input"
         raise DataError("damaged, or no observations of NIR", place=str(path), hint=hint) from error
 
