@@ -16,7 +16,10 @@ from typing import Any, TextIO, cast, final
 
 from snnc.errors import UsageError
 
-_NO_MEMORY = ("can't allocate memory", "bad allocation", "bad_alloc", "Failed to allocate", "Unable to allocate")
+_NO_MEMORY = (
+    *("can't allocate memory", "annot allocate memory", "bad allocation", "bad_alloc"),
+    *("Failed to allocate", "Unable to allocate", "failed to map segment from shared object"),
+)
 _SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT])i?B?", re.ASCII)
 # Bytes that a program gives; 0 where none does.
 _GIVEN = ContextVar("memory", default=0)

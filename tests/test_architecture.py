@@ -142,6 +142,17 @@ def test_libraries_stay_where_they_belong(path: Path) -> None:
         assert allowed, f"{name(path)}:{line} imports {target}"
 
 
+# Who reads or writes a file as a whole by itself: one of its own, of the package or of the system, which have an end.
+WHOLE = ("files.py", "formats/c/engine.py", "frontend/", "guide/", "process.py", "recipe.py", "report/")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_what_others_wrote_is_read_where_it_is_a_file(path: Path) -> None:
+    used = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute))
+    lines = [node.lineno for node in used if node.attr in ("read_text", "read_bytes", "write_text", "write_bytes")]
+    assert not lines or name(path).startswith(WHOLE), f"{name(path)}:{lines}: a pipe has no end; see snnc.files"
+
+
 def test_the_oldest_violations_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     (tmp_path / "passes").mkdir()

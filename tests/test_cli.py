@@ -21,7 +21,9 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 import snnc
 from snnc import cli, recipe
 from snnc.artifact import load_conversion
+from snnc.cli.options import check_outputs
 from snnc.data.event_frames import EventFrames
+from snnc.errors import UsageError
 from snnc.files import temporary_folder
 from snnc.findings import EXPLANATIONS
 from snnc.neurons import neurons
@@ -800,6 +802,8 @@ def test_help_and_version(run: Run):
         (["convert", "MODEL", "-o", "MODEL"], 2, ["would overwrite the model"]),
         (["convert", "MODEL", "-o", "d.npz", "--data", "d.npz"], 2, ["would overwrite the data @ d.npz"]),
         (["tune", "MODEL", "-o", "d.npz", "--data", "./d.npz"], 2, ["would overwrite the data @ d.npz"]),
+        (["convert", "MODEL", "-o", "x" * 300], 5, ["File name too long @ xxx"]),
+        (["inspect", f"{'x' * 300}.onnx"], 5, ["File name too long @ xxx"]),
         (["finetune", "MODEL", "-o", "", "--data", "x"], 5, ["cannot write: it is a folder", "@ ."]),
         (["convert", "MODEL", "--report", "model.snn"], 2, ["two results would go to one file @ model.snn"]),
         (["convert", "--bogus"], 2, ["no such option: --bogus", "@ snnc convert", "see snnc convert --help"]),
@@ -829,6 +833,25 @@ def test_an_error_is_one_line_with_a_hint(run: Run, folder: Path, arguments: lis
     model = str(DIGITS / "model.onnx")
     assert_error(run(*(model if argument == "MODEL" else argument for argument in arguments)), code, *parts)
     assert not (folder / "model.snn").exists()
+
+
+def test_a_result_takes_the_place_of_no_sample(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    (tmp_path / "link.html").symlink_to("images/a.png")
+    for name in ("images/a.png", "link.html"):
+        with pytest.raises(UsageError, match="would overwrite a sample") as caught:
+            check_outputs([tmp_path / name], None, data=tmp_path / "images")
+        assert caught.value.place == str(tmp_path / name)
+    check_outputs([tmp_path / "images" / "b.png", tmp_path / "page.html"], None, data=tmp_path / "images")
+
+
+def test_libraries_that_find_no_memory_are_not_an_internal_error(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def fail(arguments: list[str]) -> int:
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("snnc.cli._run", fail)
+    assert_error(run("env"), 5, "more memory is needed than is allowed", "--memory")
 
 
 def test_errors_on_data(run: Run, artifact: Path, folder: Path):

@@ -315,6 +315,13 @@ def signed(header: bytearray) -> bytearray:
     return header
 
 
+def extended(said: bytes) -> bytes:
+    record = b"%d %s\n" % (len(said) + 6, said)
+    header = bytearray(tarfile.TarInfo("x").tobuf())
+    header[124:136], header[156:157] = b"%011o\0" % len(record), b"x"
+    return bytes(signed(header)) + record.ljust(-(-len(record) // 512) * 512, b"\0") + bytes(1024)
+
+
 def holed(content: bytes) -> bytes:
     header = bytearray(content[:512])
     header[156:157] = b"S"
@@ -337,6 +344,7 @@ def holed(content: bytes) -> bytes:
         ),
         (bomb, "cut short: the rest of this file is missing"),
         (holed, "a file with holes, no file"),
+        (lambda content: extended(b"size=" + b"9" * 5000), "damaged, or no tar file: no header at byte 512"),
     ],
 )
 def test_damaged_shards_are_told(tmp_path: Path, change: Callable[[bytes], bytes], message: str) -> None:

@@ -1,5 +1,8 @@
 """The network as a graph: which layers follow each other, and what the page draws of it."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,3 +88,19 @@ def test_who_skips_a_layer_goes_around_and_side_by_side_is_beside() -> None:
         assert all(f">{stop}<" in drawn for stop in stops)
     # The same rows, and room for two ways around at the side.
     assert boxes[0][3] == boxes[1][3] and boxes[1][2] == boxes[0][2] + 2 * 14
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "agg"])
+def test_what_draws_reads_nothing_of_the_working_folder(backend: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "matplotlibrc")
+    code = "from snnc.report.faces.plots import _matplotlib as m; print(m().rcParams.get('font.size'))"
+    environment = {
+        **os.environ,
+        "MPLBACKEND": backend,
+        "MATPLOTLIBRC": "/nowhere",
+        "PYTHONPATH": str(DIGITS.parents[1]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("10.0\n", "")

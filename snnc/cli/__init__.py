@@ -87,8 +87,11 @@ def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
         hint = f"{quoted}see {command} --help"
         return UsageError(message, place=command, hint=hint)
     if isinstance(error, OSError):
-        process.silence(sys.stdout)
         reason = error.strerror or error
+        if isinstance(error.filename, str | bytes):
+            place = os.fsdecode(error.filename)
+            return DataError(f"cannot read or write: {reason}", place=place, hint="check the path")
+        process.silence(sys.stdout)
         return DataError(f"cannot write the result: {reason}", hint="free some space, or write elsewhere")
     if process.is_out_of_memory(error):
         hint = "give more with --memory, or less to do"

@@ -671,15 +671,32 @@ def check_outputs(
 
     That is ``source``, a model, and ``data``. ``flag`` is what names another place.
     """
-    for index, path in enumerate(outputs):
-        if path.resolve() in {other.resolve() for other in outputs[:index]}:
-            raise UsageError("two results would go to one file", place=str(path), hint="give them different names")
+    targets: list[str] = []
+    for path in outputs:
+        target, place = os.path.realpath(path), str(path)
+        if target in targets:
+            raise UsageError("two results would go to one file", place=place, hint="give them different names")
+        targets.append(target)
         for read, what in ((source, "the model"), (data, "the data")):
-            if read is not None and path.resolve() == read.resolve():
-                raise UsageError(f"would overwrite {what}", place=str(path), hint=f"choose another place with {flag}")
-        if path.is_dir() or not os.access(path.parent, os.W_OK) or not path.parent.is_dir():
-            reason = "it is a folder" if path.is_dir() else "no such folder, or no permission"
-            raise DataError(f"cannot write: {reason}", place=str(path), hint="name a file in a folder of yours")
+            if read is not None and target == os.path.realpath(read):
+                raise UsageError(f"would overwrite {what}", place=place, hint=f"choose another place with {flag}")
+        if data is not None and _is_sample(Path(target), data):
+            raise UsageError("would overwrite a sample", place=place, hint=f"choose another place with {flag}")
+        # Paths may lead anywhere: of a name that is too long, this says that there is no such thing.
+        folder = os.path.dirname(target)  # noqa: PTH120
+        if os.path.isdir(target) or not os.access(folder, os.W_OK) or not os.path.isdir(folder):  # noqa: PTH112
+            reason = "it is a folder" if os.path.isdir(target) else "no such folder, or no permission"  # noqa: PTH112
+            raise DataError(f"cannot write: {reason}", place=place, hint="name a file in a folder of yours")
+
+
+def _is_sample(path: Path, data: Path) -> bool:
+    """Return whether a file is there, in a folder of data, that may be one of its samples."""
+    if not path.is_relative_to(os.path.realpath(data)) or not os.path.isfile(path):  # noqa: PTH113
+        return False
+    from snnc.data import audio, images, recordings
+
+    others = {".npy", ".npz", ".tar", ".parquet"}
+    return path.suffix.lower() in {*others, *images.SUFFIXES, *audio.SUFFIXES, *recordings.suffixes()}
 
 
 def _size(text: str | None, flag: str) -> tuple[int, int] | int | None:

@@ -33,6 +33,8 @@ _LABEL_COLUMNS = (*LABEL_COLUMNS, "labels", "fine_label")
 _BYTES = "bytes"
 # One group of rows may take this share of the memory, and so many are kept.
 _SHARE, _KEPT = 16, 4
+# Bytes that what is known of a row may take: files say the same of a thousand million rows in a few bytes.
+_ROW = 256
 
 
 class _Group(NamedTuple):
@@ -100,6 +102,9 @@ class ParquetFiles(Source):
                 count = _checked_rows(opened.metadata.row_group(group), columns.image, folder / file)
                 groups.append(_Group(number, group, start, rows))
                 start, rows = start + count, rows + count
+                if rows > memory() // _ROW:
+                    hint = "give fewer files, or more with --memory"
+                    raise DataError(f"more than {memory() // _ROW:,} rows", place=str(folder / file), hint=hint)
             digits = max(digits, len(str(start)))
             answers += _answers(opened, columns.label, folder / file)
         if not rows:

@@ -1,6 +1,7 @@
 """Tar files, read where they lie: which files are in one, and where. Nothing is unpacked."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Self, final
@@ -9,6 +10,7 @@ from snnc.errors import DataError
 from snnc.files import check_file
 
 _BLOCK = 512
+_SIZE = re.compile(rb"[0-9]{1,20}")
 _END = bytes(_BLOCK)
 # Headers that hold names; no name is longer.
 _LONGEST = 1 << 16
@@ -113,7 +115,7 @@ def _members(read: Callable[[int, int], bytes], size: int, path: Path) -> Iterat
             if any(key.startswith(b"GNU.sparse") for key in said):
                 raise DataError("a file with holes", place=place, hint=_HINT)
             if b"size" in said:
-                stated = int(said[b"size"]) if said[b"size"].isdigit() else _damaged(path, start)
+                stated = int(said[b"size"]) if _SIZE.fullmatch(said[b"size"]) else _damaged(path, start)
             continue
         if kind in _OTHERS:
             hint = "pack the files themselves: tar --dereference --hard-dereference"

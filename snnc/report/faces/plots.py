@@ -6,6 +6,7 @@ matplotlib is imported where something is drawn: whoever asks for another face d
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import logging
@@ -84,17 +85,23 @@ draw = Rules[Drawing, "Figure"]("how is it drawn")
 
 @functools.cache
 def _matplotlib() -> Any:
-    """Return matplotlib, which leaves nothing in the user's folders and says nothing of its fonts."""
+    """Return matplotlib, which leaves nothing in the user's folders, reads none, and says nothing of its fonts.
+
+    What shows figures is as the environment says, where there is such.
+    """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with temporary_folder() as folder:
-        given = os.environ.get("MPLCONFIGDIR")
-        os.environ["MPLCONFIGDIR"] = str(folder)
-        try:
+    given = {name: os.environ.pop(name, None) for name in ("MPLCONFIGDIR", "MATPLOTLIBRC", "MPLBACKEND")}
+    try:
+        # A matplotlibrc in the working folder is read before all others.
+        with temporary_folder() as folder, contextlib.chdir(folder):
+            os.environ["MPLCONFIGDIR"] = str(folder)
             import matplotlib.font_manager
-        finally:
-            del os.environ["MPLCONFIGDIR"]
-            if given is not None:
-                os.environ["MPLCONFIGDIR"] = given
+    finally:
+        os.environ.pop("MPLCONFIGDIR", None)
+        os.environ.update({name: value for name, value in given.items() if value is not None})
+    if given["MPLBACKEND"]:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = given["MPLBACKEND"]
     return matplotlib
 
 
