@@ -72,6 +72,42 @@ def parity(path: Path, shape: Sequence[int], tolerance: float = 1e-5, pinned: bo
     return model
 
 
+def in_function(path: Path) -> Path:
+    """Move all that a file does into a function of it, and what it does with its constants, too."""
+    model = onnx.load(path)
+    given = [value.name for value in (*model.graph.input, *model.graph.initializer)]
+    results = [value.name for value in model.graph.output]
+    body = helper.make_function("own", "Whole", given, results, list(model.graph.node), model.opset_import)
+    model.functions.append(body)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    del model.graph.node[:]
+    model.graph.node.append(helper.make_node("Whole", given, results, domain="own"))
+    onnx.save(model, path)
+    return path
+
+
+def in_branch(path: Path) -> Path:
+    """Move all that a file does into a branch that is always taken; the results in the other have no elements."""
+    model = onnx.load(path)
+    results = [value.name for value in model.graph.output]
+    inside = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
+    taken = helper.make_graph(list(model.graph.node), "taken", [], inside)
+    empty = [numpy_helper.from_array(np.zeros(0, np.float32), name) for name in results]
+    constants = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in empty]
+    other = helper.make_graph(constants, "other", [], inside)
+    del model.graph.node[:]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+    outer = [f"{name}/outer" for name in results]
+    model.graph.node.append(helper.make_node("If", ["always"], outer, then_branch=taken, else_branch=other))
+    for value, name in zip(model.graph.output, outer, strict=True):
+        value.name = name
+    onnx.save(model, path)
+    return path
+
+
+WITHIN = {"function": in_function, "branch": in_branch}
+
+
 def one(kind: str, inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",), **attributes: Any) -> Any:
     return helper.make_node(kind, list(inputs), list(outputs), name=f"the/{kind}/{outputs[0]}", **attributes)
 

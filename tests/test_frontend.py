@@ -22,7 +22,7 @@ from snnc.frontend import open_model, read_model
 from snnc.frontend.canonical import OnnxNode
 from snnc.frontend.cost import macs
 from snnc.ir import Graph
-from tests.frontend_files import array, integers, one, parity, run, save
+from tests.frontend_files import WITHIN, array, integers, one, parity, run, save
 
 MODELS = Path(__file__).parents[1] / ".." / "shared" / "data" / "models"
 
@@ -387,6 +387,27 @@ def test_all_problems_are_listed_at_once_a_line_for_each_function(tmp_path: Path
     assert bernoulli.startswith("the/Bernoulli/f (Bernoulli): it draws at random")
     assert "depends on the data" in nonzero
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("within", WITHIN.values(), ids=WITHIN)
+@pytest.mark.parametrize("kind", ["Bernoulli", "MaxUnpool", "RandomNormalLike"])
+def test_what_is_within_a_function_or_a_branch_is_refused_for_what_it_is(
+    kind: str, within: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """Its reason is its own, and its share of the work is counted once, however many results there are."""
+    inputs = ["p", "i"] if kind == "MaxUnpool" else ["a"]
+    nodes = [
+        one("Conv", ["x", "w"], ["a"]),
+        one("MaxPool", ["a"], ["p", "i"], kernel_shape=[2, 2], strides=[2, 2]),
+        one("Transpose", ["p"], ["t"]),
+        one(kind, inputs, ["u"], **({"kernel_shape": [2, 2], "strides": [2, 2]} if kind == "MaxUnpool" else {})),
+        one("Cast", ["u"], ["c"], to=TensorProto.FLOAT),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, (3, 8, 8), {"w": array(3, 3, 3, 3)}, ["t", "c"])
+    plain = open_model(path).survey.problems
+    found = open_model(within(path)).survey.problems
+    assert {(verdict.problem, verdict.hint) for verdict in found} <= {(v.problem, v.hint) for v in plain}
+    assert found and sum(verdict.share for verdict in found) <= 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from snnc import ops
 from snnc.frontend import Model, open_model, read_model
-from tests.frontend_files import array, integers, one, run, save
+from tests.frontend_files import array, in_function, integers, one, run, save
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 HEAD = [one("Gemm", ["x", "w"], ["g"]), one("Relu", ["g"], ["r"]), one("MatMul", ["r", "v"], ["logits"])]
@@ -92,11 +92,19 @@ ENDINGS: dict[str, tuple[list[Any], tuple[str, ...], str]] = {
 }
 
 
+CHOOSING = {
+    "two": integers(2),
+    "twos": integers(1, 3, 2),
+    "six": integers(6),
+    "bits": np.array([0, 1], np.float32),
+    "limit": np.float32(0.2),
+}
+
+
 @pytest.mark.parametrize("case", ENDINGS)
 def test_an_ending_is_cut_off(case: str, tmp_path: Path) -> None:
     nodes, outputs, kind = ENDINGS[case]
-    constants = WEIGHTS | {"two": integers(2), "twos": integers(1, 3, 2), "six": integers(6)}
-    constants |= {"bits": np.float32([0, 1]), "limit": np.float32(0.2)}
+    constants = WEIGHTS | CHOOSING
     path = save(tmp_path / "m.onnx", [*HEAD, *nodes], (5,), constants, outputs)
     model = onnx.load(path)
     for output in model.graph.output:
@@ -113,6 +121,18 @@ def test_an_ending_is_cut_off(case: str, tmp_path: Path) -> None:
     seen = open_model(path).survey
     assert not seen.problems
     assert kind in {verdict.operation for verdict in seen.verdicts if verdict.becomes == "left out"}
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_an_ending_within_a_function_is_left_out_as_well(case: str, tmp_path: Path) -> None:
+    nodes, outputs, _ = ENDINGS[case]
+    path = save(tmp_path / "m.onnx", [*HEAD, *nodes], (5,), WEIGHTS | CHOOSING, outputs)
+    plain = read_model(path)
+    within = read_model(in_function(path))
+    assert [finding.code for finding in within.findings] == [finding.code for finding in plain.findings]
+    x = torch.randn(2, 5)
+    for ours, theirs in zip(run(within.graph, x), run(plain.graph, x), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_where_what_moves_stands_behind_it_stays(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Networks that compute with integers, read as the numbers that these stand for: near what onnxruntime computes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from snnc import ops
 from snnc.frontend import Model, read_model
 from snnc.frontend.overflow import without_overflow
 from tests import frontend_files
-from tests.frontend_files import array, one, run
+from tests.frontend_files import WITHIN, array, one, run
 
 SHAPE = (4, 6, 6)
 MICROSOFT = "com.microsoft"
@@ -236,6 +236,14 @@ def test_what_computes_with_integers(name: str, tmp_path: Path) -> None:
     model = near(written(tmp_path / "m.onnx", NETWORKS[name]), 5e-2, x)
     codes = [finding.code for finding in model.findings]
     assert "quantization-left-out" in codes or model.graph.ops(ops.QuantizedRelu), codes
+
+
+@pytest.mark.parametrize("within", WITHIN.values(), ids=WITHIN)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name.startswith("DynamicQuantize")])
+def test_integers_within_a_function_or_a_branch(name: str, within: Callable[[Path], Path], tmp_path: Path) -> None:
+    x = frontend_files.RANDOM.standard_normal((3, *SHAPE)).astype(np.float32)
+    model = near(within(written(tmp_path / "m.onnx", NETWORKS[name])), 5e-2, x)
+    assert [finding.code for finding in model.findings] == ["quantization-left-out"]
 
 
 @pytest.mark.parametrize("name", ["QLinearConv that rectifies", "a rectifier that is the end of the range"])

@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper
 
 from snnc.errors import ModelError
 from snnc.frontend import read_model
-from tests.frontend_files import array, integers, one, run, save
+from tests.frontend_files import array, integers, one, parity, run, save
 
 
 def oracle(path: Path, x: torch.Tensor) -> np.ndarray:
@@ -53,6 +54,19 @@ def test_what_counts_in_an_average_beside_such_a_window(counts: int, lengths: tu
 
 def test_lengths_that_round_up_where_no_window_lies_in_the_padding_are_kept(tmp_path: Path) -> None:
     agrees_on_pools(tmp_path, "MaxPool", (9, 10), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("padding", ["SAME_LOWER", "SAME_UPPER"])
+@pytest.mark.parametrize(("lengths", "ceil"), [((20,), 0), ((20, 21), 0), ((21, 20), 1)])
+def test_padding_for_windows_with_holes_is_that_of_onnxruntime(
+    kind: str, padding: str, lengths: tuple[int, ...], ceil: int, tmp_path: Path
+) -> None:
+    axes = len(lengths)
+    windows: dict[str, Any] = {"kernel_shape": [4] * axes, "strides": [2] * axes, "dilations": [2] * axes}
+    windows |= {"ceil_mode": ceil, "auto_pad": padding}
+    pools = [one(kind, ["x"], ["p"], **windows), one(kind, ["p"], **windows)]
+    parity(save(tmp_path / "m.onnx", pools, (2, *lengths), {}, opset=19), (2, *lengths))
 
 
 @pytest.mark.parametrize("opset", [11, 13])

@@ -59,6 +59,11 @@ CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, np.ndarray]]] = {
         IMAGE,
         {"w": array(4, 5, 3, 3)},
     ),
+    "deconv-output-longer": (
+        one("ConvTranspose", ["x", "w"], strides=[2, 3], output_shape=[18, 24]),
+        IMAGE,
+        {"w": array(4, 5, 1, 2)},
+    ),
     "deconv-groups-1d": (one("ConvTranspose", ["x", "w"], group=2, dilations=[2]), LINE, {"w": array(4, 3, 3)}),
     "gemm": (one("Gemm", ["x", "w", "b"], alpha=0.5, beta=2.0), (7,), {"w": array(7, 3), "b": array(3)}),
     "gemm-transposed": (one("Gemm", ["x", "w"], transB=1), (7,), {"w": array(3, 7)}),
@@ -239,6 +244,25 @@ def test_nearest_resizing(where: str, rounding: str, factor: float, opset: int, 
     node = one("Resize", ["x", "r", "s"], mode="nearest", **attributes)
     constants = {"r": np.zeros(0, np.float32), "s": np.float32([1, 1, factor, 2])}
     parity(save(tmp_path / "m.onnx", [node], (2, 6, 5), constants, opset=opset), (2, 6, 5))
+
+
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+@pytest.mark.parametrize("where", [where for where, opsets in WHERE.items() if 19 in opsets])
+def test_the_nearest_of_many_lengths(where: str, rounding: str, tmp_path: Path) -> None:
+    """Places that only rounding tells from whole ones are those of onnxruntime."""
+    lengths = range(1, 24)
+    attributes = {"coordinate_transformation_mode": where, "nearest_mode": rounding, "mode": "nearest"}
+    nodes = [one("Resize", ["x", "", "", f"s{n}"], [f"y{n}"], axes=[1], **attributes) for n in lengths]
+    constants = {f"s{n}": integers(n) for n in lengths}
+    for length in (5, 9, 14):
+        path = save(tmp_path / "m.onnx", nodes, (length,), constants, [f"y{n}" for n in lengths], 19)
+        parity(path, (length,))
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.6, 1.0, 1.7, 2.0])
+def test_nearest_resizing_of_opset_10(factor: float, tmp_path: Path) -> None:
+    node, factors = one("Resize", ["x", "f"], mode="nearest"), np.array([1, 1, factor, 2], np.float32)
+    parity(save(tmp_path / "m.onnx", [node], (2, 6, 5), {"f": factors}, opset=10), (2, 6, 5))
 
 
 def test_resizing_to_sizes(tmp_path: Path) -> None:

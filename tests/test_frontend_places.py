@@ -116,8 +116,9 @@ def test_resizing(options: dict[str, Any], where: str, factors: tuple[float, flo
     assert len(model.graph.ops((ops.Resample, ops.Slice))) == 2
 
 
+@pytest.mark.parametrize("sizes", [(5, 7), (16, 18)])
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
-def test_resizing_a_region(mode: str, tmp_path: Path) -> None:
+def test_resizing_a_region(mode: str, sizes: tuple[int, int], tmp_path: Path) -> None:
     """What lies outside has a value of its own."""
     node = one(
         "Resize",
@@ -126,7 +127,7 @@ def test_resizing_a_region(mode: str, tmp_path: Path) -> None:
         coordinate_transformation_mode="tf_crop_and_resize",
         extrapolation_value=0.5,
     )
-    constants = {"r": np.array([0, 0, -0.2, 0.1, 1, 1, 0.7, 1.4], np.float32), "s": integers(1, 2, 5, 7)}
+    constants = {"r": np.array([0, 0, -0.2, 0.1, 1, 1, 0.7, 1.4], np.float32), "s": integers(1, 2, *sizes)}
     path = save(tmp_path / "m.onnx", [node], (2, 6, 8), constants, batch=1)
     parity(path, (2, 6, 8), tolerance=1e-4, pinned=True)
 

@@ -11,8 +11,9 @@ from snnc.frontend.reasons import reason
 from snnc.frontend.walk import FOLDED, LEFT_OUT, UNROLLED, Verdict
 
 _CONSTANT = "Constant"
-# What is written out round by round.
+# What is written out round by round, and what is written as one of its branches.
 _LOOPS = {"Loop", "Scan", "SequenceMap"}
+_WRITTEN_OUT = {*_LOOPS, "If"}
 
 
 def in_file_order(
@@ -32,13 +33,15 @@ def in_file_order(
     homes = _homes(canonical, kinds)
     refused = _refused(canonical, walked, homes, kinds)
     placed: list[tuple[int, int, Verdict]] = []
+    told: set[str] = set()
     index = 0
     for order, (node, verdict) in enumerate(zip(canonical.nodes, walked, strict=True)):
         own = position.get(node.label)
         index = index if own is None else own
         home = homes.get(node.label, "")
-        if home in refused and node.label != home:
+        if home in refused and (node.label != home or home in told):
             continue
+        told.add(home)
         verdict = refused.get(home, verdict)
         kind = kinds.get(node.label, verdict.operation)
         into = search.carriers(node.label) if verdict.becomes == FOLDED else verdict.into
@@ -86,7 +89,9 @@ def _refused(
     for home, verdicts in parts.items():
         first = next((verdict for verdict in verdicts if verdict.problem), None)
         if first is not None:
-            problem, hint = reason(kinds[home], (first.problem, first.hint))
+            # What no longer is a loop or a branch is refused for what is inside.
+            own, inside = kinds[home], (first.problem, first.hint)
+            problem, hint = inside if own in _WRITTEN_OUT else reason(own, inside)
             costs = sum(verdict.macs for verdict in verdicts), sum(verdict.share for verdict in verdicts)
             refused[home] = Verdict(home, kinds[home], "", *costs, problem, hint)
     return refused

@@ -1,9 +1,11 @@
-"""Pools whose lengths round up, written as ones that round down where their last window would lie in the padding.
+"""Pools of which onnxruntime makes another length than the shapes that are inferred say, written so that both agree.
 
-No window begins behind the input and the padding before it, but before opset 22 the shapes that are inferred count it.
+Where lengths round up, no window begins behind the input and the padding before it, but before opset 22 the shapes that
+are inferred count it. Where padding is to keep the length, onnxruntime pads for windows without holes, whatever holes
+they have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +14,42 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper, shape_
 from snnc.frontend.measuring import shape_of, values_of
 
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
+_SAME = (b"SAME_LOWER", b"SAME_UPPER")
 
 
 def without_windows_in_padding(pinned: ModelProto, others: Sequence[ModelProto]) -> None:
     """Write such pools anew, in a model whose shapes are known and likewise in others of the same nodes."""
-    for node in list(pinned.graph.node):
-        if node.op_type not in _POOLS or not _attributes(node).get("ceil_mode", 0):
+    models = (pinned, *others)
+    for output in [node.output[0] for node in pinned.graph.node if node.op_type in _POOLS]:
+        node = _producer(pinned.graph, output)[1]
+        if not (_attributes(node).get("ceil_mode", 0) or _keeps_length_with_holes(node)):
             continue
         # The shape behind one pool is known once those in front of it are written anew.
         shapes = {value.name: shape_of(value) for value in values_of(shape_inference.infer_shapes(pinned).graph)}
-        shape = shapes.get(node.input[0])
-        reach = shape and _reach(node, shape[2:])
+        lengths = (shapes.get(node.input[0]) or ())[2:]
+        if lengths and _keeps_length_with_holes(node):
+            pads = _padding_without_holes(node, lengths)
+            for model in models:
+                _set(_producer(model.graph, output)[1], {"pads": pads}, without=["auto_pad"])
+        reach = _reach(node, lengths) if lengths and _attributes(node).get("ceil_mode", 0) else None
         if reach:
-            for model in (pinned, *others):
-                _rewrite(model.graph, node.output[0], reach)
+            for model in models:
+                _rewrite(model.graph, output, reach)
+
+
+def _keeps_length_with_holes(node: NodeProto) -> bool:
+    given = _attributes(node)
+    return given.get("auto_pad") in _SAME and any(step != 1 for step in given.get("dilations", ()))
+
+
+def _padding_without_holes(node: NodeProto, lengths: Sequence[int]) -> list[int]:
+    """Return the padding, beginnings before ends, that would keep the length if windows had no holes."""
+    given = _attributes(node)
+    kernel = given["kernel_shape"]
+    strides = given.get("strides", [1] * len(kernel))
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(lengths, strides, kernel, strict=True)]
+    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return small + large if given["auto_pad"] == b"SAME_UPPER" else large + small
 
 
 def _reach(node: NodeProto, lengths: Sequence[int]) -> list[int] | None:
@@ -48,7 +72,7 @@ def _reach(node: NodeProto, lengths: Sequence[int]) -> list[int] | None:
 
 
 def _rewrite(graph: GraphProto, output: str, reach: Sequence[int]) -> None:
-    index, node = next((index, node) for index, node in enumerate(graph.node) if output in node.output)
+    index, node = _producer(graph, output)
     given = _attributes(node)
     axes = len(reach)
     pads = list(given.get("pads", [0] * 2 * axes))
@@ -64,8 +88,16 @@ def _rewrite(graph: GraphProto, output: str, reach: Sequence[int]) -> None:
         graph.node.insert(index, padding)
         node = graph.node[index + 1]
         pads, changed["count_include_pad"] = [0] * 2 * axes, 0
-    kept = [attribute for attribute in node.attribute if attribute.name not in ("pads", *changed)]
-    made = {**changed, "pads": [own + more for own, more in zip(pads, over, strict=True)]}
+    _set(node, {**changed, "pads": [own + more for own, more in zip(pads, over, strict=True)]})
+
+
+def _producer(graph: GraphProto, output: str) -> tuple[int, NodeProto]:
+    return next((index, node) for index, node in enumerate(graph.node) if output in node.output)
+
+
+def _set(node: NodeProto, made: Mapping[str, Any], without: Sequence[str] = ()) -> None:
+    """Give a node attributes in the place of others."""
+    kept = [attribute for attribute in node.attribute if attribute.name not in {*made, *without}]
     held = [*kept, *(helper.make_attribute(name, value) for name, value in made.items())]
     del node.attribute[:]
     node.attribute.extend(held)

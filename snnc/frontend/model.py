@@ -1,10 +1,11 @@
 """Read a model file, or look at what would become of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnx import ModelProto
+from onnx.inliner import inline_local_functions
 
 from snnc import ops
 from snnc.errors import ModelError
@@ -17,6 +18,7 @@ from snnc.frontend.expression import InputShapes
 from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import ModelFile, read_file
 from snnc.frontend.inputs import input_ops, not_read
+from snnc.frontend.labels import bodies
 from snnc.frontend.preparation import Prepared, prepare_model
 from snnc.frontend.walk import BEHIND, FOLDED, Verdict, walk
 from snnc.frontend.weights import put_back
@@ -161,6 +163,9 @@ def open_model(path: Path, input_shape: InputShapes = None) -> Opened:
 
 def _opened(path: Path, file: ModelFile, input_shape: InputShapes) -> Opened:
     check_nodes(file.model, str(path))
+    if file.model.functions:
+        # What is inside one is an operation like any other, for the ends of networks as for reasons.
+        file = replace(file, model=inline_local_functions(file.model))
     prepared = prepare_model(file.model, file.weights, input_shape, str(path))
     for model in (prepared.pinned, *((prepared.original,) if prepared.batch > 1 else ())):
         check_sizes(model, str(path))
@@ -187,7 +192,7 @@ def _opened(path: Path, file: ModelFile, input_shape: InputShapes) -> Opened:
     )
     # What is rounded to levels of a rectifier is; what else the file rounds is not.
     unrounded = sum(verdict.operation == "QuantizeLinear" and verdict.becomes == FOLDED for verdict in walked.verdicts)
-    unrounded += sum(node.op_type in BY_RANGE for node in prepared.pinned.graph.node)
+    unrounded += sum(node.op_type in BY_RANGE for body in bodies(prepared.pinned) for node in body.node)
     return Opened(path, (path, *file.external), seen, file, prepared, walked.graph, walked.values, unrounded)
 
 

@@ -38,11 +38,16 @@ def transposed_convolution(call: Call) -> Expression:
     if automatic != "NOTSET" or "output_shape" in call.attributes:
         spatial = zip(call.shape()[2:], weight.shape[2:], stride, dilation, extra, call.output[2:], strict=True)
         cut = [(n - 1) * s + (k - 1) * d + 1 + e - out for n, k, s, d, e, out in spatial]
+        # Where windows do not reach the end of a stride, the output may be longer than they are.
+        extra = tuple(e - min(total, 0) for e, total in zip(extra, cut, strict=True))
+        cut = [max(total, 0) for total in cut]
         halves = [total // 2 for total in cut]
         rests = [total - half for total, half in zip(cut, halves, strict=True)]
         padding = tuple(halves + rests) if automatic == "SAME_UPPER" else tuple(rests + halves)
     if min(padding) < 0:
         raise UnsupportedError("its padding is negative", "export it with explicit pads of zero or more")
+    if any(more >= max(s, d) for more, s, d in zip(extra, stride, dilation, strict=True)):
+        raise UnsupportedError("its output is longer than strides reach", "pad behind it with zeros")
     op = ops.ConvTranspose(tensor(weight), _bias(call), stride, padding, extra, dilation, call.integer("group", 1))
     return chain(call.framed(())[0], op)
 

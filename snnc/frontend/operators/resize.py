@@ -15,7 +15,7 @@ from snnc.frontend.sampling import LINEAR, cubic, resampled
 def resize(call: Call) -> Expression:
     """Read resizing by the nearest entry, or by linear or cubic interpolation."""
     if call.opset < 11:
-        return _resized(call, _by_axis(call, call.constant(1, "its scale")), "asymmetric", "floor")
+        return _resized(call, _by_axis(call, call.constant(1, "its scale")), "asymmetric", _TO_SMALLER_UP)
     where = call.text("coordinate_transformation_mode", "half_pixel")
     scales, sizes = call.given(2), call.given(3)
     if scales is not None and scales.size:
@@ -94,6 +94,8 @@ def _interpolated(call: Call, x: Array, stretch: _Stretch, rounding: str) -> tup
     """Return which old entries every new one is made of, and what they weigh."""
     mode, last = call.text("mode", "nearest"), stretch.old - 1
     if mode == "nearest":
+        if rounding == _TO_SMALLER_UP:
+            rounding = "ceil" if stretch.scale < 1 else "floor"
         return np.clip(_ROUNDINGS[rounding](x), 0, last)[:, None], np.ones((len(x), 1))
     if mode not in ("linear", "cubic"):
         raise UnsupportedError(f"{mode} resizing", "resize with mode 'nearest', 'linear' or 'cubic'")
@@ -107,7 +109,7 @@ def _interpolated(call: Call, x: Array, stretch: _Stretch, rounding: str) -> tup
 
 
 def _align_corners(x: Array, by: _Stretch) -> Array:
-    return x * np.float32((by.old - 1) / (by.new - 1)) if by.new > 1 else x * 0
+    return x * np.float32(by.old - 1) / np.float32(by.new - 1) if by.new > 1 else x * 0
 
 
 def _half_pixel(x: Array, by: _Stretch) -> Array:
@@ -115,8 +117,10 @@ def _half_pixel(x: Array, by: _Stretch) -> Array:
 
 
 def _half_pixel_symmetric(x: Array, by: _Stretch) -> Array:
-    adjustment = np.float32(by.new) / np.float32(by.scale * by.old)
-    return np.float32(by.old / 2) * (1 - adjustment) + _half_pixel(x, by)
+    adjustment = np.float32(by.new) / (np.float32(by.scale) * np.float32(by.old))
+    offset = np.float64(np.float32(by.old / 2) * (1 - adjustment))
+    places: Array = offset + (x.astype(np.float64) + 0.5) / np.float64(np.float32(by.scale)) - 0.5
+    return places.astype(np.float32)
 
 
 def _torch_half_pixel(x: Array, by: _Stretch) -> Array:
@@ -132,14 +136,17 @@ def _asymmetric(x: Array, by: _Stretch) -> Array:
 
 
 def _cut_out(x: Array, by: _Stretch) -> Array:
-    last, part = by.old - 1, by.end - by.start
+    start, end, last = np.float32(by.start), np.float32(by.end), np.float32(by.old - 1)
     if by.new == 1:
-        return x * 0 + np.float32((by.start + by.end) / 2 * last)
-    return np.float32(by.start * last) + x * np.float32(part * last / (by.new - 1))
+        return x * 0 + np.float32((by.start + by.end) / 2 * (by.old - 1))
+    return start * last + x * (end - start) * last / np.float32(by.new - 1)
 
 
 _CROP = "tf_crop_and_resize"
+# How opset 10 rounds: up where it makes an axis shorter, else down.
+_TO_SMALLER_UP = "up to smaller"
 
+# What lies at which place, in the precision and the order of onnxruntime: on this depends who is nearest.
 _COORDINATES: dict[str, Callable[[Array, _Stretch], Array]] = {
     "align_corners": _align_corners,
     "asymmetric": _asymmetric,
@@ -150,9 +157,12 @@ _COORDINATES: dict[str, Callable[[Array, _Stretch], Array]] = {
     "tf_half_pixel_for_nn": _half_pixel_start,
 }
 
+# How near to the middle is in it, for onnxruntime.
+_MIDDLE = 1e-6
+
 _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "ceil": np.ceil,
     "floor": np.floor,
-    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
-    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
+    "round_prefer_ceil": lambda x: np.floor(x.astype(np.float64) + 0.5 + _MIDDLE),
+    "round_prefer_floor": lambda x: np.ceil(x.astype(np.float64) - 0.5 - _MIDDLE),
 }
