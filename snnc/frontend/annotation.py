@@ -21,8 +21,8 @@ def annotate(opened: Opened, seen: Survey, output: Path) -> None:
 
     A node's verdict goes into its properties (``snnc.becomes``, ``snnc.into``, ``snnc.problem``, ``snnc.hint``,
     ``snnc.share-of-macs``) and into the first line of its documentation, a summary into the properties of the model.
-    What else the file says is kept, earlier verdicts are replaced. Raises UsageError where ``output`` is a file that
-    the model was read from, DataError where it cannot be written.
+    What else the file says is kept, its functions written out, earlier verdicts are replaced. Raises UsageError where
+    ``output`` is a file that the model was read from, DataError where it cannot be written.
     """
     if output.resolve() in {path.resolve() for path in opened.files}:
         raise UsageError("would overwrite the model", place=str(output), hint=f"choose another place with {_FLAG}")

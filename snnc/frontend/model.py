@@ -132,7 +132,7 @@ class Opened:
 
     @property
     def onnx(self) -> ModelProto:
-        """What the file holds, or what its TorchScript was exported as."""
+        """What the file holds, its functions written out, or what its TorchScript was exported as."""
         return put_back(self._file.model, self._file.weights)
 
     def model(self) -> Model:
