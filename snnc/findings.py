@@ -55,9 +55,12 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "Give more --minutes, or narrow the search with --latency, --max-steps or --max-energy.",
     ),
     "calibrated-on": Explanation(
-        "Samples that are evaluated are those that the network was calibrated on, by their digest.",
-        "Thresholds and corrections follow these samples: the drop on others may be larger than the one that is told.",
-        "Evaluate on other samples. A single set is split by --part train and --part test.",
+        "Samples that are evaluated, or that tell when to stop, are those that the network was calibrated on, by their "
+        "digest.",
+        "Thresholds and corrections follow these samples: the drop on others may be larger than the one that is told, "
+        "and more of their answers may change after they were taken for certain.",
+        "Evaluate on other samples, and name others with --exit-data. A single set is split by --part train and --part "
+        "test.",
     ),
     "class-order": Explanation(
         "Folders are the classes, and numbers in their names are not in the order of their characters: class10 comes "

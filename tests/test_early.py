@@ -153,6 +153,25 @@ def test_each_sample_stops_at_the_first_step_whose_limit_its_margin_reaches(
     assert 0 < found.spikes < found.spikes_whole
 
 
+@pytest.mark.parametrize(
+    ("folder", "reading", "level"),
+    [
+        ("calibration", Reading(limit=60), ["warning"]),
+        ("calibration", FEW, ["warning"]),
+        ("test", Reading(limit=60), []),
+        (None, FEW, []),
+    ],
+)
+def test_samples_that_were_calibrated_on_are_told_where_they_say_when_to_stop(
+    made: dict[str, Conversion], folder: str | None, reading: Reading, level: list[str]
+) -> None:
+    learned_on = None if folder is None else DIGITS / folder
+    found = snnc.evaluate(
+        made["if"], data=DIGITS / "test", exit_confidence=0.8, exit_data=learned_on, reading=reading, images=False
+    ).findings
+    assert [each.severity for each in found if "tell when to stop" in each.message] == level
+
+
 @pytest.fixture(scope="module")
 def ruled(made: dict[str, Conversion]) -> dict[str, tuple[Conversion, EarlyExit]]:
     """Networks with a rule for stopping, and what comes of it."""

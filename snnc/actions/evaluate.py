@@ -9,7 +9,7 @@ from typing import Literal
 from snnc.actions.opened import Spiking, conversion_of, task_of
 from snnc.analysis.counterparts import check_counterparts
 from snnc.conversion import Conversion
-from snnc.data.dataset import Reading, open_dataset
+from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.given import Data, gathered
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import DatasetSamples, Progress, Samples
@@ -24,7 +24,7 @@ from snnc.measure.expectations import better_read, check_expected, unlike_traini
 from snnc.measure.gates import ANYTHING, Limits
 from snnc.measure.ledger import CONFIDENCES, calibrated, check_confidence, check_exits
 from snnc.measure.pictures import pictures
-from snnc.measure.remarks import beside_stream, calibrated_on, not_compared, not_proven
+from snnc.measure.remarks import beside_stream, calibrated_on, learned_on_calibration, not_compared, not_proven
 from snnc.measure.stream import follow_streams
 from snnc.neurons import CausalNeuron
 from snnc.neurons.base import retimed
@@ -83,7 +83,8 @@ def evaluate(
     With an ``exit_confidence`` each sample stops when its answer is certain (``row.exit``, at the conversion's own T or
     the first): when the margin of its mean output reaches a limit with which answers are those of the whole run with
     that confidence. Limits are made without labels, on ``exit_data`` or, without such or where it is the same, on a
-    fifth of the data, which then is not judged.
+    fifth of the data, which then is not judged. A network answers more firmly what it was calibrated on: other samples
+    tell more.
 
     Raises DataError where the data is broken, a label is none of the network's outputs, or a limit is on what these
     data or this file cannot tell, UsageError on a number of steps that cannot be run, or is not evaluated though limits
@@ -143,6 +144,8 @@ def evaluate(
         learned_on = gathered(exit_data)
         own = open_dataset(learned_on, how, conversion.snn.ops(Input), reading)
         unlabeled = DatasetSamples(own, reading, "learning when to stop", progress)
+        shared = _shared(own, conversion)
+        doubts += [learned_on_calibration(shared, len(own))] if shared else []
         if own.digest() != dataset.digest():
             exits = calibrated(timed, shown, unlabeled, task, asked, learned_on.name, reading.seed)
     if asked and exits is asked and len(dataset) < 2:
@@ -160,10 +163,8 @@ def evaluate(
         original=original,
         exits=exits,
     )
-    calibration = conversion.provenance.calibration
-    if calibration is not None:
-        shared = dataset.among(calibration.images, calibration.sha256, calibration.seed)
-        doubts += [calibrated_on(shared, len(dataset))] if shared else []
+    shared = _shared(dataset, conversion)
+    doubts += [calibrated_on(shared, len(dataset))] if shared else []
     if trained is not None:
         accuracy = result.reference.get("accuracy") if labeled else None
         doubts += unsure(trained, DatasetSamples(dataset, reading, "looking at answers"), task, accuracy)
@@ -202,6 +203,12 @@ def evaluate(
         sha256=dataset.digest(),
         preprocessing=json.loads(json.dumps(asdict(how))),
     )
+
+
+def _shared(dataset: Dataset, conversion: Conversion) -> int:
+    """Return how many of the samples the network was calibrated on."""
+    calibration = conversion.provenance.calibration
+    return 0 if calibration is None else dataset.among(calibration.images, calibration.sha256, calibration.seed)
 
 
 def _blamed(

@@ -84,8 +84,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Samples to learn that on, no labels needed. Default: calibration: data: in snnc.yaml, else a fifth "
-            "of the data, which is not judged then.",
+            help="Samples to learn that on, no labels needed, other than those of the calibration. Default: a fifth of "
+            "the data, which is not judged then.",
         ),
     ] = None,
     report_file: ReportFile = None,
@@ -151,7 +151,7 @@ def evaluate(
             preprocessing=how,
             expected=settings.expected_accuracy,
             exit_confidence=certain,
-            exit_data=exit_data or settings.calibration.data,
+            exit_data=exit_data,
             reference=preprocessing.compared_with,
             around=[Path(), model.parent, *([settings.model.parent] if settings.model else [])],
             reading=reading.resolve(part),

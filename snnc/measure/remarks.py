@@ -189,8 +189,18 @@ def not_compared(tuning: Tuning) -> Finding:
 
 def calibrated_on(shared: int, samples: int) -> Finding:
     """Return the finding on samples that are evaluated and were calibrated on; few of many make no difference."""
-    of = f"{shared:,} of the {samples:,} samples are" if shared < samples else "the samples are"
     hint = "evaluate on others; of a single set, calibrate with --part train and evaluate with --part test"
+    return _calibrated_on(shared, samples, "", hint)
+
+
+def learned_on_calibration(shared: int, samples: int) -> Finding:
+    """Return the finding on samples that tell when to stop and were calibrated on: their answers change less."""
+    hint = "give others to --exit-data, or leave it out: a fifth of the data is held out then"
+    return _calibrated_on(shared, samples, " that tell when to stop", hint)
+
+
+def _calibrated_on(shared: int, samples: int, which: str, hint: str) -> Finding:
+    of = f"{shared:,} of the {samples:,} samples{which} are" if shared < samples else f"the samples{which} are"
     message = f"{of} what thresholds and corrections were worked out on"
     return Finding("calibrated-on", "warning" if shared >= _SHARED * samples else "info", "", message, hint)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import modern
+import numpy as np
 import own_network
 import peers
 import torch
@@ -234,15 +235,24 @@ def converted(setting: Setting, reading: Reading) -> Conversion:
 
 
 # Samples stop when their answer is certain. How certain is chosen without labels: the least confidence of these with
-# which, by limits from one half of the calibration images, no more answers on the other change than this, in percent.
+# which, by limits from one half of so many images, no more answers on the other change than this, in percent.
 CONFIDENCES = (0.998, 0.995, 0.99, 0.985, 0.98, 0.97, 0.96, 0.95, 0.93, 0.9)
 CHANGED = 0.3
+UNSEEN = 4096
+
+
+def unseen() -> Path:
+    """Return a file of images that calibrated nothing: of those that did, fewer answers change than of others."""
+    path = FOLDER / "unseen.npz"
+    if not path.exists():
+        np.savez(path, x=np.load(SHARED / "cifar10/train.npz")["x"][:UNSEEN])
+    return path
 
 
 def chosen_confidence(made: Conversion, reading: Reading) -> float:
     course = Course(made.snn, made.schedule, Classification(), exits=True)
     program = Program(made.snn, made.schedule, stepwise=made.snn.outputs)
-    dataset = open_dataset(SHARED / "cifar10/calibration", made.preprocessing, made.snn.ops(Input), reading)
+    dataset = open_dataset(unseen(), made.preprocessing, made.snn.ops(Input), reading)
     samples = DatasetSamples(dataset, reading, "")
     course.reached(
         samples.added(
@@ -277,7 +287,7 @@ def stopped(made: Conversion, reading: Reading) -> dict[str, float]:
         data=SHARED / "cifar10/test",
         reading=reading,
         exit_confidence=confidence,
-        exit_data=SHARED / "cifar10/calibration",
+        exit_data=unseen(),
     ).rows
     assert row.exit is not None
     assert row.ledger is not None
