@@ -82,7 +82,7 @@ def read_bytes(path: Path, *, most: int | None = None, hint: str = "check the pa
     """Return what a file holds; raises DataError as ``check_file`` does, and of more than ``most`` bytes."""
     size = check_file(path, hint=hint)
     if most is not None and size > most:
-        raise DataError(f"larger than {most:,} bytes", place=str(path), hint="name the file that is meant")
+        raise DataError(f"larger than {most:,} bytes", place=str(path), hint="check that it is the right file")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -20,6 +20,8 @@ _NO_MEMORY = (
     *("can't allocate memory", "annot allocate memory", "bad allocation", "bad_alloc"),
     *("Failed to allocate", "Unable to allocate", "failed to map segment from shared object"),
 )
+# What a loader says in the same words where memory is not what it lacks.
+_OTHER_LACKS = "static TLS", "not permitted"
 _SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT])i?B?", re.ASCII)
 # Bytes that a program gives; 0 where none does.
 _GIVEN = ContextVar("memory", default=0)
@@ -128,7 +130,9 @@ def limited_memory(allowed: int) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that there is no more memory, as libraries say it."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+    said = str(error)
+    signs = any(sign in said for sign in _NO_MEMORY) and not any(lack in said for lack in _OTHER_LACKS)
+    return isinstance(error, MemoryError) or signs
 
 
 @final

@@ -1,5 +1,6 @@
 """The contract of the command line: what goes to which stream, how errors read, and how it exits."""
 
+import errno
 import json
 import os
 import shlex
@@ -839,19 +840,34 @@ def test_a_result_takes_the_place_of_no_sample(tmp_path: Path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").touch()
     (tmp_path / "link.html").symlink_to("images/a.png")
-    for name in ("images/a.png", "link.html"):
+    (tmp_path / "elsewhere").touch()
+    (tmp_path / "images" / "c.png").symlink_to("../elsewhere")
+    for name in ("images/a.png", "link.html", "images/c.png"):
         with pytest.raises(UsageError, match="would overwrite a sample") as caught:
             check_outputs([tmp_path / name], None, data=tmp_path / "images")
         assert caught.value.place == str(tmp_path / name)
     check_outputs([tmp_path / "images" / "b.png", tmp_path / "page.html"], None, data=tmp_path / "images")
 
 
-def test_libraries_that_find_no_memory_are_not_an_internal_error(run: Run, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("failure", "code", "said"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 5, "more memory is needed"),
+        (OSError("libtorch_global_deps.so: failed to map segment from shared object"), 5, "more memory is needed"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), 5, "more memory is needed"),
+        (ImportError("libgomp.so: cannot allocate memory in static TLS block"), 1, "static TLS block"),
+        (ImportError("a.so: failed to map segment from shared object: Operation not permitted"), 1, "not permitted"),
+    ],
+)
+def test_libraries_that_find_no_memory_are_not_an_internal_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch, failure: Exception, code: int, said: str
+):
     def fail(arguments: list[str]) -> int:
-        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+        raise failure
 
     monkeypatch.setattr("snnc.cli._run", fail)
-    assert_error(run("env"), 5, "more memory is needed than is allowed", "--memory")
+    result = run("env")
+    assert result.code == code and said in result.err and result.err.count("\n") == 2
 
 
 def test_errors_on_data(run: Run, artifact: Path, folder: Path):

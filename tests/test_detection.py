@@ -680,3 +680,15 @@ def test_the_output_that_loses_most_is_named(tmp_path: Path, capsys: pytest.Capt
     assert len(errors) == 2 and min(errors.values()) < summary["output_error"] < max(errors.values())
     worst = max(errors, key=lambda name: errors[name])
     assert f"The output {worst} is furthest" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("place", ["annotations/a.json", "a.json"])
+def test_annotations_beyond_the_memory_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    folder = yolo(tmp_path, {"a": ""})
+    shutil.rmtree(folder / "labels")
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / place).write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    monkeypatch.setattr("snnc.data.boxes.memory", lambda: 64)
+    with pytest.raises(DataError, match="annotations larger than 16 bytes") as caught:
+        opened(folder)
+    assert caught.value.hint == "give more with --memory"

@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monke
     code = """
 import os, signal, sys
 from pathlib import Path
-from snnc.files import make_folder, temporary_folder, write_atomically
+from snnc.files import temporary_folder, write_atomically
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
 with temporary_folder() as folder:
     (folder / "large").write_bytes(b"x")

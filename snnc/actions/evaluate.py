@@ -144,9 +144,9 @@ def evaluate(
         learned_on = gathered(exit_data)
         own = open_dataset(learned_on, how, conversion.snn.ops(Input), reading)
         unlabeled = DatasetSamples(own, reading, "learning when to stop", progress)
-        shared = _shared(own, conversion)
-        doubts += [learned_on_calibration(shared, len(own))] if shared else []
         if own.digest() != dataset.digest():
+            shared = _shared(own, conversion)
+            doubts += [learned_on_calibration(shared, len(own))] if shared else []
             exits = calibrated(timed, shown, unlabeled, task, asked, learned_on.name, reading.seed)
     if asked and exits is asked and len(dataset) < 2:
         hint = "give more, or others to learn from with --exit-data"

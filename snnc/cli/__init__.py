@@ -86,6 +86,9 @@ def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
         quoted = "put a pattern of files in quotes, or " if "unexpected extra argument" in message else ""
         hint = f"{quoted}see {command} --help"
         return UsageError(message, place=command, hint=hint)
+    if process.is_out_of_memory(error):
+        hint = "give more with --memory, or less to do"
+        return DataError("more memory is needed than is allowed", hint=hint)
     if isinstance(error, OSError):
         reason = error.strerror or error
         if isinstance(error.filename, str | bytes):
@@ -93,9 +96,6 @@ def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
             return DataError(f"cannot read or write: {reason}", place=place, hint="check the path")
         process.silence(sys.stdout)
         return DataError(f"cannot write the result: {reason}", hint="free some space, or write elsewhere")
-    if process.is_out_of_memory(error):
-        hint = "give more with --memory, or less to do"
-        return DataError("more memory is needed than is allowed", hint=hint)
     verbose = "-v" in arguments or "--verbose" in arguments
     if verbose:
         traceback.print_exception(error)

@@ -95,7 +95,8 @@ def export(
     report_file = report_file or report_beside(model)
     vectors_file = [] if vectors is None else [next_to(output, f"{output.name}.vectors.safetensors")]
     written = [output, *([report_file] if verify else []), *vectors_file]
-    check_outputs(written, model, data=data)
+    samples = data or settings.evaluation.data
+    check_outputs(written, model, data=samples)
 
     from snnc.actions.export import check_count
     from snnc.actions.export import export as exported_by
@@ -106,7 +107,7 @@ def export(
 
     check_count(vectors)
     conversion = with_exit_rule(load_conversion(model), report_file)
-    images: dict[str, Any] = {"data": data or settings.evaluation.data, "reading": reading.resolve()}
+    images: dict[str, Any] = {"data": samples, "reading": reading.resolve()}
     asked: dict[str, Any] = {
         "verify": verify,
         "vectors": vectors,

@@ -680,7 +680,7 @@ def check_outputs(
         for read, what in ((source, "the model"), (data, "the data")):
             if read is not None and target == os.path.realpath(read):
                 raise UsageError(f"would overwrite {what}", place=place, hint=f"choose another place with {flag}")
-        if data is not None and _is_sample(Path(target), data):
+        if data is not None and (_is_sample(Path(target), data) or _is_sample(path.absolute(), data)):
             raise UsageError("would overwrite a sample", place=place, hint=f"choose another place with {flag}")
         # Paths may lead anywhere: of a name that is too long, this says that there is no such thing.
         folder = os.path.dirname(target)  # noqa: PTH120
@@ -691,7 +691,9 @@ def check_outputs(
 
 def _is_sample(path: Path, data: Path) -> bool:
     """Return whether a file is there, in a folder of data, that may be one of its samples."""
-    if not path.is_relative_to(os.path.realpath(data)) or not os.path.isfile(path):  # noqa: PTH113
+    # A link among the samples is one of them.
+    within = any(path.is_relative_to(folder) for folder in (os.path.realpath(data), data.absolute()))
+    if not within or not os.path.isfile(path):  # noqa: PTH113
         return False
     from snnc.data import audio, images, recordings
 

@@ -19,7 +19,7 @@ from snnc.data.labels import Labels
 from snnc.data.transform import Transform
 from snnc.documents import read_yaml
 from snnc.errors import DataError, UsageError
-from snnc.files import read_bytes
+from snnc.files import check_file, read_bytes
 from snnc.process import memory
 
 # The kind of labels that are boxes.
@@ -30,7 +30,7 @@ _SLACK, _PIXELS = 0.01, 1.5
 
 # Bytes that nobody writes of one image, or of classes, and the share of the memory that the bytes of one file for all
 # images may take.
-_LONGEST, _SHARE = 1 << 22, 16
+_LONGEST, _SHARE = 1 << 22, 4
 
 # No network tells so many classes apart.
 MOST_CLASSES: Final = 1_000_000
@@ -184,14 +184,21 @@ def _listed(names: Iterable[str], images: Sequence[str], place: str) -> Iterator
 
 def _instances(path: Path) -> Mapping[str, Any] | None:
     """Return what a file holds if that is images, annotations and categories."""
+    named = path.parent.name == "annotations"
     try:
-        data = json.loads(read_bytes(path, most=memory() // _SHARE))
-    except (DataError, ValueError, RecursionError) as error:
-        if path.parent.name != "annotations":
-            return None
-        if isinstance(error, DataError):
+        size, most = check_file(path), memory() // _SHARE
+    except DataError:
+        if named:
             raise
-        raise DataError("cannot read these annotations", place=str(path), hint="check the file") from None
+        return None
+    if size > most:
+        raise DataError(f"annotations larger than {most:,} bytes", place=str(path), hint="give more with --memory")
+    try:
+        data = json.loads(read_bytes(path))
+    except (DataError, ValueError, RecursionError):
+        if named:
+            raise DataError("cannot read these annotations", place=str(path), hint="check the file") from None
+        return None
     wanted = {"images", "annotations", "categories"}
     return data if isinstance(data, Mapping) and wanted <= set(data) else None
 

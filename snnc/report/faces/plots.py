@@ -13,9 +13,11 @@ import logging
 import math
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -87,13 +89,16 @@ draw = Rules[Drawing, "Figure"]("how is it drawn")
 def _matplotlib() -> Any:
     """Return matplotlib, which leaves nothing in the user's folders, reads none, and says nothing of its fonts.
 
-    What shows figures is as the environment says, where there is such.
+    What shows figures is as the environment says, where there is such; one that a program has loaded is left as it is.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    if "matplotlib" in sys.modules:
+        return import_module("matplotlib")
     given = {name: os.environ.pop(name, None) for name in ("MPLCONFIGDIR", "MATPLOTLIBRC", "MPLBACKEND")}
     try:
         # A matplotlibrc in the working folder is read before all others.
-        with temporary_folder() as folder, contextlib.chdir(folder):
+        elsewhere = contextlib.chdir if Path("matplotlibrc").exists() else contextlib.nullcontext
+        with temporary_folder() as folder, elsewhere(folder):
             os.environ["MPLCONFIGDIR"] = str(folder)
             import matplotlib.font_manager
     finally:
