@@ -69,6 +69,30 @@ def test_padding_for_windows_with_holes_is_that_of_onnxruntime(
     parity(save(tmp_path / "m.onnx", pools, (2, *lengths), {}, opset=19), (2, *lengths))
 
 
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("padding", ["SAME_LOWER", "SAME_UPPER"])
+@pytest.mark.parametrize(("k", "d"), [*product([1, 2, 3], [1, 2, 3])])
+def test_strides_beyond_windows_are_those_of_onnxruntime_or_refused(
+    kind: str, padding: str, k: int, d: int, tmp_path: Path
+) -> None:
+    compared = 0
+    for n, s in product(range(3, 12), range(1, 5)):
+        # Padding that is not negative has its own test; the shortest input is one that windows may not fit.
+        if (-(-n // s) - 1) * s + k >= n and n > 3:
+            continue
+        windows: dict[str, Any] = {"kernel_shape": [k], "strides": [s], "dilations": [d], "auto_pad": padding}
+        path = save(tmp_path / "m.onnx", [one(kind, **windows)], (1, n), {}, opset=19)
+        x = torch.arange(1.0, n + 1)
+        x = torch.stack([x, x.flip(0)])[:, None]
+        try:
+            graph = read_model(path).graph
+        except ModelError:
+            continue
+        np.testing.assert_allclose(run(graph, x)[0], oracle(path, x), rtol=1e-5)
+        compared += 1
+    assert compared
+
+
 @pytest.mark.parametrize("opset", [11, 13])
 @pytest.mark.parametrize("batch", ["N", 4])
 def test_a_squeeze_of_all_axes_leaves_the_batch(opset: int, batch: int | str, tmp_path: Path) -> None:

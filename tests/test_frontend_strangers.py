@@ -282,6 +282,21 @@ def test_half_precision_in_a_function(tmp_path: Path) -> None:
     parity(path, (4,), tolerance=5e-3)
 
 
+def test_what_is_in_a_function_is_called_after_who_calls_it(tmp_path: Path) -> None:
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    inner = [helper.make_node("Relu", ["a"], ["b"], "act")]
+    outer = [helper.make_node("MatMul", ["a", "w"], ["h"]), helper.make_node("Inner", ["h"], ["b"], "in", domain="own")]
+    calls = [("x", "z", "block1"), ("z", "q", "block2")]
+    nodes = [helper.make_node("Outer", [a, "w"], [b], name, domain="own") for a, b, name in calls]
+    path = save(tmp_path / "m.onnx", [*nodes, one("Neg", ["q"])], (4,), {"w": array(4, 4)})
+    model = onnx.load(path)
+    model.functions.append(helper.make_function("own", "Outer", ["a", "w"], ["b"], outer, imports))
+    model.functions.append(helper.make_function("own", "Inner", ["a"], ["b"], inner, imports))
+    onnx.save(model, path)
+    found = [verdict.name for verdict in open_model(path).survey.verdicts]
+    assert found == ["block1/h", "block1/in/act", "block2/h", "block2/in/act", "the/Neg/y"]
+
+
 def test_a_scaler_of_tables(tmp_path: Path) -> None:
     domain, _, kind = "ai.onnx.ml.Scaler".rpartition(".")
     columns = {"offset": [1.0, -2.0, 0.5], "scale": [2.0, 0.5, 1.0]}

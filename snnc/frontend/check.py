@@ -48,7 +48,7 @@ def check(
     quantized = graph.ops(ops.QuantizedRelu)
     # One sample at a time, what is between has the batch nowhere else than in front, and so have several inputs.
     alone = bool(quantized) or len(prepared.inputs) > 1 or prepared.inputs[0].batch != 0
-    file, batch = (prepared.pinned, 1) if alone else (prepared.original, prepared.batch)
+    file, batch = (prepared.pinned, 1) if alone and prepared.batch > 1 else (prepared.original, prepared.batch)
     generator = torch.Generator().manual_seed(0)
     count = max(batch, _SAMPLES)
     sampled = {name: (op, op.drawn(count, generator)) for name, op in graph.ops(Input).items()}

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx.inliner import inline_local_functions
 
 from snnc.text import foreign
 
@@ -42,6 +43,27 @@ def read_values(node: NodeProto) -> Iterator[str]:
         for part in inside.node:
             yield from (value for value in read_values(part) if value not in own)
         yield from (value.name for value in inside.output if value.name not in own)
+
+
+def written_out(model: ModelProto) -> ModelProto:
+    """Return a model with the functions of its own opset written out, their nodes named behind the node that calls."""
+    written = inline_local_functions(model)
+    kept = {(function.domain, function.name, function.overload) for function in written.functions}
+    functions = {(function.domain, function.name, function.overload): function for function in model.functions}
+    inside = {key: function.node for key, function in functions.items() if key not in kept}
+
+    def names(nodes: Iterable[NodeProto], caller: str) -> Iterator[str]:
+        for node in nodes:
+            name = caller + (node.name or next(filter(None, node.output), ""))
+            called = inside.get((node.domain, node.op_type, node.overload))
+            if called is not None:
+                yield from names(called, f"{name}/")
+            else:
+                yield name if caller else node.name
+
+    for node, name in zip(written.graph.node, names(model.graph.node, ""), strict=True):
+        node.name = name
+    return written
 
 
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnx import ModelProto
-from onnx.inliner import inline_local_functions
 
 from snnc import ops
 from snnc.errors import ModelError
@@ -18,7 +17,7 @@ from snnc.frontend.expression import InputShapes
 from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import ModelFile, read_file
 from snnc.frontend.inputs import input_ops, not_read
-from snnc.frontend.labels import bodies
+from snnc.frontend.labels import bodies, written_out
 from snnc.frontend.preparation import Prepared, prepare_model
 from snnc.frontend.walk import BEHIND, FOLDED, Verdict, walk
 from snnc.frontend.weights import put_back
@@ -165,7 +164,7 @@ def _opened(path: Path, file: ModelFile, input_shape: InputShapes) -> Opened:
     check_nodes(file.model, str(path))
     if file.model.functions:
         # What is inside one is an operation like any other, for the ends of networks as for reasons.
-        file = replace(file, model=inline_local_functions(file.model))
+        file = replace(file, model=written_out(file.model))
     prepared = prepare_model(file.model, file.weights, input_shape, str(path))
     for model in (prepared.pinned, *((prepared.original,) if prepared.batch > 1 else ())):
         check_sizes(model, str(path))

@@ -13,7 +13,7 @@ from snnc.frontend.endings import without_endings
 from snnc.frontend.expression import InputShapes, Shape, shown
 from snnc.frontend.inputs import FileInput, counts_samples, inputs_of, not_read
 from snnc.frontend.labels import bodies, labels, ordered, read_values
-from snnc.frontend.last_windows import without_windows_in_padding
+from snnc.frontend.pool_lengths import agree_on_pool_lengths
 from snnc.frontend.squeezing import name_squeezed_axes
 from snnc.frontend.training_mode import refuse_training_mode
 from snnc.frontend.weights import Weights, in_single_precision, is_outside, tensors_of
@@ -74,7 +74,7 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
         said, pinned = 1, _taking(original, inputs, 1)
     if said > 1:
         take_batch_out(pinned, original, narrowed, said, place)
-    without_windows_in_padding(pinned, [original])
+    agree_on_pool_lengths(pinned, original)
     return Prepared(pinned, original, narrowed, max(said, 1), inputs, findings)
 
 

@@ -4,21 +4,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from snnc.frontend.expression import Array, Call
+from snnc.frontend.expression import Array, Call, UnsupportedError
 
 
 def automatic_padding(
     call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the padding that ``pads`` or ``auto_pad`` means: all the beginnings, then all the ends."""
+    """Return the padding that ``pads`` or ``auto_pad`` means: all the beginnings, then all the ends.
+
+    Raises UnsupportedError where it is negative.
+    """
+    axes = len(kernel)
     mode = call.text("auto_pad", "NOTSET")
-    if mode in ("NOTSET", "VALID"):
-        return call.integers("pads", (0,) * 2 * len(kernel)) if mode == "NOTSET" else (0,) * 2 * len(kernel)
-    spatial = zip(call.shape()[2:], kernel, stride, dilation, strict=True)
-    totals = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in spatial]
-    small = [total // 2 for total in totals]
-    large = [total - half for total, half in zip(totals, small, strict=True)]
-    return tuple(small + large) if mode == "SAME_UPPER" else tuple(large + small)
+    if mode in ("SAME_LOWER", "SAME_UPPER"):
+        spatial = zip(call.shape()[2:], kernel, stride, dilation, strict=True)
+        totals = [(-(-n // s) - 1) * s + (k - 1) * d + 1 - n for n, k, s, d in spatial]
+        # onnxruntime rounds halves toward zero.
+        begins = [int((total + (mode == "SAME_LOWER")) / 2) for total in totals]
+        # What strides leave unread at an end is no matter.
+        padding = (*begins, *(max(total - begin, 0) for total, begin in zip(totals, begins, strict=True)))
+    else:
+        padding = call.integers("pads", (0,) * 2 * axes) if mode == "NOTSET" else (0,) * 2 * axes
+    if min(padding, default=0) < 0:
+        raise UnsupportedError(f"its padding is negative ({min(padding)})", "cut off what it leaves out with a Slice")
+    return padding
 
 
 def overhang(

@@ -36,6 +36,8 @@ def max_pool(call: Call) -> Expression:
     """Read max-pooling; indices are no output of ours."""
     if len(call.read) > 1 and call.read[1]:
         raise UnsupportedError("the positions of the maxima are used", "unpool with a transposed convolution instead")
+    if 0 in call.output:
+        raise UnsupportedError("its output is empty", "check the file")
     kernel = call.integers("kernel_shape")
     axes = _spatial_axes(kernel)
     stride = call.integers("strides", (1,) * axes)

@@ -17,24 +17,32 @@ _POOLS = ("AveragePool", "LpPool", "MaxPool")
 _SAME = (b"SAME_LOWER", b"SAME_UPPER")
 
 
-def without_windows_in_padding(pinned: ModelProto, others: Sequence[ModelProto]) -> None:
-    """Write such pools anew, in a model whose shapes are known and likewise in others of the same nodes."""
-    models = (pinned, *others)
-    for output in [node.output[0] for node in pinned.graph.node if node.op_type in _POOLS]:
-        node = _producer(pinned.graph, output)[1]
-        if not (_attributes(node).get("ceil_mode", 0) or _keeps_length_with_holes(node)):
+def agree_on_pool_lengths(pinned: ModelProto, original: ModelProto) -> None:
+    """Write such pools anew, in a model whose shapes are known.
+
+    In the original, which the import is compared with, only those whose lengths round up: onnxruntime may refuse it.
+    """
+    graph = pinned.graph
+    for output in [node.output[0] for node in graph.node if node.op_type in _POOLS]:
+        node = _producer(graph, output)[1]
+        holes = _keeps_length_with_holes(node)
+        if not (_attributes(node).get("ceil_mode", 0) or holes):
             continue
         # The shape behind one pool is known once those in front of it are written anew.
         shapes = {value.name: shape_of(value) for value in values_of(shape_inference.infer_shapes(pinned).graph)}
         lengths = (shapes.get(node.input[0]) or ())[2:]
-        if lengths and _keeps_length_with_holes(node):
+        if lengths and holes:
             pads = _padding_without_holes(node, lengths)
-            for model in models:
-                _set(_producer(model.graph, output)[1], {"pads": pads}, without=["auto_pad"])
+            cut = [min(width, 0) for width in pads]
+            if any(cut):
+                node = _padded(graph, output, cut, "cut")
+                axes = len(lengths)
+                lengths = tuple(n + cut[axis] + cut[axes + axis] for axis, n in enumerate(lengths))
+            _set(node, {"pads": [max(width, 0) for width in pads]}, without=["auto_pad"])
         reach = _reach(node, lengths) if lengths and _attributes(node).get("ceil_mode", 0) else None
         if reach:
-            for model in models:
-                _rewrite(model.graph, output, reach)
+            for rewritten in (graph,) if holes else (graph, original.graph):
+                _rewrite(rewritten, output, reach)
 
 
 def _keeps_length_with_holes(node: NodeProto) -> bool:
@@ -43,13 +51,23 @@ def _keeps_length_with_holes(node: NodeProto) -> bool:
 
 
 def _padding_without_holes(node: NodeProto, lengths: Sequence[int]) -> list[int]:
-    """Return the padding, beginnings before ends, that would keep the length if windows had no holes."""
+    """Return the padding, beginnings before ends, that would keep the length if windows had no holes.
+
+    It is negative, and cuts the input, where strides pass over more than windows reach.
+    """
     given = _attributes(node)
     kernel = given["kernel_shape"]
     strides = given.get("strides", [1] * len(kernel))
-    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(lengths, strides, kernel, strict=True)]
-    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
-    return small + large if given["auto_pad"] == b"SAME_UPPER" else large + small
+    begins, ends = [], []
+    for n, s, k, d in zip(lengths, strides, kernel, given["dilations"], strict=True):
+        total = (-(-n // s) - 1) * s + k - n
+        # onnxruntime rounds toward zero, lengths too, and but for averages reads what lies behind an end that is cut.
+        begin = int((total + (given["auto_pad"] == b"SAME_LOWER")) / 2)
+        room = n + total - (k - 1) * d - 1
+        begins.append(begin)
+        behind = node.op_type != "AveragePool" and total < 0 and -s < room < 0
+        ends.append(total - begin - (room if behind else 0))
+    return begins + ends
 
 
 def _reach(node: NodeProto, lengths: Sequence[int]) -> list[int] | None:
@@ -72,7 +90,7 @@ def _reach(node: NodeProto, lengths: Sequence[int]) -> list[int] | None:
 
 
 def _rewrite(graph: GraphProto, output: str, reach: Sequence[int]) -> None:
-    index, node = _producer(graph, output)
+    node = _producer(graph, output)[1]
     given = _attributes(node)
     axes = len(reach)
     pads = list(given.get("pads", [0] * 2 * axes))
@@ -80,15 +98,22 @@ def _rewrite(graph: GraphProto, output: str, reach: Sequence[int]) -> None:
     over = [0] * axes + list(reach)
     if any(reach) and given.get("count_include_pad", 0):
         # The padding counts, what the window reaches over does not.
-        padded, widths = f"{output}/padded", f"{output}/widths"
-        ends = [0, 0, *pads[:axes], 0, 0, *pads[axes:]]
-        graph.initializer.append(numpy_helper.from_array(np.array(ends, np.int64), widths))
-        padding = helper.make_node("Pad", [node.input[0], widths], [padded], padded)
-        node.input[0] = padded
-        graph.node.insert(index, padding)
-        node = graph.node[index + 1]
+        node = _padded(graph, output, pads, "padded")
         pads, changed["count_include_pad"] = [0] * 2 * axes, 0
     _set(node, {**changed, "pads": [own + more for own, more in zip(pads, over, strict=True)]})
+
+
+def _padded(graph: GraphProto, output: str, pads: Sequence[int], name: str) -> NodeProto:
+    """Let the node that computes ``output`` read its input padded, cut where negative; return the node."""
+    index, node = _producer(graph, output)
+    axes = len(pads) // 2
+    padded, widths = f"{output}/{name}", f"{output}/{name}/widths"
+    ends = [0, 0, *pads[:axes], 0, 0, *pads[axes:]]
+    graph.initializer.append(numpy_helper.from_array(np.array(ends, np.int64), widths))
+    padding = helper.make_node("Pad", [node.input[0], widths], [padded], padded)
+    node.input[0] = padded
+    graph.node.insert(index, padding)
+    return _producer(graph, output)[1]
 
 
 def _producer(graph: GraphProto, output: str) -> tuple[int, NodeProto]:
