@@ -20,13 +20,14 @@ import torch
 from snnc import project
 from snnc.data import recordings
 from snnc.data.dataset import Dataset, Reading, open_dataset
-from snnc.data.event_frames import EventFrames
+from snnc.data.event_frames import LONGEST, EventFrames
 from snnc.data.events import EventFiles
 from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import PROTOCOLS, Preprocessing, from_file, written
 from snnc.data.recordings import extra, hdf5, npz, open_recording, recording
-from snnc.data.recordings.frames import ordered
+from snnc.data.recordings.frames import frame_shape, ordered
 from snnc.errors import DataError, SnncError, UsageError
+from snnc.process import memory_within
 from snnc.validation import parse
 from tests import recording_files as files
 from tests.recording_files import HEIGHT, WIDTH, WRITERS
@@ -488,8 +489,11 @@ def test_protocols_are_read_by_name_with_more_on_top(name: str, tmp_path: Path) 
         ({"events": {"frams": 3}}, "p.events", "unknown option 'frams'"),
         ({"events": {"frames": "many"}}, "p.events.frames", "invalid value 'many'"),
         ({"events": {"frames": 0}}, "p.events", "frames must be at least 1"),
-        ({"events": {"every": 10**18}}, "p.events", "every must be at most 1,000,000,000"),
-        ({"events": {"denoise": 10**18}}, "p.events", "denoise must be from 0 to 1,000,000,000"),
+        ({"events": {"frames": 10**10}}, "p.events", "frames must be at most 1,000,000,000"),
+        ({"events": {"first": 10**18}}, "p.events", "first must be at most 4,503,599,627,370,496"),
+        ({"events": {"every": 10**18}}, "p.events", "every must be at most 4,503,599,627,370,496"),
+        ({"events": {"every": 10**15}}, "p.events", "every times frames must be at most 4,503,599,627,370,496"),
+        ({"events": {"denoise": 10**18}}, "p.events", "denoise must be from 0 to 4,503,599,627,370,496"),
         ({"events": {"bins": "events"}}, "p.events.bins", "invalid value 'events'"),
         ({"events": {"voxel": True, "bins": "count"}}, "p.events", "voxel needs"),
         ({"events": {"clip": 0}}, "p.events", "clip must be positive"),
@@ -644,6 +648,10 @@ HOSTILE: Mapping[str, Callable[[Any], Any]] = {
     "several offsets": lambda file: file.update(columns(t_offset=np.arange(3))),
     "a large offset": lambda file: file.update(columns(t_offset=np.uint64((1 << 64) - 1))),
     "a height of text": lambda file: file.update(columns(height="a", width="a")),
+    "an endless height": lambda file: file.update(columns(height=np.inf, width=np.inf)),
+    "an offset without end": lambda file: file.update(columns()) or file.create_dataset("t_offset", 1 << 38, "i8"),
+    "a height without end": lambda file: file.update(columns(width=8)) or file.create_dataset("height", 1 << 38, "i8"),
+    "a type": lambda file: file.__setitem__("t", np.dtype("i8")),
     "no height": lambda file: file.update(columns(height=0, width=-1)),
     "a large height": lambda file: file.update(columns(height=1 << 60, width=1 << 60)),
     "more than is there": lambda file: [file.create_dataset(name, 1 << 45, "i8", chunks=True) for name in "xypt"],
@@ -661,10 +669,88 @@ def test_hdf5_that_holds_something_else_is_refused(kind: str, tmp_path: Path) ->
     fails(tmp_path / "a.h5", crop=8)
 
 
-@pytest.mark.parametrize("first", [-(1 << 63), -(1 << 62), 1 << 62])
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Any:
+    """A file of HDF5 that is written, beside another with events, an offset, and a size."""
+    with hdf5_library().File(tmp_path / "other.h5", "w") as file:
+        file.update({f"held/{name}": column for name, column in columns(t_offset=7, height=8, width=8).items()})
+    with hdf5_library().File(tmp_path / "a.h5", "w") as file:
+        yield file
+
+
+@pytest.mark.parametrize("there", ["other.h5", "nowhere.h5"])
+@pytest.mark.parametrize("far", [False, True])
+def test_hdf5_reads_nothing_of_other_files(far: bool, there: str, elsewhere: Any, tmp_path: Path) -> None:
+    """Neither by links to them nor by links to such links, and says how many there were."""
+    h5py = hdf5_library()
+    elsewhere["out"] = h5py.ExternalLink(there, "/held")
+    for name in columns():
+        elsewhere[f"in/{name}"] = h5py.SoftLink(f"/out/{name}") if far else h5py.ExternalLink(there, f"/held/{name}")
+    elsewhere.flush()
+    count = 5 if not far or there == "other.h5" else 1
+    links = f"{count} link{'s' if count > 1 else ''} to other files not followed"
+    assert fails(tmp_path / "a.h5").message == f"no events in this file: {links}"
+    elsewhere.update(columns())
+    for name in ("t_offset", "height", "width"):
+        elsewhere[name] = h5py.SoftLink(f"/out/{name}") if far else h5py.ExternalLink(there, f"/held/{name}")
+    elsewhere.flush()
+    assert open_recording(tmp_path / "a.h5").sensor is None
+    assert np.array_equal(read(tmp_path / "a.h5"), np.stack([*columns().values()], 1))
+
+
+def test_hdf5_takes_records_that_hold_more_than_events(tmp_path: Path) -> None:
+    kind = np.dtype([("x", "<u2"), ("label", "S4"), ("y", "<u2"), ("p", "?"), ("t", "<i8"), ("around", "<f4", (3, 3))])
+    rows = files.events(40)
+    held = np.zeros(40, kind)
+    for name, column in zip("xypt", rows.T, strict=True):
+        held[name] = column
+    with hdf5_library().File(tmp_path / "a.h5", "w") as file:
+        file["events"] = held
+    assert np.array_equal(read(tmp_path / "a.h5"), rows)
+
+
+@pytest.mark.parametrize("first", [-(1 << 63), -(1 << 62), 0, 1 << 62])
 def test_times_that_no_clock_counts_to_are_refused(first: int, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **columns(t=np.array([first, first, 1 << 62, 1 << 62])))
-    assert "which no clock counts to" in fails(tmp_path / "a.npz").message
+    error = fails(tmp_path / "a.npz")
+    assert "which no clock counts to" in error.message and "nanoseconds" in error.hint
+
+
+@pytest.mark.parametrize("how", [{}, {"voxel": True}, {"bins": "count"}, {"every": 50_000_000, "frames": 6}], ids=str)
+def test_times_are_counted_from_the_first_event(how: dict[str, Any], tmp_path: Path) -> None:
+    """In nanoseconds since 1970 too, by which frames come out the same; not where frames begin at 0."""
+    rows = files.events()
+    rows[:, 3] = rows[:, 3] * 1000 + 1_700_000_000_000_000_000
+    files.npz(tmp_path / "a.npz", rows)
+    np.testing.assert_allclose(frames(tmp_path / "a.npz", **how), counted(rows, EventFrames(**how)), atol=1e-5)
+    assert "from 0" in fails(tmp_path / "a.npz", start="zero", **how).message
+
+
+@pytest.mark.parametrize("frames", [3, 7, 4096, 5000])
+def test_frames_of_the_longest_recording_are_exact(frames: int, tmp_path: Path) -> None:
+    edges = np.arange(1, 8) * LONGEST // 8
+    t = np.sort(np.concatenate([[0, LONGEST - 1, LONGEST], edges, edges - 1, edges + 1, -(-edges * 3 // 7)]))
+    none = np.zeros(len(t), int)
+    np.savez(tmp_path / "a.npz", x=none, y=none, p=none, t=t)
+    found = opened(tmp_path / "a.npz", (2, 1, 1), frames=frames).sample(0)["x"].numpy()[:, 0, 0, 0]
+    wanted = [min(int(at) * frames // LONGEST, frames - 1) for at in t]
+    assert np.array_equal(found, np.bincount(wanted, minlength=frames))
+
+
+def test_longer_stretches_than_an_hour_are_taken(tmp_path: Path) -> None:
+    rows = files.events()
+    rows[:, 3] *= 100_000
+    files.npz(tmp_path / "a.npz", rows)
+    for how in ({"first": 3_600_000_000}, {"every": 3_600_000_000}, {"denoise": 3_600_000_000}):
+        assert np.array_equal(frames(tmp_path / "a.npz", **how), counted(rows, EventFrames(**how)))
+
+
+def test_frames_may_take_half_of_the_memory() -> None:
+    how = EventFrames(frames=1 << 10, polarity="sum")
+    with memory_within("1G"):
+        assert frame_shape(how, (1 << 8, 1 << 9)) == (1 << 8, 1 << 9, 1)
+        with pytest.raises(DataError, match=r"0\.56 GiB of memory would be needed"):
+            frame_shape(how, (9 << 5, 1 << 9))
 
 
 @pytest.mark.parametrize("how", [{"frames": 10**9}, {"sensor": (60_000, 60_000), "resize": 34}])
@@ -679,7 +765,17 @@ def test_an_archive_is_not_unpacked_beyond_what_its_arrays_hold(tmp_path: Path) 
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in "xypt":
             archive.writestr(f"{name}.npy", held.getvalue() + bytes(100 * (name == "y")))
-    assert fails(tmp_path / "a.npz").message == "y is cut short"
+    assert fails(tmp_path / "a.npz").message == "y does not hold as many bytes as its shape says"
+
+
+def test_an_archive_may_not_state_more_than_it_holds(tmp_path: Path) -> None:
+    held = io.BytesIO()
+    np.save(held, np.arange(4))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "xypt":
+            archive.writestr(f"{name}.npy", held.getvalue()[: -16 if name == "t" else None])
+        archive.getinfo("t.npy").file_size += 16
+    assert fails(tmp_path / "a.npz").message == "t does not hold as many bytes as its shape says"
 
 
 @pytest.mark.parametrize("size", [8, (1 << 31) - 1])

@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
-# Microseconds, frames and pixels: products of two of them are numbers of 64 bits.
-_MOST = 1_000_000_000
+# Microseconds, or events, of a recording and of all its frames: doubles and numbers of 64 bits hold twice as many.
+LONGEST = 1 << 52
+# Frames and pixels: products of two of them are numbers of 64 bits.
+_LARGEST = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,13 @@ class EventFrames:
             value = getattr(self, name)
             if value is not None and min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise ValueError(f"{name} must be at least 1")
-            if value is not None and max(value if isinstance(value, tuple) else (value,)) > _MOST:
-                raise ValueError(f"{name} must be at most {_MOST:,}")
-        if not 0 <= self.denoise <= _MOST:
-            raise ValueError(f"denoise must be from 0 to {_MOST:,}")
+            most = LONGEST if name in ("every", "first") else _LARGEST
+            if value is not None and max(value if isinstance(value, tuple) else (value,)) > most:
+                raise ValueError(f"{name} must be at most {most:,}")
+        if (self.every or 0) * self.frames > LONGEST:
+            raise ValueError(f"every times frames must be at most {LONGEST:,}")
+        if not 0 <= self.denoise <= LONGEST:
+            raise ValueError(f"denoise must be from 0 to {LONGEST:,}")
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise ValueError("clip must be positive and finite")
         if not math.isfinite(self.scale) or not self.scale:

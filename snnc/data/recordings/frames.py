@@ -7,16 +7,16 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.data.event_frames import EventFrames
+from snnc.data.event_frames import LONGEST, EventFrames
 from snnc.data.recordings.recording import LATEST, Events, Recording
 from snnc.errors import DataError
 from snnc.process import memory
 
 Frames = NDArray[np.float32]
 
-_LONG_AGO = -(1 << 62)
-# The share of the memory that the frames of one recording may take: several are made at once.
-_SHARE = 8
+_LONG_AGO = -LATEST
+# The share of the memory that the counts of one recording may take: frames are copies of them.
+_SHARE = 2
 
 
 def frames_of(recording: Recording, index: int, how: EventFrames, sensor: tuple[int, int], place: str) -> Frames:
@@ -73,18 +73,22 @@ def ordered(
 ) -> Iterator[Events]:
     """Yield events in coordinates that can be counted with, their time going on where it begins again.
 
-    Raises DataError where they go back in time, or lie beyond the sensor.
+    Raises DataError where they go back in time, lie too far from when frames begin, or beyond the sensor.
     """
     seen, last, turned = 0, _LONG_AGO, 0
+    begun: int | None = 0 if how.start == "zero" else None
     for chunk in chunks:
         if not len(chunk.t):
             continue
         x, y, t = chunk.x.astype(np.int64), chunk.y.astype(np.int64), chunk.t + turned
-        beyond = (chunk.t < -LATEST) | (chunk.t > LATEST)
+        if begun is None:
+            begun = min(max(int(t[0]), 2 * LONGEST - LATEST), LATEST - 2 * LONGEST)
+        beyond = (t < begun - LONGEST) | (t > begun + LONGEST)
         if beyond.any():
             at = int(beyond.argmax())
-            message = f"event {seen + at} is at {chunk.t[at]} microseconds, which no clock counts to"
-            raise DataError(message, place=place, hint="find out where it comes from, and in which unit times are")
+            message = f"event {seen + at} is at {t[at]} microseconds, which no clock counts to from {begun}"
+            hint = "find out where it comes from; where times are in nanoseconds, divide them by 1,000"
+            raise DataError(message, place=place, hint=hint)
         back = _before(t, last) - t
         if wraps and back.max() > wraps // 2:
             turns = np.cumsum(back > wraps // 2) * wraps
@@ -200,7 +204,10 @@ class _Grid:
         size = self._planes * self._height * self._width
         flat = self._counts.reshape(-1)
         if not how.voxel:
-            frame = np.clip(since * how.frames // span, 0, how.frames - 1)
+            since = since.clip(0, span - 1)
+            # since * frames // span: both products may leave 64 bits, but not their difference.
+            near = (since * (how.frames / span)).astype(np.int64)
+            frame = near + (since * how.frames - near * span) // span
             np.add.at(flat, frame * size + place, value.astype(np.float32))
             return
         at = np.clip(since * ((how.frames - 1) / span), 0, how.frames - 1)

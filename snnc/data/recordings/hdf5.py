@@ -2,7 +2,7 @@
 
 A group that holds x, y, p and t, whatever they are called there, is a recording, and so is a dataset of records with
 such fields; ``t_offset`` beside or above it is added to its times. Several are several recordings. What lies in other
-files is passed by.
+files is passed by, also where links within the file lead there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,11 @@ _NAMES: Mapping[str, Sequence[str]] = {
 }
 # Groups within groups, and how many times as much as it takes a column of times may hold.
 _DEEPEST, _DENSEST = 64, 4096
+# Kinds of numbers, as NumPy calls them.
+_NUMBERS = "iufb"
+_ELSEWHERE = object()
+# What damaged files fail with, and those that hold something else: a filter that is not installed, a damaged chunk.
+_FAULTS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
 
 
 @final
@@ -45,71 +50,73 @@ class Hdf5(Recording):
         try:
             file = h5py.File(path, "r")
             found: list[tuple[str, Mapping[str, str]]] = []
-            _visit(file, "", found, set())
+            passed = _visit(file, "", found, set())
             size = _size(file, found[0][0]) if found else None
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        except _FAULTS as error:
             raise damaged(path, error) from None
         if not found:
             hint = "known: a group of x, y, p and t, as in DSEC, or records with such fields"
-            raise DataError("no events in this file", place=str(path), hint=hint)
+            more = f": {passed:,} link{'s' if passed > 1 else ''} to other files not followed" if passed else ""
+            raise DataError(f"no events in this file{more}", place=str(path), hint=hint)
         names = tuple(place or "/" for place, _ in found) if len(found) > 1 else ()
         return cls(path, size, names, file=file, columns=tuple(found))
 
     def events(self, index: int) -> Iterator[Events]:
         place, names = self.columns[index]
-        held = self.file[place or "/"]
         try:
+            held = self.file[place or "/"]
             offset = _offset(self.file, place)
-            timed = held if hasattr(held, "dtype") else held[names["t"]]
+            table = held.fields(list(names.values())) if hasattr(held, "dtype") else None
+            timed = held[names["t"]] if table is None else held
             count = len(timed)
             if count * timed.dtype.itemsize > _DENSEST * timed.id.get_storage_size():
                 raise ValueError(f"it holds {timed.id.get_storage_size():,} bytes of {count:,} events")
             for at in range(0, count, CHUNK):
-                part = held[at : at + CHUNK] if hasattr(held, "dtype") else None
+                part = None if table is None else table[at : at + CHUNK]
                 x, y, p, t = (
                     part[name] if part is not None else held[name][at : at + CHUNK] for name in names.values()
                 )
                 yield Events(x, y, (p > 0).astype(np.uint8), t.astype(np.int64) + offset)
-        except (OSError, ValueError, TypeError, OverflowError, RuntimeError) as error:
-            # A filter that is not installed, or a damaged chunk.
+        except _FAULTS as error:
             raise damaged(self.path, error) from None
 
 
-def _visit(group: Any, place: str, found: list[tuple[str, Mapping[str, str]]], seen: set[Any]) -> None:
+def _visit(group: Any, place: str, found: list[tuple[str, Mapping[str, str]]], seen: set[Any]) -> int:
     """Add the recordings in a group, by their places, with what x, y, p and t are called there.
 
-    Groups that were ``seen`` add nothing: links may lead back. Raises ValueError where groups are nested too deeply.
+    Returns how many links to other files were passed by. Groups that were ``seen`` add nothing: links may lead back.
+    Raises ValueError where groups are nested too deeply.
     """
     if group in seen:
-        return
+        return 0
     seen.add(group)
     if place.count("/") > _DEEPEST:
         raise ValueError(f"groups are nested more than {_DEEPEST} deep")
-    inside = {name: held for name in group if (held := _held(group, name)) is not None}
-    names = _named([name for name, held in inside.items() if _is_column(held)])
+    inside = {name: _held(group, name) for name in group}
+    passed = sum(held is _ELSEWHERE for held in inside.values())
+    rows = {name: held for name, held in inside.items() if getattr(held, "ndim", 0) == 1}
+    names = _named([name for name, held in rows.items() if held.dtype.kind in _NUMBERS])
     if names and len({inside[name].shape for name in names.values()}) == 1:
         found.append((place, names))
-        return
+        return passed
     for name, held in inside.items():
-        if not hasattr(held, "dtype"):
-            _visit(held, f"{place}/{name}", found, seen)
-        elif _is_column(held) and (fields := _named(held.dtype.names or ())):
-            found.append((f"{place}/{name}", fields))
+        if hasattr(held, "keys"):
+            passed += _visit(held, f"{place}/{name}", found, seen)
+        elif name in rows:
+            kind = held.dtype
+            if fields := _named([field for field in kind.names or () if kind[field].kind in _NUMBERS]):
+                found.append((f"{place}/{name}", fields))
+    return passed
 
 
 def _held(group: Any, name: str) -> Any:
-    """Return what a group holds under a name; None of what lies in another file, or nowhere."""
-    link = group.get(name, getlink=True)
-    held: Any = None if hasattr(link, "filename") else group.get(name)
-    return None if hasattr(held, "dtype") and (held.is_virtual or held.external) else held
-
-
-def _is_column(held: Any) -> bool:
-    """Return whether something is a row of plain numbers, or of records of such."""
-    kind = getattr(held, "dtype", None)
-    if kind is None or held.shape is None or held.ndim != 1:
-        return False
-    return all(part.kind in "iufb" for part in ([kind[name] for name in kind.names] if kind.names else [kind]))
+    """Return what a group holds under a name; None of what lies nowhere, ``_ELSEWHERE`` of what is in another file."""
+    if hasattr(group.get(name, getlink=True), "filename"):
+        return _ELSEWHERE
+    held = group.get(name)
+    # Links within the file may lead to a link out of it; the data of a dataset may lie in other files.
+    out = held is not None and held.file.filename != group.file.filename
+    return _ELSEWHERE if out or getattr(held, "is_virtual", False) or getattr(held, "external", None) else held
 
 
 def _named(names: Sequence[str]) -> Mapping[str, str]:
@@ -120,13 +127,20 @@ def _named(names: Sequence[str]) -> Mapping[str, str]:
 
 
 def _beside(file: Any, place: str, name: str) -> Any:
-    """Return a number that a recording, or a group around it, holds; None where there is none."""
+    """Return a number that a recording, or a group around it, holds; None where there is none.
+
+    Raises ValueError where it is something else.
+    """
     for around in (place, *(place.rsplit("/", count)[0] for count in range(1, place.count("/") + 1))):
         held = file[around or "/"]
         if name in held.attrs:
-            return held.attrs[name]
-        if not hasattr(held, "dtype") and name in held:
-            return held[name][()]
+            return np.asarray(held.attrs[name]).item()
+        value: Any = _held(held, name) if hasattr(held, "keys") else None
+        if hasattr(value, "dtype"):
+            # Not read before it is known to be one: a dataset may say that it holds more than memory does.
+            if getattr(value, "size", None) != 1 or value.dtype.kind not in _NUMBERS:
+                raise ValueError(f"{name} is no number")
+            return value[()].item()
     return None
 
 

@@ -109,14 +109,21 @@ class _Rows:
             if self._kind.kind not in "iufb" or (columns_first and len(self.shape) > 1):
                 order = ", column by column" if columns_first else ""
                 raise DataError(f"{name} is of type {self._kind}{order}", place=f"{path}:{name}", hint=_HINT)
-            if entry.file_size - stream.tell() != math.prod(self.shape) * self._kind.itemsize:
-                raise DataError(f"{name} is cut short", place=f"{path}:{name}", hint=_HINT)
+            size = math.prod(self.shape) * self._kind.itemsize
+            wrong = DataError(
+                f"{name} does not hold as many bytes as its shape says", place=f"{path}:{name}", hint=_HINT
+            )
+            # Nothing is unpacked that is too large; what the archive states need not be there.
+            if entry.file_size - stream.tell() != size:
+                raise wrong
             file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed when nobody reads it any more
             while data := stream.read(_COPIED):
                 file.write(data)
         file.flush()
         self._file, self._lock = file, threading.Lock()
         weakref.finalize(self, file.close)
+        if file.tell() != size:
+            raise wrong
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the rows from ``start`` up to ``stop``."""

@@ -16,8 +16,8 @@ from snnc.registry import Registry
 # Events, or records of a file, that are read at once.
 CHUNK = 1 << 17
 
-# Microseconds before and after 0: no clock goes on for so long, and sums of times stay exact.
-LATEST = 1 << 52
+# Of a time before or after 0: differences of times are numbers of 64 bits. Nanoseconds since 1970 are less until 2116.
+LATEST = 1 << 62
 
 # What of a file says which format it is.
 _HEAD = 4096
