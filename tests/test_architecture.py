@@ -1,6 +1,7 @@
 """Who may import whom: strictly downward, siblings never."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,17 +70,24 @@ def part(path: Path) -> str:
 def imports(path: Path, *, run: bool = False) -> list[tuple[int, str]]:
     """The full names of what a file imports, wherever in the file, with line numbers; ``run``: not for types alone."""
     found = []
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if run and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
+    for node in walked(path.read_text(encoding="utf-8"), run=run):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name(path)}:{node.lineno}: a relative import"
             found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
     return found
+
+
+# Several laws ask each file.
+@cache
+def walked(text: str, *, run: bool = False) -> list[ast.Import | ast.ImportFrom | ast.Attribute]:
+    """The imports and the attributes of a file."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if run and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom | ast.Attribute)]
 
 
 def upward(path: Path) -> list[str]:
@@ -107,9 +115,8 @@ def test_every_part_has_its_place() -> None:
     assert not unknown, f"give {unknown} a place in LAYERS"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_imports_go_down(path: Path) -> None:
-    assert not upward(path)
+def test_imports_go_down() -> None:
+    assert not [line for path in MODULES for line in upward(path)]
 
 
 def test_data_knows_nothing_of_networks_but_what_their_inputs_take() -> None:
@@ -132,25 +139,25 @@ def test_data_knows_nothing_of_networks_but_what_their_inputs_take() -> None:
             assert package != "snnc" or rest[0] in allowed or rest == ["ir", "Input"], f"{name(path)}:{line}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_libraries_stay_where_they_belong(path: Path) -> None:
-    for line, target in imports(path):
-        places = RESERVED.get(target.split(".")[0])
-        allowed = places is None or any(
-            name(path).startswith(place) if place.endswith("/") else name(path) == place for place in places
-        )
-        assert allowed, f"{name(path)}:{line} imports {target}"
+def test_libraries_stay_where_they_belong() -> None:
+    for path in MODULES:
+        for line, target in imports(path):
+            places = RESERVED.get(target.split(".")[0])
+            allowed = places is None or any(
+                name(path).startswith(place) if place.endswith("/") else name(path) == place for place in places
+            )
+            assert allowed, f"{name(path)}:{line} imports {target}"
 
 
 # Who reads or writes a file as a whole by itself: one of its own, of the package or of the system, which have an end.
 WHOLE = ("files.py", "formats/c/engine.py", "frontend/", "guide/", "process.py", "recipe.py", "report/")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_what_others_wrote_is_read_where_it_is_a_file(path: Path) -> None:
-    used = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute))
-    lines = [node.lineno for node in used if node.attr in ("read_text", "read_bytes", "write_text", "write_bytes")]
-    assert not lines or name(path).startswith(WHOLE), f"{name(path)}:{lines}: a pipe has no end; see snnc.files"
+def test_what_others_wrote_is_read_where_it_is_a_file() -> None:
+    for path in MODULES:
+        used = (node for node in walked(path.read_text("utf-8")) if isinstance(node, ast.Attribute))
+        lines = [node.lineno for node in used if node.attr in ("read_text", "read_bytes", "write_text", "write_bytes")]
+        assert not lines or name(path).startswith(WHOLE), f"{name(path)}:{lines}: a pipe has no end; see snnc.files"
 
 
 def test_the_oldest_violations_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +178,6 @@ def test_the_oldest_violations_would_be_noticed(tmp_path: Path, monkeypatch: pyt
         assert len(upward(tmp_path / file)) == count, file
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_nothing_is_called_a_utility(path: Path) -> None:
-    assert not {"util", "utils", "helpers", "misc", "common"} & {*path.relative_to(ROOT).with_suffix("").parts}
+def test_nothing_is_called_a_utility() -> None:
+    parts = {part for path in MODULES for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert not {"util", "utils", "helpers", "misc", "common"} & parts
