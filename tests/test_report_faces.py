@@ -4,8 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -361,11 +359,3 @@ def test_messages_for_code_scanning_are_text_in_a_place_that_is_shown(
         (location,) = result["locations"]
         # GitHub's rules for what it takes in ask for a line.
         assert location["physicalLocation"]["region"] == {"startLine": 1}
-
-
-def test_only_the_page_draws() -> None:
-    program = (
-        "import sys; from snnc.report.faces import faces; from snnc.report.data import read; list(faces); "
-        "assert 'matplotlib' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)

@@ -90,17 +90,25 @@ def test_who_skips_a_layer_goes_around_and_side_by_side_is_beside() -> None:
     assert boxes[0][3] == boxes[1][3] and boxes[1][2] == boxes[0][2] + 2 * 14
 
 
-@pytest.mark.parametrize("backend", ["nonsense", "agg"])
-def test_what_draws_reads_nothing_of_the_working_folder(backend: str, tmp_path: Path) -> None:
+# Each is a process that has not loaded matplotlib yet, and torch is read once for all.
+_DRAWING = """
+import os, sys
+from snnc.report.data import read
+from snnc.report.faces import faces
+from snnc.report.faces.plots import _matplotlib
+assert list(faces) and "matplotlib" not in sys.modules
+for backend in ("nonsense", "agg"):
+    if not os.fork():
+        os.environ["MPLBACKEND"] = backend
+        print(_matplotlib().rcParams.get("font.size"), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_only_what_draws_loads_matplotlib_and_it_reads_nothing_of_the_working_folder(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "matplotlibrc")
-    code = "from snnc.report.faces.plots import _matplotlib as m; print(m().rcParams.get('font.size'))"
-    environment = {
-        **os.environ,
-        "MPLBACKEND": backend,
-        "MATPLOTLIBRC": "/nowhere",
-        "PYTHONPATH": str(DIGITS.parents[1]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert (done.stdout, done.stderr) == ("10.0\n", "")
+    own = {"MATPLOTLIBRC": "/nowhere", "PYTHONPATH": str(DIGITS.parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _DRAWING]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **own}, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("10.0\n10.0\n", "")
