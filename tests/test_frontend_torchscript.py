@@ -46,6 +46,7 @@ def test_networks_in_other_precisions(kind: torch.dtype, casts: bool, tmp_path: 
     torch.testing.assert_close(run(graph, x)[0], expected.float(), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.usefixtures("torchscript_here")
 def test_outputs_in_dictionaries_are_called_as_their_keys(tmp_path: Path) -> None:
     module = Small(lambda x: (x, {"maps": x.relu(), "input": x.mean((2, 3))})).eval()
     x = torch.randn(2, 1, 6, 6)
@@ -173,10 +174,17 @@ PROGRAMS: dict[str, tuple[nn.Module, str]] = {
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_network_is_a_program_that_is_run_elsewhere(
-    program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    program: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     if program == "never ends":
         monkeypatch.setattr(torchscript, "_SECONDS", 1)
+    elif program == "has no forward":
+        # Nothing of it is run.
+        request.getfixturevalue("torchscript_here")
     module, reason = PROGRAMS[program]
     with pytest.raises(ModelError, match=reason) as caught:
         read_model(scripted(module, tmp_path / "m.pt"), (4,))
