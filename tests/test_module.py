@@ -535,7 +535,7 @@ def there(value: object) -> object:
 def assert_the_same_elsewhere(snn: Graph, images: Tensor) -> None:
     """Equal, number for number, because it is the CPU that computes on the other device as well."""
     # One step at least of each sort: all that is looked up on the way there takes its time.
-    module = SpikingNetwork(conversion(snn, Schedule(2, 1, 1)))
+    module = SpikingNetwork(conversion(snn, Schedule(1, 1, 1)))
     causal = all(isinstance(op, CausalNeuron) for op in snn.ops(tuple(neurons.values())).values())
     wanted = module(images), module.respond(images)
     steps = walked(module, images) if causal else []
