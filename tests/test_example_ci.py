@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,10 +35,17 @@ def run(folder: Path, snnc: Path, *arguments: str, **environment: str) -> subpro
     return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_the_script_converts_gates_compares_and_publishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    program = Path(sys.executable).parent / "snnc"
-    if not program.exists():
-        pytest.skip("snnc is not installed beside this Python")
+def pretended(folder: Path) -> Path:
+    program = folder / "bin" / "snnc"
+    program.parent.mkdir()
+    program.write_text(PRETENDED)
+    program.chmod(0o755)
+    return program
+
+
+def test_the_script_converts_gates_compares_and_publishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     project, summary = tmp_path / "digits", tmp_path / "summary.md"
     shutil.copytree(EXAMPLES / "digits", project)
     settings = project / "snnc.yaml"
@@ -52,9 +58,16 @@ def test_the_script_converts_gates_compares_and_publishes(tmp_path: Path, monkey
     for command in (["convert", "-o", "before.snn"], ["calibrate", "before.snn"], ["evaluate", "before.snn"]):
         assert cli.main([*command, "-q"]) == 0
     Path("before.report.json").rename(output / "accepted.report.json")
-    done = run(project, program, "out", "--max-drop", "5%", GITHUB_STEP_SUMMARY=str(summary))
+    # What the script asks for is asked in this process: in the script, each command would read torch again.
+    done = run(project, pretended(tmp_path), "out", "--max-drop", "5%", GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    for path in {*output.iterdir()} - {output / "accepted.report.json"}:
+        path.unlink()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    capsys.readouterr()
+    for line in (project / "asked").read_text().splitlines():
+        assert cli.main(line.split()) == 0
+    assert "error: " not in capsys.readouterr().err
     written = {"model.snn", "model.report.json", "report.html", "report.md", "gates.xml", "findings.sarif", "diff.md"}
     assert {path.name for path in output.iterdir()} == {*written, "accepted.report.json"}
     assert summary.read_text() == (output / "report.md").read_text()
@@ -69,10 +82,7 @@ def test_the_script_converts_gates_compares_and_publishes(tmp_path: Path, monkey
 
 
 def test_the_script_fails_as_its_commands_do_and_publishes_all_the_same(tmp_path: Path):
-    program = tmp_path / "bin" / "snnc"
-    program.parent.mkdir()
-    program.write_text(PRETENDED)
-    program.chmod(0o755)
+    program = pretended(tmp_path)
 
     def asked(output: str, failing: str = "none") -> tuple[int, list[str]]:
         told = tmp_path / "asked"
