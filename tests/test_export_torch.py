@@ -11,32 +11,50 @@ from pathlib import Path
 import pytest
 import torch
 
-from snnc import cli
+from snnc import cli, ops
 from snnc.errors import ModelError
 from snnc.feeds import Feeds
 from snnc.formats.torch import ENTRY, TorchFormat, TorchProgram, torch_file
 from snnc.formats.verification import verify
+from snnc.ir import Graph
 from snnc.neurons import CausalNeuron, Neuron, neurons
+from snnc.neurons.temporal_bias import TemporalBias
 from snnc.report.data import read
 from snnc.schedule import Schedule
-from tests.support import IMAGE, exact, normal, random_network, run, spiking
+from tests.support import IMAGE, POOL, Network, exact, normal, random_network, run, spiking, uniform
 from tests.test_export_spiking_onnx import conversion, fed
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 REPEATABLE = [name for name, kind in neurons.items() if not kind.random]
+CAUSAL = tuple(name for name in REPEATABLE if issubclass(neurons[name], CausalNeuron))
 
 
 def test_there_are_neurons_to_write() -> None:
-    assert any(issubclass(neurons[name], CausalNeuron) for name in REPEATABLE)
+    assert CAUSAL
     assert len(REPEATABLE) < len(neurons)
 
 
-@pytest.mark.parametrize("name", REPEATABLE)
-def test_a_program_fires_what_the_network_fires(name: str) -> None:
+def side_by_side(*kinds: str) -> Graph:
+    """Layers of all these kinds on one train that comes unevenly, and one that the order of their spikes is asked by.
+
+    A program takes longer to be made than to be run, and one of many layers not as long as many of one. Nothing is
+    summed, so that no sum is made in an order of its own.
+    """
+    net = Network(IMAGE)
+    first = net.add(neurons["if"](uniform(0.3, 1, 4, 1, 1, seed=1)), "x", name="before")
+    scaled = net.add(ops.Affine(normal(4, 1, 1, seed=2) * 2, normal(4, 1, 1, seed=3) * 0.3), first)
+    biased = net.add(TemporalBias(normal(3, 4, 1, 1, seed=4) * 0.2), scaled)
+    asked = [net.add(neurons[kind](torch.tensor([0.7])), biased, name=kind.replace("-", "_")) for kind in kinds]
+    net.add(POOL, net.add(ops.Concat(1), *asked))
+    net.add(neurons["if"](torch.tensor(0.8)), name="after")
+    net.add(ops.Affine(torch.tensor(0.7), torch.tensor(0.1)), name="y")
+    return net.graph()
+
+
+@pytest.mark.parametrize("kinds", [CAUSAL, *((name,) for name in REPEATABLE if name not in CAUSAL)], ids="+".join)
+def test_a_program_fires_what_the_network_fires(kinds: tuple[str, ...]) -> None:
     schedule = Schedule(2, 1, 1)
-    kind = neurons[name]
-    causal = issubclass(kind, CausalNeuron)
-    snn = exact(kind(torch.tensor([0.7])), order_asked=True) if causal else random_network(5, spiking(name, seed=3))
+    snn = side_by_side(*kinds) if kinds == CAUSAL else random_network(5, spiking(*kinds, seed=3))
     made = conversion(snn, schedule)
     written = TorchFormat().write(made)
     program = TorchProgram(written.data, snn, schedule)
@@ -44,6 +62,7 @@ def test_a_program_fires_what_the_network_fires(name: str) -> None:
     found = verify(made, written, program, fed(snn, x))
     assert found.mismatch == "" and found.together == 100
     assert [layer.name for layer in found.layers] == list(snn.ops(Neuron))
+    assert {type(op) for op in snn.ops(Neuron).values()} >= {neurons[kind] for kind in kinds}
     # One image is no special case.
     (image,), (output,) = snn.inputs, snn.outputs
     (answer,) = program.answer(Feeds({image: x[:1]}))[0].values()
@@ -107,7 +126,7 @@ def test_torch_alone_runs_what_the_command_writes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     images = ["--data", str(DIGITS / "calibration"), "--mean", "0.31", "--std", "0.38", "--channels", "gray"]
-    how = ["--recipe", "casc", "--sleep", "1", "--timesteps", "2", "--limit", "32", "-q", "--export", "torch"]
+    how = ["--recipe", "quick", "--neuron", "cif", "--timesteps", "1", "--limit", "32", "-q", "--export", "torch"]
     assert cli.main(["convert", str(DIGITS / "model.onnx"), *how, *images]) == 0
     (found,) = read(Path("model.report.json")).verifications
     assert (found.format, found.verdict, found.images) == ("torch", "passed", 32)
