@@ -1,6 +1,7 @@
 """model.snn: one safetensors file, tensors plus a JSON header. No pickle, no code; same inputs, same bytes."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -297,9 +298,15 @@ def _tensor(name: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor:
     return tensor
 
 
+# Of every node of a file the same few are asked, and making one takes longer than all that it checks.
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
+
+
 def _checked(field: str, hint: Any, value: Any) -> Any:
     try:
-        return TypeAdapter(hint).validate_python(value)
+        return _adapter(hint).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([field, *map(str, first["loc"])])

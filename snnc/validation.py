@@ -1,6 +1,7 @@
 """Strict reading of what users write: plain data -> typed dataclass, or one error with the path into the file."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from types import UnionType
@@ -72,7 +73,7 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         if str(key).replace("-", "_") not in known:
             raise UsageError(f"unknown option {str(key)!r}", place=place, hint=suggest(str(key), keys(kind)))
     try:
-        read = _adapter(kind).validate_python(fields)
+        read: T = _adapter(kind).validate_python(fields)  # type: ignore[arg-type]
     except UsageError as error:
         # The dataclass says itself which of its options it refuses.
         raise UsageError(error.message, place=f"{place}.{error.place}", hint=error.hint) from None
@@ -121,7 +122,8 @@ def _inner(kind: type[Any]) -> dict[str, type[Any]]:
     return found
 
 
-def _adapter(kind: type[T]) -> "TypeAdapter[T]":
+@functools.cache
+def _adapter(kind: type[Any]) -> "TypeAdapter[Any]":
     from pydantic import ConfigDict, TypeAdapter, with_config
 
     return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=True))(kind))
