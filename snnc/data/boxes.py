@@ -313,12 +313,19 @@ def _beside(folder: Path, images: Sequence[str], suffix: str, instead: Mapping[s
     # A folder is listed once, and not asked for each of its files; of many images there is one path at a time.
     listed: dict[Path, frozenset[str]] = {}
 
-    def is_there(file: Path) -> bool:
-        if file.parent not in listed:
-            listed[file.parent] = _names(file.parent, suffix)
-        return file.name in listed[file.parent]
+    def within(parent: Path) -> frozenset[str]:
+        if parent not in listed:
+            listed[parent] = _names(parent, suffix)
+        return listed[parent]
 
+    def is_there(file: Path) -> bool:
+        return file.name in within(file.parent)
+
+    # One of each folder: images mostly have no such labels, and then need not be asked for one by one.
+    some = {name.rpartition("/")[0]: name for name in images}.values()
     for place in (_mirrored(folder, instead), folder.__truediv__):
+        if not any(within(place(name).parent) for name in some):
+            continue
         there = [is_there(place(name).with_suffix(suffix)) for name in images]
         if any(there):
             if not all(there):
