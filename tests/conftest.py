@@ -1,5 +1,6 @@
 """Set the tests up."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,13 @@ def torchscript_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return torchscript._exported(path, input_shapes), ""
 
     monkeypatch.setattr(torchscript, "export_torchscript", exported)
+
+
+@pytest.fixture(scope="module")
+def trained_shortly() -> Iterator[None]:
+    """Train in passes for at most five steps: for what asks how a network is made and told, not how good it becomes."""
+    from snnc.passes.distill import Distill
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Distill, "_within", lambda self, training: min(5, self.steps))
+        yield

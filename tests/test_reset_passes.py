@@ -142,6 +142,7 @@ def test_calibrated_for_a_hard_reset_digits_are_read_almost_as_well() -> None:
     assert all(isinstance(neuron, IntegrateAndFireToZero) for neuron in made.snn.ops(CausalNeuron).values())
 
 
+@pytest.mark.usefixtures("trained_shortly")
 def test_calibrate_takes_the_reset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from snnc.cli import main
 
