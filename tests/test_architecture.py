@@ -70,7 +70,7 @@ def part(path: Path) -> str:
 def imports(path: Path, *, run: bool = False) -> list[tuple[int, str]]:
     """The full names of what a file imports, wherever in the file, with line numbers; ``run``: not for types alone."""
     found = []
-    for node in walked(path.read_text(encoding="utf-8"), run=run):
+    for node in walked(path.read_text("utf-8"), run):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -81,7 +81,7 @@ def imports(path: Path, *, run: bool = False) -> list[tuple[int, str]]:
 
 # Several laws ask each file.
 @cache
-def walked(text: str, *, run: bool = False) -> list[ast.Import | ast.ImportFrom | ast.Attribute]:
+def walked(text: str, run: bool) -> list[ast.Import | ast.ImportFrom | ast.Attribute]:
     """The imports and the attributes of a file."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
@@ -155,7 +155,7 @@ WHOLE = ("files.py", "formats/c/engine.py", "frontend/", "guide/", "process.py",
 
 def test_what_others_wrote_is_read_where_it_is_a_file() -> None:
     for path in MODULES:
-        used = (node for node in walked(path.read_text("utf-8")) if isinstance(node, ast.Attribute))
+        used = (node for node in walked(path.read_text("utf-8"), False) if isinstance(node, ast.Attribute))
         lines = [node.lineno for node in used if node.attr in ("read_text", "read_bytes", "write_text", "write_bytes")]
         assert not lines or name(path).startswith(WHOLE), f"{name(path)}:{lines}: a pipe has no end; see snnc.files"
 
