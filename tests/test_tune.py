@@ -31,7 +31,6 @@ from snnc.neurons import Neuron, neurons
 from snnc.ops import QuantizedRelu
 from snnc.passes.allocate_levels import AllocateLevels
 from snnc.passes.calibrate_thresholds import CalibrateThresholds
-from snnc.passes.distill import Distill
 from snnc.passes.normalize_activations import NormalizeActivations
 from snnc.passes.substitute_neurons import SubstituteNeurons
 from snnc.processes import current
@@ -54,10 +53,9 @@ def tuned(folder: str = "test", reading: Reading = FEW, **options: Any) -> Advic
 
 
 @pytest.fixture(scope="module", autouse=True)
-def trained_shortly() -> Iterator[None]:
-    """Train candidates at most five steps, and correct them by few trains: what is chosen is asked of the figures."""
+def made_shortly(trained_shortly: None) -> Iterator[None]:
+    """Correct candidates by few trains, too: what is chosen is asked of the figures."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Distill, "_within", lambda self, training: min(5, self.steps))
         patched.setattr("snnc.passes.correct_residual_noise._STEPS", 1 << 7)
         yield
 
