@@ -35,23 +35,23 @@ from snnc.tasks.classification import Classification
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
-FEW = Reading(limit=60)
+FEW, MORE = Reading(limit=40), Reading(limit=60)
 
 
 @cache
-def converted(name: str = "quick", **changes: object) -> Conversion:
+def converted(name: str = "quick", reading: Reading = FEW, **changes: object) -> Conversion:
     made, _ = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load(name, **changes),  # type: ignore[arg-type]
         data=DIGITS / "calibration",
         preprocessing=PREPROCESSING,
-        reading=FEW,
+        reading=reading,
     )
     return made
 
 
-def evaluated(made: Conversion, **options: object) -> tuple[Row, ...]:
-    result = snnc.evaluate(made, data=DIGITS / "test", reading=FEW, **options)  # type: ignore[arg-type]
+def evaluated(made: Conversion, reading: Reading = FEW, **options: object) -> tuple[Row, ...]:
+    result = snnc.evaluate(made, data=DIGITS / "test", reading=reading, **options)  # type: ignore[arg-type]
     return result.rows
 
 
@@ -86,7 +86,7 @@ def test_samples_of_another_part_are_not_those_calibrated_on(tmp_path: Path) -> 
 def test_every_shipped_recipe_converts_and_is_as_good_as_the_trained_network(name: str) -> None:
     # On images of 8 by 8 pixels, some of the steps are enough.
     trained = {pass_name(step) for step in recipe.load(name).passes} & {"distill", "reconstruct-units"}
-    made = converted(name, overrides=tuple(f"passes.{step}.steps=20" for step in sorted(trained)))
+    made = converted(name, overrides=tuple(f"passes.{step}.steps=5" for step in sorted(trained)))
     (row,) = evaluated(made)
     assert made.provenance.recipe["name"] == name
     assert row.agreement is not None
@@ -129,10 +129,10 @@ def test_the_conversion_s_own_sleep_is_taken_unless_told_otherwise() -> None:
     assert evaluated(made, sleep=1)[0].sleep == 1
 
 
-def drawn_alone(made: Conversion, seeds: range, **options: Any) -> list[Row]:
+def drawn_alone(made: Conversion, seeds: range, reading: Reading = FEW, **options: Any) -> list[Row]:
     """What every seed gives by itself on the same images."""
-    dataset = open_dataset(DIGITS / "test", PREPROCESSING, made.snn.input_shapes, FEW)
-    loaded = DatasetSamples(dataset, FEW, "")
+    dataset = open_dataset(DIGITS / "test", PREPROCESSING, made.snn.input_shapes, reading)
+    loaded = DatasetSamples(dataset, reading, "")
     return [evaluation.measure(made, loaded, Classification(), seed=seed, **options).rows[0] for seed in seeds]
 
 
@@ -186,15 +186,15 @@ def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
 
 
 def test_the_probe_shuffles_causal_neurons_only_and_says_what_that_changes() -> None:
-    made = converted("qcfs", timesteps=2)
-    (plain,) = evaluated(made)
-    (probed,) = evaluated(made, probe="permutation", repeats=4)
+    made = converted("qcfs", MORE, timesteps=2)
+    (plain,) = evaluated(made, MORE)
+    (probed,) = evaluated(made, MORE, probe="permutation", repeats=4)
     assert probed.accuracy == plain.accuracy
     assert plain.misalignment is None
     assert probed.misalignment is not None
     assert probed.drop is not None and probed.drop > 0
     assert probed.misalignment_share == pytest.approx(probed.misalignment / probed.drop)
-    alone = [row.misalignment for row in drawn_alone(made, range(4), probe="permutation")]
+    alone = [row.misalignment for row in drawn_alone(made, range(4), MORE, probe="permutation")]
     assert len(set(alone)) > 1, "the same order was drawn again"
     assert probed.misalignment == pytest.approx(statistics.fmean(gain for gain in alone if gain is not None))
     with pytest.raises(UsageError, match="order of spikes"):
