@@ -43,6 +43,15 @@ def made(*kinds: str, whole: bool = False, timesteps: int = 3, seed: int = 1) ->
     return conversion(QuantizeWeights()(graph, calibration(graph)) if whole else graph, Schedule(timesteps))
 
 
+def one_layer(kind: str, *, whole: bool) -> Conversion:
+    """Return a network of one layer of neurons and one step: programs of torch take their time to be made."""
+    net = Network((3, 4, 4))
+    spiking(kind, seed=3)(net, net.conv("x", 4))
+    net.linear(net.flat(net.nodes[-1].name), 5)
+    graph = net.graph()
+    return conversion(QuantizeWeights()(graph, calibration(graph)) if whole else graph, Schedule(1))
+
+
 def sayable(*, whole: bool) -> Conversion:
     """What every format can say: neurons that start at zero, behind weights and before them."""
     net = Network((3, 8, 8))
@@ -122,8 +131,8 @@ def test_a_network_of_several_inputs_fires_what_it_fires(name: str, neuron: str)
 
 @pytest.mark.parametrize("kinds", [(name,) for name in neurons] + [tuple(neurons)], ids="+".join)
 def test_what_is_refused_is_what_cannot_be_written(kind: type[Format[Any]], kinds: tuple[str, ...]) -> None:
-    # A step is as good as many, and a layer of a kind as several: programs of torch take their time to be made.
-    network = made(*kinds, whole=kind.name == "integers", timesteps=1, seed=5 if len(kinds) == 1 else 1)
+    whole = kind.name == "integers"
+    network = one_layer(*kinds, whole=whole) if len(kinds) == 1 else made(*kinds, whole=whole, timesteps=1)
     refusals = kind().refusals(network)
     if not refusals:
         assert kind().write(network).data
