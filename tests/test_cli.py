@@ -1140,6 +1140,15 @@ def process(*arguments: str | Path, folder: Path, **options: Any) -> "subprocess
     return subprocess.run([*SNNC, *map(str, arguments)], cwd=folder, env=environment, check=False, **options)
 
 
+def test_the_program_that_is_installed_is_the_command_line(folder: Path):
+    program = Path(sys.executable).parent / "snnc"
+    if not program.exists():
+        pytest.skip("snnc is not installed beside this Python")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([program, "--version"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"snnc {snnc.__version__}\n"
+
+
 def test_help_loads_nothing_heavy(folder: Path):
     code = """
 import sys
