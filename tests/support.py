@@ -3,6 +3,8 @@
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -146,12 +148,14 @@ def outputs(graph: Graph, x: Tensor, timesteps: int = 1) -> list[Tensor]:
     return [found[name].mean(0) for name in graph.outputs]
 
 
-def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
+# Both are asked for by every case of hundreds of laws, and take longer to make than most laws to be tried.
+@cache
+def operations() -> Mapping[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     """One instance of every stateless operation that takes inputs, with the shapes of one sample of its inputs."""
     image, line, volume = IMAGE, (4, 9), (2, 5, 4, 6)
     kernel = normal(6, 2, 3, 2, seed=1)
     slope = uniform(0.05, 0.4, 4, 1, 1)
-    table: Mapping[str, tuple[Op, tuple[tuple[int, ...], ...]]] = {
+    table: dict[str, tuple[Op, tuple[tuple[int, ...], ...]]] = {
         "Conv": (ops.Conv(kernel, normal(6), (2, 1), (1, 0, 0, 1), (1, 2), 2), (image,)),
         "Conv 1d": (ops.Conv(normal(3, 4, 3), None, (1,), (1, 1), (1,)), (line,)),
         "ConvTranspose": (
@@ -206,7 +210,7 @@ def operations() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     covered = {type(op) for op, _ in table.values()} | {Input}
     stateless = {kind for kind in registered.values() if not issubclass(kind, Timed)}
     assert covered == stateless, f"the table lacks {stateless - covered}"
-    return dict(table)
+    return MappingProxyType(table)
 
 
 def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
@@ -257,13 +261,16 @@ def _functions() -> dict[str, tuple[Op, tuple[tuple[int, ...], ...]]]:
     }
 
 
-def neuron_instances() -> dict[str, Neuron]:
+@cache
+def neuron_instances() -> Mapping[str, Neuron]:
     """Every registered neuron, with thresholds per layer and per channel of [4, 7, 6], and a slope where it has one.
 
     One of each starts at another potential than usual.
     """
     assert neurons
-    return {f"{name} {case}": one for name, kind in neurons.items() for case, one in instances(kind).items()}
+    return MappingProxyType(
+        {f"{name} {case}": one for name, kind in neurons.items() for case, one in instances(kind).items()}
+    )
 
 
 def energy(spent: float = 0.0, reference: float = 100.0) -> Energy:
