@@ -4,6 +4,7 @@ Torch divides the sums of large products and of gradients by the number of threa
 Here the work is divided the same way whatever the machine, and one thread does each part.
 """
 
+import itertools
 import os
 import statistics
 import time
@@ -85,6 +86,23 @@ class Threads:
         # Who does a part does it alone.
         context.run(_OUTSIDE.set, 1)
         return self._pool.map(lambda part: context.copy().run(function, part), parts)
+
+    def gram(self, inputs: Tensor) -> Tensor:
+        """Return the products ``[B, N, N]`` of matrices ``[B, N, K]`` with their transposes, half of it mirrored."""
+        columns = torch.chunk(inputs.mT, _PARTS, 2)
+        made = inputs.new_empty(len(inputs), inputs.shape[1], inputs.shape[1])
+
+        def fill(part: tuple[Tensor, int]) -> None:
+            column, end = part
+            begin = end - column.shape[2]
+            found = inputs[:, :end] @ column
+            made[:, :end, begin:end] = found
+            made[:, begin:end, :begin] = found[:, :begin].mT
+
+        ends = itertools.accumulate(column.shape[2] for column in columns)
+        # All of it is done before it is returned.
+        list(self.map(fill, zip(columns, ends, strict=True)))
+        return made
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the products of matrices ``[B, N, K]`` and ``[B, K, M]``, a part of the columns after the other."""

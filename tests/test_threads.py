@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from snnc.threads import choose_threads
+from snnc.threads import Threads, choose_threads
+from tests.support import normal
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +41,13 @@ def test_one_thread_is_no_choice() -> None:
 
 def test_something_is_timed() -> None:
     assert choose_threads() in (1, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [1, 5, 40])
+def test_half_of_what_is_symmetric_is_computed(size: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    inputs = normal(3, size, 50)
+    with Threads() as work:
+        found = work.gram(inputs)
+    torch.testing.assert_close(found, inputs @ inputs.mT, rtol=1e-5, atol=1e-4)

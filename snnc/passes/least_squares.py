@@ -82,7 +82,7 @@ class Moments(LeastSquares):
     def of(cls, inputs: Tensor, wanted: Tensor) -> Self:
         extended = torch.cat([inputs, torch.ones_like(inputs[..., :1])], 2).transpose(1, 2)
         with Threads() as threads:
-            gram, moment = (threads.product(extended, other) for other in (extended.mT, wanted))
+            gram, moment = threads.gram(extended), threads.product(extended, wanted)
         return cls(gram.double(), moment.double(), inputs.shape[1])
 
     def __iadd__(self, other: Self) -> Self:
@@ -151,7 +151,7 @@ class Rows(LeastSquares):
         energy = _energy(inputs.square().sum(1, dtype=torch.float64)).unsqueeze(1)
         scaled = ((inputs - means) * energy.rsqrt()).float()
         with Threads() as threads:
-            gram = threads.product(scaled, scaled.mT).double()
+            gram = threads.gram(scaled).double()
         for share in self._shares(dampings, inputs.shape[2]):
             damped = gram.clone()
             damped.diagonal(dim1=1, dim2=2).add_(share)

@@ -157,7 +157,7 @@ class QuantizeWeights(Pass):
                 some = torch.from_numpy(generator.integers(0, count, min(count, _ROWS * len(x))))
                 rows = patches(op, x, some).double()
                 with Threads() as threads:
-                    found[name, True] = threads.product(rows.transpose(1, 2), rows)
+                    found[name, True] = threads.gram(rows.transpose(1, 2))
             return found
 
         totals = samples.added(program.chunk, summed) if taken else {}
