@@ -29,7 +29,7 @@ from snnc.data.store import FeedsStore
 from snnc.errors import DataError, ModelError, PreconditionError, StoppedError, UsageError
 from snnc.feeds import Feeds
 from snnc.formats.onnx import onnx_model
-from snnc.ir import Input, Node
+from snnc.ir import Graph, Input, Node
 from snnc.neurons import Neuron
 from snnc.processes import ALONE, Processes
 from snnc.recipe import Recipe
@@ -40,7 +40,7 @@ from snnc.tasks.segmentation import Segmentation
 from snnc.tasks.values import Values
 from snnc.training import trainer
 from snnc.training.checkpoint import load
-from snnc.training.drawing import drawn
+from snnc.training.drawing import drawn, passing_on, whitened
 from snnc.training.settings import Training
 from snnc.training.trainer import Labeled, Noise
 from snnc.training.variation import Variation
@@ -310,7 +310,9 @@ def varied(
     return lambda images, seed: vary(Feeds({"x": images}), seed)["x"]
 
 
-@pytest.mark.parametrize("kinds", [("crop",), ("flip",), ("cutout",), ("autoaugment",), ("crop", "flip", "cutout")])
+@pytest.mark.parametrize(
+    "kinds", [("crop",), ("shift",), ("flip",), ("cutout",), ("autoaugment",), ("crop", "flip", "cutout")]
+)
 @pytest.mark.parametrize("last", [False, True])
 def test_images_are_varied_by_the_seed_alone(kinds: tuple[str, ...], last: bool) -> None:
     shape = (16, 12, 3) if last else (3, 16, 12)
@@ -330,6 +332,17 @@ def test_what_a_crop_adds_is_black() -> None:
     vary = varied(("crop",), (1, 8, 8), Preprocessing(mean=(0.5,), std=(0.25,)))
     found = vary(torch.zeros(200, 1, 8, 8), 0)
     assert sorted({round(v, 4) for v in found.flatten().tolist()}) == [-2.0, 0.0]
+
+
+def test_what_is_shifted_is_mirrored_at_the_border() -> None:
+    vary = varied(("shift",), (1, 16, 16), Preprocessing())
+    ramp = torch.arange(16.0).view(1, 1, 1, 16).expand(200, 1, 16, 16)
+    found = vary(ramp, 0)[:, 0, 0]
+    assert {tuple(row.round().int().tolist()) for row in found} == {
+        (1, *range(15)),
+        tuple(range(16)),
+        (*range(1, 16), 14),
+    }
 
 
 def test_what_cannot_be_varied_is_refused() -> None:
@@ -429,7 +442,7 @@ def test_a_network_is_trained_from_scratch(tmp_path: Path) -> None:
     result = tuned(settings)
     read = pipeline.read_trained(DIGITS / "model.onnx").graph
     assert result.score is not None and result.score >= 90
-    assert result.history[0]["loss"] > 1.5 > 1 > result.history[-1]["loss"], "the trained one would lose less"
+    assert result.history[0]["loss"] > 1.5 > 1.2 > result.history[-1]["loss"], "the trained one would lose less"
     assert result.before is None and result.origin is None and "from scratch" in repr(result)
     # The same layers, ReLUs and normalizations, of which none is quantized.
     assert [type(node.op) for node in result.graph.nodes.values()] == [type(node.op) for node in read.nodes.values()]
@@ -466,6 +479,79 @@ def test_what_is_drawn_keeps_the_size_of_currents() -> None:
     assert float(answer.square().mean()) == pytest.approx(1, rel=0.1)
 
 
+def convolutions() -> Graph:
+    """A convolution that sees the input, another behind it, one of two groups and two that share weights."""
+    net = Network((3, 8, 8))
+    net.add(ops.Conv(normal(40, 3, 3, 3), normal(40), (1, 1), (1,) * 4, (1, 1)), "x", name="first")
+    net.add(ops.Relu(), "first", name="relu")
+    net.add(ops.Conv(normal(24, 40, 4, 4), None, (2, 2), (1,) * 4, (1, 1)), "relu", name="second")
+    net.add(ops.Conv(normal(24, 12, 3, 3), None, (1, 1), (1,) * 4, (1, 1), 2), "second", name="groups")
+    shared = normal(24, 24, 3, 3)
+    net.add(ops.Conv(shared, None, (1, 1), (1,) * 4, (1, 1)), "groups", name="one")
+    net.add(ops.Conv(shared, None, (1, 1), (1,) * 4, (1, 1)), "one", name="other")
+    return drawn(net.graph(), 0)
+
+
+def test_convolutions_begin_by_passing_on_what_comes_in() -> None:
+    before = convolutions()
+    graph = passing_on(before)
+    for name in ("groups", "one", "other"):
+        assert graph.op(name) is before.op(name)
+    x, wide = normal(5, 3, 8, 8), normal(5, 40, 8, 8)
+    assert torch.allclose(graph.op("first")(x)[:, :3], 2**0.5 * x, atol=1e-5)
+    # Of an even window both in the middle count; those in front and behind are borders.
+    means = torch.nn.functional.avg_pool2d(wide, 2)[:, :24]
+    assert torch.allclose(graph.op("second")(wide)[:, :24], 4 * 0.5**0.5 * means, atol=1e-5)
+    kept = before.op("first").weight[3:]  # type: ignore[attr-defined]
+    assert torch.equal(graph.op("first").weight[3:], kept)  # type: ignore[attr-defined]
+
+
+def test_first_convolutions_whiten_what_they_see() -> None:
+    graph = convolutions()
+    # Channels that say much the same, and pixels that follow their neighbors.
+    shades = torch.nn.functional.avg_pool2d(normal(400, 1, 10, 10), 3, 1)
+    images = 0.5 + shades + 0.1 * normal(400, 3, 8, 8)
+    ((name, layer),) = whitened(graph, Feeds({"x": images}).split(100)).items()
+    assert name == "first" and layer.weight.shape == (40, 3, 3, 3)
+    seen = layer(images).double()
+    pairs = seen.movedim(1, 0).flatten(1)
+    assert torch.allclose(pairs[0:40:2], -pairs[1:40:2]), "every direction has both signs"
+    moments = pairs[0:40:2] @ pairs[0:40:2].T / pairs.shape[1]
+    assert torch.allclose(moments, torch.eye(20).double(), atol=0.05)
+    before = graph.op("first")(images).movedim(1, 0).flatten(1).double()
+    spread = before @ before.T / before.shape[1]
+    assert not torch.allclose(spread, torch.eye(40).double(), atol=0.3)
+
+
+def test_layers_that_are_whitened_stay_as_they_are(tmp_path: Path) -> None:
+    shipped = recipe.load("from-scratch").training
+    assert shipped is not None
+    assert shipped.initialization == ("whitened", "identity")
+    settings = dataclasses.replace(shipped, epochs=1, batch_size=32, augment=(), held_out=0.1)
+    graphs = [tuned(dataclasses.replace(settings, seed=0, epochs=epochs)).graph for epochs in (1, 2)]
+    convs = [graph.ops(ops.Conv) for graph in graphs]
+    same = [torch.equal(convs[0][name].weight, convs[1][name].weight) for name in convs[0]]
+    assert same == [True] + [False] * (len(same) - 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "learned"), [("trainable", (True,) * 3), ("shifts", (False, True, True)), ("frozen", (False,) * 3)]
+)
+def test_of_batch_normalization_learns_what_is_asked_for(kind: str, learned: tuple[bool, ...]) -> None:
+    shipped = recipe.load("from-scratch").training
+    assert shipped is not None
+    settings = dataclasses.replace(shipped, epochs=1, batch_size=64, augment=(), batch_norm=kind)  # type: ignore[arg-type]
+    norms = tuned(settings).graph.ops(ops.BatchNorm).values()
+    assert norms
+    for norm in norms:
+        changed = [
+            not torch.equal(norm.scale, torch.ones_like(norm.scale)),
+            bool(norm.shift.any()),
+            bool(norm.mean.any()),
+        ]
+        assert tuple(changed) == learned
+
+
 # Several inputs.
 
 
@@ -490,6 +576,7 @@ def test_a_network_of_several_inputs_is_trained_by_their_names(tmp_path: Path) -
         data,
         noisy,
         how(settings).schedule,
+        steady=(),
         task=Classification(),
         variation=Variation((), graph.input_shapes, Preprocessing()),
         processes=ALONE,
@@ -776,6 +863,9 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch
         ({"features": -1.0}, "features"),
         ({"warm_up": -0.1}, "share"),
         ({"held_out": 0.0}, "held-out is a share"),
+        ({"label_smoothing": 1.5}, "share"),
+        ({"shift_rate": -1.0}, "shift-rate must be finite"),
+        ({"initialization": ("whitened",)}, "drawn anew"),
         ({"held_out": 1.0}, "held-out is a share"),
         ({"from_scratch": True, "distillation": 0.5}, "no trained network to learn from"),
         ({"from_scratch": True, "features": 0.5}, "no trained network to learn from"),

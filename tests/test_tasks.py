@@ -204,6 +204,16 @@ def test_training_lessens_the_loss(name: str) -> None:
     assert task.training_loss(moved, labels) < task.training_loss(scores, labels)
 
 
+@pytest.mark.parametrize("name", tasks)
+def test_only_labels_that_are_classes_are_smoothed(name: str) -> None:
+    task, outputs, labels = case(name)
+    if type(task).training_loss is Task.training_loss:
+        return
+    plain, smoothed = (task.training_loss(outputs(0), labels, smoothing) for smoothing in (0.0, 0.5))
+    classes = name in ("classification", "segmentation", "heads")
+    assert torch.equal(plain, smoothed) is not classes
+
+
 def bare(**measured: Any) -> Row:
     """A row that says nothing but what a task measured."""
     cost = Energy()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,14 @@ from snnc.tasks import Task, chosen, picked, plain
 from snnc.text import written
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
-from snnc.training.drawing import drawn
+from snnc.training.drawing import drawn, passing_on, whitened
 from snnc.training.network import TrainableNetwork
 from snnc.training.settings import Training
 from snnc.training.trainer import Labeled, Noise, Trainer, judge
 from snnc.training.variation import Variation
 
+# Of how many samples first layers are whitened, and how many of them at once.
+_WHITENED, _AT_ONCE = 4096, 256
 # CQReLU rounds down: its neurons start empty (METHODS 1).
 _EMPTY = torch.tensor(0.0)
 
@@ -163,8 +165,6 @@ def finetune(
     with joined("snnc finetune") as processes, temporary_folder() as folder:
         tell = progress if processes.first else silent
         samples = DatasetSamples(dataset, reading, "reading images", tell)
-        network = drawn(trained.graph, settings.seed) if settings.from_scratch else trained.graph
-        start = starting(network, recipe, samples, tell)
         labels = _labels(dataset, task).answers
         # Of frames that the network sees one by one, each is a sample; those of a recording are held out together.
         still = samples.still()
@@ -172,12 +172,15 @@ def finetune(
         training, held_out = ((part.unsqueeze(1) * len(frames) + frames).flatten() for part in (training, held_out))
         labels = picked(labels, torch.arange(len(samples)).repeat_interleave(len(frames)))
         labeled = Labeled(FeedsStore(folder / "samples", still.batches()), labels, training, held_out)
+        network, steady = _begun(trained.graph, settings, labeled)
+        start = starting(network, recipe, samples, tell)
         trainer = _trainer(
             network,
             start,
             labeled,
             settings,
             recipe.schedule,
+            steady=steady,
             task=task,
             variation=variation,
             processes=processes,
@@ -287,6 +290,20 @@ def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress)
     return made.with_ops({name: _stand_in(op, settings) for name, op in made.ops(Quantized).items()})
 
 
+def _begun(trained: Graph, settings: Training, data: Labeled) -> tuple[Graph, Collection[str]]:
+    """Return the network that training begins with, and which of its layers stay as they are."""
+    if not settings.from_scratch:
+        return trained, ()
+    graph = drawn(trained, settings.seed)
+    if "identity" in settings.initialization:
+        graph = passing_on(graph)
+    if "whitened" not in settings.initialization:
+        return graph, ()
+    shown = data.training[torch.linspace(0, len(data.training) - 1, min(len(data.training), _WHITENED)).long()]
+    first = whitened(graph, (data.samples[part] for part in torch.split(shown, _AT_ONCE)))
+    return graph.with_ops(first), first
+
+
 def _stand_in(op: Quantized, settings: Training) -> Quantized | Clipped:
     if settings.activation == "clip":
         return op.clipped()
@@ -300,22 +317,24 @@ def _trainer(
     settings: Training,
     schedule: Schedule,
     *,
+    steady: Collection[str],
     task: Task,
     processes: Processes,
     device: torch.device,
     **others: Any,
 ) -> Trainer:
     kinds: tuple[type, ...] = (Weighted,)
-    if settings.batch_norm == "trainable":
+    if settings.batch_norm != "frozen":
         kinds += (BatchNorm,)
     if settings.activation != "cqrelu":
         kinds += (Quantized, Clipped)
     noise = Noise(processes, device)
+    # What only other outputs are computed from learns nothing.
+    learning = start.ancestors(task.judged(start.outputs)) - {*steady}
     network = TrainableNetwork(
         start.map_tensors(lambda tensor: tensor.to(device)),
         schedule,
-        # What only other outputs are computed from learns nothing.
-        [name for name in start.ops(kinds) if name in start.ancestors(task.judged(start.outputs))],
+        [name for name in start.ops(kinds) if name in learning],
         stand_in=consistent if settings.activation == "cqrelu" else quantized,
         disturbed=noise,
         processes=processes,

@@ -123,8 +123,8 @@ class Classification(Task):
     def losses(self, answers: Tensor, truth: Tensor) -> Tensor:
         return (answers != truth).double()
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
-        return F.cross_entropy(self.scores(outputs), truth)
+    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor, smoothing: float = 0.0) -> Tensor:
+        return F.cross_entropy(self.scores(outputs), truth, label_smoothing=smoothing)
 
     def distillation(self, outputs: Sequence[Tensor], goals: Sequence[Tensor], temperature: float) -> Tensor:
         """Return the divergence of the probabilities (Hinton et al., 2015)."""

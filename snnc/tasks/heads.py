@@ -167,13 +167,13 @@ class Heads(Task):
     def trains(self) -> bool:
         return all(task.trains for task in self.heads.values())
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Answers) -> Tensor:
+    def training_loss(self, outputs: Sequence[Tensor], truth: Answers, smoothing: float = 0.0) -> Tensor:
         """Return the sum of the losses of the heads that have labels."""
         found = []
         for (name, task), output in zip(self.heads.items(), outputs, strict=True):
             right = _labels(truth, name)
             if right is not None:
-                found.append(task.training_loss([output], right.to(output.device)))
+                found.append(task.training_loss([output], right.to(output.device), smoothing))
         return torch.stack(found).sum()
 
     def agreeing(self, answers: Answers, trained: Answers) -> float | None:

@@ -114,7 +114,7 @@ class MultiLabel(Task):
     def charged(self) -> str:
         return "the labels that turned wrong in that moment, less those that turned right"
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
+    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor, smoothing: float = 0.0) -> Tensor:
         found = in_rows(outputs[0]).float()
         if self.outputs == "probabilities":
             return F.binary_cross_entropy(found.clamp(0, 1), truth.float())

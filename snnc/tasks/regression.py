@@ -126,7 +126,7 @@ class Regression(Task):
     def charged(self) -> str:
         return "how much further the values were off, relative to their size, from that moment on"
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
+    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor, smoothing: float = 0.0) -> Tensor:
         found = self.answers(outputs).float()
         return F.mse_loss(found, truth.reshape(len(found), -1).float())
 

@@ -138,11 +138,13 @@ class Segmentation(Task):
     def agreeing(self, answers: Tensor, trained: Tensor) -> float:
         return float((answers == trained).double().flatten(1).mean(1).sum())
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
+    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor, smoothing: float = 0.0) -> Tensor:
         maps = outputs[0].float()
         scores = torch.cat([torch.zeros_like(maps), maps], 1) if maps.shape[1] == 1 else maps
         goal = self._sized(truth, maps[:, 0])
-        lost = F.cross_entropy(scores, goal.long(), ignore_index=self.ignore, reduction="sum")
+        lost = F.cross_entropy(
+            scores, goal.long(), ignore_index=self.ignore, reduction="sum", label_smoothing=smoothing
+        )
         return lost / self._counted(goal).sum().clamp(min=1)
 
     def _counted(self, masks: Tensor) -> Tensor:

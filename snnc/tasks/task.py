@@ -170,8 +170,11 @@ class Task(ABC):
         """What blame charges layers with, in words."""
         return f"the {self.answer_name} that turned wrong in that moment, less those that turned right"
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Answers) -> Tensor:
-        """Return the mean loss of outputs, with gradients; raises NotImplementedError where nothing can be learned."""
+    def training_loss(self, outputs: Sequence[Tensor], truth: Answers, smoothing: float = 0.0) -> Tensor:
+        """Return the mean loss of outputs, with gradients; raises NotImplementedError where nothing can be learned.
+
+        Of a label that is a class, a share of ``smoothing`` is spread evenly over all classes.
+        """
         raise NotImplementedError
 
     @property

@@ -138,7 +138,7 @@ class Values(Task):
     def charged(self) -> str:
         return "how much further the values were off from that moment on"
 
-    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor) -> Tensor:
+    def training_loss(self, outputs: Sequence[Tensor], truth: Tensor, smoothing: float = 0.0) -> Tensor:
         return F.mse_loss(in_rows(self.answers(outputs)).float(), in_rows(truth).float())
 
 

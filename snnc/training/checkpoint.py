@@ -16,8 +16,8 @@ class Checkpoint:
 
     ``identity`` names the model, the data and the settings it belongs to. ``best`` is the state of the network with the
     best ``score`` on the images held out so far (accuracy in percent, then the loss with its sign turned), the start's
-    before the first. ``losses`` are the sum of the losses of the epoch that is under way; ``noise`` the strengths by
-    activation; ``history`` a row for each epoch done.
+    before the first. ``mean`` is the running mean of lookahead, empty without. ``losses`` are the sum of the losses of
+    the epoch that is under way; ``noise`` the strengths by activation; ``history`` a row for each epoch done.
     """
 
     identity: dict[str, str]
@@ -25,6 +25,7 @@ class Checkpoint:
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
     best: dict[str, Tensor] | None
+    mean: dict[str, Tensor]
     score: tuple[float, float]
     losses: float
     noise: dict[str, float]

@@ -9,7 +9,8 @@ from snnc.neurons.choice import chosen
 # The largest number of single precision.
 _LARGEST = 3.4e38
 
-Augmentation = Literal["crop", "flip", "cutout", "autoaugment"]
+Augmentation = Literal["crop", "shift", "flip", "cutout", "autoaugment"]
+Initialization = Literal["whitened", "identity"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Training:
     from_scratch: bool = False
     """Whether weights are drawn anew (He et al., ICCV 2015), and batch normalization begins without any statistics: of
     the network that is given only its layers count."""
+
+    initialization: tuple[Initialization, ...] = ()
+    """What weights drawn anew begin with beside chance, so that fewer epochs do (Jordan, 2024): whitened (the first
+    convolutions begin with the principal directions of what they see, each of both signs, brought to one variance, and
+    stay like that), identity (the first channels of convolutions pass on what comes in)."""
 
     levels: int | None = None
     """Levels of the quantized activations. Default: those of the neurons that the recipe puts in."""
@@ -39,8 +45,15 @@ class Training:
     learning_rate: float = 1e-3
     """The highest learning rate, reached after ``warm_up``; half a cosine from there to zero."""
 
+    lookahead: int = 0
+    """Every how many steps the network goes back to a running mean of itself, which follows it less and less and at the
+    end no more (Zhang et al., NeurIPS 2019; the schedule is Jordan's, 2024); 0: never."""
+
     threshold_rate: float = 1.0
     """The learning rate of the logarithms of thresholds, as a multiple of that of weights."""
+
+    shift_rate: float = 1.0
+    """The learning rate of the shifts of batch normalization, as a multiple of that of weights."""
 
     weight_decay: float = 5e-4
     """Of weights only: biases, thresholds and batch normalization do not decay."""
@@ -49,8 +62,13 @@ class Training:
     """The share of the steps in which the learning rate rises."""
 
     augment: tuple[Augmentation, ...] = ("crop", "flip")
-    """How images are varied, in this order: crop (padded by an eighth), flip, autoaugment (the policy for CIFAR-10 of
-    Cubuk et al., CVPR 2019), cutout (a square of half the side)."""
+    """How images are varied, in this order: crop (padded by an eighth), shift (by a sixteenth at most, the border
+    mirrored), flip, autoaugment (the policy for CIFAR-10 of Cubuk et al., CVPR 2019), cutout (a square of half the
+    side)."""
+
+    label_smoothing: float = 0.0
+    """The share of a label that is spread evenly over all classes (Szegedy et al., CVPR 2016); labels that are no
+    classes stay what they are."""
 
     distillation: float = 0.0
     """The share of the loss that compares with the trained network; the rest is cross-entropy with the labels."""
@@ -62,8 +80,8 @@ class Training:
     """The weight of a further term: how far, relatively, the outputs of the units (residual blocks, or single layers)
     are from those of the trained network."""
 
-    batch_norm: Literal["trainable", "frozen"] = "trainable"
-    """Batch normalization goes on learning, or is taken as it is."""
+    batch_norm: Literal["trainable", "shifts", "frozen"] = "trainable"
+    """Batch normalization goes on learning, only its statistics and shifts do, or it is taken as it is."""
 
     fold: bool = True
     """Whether batch normalization is folded into weights once the training is over, as a conversion would. Folding
@@ -96,6 +114,8 @@ class Training:
         for name, number in {**counts, "noise-steps": self.noise_steps}.items():
             if number < 1:
                 raise ValueError(f"{name} starts at 1")
+        if self.lookahead < 0:
+            raise ValueError("lookahead starts at 0")
         chosen(self.noise_neuron, place="noise-neuron")
         for name, value in (("learning-rate", self.learning_rate), ("temperature", self.temperature)):
             if not 0 < value < _LARGEST:
@@ -103,14 +123,21 @@ class Training:
         for name, value in (
             ("weight-decay", self.weight_decay),
             ("threshold-rate", self.threshold_rate),
+            ("shift-rate", self.shift_rate),
             ("features", self.features),
         ):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite, and not negative")
-        for name, value in (("warm-up", self.warm_up), ("distillation", self.distillation)):
+        for name, value in (
+            ("warm-up", self.warm_up),
+            ("distillation", self.distillation),
+            ("label-smoothing", self.label_smoothing),
+        ):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1")
         if not 0 < self.held_out < 1:
             raise ValueError("held-out is a share between 0 and 1")
         if self.from_scratch and (self.distillation or self.features):
             raise ValueError("from scratch there is no trained network to learn from: distillation and features are 0")
+        if self.initialization and not self.from_scratch:
+            raise ValueError("only weights that are drawn anew have an initialization: set from-scratch=true")

@@ -34,6 +34,8 @@ from snnc.training.variation import Variation
 # Images at once where nothing is learned.
 _IMAGES = 256
 _MOMENTUM = 0.9
+# What the running mean of lookahead keeps of itself in a step near the end.
+_KEPT = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +144,7 @@ class Trainer:
         self._goals = Program(reference, want=[*self._outputs, *self._features])
         self._losses = 0.0
         self._best: dict[str, Tensor] | None = None
+        self._mean = self._copied() if settings.lookahead else {}
         self._score = (-math.inf, -math.inf)
         self._history: list[dict[str, float]] = []
         self._kept = False
@@ -170,6 +173,7 @@ class Trainer:
                 asked = self._step(step, self._chosen(epoch, index), stopping=stop.is_set())
                 schedule.step()
                 step += 1
+                self._look_back(step)
                 if step % self._epoch_steps == 0:
                     self._finish(epoch, step)
                     self._record(partial(self._save, step))
@@ -224,6 +228,17 @@ class Trainer:
         self._progress(f"{epoch}, loss {self._losses / done:.3f}, held out {shown}", step + 1, self._steps)
         return asked
 
+    @torch.no_grad()
+    def _look_back(self, step: int) -> None:
+        """Let the running mean follow, and take its place, where the step is one of those that ``lookahead`` names."""
+        every = self._settings.lookahead
+        last = step == self._steps
+        if not every or (step % every and not last):
+            return
+        kept = 1.0 if last else _KEPT**every * (step / self._steps) ** 3
+        for name, tensor in self._network.state_dict().items():
+            tensor.copy_(self._mean[name].lerp_(tensor, 1 - kept))
+
     def _known(self, score: float) -> float | None:
         """Return a score, None where the task has none."""
         return score if self._history and self._column in self._history[-1] else None
@@ -239,7 +254,7 @@ class Trainer:
         with self._autocast():
             reached = self._module(feeds, names)
         outputs = [reached[name] for name in self._outputs]
-        loss = self._task.training_loss(outputs, labels)
+        loss = self._task.training_loss(outputs, labels, self._settings.label_smoothing)
         if not share and not self._features:
             return loss
         wanted = self._goals(feeds)
@@ -298,7 +313,10 @@ class Trainer:
 
     def _keep(self, score: tuple[float, float]) -> None:
         self._score = score
-        self._best = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
+        self._best = self._copied()
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
 
     def _record(self, write: Callable[[], None]) -> None:
         """Let the first process write, and all of them fail where it fails."""
@@ -325,6 +343,7 @@ class Trainer:
                 network=self._network.state_dict(),
                 optimizer=self._optimizer.state_dict(),
                 best=self._best,
+                mean=self._mean,
                 score=self._score,
                 losses=self._losses,
                 noise=self._noise.strengths,
@@ -337,6 +356,7 @@ class Trainer:
         self._network.load_state_dict(state.network)
         self._optimizer.load_state_dict(state.optimizer)
         self._best, self._score, self._losses = state.best, state.score, state.losses
+        self._mean = {name: tensor.to(self._device) for name, tensor in state.mean.items()}
         self._noise.strengths, self._history = dict(state.noise), list(state.history)
         self._kept = True
         return state.step
@@ -381,16 +401,19 @@ def _optimizer(network: TrainableNetwork, settings: Training) -> Optimizer:
     """Return the optimizer: weights decay, nothing else does."""
     decaying = unique(layer.weight for layer in network.layers.values())
     steady = [layer.bias for layer in network.layers.values() if layer.bias is not None]
-    steady += [tensor for norm in network.norms.values() for tensor in (norm.scale, norm.shift)]
-    groups = [
-        {"params": decaying, "weight_decay": settings.weight_decay},
-        {"params": unique(steady), "weight_decay": 0.0},
-        {
-            "params": list(network.thresholds.values()),
-            "weight_decay": 0.0,
-            "lr": settings.learning_rate * settings.threshold_rate,
-        },
-    ]
+    for norm in network.norms.values():
+        if settings.batch_norm == "trainable":
+            steady.append(norm.scale)
+        else:
+            norm.scale.requires_grad_(False)
+    shifts = unique(norm.shift for norm in network.norms.values())
+    groups = [{"params": decaying, "weight_decay": settings.weight_decay}]
+    for tensors, rate in (
+        (unique(steady), 1.0),
+        (shifts, settings.shift_rate),
+        (list(network.thresholds.values()), settings.threshold_rate),
+    ):
+        groups.append({"params": tensors, "weight_decay": 0.0, "lr": settings.learning_rate * rate})
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
         return SGD(groups, lr=settings.learning_rate, momentum=_MOMENTUM, nesterov=True)

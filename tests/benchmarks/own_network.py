@@ -2,10 +2,12 @@
 
 python tests/benchmarks/own_network.py [--quick] [--epochs N] [--folder FOLDER]
 
-Seven convolutions, those between two resolutions of stride 2, so that nothing but ReLUs is nonlinear; 0.74 billion
-floating point operations an image and step of training. The training images are the 48,330 labeled ones of CIFAR-10's
-50,000. ``--folder`` keeps the network, its checkpoint and its log, and a training that was stopped goes on from there;
-latency.py takes the network from the same place. Nothing is chosen on the test images.
+Seven convolutions, those between two resolutions of stride 2, so that nothing but ReLUs is nonlinear; 0.6 billion
+floating point operations an image and step of training. The first is whitened by the recipe and stays like that; what
+the last layer answers is scaled down, which lets it bear the rate of the others (Jordan, 2024). The training images are
+the 48,330 labeled ones of CIFAR-10's 50,000. ``--folder`` keeps the network, its checkpoint and its log, and a training
+that was stopped goes on from there; latency.py takes the network from the same place. Nothing is chosen on the test
+images.
 """
 
 import argparse
@@ -32,20 +34,30 @@ from torch import nn
 FOLDER = Path(tempfile.gettempdir()) / "snnc-own"
 NETWORK = "cifar10_own.onnx"
 HOW = PREPROCESSING["cifar10_nin"]
-EPOCHS = 13
-# Channels, window and stride of every convolution.
-LAYERS = ((32, 3, 1), (96, 4, 2), (96, 3, 1), (256, 4, 2), (256, 3, 1), (256, 4, 2), (256, 3, 1))
+EPOCHS = 15
+# Channels that are whitened, of windows of 2x2, and channels, window and stride of every other convolution.
+WHITENED = 24
+LAYERS = ((96, 4, 2), (96, 3, 1), (256, 4, 2), (256, 3, 1), (384, 4, 2), (384, 3, 1))
+SCALE = 1 / 22
+
+
+class Scale(nn.Module):
+    """A product with a constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``SCALE`` times the input."""
+        return x * SCALE
 
 
 def network() -> nn.Sequential:
     """Return the network as it is drawn."""
-    steps: list[nn.Module] = []
-    before = 3
+    steps: list[nn.Module] = [nn.Conv2d(3, WHITENED, 2, bias=False), nn.ReLU()]
+    before = WHITENED
     for channels, window, stride in LAYERS:
         steps += [nn.Conv2d(before, channels, window, stride, padding=1, bias=False)]
         steps += [nn.BatchNorm2d(channels), nn.ReLU()]
         before = channels
-    return nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10))
+    return nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10), Scale())
 
 
 def images(to: Path, quick: bool) -> Path:
@@ -81,7 +93,8 @@ def trained(folder: Path, epochs: int, quick: bool) -> Path:
     command = [sys.executable, "-m", "snnc", "finetune", "--from-scratch", str(start), "--data", str(data)]
     command += ["-o", str(tuned), "--checkpoint", str(checkpoint), "--log", str(folder / "log.csv")]
     command += ["--mean", ",".join(map(str, HOW.mean or ())), "--std", ",".join(map(str, HOW.std or ()))]
-    command += ["--epochs", str(epochs), "--learning-rate", "0.2", "--device", "auto"]
+    command += ["--epochs", str(epochs), "--learning-rate", "3", "--set", "training.weight-decay=0.00033"]
+    command += ["--device", "auto"]
     command += ["--resume"] if checkpoint.exists() else []
     say(" ".join(command))
     started, used = time.perf_counter(), _cpu()
