@@ -143,12 +143,17 @@ def named(path: Path | None) -> Iterator[None]:
         _named.reset(before)
 
 
+def file_of(folder: Path) -> Path:
+    """Return where the project file of a folder is, or would be: the one that was named, if any was."""
+    return _named.get() or folder / FILE
+
+
 def read(folder: Path) -> Project:
     """Read the project file of a folder, if there is one, or the one that was named.
 
     Raises UsageError with the path of the first problem.
     """
-    path = _named.get() or folder / FILE
+    path = file_of(folder)
     return parsed(read_yaml(path), path.parent) if path.exists() else Project()
 
 
@@ -187,7 +192,7 @@ def parsed(data: object, folder: Path) -> Project:
 def named_plugins(folder: Path) -> tuple[Path, ...]:
     """Return the plug-ins that the project file of a folder names."""
     listed = _glanced(folder, "plugins")
-    folder = (_named.get() or folder / FILE).parent
+    folder = file_of(folder).parent
     return tuple(folder / at_home(Path(str(name))) for name in listed) if isinstance(listed, list) else ()
 
 
@@ -203,7 +208,7 @@ def _glanced(folder: Path, key: str) -> object:
     None where there is nothing.
     """
     try:
-        data = read_yaml(_named.get() or folder / FILE)
+        data = read_yaml(file_of(folder))
     except SnncError:
         return None
     return data.get(key) if isinstance(data, Mapping) else None

@@ -803,6 +803,8 @@ def test_help_and_version(run: Run):
         (["convert", "MODEL", "-o", "MODEL"], 2, ["would overwrite the model"]),
         (["convert", "MODEL", "-o", "d.npz", "--data", "d.npz"], 2, ["would overwrite the data @ d.npz"]),
         (["tune", "MODEL", "-o", "d.npz", "--data", "./d.npz"], 2, ["would overwrite the data @ d.npz"]),
+        (["convert", "MODEL", "--recipe", "r.yaml", "--report", "r.yaml"], 2, ["would overwrite the recipe @ r.yaml"]),
+        (["convert", "MODEL", "--report", "snnc.yaml"], 2, ["would overwrite the settings of the project"]),
         (["convert", "MODEL", "-o", "x" * 300], 5, ["File name too long @ xxx"]),
         (["inspect", f"{'x' * 300}.onnx"], 5, ["File name too long @ xxx"]),
         (["finetune", "MODEL", "-o", "", "--data", "x"], 5, ["cannot write: it is a folder", "@ ."]),
@@ -842,7 +844,11 @@ def test_a_result_takes_the_place_of_no_sample(tmp_path: Path):
     (tmp_path / "link.html").symlink_to("images/a.png")
     (tmp_path / "elsewhere").touch()
     (tmp_path / "images" / "c.png").symlink_to("../elsewhere")
-    for name in ("images/a.png", "link.html", "images/c.png"):
+    (tmp_path / "images" / "labels.csv").touch()
+    (tmp_path / "images" / "annotations").mkdir()
+    (tmp_path / "images" / "annotations" / "instances.json").touch()
+    labels = ("images/labels.csv", "images/annotations/instances.json")
+    for name in ("images/a.png", "link.html", "images/c.png", *labels):
         with pytest.raises(UsageError, match="would overwrite a sample") as caught:
             check_outputs([tmp_path / name], None, data=tmp_path / "images")
         assert caught.value.place == str(tmp_path / name)

@@ -72,7 +72,8 @@ def calibrate(
     report_file, checkpoint = report_file or report_beside(output), checkpoint_beside(output)
     faces.summary_file()
     # In place, the file itself is a result.
-    check_outputs([output, report_file, *faces.files().values()], None if output == model else model, data=images)
+    results, source = [output, report_file, *faces.files().values()], None if output == model else model
+    check_outputs(results, source, data=images, recipe=recipe.recipe or settings.recipe)
 
     from snnc.actions.calibrate import calibrate as recalibrated
     from snnc.artifact import load_conversion

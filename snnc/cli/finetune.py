@@ -124,7 +124,8 @@ def finetune(
     if report_file is not None and convert is None:
         raise UsageError("a report is made by converting", place="--report", hint="give --convert OUT.snn as well")
     spiking = [] if convert is None else [convert, report_file or report_beside(convert)]
-    check_outputs([output, checkpoint, *spiking, *([log] if log else [])], model, data=images)
+    results = [output, checkpoint, *spiking, *([log] if log else [])]
+    check_outputs(results, model, data=images, recipe=recipe.recipe or settings.recipe)
     if resume and not checkpoint.is_file():
         hint = "start without --resume, or name the checkpoint with --checkpoint"
         raise UsageError("there is no checkpoint to go on from", place=str(checkpoint), hint=hint)

@@ -18,7 +18,7 @@ from snnc.data.preprocessing import PROTOCOLS, Preprocessing, from_file
 from snnc.errors import DataError, UsageError
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, merged, stated_limits
-from snnc.project import FILE, Project
+from snnc.project import FILE, Project, file_of
 from snnc.registry import suggest
 from snnc.validation import Option, called, parse
 
@@ -665,19 +665,28 @@ def required_data(given: Path | None, section: str, configured: Path | None) -> 
 
 
 def check_outputs(
-    outputs: list[Path], source: Path | None, flag: str = "--output", *, data: Path | None = None
+    outputs: list[Path],
+    source: Path | None,
+    flag: str = "--output",
+    *,
+    data: Path | None = None,
+    recipe: str | None = None,
 ) -> None:
     """Raise, before any work is done, where results cannot be written, or would overwrite each other or what is read.
 
-    That is ``source``, a model, and ``data``. ``flag`` is what names another place.
+    That is ``source``, a model, ``data``, the file of a ``recipe``, given by name or path, and that of the project.
+    ``flag`` is what names another place.
     """
+    known = [(source, "the model"), (data, "the data"), (file_of(Path()), "the settings of the project")]
+    if recipe is not None and Path(recipe).suffix in {".yaml", ".yml"}:
+        known.append((Path(recipe), "the recipe"))
     targets: list[str] = []
     for path in outputs:
         target, place = os.path.realpath(path), str(path)
         if target in targets:
             raise UsageError("two results would go to one file", place=place, hint="give them different names")
         targets.append(target)
-        for read, what in ((source, "the model"), (data, "the data")):
+        for read, what in known:
             if read is not None and target == os.path.realpath(read):
                 raise UsageError(f"would overwrite {what}", place=place, hint=f"choose another place with {flag}")
         if data is not None and (_is_sample(Path(target), data) or _is_sample(path.absolute(), data)):
@@ -690,14 +699,17 @@ def check_outputs(
 
 
 def _is_sample(path: Path, data: Path) -> bool:
-    """Return whether a file is there, in a folder of data, that may be one of its samples."""
+    """Return whether a file is there, in a folder of data, that may be one of its samples, or says what they show."""
     # A link among the samples is one of them.
     within = any(path.is_relative_to(folder) for folder in (os.path.realpath(data), data.absolute()))
     if not within or not os.path.isfile(path):  # noqa: PTH113
         return False
-    from snnc.data import audio, images, recordings
+    from snnc.data import audio, images, labels, recordings
 
     others = {".npy", ".npz", ".tar", ".parquet"}
+    # Of detectors, other files with labels have names that reports may have as well, but for their folder.
+    if path.name.endswith(labels.FILE_NAME) or path.parent.name in ("annotations", "labels"):
+        return True
     return path.suffix.lower() in {*others, *images.SUFFIXES, *audio.SUFFIXES, *recordings.suffixes()}
 
 
