@@ -191,7 +191,7 @@ def test_lines_that_are_no_results_are_named(tmp_path: Path, monkeypatch: pytest
     good = path.read_text()
     for line in ("no JSON", "[" * 100_000, "7", '{"key": 1e999}', '{"no": 1}'):
         path.write_text(f"{good}{line}\n")
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(DataError, match="no result of a sweep") as caught:
             Lines(tmp_path, json.loads(good.partition("\n")[0]))
         assert caught.value.place.startswith(f"{path}:3") and caught.value.hint, line
     path.unlink()

@@ -266,11 +266,13 @@ class _Lines:
                 self._check(line)
                 continue
             place = f"{self._path}:{number + 1}"
+            hint = "remove this line: what it was of is measured again"
             try:
                 result = Result.parsed(from_json(line.encode()), place)
             except ValueError:
-                hint = "remove this line: what it was of is measured again"
-                raise UsageError("no result of a sweep", place=place, hint=hint) from None
+                raise DataError("no result of a sweep", place=place, hint=hint) from None
+            except UsageError as error:
+                raise DataError(f"no result of a sweep: {error.message}", place=error.place, hint=hint) from None
             found[result.key] = result
         return found
 
