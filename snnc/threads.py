@@ -100,8 +100,8 @@ class Threads:
             made[:, begin:end, :begin] = found[:, :begin].mT
 
         ends = itertools.accumulate(column.shape[2] for column in columns)
-        # All of it is done before it is returned.
-        list(self.map(fill, zip(columns, ends, strict=True)))
+        # The last are the most work. All of it is done before it is returned.
+        list(self.map(fill, reversed([*zip(columns, ends, strict=True)])))
         return made
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:

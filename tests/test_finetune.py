@@ -40,7 +40,7 @@ from snnc.tasks.segmentation import Segmentation
 from snnc.tasks.values import Values
 from snnc.training import trainer
 from snnc.training.checkpoint import load
-from snnc.training.drawing import drawn, passing_on, whitened
+from snnc.training.drawing import complete, drawn, passing_on, whitened
 from snnc.training.settings import Training
 from snnc.training.trainer import Labeled, Noise
 from snnc.training.variation import Variation
@@ -142,6 +142,9 @@ def test_options_change_the_training() -> None:
         {"warm_up": 0.5},
         {"levels": 5},
         {"precision": "bfloat16"},
+        {"label_smoothing": 0.2},
+        {"batch_norm": "shifts"},
+        {"shift_rate": 0.0},
     ):
         other = tuned(dataclasses.replace(SHORT, epochs=1, **change), reading=few)  # type: ignore[arg-type]
         assert not same(plain, other), change
@@ -311,7 +314,7 @@ def varied(
 
 
 @pytest.mark.parametrize(
-    "kinds", [("crop",), ("shift",), ("flip",), ("cutout",), ("autoaugment",), ("crop", "flip", "cutout")]
+    "kinds", [("crop",), ("translate",), ("flip",), ("cutout",), ("autoaugment",), ("crop", "flip", "cutout")]
 )
 @pytest.mark.parametrize("last", [False, True])
 def test_images_are_varied_by_the_seed_alone(kinds: tuple[str, ...], last: bool) -> None:
@@ -334,8 +337,8 @@ def test_what_a_crop_adds_is_black() -> None:
     assert sorted({round(v, 4) for v in found.flatten().tolist()}) == [-2.0, 0.0]
 
 
-def test_what_is_shifted_is_mirrored_at_the_border() -> None:
-    vary = varied(("shift",), (1, 16, 16), Preprocessing())
+def test_what_is_moved_is_mirrored_at_the_border() -> None:
+    vary = varied(("translate",), (1, 16, 16), Preprocessing())
     ramp = torch.arange(16.0).view(1, 1, 1, 16).expand(200, 1, 16, 16)
     found = vary(ramp, 0)[:, 0, 0]
     assert {tuple(row.round().int().tolist()) for row in found} == {
@@ -438,11 +441,12 @@ def test_a_recipe_without_training_is_refused() -> None:
 def test_a_network_is_trained_from_scratch(tmp_path: Path) -> None:
     shipped = recipe.load("from-scratch").training
     assert shipped is not None
-    settings = dataclasses.replace(shipped, epochs=8, batch_size=32, augment=(), held_out=0.1)
+    plain = {"augment": (), "held_out": 0.1, "label_smoothing": 0.0}
+    settings = dataclasses.replace(shipped, epochs=8, batch_size=32, **plain)  # type: ignore[arg-type]
     result = tuned(settings)
     read = pipeline.read_trained(DIGITS / "model.onnx").graph
     assert result.score is not None and result.score >= 90
-    assert result.history[0]["loss"] > 1.5 > 1.2 > result.history[-1]["loss"], "the trained one would lose less"
+    assert result.history[0]["loss"] > 1.5 > 1 > result.history[-1]["loss"], "the trained one would lose less"
     assert result.before is None and result.origin is None and "from scratch" in repr(result)
     # The same layers, ReLUs and normalizations, of which none is quantized.
     assert [type(node.op) for node in result.graph.nodes.values()] == [type(node.op) for node in read.nodes.values()]
@@ -479,59 +483,108 @@ def test_what_is_drawn_keeps_the_size_of_currents() -> None:
     assert float(answer.square().mean()) == pytest.approx(1, rel=0.1)
 
 
-def convolutions() -> Graph:
-    """A convolution that sees the input, another behind it, one of two groups and two that share weights."""
+def convolutions(batch_norm: bool = False) -> Graph:
+    """Convolutions: one that sees the input, one behind it, one of two groups, two that share weights, the last one."""
     net = Network((3, 8, 8))
-    net.add(ops.Conv(normal(40, 3, 3, 3), normal(40), (1, 1), (1,) * 4, (1, 1)), "x", name="first")
-    net.add(ops.Relu(), "first", name="relu")
-    net.add(ops.Conv(normal(24, 40, 4, 4), None, (2, 2), (1,) * 4, (1, 1)), "relu", name="second")
+    net.add(ops.Conv(normal(60, 3, 3, 3), normal(60), (1, 1), (1,) * 4, (1, 1)), "x", name="first")
+    if batch_norm:
+        net.add(ops.BatchNorm(*(torch.ones(60),) * 4, 1e-5), "first", name="norm")
+    net.add(ops.Relu(), "norm" if batch_norm else "first", name="relu")
+    net.add(ops.Conv(normal(24, 60, 4, 4), None, (2, 2), (1,) * 4, (1, 1)), "relu", name="second")
     net.add(ops.Conv(normal(24, 12, 3, 3), None, (1, 1), (1,) * 4, (1, 1), 2), "second", name="groups")
     shared = normal(24, 24, 3, 3)
     net.add(ops.Conv(shared, None, (1, 1), (1,) * 4, (1, 1)), "groups", name="one")
     net.add(ops.Conv(shared, None, (1, 1), (1,) * 4, (1, 1)), "one", name="other")
+    net.add(ops.Conv(normal(5, 24, 1, 1), None, (1, 1), (0,) * 4, (1, 1)), "other", name="last")
     return drawn(net.graph(), 0)
 
 
-def test_convolutions_begin_by_passing_on_what_comes_in() -> None:
-    before = convolutions()
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_convolutions_begin_by_passing_on_what_comes_in(batch_norm: bool) -> None:
+    before = convolutions(batch_norm)
     graph = passing_on(before)
-    for name in ("groups", "one", "other"):
+    for name in ("groups", "one", "other", "last"):
         assert graph.op(name) is before.op(name)
-    x, wide = normal(5, 3, 8, 8), normal(5, 40, 8, 8)
-    assert torch.allclose(graph.op("first")(x)[:, :3], 2**0.5 * x, atol=1e-5)
+    x, wide = normal(5, 3, 8, 8), normal(5, 60, 8, 8)
+    # As large as what is drawn where that is normalized.
+    gain = 2**0.5 if batch_norm else 1
+    assert torch.allclose(graph.op("first")(x)[:, :3], gain * x, atol=1e-5)
     # Of an even window both in the middle count; those in front and behind are borders.
     means = torch.nn.functional.avg_pool2d(wide, 2)[:, :24]
-    assert torch.allclose(graph.op("second")(wide)[:, :24], 4 * 0.5**0.5 * means, atol=1e-5)
+    assert torch.allclose(graph.op("second")(wide)[:, :24], means, atol=1e-5)
     kept = before.op("first").weight[3:]  # type: ignore[attr-defined]
     assert torch.equal(graph.op("first").weight[3:], kept)  # type: ignore[attr-defined]
 
 
-def test_first_convolutions_whiten_what_they_see() -> None:
+@pytest.mark.parametrize("channels", [40, 54, 60])
+def test_first_convolutions_whiten_what_they_see(channels: int) -> None:
     graph = convolutions()
+    narrow = dataclasses.replace(graph.op("first"), weight=normal(channels, 3, 3, 3), bias=normal(channels))  # type: ignore[call-arg]
+    net = Network((3, 8, 8))
+    net.add(narrow, "x", name="first")
+    graph = net.graph()
     # Channels that say much the same, and pixels that follow their neighbors.
     shades = torch.nn.functional.avg_pool2d(normal(400, 1, 10, 10), 3, 1)
     images = 0.5 + shades + 0.1 * normal(400, 3, 8, 8)
     ((name, layer),) = whitened(graph, Feeds({"x": images}).split(100)).items()
-    assert name == "first" and layer.weight.shape == (40, 3, 3, 3)
-    seen = layer(images).double()
-    pairs = seen.movedim(1, 0).flatten(1)
-    assert torch.allclose(pairs[0:40:2], -pairs[1:40:2]), "every direction has both signs"
-    moments = pairs[0:40:2] @ pairs[0:40:2].T / pairs.shape[1]
-    assert torch.allclose(moments, torch.eye(20).double(), atol=0.05)
-    before = graph.op("first")(images).movedim(1, 0).flatten(1).double()
-    spread = before @ before.T / before.shape[1]
-    assert not torch.allclose(spread, torch.eye(40).double(), atol=0.3)
+    assert name == "first" and layer.weight.shape == (channels, 3, 3, 3) and layer.bias is None
+    assert complete(layer) is (channels == 54)
+    signed = min(channels, 54)
+    found = layer(images).double().movedim(1, 0).flatten(1)[:signed]
+    assert torch.allclose(found[::2], -found[1::2]), "every direction has both signs"
+    moments = found[::2] @ found[::2].T / found.shape[1]
+    assert torch.allclose(moments, torch.eye(signed // 2).double(), atol=0.05)
+    assert torch.equal(layer.weight[signed:], narrow.weight[signed:]), "the rest is drawn"  # type: ignore[attr-defined]
+    drawn_like = narrow(images).double().movedim(1, 0).flatten(1)
+    assert not torch.allclose(drawn_like @ drawn_like.T / drawn_like.shape[1], torch.eye(channels).double(), atol=0.5)
 
 
-def test_layers_that_are_whitened_stay_as_they_are(tmp_path: Path) -> None:
+def test_only_first_convolutions_that_see_what_training_shows_them_are_whitened() -> None:
+    images = Feeds({"x": normal(20, 3, 8, 8)})
+    assert [*whitened(convolutions(), [images])] == ["first"]
+    nothing = Feeds({"x": torch.zeros(20, 3, 8, 8)})
+    assert not whitened(convolutions(), [nothing])
+    net = Network((3, 8, 8))
+    net.add(ops.BatchNorm(*(torch.ones(3),) * 4, 1e-5), "x", name="norm")
+    net.add(ops.Conv(normal(54, 3, 3, 3), None, (1, 1), (1,) * 4, (1, 1)), "norm")
+    assert not whitened(net.graph(), [images]), "by which statistics is not known before"
+
+
+@pytest.mark.parametrize(("shape", "spatial"), [((3, 12), 1), ((4, 3, 8, 8), 2), ((3, 5, 6, 7), 3)])
+def test_convolutions_of_any_axes_are_whitened(shape: tuple[int, ...], spatial: int) -> None:
+    net = Network(shape)
+    kernel = normal(16, 3, *(2,) * spatial)
+    net.add(ops.Conv(kernel, None, (1,) * spatial, (0,) * 2 * spatial, (1,) * spatial), "x", name="conv")
+    images = normal(60, *shape)
+    (layer,) = whitened(net.graph(), [Feeds({"x": images})]).values()
+    answer = layer(images)
+    found = answer.movedim(answer.ndim - spatial - 1, 0).flatten(1).double()[: 2 * 3 * 2**spatial : 2]
+    assert torch.allclose(found @ found.T / found.shape[1], torch.eye(len(found)).double(), atol=0.1)
+
+
+@pytest.mark.parametrize(("channels", "stays"), [(8, True), (9, False)])
+def test_layers_that_are_whitened_as_a_whole_stay_as_they_are(channels: int, stays: bool, tmp_path: Path) -> None:
     shipped = recipe.load("from-scratch").training
-    assert shipped is not None
-    assert shipped.initialization == ("whitened", "identity")
-    settings = dataclasses.replace(shipped, epochs=1, batch_size=32, augment=(), held_out=0.1)
-    graphs = [tuned(dataclasses.replace(settings, seed=0, epochs=epochs)).graph for epochs in (1, 2)]
-    convs = [graph.ops(ops.Conv) for graph in graphs]
-    same = [torch.equal(convs[0][name].weight, convs[1][name].weight) for name in convs[0]]
-    assert same == [True] + [False] * (len(same) - 1)
+    assert shipped is not None and shipped.initialization == ("whitened", "identity")
+    net = Network((1, 8, 8))
+    net.add(ops.Conv(normal(channels, 1, 2, 2), None, (1, 1), (0,) * 4, (1, 1)), "x", name="conv")
+    net.add(ops.Relu(), "conv", name="relu")
+    net.add(ops.Reshape((channels * 49,)), "relu", name="flat")
+    net.add(ops.Linear(normal(10, channels * 49), None), "flat", name="linear")
+    (tmp_path / "model.onnx").write_bytes(onnx_model(net.graph()).SerializeToString())
+    kernels, rows = [], []
+    for epochs in (1, 2):
+        settings = dataclasses.replace(shipped, batch_size=32, epochs=epochs, augment=(), held_out=0.1)
+        model, data = tmp_path / "model.onnx", DIGITS / "test"
+        graph = finetune_action.finetune(model, how(settings), data=data, preprocessing=PREPROCESSING).graph
+        kernels += [layer.weight for layer in graph.ops(ops.Conv).values()]
+        rows += [layer.weight for layer in graph.ops(ops.Linear).values()]
+    assert torch.equal(*kernels) is stays and not torch.equal(*rows)
+    found = kernels[0][:8].flatten(1)
+    assert torch.allclose(found[::2], -found[1::2]) is stays
+    if stays:
+        # What the data shows has four directions.
+        assert torch.linalg.matrix_rank(found) == 4 and found.norm(dim=1).max() > 2 * found.norm(dim=1).min()
 
 
 @pytest.mark.parametrize(
@@ -550,6 +603,38 @@ def test_of_batch_normalization_learns_what_is_asked_for(kind: str, learned: tup
             bool(norm.mean.any()),
         ]
         assert tuple(changed) == learned
+
+
+def test_lookahead_goes_back_to_a_running_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = dataclasses.replace(SHORT, activation="relu", epochs=1, lookahead=3, augment=())
+    means, before, after = [], [], []
+    look_back = trainer.Trainer._look_back
+
+    def watched(self: trainer.Trainer, step: int) -> None:
+        means.append({name: tensor.clone() for name, tensor in self._mean.items()})
+        before.append(self._copied())
+        look_back(self, step)
+        after.append(self._copied())
+
+    monkeypatch.setattr(trainer.Trainer, "_look_back", watched)
+    tuned(settings)
+    steps = len(after)
+    assert steps > 6 and steps % 3, "the last step is none of those in between"
+    for name, mean in means[0].items():
+        for step in range(1, steps + 1):
+            fast = before[step - 1][name]
+            kept = 1.0 if step == steps else 0.95**3 * (step / steps) ** 3
+            if step % 3 == 0 or step == steps:
+                mean = fast = kept * mean + (1 - kept) * fast
+            torch.testing.assert_close(after[step - 1][name], fast, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lookahead", [1, 100])
+def test_lookahead_ends_with_what_was_learned(lookahead: int) -> None:
+    settings = dataclasses.replace(SHORT, activation="relu", epochs=1, augment=())
+    assert tuned(dataclasses.replace(settings, lookahead=lookahead)).history[-1]["held_out_loss"] < 3
+    if lookahead > 1:
+        assert same(tuned(settings), tuned(dataclasses.replace(settings, lookahead=lookahead)))
 
 
 # Several inputs.
@@ -669,7 +754,8 @@ def whole(settings: Training, reading: Reading) -> Tuned:
 def test_a_training_that_was_stopped_ends_as_if_it_was_not(
     activation: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = dataclasses.replace(SHORT, activation=activation, distillation=0.3, batch_size=24)  # type: ignore[arg-type]
+    asked = {"activation": activation, "distillation": 0.3, "batch_size": 24, "lookahead": 3}
+    settings = dataclasses.replace(SHORT, **asked)  # type: ignore[arg-type]
     few = Reading(limit=200)
     wanted = whole(settings, few)
     file = tmp_path / "state"
@@ -863,7 +949,8 @@ def test_steps_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch
         ({"features": -1.0}, "features"),
         ({"warm_up": -0.1}, "share"),
         ({"held_out": 0.0}, "held-out is a share"),
-        ({"label_smoothing": 1.5}, "share"),
+        ({"label_smoothing": 1.0}, "below 1"),
+        ({"lookahead": -1}, "lookahead starts at 0"),
         ({"shift_rate": -1.0}, "shift-rate must be finite"),
         ({"initialization": ("whitened",)}, "drawn anew"),
         ({"held_out": 1.0}, "held-out is a share"),

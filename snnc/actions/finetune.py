@@ -44,14 +44,14 @@ from snnc.tasks import Task, chosen, picked, plain
 from snnc.text import written
 from snnc.training.activations import consistent, quantized
 from snnc.training.checkpoint import load
-from snnc.training.drawing import drawn, passing_on, whitened
+from snnc.training.drawing import complete, drawn, passing_on, whitened
 from snnc.training.network import TrainableNetwork
 from snnc.training.settings import Training
 from snnc.training.trainer import Labeled, Noise, Trainer, judge
 from snnc.training.variation import Variation
 
-# Of how many samples first layers are whitened, and how many of them at once.
-_WHITENED, _AT_ONCE = 4096, 256
+# Of how many samples first layers are whitened.
+_WHITENED = 4096
 # CQReLU rounds down: its neurons start empty (METHODS 1).
 _EMPTY = torch.tensor(0.0)
 
@@ -165,6 +165,8 @@ def finetune(
     with joined("snnc finetune") as processes, temporary_folder() as folder:
         tell = progress if processes.first else silent
         samples = DatasetSamples(dataset, reading, "reading images", tell)
+        network, kept = _begun(trained.graph, settings, samples.chosen(training.tolist()))
+        start = starting(network, recipe, samples, tell)
         labels = _labels(dataset, task).answers
         # Of frames that the network sees one by one, each is a sample; those of a recording are held out together.
         still = samples.still()
@@ -172,15 +174,13 @@ def finetune(
         training, held_out = ((part.unsqueeze(1) * len(frames) + frames).flatten() for part in (training, held_out))
         labels = picked(labels, torch.arange(len(samples)).repeat_interleave(len(frames)))
         labeled = Labeled(FeedsStore(folder / "samples", still.batches()), labels, training, held_out)
-        network, steady = _begun(trained.graph, settings, labeled)
-        start = starting(network, recipe, samples, tell)
         trainer = _trainer(
             network,
             start,
             labeled,
             settings,
             recipe.schedule,
-            steady=steady,
+            kept=kept,
             task=task,
             variation=variation,
             processes=processes,
@@ -290,7 +290,7 @@ def starting(graph: Graph, recipe: Recipe, samples: Samples, progress: Progress)
     return made.with_ops({name: _stand_in(op, settings) for name, op in made.ops(Quantized).items()})
 
 
-def _begun(trained: Graph, settings: Training, data: Labeled) -> tuple[Graph, Collection[str]]:
+def _begun(trained: Graph, settings: Training, samples: Samples) -> tuple[Graph, Collection[str]]:
     """Return the network that training begins with, and which of its layers stay as they are."""
     if not settings.from_scratch:
         return trained, ()
@@ -299,9 +299,10 @@ def _begun(trained: Graph, settings: Training, data: Labeled) -> tuple[Graph, Co
         graph = passing_on(graph)
     if "whitened" not in settings.initialization:
         return graph, ()
-    shown = data.training[torch.linspace(0, len(data.training) - 1, min(len(data.training), _WHITENED)).long()]
-    first = whitened(graph, (data.samples[part] for part in torch.split(shown, _AT_ONCE)))
-    return graph.with_ops(first), first
+    first = whitened(graph, samples.thinned(_WHITENED).still().batches())
+    kept = [name for name, layer in first.items() if complete(layer)]
+    # Something has to learn.
+    return graph.with_ops(first), kept if len(kept) < len(graph.ops(Weighted)) else ()
 
 
 def _stand_in(op: Quantized, settings: Training) -> Quantized | Clipped:
@@ -317,7 +318,7 @@ def _trainer(
     settings: Training,
     schedule: Schedule,
     *,
-    steady: Collection[str],
+    kept: Collection[str],
     task: Task,
     processes: Processes,
     device: torch.device,
@@ -330,7 +331,7 @@ def _trainer(
         kinds += (Quantized, Clipped)
     noise = Noise(processes, device)
     # What only other outputs are computed from learns nothing.
-    learning = start.ancestors(task.judged(start.outputs)) - {*steady}
+    learning = start.ancestors(task.judged(start.outputs))
     network = TrainableNetwork(
         start.map_tensors(lambda tensor: tensor.to(device)),
         schedule,
@@ -339,6 +340,11 @@ def _trainer(
         disturbed=noise,
         processes=processes,
     )
+    steady = [tensor for name in kept for tensor in network.layers[name].tensors().values()]
+    if settings.batch_norm == "shifts":
+        steady += [norm.scale for norm in network.norms.values()]
+    for tensor in steady:
+        tensor.requires_grad_(False)
     on_device = reference.map_tensors(lambda tensor: tensor.to(device))
     noisy = settings.activation == "noisy-qcfs"
     return Trainer(

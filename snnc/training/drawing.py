@@ -1,12 +1,14 @@
 """A network without what it has learned."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
+from snnc.analysis.channels import channel_count
 from snnc.analysis.patches import patches
 from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
@@ -50,19 +52,23 @@ def drawn(graph: Graph, seed: int) -> Graph:
 def passing_on(graph: Graph) -> Graph:
     """Return a network whose convolutions pass on what comes in, channel by channel, as far as they have channels.
 
-    What is passed on is the middle of the window, as large as weights that are drawn (Zagoruyko & Komodakis, 2017;
-    Jordan, 2024). Weights that layers share, and those of several groups, stay as they are.
+    What is passed on is the middle of the window (Zagoruyko and Komodakis, 2017; Jordan, 2024): as large as weights
+    that are drawn where batch normalization follows, else as it is. Weights that layers share, those of several groups
+    and of the last layers stay as they are.
     """
-    layers = {name: layer for name, layer in graph.ops(Conv).items() if layer.groups == 1}
+    last = graph.ops(Weighted).keys() - graph.ancestors(x for n in graph.ops(Weighted) for x in graph.nodes[n].inputs)
     ops: dict[str, Op] = {}
-    for name, layer in _apart(graph, layers).items():
+    for name, layer in _apart(graph).items():
+        if name in last:
+            continue
         kernel = layer.kernel().clone()
         (outputs, inputs), window = kernel.shape[1:3], kernel.shape[3:]
         middle = torch.zeros(window)
         middle[tuple(slice((size - 1) // 2, size // 2 + 1) for size in window)] = 1
+        scaled = all(isinstance(graph.op(reader), BatchNorm) for reader in graph.consumers[name])
         count = min(outputs, inputs)
         kernel[0, :count] = 0
-        kernel[0, range(count), range(count)] = middle * math.sqrt(2 / float(middle.sum()))
+        kernel[0, range(count), range(count)] = middle * (math.sqrt(2 / middle.sum()) if scaled else 1 / middle.sum())
         ops[name] = layer.with_kernel(kernel, layer.bias)
     return graph.with_ops(ops)
 
@@ -71,47 +77,48 @@ def whitened(graph: Graph, samples: Iterable[Feeds]) -> Mapping[str, Conv]:
     """Return the first convolutions by name, their kernels the principal directions of what they see of samples.
 
     Each direction, the strongest first, as far as channels suffice, with both signs, so that a ReLU loses nothing; what
-    comes out is of the same variance for all (Jordan, 2024). Further channels stay as they are. Left out are
-    convolutions of several groups and those whose weights others share.
+    comes out is of the same variance for all (Jordan, 2024). Further channels stay as they are, biases are zero. Left
+    out are convolutions of several groups, those whose weights others share or that see normalized batches, and those
+    that see nothing but zeros.
     """
-    weighted = graph.ops(Weighted)
-    first = {
-        name: layer
-        for name, layer in graph.ops(Conv).items()
-        if layer.groups == 1 and not weighted.keys() & graph.ancestors(graph.nodes[name].inputs)
-    }
-    layers = _apart(graph, first)
+    behind = graph.ops((Weighted, BatchNorm)).keys()
+    layers = {n: each for n, each in _apart(graph).items() if not behind & graph.ancestors(graph.nodes[n].inputs)}
+    if not layers:
+        return {}
     seen = {name: graph.nodes[name].inputs[0] for name in layers}
+    places = {name: math.prod(graph.shapes[name]) // channel_count(graph, name) for name in layers}
     moments = {name: torch.zeros(2 * [layer.kernel()[0, 0].numel()]).double() for name, layer in layers.items()}
-    counts = dict.fromkeys(layers, 0)
-    program = Program(graph, want=[*seen.values(), *layers])
-    for feeds in samples:
-        values = program(feeds)
+    looked = {name: min(number, _POSITIONS) for name, number in places.items()}
+    total = 0
+    for values in Program(graph, want=seen.values()).stream(samples):
         for name, layer in layers.items():
-            answer = values[name][0]
-            places = answer.numel() // answer.shape[1]
-            rows = torch.linspace(0, places - 1, min(places, _POSITIONS * len(answer))).long()
-            found = patches(layer, values[seen[name]][0], rows)[0].double()
-            moments[name] += found.T @ found
-            counts[name] += len(found)
-    return {
-        name: layer.with_kernel(_whitening(layer.kernel(), moments[name] / counts[name]), None)
-        for name, layer in layers.items()
-    }
+            (x,) = values[seen[name]]
+            rows = torch.arange(looked[name] * len(x)) * places[name] // looked[name]
+            found = patches(layer, x, rows)[0].double()
+            moments[name] += found.T @ found / looked[name]
+        total += len(x)
+    return {n: _whitening(layer, moments[n] / total) for n, layer in layers.items() if float(moments[n].trace()) > 0}
 
 
-def _whitening(kernel: Tensor, moments: Tensor) -> Tensor:
+def complete(layer: Conv) -> bool:
+    """Return whether a whitened layer has every direction with both signs, and nothing else."""
+    _, outputs, *features = layer.kernel().shape
+    return outputs == 2 * math.prod(features)
+
+
+def _whitening(layer: Conv, moments: Tensor) -> Conv:
+    kernel = layer.kernel().clone()
     variances, directions = torch.linalg.eigh(moments)
-    scaled = directions / (variances + _LEAST * variances.mean()).sqrt()
-    signed = torch.stack([scaled.T, -scaled.T], 1).flatten(0, 1).flip(0)[: kernel.shape[1]]
-    made = kernel.clone()
-    made[0, : len(signed)] = signed.view(-1, *kernel.shape[2:])
-    return made
+    # Of either sign of a direction, that is the first which does not depend on how it was found.
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    scaled = directions * largest.sign() / (variances + _LEAST * variances.mean()).sqrt()
+    signed = torch.stack([scaled, -scaled], 2).flip(1).flatten(1).T[: kernel.shape[1]]
+    kernel[0, : len(signed)] = signed.view(-1, *kernel.shape[2:])
+    return layer.with_kernel(kernel, None)
 
 
-def _apart(graph: Graph, layers: Mapping[str, Conv]) -> dict[str, Conv]:
-    """Return the layers that share their weights with no other."""
-    count: dict[int, int] = {}
-    for layer in graph.ops(Weighted).values():
-        count[id(layer.weight)] = count.get(id(layer.weight), 0) + 1
-    return {name: layer for name, layer in layers.items() if count[id(layer.weight)] == 1}
+def _apart(graph: Graph) -> dict[str, Conv]:
+    """Return the convolutions of one group that share their weights with no other layer."""
+    count = Counter(id(layer.weight) for layer in graph.ops(Weighted).values())
+    convolutions = graph.ops(Conv).items()
+    return {name: layer for name, layer in convolutions if layer.groups == 1 and count[id(layer.weight)] == 1}

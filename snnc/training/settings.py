@@ -9,7 +9,7 @@ from snnc.neurons.choice import chosen
 # The largest number of single precision.
 _LARGEST = 3.4e38
 
-Augmentation = Literal["crop", "shift", "flip", "cutout", "autoaugment"]
+Augmentation = Literal["crop", "translate", "flip", "cutout", "autoaugment"]
 Initialization = Literal["whitened", "identity"]
 
 
@@ -27,8 +27,9 @@ class Training:
 
     initialization: tuple[Initialization, ...] = ()
     """What weights drawn anew begin with beside chance, so that fewer epochs do (Jordan, 2024): whitened (the first
-    convolutions begin with the principal directions of what they see, each of both signs, brought to one variance, and
-    stay like that), identity (the first channels of convolutions pass on what comes in)."""
+    convolutions begin with the principal directions of what they see, each of both signs, brought to one variance;
+    those that have all directions stay like that), identity (the first channels of convolutions pass on what comes
+    in)."""
 
     levels: int | None = None
     """Levels of the quantized activations. Default: those of the neurons that the recipe puts in."""
@@ -40,14 +41,14 @@ class Training:
     """Images to a step, all processes taken together."""
 
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    """SGD with a momentum of 0.9 that looks ahead (Nesterov), or AdamW."""
+    """SGD with Nesterov's momentum of 0.9, or AdamW."""
 
     learning_rate: float = 1e-3
     """The highest learning rate, reached after ``warm_up``; half a cosine from there to zero."""
 
     lookahead: int = 0
-    """Every how many steps the network goes back to a running mean of itself, which follows it less and less and at the
-    end no more (Zhang et al., NeurIPS 2019; the schedule is Jordan's, 2024); 0: never."""
+    """Every how many steps the network goes back to a running mean of itself, which follows it less and less and in the
+    last step no more (Zhang et al., NeurIPS 2019; the schedule is Jordan's, 2024). 0 and all steps: never."""
 
     threshold_rate: float = 1.0
     """The learning rate of the logarithms of thresholds, as a multiple of that of weights."""
@@ -62,7 +63,7 @@ class Training:
     """The share of the steps in which the learning rate rises."""
 
     augment: tuple[Augmentation, ...] = ("crop", "flip")
-    """How images are varied, in this order: crop (padded by an eighth), shift (by a sixteenth at most, the border
+    """How images are varied, in this order: crop (padded by an eighth), translate (by a sixteenth at most, the border
     mirrored), flip, autoaugment (the policy for CIFAR-10 of Cubuk et al., CVPR 2019), cutout (a square of half the
     side)."""
 
@@ -128,13 +129,11 @@ class Training:
         ):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite, and not negative")
-        for name, value in (
-            ("warm-up", self.warm_up),
-            ("distillation", self.distillation),
-            ("label-smoothing", self.label_smoothing),
-        ):
+        for name, value in (("warm-up", self.warm_up), ("distillation", self.distillation)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError("label-smoothing is a share from 0 to below 1")
         if not 0 < self.held_out < 1:
             raise ValueError("held-out is a share between 0 and 1")
         if self.from_scratch and (self.distillation or self.features):

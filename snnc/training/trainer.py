@@ -233,7 +233,8 @@ class Trainer:
         """Let the running mean follow, and take its place, where the step is one of those that ``lookahead`` names."""
         every = self._settings.lookahead
         last = step == self._steps
-        if not every or (step % every and not last):
+        # In the last step there has to be a mean to go back to.
+        if not every or self._steps <= every or (step % every and not last):
             return
         kept = 1.0 if last else _KEPT**every * (step / self._steps) ** 3
         for name, tensor in self._network.state_dict().items():
@@ -398,23 +399,23 @@ def _on(device: torch.device, answers: Answers) -> Answers:
 
 
 def _optimizer(network: TrainableNetwork, settings: Training) -> Optimizer:
-    """Return the optimizer: weights decay, nothing else does."""
-    decaying = unique(layer.weight for layer in network.layers.values())
-    steady = [layer.bias for layer in network.layers.values() if layer.bias is not None]
-    for norm in network.norms.values():
-        if settings.batch_norm == "trainable":
-            steady.append(norm.scale)
-        else:
-            norm.scale.requires_grad_(False)
-    shifts = unique(norm.shift for norm in network.norms.values())
-    groups = [{"params": decaying, "weight_decay": settings.weight_decay}]
-    for tensors, rate in (
-        (unique(steady), 1.0),
-        (shifts, settings.shift_rate),
-        (list(network.thresholds.values()), settings.threshold_rate),
-    ):
-        groups.append({"params": tensors, "weight_decay": 0.0, "lr": settings.learning_rate * rate})
-    groups = [group for group in groups if group["params"]]
+    """Return the optimizer of what has gradients: weights decay, nothing else does."""
+    layers, norms = network.layers.values(), network.norms.values()
+    parts: list[tuple[Iterable[Tensor], float, float]] = [
+        ((layer.weight for layer in layers), 1.0, settings.weight_decay),
+        ((layer.bias for layer in layers if layer.bias is not None), 1.0, 0.0),
+        ((norm.scale for norm in norms), 1.0, 0.0),
+        ((norm.shift for norm in norms), settings.shift_rate, 0.0),
+        (network.thresholds.values(), settings.threshold_rate, 0.0),
+    ]
+    groups = []
+    known: set[int] = set()
+    for tensors, rate, decay in parts:
+        # A tensor may be shared, and by what is of another kind.
+        own = [tensor for tensor in unique(tensors) if tensor.requires_grad and id(tensor) not in known]
+        known.update(map(id, own))
+        if own:
+            groups.append({"params": own, "weight_decay": decay, "lr": settings.learning_rate * rate})
     if settings.optimizer == "sgd":
         return SGD(groups, lr=settings.learning_rate, momentum=_MOMENTUM, nesterov=True)
     return AdamW(groups, lr=settings.learning_rate)

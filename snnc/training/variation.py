@@ -13,8 +13,8 @@ from snnc.training.settings import Augmentation
 
 # The padding of a random crop, as a share of the side: 4 pixels of 32 are usual for CIFAR.
 _PADDING = 1 / 8
-# How far at most shift moves an image, as a share of the side: few epochs want 2 pixels of 32.
-_SHIFT = 1 / 16
+# How far at most an image is moved, as a share of the side: few epochs want 2 pixels of 32.
+_MOVED = 1 / 16
 # Images that AutoAugment treats alike: it draws one policy for all that it is given.
 _ALIKE = 8
 
@@ -83,10 +83,12 @@ class _InGroups(nn.Module):
 
 def _step(kind: Augmentation, height: int, width: int) -> nn.Module:
     step: nn.Module
-    if kind in ("crop", "shift"):
-        share, border = (_PADDING, "constant") if kind == "crop" else (_SHIFT, "reflect")
-        padding = (int(width * share), int(height * share))
-        step = kornia.RandomCrop((height, width), padding=padding, padding_mode=border, p=1.0)
+    if kind == "crop":
+        step = kornia.RandomCrop((height, width), padding=(int(width * _PADDING), int(height * _PADDING)), p=1.0)
+    elif kind == "translate":
+        # What is mirrored is less than the side.
+        moved = tuple(min(max(1, round(side * _MOVED)), side - 1) for side in (width, height))
+        step = kornia.RandomCrop((height, width), padding=moved, padding_mode="reflect", p=1.0)
     elif kind == "flip":
         step = kornia.RandomHorizontalFlip()
     elif kind == "cutout":

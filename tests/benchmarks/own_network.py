@@ -93,8 +93,8 @@ def trained(folder: Path, epochs: int, quick: bool) -> Path:
     command = [sys.executable, "-m", "snnc", "finetune", "--from-scratch", str(start), "--data", str(data)]
     command += ["-o", str(tuned), "--checkpoint", str(checkpoint), "--log", str(folder / "log.csv")]
     command += ["--mean", ",".join(map(str, HOW.mean or ())), "--std", ",".join(map(str, HOW.std or ()))]
-    command += ["--epochs", str(epochs), "--learning-rate", "3", "--set", "training.weight-decay=0.00033"]
-    command += ["--device", "auto"]
+    command += ["--epochs", str(epochs), "--batch-size", "512", "--learning-rate", "3"]
+    command += ["--set", "training.weight-decay=0.00033", "--device", "auto"]
     command += ["--resume"] if checkpoint.exists() else []
     say(" ".join(command))
     started, used = time.perf_counter(), _cpu()
