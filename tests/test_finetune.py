@@ -889,7 +889,7 @@ def test_other_networks_are_trained(activation: str, kind: str, outputs: tuple[i
 # Several processes.
 
 # From its second epoch on there is noise.
-SHARED = dataclasses.replace(SHORT, epochs=2, activation="noisy-qcfs", distillation=0.3, features=0.5)
+SHARED = dataclasses.replace(SHORT, epochs=2, activation="noisy-qcfs", distillation=0.3, features=0.5, lookahead=4)
 
 _PROCESS = """
 import json, sys
