@@ -59,6 +59,7 @@ def parity(path: Path, shape: Sequence[int], tolerance: float = 1e-5, pinned: bo
     model = read_model(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     for batch in (1, 3):
         x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch)) * 2

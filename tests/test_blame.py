@@ -40,7 +40,7 @@ def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[Tensor, Tensor]:
-    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=100))
+    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=50))
     return torch.cat([feeds["x"] for feeds in dataset.batches()]), dataset.labels("classes").answers
 
 

@@ -13,6 +13,8 @@ from tests.documents import EXAMPLES, READMES, blocks, forgotten, run
 
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
 
+pytestmark = pytest.mark.usefixtures("trained_shortly")
+
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_an_example_is_small(folder: Path) -> None:

@@ -19,6 +19,7 @@ from tests.frontend_files import array, integers, one, parity, run, save
 def oracle(path: Path, x: torch.Tensor) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"x": x.numpy()})
     return np.asarray(found)

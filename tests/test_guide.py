@@ -33,6 +33,8 @@ from tests.documents import DOCUMENTS, ROOT, blocks, can_run, forgotten, furnish
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
+pytestmark = pytest.mark.usefixtures("trained_shortly")
+
 
 def test_every_file_is_a_topic() -> None:
     assert sorted(TOPICS) == sorted(path.stem for path in FOLDER.glob("*.md"))

@@ -302,9 +302,9 @@ def digits():
 
     def converted(bits: int | None):
         how = load_recipe("quick", timesteps=8, weight_bits=bits)
-        data, few = DIGITS / "calibration", Reading(limit=100)
+        data, few = DIGITS / "calibration", Reading(limit=60)
         made, _ = snnc.convert(DIGITS / "model.onnx", how, data=data, preprocessing=MEAN, reading=few)
-        (row,) = snnc.evaluate(made, data=DIGITS / "test").rows
+        (row,) = snnc.evaluate(made, data=DIGITS / "test", reading=Reading(limit=200)).rows
         return made, row.accuracy
 
     return {bits: converted(bits) for bits in (None, 8, 6, 4)}
@@ -385,7 +385,8 @@ def test_averages_are_sums_of_parts() -> None:
     assert first.whole and second.whole and third.whole
     assert {second.parts[name] for name in (*second.layers, *second.constants, *second.skips)} == {36}
     assert [third.parts[name] for name in third.layers] == [4] and {*first.parts.values()} == {1}
-    made = conversion(rounded, Schedule(4))
+    # Programs of torch take their time to be made, step by step.
+    made = conversion(rounded, Schedule(2))
     samples = MemorySamples(Feeds({"x": images_of(graph, seed=1)}))
     for name in ("integers", "onnx", "torch", "c"):
         written = formats[name]().write(made)

@@ -165,7 +165,7 @@ def test_the_parts_of_an_error_add_up_to_it(kind):
         recipe.load("quick", timesteps=3, neuron=kind),
         data=DIGITS / "calibration",
         preprocessing=PREPROCESSING,
-        reading=FEW,
+        reading=Reading(limit=24),
     )
     assert conversion.calibrated
     for layer in built.layers:
@@ -192,7 +192,7 @@ def test_consistent_neurons_that_sleep_have_no_unevenness():
             recipe.load("casc", timesteps=4, sleep=sleep),
             data=DIGITS / "calibration",
             preprocessing=PREPROCESSING,
-            reading=FEW,
+            reading=Reading(limit=20),
         )
         uneven[sleep] = max(layer.unevenness for layer in built.layers)
         summary = built.summary
