@@ -667,7 +667,7 @@ def test_a_network_of_several_inputs_is_trained_by_their_names(tmp_path: Path) -
         data,
         noisy,
         how(settings).schedule,
-        steady=(),
+        kept=(),
         task=Classification(),
         variation=Variation((), graph.input_shapes, Preprocessing()),
         processes=ALONE,
