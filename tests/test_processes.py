@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
+from socket import socket
 from typing import Any, TypeVar
 
 import pytest
@@ -20,6 +21,7 @@ import torch
 import snnc
 from snnc import cli, recipe
 from snnc.actions import batch
+from snnc.actions.finetune import Tuned
 from snnc.artifact import fingerprint
 from snnc.data.dataset import Reading
 from snnc.data.samples import MemorySamples, Samples
@@ -35,7 +37,7 @@ from snnc.passes.distill import Distill
 from snnc.passes.quantize_weights import QuantizeWeights
 from snnc.processes import ALONE, Division, Processes, current, working
 from snnc.report import to_json
-from tests.test_report import DIGITS, PREPROCESSING
+from tests.test_finetune import DIGITS, PREPROCESSING, SHORT, tuned
 
 Value = TypeVar("Value")
 
@@ -196,30 +198,81 @@ def test_networks_and_figures_have_the_same_bytes(neuron: str, before: list[Pass
     assert all(found == alone for found in simulated(3, work))
 
 
-def test_real_processes_write_what_one_does_and_fail_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(DIGITS / "calibration", "data")
-    command = ["convert", str(DIGITS / "model.onnx"), "--recipe", "quick", "--data", "data", "-o"]
+# From its second epoch on there is noise.
+SHARED = replace(SHORT, epochs=2, batch_size=24, activation="noisy-qcfs", distillation=0.3, features=0.5, lookahead=4)
+CONVERT = ("convert", str(DIGITS / "model.onnx"), "--recipe", "quick")
 
-    def together(name: str) -> "subprocess.CompletedProcess[str]":
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "snnc"]
-        root = str(Path(__file__).resolve().parents[1])
-        environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-        words = [*torchrun, *command, name]
-        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+# One start for all: to start processes, each of which reads torch, takes longer than what they do.
+_TOGETHER = """
+import json, os, runpy, sys
+from pathlib import Path
+from tests.test_processes import CONVERT, trained
 
-    assert cli.main([*command, "one.snn"]) == 0
-    done = together("two.snn")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("written: two.snn") == 1
-    for suffix in ("snn", "report.json"):
-        assert Path(f"one.{suffix}").read_bytes() == Path(f"two.{suffix}").read_bytes()
+result = trained()
+if result.speaks:
+    Path("history.json").write_text(json.dumps(result.history))
+for port, data, name in zip(sys.argv[1:], ("data", "broken"), ("two.snn", "three.snn")):
+    # Where processes met before lies what is left of that.
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    sys.argv = ["snnc", *CONVERT, "--data", data, "-o", name]
+    try:
+        runpy.run_module("snnc", run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+def trained() -> Tuned:
+    return tuned(SHARED, reading=Reading(limit=200))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """Two processes that train, convert, and fail to convert: the folder where, and what they said."""
+    folder = tmp_path_factory.mktemp("together")
+    for name in ("data", "broken"):
+        shutil.copytree(DIGITS / "calibration", folder / name)
     # The second process alone reads this one.
-    sorted(Path("data").rglob("*.png"))[-1].write_bytes(b"no image")
-    done = together("three.snn")
+    sorted((folder / "broken").rglob("*.png"))[-1].write_bytes(b"no image")
+    (folder / "together.py").write_text(_TOGETHER)
+    with socket() as one, socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        ports = [str(free.getsockname()[1]) for free in (one, other)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    words = [*torchrun, "together.py", *ports]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return folder, done
+
+
+def test_real_processes_write_what_one_does(
+    together: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, done = together
+    monkeypatch.chdir(folder)
+    assert cli.main([*CONVERT, "--data", "data", "-o", str(tmp_path / "one.snn")]) == 0
+    assert done.stdout.count("written: ") == done.stdout.count("written: two.snn") == 1, done.stderr[-3000:]
+    for suffix in ("snn", "report.json"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == Path(f"two.{suffix}").read_bytes()
+
+
+def test_real_processes_fail_alike(together: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    folder, done = together
     assert done.returncode != 0 and "exitcode  : 5" in done.stderr
-    assert done.stderr.count("error: ") == 1 and not done.stdout
-    assert not list(tmp_path.glob("*three*"))
+    assert done.stderr.count("error: ") == 1 and "no image" not in done.stdout
+    assert (folder / "two.snn").exists() and not list(folder.glob("*three*"))
+
+
+def test_real_processes_give_the_losses_of_one(together: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    alone, history = trained().history, json.loads((together[0] / "history.json").read_text())
+    assert len(history) == len(alone) == 2
+    for one, other in zip(history, alone, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-2)
+        assert one["held_out_accuracy"] == pytest.approx(other["held_out_accuracy"], abs=5)
+    # In the first epoch rounding has not been amplified by quantization yet.
+    assert history[0]["loss"] == pytest.approx(alone[0]["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from tests.test_processes import simulated
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
-FEW = Reading(limit=90)
+FEW = Reading(limit=60)
 MORE = Reading(limit=240)
 
 
@@ -62,14 +62,14 @@ def made_shortly(trained_shortly: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def loose() -> Advice:
-    """Half of the predictions may be wrong; all kinds of networks that answer within 10 steps."""
-    return tuned(max_drop=50, max_steps=10)
+    """Half of the predictions may be wrong; all kinds of networks that answer within 5 steps."""
+    return tuned(max_drop=50, max_steps=5)
 
 
 @pytest.fixture(scope="module")
 def tight() -> Advice:
     """Nothing may be lost; all layers at once."""
-    return tuned(reading=MORE, max_drop=0, max_steps=4, latency="synchronous")
+    return tuned(reading=MORE, max_drop=0, max_steps=2, latency="synchronous")
 
 
 # The split.
@@ -110,11 +110,11 @@ def test_another_seed_splits_otherwise_and_too_few_images_not_at_all(tmp_path: P
 
 
 def test_what_judges_did_not_calibrate(loose: Advice) -> None:
-    assert (len(loose.calibration), len(loose.judging)) == (60, 30)
+    assert (len(loose.calibration), len(loose.judging)) == (40, 20)
     assert not set(names(loose.calibration)) & set(names(loose.judging))
     assert loose.chosen is not None
     provenance = loose.chosen.conversion.provenance.calibration
-    assert provenance == Manifest(60, loose.calibration.digest(), 0)
+    assert provenance == Manifest(40, loose.calibration.digest(), 0)
 
 
 # Ranking.
@@ -596,12 +596,12 @@ def test_the_frontier_holds_nothing_dominated_and_all_that_is_not(loose: Advice,
 
 
 def test_steps_and_latency_are_kept_to(loose: Advice, tight: Advice) -> None:
-    assert max(trial.steps for trial in loose.trials) <= 10
+    assert max(trial.steps for trial in loose.trials) <= 5
     assert {trial.candidate.family.latency for trial in loose.trials} == {"synchronous", "pipelined"}
-    assert max(trial.steps for trial in tight.trials) <= 4
+    assert max(trial.steps for trial in tight.trials) <= 2
     assert {trial.candidate.family.latency for trial in tight.trials} == {"synchronous"}
     # The most steps that are allowed are tried, though no power of two.
-    assert 10 in {trial.steps for trial in loose.trials}
+    assert 5 in {trial.steps for trial in loose.trials}
 
 
 def test_what_fell_short_got_more_for_its_worst_layers_and_training(tight: Advice) -> None:
@@ -647,7 +647,7 @@ def test_processes_make_whole_candidates_and_choose_the_same(
         return make(bench, candidate, progress)
 
     monkeypatch.setattr(tune.Bench, "make", noted)
-    found = simulated(2, lambda rank: tuned(max_drop=50, max_steps=10))
+    found = simulated(2, lambda rank: tuned(max_drop=50, max_steps=5))
     whole = [candidate for candidate, count in made if count == 1]
     assert len(whole) == len({*whole}) > len(loose.trials) / 2
     for index, advice in enumerate((loose, *found)):
@@ -680,7 +680,7 @@ def test_a_drop_that_may_be_larger_on_other_images_is_not_proven_and_chosen_only
     assert tight.chosen is not None and tight.chosen.trial.gate.verdict == "not proven"
     (found,) = (finding for finding in tight.findings if finding.code == "not-proven")
     assert "not proven" in found.message and "would (80 measured)" in found.message
-    strict = tuned(max_drop=0, max_steps=2, latency="synchronous", proven=True)
+    strict = tuned(max_drop=0, max_steps=1, latency="synchronous", proven=True)
     assert strict.chosen is None and "not proven" in strict.shortfall
 
 
