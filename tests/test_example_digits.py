@@ -1,14 +1,13 @@
 """The files of examples/digits are what its README says: accurate, small, and free of leaks between their parts."""
 
-import os
 import re
+import runpy
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import onnx
 import onnxruntime
@@ -109,18 +108,19 @@ def test_the_models_do_not_say_where_they_were_made():
         assert not re.search(rb"site-packages|train\.py|/home/|/Users/", data)
 
 
-def test_the_notebook_plots_the_spikes(tmp_path: Path):
+def test_the_notebook_plots_the_spikes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     folder = shutil.copytree(DIGITS, tmp_path / "digits")
     for image in sorted((folder / "calibration").iterdir())[64:]:
         image.unlink()
-    own = {"PYTHONPATH": str(DIGITS.parent.parent), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    command = [sys.executable, "-W", "error", "spikes.py"]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **own}, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "16 of 16 images are recognized" in done.stdout
-    assert "step by step, the same answer: True" in done.stdout
+    monkeypatch.chdir(folder)
+    with matplotlib.rc_context({"backend": "Agg"}):
+        names = runpy.run_path("spikes.py", run_name="__main__")
+        names["plt"].close(names["figure"])
+    said = capsys.readouterr().out
+    assert "16 of 16 images are recognized" in said
+    assert "step by step, the same answer: True" in said
     with Image.open(folder / "spikes.png") as picture:
         drawn = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     # Spikes of both signs, in their colors.

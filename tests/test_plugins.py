@@ -65,8 +65,8 @@ def test_a_neuron_and_a_pass_work_in_every_command(folder: Path, capsys: pytest.
     assert evaluated("same.snn", capsys, *mine) == evaluated("ours.snn", capsys)
 
     assert cli.main(["inspect", "mine.snn", *mine, "-q"]) == 0
-    assert cli.main(["report", "mine.snn", "--html", "mine.html", *mine, "-q"]) == 0
-    assert "raise-thresholds" in (folder / "mine.html").read_text(encoding="utf-8")
+    assert cli.main(["report", "mine.snn", "--markdown", "mine.md", *mine, "-q"]) == 0
+    assert "raise-thresholds" in (folder / "mine.md").read_text(encoding="utf-8")
     calibration = ("--data", str(DIGITS / "calibration"), "--limit", "32")
     assert cli.main(["calibrate", "mine.snn", *calibration, *mine, "-q"]) == 0
     assert cli.main(["export", "mine.snn", "--format", "torch", "-o", "mine.pt2", *mine, "-q"]) == 0
