@@ -54,7 +54,7 @@ RECIPES = [
     ("quick", ("passes.treat-max-pool.method=lateral-inhibition", "passes.substitute-neurons.neuron=dual-threshold")),
     ("quick", ("passes.substitute-neurons.neuron=cos", "rehearsal=2")),
     ("tpp", ()),
-    ("casc", ()),
+    ("casc", ("sleep=4",)),
     ("residual-noise", ("passes.correct-spiking-residual.temporal=true",)),
 ]
 
