@@ -195,7 +195,9 @@ def test_a_file_of_one_step_says_when_answers_are_certain(
     assert json.loads(kept["snnc.exit"])["limits"] == [*stopped.rule.limits]
     feeds, _ = images(network)
     # A host that knows onnxruntime only: it feeds states back, and stops where it is told to.
-    session = onnxruntime.InferenceSession(written.data, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(written.data, options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_outputs()]
     pixels = next(iter(feeds.values())).numpy()
     own = {network.snn.inputs[0]: pixels, written.file.timesteps: np.array(network.schedule.timesteps)}

@@ -35,7 +35,7 @@ from snnc.tasks.classification import Classification
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
-FEW, MORE = Reading(limit=40), Reading(limit=60)
+SOME, FEW, MORE = Reading(limit=15), Reading(limit=40), Reading(limit=60)
 
 
 @cache
@@ -107,14 +107,14 @@ def test_sleep_brings_consistent_neurons_to_the_quantized_network_and_is_counted
             }
         ),
     )
-    (wanted,) = evaluated(quantized)
-    rows = {asleep: evaluated(made, sleep=asleep)[0] for asleep in (0, 1, 32)}
+    (wanted,) = evaluated(quantized, SOME)
+    rows = {asleep: evaluated(made, SOME, sleep=asleep)[0] for asleep in (0, 1, 32)}
     assert rows[32].accuracy == wanted.accuracy
     assert rows[32].agreement == wanted.agreement
     # It stops when nothing fires any more, long before all is slept.
     used = rows[32].sleep_used
     assert 1 < used < 16
-    shorter, enough = (evaluated(made, sleep=asleep)[0] for asleep in (used - 1, used))
+    shorter, enough = (evaluated(made, SOME, sleep=asleep)[0] for asleep in (used - 1, used))
     assert shorter.spikes < enough.spikes == rows[32].spikes
     assert (shorter.sleep_used, enough.sleep_used) == (used - 1, used)
     assert [row.total_steps for row in rows.values()] == [3, 4, 35]
@@ -178,9 +178,9 @@ def test_steps_that_do_nothing_or_are_missing_are_told() -> None:
     assert not codes(rehearsed) & {"idle-steps", "no-rehearsal"}
     assert evaluated(rehearsed)[0].total_steps == 4
     asleep = converted("casc", timesteps=3)
-    woken = snnc.evaluate(asleep, data=DIGITS / "test", reading=FEW, sleep=1)
+    woken = snnc.evaluate(asleep, data=DIGITS / "test", reading=SOME, sleep=1)
     assert [finding.code for finding in woken.findings] == ["unsettled"]
-    assert not snnc.evaluate(asleep, data=DIGITS / "test", reading=FEW).findings
+    assert not snnc.evaluate(asleep, data=DIGITS / "test", reading=SOME).findings
     idle = snnc.evaluate(converted(timesteps=2), data=DIGITS / "test", reading=FEW, sleep=3)
     assert [finding.code for finding in idle.findings] == ["idle-steps"]
 

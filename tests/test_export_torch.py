@@ -53,7 +53,7 @@ def side_by_side(*kinds: str) -> Graph:
 
 @pytest.mark.parametrize("kinds", [CAUSAL, *((name,) for name in REPEATABLE if name not in CAUSAL)], ids="+".join)
 def test_a_program_fires_what_the_network_fires(kinds: tuple[str, ...]) -> None:
-    schedule = Schedule(2, 1, 1)
+    schedule = Schedule(1, 1, 1)
     snn = side_by_side(*kinds) if kinds == CAUSAL else random_network(5, spiking(*kinds, seed=3))
     made = conversion(snn, schedule)
     written = TorchFormat().write(made)
@@ -82,15 +82,16 @@ def test_a_program_that_fires_otherwise_is_noticed() -> None:
 
 @pytest.mark.parametrize("name", ["cif", "two-phase"])
 def test_a_program_is_moved_as_a_whole(name: str) -> None:
-    snn = random_network(1, spiking(name, seed=3))
-    program = torch.export.load(io.BytesIO(torch_file(conversion(snn, Schedule(2)))))
+    snn = side_by_side(name) if name in CAUSAL else random_network(1, spiking(name, seed=3))
+    schedule = Schedule(1, 1)
+    program = torch.export.load(io.BytesIO(torch_file(conversion(snn, schedule))))
     assert not program.constants
     buffers = program.graph_signature.inputs_to_buffers
     assert buffers and all(node.users for node in program.graph.nodes if node.name in buffers)
     assert all(node.kwargs.get("device") is None for node in program.graph.nodes)
     x = normal(3, *snn.shapes[snn.inputs[0]]).double()
     exactly = snn.map_tensors(torch.Tensor.double)
-    wanted = run(exactly, {snn.inputs[0]: x.unsqueeze(0)}, snn.outputs, Schedule(2))
+    wanted = run(exactly, {snn.inputs[0]: x.unsqueeze(0)}, snn.outputs, schedule)
     with torch.no_grad():
         outputs, _ = program.module().to(torch.float64)(x)
     for name, output in zip(snn.outputs, outputs, strict=True):
@@ -126,10 +127,10 @@ def test_torch_alone_runs_what_the_command_writes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     images = ["--data", str(DIGITS / "calibration"), "--mean", "0.31", "--std", "0.38", "--channels", "gray"]
-    how = ["--recipe", "quick", "--neuron", "cif", "--timesteps", "1", "--limit", "32", "-q", "--export", "torch"]
+    how = ["--recipe", "quick", "--neuron", "cif", "--timesteps", "1", "--limit", "8", "-q", "--export", "torch"]
     assert cli.main(["convert", str(DIGITS / "model.onnx"), *how, *images]) == 0
     (found,) = read(Path("model.report.json")).verifications
-    assert (found.format, found.verdict, found.images) == ("torch", "passed", 32)
+    assert (found.format, found.verdict, found.images) == ("torch", "passed", 8)
     program = (
         "import sys, torch; (found,), spikes = torch.export.load('model.pt2').module()(torch.zeros(7, 1, 8, 8));"
         "print(tuple(found.shape), any(name.split('.')[0] == 'snnc' for name in sys.modules))"

@@ -151,14 +151,13 @@ def test_a_threshold_far_below_what_skips_is_raised_to_one_unit() -> None:
 
 
 def test_more_bits_cost_less() -> None:
-    def error(bits: int, seed: int) -> float:
-        graph, x = spiking_network(seed), images(1)
-        rounded = QuantizeWeights(bits=bits)(graph, calibration(graph, images()))
-        (plain,), (other,) = outputs(graph, x, 32), outputs(rounded, x, 32)
-        return float((other - plain).norm() / plain.norm())
-
-    errors = [sum(error(bits, seed) for seed in range(4)) for bits in (3, 5, 8)]
-    assert errors[0] > errors[1] > errors[2]
+    errors, x = dict.fromkeys((3, 5, 8), 0.0), images(1)
+    for graph in map(spiking_network, range(4)):
+        (plain,) = outputs(graph, x, 8)
+        for bits in errors:
+            (other,) = outputs(QuantizeWeights(bits=bits)(graph, calibration(graph, images())), x, 8)
+            errors[bits] += float((other - plain).norm() / plain.norm())
+    assert errors[3] > errors[5] > errors[8]
 
 
 def test_the_bias_takes_up_the_mean_change() -> None:
@@ -302,9 +301,9 @@ def digits():
 
     def converted(bits: int | None):
         how = load_recipe("quick", timesteps=8, weight_bits=bits)
-        data, few = DIGITS / "calibration", Reading(limit=60)
+        data, few = DIGITS / "calibration", Reading(limit=40)
         made, _ = snnc.convert(DIGITS / "model.onnx", how, data=data, preprocessing=MEAN, reading=few)
-        (row,) = snnc.evaluate(made, data=DIGITS / "test", reading=Reading(limit=200)).rows
+        (row,) = snnc.evaluate(made, data=DIGITS / "test", reading=Reading(limit=120)).rows
         return made, row.accuracy
 
     return {bits: converted(bits) for bits in (None, 8, 6, 4)}
@@ -400,7 +399,6 @@ def test_averages_are_sums_of_parts() -> None:
     ("kinds", "schedule", "bits", "engines"),
     [
         (("if",), Schedule(5), 8, ("onnx", "c", "integers")),
-        (("if",), Schedule(2), 4, ("torch", "integers")),
         (("if",), Schedule(3, rehearsal=2), 4, ("onnx", "c", "integers")),
         (("cif", "graded"), Schedule(3, 3), 4, ("onnx", "c", "integers")),
         (("graded(levels=6,max-event=2,first-event=4)",), Schedule(2, 3), 8, ("c", "integers")),

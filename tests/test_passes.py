@@ -509,7 +509,7 @@ def mean_square(graph: Graph, reference: Graph, images: Tensor) -> float:
 def test_correction_brings_the_output_closer(kind: str, timesteps: int) -> None:
     shape = feed_forward(kind, 0).shape
     # A dense layer sees one position an image.
-    images, fresh = normal(1500 if kind == "dense" else 400, *shape, seed=1), normal(100, *shape, seed=2)
+    images, fresh = normal(1500 if kind == "dense" else 250, *shape, seed=1), normal(100, *shape, seed=2)
     gains = []
     for seed in range(2):
         reference, quantized, look = converted(feed_forward(kind, seed), images, timesteps)

@@ -782,8 +782,8 @@ def test_the_report_knows_the_residual_of_every_channel(neuron: str) -> None:
 
 
 def test_temporal_biases_go_all_the_way(tmp_path: Path) -> None:
-    few = Reading(limit=100)
-    settings = [f"passes.correct-spiking-residual.{option}" for option in ("temporal=true", "rounds=1", "images=64")]
+    few = Reading(limit=50)
+    settings = [f"passes.correct-spiking-residual.{option}" for option in ("temporal=true", "rounds=1", "images=32")]
     conversion, built = snnc.convert(
         DIGITS / "model.onnx",
         recipe.load("residual-noise", timesteps=4, overrides=settings),
