@@ -346,6 +346,16 @@ def _unseen(op: Op, inputs: list[Tensor]) -> Tensor:
     return light.shaped(*inputs)
 
 
+def broadcast(op: Op, *inputs: Tensor) -> Tensor:
+    """Return a tensor of the shape that inputs and the tensors of an operation broadcast to, without computing it.
+
+    Asked to add or multiply what has no numbers, torch loads its compiler, which takes longer than to read a network.
+    Raises RuntimeError where they do not fit.
+    """
+    shape = torch.broadcast_shapes(*(part.shape for part in (*inputs, *op.tensors().values())))  # type: ignore[no-untyped-call]
+    return inputs[0].new_empty(shape)
+
+
 def rewired(node: Node, names: Mapping[str, str]) -> Node:
     """Return the node with some of its inputs renamed."""
     if not any(value in names for value in node.inputs):

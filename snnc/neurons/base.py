@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, final
 import torch
 from torch import Generator, Tensor
 
-from snnc.ir import Graph, Node, Op, operations, whole
+from snnc.ir import Graph, Node, Op, broadcast, operations, whole
 from snnc.ops import HALF, Coding, Quantized, QuantizedRelu
 from snnc.ops.activation import as_above, check_coding, lessened
 from snnc.registry import Registered, Registry
@@ -33,9 +33,7 @@ class Timed(Op):
         """
 
     def shaped(self, *inputs: Tensor) -> Tensor:
-        parts = [inputs[0], *self.tensors().values()]
-        shape = torch.broadcast_shapes(*(part.shape for part in parts))  # type: ignore[no-untyped-call]
-        return inputs[0].new_empty(shape)
+        return broadcast(self, *inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the response to one step."""

@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from snnc.ir import Op, operation
+from snnc.ir import Op, broadcast, operation
 
 # The share of its threshold that a neuron starts with, so that it rounds to the nearest level.
 HALF = torch.tensor(0.5)
@@ -23,6 +23,9 @@ class Activation(Op):
     """A rectifier or a value to be coded, the place where a spiking neuron will stand."""
 
     linear: ClassVar[bool] = False
+
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        return broadcast(self, *inputs)
 
 
 @final

@@ -8,7 +8,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnc.ir import Op, operation
+from snnc.ir import Op, broadcast, operation
 from snnc.ops.batching import batched
 from snnc.ops.fields import check_axes
 
@@ -37,6 +37,12 @@ class BatchNorm(Op):
         known = self.mean, self.variance, self.scale, self.shift, False, 0.0, self.epsilon
         return batched(lambda x: F.batch_norm(x, *known), x, self.axis - 1)
 
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        if x.shape[self.axis] != len(self.scale):
+            raise ValueError(f"statistics of {len(self.scale)} channels for {x.shape[self.axis]}")
+        return x.new_empty(x.shape)
+
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return what the normalization multiplies by and then adds, each ``[C]``."""
         factor = self.scale.double() / (self.variance.double() + self.epsilon).sqrt()
@@ -59,6 +65,9 @@ class Affine(Op):
             y = y * self.scale
         return y if self.shift is None else y + self.shift
 
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        return broadcast(self, *inputs)
+
 
 @final
 @operation
@@ -71,3 +80,6 @@ class Add(Op):
         for x in inputs[1:]:
             total = total + x
         return total
+
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        return broadcast(self, *inputs)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnc.ir import operation
+from snnc.ir import broadcast, operation
 from snnc.ops.nonlinear import Nonlinear
 
 # Two numbers that differ by a smaller part of the larger one are the same but for rounding: means over time steps of
@@ -27,6 +27,9 @@ LARGEST = 5e34
 @dataclass(frozen=True, eq=False)
 class Pointwise(Nonlinear):
     """A function of the numbers at one place of its inputs, which broadcast against one another."""
+
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        return broadcast(self, *inputs)
 
 
 @final
