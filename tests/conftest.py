@@ -55,3 +55,13 @@ def trained_shortly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Distill, "_within", lambda self, training: min(5, self.steps))
         yield
+
+
+@pytest.fixture(scope="module")
+def counted_shortly() -> Iterator[None]:
+    """Count operations step by step on two samples: of more it takes longer than to convert, and other tests ask it."""
+    from snnc.measure import neurobench
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(neurobench, "_MOST", 2)
+        yield

@@ -27,6 +27,8 @@ from tests.test_report import DIGITS, PREPROCESSING
 
 TASK = Classification()
 
+pytestmark = pytest.mark.usefixtures("counted_shortly")
+
 
 @cache
 def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple[Graph, Graph, Schedule]:

@@ -39,6 +39,8 @@ from tests.support import random_network, spiking
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
 FEW = Reading(limit=120)
+
+pytestmark = pytest.mark.usefixtures("counted_shortly")
 # Neurons that answer step by step, equally, in shares and asleep, after a rehearsal, and those that gather first.
 SETTINGS: dict[str, dict[str, Any]] = {
     "if": {"neuron": "if", "timesteps": 5},

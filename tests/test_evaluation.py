@@ -37,6 +37,8 @@ DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
 SOME, FEW, MORE = Reading(limit=15), Reading(limit=40), Reading(limit=60)
 
+pytestmark = pytest.mark.usefixtures("counted_shortly")
+
 
 @cache
 def converted(name: str = "quick", reading: Reading = FEW, **changes: object) -> Conversion:

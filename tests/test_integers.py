@@ -51,6 +51,8 @@ from tests.test_export_spiking_onnx import conversion
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 MEAN = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
 
+pytestmark = pytest.mark.usefixtures("counted_shortly")
+
 
 def images(seed: int = 7) -> Tensor:
     return normal(24, 3, 8, 8, seed=seed)

@@ -19,7 +19,10 @@ CIFAR = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 NIN = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
 MNIST = Preprocessing(mean=(0.131,), std=(0.308,), channels="gray")
 
-pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the real networks and images are not here")
+pytestmark = [
+    pytest.mark.skipif(not SHARED.is_dir(), reason="the real networks and images are not here"),
+    pytest.mark.usefixtures("counted_shortly"),
+]
 
 
 def converted(name, timesteps, preprocessing, data, limit, neuron="two-phase"):

@@ -27,6 +27,8 @@ DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
 FEW = Reading(limit=60)
 
+pytestmark = pytest.mark.usefixtures("counted_shortly")
+
 
 def neuron(kind: str = "two-phase", threshold: float = 1.0):
     return neurons[kind](torch.tensor([threshold]))

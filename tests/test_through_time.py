@@ -39,6 +39,8 @@ DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 CAUSAL = {name: neuron for name, neuron in neuron_instances().items() if isinstance(neuron, CausalNeuron)}
 SCHEDULES = [Schedule(3), Schedule(2, 2), Schedule(2, 1, shares=(0.75, 0.25))]
 
+pytestmark = pytest.mark.usefixtures("counted_shortly")
+
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize("name", CAUSAL)
