@@ -237,10 +237,10 @@ def test_what_fine_tuning_lost_is_lost_of_the_network_that_the_user_brought(
     for more in ((), ("--reference", str(DIGITS / "model.onnx"))):
         if not more:
             shutil.copy(DIGITS / "model.onnx", tmp_path)
-        page = ("--html", "r.html") if more else ()
+        page = ("--markdown", "r.md") if more else ()
         code, out, error = call(*data, "--max-drop", "5", *more, *page)
         assert code == 4 and "gate failed: max-drop at T=2: measured " in error
-        assert "; fine-tuned it has " in out and (not page or ", fine-tuned " in Path("r.html").read_text())
+        assert "; fine-tuned it has " in out and (not page or ", fine-tuned " in Path("r.md").read_text())
         report = read_report(Path("ruined.report.json"))
         assert report.evaluation is not None and report.headline is not None
         assert report.evaluation.compared_with == "model.onnx"
