@@ -362,7 +362,7 @@ def test_bad_places_for_an_annotated_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.snn").touch()
     before = {entry: entry.read_bytes() for entry in tmp_path.iterdir()}
     for model, place, code, message in (
-        (path, "m.onnx", 2, "would overwrite the model @ m.onnx\nhint:  choose another place with --annotate"),
+        (path, "m.onnx", 2, "would overwrite the model @ m.onnx\nhint:  choose another place with the flag"),
         (path, "missing/out.onnx", 5, "cannot write"),
         (path, ".", 5, "it is a folder"),
         ("model.snn", "out.onnx", 2, "no ONNX model to annotate @ model.snn"),

@@ -83,7 +83,7 @@ def diff(
     """
     allowed = flags.resolve()
     for source in (old, new, report_beside(old), report_beside(new)):
-        check_outputs([markdown] if markdown is not None else [], source, "--markdown")
+        check_outputs([markdown] if markdown is not None else [], source)
 
     from snnc.actions.diff import diff as compared
     from snnc.files import write_atomically

@@ -127,7 +127,7 @@ def evaluate(
         raise UsageError("--exit-data without --exit-confidence", hint=hint)
     report_file = report_file or report_beside(model)
     faces.summary_file()
-    check_outputs([report_file, *faces.files().values()], model, "the flag that names it", data=images)
+    check_outputs([report_file, *faces.files().values()], model, data=images)
 
     from snnc.actions.evaluate import evaluate as evaluated
     from snnc.artifact import load_conversion

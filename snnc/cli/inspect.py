@@ -100,7 +100,7 @@ def inspect(
 def _show_trained(
     terminal: Terminal, path: Path, settings: Project, sample_shape: InputShapes, annotated: Path | None
 ) -> None:
-    check_outputs([annotated] if annotated else [], path, "--annotate")
+    check_outputs([annotated] if annotated else [], path)
 
     from snnc.actions.plan import plan
     from snnc.frontend import annotate

@@ -667,7 +667,6 @@ def required_data(given: Path | None, section: str, configured: Path | None) -> 
 def check_outputs(
     outputs: list[Path],
     source: Path | None,
-    flag: str = "--output",
     *,
     data: Path | None = None,
     recipe: str | None = None,
@@ -675,12 +674,12 @@ def check_outputs(
     """Raise, before any work is done, where results cannot be written, or would overwrite each other or what is read.
 
     That is ``source``, a model, ``data``, the file of a ``recipe``, given by name or path, and that of the project.
-    ``flag`` is what names another place.
     """
     known = [(source, "the model"), (data, "the data"), (file_of(Path()), "the settings of the project")]
     if recipe is not None and Path(recipe).suffix in {".yaml", ".yml"}:
         known.append((Path(recipe), "the recipe"))
     targets: list[str] = []
+    hint = "choose another place with the flag that names it"
     for path in outputs:
         target, place = os.path.realpath(path), str(path)
         if target in targets:
@@ -688,9 +687,9 @@ def check_outputs(
         targets.append(target)
         for read, what in known:
             if read is not None and target == os.path.realpath(read):
-                raise UsageError(f"would overwrite {what}", place=place, hint=f"choose another place with {flag}")
+                raise UsageError(f"would overwrite {what}", place=place, hint=hint)
         if data is not None and (_is_sample(Path(target), data) or _is_sample(path.absolute(), data)):
-            raise UsageError("would overwrite a sample", place=place, hint=f"choose another place with {flag}")
+            raise UsageError("would overwrite a sample", place=place, hint=hint)
         # Paths may lead anywhere: of a name that is too long, this says that there is no such thing.
         folder = os.path.dirname(target)  # noqa: PTH120
         if os.path.isdir(target) or not os.access(folder, os.W_OK) or not os.path.isdir(folder):  # noqa: PTH112

@@ -64,7 +64,7 @@ def report(
         faces = dataclasses.replace(faces, html=path.with_name(f"{stem}.report.html"))
     faces.summary_file()
     machine = [json_file] if json_file is not None and str(json_file) != "-" else []
-    check_outputs([*machine, *faces.files().values()], path, "the flag that names it")
+    check_outputs([*machine, *faces.files().values()], path)
 
     from snnc.actions.report import report as read_again
     from snnc.report.data import plain, write

@@ -51,7 +51,7 @@ def spikes(
     """Show which neurons fire when, and their membranes, while the network sees one image."""
     settings = project.read(Path())
     model = settings.converted(model, Path())
-    check_outputs([path for path in (html, png) if path], model, "the flag that names it", data=sample)
+    check_outputs([path for path in (html, png) if path], model, data=sample)
 
     from snnc.actions.spikes import spikes as looked_at
     from snnc.artifact import load_conversion
