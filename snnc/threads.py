@@ -19,7 +19,7 @@ from torch import Tensor
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Into how many parts of columns a product is divided at most.
+# Into how many parts a product is divided at most.
 _PARTS = 8
 # How many threads torch had outside of all that is done side by side; 0 where nothing is.
 _OUTSIDE = ContextVar("threads", default=0)
@@ -89,22 +89,25 @@ class Threads:
 
     def gram(self, inputs: Tensor) -> Tensor:
         """Return the products ``[B, N, N]`` of matrices ``[B, N, K]`` with their transposes, half of it mirrored."""
-        columns = torch.chunk(inputs.mT, _PARTS, 2)
+        rows = torch.chunk(inputs, _PARTS, 1)
         made = inputs.new_empty(len(inputs), inputs.shape[1], inputs.shape[1])
 
         def fill(part: tuple[Tensor, int]) -> None:
-            column, end = part
-            begin = end - column.shape[2]
-            found = inputs[:, :end] @ column
-            made[:, :end, begin:end] = found
-            made[:, begin:end, :begin] = found[:, :begin].mT
+            row, end = part
+            begin = end - row.shape[1]
+            found = row @ inputs[:, :end].mT
+            made[:, begin:end, :end] = found
+            made[:, :begin, begin:end] = found[:, :, :begin].mT
 
-        ends = itertools.accumulate(column.shape[2] for column in columns)
+        ends = itertools.accumulate(row.shape[1] for row in rows)
         # The last are the most work. All of it is done before it is returned.
-        list(self.map(fill, reversed([*zip(columns, ends, strict=True)])))
+        list(self.map(fill, reversed([*zip(rows, ends, strict=True)])))
         return made
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
-        """Return the products of matrices ``[B, N, K]`` and ``[B, K, M]``, a part of the columns after the other."""
-        columns = torch.chunk(right, _PARTS, 2)
-        return torch.cat(list(self.map(lambda part: left @ part, columns)), 2)
+        """Return the products of matrices ``[B, N, K]`` and ``[B, K, M]``, part by part of the larger side."""
+        # Few columns at a time take many times as long as all of them.
+        if left.shape[1] < right.shape[2]:
+            return self.product(right.mT, left.mT).mT
+        rows = torch.chunk(left, _PARTS, 1)
+        return torch.cat(list(self.map(lambda part: part @ right, rows)), 1)
