@@ -109,10 +109,23 @@ def test_the_size_of_what_would_never_fit_is_known() -> None:
         Graph.of([Node("x", Input((1 << 62, 1 << 62)), ())], ["x"]).size()
 
 
-def test_shapes_name_the_node_that_does_not_fit() -> None:
-    graph = Graph.of([X, Node("bad", ops.Linear(torch.zeros(3, 5), None), ("x",))], ["bad"])
-    with pytest.raises(ValueError, match="node 'bad' does not fit its inputs"):
-        _ = graph.shapes
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ops.Linear(torch.zeros(3, 5), None),
+        ops.Linear(torch.zeros(3, 2), torch.zeros(5)),
+        ops.BatchNorm(*torch.ones(4, 3), 1e-5),
+        ops.Affine(torch.zeros(3), None),
+        ops.LeakyRelu(torch.zeros(3)),
+        ops.QuantizedRelu(torch.ones(3), 4),
+    ],
+    ids=lambda op: type(op).__name__,
+)
+def test_shapes_name_the_node_that_does_not_fit(bad: Op) -> None:
+    graph = Graph.of([X, Node("bad", bad, ("x",))], ["bad"])
+    for shapes in (lambda: graph.shapes, graph.size):
+        with pytest.raises(ValueError, match="node 'bad' does not fit its inputs"):
+            shapes()
 
 
 def test_with_ops_shares_what_it_does_not_replace() -> None:

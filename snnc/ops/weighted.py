@@ -146,6 +146,8 @@ class Linear(Weighted):
 
     def shaped(self, *inputs: Tensor) -> Tensor:
         # To add a bias, torch would load its compiler, as snnc.ir.broadcast says.
+        if self.bias is not None and len(self.bias) != len(self.weight):
+            raise ValueError(f"a bias of {len(self.bias)} numbers for {len(self.weight)}")
         return F.linear(inputs[0], self.weight)
 
     def kernel(self) -> Tensor:
