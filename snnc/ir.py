@@ -346,14 +346,14 @@ def _unseen(op: Op, inputs: list[Tensor]) -> Tensor:
     return light.shaped(*inputs)
 
 
-def broadcast(op: Op, *inputs: Tensor) -> Tensor:
-    """Return a tensor of the shape that inputs and the tensors of an operation broadcast to, without computing it.
+def broadcast(first: Tensor, *others: Tensor) -> Tensor:
+    """Return a tensor like the first, of the shape that all broadcast to; it is not computed.
 
     Asked to add or multiply what has no numbers, torch loads its compiler, which takes longer than to read a network.
-    Raises RuntimeError where they do not fit.
+    Raises RuntimeError where they do not broadcast.
     """
-    shape = torch.broadcast_shapes(*(part.shape for part in (*inputs, *op.tensors().values())))  # type: ignore[no-untyped-call]
-    return inputs[0].new_empty(shape)
+    shape = torch.broadcast_shapes(first.shape, *(other.shape for other in others))  # type: ignore[no-untyped-call]
+    return first.new_empty(shape)
 
 
 def rewired(node: Node, names: Mapping[str, str]) -> Node:

@@ -22,6 +22,8 @@ from tests.support import normal
 NEURONS = [
     ("refine(levels=15, max-event=3, units=[4, 1], rest=0)", 1),
     ("refine(levels=4, max-event=1, units=[8, 4, 2, 1], rest=0)", 3),
+    # Of more steps than there are.
+    ("refine(levels=15, max-event=3, units=[8, 4, 1], rest=0)", 1),
 ]
 GRAPH = random_network(2, relu)
 
@@ -75,7 +77,10 @@ def test_what_cannot_be_chosen_stays_or_is_refused() -> None:
         made(choosing("cif", 1, ChooseUnits()))
     with pytest.raises(ValueError, match="start at 1"):
         ChooseUnits(images=0)
+    with pytest.raises(PreconditionError, match="does not come next"):
+        made(dataclasses.replace(how, passes=(*how.passes[:-3], ChooseUnits(), how.passes[-3])))
     step, look = ChooseUnits(), calibration(GRAPH, normal(9, 3, 8, 8), 1)
     blind = dataclasses.replace(look.without_samples(), schedule=Schedule(1, 1))
-    assert step.settled(GRAPH, look, how.passes) == step.settled(GRAPH, blind, how.passes) == how.passes
+    last = how.passes[-1:]
+    assert step.settled(GRAPH, look, last) == step.settled(GRAPH, blind, last) == last
     assert step.runs(60, Schedule(1)) == 0 < step.runs(5, Schedule(1, 1)) < step.runs(60, Schedule(1, 1))

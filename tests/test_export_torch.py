@@ -53,7 +53,7 @@ def side_by_side(*kinds: str) -> Graph:
 
 @pytest.mark.parametrize("kinds", [CAUSAL, *((name,) for name in REPEATABLE if name not in CAUSAL)], ids="+".join)
 def test_a_program_fires_what_the_network_fires(kinds: tuple[str, ...]) -> None:
-    schedule = Schedule(1, 1, 1)
+    schedule = Schedule(2, 1, 1)
     snn = side_by_side(*kinds) if kinds == CAUSAL else random_network(5, spiking(*kinds, seed=3))
     made = conversion(snn, schedule)
     written = TorchFormat().write(made)

@@ -112,7 +112,7 @@ def test_what_cannot_become_onnx_is_told_in_one_line(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     if case == "nothing":
-        # It is the exporter that prints.
+        # Of the other it is the exporter that prints: in a process of its own.
         request.getfixturevalue("torchscript_here")
     ending, reason = REASONS[case]
     path = traced(Small(ending).eval(), torch.randn(1, 1, 6, 6), tmp_path / "m.pt")

@@ -442,3 +442,12 @@ def test_what_an_event_carries_is_in_units_of_its_step() -> None:
     neuron, schedule = Refine(torch.tensor(1.0)), Schedule(1, 1, 1)
     response = torch.tensor([[[10.0]], [[4.0]], [[-1.0]]])
     assert neuron.payloads(response, schedule).flatten().tolist() == [2, -1, -1]
+
+
+@pytest.mark.parametrize("units", [(1,), (2, 1), (4, 2, 1)])
+def test_units_past_the_last_that_is_coarse_make_no_other_neuron(units: tuple[int, ...]) -> None:
+    stated, longer = (Refine(torch.ones(1), top=3, event=3, units=each, rest=0) for each in (units, (*units, 1, 1)))
+    assert (longer.coarse_steps, longer.exact) == (stated.coarse_steps, stated.exact) == (len(units) - 1, units == (1,))
+    for schedule in SCHEDULES:
+        x = normal(schedule.total, 3, 4, 5)
+        assert torch.equal(longer.respond(x, schedule), stated.respond(x, schedule))

@@ -51,3 +51,16 @@ def test_half_of_what_is_symmetric_is_computed(size: int, threads: int) -> None:
     with Threads() as work:
         found = work.gram(inputs)
     torch.testing.assert_close(found, inputs @ inputs.mT, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 40), (40, 5), (64, 64)])
+def test_products_are_the_same_to_the_bit_whatever_the_threads(rows: int, columns: int) -> None:
+    left, right = normal(3, rows, 50), normal(3, columns, 50, seed=1).mT
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        with Threads() as work:
+            found.append((work.product(left, right), work.gram(left)))
+    torch.testing.assert_close(found[0][0], left @ right, rtol=1e-5, atol=1e-4)
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))

@@ -33,7 +33,7 @@ class Timed(Op):
         """
 
     def shaped(self, *inputs: Tensor) -> Tensor:
-        return broadcast(self, *inputs)
+        return broadcast(*inputs, *self.tensors().values())
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the response to one step."""
@@ -147,7 +147,7 @@ class Neuron(Timed):
     @property
     def coarse_steps(self) -> int:
         """How many steps after a start go by before a silent one, asleep and without current, is followed by none."""
-        return len(self.units) - 1
+        return sum(unit != self.units[-1] for unit in self.units)
 
     def largest_change(self, timesteps: int) -> int:
         """Return the most levels that the count changes by in one step."""

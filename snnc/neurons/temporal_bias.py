@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
-from snnc.ir import operation
+from snnc.ir import broadcast, operation
 from snnc.neurons.base import Timed, empty_train, stretched
 from snnc.schedule import Schedule
 
@@ -35,6 +35,9 @@ class TemporalBias(Timed):
             raise ValueError("a temporal bias has at least one step")
         if not bool(self.shift.isfinite().all()):
             raise ValueError("a temporal bias must be finite")
+
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        return broadcast(*inputs, self.shift[0])
 
     def respond(self, currents: Tensor, schedule: Schedule, generator: Generator | None = None) -> Tensor:
         steps = torch.cat([torch.arange(n, device=currents.device) for n in (schedule.rehearsal, schedule.timesteps)])

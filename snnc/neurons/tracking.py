@@ -67,7 +67,7 @@ class Tracking(CausalNeuron):
             return True
         lowest = 0 if self.slope is None else -most
         within = self.rest - self.max_event <= lowest and self.rest + self.first_event >= most
-        return within and self.units == (1,)
+        return within and not self.coarse_steps
 
     @property
     def immediate(self) -> bool:

@@ -20,12 +20,12 @@ _MOST_LEVELS = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class Activation(Op):
-    """A rectifier or a value to be coded, the place where a spiking neuron will stand."""
+    """A rectifier or a value to be coded, the place where a spiking neuron will stand; its tensors broadcast."""
 
     linear: ClassVar[bool] = False
 
     def shaped(self, *inputs: Tensor) -> Tensor:
-        return broadcast(self, *inputs)
+        return broadcast(*inputs, *self.tensors().values())
 
 
 @final

@@ -66,7 +66,7 @@ class Affine(Op):
         return y if self.shift is None else y + self.shift
 
     def shaped(self, *inputs: Tensor) -> Tensor:
-        return broadcast(self, *inputs)
+        return broadcast(*inputs, *self.tensors().values())
 
 
 @final
@@ -82,4 +82,4 @@ class Add(Op):
         return total
 
     def shaped(self, *inputs: Tensor) -> Tensor:
-        return broadcast(self, *inputs)
+        return broadcast(*inputs, *self.tensors().values())

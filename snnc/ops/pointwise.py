@@ -26,10 +26,10 @@ LARGEST = 5e34
 
 @dataclass(frozen=True, eq=False)
 class Pointwise(Nonlinear):
-    """A function of the numbers at one place of its inputs, which broadcast against one another."""
+    """A function of the numbers at one place of its inputs and tensors, which broadcast against one another."""
 
     def shaped(self, *inputs: Tensor) -> Tensor:
-        return broadcast(self, *inputs)
+        return broadcast(*inputs, *self.tensors().values())
 
 
 @final

@@ -141,13 +141,16 @@ class ConvTranspose(Weighted):
 class Linear(Weighted):
     """Matrix product with the last axis; weight ``[out, in]``."""
 
+    def __post_init__(self) -> None:
+        Weighted.__post_init__(self)
+        if self.bias is not None and len(self.bias) != len(self.weight):
+            raise ValueError(f"a bias of {len(self.bias)} numbers for {len(self.weight)}")
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         return F.linear(inputs[0], self.weight, self.bias)
 
     def shaped(self, *inputs: Tensor) -> Tensor:
         # To add a bias, torch would load its compiler, as snnc.ir.broadcast says.
-        if self.bias is not None and len(self.bias) != len(self.weight):
-            raise ValueError(f"a bias of {len(self.bias)} numbers for {len(self.weight)}")
         return F.linear(inputs[0], self.weight)
 
     def kernel(self) -> Tensor:

@@ -1,8 +1,8 @@
 """Choose how many levels an event of each time step stands for, where neurons refine their first guess.
 
 No labels, and no gradients: units are whole. From those that neurons have, the units of the first k steps are doubled
-and halved, for every k, with neurons that start at nothing or at what their first event can take back; what brings the
-outputs closest to the trained network's is taken, until nothing brings them closer.
+and halved, for every k, with neurons that count from nothing or from what their first event can take back; what brings
+the outputs closest to the trained network's is taken, until nothing brings them closer.
 """
 
 from collections.abc import Iterator
@@ -30,19 +30,19 @@ _NAME = "choose-units"
 # How many samples are simulated at once.
 _BATCH = 64
 
-# The unit of every step, and whether neurons start at what their first event takes back.
-Units = tuple[tuple[int, ...], bool]
+# The unit of every step, and whether neurons count from what their first event takes back.
+Tried = tuple[tuple[int, ...], bool]
 
 
 @final
 @passes.register(_NAME)
 @dataclass(frozen=True)
 class ChooseUnits(Pass):
-    """Choose the units of refining neurons, the same in all layers, and whether these start at rest.
+    """Choose the units of refining neurons, the same in all layers, and the count that these start from.
 
-    Right before ``substitute-neurons``, whose options they become, on at most ``images``, spread evenly. Units are
-    those stated times or over powers of two: receivers shift their weights. What is stated stays where nothing is
-    better, without images, and where there is one step.
+    Right before ``substitute-neurons``, whose options they become, on at most ``images``, spread evenly; of recordings,
+    on each frame held still. Units are those stated, doubled or halved and rounded down. What is stated stays where
+    nothing is better, without images, and where there is one step.
     """
 
     images: int = 256
@@ -66,47 +66,48 @@ class ChooseUnits(Pass):
         return graph
 
     def settled(self, graph: Graph, calibration: Calibration, following: tuple[Pass, ...]) -> tuple[Pass, ...]:
-        return tuple(
-            self._chosen(graph, calibration, step) if isinstance(step, SubstituteNeurons) else step
-            for step in following
-        )
-
-    def _chosen(self, graph: Graph, calibration: Calibration, step: SubstituteNeurons) -> SubstituteNeurons:
-        samples, schedule = calibration.samples, calibration.schedule
+        step, *others = following or (None,)
+        if not isinstance(step, SubstituteNeurons):
+            hint = "put choose-units right before substitute-neurons"
+            raise PreconditionError("the pass that puts neurons in does not come next", place=_NAME, hint=hint)
         if chosen(step.neuron).kind is not Refine:
             hint = "take --neuron refine, or leave out choose-units"
             raise PreconditionError(f"{step.neuron} neurons have no units", place=_NAME, hint=hint)
+        return (self._chosen(graph, calibration, step), *others)
+
+    def _chosen(self, graph: Graph, calibration: Calibration, step: SubstituteNeurons) -> SubstituteNeurons:
+        samples, schedule = calibration.samples, calibration.schedule
         if samples is None or schedule.total == 1:
             return step
+        compare = Comparison(calibration.reference, graph, features=False)
         with temporary_folder() as folder:
             store = FeedsStore(folder / "samples", samples.thinned(self.images).batches())
             everything = torch.arange(len(store))
 
-            def error(tried: SubstituteNeurons) -> float:
-                snn = tried(graph, calibration)
-                compare = Comparison(calibration.reference, snn, features=False)
-                return compare.error(TrainableNetwork(snn, schedule, ()), store, everything, _BATCH)
+            def error(step: SubstituteNeurons) -> float:
+                network = TrainableNetwork(step(graph, calibration), schedule, ())
+                return compare.error(network, store, everything, _BATCH)
 
-            best, lowest, known = step, error(step), set[Units]()
+            best, lowest, known = step, error(step), set[Tried]()
             while True:
-                tried = [units for units in _neighbors(best, schedule.total) if units not in known]
+                tried = [each for each in dict.fromkeys(_neighbors(best, schedule.total)) if each not in known]
                 known.update(tried)
                 before = best
-                for number, units in enumerate(tried):
+                for number, (units, charged) in enumerate(tried):
                     calibration.progress(number, len(tried))
-                    other = _with_units(step, *units)
+                    other = _with_units(step, units, charged)
                     if other is not None and (found := error(other)) < lowest:
                         best, lowest = other, found
                 if best is before:
                     return best
 
 
-def _neighbors(step: SubstituteNeurons, steps: int) -> Iterator[Units]:
-    """Return the units to try next."""
+def _neighbors(step: SubstituteNeurons, steps: int) -> Iterator[Tried]:
+    """Return what to try next; units end with 1."""
     stated: tuple[int, ...] = chosen(step.neuron).options["units"]
-    units = (*stated, *(1 for _ in range(steps)))[:steps]
+    units = (*stated, *(1 for _ in range(steps)))[: steps - 1]
     for first in range(steps):
-        begun, rest = units[:first], units[first:]
+        begun, rest = units[:first], (*units[first:], 1)
         for tried in ((*(2 * unit for unit in begun), *rest), (*(max(1, unit // 2) for unit in begun), *rest)):
             for charged in (True, False):
                 yield tried, charged

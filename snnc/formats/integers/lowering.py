@@ -241,7 +241,7 @@ def _integrate_and_fire(op: IntegrateAndFire, place: Place) -> Step:
 @firings.register(Tracking)
 def _tracking(op: Tracking, place: Place) -> Step:
     _plain(op)
-    if tuple(op.units) != (1,):
+    if op.coarse_steps:
         raise RefusedError("an event of several units is no whole number of thresholds", hint=_NEURONS)
     says = {
         "least": -op.max_event if op.takes_back else 0,
