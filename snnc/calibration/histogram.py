@@ -16,8 +16,13 @@ from snnc.files import temporary_folder
 # at most 1.6 % wide, over magnitudes from 2^-16 to 2^20. No range has to be known before, so counts can be merged.
 _MANTISSA_SHIFT = 23 - 6
 _FIRST = (127 - 16) << 6
-_MAGNITUDE = (1 << 31) - 1
 _BINS = 36 << 6
+# The first bits of a float32, as a whole number: the least of those with a sign, and for each the bin, those of
+# negative values behind the others, and behind all of them that of 0.
+_NEGATIVE = 1 << 31 - _MANTISSA_SHIFT
+_MAGNITUDES = torch.arange(_NEGATIVE, dtype=torch.int32).sub_(_FIRST).clamp_(0, _BINS - 1)
+_BIN_OF = torch.cat([_MAGNITUDES, _MAGNITUDES + _BINS])
+_BIN_OF[::_NEGATIVE] = 2 * _BINS
 _EDGES = torch.arange(_FIRST, _FIRST + _BINS + 1, dtype=torch.int32).bitwise_left_shift(_MANTISSA_SHIFT)
 _LOWER = torch.cat([torch.zeros(1, dtype=torch.float64), _EDGES[1:].view(torch.float32).double()])
 _CENTERS = (_LOWER[:-1] + _LOWER[1:]) / 2
@@ -44,14 +49,12 @@ class Histogram:
     total: Tensor
 
     @classmethod
-    def empty(
-        cls, channels: int, *, weighed: bool = False, most: int = _MAGNITUDE + 1, on_disk: bool = False
-    ) -> Histogram:
+    def empty(cls, channels: int, *, weighed: bool = False, most: int = 1 << 31, on_disk: bool = False) -> Histogram:
         """Return the histogram of nothing yet, of at most so many values a channel, kept in memory or ``on_disk``.
 
         Raises DataError where the disk is full.
         """
-        kind = torch.float64 if weighed else torch.int32 if most <= _MAGNITUDE else torch.int64
+        kind = torch.float64 if weighed else torch.int32 if most < 1 << 31 else torch.int64
         positive, negative = (
             _on_disk(channels, kind) if on_disk else torch.zeros(channels, _BINS, dtype=kind) for _ in range(2)
         )
@@ -78,9 +81,8 @@ class Histogram:
         for part in self._rows():
             last = every[..., part].contiguous()
             bits, channels = last.view(torch.int32), last.shape[-1]
-            keys = bits.bitwise_and(_MAGNITUDE).bitwise_right_shift_(_MANTISSA_SHIFT).sub_(_FIRST).clamp_(0, _BINS - 1)
-            keys -= bits.bitwise_right_shift(31).mul_(_BINS)
-            keys.masked_fill_(last == 0, 2 * _BINS)
+            prefixes = bits.bitwise_right_shift(_MANTISSA_SHIFT).bitwise_and_(2 * _NEGATIVE - 1)
+            keys = _BIN_OF.index_select(0, prefixes.flatten()).view(-1, channels)
             keys += torch.arange(channels, dtype=torch.int32) * width
             each = None if often is None else often[..., part].flatten()
             counts = torch.bincount(keys.flatten(), each, minlength=channels * width).view(channels, width)

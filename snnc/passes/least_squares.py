@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from snnc.threads import Threads
@@ -80,10 +81,13 @@ class Moments(LeastSquares):
 
     @classmethod
     def of(cls, inputs: Tensor, wanted: Tensor) -> Self:
-        extended = torch.cat([inputs, torch.ones_like(inputs[..., :1])], 2).transpose(1, 2)
+        rows = inputs.shape[1]
         with Threads() as threads:
-            gram, moment = threads.gram(extended), threads.product(extended, wanted)
-        return cls(gram.double(), moment.double(), inputs.shape[1])
+            gram, moment = threads.gram(inputs.mT), threads.product(inputs.mT, wanted)
+            sums, wanted_sums = (values.sum(1, keepdim=True) for values in (inputs, wanted))
+        gram = F.pad(gram.double(), (0, 1, 0, 1), value=rows)
+        gram[:, -1:, :-1], gram[:, :-1, -1:] = sums, sums.mT
+        return cls(gram, torch.cat([moment, wanted_sums], 1).double(), rows)
 
     def __iadd__(self, other: Self) -> Self:
         self.gram += other.gram
