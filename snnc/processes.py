@@ -7,6 +7,7 @@ stretch changes the last digit. The first process writes and speaks.
 """
 
 import io
+import itertools
 import os
 import pickle
 import threading
@@ -23,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.nn.functional import all_reduce
 from torch.distributed.rendezvous import rendezvous
 
@@ -40,6 +42,8 @@ _COMING, _HEARING = 60, 30
 _FIRST_WAITS, _OTHERS_WAIT = 0.05, 2.0
 # Nobody knows how long the work between two meetings takes; who has ended is known at once.
 _PATIENCE = timedelta(days=7)
+# The number of each meeting, the same in all processes.
+_MEETINGS = itertools.count()
 
 # What torchrun says to each process.
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -193,7 +197,9 @@ def joined(what: str) -> Iterator[Processes]:
             yield processes
         processes.meet("the end")
     except SnncError as error:
-        raise processes.failed(error) from error
+        told = processes.failed(error)
+        dist.destroy_process_group()
+        raise told from error
     dist.destroy_process_group()
 
 
@@ -206,6 +212,8 @@ def _connected() -> Processes:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     try:
         store, rank, count = next(iter(rendezvous("env://", timeout=timedelta(seconds=_COMING))))
+        # torchrun's store outlives a meeting: what was left there of one is not for the next.
+        store = PrefixStore(f"snnc {next(_MEETINGS)}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     except (RuntimeError, ValueError):
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"

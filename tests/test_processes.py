@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
-from socket import socket
 from typing import Any, TypeVar
 
 import pytest
@@ -204,16 +203,14 @@ CONVERT = ("convert", str(DIGITS / "model.onnx"), "--recipe", "quick")
 
 # One start for all: to start processes, each of which reads torch, takes longer than what they do.
 _TOGETHER = """
-import json, os, runpy, sys
+import json, runpy, sys
 from pathlib import Path
 from tests.test_processes import CONVERT, trained
 
 result = trained()
 if result.speaks:
     Path("history.json").write_text(json.dumps(result.history))
-for port, data, name in zip(sys.argv[1:], ("data", "broken"), ("two.snn", "three.snn")):
-    # Where processes met before lies what is left of that.
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "False"}
+for data, name in (("data", "two.snn"), ("broken", "three.snn")):
     sys.argv = ["snnc", *CONVERT, "--data", data, "-o", name]
     try:
         runpy.run_module("snnc", run_name="__main__")
@@ -229,21 +226,18 @@ def trained() -> Tuned:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
-    """Two processes that train, convert, and fail to convert: the folder where, and what they said."""
+    """Two processes that meet to train, to convert, and to fail at that: the folder where, and what they said."""
     folder = tmp_path_factory.mktemp("together")
     for name in ("data", "broken"):
         shutil.copytree(DIGITS / "calibration", folder / name)
     # The second process alone reads this one.
     sorted((folder / "broken").rglob("*.png"))[-1].write_bytes(b"no image")
     (folder / "together.py").write_text(_TOGETHER)
-    with socket() as one, socket() as other:
-        for free in (one, other):
-            free.bind(("127.0.0.1", 0))
-        ports = [str(free.getsockname()[1]) for free in (one, other)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
-    words = [*torchrun, "together.py", *ports]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*torchrun, "together.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
     return folder, done
 
 
