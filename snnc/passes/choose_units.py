@@ -66,14 +66,14 @@ class ChooseUnits(Pass):
         return graph
 
     def settled(self, graph: Graph, calibration: Calibration, following: tuple[Pass, ...]) -> tuple[Pass, ...]:
-        step, *others = following or (None,)
+        step = next(iter(following), None)
         if not isinstance(step, SubstituteNeurons):
             hint = "put choose-units right before substitute-neurons"
             raise PreconditionError("the pass that puts neurons in does not come next", place=_NAME, hint=hint)
         if chosen(step.neuron).kind is not Refine:
             hint = "take --neuron refine, or leave out choose-units"
             raise PreconditionError(f"{step.neuron} neurons have no units", place=_NAME, hint=hint)
-        return (self._chosen(graph, calibration, step), *others)
+        return (self._chosen(graph, calibration, step), *following[1:])
 
     def _chosen(self, graph: Graph, calibration: Calibration, step: SubstituteNeurons) -> SubstituteNeurons:
         samples, schedule = calibration.samples, calibration.schedule
