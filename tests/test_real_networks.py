@@ -10,6 +10,7 @@ from snnc import artifact, recipe
 from snnc.data.dataset import Reading, open_dataset
 from snnc.data.preprocessing import Preprocessing
 from snnc.neurons import neurons
+from snnc.pipeline import make, read_trained
 from snnc.run import ONCE
 from snnc.schedule import Schedule
 from tests.support import run, stream
@@ -26,14 +27,10 @@ pytestmark = [
 
 
 def converted(name, timesteps, preprocessing, data, limit, neuron="two-phase"):
-    model = SHARED / "models" / f"{name}.onnx"
-    made, _ = snnc.convert(
-        model,
-        recipe.load("quick", timesteps=timesteps, neuron=neuron),
-        data=SHARED / data,
-        preprocessing=preprocessing,
-        reading=Reading(limit=limit),
-    )
+    """The network alone: a report takes as long, and other tests here ask for it."""
+    trained, reading = read_trained(SHARED / "models" / f"{name}.onnx"), Reading(limit=limit)
+    dataset = open_dataset(SHARED / data, preprocessing, trained.graph.input_shapes, reading)
+    made, _ = make(trained, recipe.load("quick", timesteps=timesteps, neuron=neuron), dataset, preprocessing, reading)
     return made
 
 
@@ -44,9 +41,9 @@ def accuracy(conversion, data, limit):
 
 @pytest.mark.parametrize(("timesteps", "least"), [(2, 60.0), (4, 80.0)])
 def test_resnet20_at_few_steps(timesteps, least):
-    # 48 of the calibration and 100 of the test images, hence some points below what the benchmark shows.
-    made = converted("cifar10_resnet20", timesteps, CIFAR, "cifar10/calibration", 48)
-    row = accuracy(made, "cifar10/test", 100)
+    # 24 of the calibration and 60 of the test images, hence some points below what the benchmark shows.
+    made = converted("cifar10_resnet20", timesteps, CIFAR, "cifar10/calibration", 24)
+    row = accuracy(made, "cifar10/test", 60)
     assert row.accuracy >= least
     assert row.total_steps == 20 * timesteps
 
@@ -55,20 +52,20 @@ def test_without_images_many_steps_still_work():
     made, _ = snnc.convert(
         SHARED / "models" / "cifar10_resnet20.onnx", recipe.load("quick", timesteps=64), preprocessing=CIFAR
     )
-    assert accuracy(made, "cifar10/test", 80).accuracy >= 80
+    assert accuracy(made, "cifar10/test", 40).accuracy >= 80
 
 
 def test_max_pools_are_exact():
     """At many steps a network with max-pools comes to its trained self, whatever the neuron."""
-    made = converted("cifar10_nin", 32, NIN, "cifar10/calibration", 16)
+    made = converted("cifar10_nin", 32, NIN, "cifar10/calibration", 8)
     dataset = open_dataset(SHARED / "cifar10/test", NIN, {"x": (3, 32, 32)}, Reading(limit=12))
     images = torch.cat([feeds["x"] for feeds in dataset.batches()])
     trained = _predictions(made.reference, images, ONCE)
     assert (_predictions(made.snn, images, Schedule(32)) == trained).float().mean() >= 0.95
     causal = {name: neurons["dual-threshold"](op.threshold) for name, op in made.snn.ops(neurons["two-phase"]).items()}
     # Step by step, of fewer.
-    few = _predictions(made.snn.with_ops(causal), images[:5], Schedule(32))
-    assert (few == trained[:5]).float().mean() >= 0.8
+    few = _predictions(made.snn.with_ops(causal), images[:3], Schedule(32))
+    assert (few == trained[:3]).float().mean() >= 0.8
 
 
 def test_activations_quantized_in_the_file_convert_without_loss():
@@ -95,7 +92,7 @@ def test_sums_of_spikes_give_what_steps_give():
 
 def test_neither_threads_nor_batch_size_nor_workers_change_a_byte(tmp_path):
     contents, before = set(), torch.get_num_threads()
-    for threads, reading in ((1, Reading(batch_size=16, limit=24)), (3, Reading(batch_size=7, workers=3, limit=24))):
+    for threads, reading in ((1, Reading(batch_size=8, limit=12)), (3, Reading(batch_size=5, workers=3, limit=12))):
         torch.set_num_threads(threads)
         made, _ = snnc.convert(
             SHARED / "models" / "cifar10_resnet20.onnx",
