@@ -1361,13 +1361,13 @@ def test_recordings_of_events_from_the_shell(run: Run, folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         recording_files.nmnist(path, rows)
     (folder / "snnc.yaml").write_text(
-        "recipe: quick\nneuron: if\ntimesteps: 4\nframes: hold\n"
+        "recipe: quick\nneuron: if\ntimesteps: 2\nframes: hold\n"
         "preprocessing: {events: {frames: 3, polarity: sum, sensor: [8, 8]}}\n"
         "calibration: {data: data}\nevaluation: {data: data}\n"
     )
     assert run("convert", DIGITS / "model.onnx", "--data", "data", "--part", "train", "-q").code == 0
     kept = load_conversion(folder / "model.snn")
-    assert kept.schedule == Schedule(4, frames="hold")
+    assert kept.schedule == Schedule(2, frames="hold")
     assert kept.preprocessing.events == EventFrames(frames=3, polarity="sum", sensor=(8, 8))
     assert "events (frames 3, bins time, start event, voxel false, polarity sum" in run("inspect", "model.snn").out
     assert kept.provenance.calibration is not None and kept.provenance.calibration.images == 36

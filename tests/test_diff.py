@@ -395,7 +395,8 @@ def shown(markdown: str) -> str:
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("\\`*_[]()<>#|~!&@:-+. \n\t$^=w1"))))
+# All but surrogates can be written; to ask a codec of every character takes seconds.
+@given(st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("\\`*_[]()<>#|~!&@:-+. \n\t$^=w1"))))
 def test_escaped_text_is_shown_as_it_is(text: str) -> None:
     page = MARKDOWN.render(f"x{escaped(text)}x").replace("<!-- -->", "")
     assert re.findall(r"<[^>]*>", page) == ["<p>", "</p>"]

@@ -1,6 +1,7 @@
 """Plug-ins: what a file or a package adds works from the command line, and what is wrong with one is said in a line."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -264,7 +265,9 @@ ENTRY = "[snnc.plugins]\nsomething = package_of_mine.plugin\n"
 
 
 def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -281,29 +284,30 @@ def installed(folder: Path) -> Path:
     return folder
 
 
-def test_an_installed_package_adds_members(installed: Path) -> None:
-    code = (
-        "from snnc.neurons import neurons; from snnc import plugins; "
-        "print('mine' in neurons, plugins.origin(neurons['mine']), plugins.is_loaded('package_of_mine'))"
-    )
-    done = run(installed, code)
-    assert done.stdout.split() == ["True", "package_of_mine", "True"], done.stderr
-
-
-def test_a_broken_package_fails_every_question(installed: Path) -> None:
-    write(installed, "package_of_mine/plugin.py", "raise RuntimeError('broken')")
-    code = """
+# Each is a process that has not asked for plug-ins yet, and torch is read once for both.
+_QUESTIONS = """
+import os
+from pathlib import Path
+from snnc import plugins
 from snnc.errors import UsageError
 from snnc.neurons import neurons
+if not os.fork():
+    print("mine" in neurons, plugins.origin(neurons["mine"]), plugins.is_loaded("package_of_mine"), flush=True)
+    os._exit(0)
+os.wait()
+Path("package_of_mine/plugin.py").write_text("raise RuntimeError('broken')")
 for _ in range(2):
     try:
         len(neurons)
     except UsageError as error:
         print(error.line, "|", error.hint)
 """
-    done = run(installed, code)
+
+
+def test_an_installed_package_adds_members_and_a_broken_one_fails_every_question(installed: Path) -> None:
+    done = run(installed, _QUESTIONS)
     line = "cannot load the plug-in: RuntimeError: broken @ package_of_mine.plugin | mend or uninstall package-of-mine"
-    assert done.stdout.splitlines() == [line, line], done.stderr
+    assert done.stdout.splitlines() == ["True package_of_mine True", line, line], done.stderr
 
 
 def test_help_loads_no_plug_in(installed: Path) -> None:

@@ -221,15 +221,18 @@ for data, name in (("data", "two.snn"), ("broken", "three.snn")):
 
 
 def trained() -> Tuned:
-    return tuned(SHARED, reading=Reading(limit=200))
+    return tuned(SHARED, reading=Reading(limit=100))
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
     """Two processes that meet to train, to convert, and to fail at that: the folder where, and what they said."""
     folder = tmp_path_factory.mktemp("together")
+    images = sorted((DIGITS / "calibration").iterdir())[:48]
     for name in ("data", "broken"):
-        shutil.copytree(DIGITS / "calibration", folder / name)
+        (folder / name).mkdir()
+        for image in images:
+            shutil.copy(image, folder / name)
     # The second process alone reads this one.
     sorted((folder / "broken").rglob("*.png"))[-1].write_bytes(b"no image")
     (folder / "together.py").write_text(_TOGETHER)

@@ -43,7 +43,7 @@ from tests.test_processes import simulated
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
 FEW = Reading(limit=60)
-MORE = Reading(limit=240)
+MORE = Reading(limit=180)
 
 
 def tuned(folder: str = "test", reading: Reading = FEW, **options: Any) -> Advice:
@@ -64,6 +64,12 @@ def made_shortly(trained_shortly: None) -> Iterator[None]:
 def loose() -> Advice:
     """Half of the predictions may be wrong; all kinds of networks that answer within 5 steps."""
     return tuned(max_drop=50, max_steps=5)
+
+
+@pytest.fixture(scope="module")
+def fewest() -> Advice:
+    """Of what answers within 2 steps, what answers first."""
+    return tuned(max_drop=50, max_steps=2, prefer="steps")
 
 
 @pytest.fixture(scope="module")
@@ -604,8 +610,12 @@ def test_steps_and_latency_are_kept_to(loose: Advice, tight: Advice) -> None:
     assert 5 in {trial.steps for trial in loose.trials}
 
 
-def test_what_fell_short_got_more_for_its_worst_layers_and_training(tight: Advice) -> None:
-    titles = {trial.candidate.family.title for trial in tight.trials}
+def test_what_fell_short_got_more_for_its_worst_layers_and_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "families", lambda latency: [Family("quick", "if", "quick, if")])
+    # So few images prove nothing.
+    unproven = tuned(max_drop=0, max_steps=2, latency="synchronous", proven=True)
+    assert unproven.chosen is None and "not proven" in unproven.shortfall
+    titles = {trial.candidate.family.title for trial in unproven.trials}
     assert any("burst" in title or "1 layer per channel" in title for title in titles)
     assert "synchronous" in titles
 
@@ -629,15 +639,8 @@ def test_the_chosen_one_is_made_again_to_the_same_bytes(loose: Advice, tight: Ad
         assert row == advice.chosen.trial.row
 
 
-def test_the_same_is_tried_again_in_the_same_order() -> None:
-    first, again = (tuned(max_drop=50, max_steps=1).trials for _ in range(2))
-    assert [dataclasses.replace(found, seconds=0.0) for found in first] == [
-        dataclasses.replace(found, seconds=0.0) for found in again
-    ]
-
-
-def test_processes_make_whole_candidates_and_choose_the_same(
-    loose: Advice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_processes_make_whole_candidates_and_choose_the_same_in_the_same_order(
+    fewest: Advice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[Candidate, int]] = []
     make = tune.Bench.make
@@ -647,15 +650,15 @@ def test_processes_make_whole_candidates_and_choose_the_same(
         return make(bench, candidate, progress)
 
     monkeypatch.setattr(tune.Bench, "make", noted)
-    found = simulated(2, lambda rank: tuned(max_drop=50, max_steps=5))
+    found = simulated(2, lambda rank: tuned(max_drop=50, max_steps=2, prefer="steps"))
     whole = [candidate for candidate, count in made if count == 1]
-    assert len(whole) == len({*whole}) > len(loose.trials) / 2
-    for index, advice in enumerate((loose, *found)):
-        assert advice.chosen is not None and loose.chosen is not None
+    assert len(whole) == len({*whole}) > len(fewest.trials) / 2
+    for index, advice in enumerate((fewest, *found)):
+        assert advice.chosen is not None and fewest.chosen is not None
         save_conversion(advice.chosen.conversion, tmp_path / f"{index}.snn")
         assert (tmp_path / f"{index}.snn").read_bytes() == (tmp_path / "0.snn").read_bytes()
-        assert advice.chosen.report == loose.chosen.report
-        assert [timeless(trial) for trial in advice.trials] == [timeless(trial) for trial in loose.trials]
+        assert advice.chosen.report == fewest.chosen.report
+        assert [timeless(trial) for trial in advice.trials] == [timeless(trial) for trial in fewest.trials]
 
 
 def timeless(trial: Trial) -> Trial:
@@ -676,12 +679,10 @@ def test_without_labels_predictions_are_compared() -> None:
         assert found.drop_interval[0] <= found.drop <= found.drop_interval[1]
 
 
-def test_a_drop_that_may_be_larger_on_other_images_is_not_proven_and_chosen_only_without_proven(tight: Advice) -> None:
+def test_a_drop_that_may_be_larger_on_other_images_is_chosen_and_said_to_be_not_proven(tight: Advice) -> None:
     assert tight.chosen is not None and tight.chosen.trial.gate.verdict == "not proven"
     (found,) = (finding for finding in tight.findings if finding.code == "not-proven")
-    assert "not proven" in found.message and "would (80 measured)" in found.message
-    strict = tuned(max_drop=0, max_steps=1, latency="synchronous", proven=True)
-    assert strict.chosen is None and "not proven" in strict.shortfall
+    assert "not proven" in found.message and "would (60 measured)" in found.message
 
 
 def test_where_nothing_keeps_to_the_limits_the_closest_is_named() -> None:
@@ -694,7 +695,6 @@ def test_where_nothing_keeps_to_the_limits_the_closest_is_named() -> None:
     assert advice.plain()["chosen"] is None
 
 
-def test_prefer_steps_chooses_the_fewest() -> None:
-    advice = tuned(max_drop=50, max_steps=2, prefer="steps")
-    assert advice.chosen is not None
-    assert advice.chosen.trial.steps == min(found.steps for found in advice.trials if found.kept) == 1
+def test_prefer_steps_chooses_the_fewest(fewest: Advice) -> None:
+    assert fewest.chosen is not None
+    assert fewest.chosen.trial.steps == min(found.steps for found in fewest.trials if found.kept) == 1
