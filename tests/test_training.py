@@ -691,12 +691,12 @@ def test_reconstruction_comes_before_the_neurons() -> None:
     ReconstructUnits().requires(graph)
 
 
-@pytest.mark.parametrize(("neuron", "sleep"), [("cif", 2), ("if", 0)])
-def test_neurons_are_distilled_on_their_own_spikes(neuron: str, sleep: int) -> None:
+@pytest.mark.parametrize(("neuron", "sleep", "epochs"), [("cif", 2, 40), ("if", 0, 20)])
+def test_neurons_are_distilled_on_their_own_spikes(neuron: str, sleep: int, epochs: int) -> None:
     trained, graph, look = converted(count=60)
     look = dataclasses.replace(look, schedule=Schedule(3, sleep))
     snn = SubstituteNeurons(neuron)(graph, look)
-    after = dataclasses.replace(DISTILL, epochs=40, batch_size=16)(snn, look)
+    after = dataclasses.replace(DISTILL, epochs=epochs, batch_size=16)(snn, look)
     assert {type(op) for op in after.ops(Neuron).values()} == {neurons[neuron]}
     before, now = (error(g, trained, images_of(look), look.schedule) for g in (snn, after))
     assert now < 0.8 * before
