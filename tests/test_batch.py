@@ -176,10 +176,11 @@ def test_several_models_are_converted_into_a_folder(
 
 
 def test_a_job_is_a_process_of_its_own(folder: Path) -> None:
-    (job,) = each([folder / "bad.onnx"], folder / "made", ["--recipe", "quick"])
+    # What is refused before anything is read, and torch with it.
+    (job,) = each([folder / "good.onnx"], folder / "made", ["--timesteps", "many"])
     (outcome,) = do([job], 1).outcomes
-    assert (outcome.code, outcome.verdict) == (3, "error 3")
-    assert outcome.error.startswith("not an ONNX model @")
+    assert (outcome.code, outcome.verdict) == (2, "error 2")
+    assert outcome.error.startswith("invalid value for '--timesteps': should be a valid integer @")
     assert job.log.read_text().startswith(f"error: {outcome.error.split(' hint: ')[0]}")
 
 

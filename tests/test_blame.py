@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("counted_shortly")
 @cache
 def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple[Graph, Graph, Schedule]:
     how = recipe.load(name, timesteps=timesteps, overrides=overrides)
-    reading = Reading(limit=60)
+    reading = Reading(limit=32)
     made, _ = snnc.convert(
         DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING, reading=reading
     )
@@ -42,7 +42,7 @@ def converted(name: str = "quick", timesteps: int = 4, *overrides: str) -> tuple
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[Tensor, Tensor]:
-    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=50))
+    dataset = open_dataset(DIGITS / "test", PREPROCESSING, {"x": (1, 8, 8)}, Reading(limit=30))
     return torch.cat([feeds["x"] for feeds in dataset.batches()]), dataset.labels("classes").answers
 
 

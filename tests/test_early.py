@@ -38,7 +38,7 @@ from tests.support import random_network, spiking
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 PREPROCESSING = Preprocessing(mean=(0.31,), std=(0.38,), channels="gray")
-FEW = Reading(limit=120)
+FEW = Reading(limit=80)
 
 pytestmark = pytest.mark.usefixtures("counted_shortly")
 # Neurons that answer step by step, equally, in shares and asleep, after a rehearsal, and those that gather first.
@@ -56,7 +56,7 @@ def converted(**changes: Any) -> Conversion:
         recipe.load("quick", **changes),
         data=DIGITS / "calibration",
         preprocessing=PREPROCESSING,
-        reading=Reading(limit=60),
+        reading=Reading(limit=40),
     )
     return made
 
@@ -66,7 +66,7 @@ def evaluated(made: Conversion, reading: Reading = FEW, **options: Any) -> Row:
     return row
 
 
-def images(network: Conversion, limit: int = 120) -> tuple[Feeds, torch.Tensor]:
+def images(network: Conversion, limit: int = 80) -> tuple[Feeds, torch.Tensor]:
     data = open_dataset(DIGITS / "test", PREPROCESSING, network.snn.ops(Input), Reading(limit=limit))
     labels = data.labels("classes")
     assert labels is not None
@@ -140,7 +140,7 @@ def test_each_sample_stops_at_the_first_step_whose_limit_its_margin_reaches(
     exit_data = DIGITS / "calibration" if own else None
     found = evaluated(network, exit_confidence=0.8, exit_data=exit_data).exit
     assert found is not None
-    assert found.samples == (120 if own else 96)
+    assert found.samples == (80 if own else 64)
     assert found.rule.source == ("calibration" if own else "the evaluation data, held out")
     assert sum(found.stopped) == found.samples
     assert len(found.rule.limits) == network.schedule.total
@@ -323,7 +323,7 @@ def test_labels_do_not_change_the_rule(made: dict[str, Conversion], tmp_path: Pa
     # The data that is judged is not what the rule is made on, even where it is named as such.
     (row,) = snnc.evaluate(plain, data=tmp_path / "0.npz", exit_confidence=0.8, exit_data=tmp_path / "0.npz").rows
     assert row.exit is not None
-    assert (row.exit.samples, row.exit.rule) == (96, rules[0])
+    assert (row.exit.samples, row.exit.rule) == (64, rules[0])
 
 
 @pytest.mark.parametrize(

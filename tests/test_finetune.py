@@ -75,7 +75,7 @@ def same(one: Tuned, other: Tuned) -> bool:
 @pytest.mark.parametrize("activation", ["clip", "qcfs", "noisy-qcfs", "cqrelu"])
 def test_training_lowers_the_loss_and_keeps_its_activations(activation: str) -> None:
     settings = dataclasses.replace(SHORT, activation=activation, epochs=4)  # type: ignore[arg-type]
-    result = tuned(settings, timesteps=3)
+    result = tuned(settings, timesteps=3, reading=Reading(limit=200))
     losses = [row["loss"] for row in result.history]
     assert losses[-1] < 0.8 * losses[0]
     assert result.score == max(row["held_out_accuracy"] for row in result.history)
@@ -88,7 +88,7 @@ def test_training_lowers_the_loss_and_keeps_its_activations(activation: str) -> 
             assert op.levels == 3
             assert float(op.potential) == (0 if activation == "cqrelu" else 0.5)
     assert ("noise" in result.history[-1]) == (activation == "noisy-qcfs")
-    assert result.samples + result.held_out == 400
+    assert result.samples + result.held_out == 200
 
 
 def test_thresholds_learn_unless_their_range_is_fixed() -> None:
@@ -126,7 +126,7 @@ def test_batch_normalization_is_trained_or_left_alone() -> None:
 
 
 def test_options_change_the_training() -> None:
-    few, short = Reading(limit=50), dataclasses.replace(SHORT, epochs=1, batch_size=20)
+    few, short = Reading(limit=30), dataclasses.replace(SHORT, epochs=1, batch_size=10)
     plain = tuned(short, reading=few)
     assert same(plain, tuned(short, reading=few))
     for change in (
@@ -700,7 +700,7 @@ def perceptron(folder: Path) -> Path:
 
 def test_the_epoch_of_a_regression_is_chosen_by_its_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, model, log = regression_data(tmp_path), perceptron(tmp_path), tmp_path / "log.csv"
-    settings = ["--epochs", "40", "--batch-size", "20", "--learning-rate", "0.02", "--timesteps", "16"]
+    settings = ["--epochs", "25", "--batch-size", "20", "--learning-rate", "0.02", "--timesteps", "16"]
     settings += ["-o", str(tmp_path / "tuned.onnx")]
     command = ["finetune", str(model), "--data", str(data), *settings, "--log", str(log)]
     assert cli.main([*command, "--convert", str(tmp_path / "tuned.snn"), "--json"]) == 0
@@ -758,9 +758,9 @@ def whole(settings: Training, reading: Reading) -> Tuned:
 def test_a_training_that_was_stopped_ends_as_if_it_was_not(
     activation: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"activation": activation, "distillation": 0.3, "batch_size": 12, "lookahead": 3}
+    asked = {"activation": activation, "distillation": 0.3, "batch_size": 7, "lookahead": 3}
     settings = dataclasses.replace(SHORT, **asked)  # type: ignore[arg-type]
-    few = Reading(limit=100)
+    few = Reading(limit=60)
     wanted = whole(settings, few)
     file = tmp_path / "state"
     step = trainer.Trainer._step

@@ -49,7 +49,7 @@ def test_a_neuron_and_a_pass_work_in_every_command(folder: Path, capsys: pytest.
     mine = ("--plugin", write(folder, "mine.py", NEURON + PASS))
     write(folder, "mine.yaml", RECIPE)
     model = str(DIGITS / "model.onnx")
-    how = ("--recipe", "mine.yaml", "--data", str(DIGITS / "calibration"), "--limit", "64", *PIXELS)
+    how = ("--recipe", "mine.yaml", "--data", str(DIGITS / "calibration"), "--limit", "24", *PIXELS)
     assert cli.main(["convert", model, "-o", "mine.snn", *how, *mine, "--json"]) == 0
     report = said(capsys)["report"]
     assert {layer["neuron"] for layer in report["layers"]} == {"mine"}

@@ -137,7 +137,7 @@ def test_calibrated_for_a_hard_reset_digits_are_read_almost_as_well() -> None:
     made, _ = snnc.convert(
         DIGITS / "model.onnx", how, data=DIGITS / "calibration", preprocessing=PREPROCESSING, reading=reading
     )
-    (row,) = snnc.evaluate(made, data=DIGITS / "test").rows
+    (row,) = snnc.evaluate(made, data=DIGITS / "test", reading=Reading(limit=200)).rows
     assert row.drop is not None and row.drop < 2
     assert all(isinstance(neuron, IntegrateAndFireToZero) for neuron in made.snn.ops(CausalNeuron).values())
 
