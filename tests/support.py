@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -129,6 +130,16 @@ def stepped(neuron: CausalNeuron, currents: Tensor, schedule: Schedule) -> Tenso
         train.append(value)
     assert len(train) == schedule.total
     return torch.stack(train)
+
+
+@contextmanager
+def naming(member: object) -> Iterator[None]:
+    """Say which of many a law was asked of where it is broken: a test for each takes longer than to ask."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"asked of {member}")
+        raise
 
 
 def alternating(rows: Iterable[First], columns: Iterable[Second]) -> list[tuple[First, Second]]:

@@ -14,7 +14,7 @@ from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import neurons
 from snnc.neurons.temporal_bias import TemporalBias
 from snnc.ops import Weighted
-from tests.support import Network, normal, operations
+from tests.support import Network, naming, normal, operations
 
 OPERATIONS = operations()
 LAYERS = {name: (op, shapes) for name, (op, shapes) in OPERATIONS.items() if isinstance(op, Weighted)}
@@ -141,17 +141,17 @@ def test_neurons_have_the_moments_of_the_rectifier_they_stand_for(kind: str) -> 
 # Kinds of values.
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_what_is_affine_keeps_spikes_currents_and_the_rest_lifts_them(name: str) -> None:
-    op, shapes = OPERATIONS[name]
-    for kind in Kind:
-        found = value_kind(op, [kind for _ in shapes])
-        assert (found == Kind.CONSTANT) == (kind == Kind.CONSTANT)
-        # Of a window of spikes, one passes.
-        passes = isinstance(op, ops.MaxPool) and kind == Kind.SPIKES
-        lifts = kind != Kind.CONSTANT and not op.linear and not passes
-        assert (found == Kind.LIFTED) == (kind == Kind.LIFTED or lifts)
-        assert found >= kind
+def test_what_is_affine_keeps_spikes_currents_and_the_rest_lifts_them() -> None:
+    for name, (op, shapes) in OPERATIONS.items():
+        with naming(name):
+            for kind in Kind:
+                found = value_kind(op, [kind for _ in shapes])
+                assert (found == Kind.CONSTANT) == (kind == Kind.CONSTANT)
+                # Of a window of spikes, one passes.
+                passes = isinstance(op, ops.MaxPool) and kind == Kind.SPIKES
+                lifts = kind != Kind.CONSTANT and not op.linear and not passes
+                assert (found == Kind.LIFTED) == (kind == Kind.LIFTED or lifts)
+                assert found >= kind
 
 
 def test_every_value_of_a_network_has_its_kind() -> None:
@@ -232,11 +232,11 @@ def test_what_normalizes_spikes_leaves_them_spikes() -> None:
     assert torch.equal(reach[0][spikes], reach[1][spikes])
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_work_is_counted_for_all_that_computes(name: str) -> None:
-    op, shapes = OPERATIONS[name]
-    after = tuple(op(*(torch.zeros(1, *shape) for shape in shapes)).shape[1:])
-    found = work(op, shapes, after)
-    assert (found == Work()) == isinstance(op, ops.Embedding | ops.Gathered | ops.Routing)
-    if isinstance(op, ops.Add):
-        assert found == Work(additions=2 * torch.Size(after).numel())
+def test_work_is_counted_for_all_that_computes() -> None:
+    for name, (op, shapes) in OPERATIONS.items():
+        with naming(name):
+            after = tuple(op(*(torch.zeros(1, *shape) for shape in shapes)).shape[1:])
+            found = work(op, shapes, after)
+            assert (found == Work()) == isinstance(op, ops.Embedding | ops.Gathered | ops.Routing)
+            if isinstance(op, ops.Add):
+                assert found == Work(additions=2 * torch.Size(after).numel())

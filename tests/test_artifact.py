@@ -27,7 +27,7 @@ from snnc.process import limited_memory
 from snnc.schedule import Schedule
 from snnc.tasks.values import Values
 from snnc.text import harmless
-from tests.support import Network, neuron_instances, normal, operations, random_network, relu, run, spiking
+from tests.support import Network, naming, neuron_instances, normal, operations, random_network, relu, run, spiking
 
 
 def conversion(snn: Graph, reference: Graph | None = None, calibrated: Manifest | None = None) -> Conversion:
@@ -71,14 +71,14 @@ def test_every_registered_neuron_is_covered() -> None:
     assert {type(op) for op, _ in every_kind().values()} >= set(neurons.values())
 
 
-@pytest.mark.parametrize("name", every_kind())
-def test_every_operation_is_read_back(name: str, tmp_path: Path) -> None:
-    op, shapes = every_kind()[name]
-    nodes = [Node(f"x{i}", Input(shape), (), (f"input/{i}",)) for i, shape in enumerate(shapes)]
-    graph = Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes), ("/layer.0/y", "/layer.1/y"))], ["y"])
-    found = saved(conversion(graph), tmp_path / "model.snn")
-    assert found.reference is None
-    assert_same_graph(found.snn, graph)
+def test_every_operation_is_read_back(tmp_path: Path) -> None:
+    for name, (op, shapes) in every_kind().items():
+        with naming(name):
+            nodes = [Node(f"x{i}", Input(shape), (), (f"input/{i}",)) for i, shape in enumerate(shapes)]
+            graph = Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes), ("/layer.0/y", "/layer.1/y"))], ["y"])
+            found = saved(conversion(graph), tmp_path / "model.snn")
+            assert found.reference is None
+            assert_same_graph(found.snn, graph)
 
 
 @pytest.mark.parametrize("calibrated", [None, Manifest(3, "ff", 1)])
@@ -525,34 +525,34 @@ def test_latency_counts_the_neurons_that_wait(name: str) -> None:
 ODD = [-1, -7, 1 << 31, 1 << 40, 1 << 62, 1 << 70]
 
 
-@pytest.mark.parametrize("name", every_kind())
-def test_whole_numbers_out_of_reason_are_refused_or_fit(name: str, tmp_path: Path) -> None:
-    op, shapes = every_kind()[name]
-    nodes = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
-    path = tmp_path / "model.snn"
-    save_conversion(conversion(Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes))], ["y"])), path)
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["snnc"])
-        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    fields = node(header, "y")["fields"]
-    for place in leaves(fields):
-        parent = fields
-        for key in place[:-1]:
-            parent = parent[key]
-        before = parent[place[-1]] if place else None
-        if type(before) is not int:
-            continue
-        for odd in ODD:
-            parent[place[-1]] = odd
-            rewrite(path, header, tensors)
-            start = time.process_time()
-            with limited_memory(2 << 30):
-                try:
-                    assert load_conversion(path).snn.shapes
-                except ModelError as error:
-                    assert error.place == str(path)
-            assert time.process_time() - start < 2, (place, odd)
-        parent[place[-1]] = before
+def test_whole_numbers_out_of_reason_are_refused_or_fit(tmp_path: Path) -> None:
+    for name, (op, shapes) in every_kind().items():
+        with naming(name):
+            nodes = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
+            path = tmp_path / "model.snn"
+            save_conversion(conversion(Graph.of([*nodes, Node("y", op, tuple(n.name for n in nodes))], ["y"])), path)
+            with safe_open(path, framework="pt") as file:
+                header = json.loads(file.metadata()["snnc"])
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+            fields = node(header, "y")["fields"]
+            for place in leaves(fields):
+                parent = fields
+                for key in place[:-1]:
+                    parent = parent[key]
+                before = parent[place[-1]] if place else None
+                if type(before) is not int:
+                    continue
+                for odd in ODD:
+                    parent[place[-1]] = odd
+                    rewrite(path, header, tensors)
+                    start = time.process_time()
+                    with limited_memory(2 << 30):
+                        try:
+                            assert load_conversion(path).snn.shapes
+                        except ModelError as error:
+                            assert error.place == str(path)
+                    assert time.process_time() - start < 2, (place, odd)
+                parent[place[-1]] = before
 
 
 def test_texts_of_a_file_command_nobody(tmp_path: Path) -> None:

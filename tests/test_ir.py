@@ -9,7 +9,7 @@ import torch
 from snnc import ops
 from snnc.ir import Graph, Input, Node, Op
 from snnc.neurons import Neuron
-from tests.support import Network, neuron_instances, normal, operations, random_network, relu
+from tests.support import Network, naming, neuron_instances, normal, operations, random_network, relu
 
 
 def chain() -> Graph:
@@ -56,48 +56,48 @@ def members() -> dict[str, Op]:
     return {name: op for name, (op, _) in operations().items()} | dict(neuron_instances()) | {"Input": Input((1,))}
 
 
-@pytest.mark.parametrize("name", members())
-def test_operations_are_final_and_frozen(name: str) -> None:
-    op = members()[name]
-    assert type(op).__final__  # type: ignore[attr-defined]
-    assert not type(op).__subclasses__()
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        op.anything = 1  # type: ignore[attr-defined]
-    assert type(op).__doc__
+def test_operations_are_final_and_frozen() -> None:
+    for name, op in members().items():
+        with naming(name):
+            assert type(op).__final__  # type: ignore[attr-defined]
+            assert not type(op).__subclasses__()
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                op.anything = 1  # type: ignore[attr-defined]
+            assert type(op).__doc__
 
 
-@pytest.mark.parametrize("name", members())
-def test_map_tensors_reaches_every_tensor_and_nothing_else(name: str) -> None:
-    op = members()[name]
-    mapped = op.map_tensors(lambda tensor: tensor.double())
-    assert (mapped is op) == (not op.tensors())
-    for field in dataclasses.fields(op):  # type: ignore[arg-type]
-        old, new = getattr(op, field.name), getattr(mapped, field.name)
-        if isinstance(old, torch.Tensor):
-            assert new.dtype == torch.float64
-            assert old.dtype == torch.float32
-            assert torch.equal(new, old.double())
-        else:
-            assert new == old
+def test_map_tensors_reaches_every_tensor_and_nothing_else() -> None:
+    for name, op in members().items():
+        with naming(name):
+            mapped = op.map_tensors(lambda tensor: tensor.double())
+            assert (mapped is op) == (not op.tensors())
+            for field in dataclasses.fields(op):  # type: ignore[arg-type]
+                old, new = getattr(op, field.name), getattr(mapped, field.name)
+                if isinstance(old, torch.Tensor):
+                    assert new.dtype == torch.float64
+                    assert old.dtype == torch.float32
+                    assert torch.equal(new, old.double())
+                else:
+                    assert new == old
 
 
-@pytest.mark.parametrize("name", operations())
-def test_shapes_are_those_of_real_samples(name: str) -> None:
-    op, shapes = operations()[name]
-    inputs = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
-    graph = Graph.of([*inputs, Node("y", op, tuple(n.name for n in inputs))], ["y"])
-    assert graph.shapes["y"] == tuple(op(*(normal(5, *shape) for shape in shapes)).shape[1:])
-    assert graph.inputs == tuple(n.name for n in inputs)
+def test_shapes_are_those_of_real_samples() -> None:
+    for name, (op, shapes) in operations().items():
+        with naming(name):
+            inputs = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
+            graph = Graph.of([*inputs, Node("y", op, tuple(n.name for n in inputs))], ["y"])
+            assert graph.shapes["y"] == tuple(op(*(normal(5, *shape) for shape in shapes)).shape[1:])
+            assert graph.inputs == tuple(n.name for n in inputs)
 
 
-@pytest.mark.parametrize("name", members())
-def test_the_size_is_worked_out_without_computing(name: str) -> None:
-    op, shapes = (operations() | {kind: (neuron, ((4, 7, 6),)) for kind, neuron in neuron_instances().items()}).get(
-        name, (members()[name], ())
-    )
-    inputs = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
-    graph = Graph.of([*inputs, Node("y", op, tuple(n.name for n in inputs))], ["y"])
-    assert graph.size() == sum(math.prod(shape) for shape in graph.shapes.values())
+def test_the_size_is_worked_out_without_computing() -> None:
+    images = {kind: (neuron, ((4, 7, 6),)) for kind, neuron in neuron_instances().items()}
+    for name, op in members().items():
+        with naming(name):
+            _, shapes = (operations() | images).get(name, (op, ()))
+            inputs = [Node(f"x{i}", Input(shape), ()) for i, shape in enumerate(shapes)]
+            graph = Graph.of([*inputs, Node("y", op, tuple(n.name for n in inputs))], ["y"])
+            assert graph.size() == sum(math.prod(shape) for shape in graph.shapes.values())
 
 
 def test_the_size_of_what_would_never_fit_is_known() -> None:
