@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import io
 import os
 import re
@@ -105,12 +106,18 @@ def memory_size(size: int | str, place: str) -> int:
 
 def default_memory() -> int:
     """Return half of the memory that the machine, the container around and the limits of the process leave."""
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return (_machine_memory() if space == resource.RLIM_INFINITY else min(_machine_memory(), space)) // 2
+
+
+@functools.cache
+def _machine_memory() -> int:
+    """Return what the machine and the container leave; it stays, and is asked for at every image that is read."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             sizes.append(int(Path(file).read_text()))
-    space, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return min(*sizes, *(() if space == resource.RLIM_INFINITY else (space,))) // 2
+    return min(sizes)
 
 
 @contextlib.contextmanager

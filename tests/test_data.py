@@ -12,6 +12,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from snnc.data import decoding
+from snnc.data import dataset, decoding
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.decoding import decode
 from snnc.data.images import ImageFiles
@@ -30,6 +31,7 @@ from snnc.data.labels import CLASSES
 from snnc.data.noticed import Noticed
 from snnc.data.preprocessing import Preprocessing, from_file
 from snnc.data.samples import DatasetSamples
+from snnc.data.source import Array
 from snnc.errors import DataError, SnncError, UsageError
 from snnc.validation import parse
 
@@ -731,7 +733,8 @@ def test_only_so_many_samples_are_read_ahead(tmp_path: Path, monkeypatch: pytest
     for delivered in range(4, 24, 4):
         next(batches)
         time.sleep(0.02)
-        assert delivered <= len(started) <= delivered + 4 + 2
+        # A thread reads a batch of four at once.
+        assert delivered <= len(started) <= delivered + 4 + 2 * 4
     batches.close()
 
 
@@ -750,22 +753,48 @@ def test_no_work_goes_on_after_the_caller_leaves(tmp_path: Path, monkeypatch: py
     next(batches)
     threading.Timer(0.1, gate.set).start()
     batches.close()
-    # The two samples being read are finished, those waiting are not begun, and no thread is left.
-    assert len(started) <= 4 + 2
+    # The two batches being read are finished, those waiting are not begun, and no thread is left.
+    assert len(started) <= 4 + 2 * 4
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("snnc-data")]
 
 
-def test_memory_does_not_grow_with_the_folder(tmp_path: Path) -> None:
+def test_what_little_memory_bears_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[int]()
+    plain = ImageFiles.read
+
+    def counted(source: ImageFiles, index: int) -> Mapping[str, Array]:
+        read.append(index)
+        return plain(source, index)
+
+    monkeypatch.setattr(ImageFiles, "read", counted)
+    many(tmp_path)
+    sample = 4 * 4 * 3 * 4
+    for borne in (0, 1, 10, 1000):
+        allowed = borne * sample * dataset._SHARE
+        monkeypatch.setattr(dataset, "memory", lambda allowed=allowed: allowed)
+        whole = opened(tmp_path, PLAIN, (3, 4, 4))
+        first = torch.cat([feeds["image"] for feeds in whole.batches(Reading(10, 1))])
+        assert len(read) == 37
+        part = whole.chosen(range(36, -1, -1))
+        again = torch.cat([feeds["image"] for feeds in part.batches(Reading(5, 1))])
+        assert torch.equal(again, first.flip(0))
+        assert sorted(read) == sorted([*range(37), *range(min(borne, 37), 37)])
+        read.clear()
+
+
+def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing is held for the next time.
+    monkeypatch.setattr(dataset, "memory", lambda: 0)
     image = pixels(64, 64, 3)
     save(tmp_path / "000.png", image)
     for index in range(1, 300):
         shutil.copy(tmp_path / "000.png", tmp_path / f"{index:03}.png")
     peaks = []
     for limit in (30, 300):
-        dataset = opened(tmp_path, PLAIN, (3, 64, 64), limit=limit)
-        list(dataset.batches(Reading(2)))
+        images = opened(tmp_path, PLAIN, (3, 64, 64), limit=limit)
+        list(images.batches(Reading(2)))
         tracemalloc.start()
-        for _ in dataset.batches(Reading(4, 2)):
+        for _ in images.batches(Reading(4, 2)):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from snnc.data import store
 from snnc.data.dataset import Dataset, Reading, open_dataset
 from snnc.data.labels import CLASSES
 from snnc.data.preprocessing import Preprocessing
@@ -246,23 +247,30 @@ def test_what_can_be_opened_is_listed(tmp_path: Path, recordings: None) -> None:
     assert "a .rec file, a .npy file (x) or a .npz file (x and y)" in caught.value.hint
 
 
-# Values on disk.
+# Values in memory, and on disk.
 
 
+@pytest.fixture(params=["in memory", "on disk"])
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "on disk":
+        monkeypatch.setattr(store, "memory", lambda: 0)
+
+
+@pytest.mark.usefixtures("where")
 @pytest.mark.parametrize("shape", [(3, 4, 5), (7,)])
 def test_a_store_keeps_values_in_order(shape: tuple[int, ...], tmp_path: Path) -> None:
     values = normal(20, *shape)
     laid_out = values.contiguous(memory_format=torch.channels_last) if len(shape) == 3 else values
-    store = Store(tmp_path / "store", laid_out.split([8, 1, 11]))
+    kept = Store(tmp_path / "store", laid_out.split([8, 1, 11]))
     assert not list(tmp_path.iterdir()), "the file is still there"
-    assert len(store) == 20
+    assert len(kept) == 20
     order = torch.tensor([3, 19, 0, 3])
-    assert torch.equal(store[order], values[order])
-    chunks = list(store.chunks(8))
+    assert torch.equal(kept[order], values[order])
+    chunks = list(kept.chunks(8))
     assert [len(chunk) for chunk in chunks] == [8, 8, 4]
     assert torch.equal(torch.cat(chunks), values)
-    store[order].fill_(9)
-    assert torch.equal(store[torch.arange(20)], values), "what was handed out is not a copy"
+    kept[order].fill_(9)
+    assert torch.equal(kept[torch.arange(20)], values), "what was handed out is not a copy"
 
 
 def test_a_store_keeps_single_precision(tmp_path: Path) -> None:
@@ -270,10 +278,11 @@ def test_a_store_keeps_single_precision(tmp_path: Path) -> None:
     assert torch.equal(Store(tmp_path / "store", [values])[torch.arange(4)], values.float())
 
 
+@pytest.mark.usefixtures("where")
 def test_a_store_keeps_channels_innermost(tmp_path: Path) -> None:
     images = normal(9, 3, 4, 5)
-    store = Store(tmp_path / "store", images.split(4), channels_last=True)
-    for chunk, wanted in zip(store.chunks(4), images.split(4), strict=True):
+    kept = Store(tmp_path / "store", images.split(4), channels_last=True)
+    for chunk, wanted in zip(kept.chunks(4), images.split(4), strict=True):
         assert torch.equal(chunk, wanted)
         assert chunk.is_contiguous(memory_format=torch.channels_last)
         assert not chunk.is_contiguous()
@@ -283,6 +292,7 @@ def test_a_store_keeps_channels_innermost(tmp_path: Path) -> None:
     assert torch.equal(next(Store(tmp_path / "store", [lines], channels_last=True).chunks(2)), lines)
 
 
+@pytest.mark.usefixtures("where")
 def test_a_store_of_feeds_keeps_every_input_of_a_sample(tmp_path: Path) -> None:
     feeds = Feeds(
         {
@@ -293,11 +303,11 @@ def test_a_store_of_feeds_keeps_every_input_of_a_sample(tmp_path: Path) -> None:
         },
         ["frames"],
     )
-    store = FeedsStore(tmp_path / "store", feeds.split(4))
+    kept = FeedsStore(tmp_path / "store", feeds.split(4))
     assert not list(tmp_path.iterdir()), "the file is still there"
-    assert len(store) == 9
+    assert len(kept) == 9
     for order in (torch.tensor([3, 8, 0, 3]), torch.tensor([5])):
-        found, wanted = store[order], feeds.taken(order)
+        found, wanted = kept[order], feeds.taken(order)
         assert (list(found), found.over_time, found.samples) == (list(feeds), feeds.over_time, len(order))
         for name, tensor in wanted.items():
             single = tensor.float() if name == "frames" else tensor
@@ -434,11 +444,13 @@ def test_few_samples_cannot_spare_a_tenth() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
-def test_what_was_read_from_disk_does_not_stay_in_memory(tmp_path: Path) -> None:
+def test_what_was_read_from_disk_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "memory", lambda: 0)
+
     def mapped() -> int:
         return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0]) << 10
 
-    store = Store(tmp_path / "store", (torch.full((4, 1 << 19), float(number)) for number in range(4)))
+    kept = Store(tmp_path / "store", (torch.full((4, 1 << 19), float(number)) for number in range(4)))
     before = mapped()
-    assert [float(chunk.sum()) / chunk.numel() for chunk in store.chunks(4)] == [0, 1, 2, 3]
+    assert [float(chunk.sum()) / chunk.numel() for chunk in kept.chunks(4)] == [0, 1, 2, 3]
     assert mapped() - before < 8 << 20

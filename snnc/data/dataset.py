@@ -7,7 +7,7 @@ import json
 import os
 import random
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Literal, final, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from snnc.data.arrays import Arrays
@@ -32,11 +33,18 @@ from snnc.feeds import Feeds
 from snnc.files import check_file
 from snnc.findings import Finding
 from snnc.ir import Input
+from snnc.process import memory
 from snnc.processes import Division, Sum, current
 
 # What samples are kept apart for: two thirds to calibrate on, one third to judge by; or the first 90 % of each class,
 # in their order, and the last 10 %.
 Part = Literal["calibration", "judging", "train", "test"]
+
+# The share of the memory that samples may take which are held for the next time.
+_SHARE = 512
+
+# Samples that a thread reads at once: of small ones, handing over takes longer than reading.
+_BLOCK = 8
 
 # Threads that read, which a machine still bears.
 _MOST_WORKERS = 256
@@ -65,6 +73,26 @@ class Reading:
 
 
 @final
+class _Held:
+    """Samples by their numbers in a source, as many as little memory bears: what is small is decoded once."""
+
+    def __init__(self) -> None:
+        self._samples: dict[int, dict[str, Sample]] = {}
+        self._room = memory() // _SHARE
+
+    def sample(self, index: int, read: Callable[[int], dict[str, Sample]]) -> dict[str, Sample]:
+        """Return a sample, and ``read`` it where it is not held."""
+        found = self._samples.get(index)
+        if found is None:
+            found = read(index)
+            # Threads that come here at once may hold a few samples more.
+            self._room -= sum(values.nbytes for values in found.values())
+            if self._room >= 0:
+                self._samples[index] = found
+        return found
+
+
+@final
 class Dataset:
     """Samples of a source in a fixed order, preprocessed, and read when they are needed.
 
@@ -73,12 +101,18 @@ class Dataset:
     """
 
     def __init__(
-        self, source: Source, preprocessing: Preprocessing, inputs: Mapping[str, Transform], indices: Sequence[int]
+        self,
+        source: Source,
+        preprocessing: Preprocessing,
+        inputs: Mapping[str, Transform],
+        indices: Sequence[int],
+        held: _Held | None = None,
     ) -> None:
         self._source = source
         self._preprocessing = preprocessing
         self._inputs = inputs
         self._indices = indices
+        self._held = held or _Held()
         self._digest = ""
         offset = preprocessing.label_offset
         self._labels = {kind: labels.taken(indices, offset) for kind, labels in source.labels.items()}
@@ -184,7 +218,7 @@ class Dataset:
     def chosen(self, numbers: Sequence[int]) -> "Dataset":
         """Return some of the samples, in the order of ``numbers``."""
         indices = tuple(self._indices[number] for number in numbers)
-        return Dataset(self._source, self._preprocessing, self._inputs, indices)
+        return Dataset(self._source, self._preprocessing, self._inputs, indices, self._held)
 
     def sample(self, index: int) -> dict[str, Tensor]:
         """Read one sample, by input; raises DataError where it is broken or does not fit the network."""
@@ -226,7 +260,8 @@ class Dataset:
         """Iterate over all samples, float32, reading ahead in as many threads as ``reading`` says.
 
         What is delivered does not depend on the threads, and no sample on the batch size. Besides what the caller
-        keeps, at most the batch delivered, the one being filled and ``batch_size + workers`` samples are in memory.
+        keeps, at most the batch delivered, the one being filled and ``batch_size`` and eight times ``workers`` samples
+        are in memory; and what little memory bears is held for the next time.
         Raises DataError at the first sample, in order, that is broken or does not fit; UsageError where a size is
         below 1.
         """
@@ -327,35 +362,45 @@ class Dataset:
         return Feeds(tensors, tensors if self.over_time else ())
 
     def _batches(self, batch_size: int, workers: int) -> Iterator[Feeds]:
-        waiting = iter(self._indices)
-        ahead: deque[Future[dict[str, Sample]]] = deque()
+        batches = [self._indices[start : start + batch_size] for start in range(0, len(self), batch_size)]
+        waiting = (some[start : start + _BLOCK] for some in batches for start in range(0, len(some), _BLOCK))
+        most = -(-batch_size // _BLOCK) + workers
+        ahead: deque[Future[list[dict[str, Sample]]]] = deque()
         shapes: dict[str, tuple[int, ...]] = {}
         axis = 1 if self._source.over_time else 0
         pool = ThreadPoolExecutor(workers, thread_name_prefix="snnc-data")
 
+        def read(indices: Sequence[int]) -> list[dict[str, Sample]]:
+            return [self._held.sample(index, self._read) for index in indices]
+
         def read_ahead() -> None:
-            for index in islice(waiting, batch_size + workers - len(ahead)):
-                ahead.append(pool.submit(copy_context().run, self._read, index))
+            for indices in islice(waiting, most - len(ahead)):
+                ahead.append(pool.submit(copy_context().run, read, indices))
+
+        def samples() -> Iterator[dict[str, Sample]]:
+            while True:
+                read_ahead()
+                yield from ahead.popleft().result()
 
         try:
-            for start in range(0, len(self), batch_size):
-                indices = self._indices[start : start + batch_size]
-                batch: dict[str, Tensor] = {}
-                for row, index in enumerate(indices):
-                    read_ahead()
-                    for name, values in ahead.popleft().result().items():
+            found = samples()
+            for indices in batches:
+                batch: dict[str, NDArray[np.float32]] = {}
+                for row, (index, sample) in enumerate(zip(indices, islice(found, len(indices)), strict=True)):
+                    for name, values in sample.items():
                         shape = shapes.setdefault(name, values.shape)
                         if values.shape != shape:
                             message = f"{len(values)} frames, where the sample before has {shape[0]}"
                             hint = "frames of different samples are shown side by side: make as many of each"
                             raise DataError(message, place=self._source.place(index), hint=hint)
                         if row == 0:
-                            batch[name] = torch.empty(*shape[:axis], len(indices), *shape[axis:])
-                        batch[name].select(axis, row).copy_(torch.from_numpy(values))
+                            batch[name] = np.empty((*shape[:axis], len(indices), *shape[axis:]), np.float32)
+                        np.moveaxis(batch[name], axis, 0)[row] = values
                 # The workers go on while the caller is busy with this batch.
                 read_ahead()
                 apart = self._preprocessing.reference == "frames"
-                yield Feeds(batch, batch if self._source.over_time else (), apart=apart)
+                feeds = {name: torch.from_numpy(values) for name, values in batch.items()}
+                yield Feeds(feeds, feeds if self._source.over_time else (), apart=apart)
         finally:
             pool.shutdown(cancel_futures=True)
 

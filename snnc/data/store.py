@@ -1,60 +1,83 @@
-"""Values of all samples, or all that goes into a network, on disk, so that memory does not grow with their number."""
+"""Values of all samples, or all that goes into a network: where they are many on disk, so that memory does not grow."""
 
 import mmap
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from snnc.feeds import Feeds
+from snnc.process import memory
+
+# The share of the memory that values may take which are on no disk.
+_SHARE = 128
 
 
 @final
 class Store:
-    """Float32 values or integers ``[samples, ...]`` in one file, read in any order; the file goes when the store does.
+    """Float32 values or integers ``[samples, ...]``, read in any order; many of them in a file, which goes with them.
 
     What is handed out is a copy, laid out in memory as its axes stand, or, with ``channels_last``, images with their
     channels innermost: sums are rounded in the order in which numbers lie.
     """
 
     def __init__(self, path: Path, chunks: Iterable[Tensor], *, channels_last: bool = False) -> None:
-        """Write the chunks ``[N, ...]`` to a file; raises OSError when the disk is full."""
+        """Keep the chunks ``[N, ...]``; raises OSError when the disk is full."""
         self._innermost = False
+        self._values = self._kept(path, self._laid_out(chunks, channels_last))
+
+    def _laid_out(self, chunks: Iterable[Tensor], channels_last: bool) -> Iterator[NDArray[Any]]:
+        for chunk in chunks:
+            self._innermost = channels_last and chunk.ndim == 4
+            values = chunk.permute(0, 2, 3, 1) if self._innermost else chunk
+            yield _plain(values).contiguous().numpy()
+
+    @staticmethod
+    def _kept(path: Path, chunks: Iterator[NDArray[Any]]) -> NDArray[Any]:
+        few, room = list[NDArray[Any]](), memory() // _SHARE
+        for rows in chunks:
+            few.append(rows)
+            room -= rows.nbytes
+            if room < 0:
+                break
+        else:
+            return np.concatenate(few)
         count = 0
-        shape: tuple[int, ...] = ()
-        kind: np.dtype[Any] = np.dtype(np.float32)
         with path.open("wb") as file:
-            for chunk in chunks:
-                self._innermost = channels_last and chunk.ndim == 4
-                values = chunk.permute(0, 2, 3, 1) if self._innermost else chunk
+            for rows in chain(few, chunks):
                 # Written through the file, not by numpy: that does not notice when the disk fills up.
-                rows = _plain(values).contiguous().numpy()
                 file.write(rows.data)
-                count, shape, kind = count + len(rows), rows.shape[1:], rows.dtype
-        self._values = np.memmap(path, kind, "r", shape=(count, *shape))
+                count += len(rows)
+        values = np.memmap(path, rows.dtype, "r", shape=(count, *rows.shape[1:]))
         # What is mapped stays until nobody maps it; the name is no longer needed.
         path.unlink()
+        return values
 
     def __len__(self) -> int:
         return len(self._values)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Return the values of some samples, in the order asked for."""
-        values = torch.from_numpy(self._values[indices.numpy()])
-        if isinstance(self._values.base, mmap.mmap):
-            # What was copied counts as memory in use no more, though it stays in that of the disk.
-            self._values.base.madvise(mmap.MADV_DONTNEED)
-        return values.permute(0, 3, 1, 2) if self._innermost else values
+        return self._handed_out(self._values[indices.numpy()])
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """Yield all values in order, ``size`` samples at once."""
         for start in range(0, len(self), size):
-            yield self[torch.arange(start, min(start + size, len(self)))]
+            yield self._handed_out(np.array(self._values[start : start + size]))
+
+    def _handed_out(self, copied: NDArray[Any]) -> Tensor:
+        values = torch.from_numpy(copied)
+        if isinstance(self._values.base, mmap.mmap):
+            # What was copied counts as memory in use no more, though it stays in that of the disk.
+            self._values.base.madvise(mmap.MADV_DONTNEED)
+        return values.permute(0, 3, 1, 2) if self._innermost else values
 
 
 @final

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.linalg import vector_norm
 
 from snnc.analysis.channels import channel_axis, channel_count
 from snnc.analysis.counterparts import check_counterparts
@@ -32,7 +33,7 @@ from snnc.feeds import Feeds
 from snnc.ir import Graph, Op
 from snnc.measure.energy import carried
 from snnc.neurons import Neuron
-from snnc.neurons.base import drawing, kind_of, summed
+from snnc.neurons.base import along_memory, drawing, kind_of, summed
 from snnc.run import Program
 from snnc.schedule import Schedule
 from snnc.tasks import Task
@@ -256,7 +257,7 @@ class _Layer:
         self._neuron = neuron
         self._schedule = schedule
         self._steps = active_steps(snn, schedule)
-        self._axis = channel_axis(snn, name) or 1
+        self._axis = channel_axis(snn, name)
         self._activations = _ACTIVATIONS if neuron.slope is None else _SIGNED_ACTIVATIONS
 
     def sums(
@@ -272,14 +273,13 @@ class _Layer:
         parts = {
             "reference": wanted,
             "result": reached,
-            "error": reached - wanted,
+            "error": wanted - reached,
             "isolated": alone - wanted,
             "inherited": ideal - wanted,
             "clipping": clipped - ideal,
             "quantization": quantized - clipped,
             "unevenness": reached - quantized,
         }
-        residual = (wanted.double() - reached.double()).movedim(self._axis, 0)
         count = neuron.spikes(response, self._schedule)
         payload = carried(neuron, response, self._schedule)
         # A negative spike takes a whole threshold from the membrane, whatever it weighs.
@@ -298,17 +298,21 @@ class _Layer:
         if neuron.coding:
             full |= neuron.gathered(current) <= -ceiling
         return {
-            "squares": {part: float(value.double().square().sum()) for part, value in parts.items()},
-            "product": float((wanted.double() * reached.double()).sum()),
-            "residuals": residual.reshape(channels, -1).sum(1),
+            "squares": {part: float(vector_norm(value, dtype=torch.float64)) ** 2 for part, value in parts.items()},
+            "residuals": self._by_channel(parts["error"]),
             "count": wanted.numel(),
             "spikes": summed(count, torch.float64)[0],
-            "over": int((apart > _ROUNDING).sum()),
-            "under": int((apart < -_ROUNDING).sum()),
-            "binned": {part: _binned(value[value != 0], bins) for part, (value, bins) in shown.items()}
+            "over": int((apart > _ROUNDING).count_nonzero()),
+            "under": int((apart < -_ROUNDING).count_nonzero()),
+            "binned": {part: _binned(value, bins) - _zeros(value, bins) for part, (value, bins) in shown.items()}
             | {"potentials": _binned(left, _POTENTIALS)},
-            "full": full.double().movedim(self._axis, 0).reshape(channels, -1).mean(1) * len(wanted),
+            "full": self._by_channel(full) * (channels * len(wanted) / wanted.numel()),
         } | ({} if payload is None else {"payload": payload})
+
+    def _by_channel(self, values: Tensor) -> Tensor:
+        """Return the sums of values ``[N, ...]``, ``[C]``."""
+        others = [axis for axis in range(values.ndim) if axis != self._axis]
+        return values.sum(others, dtype=torch.float64).view(-1)
 
     def _distributions(self, sums: Mapping[str, Any]) -> Distributions:
         def of(part: str, bins: tuple[float, float, int]) -> Distribution:
@@ -325,9 +329,10 @@ class _Layer:
         norm = math.sqrt(squares["reference"])
         relative = {part: math.sqrt(value) / norm if norm else 0.0 for part, value in squares.items()}
         spikes = sums["spikes"] / images
-        by_channel = sums["spikes"].movedim(self._axis - 1, 0).reshape(channels, -1).sum(1)
+        by_channel = self._by_channel(sums["spikes"].unsqueeze(0))
         mean = float(residuals.sum()) / count
         lengths = math.sqrt(squares["reference"] * squares["result"])
+        product = (squares["reference"] + squares["result"] - squares["error"]) / 2
         return replace(
             self._plain,
             error=relative["error"],
@@ -337,7 +342,7 @@ class _Layer:
             quantization=relative["quantization"],
             unevenness=relative["unevenness"],
             sqnr=-20 * math.log10(relative["error"]) if relative["error"] > 0 else None,
-            cosine=sums["product"] / lengths if lengths else None,
+            cosine=product / lengths if lengths else None,
             sigma=math.sqrt(max(0.0, squares["error"] / count - mean**2)),
             channel_residuals=tuple((residuals * channels / count).tolist()),
             firing_rate=float(spikes.sum()) / self._plain.neurons / self._steps,
@@ -354,4 +359,11 @@ class _Layer:
 
 def _binned(values: Tensor, bins: tuple[float, float, int]) -> Tensor:
     low, high, number = bins
-    return torch.histc(values.float().clamp(low, high), number, low, high).long()
+    places = (values.float() - low).mul_(number / (high - low)).clamp_(0, number - 1)
+    # What is not a number, of a ceiling next to 0, is counted with the least, and no place of its own.
+    return torch.bincount(along_memory(places.nan_to_num_(0).int()), minlength=number)
+
+
+def _zeros(values: Tensor, bins: tuple[float, float, int]) -> Tensor:
+    """Return how many values that are 0 fell into each bin."""
+    return _binned(values.new_zeros(1), bins) * (values.numel() - values.count_nonzero())

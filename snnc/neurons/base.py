@@ -476,6 +476,11 @@ def mean_signal(signal: Tensor, schedule: Schedule) -> Tensor:
     return signal if len(signal) == 1 else summed(signal[schedule.rehearsal :]) / schedule.timesteps
 
 
+def along_memory(values: Tensor) -> Tensor:
+    """Return all values in the order in which they lie in memory, ``[N]``."""
+    return values.permute(sorted(range(values.ndim), key=values.stride, reverse=True)).flatten()
+
+
 def summed(signal: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return the sum over the first axis, steps or samples, ``[1, ...]``, laid out in memory like each of them."""
     # Axes as they lie in memory: where channels are innermost, a sum takes ten times as long in any other order.
