@@ -769,6 +769,7 @@ def test_what_little_memory_bears_is_read_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ImageFiles, "read", counted)
     many(tmp_path)
     sample = 4 * 4 * 3 * 4
+    monkeypatch.setattr(dataset, "_MOST_HELD", 30)
     for borne in (0, 1, 10, 1000):
         allowed = borne * sample * dataset._SHARE
         monkeypatch.setattr(dataset, "memory", lambda allowed=allowed: allowed)
@@ -778,7 +779,7 @@ def test_what_little_memory_bears_is_read_once(tmp_path: Path, monkeypatch: pyte
         part = whole.chosen(range(36, -1, -1))
         again = torch.cat([feeds["image"] for feeds in part.batches(Reading(5, 1))])
         assert torch.equal(again, first.flip(0))
-        assert sorted(read) == sorted([*range(37), *range(min(borne, 37), 37)])
+        assert sorted(read) == sorted([*range(37), *range(min(borne, 30), 37)])
         read.clear()
 
 
@@ -798,8 +799,9 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    sample = 64 * 64 * 3 * 4
-    assert peaks[1] < peaks[0] + 4 * sample
+    # How many are read ahead is a matter of time.
+    ahead = (4 + 2 * 4) * 64 * 64 * 3 * 4
+    assert peaks[1] < peaks[0] + ahead
 
 
 def test_the_error_comes_at_the_first_broken_sample(tmp_path: Path) -> None:

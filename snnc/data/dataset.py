@@ -40,8 +40,8 @@ from snnc.processes import Division, Sum, current
 # in their order, and the last 10 %.
 Part = Literal["calibration", "judging", "train", "test"]
 
-# The share of the memory that samples may take which are held for the next time.
-_SHARE = 512
+# How many samples are held for the next time, and the share of the memory that they may take.
+_MOST_HELD, _SHARE = 2048, 512
 
 # Samples that a thread reads at once: of small ones, handing over takes longer than reading.
 _BLOCK = 8
@@ -74,7 +74,7 @@ class Reading:
 
 @final
 class _Held:
-    """Samples by their numbers in a source, as many as little memory bears: what is small is decoded once."""
+    """Some samples by their numbers in a source, as many as little memory bears: what is small is decoded once."""
 
     def __init__(self) -> None:
         self._samples: dict[int, dict[str, Sample]] = {}
@@ -87,7 +87,7 @@ class _Held:
             found = read(index)
             # Threads that come here at once may hold a few samples more.
             self._room -= sum(values.nbytes for values in found.values())
-            if self._room >= 0:
+            if self._room >= 0 and len(self._samples) < _MOST_HELD:
                 self._samples[index] = found
         return found
 
