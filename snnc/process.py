@@ -112,7 +112,8 @@ def default_memory() -> int:
 
 @functools.cache
 def _machine_memory() -> int:
-    """Return what the machine and the container leave; it stays, and is asked for at every image that is read."""
+    """Return what the machine and the container leave."""
+    # Asked at every image that is read, and always the same.
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):

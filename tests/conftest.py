@@ -3,9 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,14 +14,9 @@ from snnc import process
 process.prepare()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Where no bytecode is kept beside the code, keep that of this run elsewhere: a hundred processes read the code."""
-    if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
-        folder = tempfile.mkdtemp(prefix="snnc-tests-")
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        # Of this the processes know that this one starts: those that share the tests, and theirs.
-        os.environ["PYTHONPYCACHEPREFIX"] = folder
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+def pytest_configure() -> None:
+    """Let the processes that tests start keep bytecode: a hundred of them would compile the package anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def draw_anew() -> None:

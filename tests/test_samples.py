@@ -230,11 +230,13 @@ def test_a_source_that_is_registered_is_opened(tmp_path: Path, recordings: None)
     assert few["x"][0].flatten().tolist() == [0, 4]
 
 
-def test_samples_have_as_many_frames(tmp_path: Path, recordings: None) -> None:
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
+def test_samples_have_as_many_frames(batch_size: int, tmp_path: Path, recordings: None) -> None:
     path = tmp_path / "a.rec"
-    path.write_text("3 3 4")
+    # Whatever else is wrong behind it.
+    path.write_text("3 3 4 3 3 -1")
     with pytest.raises(DataError, match="4 frames, where the sample before has 3") as caught:
-        list(open_dataset(path, PLAIN, NUMBERS).batches(Reading(2)))
+        list(open_dataset(path, PLAIN, NUMBERS).batches(Reading(batch_size)))
     assert caught.value.place == f"{path}:2"
 
 
@@ -271,6 +273,19 @@ def test_a_store_keeps_values_in_order(shape: tuple[int, ...], tmp_path: Path) -
     assert torch.equal(torch.cat(chunks), values)
     kept[order].fill_(9)
     assert torch.equal(kept[torch.arange(20)], values), "what was handed out is not a copy"
+
+
+def test_all_stores_together_take_a_share_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = normal(20, 7)
+    size = 20 * 7 * 4
+    # Two have room beside each other, and as the second is joined it is there twice.
+    monkeypatch.setattr(store, "memory", lambda: 3 * size * store._SHARE)
+    stores = [Store(tmp_path / "store", values.split(6)) for _ in range(3)]
+    assert [isinstance(kept._values, np.memmap) for kept in stores] == [False, False, True]
+    del stores[0]
+    stores.append(Store(tmp_path / "store", values.split(6)))
+    assert [isinstance(kept._values, np.memmap) for kept in stores] == [False, True, False]
+    assert all(torch.equal(kept[torch.arange(20)], values) for kept in stores)
 
 
 def test_a_store_keeps_single_precision(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Literal, final, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from snnc.data.arrays import Arrays
@@ -40,10 +40,11 @@ from snnc.processes import Division, Sum, current
 # in their order, and the last 10 %.
 Part = Literal["calibration", "judging", "train", "test"]
 
-# How many samples are held for the next time, and the share of the memory that they may take.
+# How many samples are held for the next time, as many as the recipe quick looks at, and the share of the memory that
+# they may take.
 _MOST_HELD, _SHARE = 2048, 512
 
-# Samples that a thread reads at once: of small ones, handing over takes longer than reading.
+# Samples that a thread reads at once, at most: of small ones, handing over takes longer than reading.
 _BLOCK = 8
 
 # Threads that read, which a machine still bears.
@@ -74,21 +75,25 @@ class Reading:
 
 @final
 class _Held:
-    """Some samples by their numbers in a source, as many as little memory bears: what is small is decoded once."""
+    """Samples by their numbers in a source, as many as fit into a little memory: small ones are decoded once."""
 
     def __init__(self) -> None:
         self._samples: dict[int, dict[str, Sample]] = {}
         self._room = memory() // _SHARE
+        self._taking = Lock()
 
     def sample(self, index: int, read: Callable[[int], dict[str, Sample]]) -> dict[str, Sample]:
         """Return a sample, and ``read`` it where it is not held."""
         found = self._samples.get(index)
         if found is None:
             found = read(index)
-            # Threads that come here at once may hold a few samples more.
-            self._room -= sum(values.nbytes for values in found.values())
-            if self._room >= 0 and len(self._samples) < _MOST_HELD:
-                self._samples[index] = found
+            size = sum(values.nbytes for values in found.values())
+            with self._taking:
+                if size <= self._room and len(self._samples) < _MOST_HELD and index not in self._samples:
+                    # What is part of another array would keep all of that.
+                    own = {name: values if values.base is None else values.copy() for name, values in found.items()}
+                    self._samples[index] = own
+                    self._room -= size
         return found
 
 
@@ -112,7 +117,7 @@ class Dataset:
         self._preprocessing = preprocessing
         self._inputs = inputs
         self._indices = indices
-        self._held = held or _Held()
+        self._held = _Held() if held is None else held
         self._digest = ""
         offset = preprocessing.label_offset
         self._labels = {kind: labels.taken(indices, offset) for kind, labels in source.labels.items()}
@@ -261,9 +266,8 @@ class Dataset:
 
         What is delivered does not depend on the threads, and no sample on the batch size. Besides what the caller
         keeps, at most the batch delivered, the one being filled and ``batch_size`` and eight times ``workers`` samples
-        are in memory; and what little memory bears is held for the next time.
-        Raises DataError at the first sample, in order, that is broken or does not fit; UsageError where a size is
-        below 1.
+        are in memory; small samples are held for the next time, as they were when they were read first. Raises
+        DataError at the first sample, in order, that is broken or does not fit; UsageError where a size is below 1.
         """
         reading = reading or Reading()
         workers = min(8, os.cpu_count() or 1) if reading.workers is None else reading.workers
@@ -363,30 +367,42 @@ class Dataset:
 
     def _batches(self, batch_size: int, workers: int) -> Iterator[Feeds]:
         batches = [self._indices[start : start + batch_size] for start in range(0, len(self), batch_size)]
-        waiting = (some[start : start + _BLOCK] for some in batches for start in range(0, len(some), _BLOCK))
-        most = -(-batch_size // _BLOCK) + workers
-        ahead: deque[Future[list[dict[str, Sample]]]] = deque()
+        # Of few samples, every thread reads some.
+        block = max(1, min(_BLOCK, -(-min(batch_size, len(self)) // workers)))
+        waiting = (batch[start : start + block] for batch in batches for start in range(0, len(batch), block))
+        blocks_ahead = -(-batch_size // block) + workers
+        ahead: deque[Future[tuple[list[dict[str, Sample]], Exception | None]]] = deque()
         shapes: dict[str, tuple[int, ...]] = {}
         axis = 1 if self._source.over_time else 0
         pool = ThreadPoolExecutor(workers, thread_name_prefix="snnc-data")
 
-        def read(indices: Sequence[int]) -> list[dict[str, Sample]]:
-            return [self._held.sample(index, self._read) for index in indices]
+        def read(indices: Sequence[int]) -> tuple[list[dict[str, Sample]], Exception | None]:
+            """Return samples up to the first that cannot be read, and why, which is told where its turn comes."""
+            some = list[dict[str, Sample]]()
+            try:
+                for index in indices:
+                    some.append(self._held.sample(index, self._read))
+            except Exception as error:
+                return some, error
+            return some, None
 
         def read_ahead() -> None:
-            for indices in islice(waiting, most - len(ahead)):
+            for indices in islice(waiting, blocks_ahead - len(ahead)):
                 ahead.append(pool.submit(copy_context().run, read, indices))
 
         def samples() -> Iterator[dict[str, Sample]]:
             while True:
                 read_ahead()
-                yield from ahead.popleft().result()
+                some, error = ahead.popleft().result()
+                yield from some
+                if error is not None:
+                    raise error
 
         try:
-            found = samples()
+            coming = samples()
             for indices in batches:
-                batch: dict[str, NDArray[np.float32]] = {}
-                for row, (index, sample) in enumerate(zip(indices, islice(found, len(indices)), strict=True)):
+                feeds: dict[str, Tensor] = {}
+                for row, (index, sample) in enumerate(zip(indices, islice(coming, len(indices)), strict=True)):
                     for name, values in sample.items():
                         shape = shapes.setdefault(name, values.shape)
                         if values.shape != shape:
@@ -394,12 +410,12 @@ class Dataset:
                             hint = "frames of different samples are shown side by side: make as many of each"
                             raise DataError(message, place=self._source.place(index), hint=hint)
                         if row == 0:
-                            batch[name] = np.empty((*shape[:axis], len(indices), *shape[axis:]), np.float32)
-                        np.moveaxis(batch[name], axis, 0)[row] = values
+                            feeds[name] = torch.empty(*shape[:axis], len(indices), *shape[axis:])
+                        # By numpy: whenever torch is called, a thread that reads takes its turn, sample by sample.
+                        np.moveaxis(feeds[name].numpy(), axis, 0)[row] = values
                 # The workers go on while the caller is busy with this batch.
                 read_ahead()
                 apart = self._preprocessing.reference == "frames"
-                feeds = {name: torch.from_numpy(values) for name, values in batch.items()}
                 yield Feeds(feeds, feeds if self._source.over_time else (), apart=apart)
         finally:
             pool.shutdown(cancel_futures=True)

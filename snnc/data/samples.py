@@ -124,7 +124,7 @@ class Samples(ABC):
 
 @final
 class DatasetSamples(Samples):
-    """Those of a dataset, read from disk every time; ``progress`` is told under a label."""
+    """Those of a dataset; ``progress`` is told under a label."""
 
     dataset: Dataset
 

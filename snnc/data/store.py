@@ -1,12 +1,13 @@
-"""Values of all samples, or all that goes into a network: where they are many on disk, so that memory does not grow."""
+"""Values of all samples, or all that goes into a network: on disk where they are many, so that memory does not grow."""
 
 import mmap
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self, final
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -16,22 +17,25 @@ from torch import Tensor
 from snnc.feeds import Feeds
 from snnc.process import memory
 
-# The share of the memory that values may take which are on no disk.
-_SHARE = 128
+# The share of the memory that the values of all stores together may take which are on no disk.
+_SHARE = 32
 
 
 @final
 class Store:
-    """Float32 values or integers ``[samples, ...]``, read in any order; many of them in a file, which goes with them.
+    """Float32 values or integers ``[samples, ...]``, in memory or in a file that goes with the store.
 
-    What is handed out is a copy, laid out in memory as its axes stand, or, with ``channels_last``, images with their
-    channels innermost: sums are rounded in the order in which numbers lie.
+    They are read in any order. What is handed out is a copy, laid out in memory as its axes stand, or, with
+    ``channels_last``, images with their channels innermost: sums are rounded in the order in which numbers lie.
     """
 
     def __init__(self, path: Path, chunks: Iterable[Tensor], *, channels_last: bool = False) -> None:
-        """Keep the chunks ``[N, ...]``; raises OSError when the disk is full."""
+        """Keep the chunks ``[N, ...]``, which are handed over; raises OSError when the disk is full."""
         self._innermost = False
         self._values = self._kept(path, self._laid_out(chunks, channels_last))
+        if not isinstance(self._values, np.memmap):
+            with _LOOKING:
+                _IN_MEMORY.add(self)
 
     def _laid_out(self, chunks: Iterable[Tensor], channels_last: bool) -> Iterator[NDArray[Any]]:
         for chunk in chunks:
@@ -41,18 +45,22 @@ class Store:
 
     @staticmethod
     def _kept(path: Path, chunks: Iterator[NDArray[Any]]) -> NDArray[Any]:
-        few, room = list[NDArray[Any]](), memory() // _SHARE
+        few, room = list[NDArray[Any]](), _room()
         for rows in chunks:
             few.append(rows)
-            room -= rows.nbytes
+            # As they are joined, they are there twice.
+            room -= 2 * rows.nbytes
             if room < 0:
                 break
         else:
             return np.concatenate(few)
-        count = 0
         with path.open("wb") as file:
-            for rows in chain(few, chunks):
-                # Written through the file, not by numpy: that does not notice when the disk fills up.
+            # Written through the file, not by numpy: that does not notice when the disk fills up.
+            for rows in few:
+                file.write(rows.data)
+            count = sum(map(len, few))
+            few.clear()
+            for rows in chunks:
                 file.write(rows.data)
                 count += len(rows)
         values = np.memmap(path, rows.dtype, "r", shape=(count, *rows.shape[1:]))
@@ -80,15 +88,25 @@ class Store:
         return values.permute(0, 3, 1, 2) if self._innermost else values
 
 
+# The stores whose values are in memory, through which one thread looks at a time.
+_IN_MEMORY, _LOOKING = WeakSet[Store](), Lock()
+
+
+def _room() -> int:
+    """Return how many more bytes may be kept in memory."""
+    with _LOOKING:
+        return memory() // _SHARE - sum(store._values.nbytes for store in _IN_MEMORY)
+
+
 @final
 class FeedsStore:
-    """Samples by the names of the inputs that take them, in one file, read in any order; the file goes with the store.
+    """Samples by the names of the inputs that take them, kept and read as the values of a store are.
 
     Real numbers are kept in single precision, integers as they are.
     """
 
     def __init__(self, path: Path, batches: Iterable[Feeds]) -> None:
-        """Write the batches to a file; raises OSError when the disk is full."""
+        """Keep the batches; raises OSError when the disk is full."""
         self._over_time, self._apart = frozenset[str](), False
         # By input what a row of the file holds of it.
         self._parts: dict[str, tuple[torch.Size, torch.dtype]] = {}

@@ -299,6 +299,7 @@ class _Layer:
             full |= neuron.gathered(current) <= -ceiling
         return {
             "squares": {part: float(vector_norm(value, dtype=torch.float64)) ** 2 for part, value in parts.items()},
+            "product": float((wanted.double() * reached.double()).sum()),
             "residuals": self._by_channel(parts["error"]),
             "count": wanted.numel(),
             "spikes": summed(count, torch.float64)[0],
@@ -332,7 +333,6 @@ class _Layer:
         by_channel = self._by_channel(sums["spikes"].unsqueeze(0))
         mean = float(residuals.sum()) / count
         lengths = math.sqrt(squares["reference"] * squares["result"])
-        product = (squares["reference"] + squares["result"] - squares["error"]) / 2
         return replace(
             self._plain,
             error=relative["error"],
@@ -342,7 +342,7 @@ class _Layer:
             quantization=relative["quantization"],
             unevenness=relative["unevenness"],
             sqnr=-20 * math.log10(relative["error"]) if relative["error"] > 0 else None,
-            cosine=product / lengths if lengths else None,
+            cosine=sums["product"] / lengths if lengths else None,
             sigma=math.sqrt(max(0.0, squares["error"] / count - mean**2)),
             channel_residuals=tuple((residuals * channels / count).tolist()),
             firing_rate=float(spikes.sum()) / self._plain.neurons / self._steps,
@@ -359,9 +359,10 @@ class _Layer:
 
 def _binned(values: Tensor, bins: tuple[float, float, int]) -> Tensor:
     low, high, number = bins
-    places = (values.float() - low).mul_(number / (high - low)).clamp_(0, number - 1)
-    # What is not a number, of a ceiling next to 0, is counted with the least, and no place of its own.
-    return torch.bincount(along_memory(places.nan_to_num_(0).int()), minlength=number)
+    scale = number / (high - low)
+    # 0/0, of a ceiling next to 0, is counted as 0.
+    places = (values.float() - low).mul_(scale).clamp_(0, number - 1).nan_to_num_(-low * scale)
+    return torch.bincount(along_memory(places.int()), minlength=number)
 
 
 def _zeros(values: Tensor, bins: tuple[float, float, int]) -> Tensor:

@@ -462,7 +462,7 @@ def _summed(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Values:
-    """The signal of a node over so many steps, 1 or all: what is on disk, chunk by chunk, and a shift of every sample.
+    """The signal of a node over so many steps, 1 or all: what is kept, chunk by chunk, and a shift of every sample.
 
     The shift is there while biases are.
     """
