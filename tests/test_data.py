@@ -733,8 +733,8 @@ def test_only_so_many_samples_are_read_ahead(tmp_path: Path, monkeypatch: pytest
     for delivered in range(4, 24, 4):
         next(batches)
         time.sleep(0.02)
-        # A thread reads a batch of four at once.
-        assert delivered <= len(started) <= delivered + 4 + 2 * 4
+        # Each of two threads reads two at once.
+        assert delivered <= len(started) <= delivered + 4 + 2 * 2
     batches.close()
 
 
@@ -753,8 +753,8 @@ def test_no_work_goes_on_after_the_caller_leaves(tmp_path: Path, monkeypatch: py
     next(batches)
     threading.Timer(0.1, gate.set).start()
     batches.close()
-    # The two batches being read are finished, those waiting are not begun, and no thread is left.
-    assert len(started) <= 4 + 2 * 4
+    # What two threads are reading, two samples each, is finished, no more is begun, and no thread is left.
+    assert len(started) <= 4 + 2 * 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("snnc-data")]
 
 
@@ -800,7 +800,7 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # How many are read ahead is a matter of time.
-    ahead = (4 + 2 * 4) * 64 * 64 * 3 * 4
+    ahead = (4 + 2 * 2) * 64 * 64 * 3 * 4
     assert peaks[1] < peaks[0] + ahead
 
 
