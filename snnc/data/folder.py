@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -92,7 +92,8 @@ def files_in(folder: Path) -> list[str]:
 
 def of_kind(files: Sequence[str], suffixes: Collection[str]) -> list[str]:
     """Return those of some files that have one of the suffixes."""
-    return [name for name in files if PurePosixPath(name).suffix.lower() in suffixes]
+    # Paths would keep every name in the interpreter's table of strings.
+    return [name for name in files if name.lower().endswith(tuple(suffixes))]
 
 
 def found_in(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:

@@ -14,6 +14,7 @@ cumulative inputs.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import chain
 from typing import final
 
 import torch
@@ -260,7 +261,14 @@ def _in_blocks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     size = max(1, _BLOCK_ELEMENTS * len(x) // max(1, x.numel()))
     if size >= len(x):
         return function(x)
-    return torch.cat([function(part) for part in torch.split(x, size)])
+    found = (function(part) for part in torch.split(x, size))
+    first = next(found)
+    alike = first.shape[1:] == x.shape[1:]
+    made = torch.empty_like(x, dtype=first.dtype) if alike else first.new_empty(len(x), *first.shape[1:])
+    for place, values in zip(torch.split(made, size), chain([first], found), strict=True):
+        # Copied while they are in the caches.
+        place.copy_(values)
+    return made
 
 
 def computed(op: Op, schedule: Schedule, ordered: bool, generator: Generator, *inputs: Tensor) -> Tensor:
