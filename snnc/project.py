@@ -178,7 +178,7 @@ def parsed(data: object, folder: Path) -> Project:
     project = _section(Project, fields, "")
     recipe = project.recipe
     if recipe is not None and Path(recipe).suffix in {".yaml", ".yml"}:
-        recipe = str(folder / recipe)
+        recipe = str(folder / at_home(Path(recipe)))
     return dataclasses.replace(
         project,
         model=_below(folder, project.model),

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 from snnc.conversion import Conversion
 from snnc.documents import from_yaml, read_yaml, to_yaml
 from snnc.errors import ModelError, UsageError
+from snnc.files import at_home
 from snnc.neurons.choice import chosen
 from snnc.passes import Pass, passes
 from snnc.registry import suggest
 from snnc.schedule import Frames, Schedule, check_frames, check_shares, check_steps
 from snnc.training.settings import Training
-from snnc.validation import keys, parse
+from snnc.validation import keys, parse, with_values
 
 # The keys of a recipe that count steps, and those that say what they show, with their defaults.
 _STEPS = {"timesteps": 8, "sleep": 0, "rehearsal": 0}
@@ -115,7 +116,7 @@ def load(
     if recipe in shipped():
         data, place = from_yaml((_SHIPPED / f"{recipe}.yaml").read_text(encoding="utf-8"), place=recipe), ""
     elif Path(recipe).suffix in {".yaml", ".yml"}:
-        data, place = read_yaml(Path(recipe)), recipe
+        data, place = read_yaml(at_home(Path(recipe))), recipe
     else:
         hint = f"{suggest(recipe, shipped())} (or give a .yaml file)"
         raise UsageError(f"unknown recipe {recipe!r}", hint=hint)
@@ -290,7 +291,7 @@ def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
     if path.strip() in _SCHEDULE:
         return {**data, path.strip(): value}
     if len(parts) == 2 and parts[0] == "training":
-        return {**data, "training": {**(data.get("training") or {}), parts[1]: value}}
+        return {**data, "training": with_values(data.get("training"), {parts[1]: value})}
     if len(parts) != 3 or parts[0] != "passes":
         hint = "passes.PASS.OPTION=VALUE, training.OPTION=VALUE or timesteps=N"
         raise UsageError(f"unknown option {path!r}", place="--set", hint=hint)
@@ -299,5 +300,5 @@ def _set(data: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
     if not any(wanted in entry for entry in entries):
         named = [str(name) for entry in entries for name in entry]
         raise UsageError(f"no pass {wanted!r} in the recipe", place=f"--set {path}", hint=suggest(wanted, named))
-    changed = [{wanted: {**(entry[wanted] or {}), option: value}} if wanted in entry else entry for entry in entries]
+    changed = [{wanted: with_values(entry[wanted], {option: value})} if wanted in entry else entry for entry in entries]
     return {**data, "passes": changed}

@@ -64,7 +64,13 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
     if not isinstance(data, Mapping):
         hint = f"keys: {', '.join(keys(kind))}"
         raise UsageError(f"expected a mapping, found {_shown(data)}", place=place, hint=hint)
-    fields = {str(key).replace("-", "_"): value for key, value in data.items()}
+    fields: dict[str, Any] = {}
+    for key, value in data.items():
+        name = str(key).replace("-", "_")
+        if name in fields:
+            hint = "write it once, with hyphens"
+            raise UsageError(f"the option {str(key)!r} twice", place=place, hint=hint)
+        fields[name] = value
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name, inner in _inner(kind).items():
         if isinstance(fields.get(name), Mapping):
@@ -89,6 +95,8 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         value = _shown(first["input"])
         if first["type"] == "tuple_type":
             reason = f"write a list: [{first['input']}]"
+        if first["type"] == "path_type":
+            reason = "write one path, a number in quotes"
         where = f"{place}{path}".split(".function-", 1)[0]
         raise UsageError(f"invalid value {value}", place=where, hint=reason) from None
     for name, value in fields.items():
@@ -99,12 +107,21 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
 
 
 def _same(written: object, read: object) -> bool:
-    """Return whether no text was taken for a number that YAML does not take for it, such as 1_0."""
+    """Return whether nothing was taken for a number that YAML does not take for it, such as 1_0, or true for 1."""
+    if isinstance(written, Mapping) and isinstance(read, Mapping):
+        return all(_same(value, read.get(key, value)) for key, value in written.items())
     if isinstance(written, list | tuple) and isinstance(read, list | tuple) and len(written) == len(read):
         return all(map(_same, written, read))
-    if not isinstance(written, str) or not isinstance(read, int | float) or isinstance(read, bool):
+    if not isinstance(written, str | bool) or not isinstance(read, int | float) or isinstance(read, bool):
         return True
-    return scalar(written) == read
+    return isinstance(written, str) and scalar(written) == read
+
+
+def with_values(given: Mapping[Any, object] | None, others: Mapping[str, object]) -> dict[Any, object]:
+    """Return options with others in the place of those of their names, be these written with hyphens or underscores."""
+    named = {name.replace("_", "-") for name in others}
+    kept = {key: value for key, value in (given or {}).items() if str(key).replace("_", "-") not in named}
+    return {**kept, **others}
 
 
 def keys(kind: type[Any]) -> list[str]:

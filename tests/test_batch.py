@@ -259,6 +259,28 @@ def test_the_machine_says_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) 
             "a job has no --output",
         ),
         ("jobs: [{model: a.onnx, calibration: 3, data: x}]", ": jobs[0].calibration", "expected a mapping"),
+        ("jobs: [{model: a.onnx, options: {convert: {config: x}}}]", ": jobs[0].options.convert", "a job has no --con"),
+        ("jobs: [{model: a.onnx, options: {convert: {'': x}}}]", ": jobs[0].options.convert", "no flag: ''"),
+        ("jobs: [{model: a.onnx, options: {convert: {a=b: 1}}}]", ": jobs[0].options.convert", "no flag: 'a=b'"),
+        ("jobs: [{model: a.onnx, options: {convert: {limit: {}}}}]", ": jobs[0].options.convert.limit", "no value"),
+        ("jobs: [{model: a.onnx, options: {convert: {limit: [~]}}}]", ": jobs[0].options.convert.limit", "no value"),
+        (
+            "jobs: [{model: a.onnx, options: {convert: {html: ../b/p}}}]",
+            ": jobs[0].options.convert.html",
+            "not the name",
+        ),
+        (
+            "jobs: [{model: a.onnx, options: {convert: {html: log.txt}}}]",
+            ": jobs[0].options.convert.html",
+            "not the na",
+        ),
+        (
+            "{jobs: [{model: a.onnx, input_shape: [1], input-shape: [2]}]}",
+            ": jobs[0]",
+            "the option 'input-shape' twice",
+        ),
+        ("{jobs: [{model: a.onnx, timesteps: true}]}", ": jobs[0].timesteps", "invalid value True"),
+        ("{jobs: [{model: a.onnx, input-shape: {x: [true]}}]}", ": jobs[0].input-shape", "invalid value"),
     ],
 )
 def test_wrong_files_of_jobs_are_told_before_anything_is_done(
@@ -273,12 +295,70 @@ def test_wrong_files_of_jobs_are_told_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_job_takes_no_folder_that_is_the_users(
+    folder: Path, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "mine").mkdir()
+    (folder / "mine/snnc.yaml").write_text("model: ../good.onnx")
+    path = str(written(folder, {"model": "good.onnx", "name": "mine"}))
+    code, _, err = run(capsys, "batch", path, "-o", ".")
+    assert code == 2 and err.startswith(f"error: mine has files that are no job's @ {path}: jobs[0].name\nhint:  ")
+    assert [entry.name for entry in (folder / "mine").iterdir()] == ["snnc.yaml"] and not calls
+
+
+@pytest.mark.parametrize("name", ["good.onnx", "jobs.yaml", "out/good/snnc.yaml", "out/good/good.report.json"])
+def test_no_other_result_takes_the_place_of_a_file_of_a_job(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (folder / "out/good").mkdir(parents=True)
+    path = written(folder, {"model": "good.onnx"})
+    code, _, err = run(capsys, "batch", str(path), "--junit", name)
+    assert code == 2 and err.startswith("error: would overwrite ") and f" @ {name}\nhint:  " in err
+
+
+def test_a_report_that_is_gone_is_made_again(folder: Path, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "jobs.yaml"
+    path.write_text("jobs: [{model: good.onnx, recipe: quick, timesteps: 2}]")
+    report = folder / "out/good/good.report.json"
+    for _ in range(2):
+        assert run(capsys, "batch", str(path))[0] == 0
+        report.write_text("{}")
+    record = folder / "out/good/batch.json"
+    record.write_text(json.dumps({"convert": [*json.loads(record.read_text())["convert"][:2], 4.0, {}]}))
+    assert run(capsys, "batch", str(path))[0] == 0
+    assert calls == [("good", "convert")] * 3
+
+
+def test_keys_of_several_kinds_are_told_by_the_command(
+    folder: Path, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "jobs.yaml").write_text("jobs: [{model: good.onnx, task: {classification: {1: 2, b: 3}}}]")
+    code, told, _ = run(capsys, "batch", "jobs.yaml")
+    assert code == 2 and told["jobs"][0]["error"].startswith("unknown option '1' @ snnc.yaml: task.classification")
+
+
 def test_a_missing_file_of_jobs_or_pattern_of_models_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_jobs(tmp_path / "jobs.yaml", tmp_path)
     (tmp_path / "jobs.yaml").write_text("jobs: [{model: '*.onnx'}]")
     with pytest.raises(DataError, match="no file of this name"):
         read_jobs(tmp_path / "jobs.yaml", tmp_path)
+    (tmp_path / "jobs.yaml").write_text("jobs: [{model: '***.onnx'}]")
+    with pytest.raises(DataError, match="no pattern of files"):
+        read_jobs(tmp_path / "jobs.yaml", tmp_path)
+
+
+def test_what_begins_at_home_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mine.yaml").touch()
+    monkeypatch.setenv("HOME", str(home))
+    named = "options: {convert: {preprocessing: ~/mine.yaml}}"
+    (tmp_path / "jobs.yaml").write_text(f"jobs: [{{model: ~/a.onnx, recipe: ~/mine.yaml, data: ~/d.npz, {named}}}]")
+    (job,) = read_jobs(tmp_path / "jobs.yaml", tmp_path / "out")
+    assert (job.model, *job.commands[0].data) == (home / "a.onnx", home / "d.npz")
+    assert job.settings is not None and job.settings["recipe"] == str(home / "mine.yaml")
+    assert f"--preprocessing={home / 'mine.yaml'}" in job.commands[0].arguments
 
 
 def test_defaults_hold_for_all_and_options_are_flags(tmp_path: Path) -> None:
@@ -301,7 +381,7 @@ def test_defaults_hold_for_all_and_options_are_flags(tmp_path: Path) -> None:
                 "recipe": "mine.yaml",
                 "task": {"detection": {"decoder": "decode.onnx", "layout": "decoded"}},
                 "options": {
-                    "convert": {"seed": 3, "strict": True, "strip": False},
+                    "convert": {"seed": 3, "strict": True, "strip": False, "part": None},
                     "evaluate": {"exit_data": "steps.csv", "timesteps": [1, 2]},
                 },
             },
@@ -310,15 +390,13 @@ def test_defaults_hold_for_all_and_options_are_flags(tmp_path: Path) -> None:
     (tmp_path / "jobs.yaml").write_text(yaml.safe_dump(document))
     a, b, c = read_jobs(tmp_path / "jobs.yaml", tmp_path / "out", ["--plugin", "p.py"])
     assert [job.name for job in (a, b, c)] == ["a", "b", "c"]
-    assert a.commands[0].arguments == ("--plugin", "p.py", "--limit", "9")
-    assert c.commands[0].arguments == ("--plugin", "p.py", "--limit", "9", "--seed", "3", "--strict")
+    assert a.commands[0].arguments == ("--plugin", "p.py", "--limit=9")
+    assert c.commands[0].arguments == ("--plugin", "p.py", "--limit=9", "--seed=3", "--strict")
     assert c.commands[1].arguments == (
         "--plugin",
         "p.py",
-        "--exit-data",
-        str(tmp_path / "steps.csv"),
-        "--timesteps",
-        "1,2",
+        f"--exit-data={tmp_path / 'steps.csv'}",
+        "--timesteps=1,2",
     )
     assert c.settings is not None and c.settings["gates"] == {"max-drop": 1, "min-agreement": 90}
     # Paths lead there from the folder of the job, too, and what they lead to matters.

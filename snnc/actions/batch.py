@@ -172,6 +172,9 @@ class _Worker:
         """Return the exit code, whether nothing was to be done, and the error."""
         for folder in (job.folder, job.log.parent):
             make_folder(folder)
+        # It is what tells the folder from one of the user's.
+        if job.record is not None and not job.record.exists():
+            write_atomically(job.record, b"{}")
         if job.settings is not None:
             write_atomically(job.folder / FILE, to_yaml(job.settings).encode())
         record = {} if self._fresh else _recorded(job.record)
@@ -197,7 +200,7 @@ class _Worker:
 
     def _run(self, command: Command, job: Job) -> tuple[int, str]:
         """Run a command in a process, and return its exit code and the error that it printed."""
-        arguments = (*self._program, command.name, *command.arguments, "--memory", self._memory)
+        arguments = (*self._program, command.name, f"--memory={self._memory}", *command.arguments)
         with job.log.open("ab") as log:
             with self._lock:
                 if self._stopping.is_set():
@@ -231,13 +234,18 @@ def _recorded(path: Path | None) -> dict[str, Any]:
     """Return what was complete, nothing where that is not known."""
     with contextlib.suppress(DataError, ValueError):
         found = read_json(path) if path is not None else {}
-        if isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 4 for entry in found.values()):
+        if isinstance(found, dict) and all(map(_is_entry, found.values())):
             return found
     return {}
 
 
-def _made(command: Command) -> str | None:
-    return None if command.makes is None else content_of(command.makes)
+def _is_entry(found: object) -> bool:
+    """Return whether this is what is kept of a command: two stamps, its exit code, and the error that it printed."""
+    return isinstance(found, list) and [*map(type, found)] == [str, list, int, str]
+
+
+def _made(command: Command) -> list[str | None]:
+    return [*map(content_of, command.makes)]
 
 
 def _cores() -> int:

@@ -44,7 +44,9 @@ def run_jobs(
     """Do jobs, and tell in one table what became of them; raises the error of the worst."""
     if at_once is not None and at_once < 1:
         raise UsageError(f"invalid value {at_once}", place="--jobs", hint="give a whole number from 1")
-    check_outputs([junit] if junit is not None else [], reads)
+    if junit is not None:
+        taken = [(path, "a file of a job") for job in jobs for path in job.files]
+        check_outputs([junit], None, others=[*taken, *([(reads, "the file of jobs")] if reads else [])])
 
     from snnc.actions.batch import do, processes
     from snnc.files import write_atomically

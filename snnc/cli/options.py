@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from snnc.cli.application import Flags
 from snnc.data.event_frames import EventFrames
 from snnc.data.preprocessing import PROTOCOLS, Preprocessing, from_file
 from snnc.errors import DataError, UsageError
+from snnc.files import at_home
 from snnc.measure.figures import limits
 from snnc.measure.gates import Limits, merged, stated_limits
 from snnc.project import FILE, Project, file_of
@@ -670,14 +671,16 @@ def check_outputs(
     *,
     data: Path | None = None,
     recipe: str | None = None,
+    others: Iterable[tuple[Path, str]] = (),
 ) -> None:
     """Raise, before any work is done, where results cannot be written, or would overwrite each other or what is read.
 
-    That is ``source``, a model, ``data``, the file of a ``recipe``, given by name or path, and that of the project.
+    That is ``source``, a model, ``data``, the file of a ``recipe``, given by name or path, that of the project, and
+    ``others`` with what they are.
     """
-    known = [(source, "the model"), (data, "the data"), (file_of(Path()), "the settings of the project")]
+    known = [(source, "the model"), (data, "the data"), (file_of(Path()), "the settings of the project"), *others]
     if recipe is not None and Path(recipe).suffix in {".yaml", ".yml"}:
-        known.append((Path(recipe), "the recipe"))
+        known.append((at_home(Path(recipe)), "the recipe"))
     targets: list[str] = []
     hint = "choose another place with the flag that names it"
     for path in outputs:

@@ -82,7 +82,11 @@ def _wild(path: Path) -> list[Path]:
     """Return the files that wildcards stand for, by their names; hidden ones are not seen."""
     fixed = next(at for at, part in enumerate(path.parts) if any(sign in part for sign in _WILD))
     found = Path(*path.parts[:fixed]).glob("/".join(path.parts[fixed:]))
-    return sorted(file for file in found if not file.name.startswith("."))
+    try:
+        return sorted(file for file in found if not file.name.startswith("."))
+    except ValueError:
+        hint = "write ** as the name of a folder alone: a/**/*.png"
+        raise DataError("no pattern of files", place=str(path), hint=hint) from None
 
 
 def _expanded(path: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ from snnc.neurons.base import Neuron, neurons
 from snnc.ops import Quantized
 from snnc.registry import suggest
 from snnc.schedule import Schedule
-from snnc.validation import called, keys, parse
+from snnc.validation import called, keys, parse, with_values
 
 _ONE = torch.tensor(1.0)
 
@@ -69,7 +69,7 @@ def with_options(text: str, given: Mapping[str, object], *, place: str, otherwis
     known = keys(options_of(neurons[name])) if name in neurons else []
     if otherwise and not set(given) <= set(known):
         name, written = otherwise, {}
-    options = ", ".join(f"{option}={json.dumps(value)}" for option, value in {**written, **given}.items())
+    options = ", ".join(f"{option}={json.dumps(value)}" for option, value in with_values(written, given).items())
     return f"{name}({options})"
 
 
