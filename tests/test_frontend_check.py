@@ -117,3 +117,23 @@ def test_samples_that_a_batch_mixes_are_told_as_that(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", nodes, (1, 3, 1), constants, opset=13, batch=2)
     with pytest.raises(ModelError, match="depends on other samples of its batch of 2"):
         open_model(path).model()
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax", "LpNormalization", "Slice", "ReduceMax"])
+def test_samples_that_a_free_batch_mixes_are_told_with_the_operation(kind: str, tmp_path: Path) -> None:
+    bounds = ["start", "end", "axis", "step"] if kind == "Slice" else []
+    options = {"Slice": {}, "ReduceMax": {"axes": [0]}}.get(kind, {"axis": 0})
+    nodes = [one("Relu", ["x"], ["r"]), one(kind, ["r", *bounds], ["a"], **options), one("Sub", ["a", "x"], ["y"])]
+    constants = {name: np.array([value], np.int64) for name, value in zip(bounds, (-1, -9, 0, -1), strict=False)}
+    path = save(tmp_path / "m.onnx", nodes, (3, 4), constants)
+    named = "Sub/y" if kind == "ReduceMax" else f"{kind}/a"
+    with pytest.raises(ModelError, match=f"depends on other samples of its batch from 'the/{named}'"):
+        open_model(path).model()
+    alone = save(tmp_path / "alone.onnx", nodes, (3, 4), constants, batch=1)
+    assert open_model(alone).model()
+
+
+def test_what_runs_on_one_sample_alone_is_read_whatever_its_input_says(tmp_path: Path) -> None:
+    nodes = [one("Reshape", ["x", "s"], ["a"]), one("MatMul", ["a", "w"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, (3, 4), {"s": np.array([1, -1], np.int64), "w": array(12, 2)})
+    assert open_model(path).model()

@@ -306,6 +306,14 @@ def test_what_has_no_name_stays_what_it_is(text: str, tmp_path: Path) -> None:
     assert not model.graph.ops((ops.Silu, ops.Gelu, ops.Mish))
 
 
+@pytest.mark.parametrize("limit", [-0.1, 0.02, 0.1, 3.31])
+def test_a_jump_between_the_points_that_are_looked_at_is_no_rectifier(limit: float, tmp_path: Path) -> None:
+    nodes = [one("Greater", ["a", "limit"], ["g"]), one("Cast", ["g"], ["c"], to=TensorProto.FLOAT)]
+    nodes.append(one("Mul", ["c", "a"]))
+    model = parity(network(nodes, tmp_path, limit=np.float32(limit)), SHAPE)
+    assert not model.graph.ops(ops.Relu)
+
+
 def test_a_part_that_is_read_elsewhere_keeps_a_function_from_being_named(tmp_path: Path) -> None:
     model = parity(network(spelled("s = Sigmoid(a); p = Mul(a, s); y = Max(p, s)"), tmp_path), SHAPE)
     assert not model.graph.ops(ops.Silu)

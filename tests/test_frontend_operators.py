@@ -522,3 +522,15 @@ def test_any_movement_of_axes_is_one_of_every_sample(
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     expected = np.stack([session.run(None, {"x": part.numpy()})[0].reshape(-1) for part in x.split(1)])
     np.testing.assert_allclose(run(graph, x)[0].reshape(3, -1).numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_size_that_is_known_is_a_number(tmp_path: Path) -> None:
+    nodes = [one("Size", ["x"], ["s"]), one("Cast", ["s"], ["n"], to=1), one("Div", ["x", "n"], ["y"])]
+    parity(save(tmp_path / "m.onnx", nodes, (3, 4), {}, batch=1), (3, 4), pinned=True)
+
+
+def test_parts_of_a_split_need_no_names(tmp_path: Path) -> None:
+    nodes = [one("Split", ["x"], ["", "a", ""], axis=1), one("Relu", ["a"], ["y"])]
+    graph = read_model(save(tmp_path / "m.onnx", nodes, (6, 2), {}, opset=13)).graph
+    x = torch.randn(2, 6, 2)
+    assert torch.equal(run(graph, x)[0], x[:, 2:4].relu())

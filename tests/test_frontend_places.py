@@ -153,9 +153,15 @@ def test_upsampling_of_old_opsets(tmp_path: Path) -> None:
     parity(save(tmp_path / "m.onnx", [node], (2, 5, 4), factors, opset=10), (2, 5, 4), tolerance=1e-4)
 
 
-def test_sizes_of_a_baked_batch(tmp_path: Path) -> None:
-    node = one("Resize", ["x", "", "", "s"], mode="linear")
-    path = save(tmp_path / "m.onnx", [node], (2, 6, 5), {"s": integers(3, 2, 9, 4)}, batch=3)
+@pytest.mark.parametrize("spelling", ["plain", "copied", "put together"])
+def test_sizes_of_a_baked_batch(spelling: str, tmp_path: Path) -> None:
+    made, sizes = {
+        "plain": ([], {"s": integers(3, 2, 9, 4)}),
+        "copied": ([one("Identity", ["t"], ["u"]), one("Identity", ["u"], ["s"])], {"t": integers(3, 2, 9, 4)}),
+        "put together": ([one("Concat", ["b", "t"], ["s"], axis=0)], {"b": integers(3), "t": integers(2, 9, 4)}),
+    }[spelling]
+    nodes = [*made, one("Resize", ["x", "", "", "s"], mode="linear")]
+    path = save(tmp_path / "m.onnx", nodes, (2, 6, 5), sizes, batch=3)
     graph = read_model(path).graph
     assert graph.shapes[graph.outputs[0]] == (2, 9, 4)
 

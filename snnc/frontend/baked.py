@@ -1,10 +1,14 @@
 """A batch above 1 that an exporter wrote into shapes and constants: it is taken out where one sample is looked at."""
 
+from collections.abc import Set
+
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference
+import onnxruntime
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper, shape_inference
 
 from snnc.errors import ModelError
-from snnc.frontend.measuring import shape_of, values_of
+from snnc.frontend.labels import rewritten, subgraphs
+from snnc.frontend.measuring import session_options, shape_of, start_session, values_of
 from snnc.frontend.weights import Weights, array_of
 
 # The input of an operation that says which shape comes out, or how often something is repeated.
@@ -28,6 +32,7 @@ def take_batch_out(pinned: ModelProto, original: ModelProto, weights: Weights, b
         value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
         if node.op_type == "Constant" and value is not None:
             held[node.output[0]] = value
+    held |= _name_targets(pinned, held.keys(), weights, place)
     for node in list(graph.node):
         index = _TARGETS.get(node.op_type, len(node.input))
         if index < len(node.input) and node.input[index] in held:
@@ -42,6 +47,31 @@ def take_batch_out(pinned: ModelProto, original: ModelProto, weights: Weights, b
                         hint = "export the network for a batch of 1"
                         raise ModelError(message, place=place, hint=hint)
                     _replace(node, at, pinned, numpy_helper.from_array(np.array(array[:1]), f"{name}/one"))
+
+
+def _name_targets(model: ModelProto, held: Set[str], weights: Weights, place: str) -> dict[str, TensorProto]:
+    """Write constants in the place of targets that the file computes from constants; return them by name."""
+    graph = model.graph
+    known, folded = {"", *held}, []
+    for node in graph.node:
+        if known >= {*node.input} and not any(subgraphs(node)):
+            known.update(node.output)
+            folded.append(node)
+    places = ((node, _TARGETS.get(node.op_type, len(node.input))) for node in graph.node)
+    reading = [(node, at) for node, at in places if at < len(node.input) and node.input[at] in known - {"", *held}]
+    names = [*dict.fromkeys(node.input[at] for node, at in reading)]
+    if not names:
+        return {}
+    options = session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    asking = rewritten(model, folded, ())
+    del asking.graph.input[:], asking.graph.output[:]
+    asking.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    arrays = start_session(asking, options, place, weights).run(names, {})
+    made = {name: numpy_helper.from_array(array, f"{name}/target") for name, array in zip(names, arrays, strict=True)}
+    graph.initializer.extend(made.values())
+    for node, at in reading:
+        node.input[at] = made[node.input[at]].name
+    return {tensor.name: tensor for tensor in graph.initializer[-len(made) :]}
 
 
 def _retarget(tensor: TensorProto, batch: int) -> None:

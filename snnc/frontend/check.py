@@ -72,6 +72,9 @@ def check(
         smaller = compared(file, share=_SHARE)
         first = first if smaller.problem else smaller
     allowed = _UNROUNDED_TOLERANCE if unrounded else _QUANTIZED_TOLERANCE
+    if prepared.free is not None:
+        given = {graph.nodes[name].place: drawn for name, (_, drawn) in sampled.items()}
+        _check_apart(prepared.free, prepared, given, place, allowed if quantized or unrounded else _TOLERANCE)
     if not first.problem and first.crossed <= allowed:
         return (_unrounded(unrounded, first.error),) if unrounded else ()
     if quantized:
@@ -84,6 +87,60 @@ def check(
     if first.problem:
         raise _mismatch(first.problem, place)
     return ()
+
+
+def _check_apart(
+    free: ModelProto, prepared: Prepared, given: Mapping[str, Tensor], place: str, tolerance: float
+) -> None:
+    """Raise ModelError where samples are answered otherwise together than alone.
+
+    What the file does not run, and values of which no axis counts samples, tell nothing.
+    """
+    shared = {entry.name for entry in prepared.inputs if entry.batch is None}
+    given = {name: values[:1].expand_as(values) if name in shared else values for name, values in given.items()}
+    parts = [_part(prepared.inputs, given, start, start + 1) for start in range(_SAMPLES)]
+    parts.append(_part(prepared.inputs, given, 0, _SAMPLES))
+    whole = without_overflow(free, prepared.weights)
+    if not _mixed(whole, prepared.weights, [output.name for output in free.graph.output], parts, place, tolerance):
+        return
+    inside = {value: node for node in free.graph.node for value in node.output if value}
+    mixed = _mixed(whole, prepared.weights, list(inside), parts, place, tolerance)
+    named = [f" from {inside[value].name!r} ({inside[value].op_type}) on" for value in mixed[:1]]
+    message = f"an answer of it depends on other samples of its batch{''.join(named)}"
+    raise ModelError(message, place=place, hint="export it with a batch of 1")
+
+
+def _mixed(
+    model: ModelProto,
+    weights: Weights,
+    names: Sequence[str],
+    parts: Sequence[Mapping[str, Array]],
+    place: str,
+    tolerance: float,
+) -> list[str]:
+    """Return which values are others for samples together, the last of ``parts``, than for each alone."""
+    shown = ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    options = session_options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    try:
+        session = start_session(shown, options, place, weights)
+        *alone, together = [session.run(names, dict(part)) for part in parts]
+    except Exception:
+        # It is for one sample, whatever its input says.
+        return []
+    found = []
+    for name, *apart, joint in zip(names, *alone, together, strict=True):
+        if not all(isinstance(array, np.ndarray) for array in (*apart, joint)) or joint.ndim != apart[0].ndim:
+            continue
+        lengths = zip(apart[0].shape, joint.shape, strict=True)
+        counting = [axis for axis, pair in enumerate(lengths) if pair == (1, len(apart))]
+        if counting and joint.size == sum(part.size for part in apart):
+            expected = torch.from_numpy(np.concatenate(apart, counting[0]))
+            if not _relative_error(torch.from_numpy(joint), expected) <= tolerance:
+                found.append(name)
+    return found
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ _TOLERANCE = 1e-6
 _NEAR = torch.cat([torch.arange(-96, 97) / 8, torch.linspace(-11.7, 11.9, 60), torch.tensor([-70, -30, 30, 70])])
 _FAR = torch.tensor([-1e5, -1e4, -1e3, -150.0, 150.0, 1e3, 1e4, 1e5])
 _GRID = torch.cat([_NEAR, _FAR]).double().unsqueeze(0)
+_DECADES = torch.logspace(-3, 1, 997)
+_BETWEEN = torch.cat([torch.linspace(-7.9, 8.1, 2003), _DECADES, -_DECADES]).double().unsqueeze(0)
 _ZERO, _ONE, _LOWEST, _HIGHEST = 96, 104, 0, 192
 
 
@@ -88,7 +90,7 @@ def _recognize(graph: OnnxGraph, start: str, used: Set[int], places: Mapping[int
             continue
         far = not any(node.kind in _STEEP for node in members)
         function = _named(region[last], far, limits=any(node.kind in _TELLING for node in members))
-        if function is not None:
+        if function is not None and _agrees(graph, members, start, function):
             return Recognized(tuple(members), start, function)
     return None
 
@@ -135,10 +137,11 @@ def _is_one_number(array: Array) -> bool:
 
 
 def _evaluated(graph: OnnxGraph, node: OnnxNode, values: Mapping[str, Tensor]) -> Tensor | None:
-    """Return what a node makes of values on the grid, by its own converter; None where it has an objection."""
+    """Return what a node makes of values on a grid, by its own converter; None where it has an objection."""
+    grid = next(iter(values.values()))
     constants = [graph.constants.get(value) for value in node.inputs]
     scalars = tuple(None if array is None else array.reshape(-1)[:1].reshape(()) for array in constants)
-    shape = tuple(_GRID.shape)
+    shape = tuple(grid.shape)
     shapes = tuple(
         None if not value else shape if array is None else () for value, array in zip(node.inputs, scalars, strict=True)
     )
@@ -149,7 +152,7 @@ def _evaluated(graph: OnnxGraph, node: OnnxNode, values: Mapping[str, Tensor]) -
     except (UnsupportedError, ArithmeticError, IndexError, KeyError, TypeError, ValueError):
         # Where the node is read alone this is told.
         return None
-    inputs = [values.get(value, _GRID) for value in node.inputs]
+    inputs = [values.get(value, grid) for value in node.inputs]
     return None if isinstance(expression, tuple) else computed(expression, inputs)
 
 
@@ -158,6 +161,18 @@ def computed(expression: Expression, inputs: list[Tensor]) -> Tensor:
     if isinstance(expression, Operand):
         return inputs[expression.index]
     return expression.op(*(computed(argument, inputs) for argument in expression.arguments))
+
+
+def _agrees(graph: OnnxGraph, members: list[OnnxNode], start: str, function: Function) -> bool:
+    """Return whether nodes compute a function between the points of the grid too, where one of theirs may jump."""
+    values = {start: _BETWEEN}
+    for node in members:
+        found = _evaluated(graph, node, values)
+        if found is None:
+            return False
+        values[node.outputs[0]] = found
+    expected = computed(function(Operand(0, tuple(_BETWEEN.shape[1:]))), [_BETWEEN])
+    return bool(_is_same(values[members[-1].outputs[0]], expected))
 
 
 def _behind(graph: OnnxGraph, last: str, start: str, places: Mapping[int, int]) -> list[OnnxNode]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from snnc.findings import Finding
 from snnc.frontend.baked import take_batch_out
@@ -21,6 +21,8 @@ from snnc.frontend.weights import Weights, in_single_precision, is_outside, tens
 _SPELLED_OUT = "ai.onnx"
 # The version of the format since which constants need not be inputs.
 _FREE_CONSTANTS = 4
+# The length of a batch that is free, which an axis of no other length has.
+_ANY = 0
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
@@ -28,11 +30,12 @@ _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 class Prepared:
     """A network in single precision. ``pinned`` takes one sample, ``original`` as many as the file says.
 
-    ``weights`` are the large constants of both.
+    ``free`` takes any number, None where the file says one. ``weights`` are the large constants of all.
     """
 
     pinned: ModelProto
     original: ModelProto
+    free: ModelProto | None
     weights: Weights
     batch: int
     inputs: tuple[FileInput, ...]
@@ -53,6 +56,8 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     _in_order(original)
     _settle_inputs(original)
     _in_one_spelling(original)
+    _sizes_of_shapes(original)
+    _name_outputs(original)
     refuse_training_mode(original, place)
     _in_single_precision(original)
     narrowed = in_single_precision(original.graph, weights)
@@ -75,7 +80,8 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     if said > 1:
         take_batch_out(pinned, original, narrowed, said, place)
     agree_on_pool_lengths(pinned, original)
-    return Prepared(pinned, original, narrowed, max(said, 1), inputs, findings)
+    free = None if said else _taking(original, inputs, _ANY)
+    return Prepared(pinned, original, free, narrowed, max(said, 1), inputs, findings)
 
 
 def _without_unread(graph: GraphProto) -> list[str]:
@@ -96,7 +102,7 @@ def _without_unread(graph: GraphProto) -> list[str]:
 
 
 def _taking(model: ModelProto, inputs: Sequence[FileInput], batch: int) -> ModelProto:
-    """Return a model for a batch of that length."""
+    """Return a model for a batch of that length, or of any."""
     taking = ModelProto()
     taking.CopyFrom(model)
     values = {given.name: given for given in inputs}
@@ -122,6 +128,27 @@ def _in_one_spelling(model: ModelProto) -> None:
             entry.domain = "" if entry.domain == _SPELLED_OUT else entry.domain
     for node in (node for body in bodies(model) for node in body.node):
         node.domain = "" if node.domain == _SPELLED_OUT else node.domain
+
+
+def _sizes_of_shapes(model: ModelProto) -> None:
+    """Let sizes be products of shapes, which onnxruntime folds where it leaves sizes alone."""
+    for body in bodies(model):
+        for node in body.node:
+            if node.op_type == "Size" and not node.domain:
+                shape = helper.make_node("Shape", node.input, [f"{node.output[0]}/shape"], f"{node.name}/shape")
+                product = helper.make_node("ReduceProd", shape.output, node.output, node.name, keepdims=0)
+                place = [*body.node].index(node)
+                node.CopyFrom(product)
+                body.node.insert(place, shape)
+
+
+def _name_outputs(model: ModelProto) -> None:
+    """Name the parts of splits that have no names: onnxruntime ends with the program where it looks for one."""
+    for body in bodies(model):
+        for node in body.node:
+            if node.op_type == "Split" and not all(node.output):
+                given = next(filter(None, node.output), node.name)
+                node.output[:] = [name or f"{given}/part{part}" for part, name in enumerate(node.output)]
 
 
 def _in_order(model: ModelProto) -> None:
@@ -165,4 +192,6 @@ def _no_batch(given: FileInput) -> Finding:
 def _set_shape(value: ValueInfoProto, shape: Shape) -> None:
     value.type.tensor_type.shape.Clear()
     for length in shape:
-        value.type.tensor_type.shape.dim.add().dim_value = length
+        axis = value.type.tensor_type.shape.dim.add()
+        if length != _ANY:
+            axis.dim_value = length
