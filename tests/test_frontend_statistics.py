@@ -358,3 +358,14 @@ def test_what_is_read_elsewhere_is_no_part_of_a_norm(tmp_path: Path) -> None:
     constants = {name: NUMBERS[name] for name in ("two", "eps")}
     model = parity(save(tmp_path / "m.onnx", nodes, TOKENS, constants, ["z"]), TOKENS)
     assert len(model.graph.ops(ops.RootMeanSquareNorm)) == len(model.graph.ops(ops.Concat)) == 1
+
+
+def test_normalizations_of_the_same_stay_apart(tmp_path: Path) -> None:
+    norms = [
+        one("GroupNormalization", ["x", "s", "b"], ["two"], num_groups=2),
+        one("GroupNormalization", ["x", "s", "b"], ["three"], num_groups=3),
+        one("InstanceNormalization", ["x", "s", "b"], ["six"]),
+    ]
+    nodes = [*norms, one("Sum", ["two", "three", "six"], ["y"])]
+    constants = {"s": np.ones(6, np.float32), "b": np.zeros(6, np.float32)}
+    parity(save(tmp_path / "m.onnx", nodes, (6, 4), constants, opset=21), (6, 4), tolerance=1e-4)
