@@ -62,7 +62,7 @@ class Op(ABC):
 
 
 # Every operation that a network may be of, neurons too, by the name of its class, which files use.
-operations: Registry[type[Op]] = Registry("operation", "snnc.ops", "snnc.neurons")
+operations: Registry[type[Op]] = Registry("operation", "snnc.ops", "snnc.neurons", base=Op)
 
 
 def operation(kind: Kind) -> Kind:

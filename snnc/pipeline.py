@@ -33,7 +33,7 @@ from snnc.neurons import Neuron
 from snnc.neurons.base import Timed, seeded
 from snnc.ops import Clipped, Quantized
 from snnc.passes import Pass, TrainingPass
-from snnc.plugins import origin
+from snnc.plugins import fault, origin
 from snnc.recipe import Recipe, options, pass_name, recorded
 from snnc.report import Report, build
 from snnc.run import ONCE, Program
@@ -261,8 +261,24 @@ def _applied(step: Pass, name: str, before: Graph, calibration: Calibration) -> 
 
 def _check_contract(step: Pass, name: str, before: Graph, after: Graph) -> None:
     hint = "this is a defect of the pass: please report it with the model"
+    if not isinstance(after, Graph):
+        raise VerificationError(f"{name} returned no graph", hint=hint)
     if (before.inputs, before.outputs) != (after.inputs, after.outputs):
         raise VerificationError(f"{name} changed the network's inputs or outputs", hint=hint)
+    made = {node: op for node, (_, op) in after.changes(before).items() if op is not None}
+    for node, op in made.items():
+        for field, tensor in op.tensors().items():
+            if tensor.dtype != torch.float32 or not (field in op.unbounded or tensor.isfinite().all()):
+                message = f"{name} made what is no finite number of single precision"
+                hint = "options such as rates of learning may be too large; else it is a defect of the pass"
+                raise VerificationError(message, place=f"{field} of {node}", hint=hint)
+    try:
+        shapes = after.output_shapes
+    except ValueError as failure:
+        broken = VerificationError(f"{name} broke the network: {failure}", hint=hint)
+        raise fault(failure) or broken from failure
+    if shapes != before.output_shapes:
+        raise VerificationError(f"{name} changed the shape of an output", hint=hint)
     if not step.exact or after is before:
         return
     generator = torch.Generator().manual_seed(0)

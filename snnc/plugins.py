@@ -40,7 +40,9 @@ def load_installed() -> None:
     for package, module in _installed():
         try:
             importlib.import_module(module)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             hint = f"mend or uninstall {package}"
             raise UsageError(f"cannot load the plug-in: {_reason(error)}", place=module, hint=hint) from error
 
@@ -73,12 +75,35 @@ def _run(path: Path) -> None:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         line = _line(error, path)
         hint = f"mend it: python {path.name} shows where it fails"
         place = f"{path}:{line}" if line else str(path)
         raise UsageError(f"cannot load the plug-in: {_reason(error)}", place=place, hint=hint) from error
+
+
+def loaded() -> list[str]:
+    """Return the files of plug-ins that were run."""
+    return [str(module.__file__) for name, module in sys.modules.items() if name.startswith(_FILES)]
+
+
+def fault(error: BaseException) -> UsageError | None:
+    """Return the error that a plug-in failed, at the line of it that ran where one was raised; None where none ran."""
+    roots = {module.partition(".")[0] for _, module in _installed()}
+    cause: BaseException | None = error
+    while cause is not None:
+        for frame, line in reversed([*traceback.walk_tb(cause.__traceback__)]):
+            module = str(frame.f_globals.get("__name__"))
+            if module.startswith(_FILES) or module.partition(".")[0] in roots:
+                file = Path(frame.f_code.co_filename)
+                place = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+                hint = f"mend it: python -m snnc.laws {file.name} asks of it what all have to obey"
+                return UsageError(f"the plug-in failed: {_reason(cause)}", place=f"{place}:{line}", hint=hint)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _line(error: BaseException, path: Path) -> int | None:

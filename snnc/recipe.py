@@ -6,6 +6,7 @@ can also be made of passes (see ``snnc.passes``), and ``to_yaml`` writes any of 
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -214,7 +215,13 @@ def _pass(entry: object, place: str) -> Pass:
     ((name, given),) = entry.items()
     if name not in passes:
         raise UsageError(f"unknown pass {name!r}", place=place, hint=suggest(str(name), passes))
-    return parse(passes[str(name)], given, place=f"{place}.{name}")
+    step = parse(passes[str(name)], given, place=f"{place}.{name}")
+    try:
+        json.dumps(options(step), allow_nan=False)
+    except (TypeError, ValueError):
+        hint = "texts, finite numbers, true, false, lists and mappings of such"
+        raise UsageError("an option that no file can hold", place=f"{place}.{name}", hint=hint) from None
+    return step
 
 
 def pass_name(step: Pass) -> str:

@@ -1,6 +1,7 @@
 """Name -> object, filled by putting a file in the right folder."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -16,11 +17,13 @@ Registered = TypeVar("Registered")
 class Registry(Mapping[str, T]):
     """The members of one kind, found by importing every module of their packages on first use, and all plug-ins.
 
-    Where plug-ins cannot add to the members, they are left alone until something else asks for them.
+    Members are classes that have a ``base``, where there is one, and lack nothing that it leaves open. Where plug-ins
+    cannot add to the members, they are left alone until something else asks for them.
     """
 
-    def __init__(self, kind: str, *packages: str, plugins: bool = True) -> None:
+    def __init__(self, kind: str, *packages: str, base: type | None = None, plugins: bool = True) -> None:
         self.kind = kind
+        self._base = base
         self._packages = packages
         self._plugins = plugins
         self._members: dict[str, T] = {}
@@ -29,13 +32,18 @@ class Registry(Mapping[str, T]):
         self._loading = False
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Return a decorator that enters what it decorates under ``name``; raises ValueError where it is taken."""
+        """Return a decorator that enters what it decorates under ``name``.
+
+        Raises ValueError where the name is taken, TypeError where what is entered is not of this kind.
+        """
 
         def enter(member: Registered) -> Registered:
             held = self._members.get(name)
             # A module that failed to import is imported again at the next look-up, and registers the same again.
             if held is not None and _place(held) != _place(member):
-                raise ValueError(f"two {self.kind}s are called {name!r}")
+                raise ValueError(f"another {self.kind} is called {name!r}")
+            if self._base is not None:
+                _check_member(member, self._base, f"{name!r} is no {self.kind}")
             self._members[name] = member  # type: ignore[assignment]
             return member
 
@@ -75,6 +83,20 @@ class Registry(Mapping[str, T]):
             self._loaded = True
         finally:
             self._loading = False
+
+
+def _check_member(member: object, base: type, message: str) -> None:
+    """Raise TypeError where something is no class of a base, or lacks what this leaves open."""
+    if not isinstance(member, type) or not issubclass(member, base):
+        raise TypeError(f"{message}: it is no class with the base {base.__name__}")
+    stated = [name for kind in base.__mro__ for name, hint in inspect.get_annotations(kind).items() if _of_class(hint)]
+    lacking = [*sorted(getattr(member, "__abstractmethods__", ())), *(n for n in stated if not hasattr(member, n))]
+    if lacking:
+        raise TypeError(f"{message}: it lacks {', '.join(lacking)}")
+
+
+def _of_class(hint: object) -> bool:
+    return str(hint).startswith(("typing.ClassVar", "ClassVar"))
 
 
 def _place(member: object) -> tuple[object, object]:

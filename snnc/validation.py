@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Mapping
 from types import UnionType
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CALL = re.compile(r"\s*([^()]*?)\s*(?:\((.*)\))?\s*", re.DOTALL)
+# What counts or seeds something has 64 bits, and all else is computed with in single precision.
+_LARGEST: Mapping[type, float] = {int: (1 << 63) - 1, float: 3.4028234663852886e38}
 _KEY = re.compile(r"([A-Za-z][\w-]*)\s*=\s*")
 
 
@@ -100,9 +103,12 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         where = f"{place}{path}".split(".function-", 1)[0]
         raise UsageError(f"invalid value {value}", place=where, hint=reason) from None
     for name, value in fields.items():
-        if not _same(value, getattr(read, name)):
-            place = f"{place}.{name.replace('_', '-')}"
-            raise UsageError(f"invalid value {_shown(value)}", place=place, hint="write numbers as YAML 1.2 has them")
+        number, where = getattr(read, name), f"{place}.{name.replace('_', '-')}"
+        most = _LARGEST.get(type(number), math.inf)
+        if most < math.inf and most < abs(number) < math.inf:
+            raise UsageError(f"invalid value {_shown(value)}", place=where, hint=f"at most {most:.20g}")
+        if not _same(value, number):
+            raise UsageError(f"invalid value {_shown(value)}", place=where, hint="write numbers as YAML 1.2 has them")
     return read
 
 

@@ -200,9 +200,26 @@ BROKEN = {
     "raises.py": ("\n1 / 0", "ZeroDivisionError: division by zero @ raises.py:2"),
     "exits.py": ("import sys\nsys.exit(3)", "SystemExit: 3 @ exits.py:2"),
     "unknown.py": ("from snnc import nothing", "ImportError: cannot import name 'nothing'"),
-    "taken.py": (NEURON.replace('"mine"', '"if"'), "two neurons are called 'if'"),
+    "taken.py": (NEURON.replace('"mine"', '"if"'), "another neuron is called 'if'"),
     "overwrites.py": (SECTION.replace('"length"', '"summary"'), "a section with data cannot be called 'summary'"),
     "bytes.py": (b"\x00\xff", "SyntaxError"),
+    "odd.py": ("class Odd(BaseException): ...\nraise Odd('x')", "Odd: x @ odd.py:2"),
+    "abstract.py": (NEURON.replace("def advance", "def other"), "'Mine' is no operation: it lacks advance"),
+    **{
+        f"{registry}_of_nothing.py": (
+            f"from {module} import {registry}\n@{registry}.register('nothing')\nclass Nothing: ...",
+            f"it is no class with the base {base} @ {registry}_of_nothing.py:2",
+        )
+        for module, registry, base in (
+            ("snnc.neurons", "neurons", "Op"),
+            ("snnc.passes", "passes", "Pass"),
+            ("snnc.tasks", "tasks", "Task"),
+            ("snnc.formats.format", "formats", "Format"),
+            ("snnc.report.sections", "sections", "Section"),
+            ("snnc.data.source", "sources", "Source"),
+            ("snnc.data.recordings.recording", "recordings", "Recording"),
+        )
+    },
 }
 
 
@@ -217,6 +234,45 @@ def test_a_broken_plug_in_is_one_line_with_a_hint(folder: Path, name: str, capsy
         assert message in error
         assert "hint:  mend it" in error
         assert error.count("\n") == 2
+
+
+_WEIGHTS = """\
+from snnc.ops import Linear
+        return graph.with_ops({{{{n: op.map_tensors(lambda t: {}) for n, op in graph.ops(Linear).items()}}}})"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ("1 / 0", 2, "the plug-in failed: ZeroDivisionError: division by zero @ fails.py:{line}"),
+        ("raise SystemExit(0)", 2, "the plug-in failed: SystemExit: 0 @ fails.py:{line}"),
+        (
+            "graph.with_ops({{'nowhere': 3}})",
+            2,
+            "the plug-in failed: ValueError: no node is called 'nowhere' @ fails.py",
+        ),
+        ("return None", 6, "raise-thresholds returned no graph"),
+        (
+            "return graph.map_tensors(lambda t: t.double())",
+            6,
+            "raise-thresholds made what is no finite number of single ",
+        ),
+        (_WEIGHTS.format("t / 0"), 6, "raise-thresholds made what is no finite number of single "),
+        (_WEIGHTS.format("t[:1]"), 6, "raise-thresholds "),
+    ],
+)
+def test_a_pass_that_fails_is_told_at_its_line(
+    folder: Path, body: str, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = "layers = graph.ops(QuantizedRelu).items()"
+    line = PASS[: PASS.index(first)].count("\n") + 1
+    write(folder, "fails.py", PASS.replace(first, f"{body.format()}\n        {first}"))
+    write(folder, "recipe.yaml", RECIPE.replace("neuron: mine", "neuron: if"))
+    flags = ("--plugin", "fails.py", "--recipe", "recipe.yaml")
+    assert cli.main(["convert", str(DIGITS / "model.onnx"), "-o", "x.snn", *flags]) == code
+    error = capsys.readouterr().err
+    assert error[error.index("error: ") :].startswith(f"error: {message.format(line=line)}") and "\nhint:  " in error
+    assert not (folder / "x.snn").exists()
 
 
 @pytest.mark.parametrize("name", ["nowhere.py", "recipe.yaml", "."])

@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if code == _STOPPED:
                     raise KeyboardInterrupt
                 return code
-            except SnncError:
+            except (SnncError, KeyboardInterrupt):
                 raise
-            except Exception as error:
+            except BaseException as error:
                 if interruption.asked:
                     raise KeyboardInterrupt from error
                 raise _said(error, arguments) from error
@@ -77,7 +77,7 @@ def _joined(arguments: list[str]) -> AbstractContextManager[object]:
     return joined(f"snnc {shlex.join(arguments)}")
 
 
-def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
+def _said(error: BaseException, arguments: Sequence[str]) -> SnncError:
     """Return what any failure is called."""
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -99,7 +99,12 @@ def _said(error: Exception, arguments: Sequence[str]) -> SnncError:
     verbose = "-v" in arguments or "--verbose" in arguments
     if verbose:
         traceback.print_exception(error)
+    of_plugin = plugins.fault(error)
+    if of_plugin is not None:
+        return of_plugin
     hint = "please report it, with the lines above" if verbose else "run again with -v, and report what it prints"
+    if plugins.loaded():
+        hint += f"; a plug-in may be to blame: python -m snnc.laws {Path(plugins.loaded()[0]).name}"
     return SnncError(f"{type(error).__name__}: {error}", hint=hint)
 
 

@@ -87,4 +87,4 @@ class Source(ABC):
         """Return the SHA-256 of one sample as it lies on disk; raises DataError where it cannot be read."""
 
 
-sources: Registry[type[Source]] = Registry("data source", __name__.rpartition(".")[0])
+sources: Registry[type[Source]] = Registry("data source", __name__.rpartition(".")[0], base=Source)

@@ -142,4 +142,4 @@ def raised(questions: Iterable[Callable[[], object]]) -> Iterator[ModelError]:
             yield error
 
 
-formats: Registry[type[Format[Any]]] = Registry("format", __name__.rpartition(".")[0])
+formats: Registry[type[Format[Any]]] = Registry("format", __name__.rpartition(".")[0], base=Format)

@@ -531,4 +531,4 @@ class _Neurons(Registry[type[Neuron]]):
         return enter_both
 
 
-neurons: Registry[type[Neuron]] = _Neurons("neuron", __name__.rpartition(".")[0])
+neurons: Registry[type[Neuron]] = _Neurons("neuron", __name__.rpartition(".")[0], base=Neuron)

@@ -109,4 +109,4 @@ def check_stage(graph: Graph, early: type[Op] | tuple[type[Op], ...], late: type
                 raise PreconditionError(f"an activation is {what} what this pass works on", place=place, hint=hint)
 
 
-passes: Registry[type[Pass]] = Registry("pass", __name__.rpartition(".")[0])
+passes: Registry[type[Pass]] = Registry("pass", __name__.rpartition(".")[0], base=Pass)

@@ -6,7 +6,8 @@ Whatever is not under ``provenance`` is the same in every run on the same data a
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,7 @@ from pydantic.json_schema import SkipJsonSchema
 from snnc.conversion import Applied, Provenance
 from snnc.display import Displayed
 from snnc.documents import read_json
-from snnc.errors import DataError
+from snnc.errors import DataError, VerificationError
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
@@ -153,8 +154,27 @@ def plain(report: Report) -> dict[str, Any]:
 
 
 def to_json(report: Report) -> str:
-    """Return the machine form: keys sorted, no time stamps, so that equal conversions give equal bytes."""
-    return json.dumps(plain(report), sort_keys=True, indent=1, allow_nan=False) + "\n"
+    """Return the machine form: keys sorted, no time stamps, so that equal conversions give equal bytes.
+
+    Raises VerificationError where a figure is no finite number, as of a network that computes none.
+    """
+    data = plain(report)
+    try:
+        return json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n"
+    except ValueError:
+        hint = "the network computes infinities, or what is no number: look at its weights, its data and its neurons"
+        message, place = "a figure of the report is no finite number", next(_endless(data))
+        raise VerificationError(message, place=place, hint=hint) from None
+
+
+def _endless(data: Any, place: str = "report") -> Iterator[str]:
+    """Yield where in plain data there is a number that is not finite."""
+    if isinstance(data, float) and not math.isfinite(data):
+        yield place
+    elif isinstance(data, dict | list):
+        inner = data.items() if isinstance(data, dict) else enumerate(data)
+        for key, value in inner:
+            yield from _endless(value, f"{place}.{key}")
 
 
 def schema() -> dict[str, Any]:

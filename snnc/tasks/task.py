@@ -197,7 +197,7 @@ class Task(ABC):
         return f"{'gains' if drop < 0 else 'loses'} {written(abs(drop), 'points')} points of {self.score_name}"
 
 
-tasks: Registry[type[Task]] = Registry("task", __name__.rpartition(".")[0])
+tasks: Registry[type[Task]] = Registry("task", __name__.rpartition(".")[0], base=Task)
 
 
 def joined(parts: Iterable[Answers]) -> Answers:

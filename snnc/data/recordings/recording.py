@@ -81,7 +81,7 @@ class Recording(ABC):
         """Yield the events of one recording in chunks, in their order; raises DataError where the file is damaged."""
 
 
-recordings: Registry[type[Recording]] = Registry("format of recordings", __name__.rpartition(".")[0])
+recordings: Registry[type[Recording]] = Registry("format of recordings", __name__.rpartition(".")[0], base=Recording)
 
 
 def suffixes() -> frozenset[str]:

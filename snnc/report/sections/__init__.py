@@ -83,7 +83,7 @@ class _Sections(Registry[type[Section]]):
         return enter_beside
 
 
-sections: Registry[type[Section]] = _Sections("section", __name__)
+sections: Registry[type[Section]] = _Sections("section", __name__, base=Section)
 
 
 def built(known: Known) -> dict[str, Section]:
