@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import sys
 import warnings
 
@@ -18,20 +17,21 @@ def program() -> int:
     try:
         from snnc import process
 
-        process.prepare_streams()
-        if not sys.warnoptions:
-            # What libraries remark is not the user's business; what matters is a finding.
-            warnings.simplefilter("ignore")
-        from snnc.cli import main
+        with process.interruptible():
+            process.prepare_streams()
+            if not sys.warnoptions:
+                # What libraries remark is not the user's business; what matters is a finding.
+                warnings.simplefilter("ignore")
+            from snnc.cli import main
 
-        code = main()
-        # What is done is done: nothing that comes now shall say otherwise.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+            code = main()
+            if code != _STOPPED:
+                process.pass_by()
     except KeyboardInterrupt:
         code = _STOPPED
     if code == _STOPPED:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, KeyboardInterrupt):
                 stream.flush()
         os._exit(code)
     return code

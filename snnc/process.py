@@ -4,12 +4,14 @@ import contextlib
 import ctypes
 import functools
 import io
+import math
 import os
 import re
 import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -27,6 +29,8 @@ _SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT])i?B?", re.ASCII)
 # Bytes that a program gives; 0 where none does.
 _GIVEN = ContextVar("memory", default=0)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# What asks to end, and the seconds within which several ask once.
+_STOPPING, _IN_A_ROW = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), 1.0
 
 
 def prepare() -> None:
@@ -49,30 +53,68 @@ def prepare() -> None:
 
 @final
 class Interruption:
-    """Whether a signal asked to end: what is raised then may be lost in a library, and come out as something else."""
+    """What signals that ask to end do: raise KeyboardInterrupt, or let work that ``ends_by_itself`` know.
+
+    Those in a row ask once: a terminal and a program may both ask, and people press twice, while temporary files are
+    removed. ``asked`` says whether it was raised: it may be lost in a library, and come out as something else.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._heard = -math.inf
+        self._event: threading.Event | None = None
 
     def __call__(self, number: int, frame: object) -> None:
-        self.asked = True
-        raise KeyboardInterrupt
+        now = time.monotonic()
+        if now - self._heard < _IN_A_ROW:
+            return
+        self._heard = now
+        if self._event is not None and not self._event.is_set():
+            self._event.set()
+        else:
+            self.asked = True
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def ends_by_itself(self) -> Iterator[threading.Event]:
+        """Turn the first request into an event, as long as this lasts; another one stops at once."""
+        self._event = threading.Event()
+        try:
+            yield self._event
+        finally:
+            self._event = None
 
 
 @contextlib.contextmanager
-def interruptible(interruption: Interruption) -> Iterator[None]:
-    """Let a request to end (SIGTERM) do what Ctrl-C does, as long as this lasts: temporary files are removed."""
+def interruptible() -> Iterator[Interruption]:
+    """Let requests to end (SIGTERM, SIGHUP) do what Ctrl-C does, as long as this lasts: temporary files are removed.
+
+    Where somebody listens already, that one goes on.
+    """
     # Only the main thread may handle signals, and who started the process may have asked to ignore them.
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    before = {number: signal.getsignal(number) for number in _STOPPING if main}
+    listening = next((handler for handler in before.values() if isinstance(handler, Interruption)), None)
+    if listening is not None:
+        yield listening
+        return
+    interruption = Interruption()
     heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
     for number in heard:
         signal.signal(number, interruption)
     try:
-        yield
+        yield interruption
     finally:
         for number in heard:
-            signal.signal(number, before[number])
+            # What was told to pass by meanwhile does.
+            if signal.getsignal(number) is interruption:
+                signal.signal(number, before[number])
+
+
+def pass_by() -> None:
+    """Let requests to end pass by: what is done is done, and nothing that comes now shall say otherwise."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def memory() -> int:

@@ -767,6 +767,8 @@ def test_a_training_that_was_stopped_ends_as_if_it_was_not(
 
     def stopping(self: trainer.Trainer, number: int, *rest: object, **others: object) -> bool:
         if number == steps:
+            # A terminal asks all processes, and who started this one asks it as well.
+            signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGTERM)
         return step(self, number, *rest, **others)  # type: ignore[arg-type]
 

@@ -148,10 +148,13 @@ class _Worker:
             running = [*self._running]
         for process in running:
             process.terminate()
-        for process in running:
-            try:
-                process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
+        try:
+            until = time.monotonic() + _PATIENCE
+            for process in running:
+                process.wait(max(0.0, until - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            # Too long, or for somebody who asks again.
+            for process in running:
                 process.kill()
 
     def do(self, job: Job) -> Outcome:

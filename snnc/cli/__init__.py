@@ -28,11 +28,15 @@ _AROUND = re.compile(r"Input (?=should)|, unable to parse.*")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     process.prepare()
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    interruption = process.Interruption()
+    with process.interruptible() as interruption:
+        return _ended(sys.argv[1:] if arguments is None else list(arguments), interruption)
+
+
+def _ended(arguments: list[str], interruption: process.Interruption) -> int:
+    """Run a command and tell how it ended, if not well; return the exit code."""
     written: list[Path] | None = []
     try:
-        with process.interruptible(interruption), noted_files() as written, _joined(arguments):
+        with noted_files() as written, _joined(arguments):
             try:
                 code = _run(arguments)
                 if code == _STOPPED:

@@ -2,8 +2,6 @@
 
 import contextlib
 import math
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +19,7 @@ from snnc.data.store import FeedsStore
 from snnc.errors import DataError, PreconditionError, SnncError, StoppedError, UsageError
 from snnc.feeds import Feeds
 from snnc.ir import Graph
+from snnc.process import interruptible
 from snnc.processes import Processes
 from snnc.run import Program
 from snnc.tasks import Answers, Task, joined, picked
@@ -165,7 +164,7 @@ class Trainer:
         schedule.last_epoch = step
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._rate(step)
-        with _signals() as stop:
+        with interruptible() as interruption, interruption.ends_by_itself() as stop:
             while step < self._steps:
                 epoch, index = divmod(step, self._epoch_steps)
                 if index == 0:
@@ -431,24 +430,3 @@ def _precision(settings: Training, device: torch.device) -> Callable[[], context
 def _seed(seed: int, number: int, purpose: str) -> int:
     """Return a seed of its own for every step or epoch, so that a training taken up again draws what it would have."""
     return (seed * 1_000_003 + number * 2 + (purpose == "step")) % 2**63
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """Turn the signals that ask to stop into an event, as long as this lasts; a second one stops at once."""
-    asked = threading.Event()
-    before: dict[signal.Signals, Any] = {}
-
-    def ask(number: int, frame: object) -> None:
-        asked.set()
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-
-    # Only the main thread may handle signals.
-    if threading.current_thread() is threading.main_thread():
-        before |= {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
