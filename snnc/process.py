@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import functools
 import io
 import math
@@ -183,6 +184,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     said = str(error)
     signs = any(sign in said for sign in _NO_MEMORY) and not any(lack in said for lack in _OTHER_LACKS)
     return isinstance(error, MemoryError) or signs
+
+
+def lack(error: BaseException) -> tuple[str, str] | None:
+    """Return what an exception says that the system allows too little of, and what to do; None where nothing."""
+    number = error.errno if isinstance(error, OSError) else None
+    if is_out_of_memory(error):
+        return "more memory is needed than is allowed", "give more with --memory, or less to do"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "more open files are needed than are allowed", "allow more with ulimit -n, or do less at once"
+    if number == errno.EAGAIN or "can't start new thread" in str(error):
+        return "more threads or processes are needed than are allowed", "allow more with ulimit -u, or do less at once"
+    return None
 
 
 @final

@@ -210,6 +210,12 @@ def test_a_request_to_end_ends_all_and_says_what_is_complete(
     assert not any(outcome.complete for outcome in done.outcomes)
 
 
+def test_a_log_that_cannot_be_written_is_not_pointed_at(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told, err = run(capsys, "batch", str(written(folder, {"model": "good.onnx"})), "-o", "data.npz")
+    assert (code, told["jobs"][0]["code"]) == (5, 5)
+    assert err.endswith("hint:  choose another folder with --output\n")
+
+
 def test_a_process_that_is_killed_is_told(sleepers: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_PROCESS", "import os; os.kill(os.getpid(), 9)")
     (outcome,) = do(sleepers[:1], 1).outcomes

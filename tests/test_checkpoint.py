@@ -264,6 +264,10 @@ def test_commands_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert cli.main([*convert, "whole.snn"]) == 0
     assert cli.main([*convert, "other.snn", "--resume"]) == 2
     assert "there is no checkpoint to go on from @ other.snn.checkpoint" in capsys.readouterr().err
+    Path("taken.snn.checkpoint").mkdir()
+    assert cli.main([*convert, "taken.snn"]) == 5
+    assert "cannot write: it is a folder @ taken.snn.checkpoint" in capsys.readouterr().err
+    Path("taken.snn.checkpoint").rmdir()
     stop.at, stop.seen = 2, 0
     assert cli.main([*convert, "made.snn"]) == 130
     told = capsys.readouterr()

@@ -865,11 +865,14 @@ def test_a_result_takes_the_place_of_no_sample(tmp_path: Path):
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 5, "more memory is needed"),
         (OSError("libtorch_global_deps.so: failed to map segment from shared object"), 5, "more memory is needed"),
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), 5, "more memory is needed"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "m.snn"), 5, "more open files are needed"),
+        (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), 5, "more threads or processes are needed"),
+        (RuntimeError("can't start new thread"), 5, "more threads or processes are needed"),
         (ImportError("libgomp.so: cannot allocate memory in static TLS block"), 1, "static TLS block"),
         (ImportError("a.so: failed to map segment from shared object: Operation not permitted"), 1, "not permitted"),
     ],
 )
-def test_libraries_that_find_no_memory_are_not_an_internal_error(
+def test_what_the_system_does_not_allow_is_not_an_internal_error(
     run: Run, monkeypatch: pytest.MonkeyPatch, failure: Exception, code: int, said: str
 ):
     def fail(arguments: list[str]) -> int:

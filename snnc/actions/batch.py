@@ -19,7 +19,7 @@ from snnc.blocks import Check, Checks
 from snnc.documents import read_json, to_yaml
 from snnc.errors import DataError, SnncError, UsageError
 from snnc.files import make_folder, write_atomically
-from snnc.process import memory
+from snnc.process import lack, memory
 from snnc.processes import current
 from snnc.project import FILE
 from snnc.report.data import Report, read
@@ -168,7 +168,8 @@ class _Worker:
         except SnncError as failure:
             code, kept, error, report = failure.exit_code, False, f"{failure.line} hint: {failure.hint}", None
         except OSError as failure:
-            code, kept, error, report = DataError.exit_code, False, f"cannot write: {failure}", None
+            reason, hint = lack(failure) or (f"cannot run it: {failure.strerror}", "see whether its files are there")
+            code, kept, error, report = DataError.exit_code, False, f"{reason} hint: {hint}", None
         return Outcome(job, code, time.monotonic() - started, kept, error, report)
 
     def _commands(self, job: Job) -> tuple[int, bool, str]:

@@ -90,9 +90,9 @@ def _said(error: BaseException, arguments: Sequence[str]) -> SnncError:
         quoted = "put a pattern of files in quotes, or " if "unexpected extra argument" in message else ""
         hint = f"{quoted}see {command} --help"
         return UsageError(message, place=command, hint=hint)
-    if process.is_out_of_memory(error):
-        hint = "give more with --memory, or less to do"
-        return DataError("more memory is needed than is allowed", hint=hint)
+    lack = process.lack(error)
+    if lack is not None:
+        return DataError(lack[0], hint=lack[1])
     if isinstance(error, OSError):
         reason = error.strerror or error
         if isinstance(error.filename, str | bytes):

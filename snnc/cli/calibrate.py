@@ -73,7 +73,7 @@ def calibrate(
     faces.summary_file()
     # In place, the file itself is a result.
     results, source = [output, report_file, *faces.files().values()], None if output == model else model
-    check_outputs(results, source, data=images, recipe=recipe.recipe or settings.recipe)
+    check_outputs([*results, checkpoint], source, data=images, recipe=recipe.recipe or settings.recipe)
 
     from snnc.actions.calibrate import calibrate as recalibrated
     from snnc.artifact import load_conversion

@@ -129,7 +129,7 @@ def convert(
     exported_to = [next_to(output, f"{output.stem}{chosen.suffix}")] if chosen else []
     files = [output, report_file, *([save_recipe] if save_recipe else []), *faces.files().values(), *exported_to]
     faces.summary_file()
-    check_outputs(files, model, data=data, recipe=recipe.recipe or settings.recipe)
+    check_outputs([*files, checkpoint], model, data=data, recipe=recipe.recipe or settings.recipe)
 
     from snnc.actions.convert import convert as converted
     from snnc.actions.export import check_format, convert_and_export

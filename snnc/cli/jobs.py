@@ -76,7 +76,8 @@ def run_jobs(
         raise StoppedError(f"stopped: {len(complete)} of {counted(len(jobs), 'job')} complete{named}", hint=hint)
     if failed:
         kind = _ERRORS.get(done.code, StoppedError)
-        hint = f"all that it printed is in {max(failed, key=lambda one: one.code == done.code).job.log}"
+        log = max(failed, key=lambda one: one.code == done.code).job.log
+        hint = f"all that it printed is in {log}" if log.is_file() else "choose another folder with --output"
         raise kind(f"{len(failed)} of {counted(len(jobs), 'job')} failed", hint=hint, details=details)
 
 
