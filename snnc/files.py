@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -114,14 +115,17 @@ def linked(path: Path) -> Path:
 def temporary_folder() -> Iterator[Path]:
     """Make a folder that is removed on exit; raises DataError where none can be made or its disk is full."""
     hint = "free some space, or set TMPDIR to a folder on a larger disk"
-    made = ""
+    made: Path | None = None
     try:
-        _sweep(Path(tempfile.gettempdir()))
-        with tempfile.TemporaryDirectory(prefix=_own()) as made:
-            yield Path(made)
+        parent = Path(tempfile.gettempdir())
+        _sweep(parent)
+        with _removed(parent / f"{_own()}{secrets.token_hex(8)}") as folder:
+            folder.mkdir(0o700)
+            made = folder
+            yield made
     except OSError as error:
         # What fails while the folder is there need not be about it.
-        about_it = not made or error.errno in _FULL or str(error.filename or "").startswith(made)
+        about_it = made is None or error.errno in _FULL or str(error.filename or "").startswith(str(made))
         if not about_it:
             raise
         raise DataError(f"cannot keep temporary files: {error.strerror or error}", hint=hint) from None
@@ -133,12 +137,25 @@ def removed_caches() -> Iterator[None]:
     if _TORCH in os.environ:
         yield
         return
-    folder = os.environ[_TORCH] = str(Path(tempfile.gettempdir(), f"{_own()}torch"))
+    with _removed(Path(tempfile.gettempdir(), f"{_own()}torch")) as folder:
+        os.environ[_TORCH] = str(folder)
+        try:
+            yield
+        finally:
+            del os.environ[_TORCH]
+
+
+@contextlib.contextmanager
+def _removed(folder: Path) -> Iterator[Path]:
+    """Remove a folder on exit, if it is there, where somebody stops the removal, too."""
     try:
-        yield
-    finally:
-        del os.environ[_TORCH]
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

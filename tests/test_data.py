@@ -681,6 +681,17 @@ def test_npy_is_not_read_as_a_whole(tmp_path: Path) -> None:
     assert peak < 30 << 20  # of 120 MB
 
 
+def test_an_npy_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((4_000, 3, 32, 32), np.uint8))
+    dataset = opened(path, PLAIN, (3, 32, 32))
+    os.truncate(path, 1_000)
+    with pytest.raises(DataError, match="became shorter while it was read"):
+        next(iter(dataset.batches()))
+    with pytest.raises(DataError, match="became shorter while it was read"):
+        dataset.digest()
+
+
 # Delivery
 
 

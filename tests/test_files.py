@@ -2,17 +2,20 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 import snnc
 from snnc.errors import DataError
-from snnc.files import make_folder, temporary_folder, write_atomically
+from snnc.files import make_folder, removed_caches, temporary_folder, write_atomically
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -52,6 +55,8 @@ def test_a_write_that_ends_early_leaves_what_was_there(
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
 import os, signal, sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from snnc.files import temporary_folder, write_atomically
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
@@ -101,3 +106,23 @@ def test_a_folder_that_cannot_be_made_is_named(name: str, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="cannot write") as caught:
         make_folder(tmp_path / name, flag="--html")
     assert caught.value.place == str(tmp_path / name) and "--html" in caught.value.hint
+
+
+@pytest.mark.parametrize("within", [temporary_folder, removed_caches])
+def test_who_stops_the_removal_of_a_folder_leaves_nothing_of_it(
+    within: Callable[[], AbstractContextManager[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    remove, asked = shutil.rmtree, []
+
+    def stopped(path: Path, **options: bool) -> None:
+        asked.append(path)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", stopped)
+    with pytest.raises(KeyboardInterrupt), within():
+        Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))).mkdir(exist_ok=True)
+    assert len(asked) == 2 and not [*tmp_path.iterdir()]

@@ -5,6 +5,7 @@ An array with one axis more than its input takes holds frames over time, ``[N, S
 
 import hashlib
 import math
+import mmap
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,9 +51,18 @@ class _Rows:
     layout: _RowLayout
     over_time: bool
 
+    def stored(self, index: int, path: Path) -> Array:
+        """Return a row as it lies in the file; raises DataError where that has become shorter meanwhile."""
+        mapped = self.values.base
+        # To read beyond the end of a file that is mapped into memory ends the process.
+        if isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped):
+            hint = "wait until it is written, then start again"
+            raise DataError("the file became shorter while it was read", place=str(path), hint=hint)
+        return np.asarray(self.values[index])
+
     def read(self, index: int, path: Path) -> Array:
         """Return a row, images as ``[height, width, channels]``; raises DataError where it is not finite."""
-        row = np.asarray(self.values[index])
+        row = self.stored(index, path)
         if row.dtype.kind == "f":
             # Values beyond the range of float32 become infinite here, and are reported as such.
             with np.errstate(over="ignore"):
@@ -148,7 +158,7 @@ class Arrays(Source):
     def digest(self, index: int) -> str:
         digest = hashlib.sha256()
         for rows in self.rows.values():
-            row = np.ascontiguousarray(rows.values[index])
+            row = np.ascontiguousarray(rows.stored(index, self.path))
             digest.update(f"{row.dtype.str} {row.shape} ".encode())
             digest.update(row.data)
         return digest.hexdigest()
