@@ -102,7 +102,14 @@ def test_arguments_that_may_be_left_out_are(tmp_path: Path) -> None:
 
 
 REASONS: dict[str, tuple[Callable[[Tensor], object], str]] = {
-    "adaptive": (lambda x: nn.functional.adaptive_avg_pool2d(x, 3), "adaptive_avg_pool2d, output size"),
+    "grouped queries": (
+        lambda x: nn.functional.scaled_dot_product_attention(x, x, x, enable_gqa=True),
+        "not implemented if enable_gqa",
+    ),
+    "shared by a number": (
+        lambda x: nn.functional.avg_pool2d(x, 2, divisor_override=3),
+        "computes something else than the network",
+    ),
     "nothing": (lambda x: (), "it returns no tensor"),
 }
 
@@ -111,8 +118,8 @@ REASONS: dict[str, tuple[Callable[[Tensor], object], str]] = {
 def test_what_cannot_become_onnx_is_told_in_one_line(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
-    if case == "nothing":
-        # Of the other it is the exporter that prints: in a process of its own.
+    if case in ("nothing", "shared by a number"):
+        # Of the others it is the exporter that prints: in a process of its own.
         request.getfixturevalue("torchscript_here")
     ending, reason = REASONS[case]
     path = traced(Small(ending).eval(), torch.randn(1, 1, 6, 6), tmp_path / "m.pt")
@@ -121,6 +128,29 @@ def test_what_cannot_become_onnx_is_told_in_one_line(
     assert "\n" not in caught.value.line
     assert "type 'Tensor'" not in str(caught.value)
     assert capfd.readouterr().out == ""
+
+
+WRITTEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "root mean square": lambda x: nn.functional.rms_norm(x, (7,), torch.arange(7.0)),
+    "root mean square of maps": lambda x: nn.functional.rms_norm(x, (6, 7), eps=0.1),
+    "parts": lambda x: nn.functional.adaptive_avg_pool2d(x, (4, 3)),
+    "equal parts": lambda x: nn.functional.adaptive_avg_pool2d(x, (3, 7)),
+    "parts of lines": lambda x: nn.functional.adaptive_avg_pool1d(x[:, 0], 5),
+    "all": lambda x: nn.functional.adaptive_avg_pool2d(x, 1),
+    "nearest": lambda x: nn.functional.interpolate(x, (9, 4), mode="nearest-exact"),
+    "nearest, scaled": lambda x: nn.functional.interpolate(x, scale_factor=0.4, mode="nearest-exact"),
+    "averaged": lambda x: nn.functional.interpolate(x, (9, 4), mode="bicubic", antialias=True),
+    "averaged, scaled": lambda x: nn.functional.interpolate(x, scale_factor=0.4, mode="bilinear", antialias=True),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+@pytest.mark.usefixtures("torchscript_here")
+def test_what_torch_has_no_onnx_for_is_written(case: str, tmp_path: Path) -> None:
+    network, x = Small(WRITTEN[case]).eval(), torch.randn(2, 1, 8, 9)
+    (found,) = run(read_model(traced(network, x, tmp_path / "m.pt"), (1, 8, 9)).graph, x)
+    with torch.no_grad():
+        torch.testing.assert_close(found, network(x), rtol=1e-4, atol=1e-5)
 
 
 class Printing(nn.Module):

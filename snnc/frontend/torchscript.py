@@ -20,11 +20,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+import onnx
+import onnxruntime
 import torch
 
 from snnc.errors import ModelError
 from snnc.files import temporary_folder
-from snnc.frontend.expression import InputShapes, Shape, shown
+from snnc.frontend.expression import Array, InputShapes, Shape, shown
+from snnc.frontend.measuring import session_options, start_session
+from snnc.frontend.symbolics import written_too
 from snnc.process import limited_memory, memory
 
 # A batch that a module takes.
@@ -44,6 +49,12 @@ _KINDS = (torch.float32, torch.int64, torch.float16, torch.float64, torch.bfloat
 _SECONDS, _BYTES_A_SECOND, _SAMPLE_A_SECOND, _PATIENCE = 4, 2_000_000, 1_000_000, 20
 # How much is kept of what it prints.
 _KEPT = 2_000
+
+_AS_IT_IS = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+# A relative error that neither sums in another order nor half precision within the network explain.
+_TOLERANCE, _NOTHING = 0.05, 1e-6
+# One number that is rounded otherwise may move all that comes behind.
+_ROUNDING = {"QuantizeLinear", "Round"}
 
 _PROCESS = """
 import json, sys
@@ -69,7 +80,10 @@ def export_torchscript(path: Path, input_shapes: InputShapes) -> tuple[bytes, st
             message, hint = json.loads((folder / "error").read_bytes())
             raise ModelError(message, place=str(path), hint=hint)
         if code == 0 and (folder / "exported.onnx").exists():
-            return (folder / "exported.onnx").read_bytes(), said
+            data = (folder / "exported.onnx").read_bytes()
+            with np.load(folder / "answers.npz") as held:
+                _check_exported(data, list(held.values()), str(path))
+            return data, said
     hint = "export the original module with torch.onnx.export and convert the ONNX file"
     if code in (None, -signal.SIGXCPU, -signal.SIGKILL):
         raise ModelError(f"the network did not end within {seconds} s when it was run", place=str(path), hint=hint)
@@ -101,7 +115,9 @@ def export_module(module: torch.nn.Module, example: Example) -> bytes:
             raise ModelError(message, place=str(place), hint=hint) from error
         parts = by_name or dict(zip(_inputs(traced, place), in_order, strict=False))
         shapes = {name: tuple(part.shape[1:]) for name, part in parts.items()}
-        return _export(traced, place, shapes if len(shapes) > 1 else {_ONLY: next(iter(shapes.values()))})
+        data, answers = _export(traced, place, shapes if len(shapes) > 1 else {_ONLY: next(iter(shapes.values()))})
+    _check_exported(data, answers, str(place))
+    return data
 
 
 def answer(asked: Mapping[str, Any]) -> None:
@@ -113,7 +129,7 @@ def answer(asked: Mapping[str, Any]) -> None:
     shapes = asked["shapes"]
     try:
         with limited_memory(asked["memory"]):
-            data = _exported(
+            data, answers = _exported(
                 Path(asked["file"]),
                 {name: tuple(shape) for name, shape in shapes.items()}
                 if isinstance(shapes, Mapping)
@@ -125,6 +141,7 @@ def answer(asked: Mapping[str, Any]) -> None:
         hint = "export the original module with torch.onnx.export and convert the ONNX file"
         (folder / "error").write_text(json.dumps([f"TorchScript cannot be exported to ONNX: {_reason(error)}", hint]))
     else:
+        np.savez(folder / "answers.npz", *answers)
         (folder / "exported.onnx").write_bytes(data)
 
 
@@ -162,8 +179,8 @@ def _run(asked: bytes, seconds: float) -> tuple[int | None, str]:
     return code, kept.decode(errors="replace")
 
 
-def _exported(path: Path, input_shapes: InputShapes) -> bytes:
-    """Return the ONNX form of a TorchScript file; raises ModelError as ``export_torchscript`` does."""
+def _exported(path: Path, input_shapes: InputShapes) -> tuple[bytes, list[Array]]:
+    """Return the ONNX form of a file, and what it answers; raises ModelError as ``export_torchscript`` does."""
     with warnings.catch_warnings():
         # Loading, tracing and exporting all warn that TorchScript is deprecated; the user cannot act on it here.
         warnings.simplefilter("ignore")
@@ -205,11 +222,11 @@ def _load(path: Path) -> torch.jit.ScriptModule:
     return module
 
 
-def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[str, Shape]) -> bytes:
+def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[str, Shape]) -> tuple[bytes, list[Array]]:
     blanks = _blanks(module, path, list(input_shapes.values()))
     module, names = _flat(module, blanks)
     try:
-        with temporary_folder() as folder:
+        with temporary_folder() as folder, written_too(_OPSET):
             file = folder / "exported.onnx"
             torch.onnx.export(
                 module,
@@ -223,12 +240,52 @@ def _export(module: torch.jit.ScriptModule, path: Path, input_shapes: Mapping[st
                 # Keeps batch normalization a layer of its own; the module is in evaluation mode already.
                 training=torch.onnx.TrainingMode.PRESERVE,
             )
-            return file.read_bytes()
-    except (RuntimeError, torch.jit.Error, torch.onnx.OnnxExporterError) as error:
+            return file.read_bytes(), _answers(module, blanks)
+    except (AssertionError, RuntimeError, torch.jit.Error, torch.onnx.OnnxExporterError) as error:
         hint = "export the original module with torch.onnx.export and convert the ONNX file"
         raise ModelError(
             f"TorchScript cannot be exported to ONNX: {_reason(error)}", place=str(path), hint=hint
         ) from error
+
+
+def _answers(module: torch.jit.ScriptModule, blanks: Sequence[torch.Tensor]) -> list[Array]:
+    """Return a random sample, input by input, and what the network answers.
+
+    Nothing where it answers at random, and of what is neither in single precision nor whole, which has ONNX of its own.
+    """
+    if not {blank.dtype for blank in blanks} <= {torch.float32, torch.int64}:
+        return []
+    generator = torch.Generator().manual_seed(0)
+    drawn = [
+        torch.randn(blank.shape, generator=generator) if blank.dtype == torch.float32 else blank for blank in blanks
+    ]
+    with torch.no_grad():
+        made, again = (module(*drawn) for _ in range(2))
+    found, repeated = ([part] if isinstance(part, torch.Tensor) else [*part] for part in (made, again))
+    if not all(torch.equal(one, other) and one.isfinite().all() for one, other in zip(found, repeated, strict=True)):
+        return []
+    return [part.numpy() for part in drawn] + [part.double().numpy() for part in found]
+
+
+def _check_exported(data: bytes, answers: Sequence[Array], place: str) -> None:
+    """Raise ModelError where the ONNX form of a network has other ``answers`` than it has."""
+    model = onnx.load_from_string(data)
+    taken = len(model.graph.input)
+    if len(answers) != taken + len(model.graph.output) or _ROUNDING & {node.op_type for node in model.graph.node}:
+        return
+    given = dict(zip((value.name for value in model.graph.input), answers, strict=False))
+    try:
+        session = start_session(model, session_options(_AS_IT_IS), place, {})
+        found = session.run(None, given)
+    except Exception:
+        # What it does not run is told where it is read.
+        return
+    for ours, theirs in zip(found, answers[taken:], strict=True):
+        error = np.linalg.norm(ours.astype(np.float64).ravel() - theirs.ravel()) if ours.size == theirs.size else np.inf
+        if not error <= _TOLERANCE * np.linalg.norm(theirs) + _NOTHING:
+            message = "torch writes ONNX that computes something else than the network"
+            hint = "export the original module with torch.onnx.export(dynamo=True) and convert the ONNX file"
+            raise ModelError(message, place=place, hint=hint)
 
 
 def _blanks(module: torch.jit.ScriptModule, path: Path, shapes: Sequence[Shape]) -> tuple[torch.Tensor, ...]:
