@@ -60,9 +60,10 @@ class Checkpoint:
             try:
                 self._reached, self._identity = read["reached"], dict(read["identity"])
                 self.decided |= {str(name): (int(number), int(of)) for name, (number, of) in read["decided"].items()}
+                graphs = (self._reached.reference, self._reached.canonical, self._reached.graph)
             except (AttributeError, KeyError, TypeError, ValueError):
                 raise states.damaged(path) from None
-            if not isinstance(self._reached, Reached):
+            if not isinstance(self._reached, Reached) or not all(isinstance(graph, Graph) for graph in graphs):
                 raise states.damaged(path)
 
     @property

@@ -1,5 +1,9 @@
-"""States of long work, for one that goes on where it was stopped: in files that run nothing when they are read."""
+"""States of long work, for one that goes on where it was stopped: in files that run nothing when they are read.
 
+A file is the SHA-256 of what torch writes, and that: torch does not see that bits of it have changed.
+"""
+
+import hashlib
 import io
 import pickle
 import warnings
@@ -10,29 +14,34 @@ from typing import Any
 import torch
 
 from snnc.errors import DataError, UsageError
-from snnc.files import check_file, write_atomically
+from snnc.files import read_bytes, write_atomically
+
+_DIGEST = hashlib.sha256().digest_size
+# What torch raises of a file that it cannot read.
+_BROKEN = (RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError)
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
     """Write a state whole or not at all; raises DataError, and leaves the one before, where that fails."""
     stream = io.BytesIO()
     torch.save(dict(state), stream)
-    write_atomically(path, stream.getvalue(), flag="--checkpoint")
+    data = stream.getvalue()
+    write_atomically(path, hashlib.sha256(data).digest() + data, flag="--checkpoint")
 
 
 def load(path: Path, kinds: Iterable[type] = ()) -> dict[str, Any]:
     """Read a state, in which there may be objects of some kinds; raises DataError where it is damaged."""
-    place, hint = str(path), "start without --resume"
-    check_file(path, hint=hint)
+    read = read_bytes(path, hint="start without --resume")
+    digest, data = read[:_DIGEST], read[_DIGEST:]
+    if hashlib.sha256(data).digest() != digest:
+        raise damaged(path)
     try:
         with torch.serialization.safe_globals([*kinds]), warnings.catch_warnings():
             # What is damaged is said to be.
             warnings.simplefilter("ignore")
-            read = torch.load(path, map_location="cpu", weights_only=True)
-        return {str(name): value for name, value in read.items()}
-    except OSError as error:
-        raise DataError(f"cannot read the checkpoint: {error.strerror}", place=place, hint=hint) from None
-    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError):
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return {str(name): value for name, value in state.items()}
+    except _BROKEN:
         raise damaged(path) from None
 
 

@@ -1,5 +1,6 @@
 """A conversion that was stopped goes on to the bytes of one that was not, wherever it was stopped."""
 
+import hashlib
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -219,10 +220,20 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
     evil, graph = pickle.dumps({"reached": pytest.fail}), random_network(0, relu)
     reached = Reached(graph, graph, graph, exact=True)
     wrong = []
-    for state in ({"reached": 1, "decided": {}}, {"reached": reached, "decided": {"samples": 3}}):
+    for state in (
+        {"reached": 1, "decided": {}},
+        {"reached": reached, "decided": {"samples": 3}},
+        {"reached": replace(reached, graph=3), "decided": {}},  # type: ignore[arg-type]
+    ):
         states.save({**state, "identity": {}}, path)
         wrong.append(path.read_bytes())
-    for content in (b"", b"text", evil, *wrong, wrong[0][:-100]):
+    states.save({"reached": reached, "decided": {}, "identity": {}}, path)
+    good = path.read_bytes()
+    assert Checkpoint(path, resume=True).reached is not None
+    # Wherever a bit has changed, in numbers too, which torch reads as they are.
+    flipped = [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), len(good) // 97)]
+    signed = hashlib.sha256(evil).digest() + evil
+    for content in (b"", b"text", evil, signed, *wrong, wrong[0][:-100], *flipped):
         path.write_bytes(content)
         with pytest.raises(DataError, match="not a checkpoint, or a damaged one") as caught:
             Checkpoint(path, resume=True)
