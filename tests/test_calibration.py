@@ -77,7 +77,7 @@ def test_channels_have_the_same_thresholds_alone(levels: int) -> None:
     together = counts.mmse(levels, ceilings)
     for channel in (0, 40, 89):
         part = slice(channel, channel + 1)
-        alone = Histogram(counts.positive[part], counts.negative[part], counts.total[part])
+        alone = Histogram(counts.counts[part], counts.total[part])
         assert torch.equal(alone.mmse(levels, ceilings[part]), together[part])
 
 
@@ -325,7 +325,7 @@ def test_weighed_counts_are_those_of_values_that_come_as_often() -> None:
         repeated = values[:, channel].repeat_interleave(often[:, channel]).unsqueeze(1)
         alone = Histogram.of(repeated, 1)
         assert torch.equal(weighed.positive[channel], alone.positive[0].double())
-        part = Histogram(weighed.positive[[channel]], weighed.negative[[channel]], weighed.total[[channel]])
+        part = Histogram(weighed.counts[[channel]], weighed.total[[channel]])
         assert torch.allclose(part.mmse(4, ceiling), alone.mmse(4, ceiling))
 
 

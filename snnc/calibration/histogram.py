@@ -32,6 +32,9 @@ _CENTERS = (_LOWER[:-1] + _LOWER[1:]) / 2
 _STARTS = 2.0 ** -torch.arange(0, 5, 1 / 32, dtype=torch.float64)
 _REFINEMENTS = 2
 
+# All bins: those of positive values, those of negative ones, and that of 0.
+_WIDTH = 2 * _BINS + 1
+
 # How many numbers are looked up at once, and how many channels are counted and summed up at once.
 _LOOKUPS, _ROWS = 1 << 18, 256
 
@@ -40,12 +43,12 @@ _LOOKUPS, _ROWS = 1 << 18, 256
 class Histogram:
     """How often each channel took which value.
 
-    ``positive`` and ``negative`` ``[C, bins]`` count by magnitude, ``total`` ``[C]`` counts all values, zeros too.
-    Counts of samples are integers; those of ``gaussian`` are probabilities, and weighed ones are sums of weights.
+    ``positive`` and ``negative`` ``[C, bins]`` count by magnitude; ``counts`` has them side by side, and zeros last.
+    ``total`` ``[C]`` counts all values. Counts of samples are integers; those of ``gaussian`` are probabilities, and
+    weighed ones are sums of weights.
     """
 
-    positive: Tensor
-    negative: Tensor
+    counts: Tensor
     total: Tensor
 
     @classmethod
@@ -55,10 +58,8 @@ class Histogram:
         Raises DataError where the disk is full.
         """
         kind = torch.float64 if weighed else torch.int32 if most < 1 << 31 else torch.int64
-        positive, negative = (
-            _on_disk(channels, kind) if on_disk else torch.zeros(channels, _BINS, dtype=kind) for _ in range(2)
-        )
-        return cls(positive, negative, torch.zeros(channels, dtype=torch.float64 if weighed else torch.int64))
+        counts = _on_disk(channels, kind) if on_disk else torch.zeros(channels, _WIDTH, dtype=kind)
+        return cls(counts, torch.zeros(channels, dtype=torch.float64 if weighed else torch.int64))
 
     @classmethod
     def of(cls, values: Tensor, axis: int, weights: Tensor | None = None) -> Histogram:
@@ -70,52 +71,59 @@ class Histogram:
     @staticmethod
     def size(channels: int) -> int:
         """Return how many bytes the histogram of so many channels takes at most."""
-        return channels * 2 * _BINS * torch.int64.itemsize
+        return channels * _WIDTH * torch.int64.itemsize
 
     def count(self, values: Tensor, axis: int, weights: Tensor | None = None) -> None:
         """Count more values, as ``of`` does."""
         # Images have their channels innermost: nothing has to be moved to count along memory.
         every = values.detach().float().movedim(axis, -1).contiguous()
         often = None if weights is None else weights.detach().double().movedim(axis, -1)
-        width = 2 * _BINS + 1
         for part in self._rows():
             last = every[..., part].contiguous()
             bits, channels = last.view(torch.int32), last.shape[-1]
             prefixes = bits.bitwise_right_shift(_MANTISSA_SHIFT).bitwise_and_(2 * _NEGATIVE - 1)
             keys = _BIN_OF.index_select(0, prefixes.flatten()).view(-1, channels)
-            keys += torch.arange(channels, dtype=torch.int32) * width
-            each = None if often is None else often[..., part].flatten()
-            counts = torch.bincount(keys.flatten(), each, minlength=channels * width).view(channels, width)
-            self.positive[part] += counts[:, :_BINS]
-            self.negative[part] += counts[:, _BINS : 2 * _BINS]
-            self.total[part] += counts.sum(1)
+            keys += torch.arange(channels, dtype=torch.int32) * _WIDTH
+            each = self.counts.new_ones(()).expand(len(keys), channels) if often is None else often[..., part]
+            # Added one by one: of many channels there are far more bins than values.
+            self.counts[part].view(-1).index_add_(0, keys.flatten(), each.reshape(-1))
+            self.total[part] += each.reshape(-1, channels).sum(0) if often is not None else len(keys)
 
     @classmethod
     def gaussian(cls, mean: Tensor, deviation: Tensor) -> Histogram:
         """Return the bins' probabilities of normal distributions, one per channel; both arguments ``[C]``."""
         mean = mean.double().unsqueeze(1)
         scale = deviation.double().clamp(min=1e-12).unsqueeze(1)
-        positive = torch.special.ndtr((_LOWER - mean) / scale).diff(dim=1)
-        negative = torch.special.ndtr((_LOWER + mean) / scale).diff(dim=1)
-        return cls(positive, negative, torch.ones(len(mean), dtype=torch.float64))
+        sides = [torch.special.ndtr((_LOWER + each) / scale).diff(dim=1) for each in (-mean, mean)]
+        return cls(torch.cat([*sides, torch.zeros_like(mean)], 1), torch.ones(len(mean), dtype=torch.float64))
+
+    @property
+    def positive(self) -> Tensor:
+        """How many positive values there are in each bin of magnitudes."""
+        return self.counts[:, :_BINS]
+
+    @property
+    def negative(self) -> Tensor:
+        """How many negative values there are in each bin of magnitudes."""
+        return self.counts[:, _BINS:-1]
 
     def __iadd__(self, other: Histogram) -> Self:
-        for mine, others in zip(self._parts, other._parts, strict=True):
-            mine += others
+        self.counts.add_(other.counts)
+        self.total.add_(other.total)
         return self
 
     def copy_(self, other: Histogram) -> None:
         """Count what another histogram has counted, and nothing else."""
-        for mine, others in zip(self._parts, other._parts, strict=True):
-            mine.copy_(others)
+        self.counts.copy_(other.counts)
+        self.total.copy_(other.total)
 
     def mirrored(self) -> Histogram:
         """Return the histogram of the values with the other sign."""
-        return Histogram(self.negative, self.positive, self.total)
+        return Histogram(torch.cat([self.negative, self.positive, self.counts[:, -1:]], 1), self.total)
 
     def pooled(self) -> Histogram:
         """Return the histogram of all channels together, with one channel."""
-        return Histogram(*(part.sum(0, keepdim=True) for part in self._parts))
+        return Histogram(self.counts.sum(0, keepdim=True), self.total.sum(0, keepdim=True))
 
     def maximum(self, *, signed: bool = False) -> Tensor:
         """Return the upper edge of the last bin that holds anything positive, ``[C]``, 0 where nothing is positive."""
@@ -166,12 +174,8 @@ class Histogram:
         return torch.cat(found)
 
     @property
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.positive, self.negative, self.total
-
-    @property
     def _counted(self) -> bool:
-        return not self.positive.is_floating_point()
+        return not self.counts.is_floating_point()
 
     def _rows(self, most: int = _ROWS) -> Iterator[slice]:
         """Yield channels, as many at once as keep what is computed of them small."""
@@ -188,14 +192,14 @@ class Histogram:
 
 
 def _on_disk(channels: int, kind: torch.dtype) -> Tensor:
-    """Return zeros ``[C, bins]`` in a file that goes when they do."""
+    """Return zeros, for all bins of each channel, in a file that goes when they do."""
     with temporary_folder() as folder:
         path = folder / "counts"
         with path.open("wb") as file:
             # A disk that is full is noticed here: what is mapped cannot say so.
-            os.posix_fallocate(file.fileno(), 0, channels * _BINS * kind.itemsize)
-        zeros = torch.from_file(str(path), shared=True, size=channels * _BINS, dtype=kind)
-    return zeros.view(channels, _BINS)
+            os.posix_fallocate(file.fileno(), 0, channels * _WIDTH * kind.itemsize)
+        zeros = torch.from_file(str(path), shared=True, size=channels * _WIDTH, dtype=kind)
+    return zeros.view(channels, _WIDTH)
 
 
 def _tail(weights: Tensor) -> Tensor:
