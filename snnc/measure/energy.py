@@ -34,6 +34,7 @@ from snnc.analysis.values import Kind
 from snnc.figure import AnalogOperation, Arithmetic, Delivery, Energy, Events
 from snnc.ir import Graph, Op
 from snnc.neurons import Neuron
+from snnc.neurons.base import summed
 from snnc.schedule import Schedule
 
 PICOJOULES = {"multiplication": 3.7, "addition": 0.9, "memory_word": 5.0}
@@ -167,10 +168,11 @@ def carried(neuron: Neuron, response: Tensor, schedule: Schedule) -> Tensor | No
     """
     if neuron.event_words(schedule) == (3 if neuron.negative_over(schedule) else 2):
         return None
-    units = neuron.payloads(response, schedule).abs()
-    mantissa, _ = torch.frexp(units)
-    multiplied = (units > 0) & (mantissa != 0.5)
-    return torch.stack([units.sum((0, 1), dtype=torch.float64), multiplied.sum((0, 1)).double()])
+    units = neuron.payloads(response, schedule).abs_().flatten(0, 1)
+    whole = units.round().int()
+    # A power of two has no bit in common with the number before it.
+    multiplied = torch.ne(whole.bitwise_and_(whole - 1), 0, out=torch.empty_like(units))
+    return torch.cat([summed(values, torch.float64) for values in (units, multiplied)])
 
 
 def events(

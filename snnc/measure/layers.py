@@ -16,7 +16,7 @@ came in but was not emitted, T·(z̄ − a) and the initial potential, is left i
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -303,8 +303,8 @@ class _Layer:
             "residuals": self._by_channel(parts["error"]),
             "count": wanted.numel(),
             "spikes": summed(count, torch.float64)[0],
-            "over": int((apart > _ROUNDING).count_nonzero()),
-            "under": int((apart < -_ROUNDING).count_nonzero()),
+            "over": _number(torch.gt, apart, _ROUNDING),
+            "under": _number(torch.lt, apart, -_ROUNDING),
             "binned": {part: _binned(value, bins) - _zeros(value, bins) for part, (value, bins) in shown.items()}
             | {"potentials": _binned(left, _POTENTIALS)},
             "full": self._by_channel(full) * (channels * len(wanted) / wanted.numel()),
@@ -367,4 +367,10 @@ def _binned(values: Tensor, bins: tuple[float, float, int]) -> Tensor:
 
 def _zeros(values: Tensor, bins: tuple[float, float, int]) -> Tensor:
     """Return how many values that are 0 fell into each bin."""
-    return _binned(values.new_zeros(1), bins) * (values.numel() - values.count_nonzero())
+    return _binned(values.new_zeros(1), bins) * (values.numel() - _number(torch.ne, values, 0))
+
+
+def _number(compare: Callable[..., Tensor], values: Tensor, other: float) -> int:
+    """Return how many values ``[N, ...]`` compare so with another."""
+    # Compared straight into numbers and summed: counting truth values takes several times as long.
+    return int(summed(compare(values, other, out=torch.empty_like(values))).sum(dtype=torch.float64))
