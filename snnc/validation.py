@@ -125,9 +125,8 @@ def _same(written: object, read: object) -> bool:
 
 def with_values(given: Mapping[Any, object] | None, others: Mapping[str, object]) -> dict[Any, object]:
     """Return options with others in the place of those of their names, be these written with hyphens or underscores."""
-    named = {name.replace("_", "-") for name in others}
-    kept = {key: value for key, value in (given or {}).items() if str(key).replace("_", "-") not in named}
-    return {**kept, **others}
+    written = {str(key).replace("_", "-"): key for key in given or {}}
+    return {**(given or {}), **{written.get(name.replace("_", "-"), name): value for name, value in others.items()}}
 
 
 def keys(kind: type[Any]) -> list[str]:
