@@ -267,7 +267,7 @@ def test_a_registry_finds_its_members_and_says_what_was_meant() -> None:
     with pytest.raises(UsageError, match="unknown pass 'fold-batch'") as caught:
         passes["fold-batch"]
     assert caught.value.hint == "did you mean 'fold-batch-norm'?"
-    with pytest.raises(ValueError, match="are called 'fold-batch-norm'"):
+    with pytest.raises(ValueError, match="another pass is called 'fold-batch-norm'"):
         passes.register("fold-batch-norm")(CalibrateThresholds)
     assert suggest("zzz", ["b", "a"]) == "known: a, b"
 
