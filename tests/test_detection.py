@@ -241,6 +241,30 @@ def test_a_broken_file_of_annotations_is_named(tmp_path: Path, change: str) -> N
     assert str(tmp_path) in caught.value.place
 
 
+@pytest.mark.parametrize(
+    ("rows", "change", "message", "place"),
+    [
+        ("images", {"id": 6}, "the id 6 twice in images", ""),
+        ("images", {"file_name": "b.png"}, "'images/b.png' is listed twice", ""),
+        ("categories", {"id": 7}, "the id 7 twice in categories", ""),
+        ("annotations", {"image_id": 5.9}, "no id: 5.9", ": annotations[0]"),
+        ("annotations", {"category_id": True}, "no id: True", ": annotations[0]"),
+        ("annotations", {"category_id": 8}, "no category 8", ": annotations[0]"),
+        ("annotations", {"bbox": [1, 2, 3]}, "not as COCO writes it: ", ": annotations[0]"),
+    ],
+)
+def test_what_coco_says_twice_or_of_nothing_is_told_at_its_place(
+    tmp_path: Path, rows: str, change: dict[str, Any], message: str, place: str
+) -> None:
+    data = coco(tmp_path)
+    data[rows][0] |= change
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(data))
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path)
+    assert message in caught.value.message and caught.value.place == f"{file}{place}" and caught.value.hint
+
+
 def test_an_entity_in_xml_is_not_expanded(tmp_path: Path) -> None:
     image(tmp_path, "JPEGImages/a.jpg")
     (tmp_path / "Annotations").mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -140,21 +141,26 @@ def _coco(folder: Path, images: Sequence[str]) -> Annotated | None:
     ((path, data),) = found
     place = str(path)
     try:
-        categories = sorted(data["categories"], key=lambda category: int(category["id"]))
-        numbers = {int(category["id"]): number for number, category in enumerate(categories)}
-        entries = {int(entry["id"]): str(entry["file_name"]) for entry in data["images"]}
+        categories = dict(sorted(_by_id(data["categories"], "categories").items()))
+        numbers = {category: number for number, category in enumerate(categories)}
+        entries = {image: str(entry["file_name"]) for image, entry in _by_id(data["images"], "images").items()}
         rows: dict[int, list[list[float]]] = {image: [] for image in entries}
         places: dict[int, list[str]] = {image: [] for image in entries}
+        names = tuple(str(category["name"]) for category in categories.values())
         for index, annotation in enumerate(data["annotations"]):
+            place = f"{path}: annotations[{index}]"
             left, top, width, height = (float(value) for value in annotation["bbox"])
-            counts = -1.0 if annotation.get("iscrowd") else 0.0 if annotation.get("ignore") else 1.0
-            image = int(annotation["image_id"])
-            number = float(numbers[int(annotation["category_id"])])
-            rows[image].append([left, top, left + width, top + height, number, counts])
-            places[image].append(f"{place}: annotations[{index}]")
-        names = tuple(str(category["name"]) for category in categories)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"not as COCO writes it: {error!r}", place=place, hint="check the file") from None
+            crowd, ignored = (int(annotation.get(name) or 0) for name in ("iscrowd", "ignore"))
+            image, category = _id(annotation["image_id"]), _id(annotation["category_id"])
+            if image not in rows or category not in numbers:
+                raise ValueError(f"no image {image}" if image not in rows else f"no category {category}")
+            counts = -1.0 if crowd else 0.0 if ignored else 1.0
+            rows[image].append([left, top, left + width, top + height, float(numbers[category]), counts])
+            places[image].append(place)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"not as COCO writes it: {reason:.100}", place=place, hint="check the file") from None
+    place = str(path)
     if not entries:
         raise DataError("no image is listed", place=place, hint="remove the file where it says nothing of the images")
     return Annotated(
@@ -166,12 +172,28 @@ def _coco(folder: Path, images: Sequence[str]) -> Annotated | None:
     )
 
 
+def _by_id(rows: Sequence[Mapping[str, Any]], name: str) -> dict[int, Mapping[str, Any]]:
+    """Return rows by their ids; raises ValueError where one has none, or that of another."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for row in rows:
+        if found.setdefault(_id(row["id"]), row) is not row:
+            raise ValueError(f"the id {row['id']} twice in {name}")
+    return found
+
+
+def _id(value: object) -> int:
+    """Return a whole number, which some write in quotes; raises ValueError of anything else."""
+    if isinstance(value, bool) or not re.fullmatch("-?[0-9]{1,18}", str(value), re.ASCII):
+        raise ValueError(f"no id: {value!r:.40}")
+    return int(str(value))
+
+
 def _listed(names: Iterable[str], images: Sequence[str], place: str) -> Iterator[str]:
     """Yield the images of some names: paths as they are, or the last part of one alone."""
     paths = defaultdict(list)
     for image in images:
         paths[image.rsplit("/", 1)[-1]].append(image)
-    known = set(images)
+    known, seen = set(images), set[str]()
     for name in names:
         found = [name] if name in known else paths[name]
         if not found:
@@ -179,6 +201,9 @@ def _listed(names: Iterable[str], images: Sequence[str], place: str) -> Iterator
         if len(found) > 1:
             hint = f"{' or '.join(found[:2])}: give the folder of one, or write paths into the file"
             raise DataError(f"{len(found)} images are called {name!r}", place=place, hint=hint)
+        if found[0] in seen:
+            raise DataError(f"{found[0]!r} is listed twice", place=place, hint="give its annotations one id")
+        seen.add(found[0])
         yield found[0]
 
 
