@@ -244,6 +244,9 @@ def read_labels(
             separator = max(_SEPARATORS, key=first.count)
             reader = csv.DictReader(stream, delimiter=separator, skipinitialspace=True)
             header = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            twice = next((name for at, name in enumerate(header) if name and name in header[:at]), None)
+            if twice is not None:
+                raise DataError(f"two columns are called {twice!r}", place=f"{path}:1", hint="rename or remove one")
             files = _named(header, _FILE_COLUMNS)
             others = [name for name in header if name and name != files]
             columns = ["label"] if "label" in header else others
@@ -255,6 +258,10 @@ def read_labels(
                 raise DataError(message, place=f"{path}:1", hint="begin with: file,label")
             for row in reader:
                 place = f"{path}:{reader.line_num}"
+                # What is beyond the columns stands under no name; programs that write tables leave empty cells there.
+                if any(cell.strip() for cell in row.pop(None, ())):
+                    hint = "put what has commas in quotes"
+                    raise DataError("more values than columns", place=place, hint=hint)
                 name = _name((row[files] or "").strip(), folder, is_sample, place)
                 if name in lines:
                     hint = f"keep this line or line {lines[name]}"
@@ -307,7 +314,7 @@ def class_number(text: str, place: str) -> int:
 
 def _value(text: str, column: str, place: str) -> float:
     value = _number(text)
-    if value is None or not math.isfinite(value):
+    if value is None or not abs(value) <= torch.finfo(torch.float32).max:
         hint = "leave out columns that are no labels, or name the one that is: label"
         raise DataError(f"{text!r} in column {column!r} is no number", place=place, hint=hint)
     return value
