@@ -47,6 +47,9 @@ def _ended(arguments: list[str], interruption: process.Interruption) -> int:
             except BaseException as error:
                 if interruption.asked:
                     raise KeyboardInterrupt from error
+                # So ends what completes words for a shell.
+                if isinstance(error, SystemExit) and plugins.fault(error) is None:
+                    raise
                 raise _said(error, arguments) from error
     except SnncError as error:
         if not error.told:
