@@ -12,7 +12,7 @@ from snnc.data.published import translated
 from snnc.documents import read_yaml
 from snnc.errors import UsageError
 from snnc.registry import suggest
-from snnc.validation import parse
+from snnc.validation import parse, with_values
 
 # What is beyond these is no preprocessing of a network: in single precision, values would be 0 or infinite.
 _LARGEST, _LONGEST, MOST_CLASSES = 1e15, 1_000_000, 1_000_000_000
@@ -173,8 +173,8 @@ def written(data: object, *, place: str) -> Preprocessing:
     base = PROTOCOLS[name].plain()
     events = rest.pop("events", None) or {}
     if isinstance(events, Mapping):
-        events = {**base["events"], **events}
-    return parse(Preprocessing, {**base, **rest, "events": events}, place=place)
+        events = with_values(base["events"], events)
+    return parse(Preprocessing, with_values(base, {**rest, "events": events}), place=place)
 
 
 def _listed(data: Mapping[str, Any]) -> Mapping[str, Any]:
