@@ -86,8 +86,8 @@ def _run(path: Path) -> None:
 
 
 def loaded() -> list[str]:
-    """Return the files of plug-ins that were run."""
-    return [str(module.__file__) for name, module in sys.modules.items() if name.startswith(_FILES)]
+    """Return the files of plug-ins that were run, as they are called from here."""
+    return [str(_seen(str(module.__file__))) for name, module in sys.modules.items() if name.startswith(_FILES)]
 
 
 def fault(error: BaseException) -> UsageError | None:
@@ -98,12 +98,18 @@ def fault(error: BaseException) -> UsageError | None:
         for frame, line in reversed([*traceback.walk_tb(cause.__traceback__)]):
             module = str(frame.f_globals.get("__name__"))
             if module.startswith(_FILES) or module.partition(".")[0] in roots:
-                file = Path(frame.f_code.co_filename)
-                place = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-                hint = f"mend it: python -m snnc.laws {file.name} asks of it what all have to obey"
+                place = _seen(frame.f_code.co_filename)
+                asked = f": python -m snnc.laws {place} asks of it what all have to obey"
+                hint = f"mend it{asked if module.startswith(_FILES) else ''}"
                 return UsageError(f"the plug-in failed: {_reason(cause)}", place=f"{place}:{line}", hint=hint)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _seen(path: str) -> Path:
+    """Return a path as it is called from the working folder, where it is below that."""
+    file = Path(path)
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
 def _line(error: BaseException, path: Path) -> int | None:

@@ -31,7 +31,7 @@ _SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT])i?B?", re.ASCII)
 _GIVEN = ContextVar("memory", default=0)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 # What asks to end, and the seconds within which several ask once.
-_STOPPING, _IN_A_ROW = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), 1.0
+STOPPING, _IN_A_ROW = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), 1.0
 
 
 def prepare() -> None:
@@ -94,7 +94,7 @@ def interruptible() -> Iterator[Interruption]:
     """
     # Only the main thread may handle signals, and who started the process may have asked to ignore them.
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in _STOPPING if main}
+    before = {number: signal.getsignal(number) for number in STOPPING if main}
     listening = next((handler for handler in before.values() if isinstance(handler, Interruption)), None)
     if listening is not None:
         yield listening
@@ -114,7 +114,7 @@ def interruptible() -> Iterator[Interruption]:
 
 def pass_by() -> None:
     """Let requests to end pass by: what is done is done, and nothing that comes now shall say otherwise."""
-    for number in _STOPPING:
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 

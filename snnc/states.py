@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from snnc.errors import DataError, UsageError
-from snnc.files import read_bytes, write_atomically
+from snnc.files import check_file, write_atomically
 
 _DIGEST = hashlib.sha256().digest_size
 # What torch raises of a file that it cannot read.
@@ -25,14 +25,25 @@ def save(state: Mapping[str, Any], path: Path) -> None:
     """Write a state whole or not at all; raises DataError, and leaves the one before, where that fails."""
     stream = io.BytesIO()
     torch.save(dict(state), stream)
-    data = stream.getvalue()
-    write_atomically(path, hashlib.sha256(data).digest() + data, flag="--checkpoint")
+    data = stream.getbuffer()
+
+    def written(place: Path) -> None:
+        with place.open("wb") as file:
+            file.write(hashlib.sha256(data).digest())
+            file.write(data)
+
+    write_atomically(path, written, flag="--checkpoint")
 
 
 def load(path: Path, kinds: Iterable[type] = ()) -> dict[str, Any]:
     """Read a state, in which there may be objects of some kinds; raises DataError where it is damaged."""
-    read = read_bytes(path, hint="start without --resume")
-    digest, data = read[:_DIGEST], read[_DIGEST:]
+    hint = "start without --resume"
+    check_file(path, hint=hint)
+    try:
+        with path.open("rb") as file:
+            digest, data = file.read(_DIGEST), file.read()
+    except OSError as error:
+        raise DataError(f"cannot read the checkpoint: {error.strerror}", place=str(path), hint=hint) from None
     if hashlib.sha256(data).digest() != digest:
         raise damaged(path)
     try:

@@ -106,7 +106,7 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         number, where = getattr(read, name), f"{place}.{name.replace('_', '-')}"
         most = _LARGEST.get(type(number), math.inf)
         if most < math.inf and most < abs(number) < math.inf:
-            raise UsageError(f"invalid value {_shown(value)}", place=where, hint=f"at most {most:.20g}")
+            raise UsageError(f"invalid value {_shown(value)}", place=where, hint=f"at most {most}")
         if not _same(value, number):
             raise UsageError(f"invalid value {_shown(value)}", place=where, hint="write numbers as YAML 1.2 has them")
     return read

@@ -57,7 +57,7 @@ def coco(folder: Path) -> dict[str, Any]:
     return {
         "images": [{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "b.png"}],
         "categories": [{"id": 44, "name": "cat"}, {"id": 7, "name": "ant"}],
-        "annotations": [box, box | {"iscrowd": 1, "category_id": 7}],
+        "annotations": [box, box | {"iscrowd": 1, "category_id": 7.0}],
     }
 
 

@@ -55,8 +55,6 @@ def test_a_write_that_ends_early_leaves_what_was_there(
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
 import os, signal, sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from snnc.files import temporary_folder, write_atomically
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)

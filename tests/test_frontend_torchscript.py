@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -151,6 +152,21 @@ def test_what_torch_has_no_onnx_for_is_written(case: str, tmp_path: Path) -> Non
     (found,) = run(read_model(traced(network, x, tmp_path / "m.pt"), (1, 8, 9)).graph, x)
     with torch.no_grad():
         torch.testing.assert_close(found, network(x), rtol=1e-4, atol=1e-5)
+
+
+class Looking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(3, 2)
+
+    def forward(self, x: Tensor) -> object:
+        return self.table(x.long())
+
+
+@pytest.mark.usefixtures("torchscript_here")
+def test_a_network_need_not_bear_all_numbers(tmp_path: Path) -> None:
+    data, _ = torchscript.export_torchscript(traced(Looking(), torch.ones(1, 4), tmp_path / "m.pt"), (4,))
+    assert onnx.load_from_string(data).graph.node
 
 
 class Printing(nn.Module):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from snnc.blocks import Check, Checks
 from snnc.documents import read_json, to_yaml
 from snnc.errors import DataError, SnncError, UsageError
 from snnc.files import make_folder, write_atomically
-from snnc.process import lack, memory
+from snnc.process import STOPPING, lack, memory
 from snnc.processes import current
 from snnc.project import FILE
 from snnc.report.data import Report, read
@@ -168,7 +167,9 @@ class _Worker:
         except SnncError as failure:
             code, kept, error, report = failure.exit_code, False, f"{failure.line} hint: {failure.hint}", None
         except OSError as failure:
-            reason, hint = lack(failure) or (f"cannot run it: {failure.strerror}", "see whether its files are there")
+            place = f" @ {failure.filename}" if failure.filename else ""
+            told = f"cannot do it: {failure.strerror or failure}{place}"
+            reason, hint = lack(failure) or (told, "see whether its files and folders are there, and free some space")
             code, kept, error, report = DataError.exit_code, False, f"{reason} hint: {hint}", None
         return Outcome(job, code, time.monotonic() - started, kept, error, report)
 
@@ -227,7 +228,7 @@ class _Worker:
         lines = said.decode(errors="replace").splitlines()
         error = next((line for line in reversed(lines) if line.startswith(("error: ", "internal error: "))), "")
         code = process.returncode
-        if code in (-signal.SIGINT, -signal.SIGTERM):
+        if -code in STOPPING:
             return STOPPED, ""
         if code < 0 or code not in _SEVERITY:
             return _INTERNAL, error or f"it ended by signal {-code}: too little memory, perhaps"

@@ -245,7 +245,8 @@ def _flags(options: object, base: Path, place: str) -> tuple[str, ...]:
         if name in _REFUSED:
             hint = "leave it out: results are in the folder of the job, and the job has the settings"
             raise UsageError(f"a job has no --{name}", place=place, hint=hint)
-        if value is None or isinstance(value, bool):
+        writes = name in {"save-recipe", *faces}
+        if value is None or (isinstance(value, bool) and not (value and writes)):
             switches += [f"--{name}"] if value else []
             continue
         parts = value if isinstance(value, list) else [value]
@@ -253,14 +254,14 @@ def _flags(options: object, base: Path, place: str) -> tuple[str, ...]:
             hint = "give a text, a number, true, or a list of texts or numbers"
             raise UsageError(f"no value of a flag: {value!r:.40}", place=where, hint=hint)
         text = ",".join(map(str, parts))
-        if name in {"save-recipe", *faces}:
+        if writes:
             if text != Path(text).name or text in (_RECORD, _LOG):
                 hint = "give it a name of its own, without a folder: it is in that of the job"
                 raise UsageError(f"not the name of a file of the job: {text!r:.60}", place=where, hint=hint)
         else:
             text = str(_from_anywhere(text, base))
         found.append(f"--{name}={text}")
-    # Last, where one that wants a value takes no other flag for it.
+    # Last, where one that wants a value does not take for it what has one.
     return (*found, *switches)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -43,13 +43,14 @@ _LOOKUPS, _ROWS = 1 << 18, 256
 class Histogram:
     """How often each channel took which value.
 
-    ``positive`` and ``negative`` ``[C, bins]`` count by magnitude; ``counts`` has them side by side, and zeros last.
-    ``total`` ``[C]`` counts all values. Counts of samples are integers; those of ``gaussian`` are probabilities, and
-    weighed ones are sums of weights.
+    ``positive`` and ``negative`` ``[C, bins]`` count by magnitude; ``counts`` has them side by side, the negative ones
+    first where it is ``turned``, and zeros last. ``total`` ``[C]`` counts all values. Counts of samples are integers;
+    those of ``gaussian`` are probabilities, and weighed ones are sums of weights.
     """
 
     counts: Tensor
     total: Tensor
+    turned: bool = False
 
     @classmethod
     def empty(cls, channels: int, *, weighed: bool = False, most: int = 1 << 31, on_disk: bool = False) -> Histogram:
@@ -100,12 +101,12 @@ class Histogram:
     @property
     def positive(self) -> Tensor:
         """How many positive values there are in each bin of magnitudes."""
-        return self.counts[:, :_BINS]
+        return self._side(self.turned)
 
     @property
     def negative(self) -> Tensor:
         """How many negative values there are in each bin of magnitudes."""
-        return self.counts[:, _BINS:-1]
+        return self._side(not self.turned)
 
     def __iadd__(self, other: Histogram) -> Self:
         self.counts.add_(other.counts)
@@ -119,11 +120,11 @@ class Histogram:
 
     def mirrored(self) -> Histogram:
         """Return the histogram of the values with the other sign."""
-        return Histogram(torch.cat([self.negative, self.positive, self.counts[:, -1:]], 1), self.total)
+        return replace(self, turned=not self.turned)
 
     def pooled(self) -> Histogram:
         """Return the histogram of all channels together, with one channel."""
-        return Histogram(self.counts.sum(0, keepdim=True), self.total.sum(0, keepdim=True))
+        return Histogram(self.counts.sum(0, keepdim=True), self.total.sum(0, keepdim=True), self.turned)
 
     def maximum(self, *, signed: bool = False) -> Tensor:
         """Return the upper edge of the last bin that holds anything positive, ``[C]``, 0 where nothing is positive."""
@@ -172,6 +173,9 @@ class Histogram:
             weights = self._weights(part, None if slope is None else slope[part])
             found.append((lost * weights).sum(1) * self.total[part].double())
         return torch.cat(found)
+
+    def _side(self, second: bool) -> Tensor:
+        return self.counts[:, second * _BINS : (second + 1) * _BINS]
 
     @property
     def _counted(self) -> bool:

@@ -96,6 +96,12 @@ def _said(error: BaseException, arguments: Sequence[str]) -> SnncError:
     lack = process.lack(error)
     if lack is not None:
         return DataError(lack[0], hint=lack[1])
+    verbose = "-v" in arguments or "--verbose" in arguments
+    of_plugin = plugins.fault(error)
+    if verbose and (of_plugin is not None or not isinstance(error, OSError)):
+        traceback.print_exception(error)
+    if of_plugin is not None:
+        return of_plugin
     if isinstance(error, OSError):
         reason = error.strerror or error
         if isinstance(error.filename, str | bytes):
@@ -103,15 +109,9 @@ def _said(error: BaseException, arguments: Sequence[str]) -> SnncError:
             return DataError(f"cannot read or write: {reason}", place=place, hint="check the path")
         process.silence(sys.stdout)
         return DataError(f"cannot write the result: {reason}", hint="free some space, or write elsewhere")
-    verbose = "-v" in arguments or "--verbose" in arguments
-    if verbose:
-        traceback.print_exception(error)
-    of_plugin = plugins.fault(error)
-    if of_plugin is not None:
-        return of_plugin
     hint = "please report it, with the lines above" if verbose else "run again with -v, and report what it prints"
     if plugins.loaded():
-        hint += f"; a plug-in may be to blame: python -m snnc.laws {Path(plugins.loaded()[0]).name}"
+        hint += f"; a plug-in may be to blame: python -m snnc.laws {plugins.loaded()[0]}"
     return SnncError(f"{type(error).__name__}: {error}", hint=hint)
 
 

@@ -182,7 +182,9 @@ def _by_id(rows: Sequence[Mapping[str, Any]], name: str) -> dict[int, Mapping[st
 
 
 def _id(value: object) -> int:
-    """Return a whole number, which some write in quotes; raises ValueError of anything else."""
+    """Return a whole number, which some write in quotes or as 5.0; raises ValueError of anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not re.fullmatch("-?[0-9]{1,18}", str(value), re.ASCII):
         raise ValueError(f"no id: {value!r:.40}")
     return int(str(value))

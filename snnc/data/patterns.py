@@ -80,13 +80,12 @@ def files_of(path: Path, suffixes: Collection[str]) -> tuple[Path, Sequence[str]
 
 def _wild(path: Path) -> list[Path]:
     """Return the files that wildcards stand for, by their names; hidden ones are not seen."""
+    if any("**" in part and part != "**" for part in path.parts):
+        hint = "write ** as the name of a folder alone: a/**/*.png"
+        raise DataError("no pattern of files", place=str(path), hint=hint)
     fixed = next(at for at, part in enumerate(path.parts) if any(sign in part for sign in _WILD))
     found = Path(*path.parts[:fixed]).glob("/".join(path.parts[fixed:]))
-    try:
-        return sorted(file for file in found if not file.name.startswith("."))
-    except ValueError:
-        hint = "write ** as the name of a folder alone: a/**/*.png"
-        raise DataError("no pattern of files", place=str(path), hint=hint) from None
+    return sorted(file for file in found if not file.name.startswith("."))
 
 
 def _expanded(path: Path) -> Iterator[str]:

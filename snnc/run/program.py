@@ -255,8 +255,8 @@ def _respond(op: Timed, schedule: Schedule, ordered: bool, generator: Generator,
 
 def _in_blocks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply what treats every sample by itself, some of them after the others."""
-    # Where this is traced, or on a GPU, there are no caches to keep within.
-    if torch.compiler.is_compiling() or not x.is_cpu:
+    # Where this is traced, or on a GPU, there are no caches to keep within; gradients want all in one.
+    if torch.compiler.is_compiling() or not x.is_cpu or (x.requires_grad and torch.is_grad_enabled()):
         return function(x)
     size = max(1, _BLOCK_ELEMENTS * len(x) // max(1, x.numel()))
     if size >= len(x):
