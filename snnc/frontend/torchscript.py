@@ -46,7 +46,7 @@ _KINDS = (torch.float32, torch.int64, torch.float16, torch.float64, torch.bfloat
 
 # Seconds of the processor that a network may take to be exported: so many, and more for so many bytes of a file, and of
 # a sample; and how often as many by the clock.
-_SECONDS, _BYTES_A_SECOND, _SAMPLE_A_SECOND, _PATIENCE = 6, 2_000_000, 1_000_000, 20
+_SECONDS, _BYTES_A_SECOND, _SAMPLE_A_SECOND, _PATIENCE = 4, 2_000_000, 1_000_000, 20
 # How much is kept of what it prints.
 _KEPT = 2_000
 
