@@ -270,6 +270,7 @@ def test_the_machine_says_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) 
         ("jobs: [{model: a.onnx, options: {convert: {a=b: 1}}}]", ": jobs[0].options.convert", "no flag: 'a=b'"),
         ("jobs: [{model: a.onnx, options: {convert: {limit: {}}}}]", ": jobs[0].options.convert.limit", "no value"),
         ("jobs: [{model: a.onnx, options: {convert: {limit: [~]}}}]", ": jobs[0].options.convert.limit", "no value"),
+        ("jobs: [{model: a.onnx, options: {convert: {html: true}}}]", ": jobs[0].options.convert.html", "no value"),
         (
             "jobs: [{model: a.onnx, options: {convert: {html: ../b/p}}}]",
             ": jobs[0].options.convert.html",

@@ -251,7 +251,7 @@ def _flags(options: object, base: Path, place: str) -> tuple[str, ...]:
             continue
         parts = value if isinstance(value, list) else [value]
         if not parts or not all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
-            hint = "give a text, a number, true, or a list of texts or numbers"
+            hint = "give the name of a file" if writes else "give a text, a number, true, or a list of texts or numbers"
             raise UsageError(f"no value of a flag: {value!r:.40}", place=where, hint=hint)
         text = ",".join(map(str, parts))
         if writes:
@@ -261,7 +261,7 @@ def _flags(options: object, base: Path, place: str) -> tuple[str, ...]:
         else:
             text = str(_from_anywhere(text, base))
         found.append(f"--{name}={text}")
-    # Last, where one that wants a value does not take for it what has one.
+    # Last: one that lacks its value would take the next flag for it.
     return (*found, *switches)
 
 
