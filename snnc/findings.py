@@ -218,6 +218,11 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         "With fewer steps it loses more than it would have to; with more it gains less.",
         "Calibrate for that number: snnc calibrate --timesteps T --data FOLDER.",
     ),
+    "optimized-by-onnxruntime": Explanation(
+        "onnxruntime optimized the file and saved it: its optimizer merges layers with what follows them.",
+        "They are read as the operations that they were; what it folded into weights before is theirs for good.",
+        "Convert the file from before it was optimized, where it is at hand.",
+    ),
     "original-missing": Explanation(
         "The trained network is a fine-tuned one, and the network that it was before is not where it was looked for: "
         "in the working folder, and beside the spiking network and the model of snnc.yaml.",

@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto, helper
 
 from snnc import ops
+from snnc.errors import ModelError
 from snnc.frontend import Model, open_model, read_model
 from tests.frontend_files import array, in_function, integers, one, run, save
 
@@ -214,3 +215,13 @@ def test_a_branch_at_the_end_is_cut_off(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", nodes, (5,), WEIGHTS | {"limit": np.float32(0.2)})
     read = ended(path, ["logits"])
     assert "If" in read.findings[0].message
+
+
+@pytest.mark.parametrize("axis", [0, -2])
+def test_a_softmax_over_the_batch_is_no_ending(axis: int, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", [*HEAD, one("Softmax", ["logits"], axis=axis)], (5,), WEIGHTS)
+    model = onnx.load(path)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", FLOAT, ["N", 6]))
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="depends on other samples of its batch"):
+        read_model(path)

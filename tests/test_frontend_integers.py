@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from snnc import ops
+from snnc.errors import ModelError
 from snnc.frontend import Model, read_model
 from snnc.frontend.overflow import without_overflow
 from tests import frontend_files
@@ -150,6 +151,27 @@ NETWORKS: dict[str, list[Any]] = {
         back("p", "y", "s3", "z2"),
     ],
     "QLinearLeakyRelu": [quantized(), ours("QLinearLeakyRelu", ["q", "s", "z", "s2", "z2"], alpha=0.3), back()],
+    **{
+        f"{kind}, channels last": [
+            quantized(),
+            one("Transpose", ["q"], ["t"], perm=[0, 2, 3, 1]),
+            ours(kind, ["t", *inputs], "l", **attributes),
+            one("Transpose", ["l"], ["p"], perm=[0, 3, 1, 2]),
+            back("p", "y", scale, zero),
+        ]
+        for kind, inputs, attributes, scale, zero in (
+            ("QLinearConv", [*CONV[1:], "bias"], {"pads": [1, 1, 1, 1], "channels_last": 1}, "s2", "z2"),
+            ("NhwcMaxPool", [], {"kernel_shape": [2, 3], "strides": [2, 1]}, "s", "z"),
+            ("QLinearAveragePool", ["s", "z", "s4", "z2"], {"kernel_shape": [2, 2], "channels_last": 1}, "s4", "z2"),
+            ("QLinearGlobalAveragePool", ["s", "z", "s3", "z2"], {"channels_last": 1}, "s3", "z2"),
+        )
+    },
+    "integers asked for behind a node without a name": [
+        quantized(),
+        helper.make_node("Transpose", ["q"], ["t"], perm=[0, 2, 3, 1]),
+        one("ReduceMax", ["t"], ["m"], axes=[3]),
+        one("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
+    ],
     "QLinearSigmoid": [
         quantized(),
         ours("QLinearSigmoid", ["q", "s", "z", "s3", "z0"]),
@@ -252,6 +274,13 @@ def test_a_range_from_zero_is_a_rectifier_with_its_levels(name: str, tmp_path: P
     (rectifier,) = model.graph.ops(ops.QuantizedRelu).values()
     assert rectifier.levels == 255
     assert float(rectifier.ceiling) == pytest.approx(255 * 0.04)
+
+
+def test_values_of_few_levels_that_no_rectifier_gives_are_refused_for_it(tmp_path: Path) -> None:
+    coarse = {"s": scalar(3.0), "z": np.array(0, np.int8)}
+    path = written(tmp_path / "m.onnx", [quantized(), back("q", "y", "s", "z")], constants=coarse)
+    with pytest.raises(ModelError, match="1 values that it rounds to integers"):
+        read_model(path)
 
 
 def test_sums_that_overflow_in_onnxruntime_are_compared_with_what_they_should_be(tmp_path: Path) -> None:

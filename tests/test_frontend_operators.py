@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc import ops
 from snnc.errors import ModelError
-from snnc.frontend import read_model
+from snnc.frontend import open_model, read_model
 from snnc.frontend.operators import operators
 from snnc.frontend.reasons import reason
 from tests.frontend_files import array, integers, one, parity, run, save
@@ -396,6 +396,97 @@ def test_a_batch_above_one_baked_into_reshapes(tmp_path: Path) -> None:
     x = torch.randn(8, 3, 4, generator=torch.Generator().manual_seed(0))
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(run(graph, x)[0].numpy(), session.run(None, {"x": x.numpy()})[0], rtol=1e-5, atol=1e-5)
+
+
+MERGED: dict[str, list[Any]] = {
+    "tokens": [one("Reshape", ["x", "rows"], ["f"]), one("MatMul", ["f", "w"], ["m"]), one("Reshape", ["m", "back"])],
+    "a target that several read": [
+        one("Reshape", ["x", "rows"], ["f"]),
+        one("MatMul", ["f", "w"], ["m"]),
+        one("Reshape", ["m", "rows"], ["g"]),
+        one("Reshape", ["g", "back"]),
+    ],
+    "positions first": [
+        one("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        one("Reshape", ["t", "rows"], ["f"]),
+        one("MatMul", ["f", "w"], ["m"]),
+        one("Reshape", ["m", "turned"], ["u"]),
+        one("Transpose", ["u"], ["y"], perm=[1, 0, 2]),
+    ],
+    "heads": [
+        one("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        one("Reshape", ["t", "heads"], ["h"]),
+        one("Transpose", ["h"], ["q"], perm=[1, 0, 2]),
+        one("Transpose", ["h"], ["k"], perm=[1, 2, 0]),
+        one("MatMul", ["q", "k"], ["s"]),
+        one("MatMul", ["s", "q"], ["o"]),
+        one("Transpose", ["o"], ["b"], perm=[1, 0, 2]),
+        one("Reshape", ["b", "turned"], ["u"]),
+        one("Transpose", ["u"], ["y"], perm=[1, 0, 2]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_a_batch_above_one_merged_with_other_axes(name: str, tmp_path: Path) -> None:
+    targets = {"rows": (24, 4), "back": (8, 3, 4), "turned": (3, 8, 4), "heads": (3, 16, 2)}
+    used = {value for node in MERGED[name] for value in node.input}
+    constants = {key: integers(*target) for key, target in targets.items() if key in used}
+    constants |= {"w": array(4, 4)} if "w" in used else {}
+    path = save(tmp_path / "m.onnx", MERGED[name], (3, 4), constants, batch=8)
+    graph = read_model(path).graph
+    x = torch.randn(8, 3, 4, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(run(graph, x)[0].numpy(), wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(graph, x[:3])[0].numpy(), wanted[:3], rtol=1e-5, atol=1e-5)
+
+
+FUSED: list[tuple[str, dict[str, Any]]] = [
+    ("FusedConv", {"activation": "Relu", "strides": [2, 1]}),
+    ("FusedConv", {"activation": "LeakyRelu", "activation_params": [0.3]}),
+    ("FusedConv", {"activation": "Clip", "activation_params": [-0.5, 1.0]}),
+    ("FusedConv", {"activation": "HardSigmoid", "activation_params": [0.3, 0.4]}),
+    ("FusedConv", {"activation": "Tanh"}),
+    ("FusedGemm", {"activation": "Relu", "alpha": 0.5, "beta": 2.0, "transB": 1}),
+    ("FusedGemm", {"activation": "LeakyRelu", "activation_alpha": 0.3}),
+    ("FusedGemm", {"activation": "Selu", "activation_alpha": 1.5, "activation_gamma": 1.1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "attributes"), FUSED)
+def test_what_onnxruntime_merged(kind: str, attributes: dict[str, Any], tmp_path: Path) -> None:
+    node = one(kind, ["x", "w", "b"], domain="com.microsoft", **attributes)
+    if kind == "FusedConv":
+        shape, constants = (4, 6, 6), {"w": array(3, 4, 3, 3), "b": array(3)}
+    else:
+        shape, constants = (6,), {"w": array(*((3, 6) if "transB" in attributes else (6, 3))), "b": array(3)}
+    path = save(tmp_path / "m.onnx", [node], shape, constants)
+    codes = [finding.code for finding in parity(path, shape, 2e-5).findings]
+    assert codes == ["optimized-by-onnxruntime"]
+    assert node.name in [verdict.name for verdict in open_model(path).survey.verdicts]
+
+
+def test_a_merged_sum(tmp_path: Path) -> None:
+    nodes = [
+        one("Conv", ["x", "w"], ["r"]),
+        one("FusedConv", ["x", "w", "b", "r"], domain="com.microsoft", activation="Relu"),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, IMAGE, {"w": array(3, IMAGE[0], 3, 3), "b": array(3)})
+    assert len(parity(path, IMAGE).graph.ops(ops.Add)) == 1
+
+
+def test_a_rounding_to_floats_of_few_bits_is_refused(tmp_path: Path) -> None:
+    nodes = [one("Cast", ["x"], ["e"], to=TensorProto.FLOAT8E4M3FN), one("Cast", ["e"], to=TensorProto.FLOAT)]
+    with pytest.raises(ModelError) as caught:
+        read_model(save(tmp_path / "m.onnx", nodes, (4,), {}, opset=19))
+    assert "it rounds to float8e4m3fn" in caught.value.details[0]
+
+
+def test_what_onnxruntime_has_no_implementation_of_is_named(tmp_path: Path) -> None:
+    node = one("BiasSplitGelu", ["x", "b"], domain="com.microsoft")
+    with pytest.raises(ModelError, match=f"cannot run '{node.name}' .BiasSplitGelu of opset 1."):
+        read_model(save(tmp_path / "m.onnx", [node], (3, 8), {"b": array(8)}))
 
 
 UNSUPPORTED: dict[str, tuple[Any, dict[str, np.ndarray]]] = {

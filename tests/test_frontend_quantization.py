@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -262,6 +263,23 @@ def test_bytes_that_are_no_staircase_from_zero_are_not_rounded(tmp_path: Path) -
     (finding,) = model.findings
     assert finding.code == "quantization-left-out"
     assert finding.severity == "info"
+
+
+@pytest.mark.parametrize(("kind", "zero", "levels"), [("UINT4", 0, 15), ("INT4", -8, 15), ("UINT2", 0, 3)])
+def test_levels_of_few_bits(kind: str, zero: int, levels: int, tmp_path: Path) -> None:
+    parameters = ["s", "z"]
+    nodes = [
+        one("Relu", ["x"], ["r"]),
+        one("QuantizeLinear", ["r", *parameters], ["q"]),
+        one("DequantizeLinear", ["q", *parameters]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, SHAPE, {"s": F(0.3)}, opset=25)
+    model = onnx.load(path)
+    model.graph.initializer.append(helper.make_tensor("z", getattr(TensorProto, kind), [], [zero]))
+    model.ir_version = 13
+    onnx.save(model, path)
+    (rectifier,) = parity(path, SHAPE).graph.ops(ops.QuantizedRelu).values()
+    assert rectifier.levels == levels
 
 
 @pytest.mark.parametrize("axis", [None, 0])

@@ -297,6 +297,23 @@ def test_what_is_in_a_function_is_called_after_who_calls_it(tmp_path: Path) -> N
     assert found == ["block1/h", "block1/in/act", "block2/h", "block2/in/act", "the/Neg/y"]
 
 
+def test_what_a_call_leaves_out_is_as_the_function_says(tmp_path: Path) -> None:
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    act = helper.make_node("LeakyRelu", ["a"], ["b"])
+    act.attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT))
+    slope = [helper.make_attribute("slope", 0.4)]
+    inner = helper.make_function("own", "Inner", ["a"], ["b"], [act], imports, [], slope)
+    calls = [helper.make_node("Inner", ["a"], ["h"], domain="own"), helper.make_node("Neg", ["h"], ["n"])]
+    calls.append(helper.make_node("Inner", ["n"], ["b"], domain="own", slope=0.2))
+    outer = helper.make_function("own", "Outer", ["a"], ["b"], calls, imports)
+    node = helper.make_node("Outer", ["x"], ["z"], "out", domain="own")
+    path = save(tmp_path / "m.onnx", [node, one("Neg", ["z"])], (4,), {})
+    model = onnx.load(path)
+    model.functions.extend([inner, outer])
+    onnx.save(model, path)
+    parity(path, (4,))
+
+
 def test_a_scaler_of_tables(tmp_path: Path) -> None:
     domain, _, kind = "ai.onnx.ml.Scaler".rpartition(".")
     columns = {"offset": [1.0, -2.0, 0.5], "scale": [2.0, 0.5, 1.0]}

@@ -7,7 +7,8 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper, shape_inference
 
 from snnc.errors import ModelError
-from snnc.frontend.labels import rewritten, subgraphs
+from snnc.frontend.expression import Array, Shape
+from snnc.frontend.labels import read_values, rewritten, subgraphs
 from snnc.frontend.measuring import session_options, shape_of, start_session, values_of
 from snnc.frontend.weights import Weights, array_of
 
@@ -33,11 +34,18 @@ def take_batch_out(pinned: ModelProto, original: ModelProto, weights: Weights, b
         if node.op_type == "Constant" and value is not None:
             held[node.output[0]] = value
     held |= _name_targets(pinned, held.keys(), weights, place)
+    computed = {value.name for value in graph.input}
     for node in list(graph.node):
         index = _TARGETS.get(node.op_type, len(node.input))
-        if index < len(node.input) and node.input[index] in held:
-            _retarget(held[node.input[index]], batch)
         shape = shapes.get(node.output[0]) or ()
+        if index < len(node.input) and node.input[index] in held:
+            target = numpy_helper.to_array(held[node.input[index]])
+            merging = node.op_type == "Reshape" and node.input[0] in computed
+            one = _unmerged(target, shape, batch) if merging and shape else _shortened(target, batch)
+            if not np.array_equal(one, target):
+                _replace(node, index, pinned, numpy_helper.from_array(one, f"{node.output[0]}/target"))
+        if computed & {*read_values(node)}:
+            computed.update(node.output)
         if node.op_type in _BESIDE and shape[:1] == (batch,):
             for at, name in enumerate(node.input):
                 if name in held and len(held[name].dims) == len(shape) and held[name].dims[0] == batch:
@@ -74,11 +82,24 @@ def _name_targets(model: ModelProto, held: Set[str], weights: Weights, place: st
     return {tensor.name: tensor for tensor in graph.initializer[-len(made) :]}
 
 
-def _retarget(tensor: TensorProto, batch: int) -> None:
-    target = np.array(numpy_helper.to_array(tensor))
-    if target.ndim == 1 and target.size and target[0] == batch:
-        target[0] = 1
-        tensor.CopyFrom(numpy_helper.from_array(target, tensor.name))
+def _shortened(target: Array, batch: int) -> Array:
+    """Return a target that begins with the batch as one that begins with 1."""
+    counts = target.ndim == 1 and target.size > 0 and target[0] == batch
+    return np.concatenate([np.ones_like(target[:1]), target[1:]]) if counts else target
+
+
+def _unmerged(target: Array, shape: Shape, batch: int) -> Array:
+    """Return the target of a reshape for one sample; of the ``shape`` for a batch, the first that may have it has it.
+
+    The batch may be merged with other axes, as are windows and heads of attention.
+    """
+    merged = [axis for axis, length in enumerate(shape) if length and length % batch == 0]
+    if not merged or target.shape != (len(shape),) or target[merged[0]] < 1:
+        # What is left free, or as long as before, follows by itself.
+        return target
+    one = np.array(target)
+    one[merged[0]] //= batch
+    return one
 
 
 def _replace(node: NodeProto, at: int, model: ModelProto, tensor: TensorProto) -> None:

@@ -17,6 +17,7 @@ from snnc.frontend.dequantization import dequantized
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.labels import ordered
 from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
+from snnc.frontend.merged import apart
 from snnc.frontend.unrolling import unrolled
 from snnc.frontend.weights import KINDS, LEAST, Weights, array_of, is_outside
 
@@ -104,7 +105,7 @@ def canonical(pinned: ModelProto, weights: Weights, place: str) -> OnnxGraph:
 
     Operations that onnxruntime does not know are kept, with whatever shapes the file says they have.
     """
-    known, foreign = _cut(_held(pinned))
+    known, foreign = _cut(_held(apart(pinned)))
     optimized, weights = _folded(known, weights, place)
     real = dequantized(optimized, weights)
     if real is not None:

@@ -67,6 +67,7 @@ def check(
         return _compared(graph, samples, outputs, found, place, exact=not unrounded)
 
     first = compared(file)
+    _check_shapes(graph, prepared.batch, place)
     if first.problem and unrounded:
         # What is cut off is so where samples are larger than what the file was quantized on.
         smaller = compared(file, share=_SHARE)
@@ -84,9 +85,24 @@ def check(
     if first.problem and batch > 1 and not compared(prepared.pinned, 1).problem:
         message = f"an answer of it depends on other samples of its batch of {batch}"
         raise ModelError(message, place=place, hint="export it with a batch of 1, or a free one")
+    if first.problem and unrounded:
+        message = f"{unrounded} values that it rounds to integers, or cuts off, and no rectifier does: {first.problem}"
+        hint = "quantize what comes of rectifiers alone, or export the network unquantized"
+        raise ModelError(message, place=place, hint=hint)
     if first.problem:
         raise _mismatch(first.problem, place)
     return ()
+
+
+def _check_shapes(graph: Graph, batch: int, place: str) -> None:
+    """Raise an error where a graph is none of one sample: ModelError where the file is of a larger batch."""
+    try:
+        _ = graph.shapes
+    except ValueError as error:
+        if batch > 1:
+            message = f"samples of its batch of {batch} cannot be told apart: {error}"
+            raise ModelError(message, place=place, hint="export it with a batch of 1, or a free one") from error
+        raise _mismatch(f"it does not run: {error}", place) from error
 
 
 def _check_apart(

@@ -32,11 +32,13 @@ _OF_ONE = {
     "QLinearSigmoid": "Sigmoid",
     "QLinearSoftmax": "Softmax",
 }
+# What onnxruntime's operations say of themselves, and those of ONNX do not.
+_OF_ITS_OWN = {"channels_last", "opset"}
 _OF_TWO = {"QLinearAdd": "Add", "QLinearMatMul": "MatMul", "QLinearMul": "Mul"}
 # What rounds by the range of the sample at hand.
 BY_RANGE = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 _KINDS = {
-    *("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QGemm", "QLinearConcat"),
+    *("QuantizeLinear", "DequantizeLinear", "NhwcMaxPool", "QLinearConv", "QGemm", "QLinearConcat"),
     *("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"),
     *BY_RANGE,
     *_OF_ONE,
@@ -125,6 +127,7 @@ class _Writer:
             "QLinearConv": self._convolution,
             "QGemm": self._gemm,
             "QLinearConcat": self._concatenation,
+            "NhwcMaxPool": self._pool,
             "Cast": self._cast,
             "Pad": self._pad,
             **dict.fromkeys(_OF_ONE, self._of_one),
@@ -276,8 +279,6 @@ class _Writer:
 
     def _of_one(self, node: NodeProto) -> bool:
         value, scale, zero, factor, *rest = node.input
-        if self._option(node, "channels_last", 0):
-            return False
         inputs = [self._as(value, self._array(scale), self._array(zero, _ZERO))]
         self._rounded(_OF_ONE[node.op_type], inputs, node, factor, (*rest, "")[0])
         return True
@@ -327,6 +328,15 @@ class _Writer:
         self.nodes.append(copy)
         return True
 
+    def _pool(self, node: NodeProto) -> bool:
+        first = self._known.get(node.input[0])
+        if first is None or first.scale.size > 1 or first.zero.size > 1:
+            return False
+        real = f"{node.output[0]}/real"
+        self._channels_last("MaxPool", [first.real], real, node)
+        self._known[node.output[0]] = _Quantized(real, first.scale, first.zero)
+        return True
+
     def _pad(self, node: NodeProto) -> bool:
         first = self._known.get(node.input[0])
         if first is None or first.scale.size > 1 or len(node.input) < 2:
@@ -350,15 +360,32 @@ class _Writer:
         """Write an operation on real numbers, and behind it the rounding to the integers of the file."""
         output = node.output[0]
         exact, integers, real = f"{output}/exact", f"{output}/integers", f"{output}/real"
-        known = {"channels_last", "opset"}
-        layer = helper.make_node(kind, list(inputs), [exact], node.name)
-        layer.attribute.extend(entry for entry in node.attribute if entry.name not in known)
         parameters = [scale, zero] if zero else [scale]
-        self.nodes.append(layer)
+        if self._option(node, "channels_last", 0):
+            self._channels_last(kind, inputs, exact, node)
+        else:
+            self._layer(kind, inputs, exact, node)
         self.nodes.append(helper.make_node("QuantizeLinear", [exact, *parameters], [integers], integers))
         self.nodes.append(helper.make_node("DequantizeLinear", [integers, *parameters], [real], real))
         factor, origin = self._array(scale), self._array(zero, _ZERO)
         self._known[output] = _Quantized(real, _float(factor), _float(origin))
+
+    def _channels_last(self, kind: str, inputs: Sequence[str], output: str, node: NodeProto) -> None:
+        """Write an operation whose first input, and output, have the channels last."""
+        sides = next((entry.ints for entry in node.attribute if entry.name == "kernel_shape"), ())
+        rank = len(sides) + 2 if sides else self._ranks.get(node.input[0])
+        if rank is None:
+            raise _ComputedError
+        turned, found = f"{output}/turned", f"{output}/found"
+        self._operation("Transpose", inputs[:1], turned, perm=[0, rank - 1, *range(1, rank - 1)])
+        self._layer(kind, [turned, *inputs[1:]], found, node)
+        self._operation("Transpose", [found], output, perm=[0, *range(2, rank), 1])
+
+    def _layer(self, kind: str, inputs: Sequence[str], output: str, node: NodeProto) -> None:
+        """Write an operation in the place of a node, with the attributes of it that both have."""
+        layer = helper.make_node(kind, list(inputs), [output], node.name)
+        layer.attribute.extend(entry for entry in node.attribute if entry.name not in _OF_ITS_OWN)
+        self.nodes.append(layer)
 
     def _as(self, name: str, scale: Array, zero: Array) -> str:
         """Return the real value that the integers stand for by this scale and zero point."""
@@ -381,7 +408,7 @@ class _Writer:
     def _codes(self, name: str) -> None:
         """Let a value be the integers themselves, as numbers, for what asks for them."""
         if name in self._known:
-            self._operation("Identity", [self._as(name, _ONE, _ZERO)], name)
+            self._operation("Identity", [self._as(name, _ONE, _ZERO)], name, f"{name}/codes")
             del self._known[name]
 
     def _parameters(self, node: NodeProto, value: str) -> tuple[Array, Array]:

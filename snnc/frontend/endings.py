@@ -145,7 +145,9 @@ def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str])
         while value in producers and value not in others and readings[value] == (1 if found else 0):
             found.append(producers[value])
             node = nodes[producers[value]]
-            if node.op_type in _ORDERLY or (node.op_type == "Identity" and len(found) == 1):
+            if (node.op_type in _ORDERLY and not _mixes_samples(node, output)) or (
+                node.op_type == "Identity" and len(found) == 1
+            ):
                 return found
             if node.op_type not in _MOVING or (node.op_type == "Cast" and not _is_float_cast(node)):
                 return []
@@ -173,6 +175,13 @@ def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str])
     for number in sorted(removed, reverse=True):
         del graph.node[number]
     return findings
+
+
+def _mixes_samples(node: NodeProto, output: ValueInfoProto) -> bool:
+    """Return whether a softmax is along the first of several axes, which is that of the batch."""
+    rank = len(output.type.tensor_type.shape.dim)
+    axes = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
+    return rank > 1 and bool({0, -rank} & {*axes})
 
 
 def _chooses(node: NodeProto, data: Set[str]) -> bool:

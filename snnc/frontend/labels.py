@@ -47,6 +47,7 @@ def read_values(node: NodeProto) -> Iterator[str]:
 
 def written_out(model: ModelProto) -> ModelProto:
     """Return a model with the functions of its own opset written out, their nodes named behind the node that calls."""
+    model = _with_defaults(model)
     written = inline_local_functions(model)
     kept = {(function.domain, function.name, function.overload) for function in written.functions}
     functions = {(function.domain, function.name, function.overload): function for function in model.functions}
@@ -64,6 +65,20 @@ def written_out(model: ModelProto) -> ModelProto:
     for node, name in zip(written.graph.node, names(model.graph.node, ""), strict=True):
         node.name = name
     return written
+
+
+def _with_defaults(model: ModelProto) -> ModelProto:
+    """Return a model whose calls of functions say every attribute, of which onnx forgets those that have a default."""
+    defaults = {(entry.domain, entry.name, entry.overload): entry.attribute_proto for entry in model.functions}
+    if not any(defaults.values()):
+        return model
+    saying = ModelProto()
+    saying.CopyFrom(model)
+    for node in (node for body in bodies(saying) for node in body.node):
+        said = {attribute.name for attribute in node.attribute}
+        own = defaults.get((node.domain, node.op_type, node.overload), ())
+        node.attribute.extend(attribute for attribute in own if attribute.name not in said)
+    return saying
 
 
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:

@@ -13,6 +13,7 @@ from snnc.errors import ModelError
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.labels import read_values
 from snnc.frontend.weights import Weights, is_outside
+from snnc.text import foreign
 
 INTEGERS = {
     TensorProto.BOOL,
@@ -22,6 +23,8 @@ INTEGERS = {
 
 # How onnxruntime tells that a file is of a version to come.
 _NEWER = re.compile(r"(?i)(opset|IR version):? ([0-9]+)(?: is under development|, max supported)")
+# And that it knows an operation, but not for these numbers, or not on a processor.
+_MISSING = re.compile(r"Could not find an implementation for (\w+)\((\d+)\) node with name '(.*)'")
 
 # How many values come out of these depends on what goes in, whatever came out once.
 _COUNTING = {"NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
@@ -140,6 +143,12 @@ def refusal(error: Exception, place: str) -> ModelError:
         what = "opset" if newer[1] == "Opset" else newer[1]
         message = f"the file is of {what} {newer[2]}, which is newer than onnxruntime {onnxruntime.__version__} reads"
         hint = "export it with an older opset, such as 17, or update onnxruntime"
+        return ModelError(message, place=place, hint=hint)
+    missing = _MISSING.search(reason)
+    if missing:
+        operation, opset, name = missing.groups()
+        message = f"onnxruntime cannot run {foreign(name)!r} ({operation} of opset {opset}) on numbers of its kind here"
+        hint = "export the network in single precision, in ONNX's own operations, or with an older opset"
         return ModelError(message, place=place, hint=hint)
     hint = "check the file with onnx.checker; where it was exported for a fixed batch, export it for a batch of 1"
     return ModelError(f"not a valid network: {reason}", place=place, hint=hint)

@@ -18,6 +18,7 @@ from snnc.frontend.fate import in_file_order
 from snnc.frontend.files import ModelFile, read_file
 from snnc.frontend.inputs import input_ops, not_read
 from snnc.frontend.labels import bodies, written_out
+from snnc.frontend.merged import merged_layers
 from snnc.frontend.preparation import Prepared, prepare_model
 from snnc.frontend.walk import BEHIND, FOLDED, Verdict, walk
 from snnc.frontend.weights import put_back
@@ -184,6 +185,7 @@ def _opened(path: Path, file: ModelFile, input_shape: InputShapes) -> Opened:
         sha256=file.sha256,
         findings=(
             *file.findings,
+            *merged_layers(file.model),
             *prepared.findings,
             *(not_read(given.name) for given in prepared.inputs if given.name not in entrances),
             *(() if walked.graph is None else _findings(walked.graph)),

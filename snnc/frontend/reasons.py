@@ -84,7 +84,10 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
 _REASONS = {kind: (why, hint) for kinds, why, hint in _REFUSED for kind in kinds.split()}
 
 # What onnxruntime's optimizer makes of several operations.
-_FUSED = ("onnxruntime made it where it optimized the file", "convert the file as it was before it was optimized")
+_FUSED = (
+    "an operation of onnxruntime's own, as its optimizer makes",
+    "convert the file as it was before it was optimized, or write it in ONNX's own operations",
+)
 
 
 def foreign(domain: str) -> tuple[str, str]:

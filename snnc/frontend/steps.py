@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -77,6 +78,9 @@ _KINDS = {
     "Div",
 }
 
+# What numpy and ml_dtypes call integers.
+_INTEGERS = re.compile(r"(?P<unsigned>u?)int(?P<bits>\d+)")
+
 
 def data_input(graph: OnnxGraph, node: OnnxNode) -> str | None:
     """Return the only input that is computed, None where there are several."""
@@ -134,7 +138,8 @@ def _quantizer_steps(graph: OnnxGraph, node: OnnxNode, constants: Sequence[Array
     kind = node.attributes.get("output_dtype", 0) if node.kind == "QuantizeLinear" else 0
     zero = np.zeros((), helper.tensor_dtype_to_np_dtype(kind or TensorProto.UINT8)) if given is None else given
     shape = graph.shapes.get(node.inputs[0])
-    if scale is None or shape is None or not np.issubdtype(zero.dtype, np.integer):
+    limits = _limits(zero)
+    if scale is None or shape is None or limits is None:
         return None
     along = [1] * len(shape)
     if scale.size > 1:
@@ -146,9 +151,16 @@ def _quantizer_steps(graph: OnnxGraph, node: OnnxNode, constants: Sequence[Array
     origin = np.float64(zero).reshape(along if zero.size > 1 else ())
     if node.kind == "DequantizeLinear":
         return [_affine(factor, -origin * factor)]
-    limits = np.iinfo(zero.dtype)
-    lowest, highest = np.float64(limits.min), np.float64(limits.max)
-    return [_affine(1 / factor, _ZERO), _rounded(0.5), _affine(_ONE, origin), _clipping(lowest, highest)]
+    return [_affine(1 / factor, _ZERO), _rounded(0.5), _affine(_ONE, origin), _clipping(*limits)]
+
+
+def _limits(integers: Array) -> tuple[np.float64, np.float64] | None:
+    """Return the least and the largest integer of a kind, also of those of which several share a byte."""
+    kind = _INTEGERS.fullmatch(integers.dtype.name)
+    if kind is None:
+        return None
+    largest = np.float64(2) ** (int(kind["bits"]) - (not kind["unsigned"]))
+    return np.float64(0 if kind["unsigned"] else -largest), largest - 1
 
 
 def _affine(scale: Array | np.float64, shift: Array | np.float64) -> Step:

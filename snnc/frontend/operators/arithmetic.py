@@ -5,6 +5,7 @@ from onnx import TensorProto
 
 from snnc import ops
 from snnc.frontend.expression import Apply, Array, Call, Expression, UnsupportedError, chain, tensor
+from snnc.frontend.measuring import INTEGERS
 from snnc.frontend.operators import operators
 from snnc.frontend.operators.decision import HIDDEN, differing, visible
 
@@ -107,6 +108,9 @@ def cast(call: Call) -> Expression:
         return value
     if kind == TensorProto.BOOL:
         return differing(value, chain(value, ops.Affine(tensor(0.0), None)))
+    if kind not in INTEGERS:
+        name = TensorProto.DataType.Name(kind).lower()
+        raise UnsupportedError(f"it rounds to {name}", "export the network without this rounding")
     return value if call.whole[0] else chain(value, ops.Truncate())
 
 
