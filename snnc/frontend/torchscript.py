@@ -148,7 +148,7 @@ def answer(asked: Mapping[str, Any]) -> None:
 def _seconds(path: Path, input_shapes: InputShapes) -> int:
     shapes = input_shapes.values() if isinstance(input_shapes, Mapping) else [input_shapes or ()]
     numbers = sum(math.prod(shape) for shape in shapes)
-    return math.ceil(_SECONDS + path.stat().st_size / _BYTES_A_SECOND + min(numbers / _SAMPLE_A_SECOND, 60))
+    return int(_SECONDS + path.stat().st_size / _BYTES_A_SECOND + min(numbers / _SAMPLE_A_SECOND, 60))
 
 
 def _run(asked: bytes, seconds: float) -> tuple[int | None, str]:
