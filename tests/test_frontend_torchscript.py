@@ -231,7 +231,7 @@ def test_a_network_is_a_program_that_is_run_elsewhere(
     request: pytest.FixtureRequest,
 ) -> None:
     if program == "never ends":
-        monkeypatch.setattr(torchscript, "_SECONDS", 0.5)
+        monkeypatch.setattr(torchscript, "_SECONDS", 1)
     elif program in ("raises", "has no forward"):
         # Nothing happens to the process.
         request.getfixturevalue("torchscript_here")
