@@ -265,6 +265,29 @@ def test_batch_norm_in_training_mode(opset: int, tmp_path: Path) -> None:
         open_model(path)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_weights_that_are_standardized_by_a_batch_normalization(rows: int, tmp_path: Path) -> None:
+    nodes = [
+        one("Reshape", ["k", "flat"], ["f"]),
+        one("BatchNormalization", ["f", "s", "b", "b", "s"], ["n", "mean", "variance"], training_mode=1, epsilon=1e-3),
+        one("Reshape", ["n", "back"], ["w"]),
+        one("Conv", ["x", "w"]),
+    ]
+    constants = {"flat": np.array([rows, 3, -1]), "back": np.array([3, 4, 2, 2]), "k": array(3, 4, 2, 2)}
+    constants |= {"s": np.array([1.0, 2.0, 0.5], np.float32), "b": array(3)}
+    path = save(tmp_path / "m.onnx", nodes, (4, 5, 5), constants)
+    if rows > 1:
+        with pytest.raises(ModelError, match="training mode"):
+            read_model(path)
+        return
+    read = read_model(path)
+    (convolution,) = read.graph.ops(ops.Conv).values()
+    normal = constants["k"].reshape(3, -1)
+    normal = (normal - normal.mean(1, keepdims=True)) / np.sqrt(normal.var(1, keepdims=True) + 1e-3)
+    wanted = normal * constants["s"][:, None] + constants["b"][:, None]
+    np.testing.assert_allclose(convolution.weight.reshape(3, -1).numpy(), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_half_precision_in_a_function(tmp_path: Path) -> None:
     inside = [
         helper.make_node("Cast", ["a"], ["h"], to=TensorProto.FLOAT16),

@@ -247,3 +247,35 @@ def test_what_a_network_prints_is_told_as_such(tmp_path: Path, capfd: pytest.Cap
     assert found.code == "network-prints"
     assert "listen to me" in found.message and "##[" not in found.message
     assert capfd.readouterr() == ("", "")
+
+
+class Compiled(nn.Module):
+    """What torch.compile makes of a module, without its compiler, which takes seconds to import."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("a compiled function is not traced")
+
+
+class Mirrored(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.triu() + weight.triu(1).T
+
+
+def test_compiled_parts_and_parametrized_weights_are_what_they_compute(tmp_path: Path) -> None:
+    first, second = nn.Linear(4, 5), nn.Linear(5, 5)
+    nn.utils.parametrizations.spectral_norm(first)
+    nn.utils.parametrize.register_parametrization(second, "weight", Mirrored())
+    network = Compiled(nn.Sequential(first, nn.ReLU(), Compiled(second), nn.ReLU())).eval()
+    keys = [*network.state_dict()]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(torchscript.export_module(network, torch.randn(1, 4)))
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = second(torch.relu(first(x))).relu()
+    torch.testing.assert_close(run(read_model(path).graph, x)[0], wanted, rtol=1e-5, atol=1e-6)
+    assert [*network.state_dict()] == keys
+    assert nn.utils.parametrize.is_parametrized(first)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 from snnc.findings import Finding
-from snnc.frontend.labels import read_values, subgraphs
+from snnc.frontend.labels import constants_of, read_values, subgraphs
 
 # They keep the order of values: what was the largest still is.
 _ORDERLY = {"LogSoftmax", "Sigmoid", "Softmax"}
@@ -65,7 +65,7 @@ def _write_out_lists(graph: GraphProto) -> None:
 
 def _choice(graph: GraphProto) -> list[NodeProto]:
     """Return what chooses among what the trained network computes, and all that is behind it or decides for it."""
-    constants = _constants(graph)
+    constants = constants_of(graph)
     inputs = {value.name for value in graph.input} - constants
     data = _reached(graph.node, inputs, _SIZES)
     trained = _reached(graph.node, {v for node in graph.node if _is_trained(node, constants) for v in node.output})
@@ -107,7 +107,7 @@ def _ranks(node: NodeProto, read: Set[str], outputs: Set[str]) -> bool:
 
 def _frontier(graph: GraphProto, chosen: Sequence[NodeProto], lost: Set[str]) -> Iterator[str]:
     """Yield what the nodes read of the network and it does not give out already; of what only differs in shape, one."""
-    constants = _constants(graph)
+    constants = constants_of(graph)
     data = _reached(graph.node, {value.name for value in graph.input} - constants, _SIZES)
     producers = {value: node for node in graph.node for value in node.output}
 
@@ -194,20 +194,11 @@ def _chooses(node: NodeProto, data: Set[str]) -> bool:
 def _is_trained(node: NodeProto, constants: Set[str]) -> bool:
     if node.op_type in _TRAINED and constants & {*node.input}:
         return True
-    return any(_is_trained(part, constants | _constants(graph)) for graph in subgraphs(node) for part in graph.node)
+    return any(_is_trained(part, constants | constants_of(graph)) for graph in subgraphs(node) for part in graph.node)
 
 
 def _is_float_cast(node: NodeProto) -> bool:
     return any(attribute.name == "to" and attribute.i in _FLOATS for attribute in node.attribute)
-
-
-def _constants(graph: GraphProto) -> set[str]:
-    """Return the values that depend on no input."""
-    constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        if constants.issuperset(read_values(node)):
-            constants.update(node.output)
-    return constants
 
 
 def _reached(nodes: Iterable[NodeProto], start: Set[str], but: Set[str] = frozenset()) -> set[str]:

@@ -45,6 +45,15 @@ def read_values(node: NodeProto) -> Iterator[str]:
         yield from (value.name for value in inside.output if value.name not in own)
 
 
+def constants_of(graph: GraphProto) -> set[str]:
+    """Return the values that depend on no input."""
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if constants.issuperset(read_values(node)):
+            constants.update(node.output)
+    return constants
+
+
 def written_out(model: ModelProto) -> ModelProto:
     """Return a model with the functions of its own opset written out, their nodes named behind the node that calls."""
     model = _with_defaults(model)

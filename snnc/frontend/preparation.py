@@ -15,7 +15,7 @@ from snnc.frontend.inputs import FileInput, counts_samples, inputs_of, not_read
 from snnc.frontend.labels import bodies, labels, ordered, read_values
 from snnc.frontend.pool_lengths import agree_on_pool_lengths
 from snnc.frontend.squeezing import name_squeezed_axes
-from snnc.frontend.training_mode import refuse_training_mode
+from snnc.frontend.training_mode import normalize_weights, refuse_training_mode
 from snnc.frontend.weights import Weights, in_single_precision, is_outside, tensors_of
 
 _SPELLED_OUT = "ai.onnx"
@@ -58,6 +58,7 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     _in_one_spelling(original)
     _sizes_of_shapes(original)
     _name_outputs(original)
+    normalize_weights(original)
     refuse_training_mode(original, place)
     _in_single_precision(original)
     narrowed = in_single_precision(original.graph, weights)

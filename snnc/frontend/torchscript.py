@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch.nn.utils import parametrize
 
 from snnc.errors import ModelError
 from snnc.files import temporary_folder
@@ -38,6 +39,8 @@ Example: TypeAlias = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.
 _OPSET = 17
 # What torch's exporter says behind the cause.
 _BESIDE_THE_CAUSE = re.compile(r"\. Please |  \[Caused by")
+# Where torch.compile keeps the module that it compiles.
+_COMPILED = "_orig_mod"
 # What the only input is called.
 _ONLY = "input"
 # What networks take, most of them first. What is not in single precision becomes so as ONNX.
@@ -106,7 +109,7 @@ def export_module(module: torch.nn.Module, example: Example) -> bytes:
         # As for files, and tracing tells of numbers that it takes for constants.
         warnings.simplefilter("ignore")
         try:
-            still = copy.deepcopy(module).cpu().eval()
+            still = _plain(copy.deepcopy(module).cpu().eval())
             traced = torch.jit.trace(still, check_trace=False, strict=False, **given)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever code the module holds
             taken = ", ".join(shown(tuple(part.shape)) for part in (*in_order, *by_name.values()))
@@ -118,6 +121,22 @@ def export_module(module: torch.nn.Module, example: Example) -> bytes:
         data, answers = _export(traced, place, shapes if len(shapes) > 1 else {_ONLY: next(iter(shapes.values()))})
     _check_exported(data, answers, str(place))
     return data
+
+
+def _plain(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a module, which it may change, as it is written: not compiled, its weights what parametrizations make."""
+    module = dict(module.named_children()).get(_COMPILED, module)
+    for part in [*module.modules()]:
+        for name, child in part.named_children():
+            setattr(part, name, dict(child.named_children()).get(_COMPILED, child))
+        if parametrize.is_parametrized(part):
+            made = {name: getattr(part, name) for name, _ in part.get_submodule("parametrizations").named_children()}
+            # A copy shares its class, of which torch would take the weights away, with the module that it is of.
+            part.__class__ = parametrize.type_before_parametrizations(part)
+            del part.parametrizations
+            for name, values in made.items():
+                part.register_buffer(name, values)
+    return module
 
 
 def answer(asked: Mapping[str, Any]) -> None:

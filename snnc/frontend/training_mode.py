@@ -3,14 +3,26 @@
 from collections import Counter
 from collections.abc import Iterator, Set
 
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import (
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+    shape_inference,
+)
 
 from snnc.errors import ModelError
-from snnc.frontend.labels import bodies
+from snnc.frontend.labels import bodies, constants_of, read_values
+from snnc.frontend.measuring import shape_of, values_of
 
 # Since when an operation is told by an input or by an attribute which mode it is in.
 _DROPOUT_BY_INPUT = 12
 _STATISTICS_BY_ATTRIBUTE = 14
+# What a batch normalization adds to variances where it does not say it.
+_EPSILON = 1e-5
 
 
 def refuse_training_mode(model: ModelProto, place: str) -> None:
@@ -24,6 +36,27 @@ def refuse_training_mode(model: ModelProto, place: str) -> None:
         what = " and ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
         hint = "call model.eval() before the export"
         raise ModelError(f"it was exported in training mode ({what})", place=place, hint=hint)
+
+
+def normalize_weights(model: ModelProto) -> None:
+    """Let what normalizes weights by their own statistics, as layers that standardize theirs do, be no training.
+
+    Of constants of one sample it is a normalization of every channel by itself.
+    """
+    graph = model.graph
+    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    constants = constants_of(graph)
+    found = [node for node in graph.node if _trains(node, opset, set()) and constants.issuperset(node.input)]
+    if not found:
+        return
+    shapes = {value.name: shape_of(value) for value in values_of(shape_inference.infer_shapes(model).graph)}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    read = {value for node in graph.node for value in read_values(node)} | {output.name for output in graph.output}
+    for node in found:
+        if (shapes.get(node.input[0]) or ())[:1] == (1,) and not read & {*node.output[1:]}:
+            epsilon = next((entry.f for entry in node.attribute if entry.name == "epsilon"), _EPSILON)
+            kind = "InstanceNormalization"
+            node.CopyFrom(helper.make_node(kind, node.input[:3], node.output[:1], node.name, epsilon=epsilon))
 
 
 def _switched_on(body: GraphProto | FunctionProto) -> Iterator[str]:
