@@ -133,7 +133,8 @@ def load_conversion(path: str | Path) -> Conversion:
             # Copied: where they lie in the file depends on its header, and products of matrices round otherwise there.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelError(f"not a complete .snn file ({_first_line(error)})", place=str(path), hint=_HINT) from None
+        hint = _HINT if path.suffix == ".snn" else "give a .snn file, which snnc convert makes of a trained network"
+        raise ModelError(f"not a complete .snn file ({_first_line(error)})", place=str(path), hint=hint) from None
     try:
         _check_version(header)
         _check_plugins(header, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -317,6 +318,16 @@ class Graph:
         names = dict.fromkeys([*before.nodes, *self.nodes])
         pairs = {n: (_op(before, n), _op(self, n)) for n in names}
         return {n: (old, new) for n, (old, new) in pairs.items() if old is not new}
+
+    def shared(self) -> Graph:
+        """Return the graph with one tensor wherever several have the same content, as a file holds them."""
+        found: dict[tuple[torch.dtype, torch.Size, bytes], Tensor] = {}
+
+        def first(tensor: Tensor) -> Tensor:
+            content = hashlib.sha256(tensor.detach().cpu().contiguous().numpy().data).digest()
+            return found.setdefault((tensor.dtype, tensor.shape, content), tensor)
+
+        return self.map_tensors(first)
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Graph:
         """Return the graph with ``function`` applied once to every tensor: to double precision, to a device."""

@@ -388,7 +388,8 @@ def make(
     kinds = synthetic and synthetic.kinds
     conversion = Conversion(
         reference=trained.graph,
-        snn=passed.snn,
+        # One of each, as it is read again: what counts tensors counts the same of a network and of its file.
+        snn=passed.snn.shared(),
         schedule=passed.recipe.schedule,
         applied=passed.applied,
         imported=trained.findings,

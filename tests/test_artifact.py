@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +208,13 @@ def test_what_is_no_artifact_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.snn"
     path.write_bytes(content)
     refused(path, "not a complete .snn file")
+
+
+def test_a_file_of_another_name_is_not_to_be_fetched_again(tmp_path: Path) -> None:
+    for name, hint in (("model.snn", "fetch the file again"), ("model.onnx", "give a .snn file")):
+        (tmp_path / name).write_bytes(bytes(100))
+        with pytest.raises(ModelError, match=re.escape(hint)):
+            load_conversion(tmp_path / name)
 
 
 def test_a_missing_file_is_a_problem_of_the_data(tmp_path: Path) -> None:

@@ -1015,7 +1015,7 @@ def test_fine_tuning_writes_a_network_that_converts_exactly(run: Run, folder: Pa
     lines = (folder / "log.csv").read_text().splitlines()
     assert len(lines) == 3 and lines[0].startswith("epoch,step,learning_rate,loss,held_out_loss,held_out_accuracy")
     shown = run("finetune", *data, "--epochs", "1", "-o", "t.onnx", *TRAINED)
-    assert "held out, after 1 epochs on 90 images" in shown.out
+    assert "held out, after 1 epoch on 90 images" in shown.out
     assert "next: snnc convert t.onnx --timesteps 2" in shown.out
 
 

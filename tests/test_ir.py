@@ -81,6 +81,23 @@ def test_map_tensors_reaches_every_tensor_and_nothing_else() -> None:
                     assert new == old
 
 
+def test_tensors_of_the_same_content_are_one_and_others_stay_apart() -> None:
+    weight = normal(3, 3)
+    weights = weight, weight.clone(), weight + 1, weight.double()
+    layers = [Node(f"y{at}", ops.Linear(each, torch.zeros(3)), ("x",)) for at, each in enumerate(weights)]
+    graph = Graph.of([Node("x", Input((3,)), ()), *layers], [node.name for node in layers])
+    shared = graph.shared()
+    first, same, *others = (op.weight for op in shared.ops(ops.Linear).values())
+    assert first is same and all(other is not first for other in others)
+    assert len({id(op.bias) for op in shared.ops(ops.Linear).values()}) == 1
+    assert not shared.shared().changes(shared)
+    assert all(
+        torch.equal(tensor, shared.op(name).tensors()[field])
+        for name, node in graph.nodes.items()
+        for field, tensor in node.op.tensors().items()
+    )
+
+
 def test_shapes_are_those_of_real_samples() -> None:
     for name, (op, shapes) in operations().items():
         with naming(name):

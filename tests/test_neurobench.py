@@ -329,6 +329,10 @@ def test_whatever_is_run_on_images_tells_them(tmp_path: Path) -> None:
     assert plain(told)["neurobench"] == plain(told)["evaluation"]["neurobench"] != converted
     for face in (markdown, page):
         assert "membrane updates" in face(told)
+    # A network is as large as the one that is read from its file.
+    snnc.save(conversion, tmp_path / "model.snn")
+    again = snnc.evaluate(tmp_path / "model.snn", data=digits / "test", timesteps=2, **how).neurobench
+    assert again is not None and again.footprint == evaluation.neurobench.footprint == converted["footprint"]
     _, empty = snnc.convert(digits / "model.onnx", preprocessing=how["preprocessing"])
     assert "neurobench" not in plain(empty)
     assert "membrane updates" not in page(empty)

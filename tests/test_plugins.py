@@ -436,7 +436,7 @@ def test_a_broken_law_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ("neuron 'mine' (per layer)", "is the closed form that the neuron states", "not close"),
     ):
         assert any(line.startswith(f"{member}: broken: ") and law in line and fault in line for line in said), law
-    assert said[-1].startswith("leaky.py: 1 members, ")
+    assert said[-1].startswith("leaky.py: 1 member, ")
 
 
 def test_an_operation_is_tried_on_its_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

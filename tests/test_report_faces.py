@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import matplotlib
 import pytest
 from markdown_it import MarkdownIt
 from pydantic import TypeAdapter
+from rich.console import Console
 
 import snnc
 from snnc import recipe
@@ -24,7 +26,7 @@ from snnc.formats.match import Match
 from snnc.measure.gates import Limits
 from snnc.report import Report
 from snnc.report.data import plain, read, write
-from snnc.report.faces import faces
+from snnc.report.faces import faces, terminal
 from snnc.report.sentence import sentence
 from snnc.text import printable, span, written
 
@@ -287,6 +289,30 @@ def test_one_page_rounds_one_figure_once(
     assert page.text.count(f"{drop} points") >= 2
     assert not re.search(r"(?<![.\d])\d+(\.\d|\.\d{3,})? points", page.text.split("Gates")[0])
     assert f"{accuracy} %" in page.text
+
+
+def test_one_of_a_thing_is_no_several_and_samples_are_counted_in_every_face() -> None:
+    one = Reading(limit=1)
+    how = {"recipe": recipe.load("synchronous", timesteps=1, sleep=1), "preprocessing": PREPROCESSING, "reading": one}
+    conversion, report = snnc.convert(DIGITS / "model.onnx", data=DIGITS / "calibration", **how)
+    evaluation = snnc.evaluate(conversion, data=DIGITS / "test", reading=one)
+    several = re.compile(r"(?<![\w.,±=-])1 (?:[a-z]+ )?(?:images|samples|steps|layers|levels|bits|spikes|neurons)\b")
+    for told in (report, replace(report, evaluation=evaluation)):
+        file = io.StringIO()
+        Console(file=file, width=1000).print(terminal.rendered(terminal.lines(told)))
+        for text in (file.getvalue(), *(face(told) for face in faces.values())):
+            assert not several.findall(text)
+        # The figures of layers and NeuroBench's are of other samples than those beside them.
+        for text in (file.getvalue(), faces["markdown"](told)):
+            assert "The layers are as converted, over 1 image at T=1." in text
+            assert "of 1 sample, per inference at T=1." in text
+
+
+def test_what_was_measured_before_has_the_columns_of_what_is_measured_now(reports: dict[str, Report]) -> None:
+    now = reports["evaluated"]
+    assert now.evaluation is not None
+    page = Page(faces["html"](replace(now, earlier=(replace(now.evaluation, samples=7),))))
+    assert page.table("samples")[0].keys() - {"samples"} == page.table("T")[0].keys() - {"steps asleep used"}
 
 
 @pytest.mark.parametrize("face", ["html", "markdown"])

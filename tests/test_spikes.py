@@ -89,6 +89,9 @@ def test_the_command_draws_in_the_terminal_and_writes_files(
     assert told[-1] == "written: s.html, s.png"
     page = Path("s.html").read_text()
     assert page.count("<svg") == 2 and "<script" not in page and Path("s.png").read_bytes()[:4] == b"\x89PNG"
+    assert "the 8 most active neurons" in told[-2]
+    assert cli.main(["spikes", str(network), str(IMAGE), "--neurons", "3"]) == 0
+    assert "the 3 most active neurons" in capsys.readouterr().out
     assert cli.main(["spikes", str(network), str(IMAGE), "--json", "--layer", "Relu"]) == 0
     assert json.loads(capsys.readouterr().out)["layers"][0]["name"] == "Relu"
     assert cli.main(["spikes", str(network), "none.png"]) == 5

@@ -399,6 +399,9 @@ def test_without_time_there_is_still_one_candidate() -> None:
     assert len(advice.trials) == 1
     assert advice.chosen is not None
     assert "budget-spent" in {finding.code for finding in advice.findings}
+    whole = tuned(minutes=1e-6, max_drop=50, weight_bits=(8,))
+    assert whole.chosen is None and whole.trials[0].kept
+    assert whole.shortfall.startswith(f"{whole.trials[0].candidate.title} keeps to the limits, and there was no time ")
 
 
 # The search, over networks whose drop and energy are known.

@@ -28,7 +28,7 @@ from snnc.cli.outcome import Beside, check_warnings, deliver
 from snnc.errors import UsageError
 from snnc.files import next_to
 from snnc.project import report_beside
-from snnc.text import number, written
+from snnc.text import counted, number, written
 
 if TYPE_CHECKING:
     # Importing the library loads torch, which --help does without.
@@ -186,15 +186,16 @@ def finetune(
 
 
 def _summary(tuned: Tuned) -> str:
-    after = f"after {len(tuned.history)} epochs on {tuned.samples} images"
+    after = f"after {counted(len(tuned.history), 'epoch')} on {counted(tuned.samples, 'image')}"
+    held_out = f"{counted(tuned.held_out, 'image')} held out"
     if tuned.score is None:
         loss = min(row["held_out_loss"] for row in tuned.history)
-        return f"a loss of {number(loss)} on {tuned.held_out} images held out, {after}"
+        return f"a loss of {number(loss)} on {held_out}, {after}"
     if tuned.before is not None:
         after += f" (before: {written(tuned.before, '%')} %)"
     score = f"{written(tuned.score, '%')} %"
     if tuned.task.score_name == "accuracy":
-        return f"{score} of {tuned.held_out} images held out, {after}"
+        return f"{score} of {held_out}, {after}"
     return f"{score} {tuned.task.score_name} on {tuned.held_out} held out, {after}"
 
 

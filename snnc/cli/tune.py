@@ -167,7 +167,7 @@ def tune(
         lambda: _shown(advice, command, files),
     )
     if chosen is None:
-        hint = "allow more steps, energy or drop, or give more images to calibrate on"
+        hint = "allow more steps, energy, drop or minutes, or give more images to calibrate on"
         raise GateError(advice.shortfall, place=str(model), hint=hint)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from snnc import process
 from snnc.errors import GateError, SnncError, UsageError
+from snnc.text import counted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def _broken(files: Sequence[Path], verbose: bool) -> int:
                 print(f"{verdict.member}: {state}")
         faults = sum(bool(verdict.fault) for verdict in found)
         members = len({verdict.member.partition(" (")[0] for verdict in found})
-        print(f"{file}: {members} members, {len(found)} laws asked, {faults} broken")
+        print(f"{file}: {counted(members, 'member')}, {counted(len(found), 'law')} asked, {faults} broken")
         broken += faults
     return broken
 

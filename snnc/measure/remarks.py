@@ -78,18 +78,19 @@ def unsettled(schedule: Schedule) -> Finding:
         "unsettled",
         "info",
         "",
-        f"at T={schedule.timesteps} something still fired in the last of {schedule.sleep} steps asleep",
+        f"at T={schedule.timesteps} something still fired in the last of {counted(schedule.sleep, 'step')} asleep",
         f"more sleep may change the answer: --sleep {2 * schedule.sleep}",
     )
 
 
 def idle_steps(schedule: Schedule) -> Finding:
     """Return the finding on steps that neurons which gather first make nothing of."""
+    idle = counted(schedule.total - schedule.timesteps, "step")
     return Finding(
         "idle-steps",
         "warning",
         "",
-        f"{schedule.total - schedule.timesteps} steps of sleep or rehearsal, in which no neuron here does anything",
+        f"{idle} of sleep or rehearsal, in which no neuron here does anything",
         "leave them out, or convert with --latency synchronous: those neurons fire while they gather",
     )
 
@@ -228,8 +229,8 @@ def _on_calibration(conversion: Conversion) -> Iterator[Finding]:
             "calibrate on a folder of images, no labels needed: snnc calibrate --data FOLDER",
         )
     elif calibration.images < _FEW_IMAGES:
-        images = calibration.images
-        yield Finding("few-images", "warning", "", f"calibrated on {images} images only", f"give {_FEW_IMAGES} or more")
+        seen = counted(calibration.images, "image")
+        yield Finding("few-images", "warning", "", f"calibrated on {seen} only", f"give {_FEW_IMAGES} or more")
 
 
 def _worked_out_on(stand_in: StandIn | None, normalized: bool) -> str:

@@ -124,9 +124,10 @@ class Activity(Displayed):
         for layer in self.layers:
             yield Listing(("", *layer.lines()))
         yield Text("")
+        rows = min(_ROWS, max((len(layer.numbers) for layer in self.layers), default=0))
         yield Text(
-            f"a row for each of the {_ROWS} most active neurons, a place for each step: · silent, | a spike, - one "
-            "taken back, a number several"
+            f"a row for each of the {counted(rows, 'most active neuron')}, a place for each step: · silent, | a spike, "
+            "- one taken back, a number several"
         )
 
     def plain(self) -> dict[str, Any]:

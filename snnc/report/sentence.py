@@ -52,8 +52,9 @@ def _said(report: Report) -> str:
                 "accuracy on others (snnc evaluate --data FOLDER)."
             )
         share = f"{written(report.summary.agreement, '%')} % of the trained network's {report.summary.answers}"
+        seen = counted(report.summary.images, "sample")
         return (
-            f"Keeps {share} at {_steps(report.summary)}, on {report.summary.images} samples it was calibrated on; how "
+            f"Keeps {share} at {_steps(report.summary)}, on {seen} it was calibrated on; how "
             "good they are on others was not measured (snnc evaluate --data FOLDER)."
         )
     assert report.evaluation is not None

@@ -145,10 +145,10 @@ def _images(report: Report) -> Fact:
 def _in_one_line(report: Report) -> str:
     summary = report.summary
     parts = [
-        f"{summary.layers} spiking layers",
-        f"{summary.neurons:,} neurons",
+        counted(summary.layers, "spiking layer"),
+        counted(summary.neurons, "neuron"),
         f"T={summary.timesteps}, {counted(summary.total_steps, 'step')} from image to answer",
-        "uncalibrated" if report.calibration is None else f"calibrated on {report.calibration:,} images",
+        "uncalibrated" if report.calibration is None else f"calibrated on {counted(report.calibration, 'image')}",
     ]
     if summary.agreement is None and summary.output_error is not None:
         parts.append(f"outputs {number(summary.output_error)} of their size from the trained network's")

@@ -54,7 +54,7 @@ class GatesSection(Section):
         broken = [gate for gate in by_layer if gate.verdict != "passed"]
         yield gate_table([*whole, *broken[:_BROKEN]], only=("card",))
         if len(broken) > _BROKEN:
-            more = f"And {len(broken) - _BROKEN} more layers whose limits were not kept, or not for certain."
+            more = f"And {counted(len(broken) - _BROKEN, 'more layer')} whose limits were not kept, or not for certain."
             yield Text(more, only=("card",))
 
     def verdicts(self, report: Report) -> Iterator[Check]:

@@ -35,7 +35,7 @@ from snnc.report.data import Report
 from snnc.report.sections import CONVERT, Section, sections
 from snnc.report.sections.gates import gate_check, worst
 from snnc.report.sentence import sent
-from snnc.text import fixed, number, percent
+from snnc.text import counted, fixed, number, percent
 
 Value = TypeVar("Value", int, float)
 
@@ -65,10 +65,11 @@ class NetworkSection(Section):
         if not layers:
             yield Text("No layer of this network spikes.")
             return
+        seen = f"{counted(report.summary.images, 'image')} at T={report.summary.timesteps}"
         if measured:
             yield Text(
                 "From image to answer, colored by the error of each layer's output: its distance (L2) from the trained "
-                f"network's, relative to that, over {report.summary.images:,} images at T={report.summary.timesteps} "
+                f"network's, relative to that, over {seen} "
                 "with all layers converted. Each leads to its details.",
                 only=("page",),
             )
@@ -87,6 +88,8 @@ class NetworkSection(Section):
             caption = f"The {len(largest)} layers with the largest errors"
             yield replace(layer_table(largest, only=("card",)), caption=caption)
         yield layer_table(layers, only=("lines",))
+        if measured:
+            yield Text(f"The layers are as converted, over {seen}.", only=("lines", "card"))
         if report.summary.events is not None:
             words = sent(report.summary.events, report.summary.total_steps)
             # Of what was evaluated, a table on the page says it.
@@ -153,7 +156,7 @@ def _case(report: Report, layer: Layer) -> Check:
     about = (
         "not measured: no images were given"
         if layer.error is None or layer.isolated_error is None
-        else f"relative error {number(layer.error)}, of this layer alone {number(layer.isolated_error)}"
+        else f"as converted: relative error {number(layer.error)}, of this layer alone {number(layer.isolated_error)}"
     )
     verdict = worst(gates)
     words = "; ".join(gate.sentence for gate in gates if gate.verdict == verdict)

@@ -9,7 +9,7 @@ from snnc.blocks import UNKNOWN, Block, Cell, Column, Table, Text
 from snnc.measure.neurobench import NeuroBench
 from snnc.report.data import Report
 from snnc.report.sections import Known, Section, sections
-from snnc.text import number, percent
+from snnc.text import counted, number, percent
 
 
 @sections.register("neurobench")
@@ -29,8 +29,8 @@ class NeuroBenchSection(NeuroBench, Section):
 
     def blocks(self, report: Report) -> Iterator[Block]:
         """Yield the table, and what the figures are of."""
-        told = f"of {self.samples:,} samples, per inference at T={self.timesteps}"
-        yield Text(f"As the package neurobench 2.3 measures them, {told}.", only=("page", "card"))
+        told = f"of {counted(self.samples, 'sample')}, per inference at T={self.timesteps}"
+        yield Text(f"As the package neurobench 2.3 measures them, {told}.")
         yield _table(self)
         yield Text(
             "NeuroBench watches the network one step at a time, with the input shown at every step, and takes a spike "

@@ -29,7 +29,7 @@ from snnc.measure.gates import Gate, figure_of
 from snnc.report.data import Report
 from snnc.report.sections import EVALUATE, Section, sections
 from snnc.report.sentence import reached
-from snnc.text import signed, span, written
+from snnc.text import counted, signed, span, written
 
 # So many numbers have room below a plot.
 _FEW = 5
@@ -54,7 +54,7 @@ class StepsSection(Section):
             yield Missing(what, f"{EVALUATE} --timesteps 1,2,4,8")
         if evaluation is None:
             return
-        samples = "1 sample" if evaluation.samples == 1 else f"{evaluation.samples:,} samples"
+        samples = counted(evaluation.samples, "sample")
         yield Text(f"{samples}; {_trained(evaluation)}", only=("lines",))
         yield row_table(rows, only=("page",), whole=False)
         drawn = tuple(trends(evaluation))
@@ -84,14 +84,14 @@ def _trained(evaluation: Evaluation) -> str:
 def _earlier(evaluations: Sequence[Evaluation]) -> Iterator[Block]:
     """Yield what was measured in other settings: on other samples, or with other preprocessing, seed or reference."""
     measured = [(evaluation, row) for evaluation in evaluations for row in evaluation.rows]
-    steps = ", ".join(f"T={row.timesteps} on {evaluation.samples:,} samples" for evaluation, row in measured)
+    steps = ", ".join(f"T={row.timesteps} on {counted(evaluation.samples, 'sample')}" for evaluation, row in measured)
     yield Text(f"Measured before in another setting, and still in the report: {steps}.", only=("lines",))
     yield Table.of(
         "Measured before in another setting: on other samples, or read, drawn or compared otherwise",
         [
             (Column("samples"), lambda pair: f"{pair[0].samples:,}"),
             (Column("T"), lambda pair: str(pair[1].timesteps)),
-            *((_column(figure), partial(_cell_of, figure)) for figure in figures("row") if figure.short),
+            *((_column(figure), partial(_cell_of, figure)) for figure in figures("row") if figure.short is not None),
         ],
         measured,
         only=("page", "card"),
