@@ -442,6 +442,22 @@ def test_a_batch_above_one_merged_with_other_axes(name: str, tmp_path: Path) -> 
     np.testing.assert_allclose(run(graph, x[:3])[0].numpy(), wanted[:3], rtol=1e-5, atol=1e-5)
 
 
+EARLY: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {
+    "ImageScaler": ({"scale": 2.0, "bias": [0.1, -0.2, 0.3, 0.4]}, {}),
+    "Affine": ({"alpha": 2.0, "beta": -0.5}, {}),
+    "ScaledTanh": ({"alpha": 0.5, "beta": 2.0}, {}),
+    "ParametricSoftplus": ({"alpha": 0.5, "beta": 2.0}, {}),
+    "BatchNormalization": ({"spatial": 0}, {name: np.abs(array(*IMAGE)) + 0.1 for name in "stmv"}),
+}
+
+
+@pytest.mark.parametrize("kind", EARLY)
+def test_what_opset_8_has(kind: str, tmp_path: Path) -> None:
+    attributes, constants = EARLY[kind]
+    node = one(kind, ["x", *constants], **attributes)
+    parity(save(tmp_path / "m.onnx", [node], IMAGE, constants, opset=8), IMAGE)
+
+
 FUSED: list[tuple[str, dict[str, Any]]] = [
     ("FusedConv", {"activation": "Relu", "strides": [2, 1]}),
     ("FusedConv", {"activation": "LeakyRelu", "activation_params": [0.3]}),

@@ -32,8 +32,8 @@ _LEFT_TO_US = [
     "QDQPropagationTransformer",
 ]
 
-# What onnxruntime has among the operations of ONNX, though it is none.
-_OF_ITS_OWN = {"SimplifiedLayerNormalization"}
+# What onnxruntime has among the operations of ONNX, though it is none, or none any more.
+_OF_ITS_OWN = {"Affine", "ImageScaler", "ParametricSoftplus", "ScaledTanh", "SimplifiedLayerNormalization"}
 
 # Functions that onnxruntime would write out, and operations of its own with the same inputs and output that stand in
 # for them meanwhile.

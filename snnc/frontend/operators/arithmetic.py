@@ -85,6 +85,19 @@ def scaler(call: Call) -> Expression:
     return _affine(call, 0, scale, -offset * scale)
 
 
+@operators.register("ImageScaler")
+def image_scaler(call: Call) -> Expression:
+    """Read a preparation of images: what is multiplied by, then added to every channel, its own."""
+    bias = np.asarray(call.attributes.get("bias", [0.0]), np.float32)
+    return _affine(call, 0, np.float32(call.number("scale", 1.0)), bias.reshape(-1, *(1 for _ in call.shape()[2:])))
+
+
+@operators.register("Affine")
+def affine(call: Call) -> Expression:
+    """Read a product with a number, to which another is added."""
+    return _affine(call, 0, np.float32(call.number("alpha", 1.0)), np.float32(call.number("beta", 0.0)))
+
+
 @operators.register("Identity")
 def identity(call: Call) -> Expression:
     """Read nothing at all."""
@@ -125,7 +138,7 @@ def _sum(call: Call) -> Expression:
     return value
 
 
-def _affine(call: Call, index: int, scale: Array | np.float32 | None, shift: Array | None) -> Expression:
+def _affine(call: Call, index: int, scale: Array | np.float32 | None, shift: Array | np.float32 | None) -> Expression:
     factor = None if scale is None else call.broadcast_constant(np.asarray(scale))
     offset = None if shift is None else call.broadcast_constant(np.asarray(shift))
     return chain(call.broadcast(index), ops.Affine(factor, offset))

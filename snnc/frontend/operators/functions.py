@@ -51,6 +51,20 @@ def absolute(call: Call) -> Expression:
     return rectified_sum(call.broadcast(0))
 
 
+@operators.register("ScaledTanh")
+def scaled_tanh(call: Call) -> Expression:
+    """Read ``alpha · tanh(beta · x)``."""
+    alpha, beta = (ops.Affine(tensor(call.number(name, 1.0)), None) for name in ("alpha", "beta"))
+    return chain(call.broadcast(0), beta, ops.Tanh(), alpha)
+
+
+@operators.register("ParametricSoftplus")
+def parametric_softplus(call: Call) -> Expression:
+    """Read ``alpha · ln(1 + exp(beta · x))``."""
+    alpha, beta = (ops.Affine(tensor(call.number(name, 1.0)), None) for name in ("alpha", "beta"))
+    return chain(call.broadcast(0), beta, ops.Softplus(), alpha)
+
+
 @operators.register("Reciprocal")
 def reciprocal(call: Call) -> Expression:
     """Read one divided by an activation."""

@@ -13,10 +13,14 @@ from snnc.frontend.operators.reduction import absolute_total
 
 @operators.register("BatchNormalization")
 def batch_normalization(call: Call) -> Expression:
-    """Read batch normalization over axis 1."""
-    scale, shift, mean, variance = (tensor(call.constant(index, "a statistic")) for index in range(1, 5))
+    """Read batch normalization over axis 1, or before opset 9 of every place by itself."""
+    scale, shift, mean, variance = (call.constant(index, "a statistic") for index in range(1, 5))
+    epsilon = call.number("epsilon", 1e-5)
     operand, offset = call.framed((1,))
-    norm = ops.BatchNorm(scale, shift, mean, variance, call.number("epsilon", 1e-5), 1 + offset)
+    if not call.integer("spatial", 1):
+        factor = scale / np.sqrt(variance.astype(np.float64) + epsilon)
+        return chain(operand, ops.Affine(tensor(factor), tensor(shift - mean * factor)))
+    norm = ops.BatchNorm(tensor(scale), tensor(shift), tensor(mean), tensor(variance), epsilon, 1 + offset)
     return chain(operand, norm)
 
 
