@@ -89,16 +89,19 @@ def _shortened(target: Array, batch: int) -> Array:
 
 
 def _unmerged(target: Array, shape: Shape, batch: int) -> Array:
-    """Return the target of a reshape for one sample; of the ``shape`` for a batch, the first that may have it has it.
+    """Return the target of a reshape for one sample, of which ``shape`` is that for a batch.
 
-    The batch may be merged with other axes, as are windows and heads of attention.
+    The batch may be merged with other axes, as are windows and heads of attention: an axis whose length is left free
+    has it where it may, else the first of those that may.
     """
     merged = [axis for axis, length in enumerate(shape) if length and length % batch == 0]
-    if not merged or target.shape != (len(shape),) or target[merged[0]] < 1:
-        # What is left free, or as long as before, follows by itself.
+    if not merged or target.shape != (len(shape),):
         return target
+    axis = next((axis for axis in merged if target[axis] == -1 and target[0] != batch), merged[0])
     one = np.array(target)
-    one[merged[0]] //= batch
+    if one[axis] > 0:
+        # What is left free, or as long as before, follows by itself.
+        one[axis] //= batch
     return one
 
 
