@@ -153,6 +153,8 @@ def test_a_budget_is_a_flag_and_a_setting(
         ("minutes: 0", [], "invalid value 0 @ snnc.yaml: minutes"),
         ("memory: much", [], "invalid value 'much' @ snnc.yaml: memory"),
         ("memory: 8", [], "invalid value 8 @ snnc.yaml: memory"),
+        ("", ["--memory", "100M"], "too little for any command @ --memory"),
+        ("memory: 0.1G", [], "too little for any command @ snnc.yaml: memory"),
     ],
 )
 def test_a_budget_that_is_none_is_told(

@@ -21,6 +21,8 @@ from snnc.text import in_one_line
 from snnc.validation import reason_of
 
 _STOPPED = 130
+# With less, libraries end the process while they are loaded, in words of their own or in none.
+_LEAST = 256 << 20
 # What pydantic says around its own reasons, beside a value.
 _AROUND = re.compile(r"Input (?=should)|, unable to parse.*")
 
@@ -137,10 +139,11 @@ def _config(arguments: Sequence[str]) -> Path | None:
 def _memory(arguments: Sequence[str]) -> int:
     """Return the bytes that --memory or the project file allows: for all that is done, reading the flags too."""
     given = _given(arguments, "--memory")
-    if given:
-        return process.memory_size(given[-1], "--memory")
-    named = project.named_memory(Path())
-    return process.default_memory() if named is None else named
+    size = process.memory_size(given[-1], "--memory") if given else project.named_memory(Path())
+    if size is not None and size < _LEAST:
+        place = "--memory" if given else f"{project.FILE}: memory"
+        raise UsageError("too little for any command", place=place, hint=f"give {_LEAST >> 20}M or more")
+    return process.default_memory() if size is None else size
 
 
 def _given(arguments: Sequence[str], flag: str) -> list[str]:
