@@ -23,7 +23,7 @@ from snnc.documents import from_json
 from snnc.errors import DataError, ModelError, UsageError
 from snnc.files import check_file, write_atomically
 from snnc.findings import Finding
-from snnc.ir import Graph, Node, Op, operations
+from snnc.ir import Graph, Input, Node, Op, operations
 from snnc.process import memory
 from snnc.schedule import Schedule
 from snnc.tasks import Task, plain, tasks
@@ -174,7 +174,7 @@ def _pack(graph: Graph, prefix: str, keep: typing.Callable[[str, Tensor], str]) 
 def _check_version(header: Mapping[str, Any]) -> None:
     version = header["format"]
     if version != FORMAT_VERSION:
-        raise _OtherVersionError(f"format version {version}, this snnc reads version {FORMAT_VERSION}")
+        raise _OtherVersionError(f"format version {version!r}, this snnc reads version {FORMAT_VERSION}")
 
 
 def _check_plugins(header: Mapping[str, Any], path: Path) -> None:
@@ -200,9 +200,18 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
     # Running one blank sample proves that every shape fits.
     shapes = snn.shapes
     if reference is not None:
+        takes = [
+            {name: (op.shape, op.numbers, op.below) for name, op in graph.ops(Input).items()}
+            for graph in (reference, snn)
+        ]
+        if takes[0] != takes[1]:
+            raise ValueError("the two networks take other inputs")
         wanted = [reference.shapes[name] for name in reference.outputs]
         if wanted != [shapes[name] for name in snn.outputs]:
             raise ValueError("the two networks have outputs of different shapes")
+    for graph in (snn, reference):
+        if graph is not None and (unneeded := graph.nodes.keys() - graph.without_dead().nodes.keys()):
+            raise ValueError(f"no output needs node {min(unneeded)!r}")
     schedule = _checked("schedule", Schedule, header["schedule"])
     return Conversion(
         reference=reference,
@@ -259,8 +268,9 @@ def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[s
             raise kind(f"node {entry.get('name')!r}: {_first_line(error)}") from error
         source = _checked(f"source of {entry['name']}", list[str], entry["source"])
         called = _checked(f"output of {entry['name']}", str, entry.get("output", ""))
-        nodes.append(Node(entry["name"], op, tuple(entry["inputs"]), tuple(map(foreign, source)), called))
-    return Graph.of(nodes, packed["outputs"])
+        inputs = _checked(f"inputs of {entry['name']}", list[str], entry["inputs"])
+        nodes.append(Node(entry["name"], op, tuple(inputs), tuple(map(foreign, source)), called))
+    return Graph.of(nodes, _checked("outputs", list[str], packed["outputs"]))
 
 
 def _op(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Op:

@@ -11,7 +11,7 @@ from snnc.ir import Graph
 from snnc.neurons import Neuron
 from snnc.schedule import Schedule
 from snnc.tasks import Task
-from snnc.text import counted, written
+from snnc.text import counted, in_one_line, written
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class Provenance:
     stand_in: StandIn | None = None
     tuned_from: Tuning | None = None
 
+    @property
+    def recipe_name(self) -> str:
+        """What the recipe calls itself."""
+        return in_one_line(str(self.recipe.get("name", "unnamed")))
+
     def plain(self) -> dict[str, Any]:
         """Return the provenance as files and reports have it."""
         return asdict(self)
@@ -123,10 +128,9 @@ class Conversion:
         layers = counted(len(self.snn.ops(Neuron)), "spiking layer")
         manifest = self.provenance.calibration
         calibrated = "uncalibrated" if manifest is None else f"calibrated on {counted(manifest.images, 'sample')}"
-        recipe = self.provenance.recipe.get("name", "unnamed")
         return (
-            f"<Conversion of {self.provenance.model.file} by {recipe}: {layers}, T={self.schedule.timesteps}, "
-            f"{calibrated}>"
+            f"<Conversion of {self.provenance.model.file} by {self.provenance.recipe_name}: {layers}, "
+            f"T={self.schedule.timesteps}, {calibrated}>"
         )
 
     def exit_rule(self, place: str) -> ExitRule:

@@ -6,6 +6,7 @@ Dates, numbers in base 60, digits with underscores and the tags of a language ar
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -115,7 +116,9 @@ def to_yaml(data: object) -> str:
 def from_json(data: bytes) -> Any:
     """Return what a JSON document says, numbers that are finite; raises ValueError where it is none."""
     try:
-        found = json.loads(data, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+        found = json.loads(
+            data, parse_float=_finite, parse_int=_whole, parse_constant=_finite, object_pairs_hook=_object
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     level, depth = [found], 0
@@ -193,6 +196,14 @@ def _scalar(kind: str, text: str, mark: yaml.Mark | None) -> object:
 
 def _refuse(problem: str, mark: yaml.Mark | None) -> NoReturn:
     raise yaml.error.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"it has {names.most_common(1)[0][0][:_DIGITS]!r} twice")
+    return found
 
 
 def _finite(text: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from snnc.registry import Registry
 
 # How much of a mask is on where it is drawn.
 _MASKED_IN = 0.75
+# Single precision tells no more whole numbers apart.
+_MOST_UNITS = 1 << 24
 
 OpKind = TypeVar("OpKind", bound="Op")
 Kind = TypeVar("Kind", bound="type[Op]")
@@ -91,7 +92,10 @@ class Input(Op):
     def __post_init__(self) -> None:
         if min(self.shape, default=0) < 0:
             raise ValueError(f"an input of shape {list(self.shape)}")
-        if self.unit is not None and not (math.isfinite(self.unit) and self.unit > 0 and self.most > 0):
+        if self.below < 0:
+            raise ValueError(f"an input of whole numbers below {self.below}")
+        number = torch.finfo(torch.float32)
+        if self.unit is not None and not (number.tiny <= self.unit <= number.max and 0 < self.most <= _MOST_UNITS):
             raise ValueError(f"an input of up to {self.most} units of {self.unit}")
 
     def entered(self, x: Tensor) -> Tensor:
@@ -99,6 +103,7 @@ class Input(Op):
         return x if self.unit is None else whole(x, self.unit).clamp_(-self.most, self.most).mul_(self.unit)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
+        () = inputs
         return torch.zeros(1, *self.shape)
 
     def drawn(self, samples: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -228,6 +233,7 @@ class Graph:
                 except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError) as error:
                     reason = str(error).splitlines()[0]
                     raise ValueError(f"node {name!r} does not fit its inputs: {reason}") from error
+                _check_samples(name, values[name], 1)
         return {name: tuple(value.shape[1:]) for name, value in values.items()}
 
     def size(self) -> int:
@@ -244,7 +250,8 @@ class Graph:
                 except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError) as error:
                     reason = str(error).splitlines()[0]
                     raise ValueError(f"node {name!r} does not fit its inputs: {reason}") from error
-                total += values[name].numel()
+                _check_samples(name, values[name], 2)
+                total += values[name][0].numel()
         return total
 
     @cached_property
@@ -346,15 +353,21 @@ class Graph:
 
 
 def _unseen(op: Op, inputs: list[Tensor]) -> Tensor:
-    """Return a value of which only the shape is there; ``inputs`` are such, too."""
+    """Return a value of two samples of which only the shape is there; ``inputs`` are such, too."""
     if isinstance(op, Input):
-        return torch.empty(1, *op.shape, device="meta")
+        return torch.empty(2, *op.shape, device="meta")
     # Made without its constructor, which looks at numbers.
     light = object.__new__(type(op))
     for field in dataclasses.fields(op):  # type: ignore[arg-type]
         value = getattr(op, field.name)
         object.__setattr__(light, field.name, value.to("meta") if isinstance(value, Tensor) else value)
     return light.shaped(*inputs)
+
+
+def _check_samples(name: str, value: Tensor, samples: int) -> None:
+    """Raise ValueError where a value is not of as many samples as went in."""
+    if value.shape[:1] != (samples,):
+        raise ValueError(f"node {name!r} makes other samples of its inputs: {[*value.shape]}")
 
 
 def broadcast(first: Tensor, *others: Tensor) -> Tensor:

@@ -362,6 +362,44 @@ def set_to(name: str, field: str, value: object) -> Damage:
     return change
 
 
+def with_samples(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["snn.spikes.threshold"] = torch.full((2, 4, 1, 1), 0.5)
+
+
+def with_one_sample(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["snn.spikes.threshold"] = torch.full((1, 4, 1, 1), 0.5)
+
+
+def read_by_nobody(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    for graph in ("snn", "reference"):
+        header[graph]["outputs"] = ["spikes"]
+
+
+def other_input(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["reference"]["nodes"][0]["fields"]["shape"] = [3, 7, 7]
+
+
+def other_numbers(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["reference"]["nodes"][0]["fields"]["numbers"] = "pixel"
+
+
+def read_twice(name: str) -> Damage:
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        node(header, name)["inputs"] *= 2
+
+    change.__name__ = f"read_twice_{name}"
+    return change
+
+
+def unit_of(*values: float) -> Damage:
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        tensors["unit"] = torch.tensor(values)
+        node(header, "conv_1")["fields"]["unit"] = {"tensor": "unit"}
+
+    change.__name__ = f"unit_of_{len(values)}"
+    return change
+
+
 def enlarged(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     for graph in ("snn", "reference"):
         header[graph] = {
@@ -414,6 +452,14 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
     other_output: ("outputs of different shapes",),
     infinite: ("'snn.conv_1.weight' holds infinities",),
     negative_images: ("field 'provenance.calibration'", "-1 images"),
+    with_samples: ("a threshold of shape [2, 4, 1, 1]",),
+    with_one_sample: ("a threshold of shape [1, 4, 1, 1]",),
+    read_by_nobody: ("no output needs node 'linear_5'",),
+    other_input: ("take other inputs",),
+    other_numbers: ("take other inputs",),
+    **{read_twice(name): (f"'{name}'",) for name in ("conv_1", "spikes", "maxpool_3", "linear_5")},
+    unit_of(0.5, 0.5, 0.5): ("units of shape [3] for 4 channels",),
+    unit_of(0.5, 0.5, 0.5, -0.5): ("units must be positive",),
     enlarged: ("more than memory allows",),
     nested: ("nested more than 48 deep",),
     not_finite: ("is no number",),
@@ -426,6 +472,7 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
             ("conv_1", "groups", (0, 3, -1, 7)),
             ("maxpool_3", "kernel", ([], [2] * 4, [0, 2])),
             ("x", "shape", ([-1, 6, 6], [1 << 62] * 3)),
+            ("x", "below", (-1,)),
         )
         for value in values
     },

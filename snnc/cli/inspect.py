@@ -146,7 +146,7 @@ def _converted(found: Inspected, size: int) -> Iterator[Block]:
         "trained network": "stripped" if conversion.reference is None else "kept",
         "size": f"{size:,} bytes, {found.parameters:,} parameters",
         "preprocessing": as_typed(conversion.preprocessing.plain()),
-        f"recipe {provenance.recipe['name']}": "",
+        f"recipe {provenance.recipe_name}": "",
         **{f"  {applied.name}": as_typed(applied.options) for applied in conversion.applied},
     }
     yield facts_of(shown)

@@ -33,11 +33,16 @@ class Timed(Op):
         """
 
     def shaped(self, *inputs: Tensor) -> Tensor:
-        return broadcast(*inputs, *self.tensors().values())
+        (currents,) = inputs
+        for name, tensor in self.tensors().items():
+            if tensor.ndim >= currents.ndim:
+                raise ValueError(f"a {name} of shape {[*tensor.shape]} for samples {[*currents.shape[1:]]}")
+        return broadcast(currents, *self.tensors().values())
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the response to one step."""
-        return self.respond(inputs[0].unsqueeze(0), Schedule(1))[0]
+        (currents,) = inputs
+        return self.respond(currents.unsqueeze(0), Schedule(1))[0]
 
 
 @dataclass(frozen=True, eq=False)

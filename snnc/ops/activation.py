@@ -35,7 +35,8 @@ class Relu(Activation):
     """``max(z, 0)``."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].relu()
+        (x,) = inputs
+        return x.relu()
 
 
 @final
@@ -96,8 +97,9 @@ class Quantized(Activation):
 
     @final
     def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
         signed = self.slope is not None
-        count = level_count(self.gathered(inputs[0]), self.ceiling, self.levels, self.potential, signed=signed)
+        count = level_count(self.gathered(x), self.ceiling, self.levels, self.potential, signed=signed)
         if self.slope is not None:
             count = lessened(count, self.slope)
         return count.mul_(self.ceiling / self.levels)

@@ -27,7 +27,8 @@ class Ranked(Nonlinear):
         check_lengths(self.count, least=1)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].topk(self.count, self.axis).values
+        (x,) = inputs
+        return x.topk(self.count, self.axis).values
 
 
 @final

@@ -20,4 +20,5 @@ class Embedding(Nonlinear):
     table: Tensor
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return self.table[inputs[0].round().long()]
+        (x,) = inputs
+        return self.table[x.round().long()]

@@ -36,8 +36,9 @@ class Function(Pointwise):
         """Compute the function within its domain."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
         low, high = self.domain
-        return self.function(inputs[0] if low == -high == -torch.inf else inputs[0].clamp(low, high))
+        return self.function(x if low == -high == -torch.inf else x.clamp(low, high))
 
 
 @final

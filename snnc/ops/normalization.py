@@ -34,7 +34,8 @@ class Softmax(Normalization):
         check_axes(self.axis)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].softmax(self.axis)
+        (x,) = inputs
+        return x.softmax(self.axis)
 
 
 @final
@@ -49,7 +50,8 @@ class LogSoftmax(Normalization):
         check_axes(self.axis)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].log_softmax(self.axis)
+        (x,) = inputs
+        return x.log_softmax(self.axis)
 
 
 @final

@@ -54,7 +54,8 @@ class Gelu(Pointwise):
     approximate: bool = False
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return F.gelu(inputs[0], approximate="tanh" if self.approximate else "none")
+        (x,) = inputs
+        return F.gelu(x, approximate="tanh" if self.approximate else "none")
 
 
 @final
@@ -66,7 +67,8 @@ class Elu(Pointwise):
     scale: float = 1.0
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return F.elu(inputs[0], self.scale)
+        (x,) = inputs
+        return F.elu(x, self.scale)
 
 
 @final
@@ -106,7 +108,8 @@ class Power(Pointwise):
     exponent: Tensor
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return _finite(inputs[0].pow(self.exponent))
+        (x,) = inputs
+        return _finite(x.pow(self.exponent))
 
 
 @final
@@ -119,7 +122,8 @@ class Remainder(Pointwise):
     floored: bool
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return _finite((torch.remainder if self.floored else torch.fmod)(inputs[0], self.divisor))
+        (x,) = inputs
+        return _finite((torch.remainder if self.floored else torch.fmod)(x, self.divisor))
 
 
 @final

@@ -79,7 +79,8 @@ class MaxPool(Pool):
         check_windows(len(self.kernel), (self.kernel, self.stride, self.dilation), (self.padding,))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        x = bordered(inputs[0], self.padding, float("-inf"))
+        (x,) = inputs
+        x = bordered(x, self.padding, float("-inf"))
         pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(self.kernel) - 1]
         windows = self.kernel, self.stride, 0, self.dilation
         return batched(lambda x: pool(x, *windows), x, x.ndim - len(self.kernel) - 2)

@@ -26,7 +26,8 @@ class Mean(Op):
         check_axes(*self.axes)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].mean(self.axes, keepdim=self.keep)
+        (x,) = inputs
+        return x.mean(self.axes, keepdim=self.keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,8 @@ class EuclideanNorm(Reduction):
     """``√Σ x²``."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        norm: Tensor = torch.linalg.vector_norm(inputs[0], 2, self.axes, self.keep)
+        (x,) = inputs
+        norm: Tensor = torch.linalg.vector_norm(x, 2, self.axes, self.keep)
         return norm
 
 
@@ -58,7 +60,8 @@ class LogSumExp(Reduction):
     """``log Σ exp(x)``."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].logsumexp(self.axes, self.keep)
+        (x,) = inputs
+        return x.logsumexp(self.axes, self.keep)
 
 
 @final

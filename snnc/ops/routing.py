@@ -87,7 +87,8 @@ class Pad(Routing):
             raise ValueError(f"{list(self.padding)} is no padding before and behind each axis")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return bordered(inputs[0], self.padding, self.value)
+        (x,) = inputs
+        return bordered(x, self.padding, self.value)
 
 
 @final
@@ -102,7 +103,8 @@ class Reshape(Routing):
         check_lengths(*self.shape)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].reshape(-1, *self.shape)
+        (x,) = inputs
+        return x.reshape(-1, *self.shape)
 
 
 @final
@@ -118,4 +120,5 @@ class Transpose(Routing):
             raise ValueError(f"{list(self.order)} is no order of axes, the batch in front")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].permute(self.order)
+        (x,) = inputs
+        return x.permute(self.order)

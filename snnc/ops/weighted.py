@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Self, final
@@ -30,10 +31,13 @@ class Weighted(Op):
     def __post_init__(self) -> None:
         if self.weight.ndim < 2 or not self.weight.numel():
             raise ValueError(f"weights of shape {[*self.weight.shape]}")
-        if self.bias is not None and self.bias.ndim != 1:
-            raise ValueError(f"a bias of shape {[*self.bias.shape]}")
-        if self.unit is not None and self.unit.ndim != 1:
-            raise ValueError(f"units of shape {[*self.unit.shape]}")
+        channels = math.prod(self.kernel().shape[:2])
+        if self.bias is not None and self.bias.shape != (channels,):
+            raise ValueError(f"a bias of shape {[*self.bias.shape]} for {channels} channels")
+        if self.unit is not None and self.unit.shape != (channels,):
+            raise ValueError(f"units of shape {[*self.unit.shape]} for {channels} channels")
+        if self.unit is not None and not bool(((self.unit > 0) & self.unit.isfinite()).all()):
+            raise ValueError("units must be positive and finite")
 
     @abstractmethod
     def kernel(self) -> Tensor:
@@ -66,9 +70,9 @@ class Conv(Weighted):
     groups: int = 1
 
     def __post_init__(self) -> None:
-        Weighted.__post_init__(self)
         check_windows(self.weight.ndim - 2, (self.stride, self.dilation), (self.padding,))
         check_groups(self.weight, self.groups)
+        Weighted.__post_init__(self)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -110,10 +114,10 @@ class ConvTranspose(Weighted):
     groups: int = 1
 
     def __post_init__(self) -> None:
-        Weighted.__post_init__(self)
         check_windows(self.weight.ndim - 2, (self.stride, self.dilation), (self.padding,))
         check_windows(self.weight.ndim - 2, (), (self.output_padding * 2,))
         check_groups(self.weight, self.groups)
+        Weighted.__post_init__(self)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -143,15 +147,17 @@ class Linear(Weighted):
 
     def __post_init__(self) -> None:
         Weighted.__post_init__(self)
-        if self.bias is not None and len(self.bias) != len(self.weight):
-            raise ValueError(f"a bias of {len(self.bias)} numbers for {len(self.weight)}")
+        if self.weight.ndim != 2:
+            raise ValueError(f"weights of shape {[*self.weight.shape]}")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return F.linear(inputs[0], self.weight, self.bias)
+        (x,) = inputs
+        return F.linear(x, self.weight, self.bias)
 
     def shaped(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
         # To add a bias, torch would load its compiler, as snnc.ir.broadcast says.
-        return F.linear(inputs[0], self.weight)
+        return F.linear(x, self.weight)
 
     def kernel(self) -> Tensor:
         return self.weight.unsqueeze(0)
