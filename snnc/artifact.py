@@ -24,6 +24,7 @@ from snnc.errors import DataError, ModelError, UsageError
 from snnc.files import check_file, write_atomically
 from snnc.findings import Finding
 from snnc.ir import Graph, Input, Node, Op, operations
+from snnc.ops import Weighted
 from snnc.process import memory
 from snnc.schedule import Schedule
 from snnc.tasks import Task, plain, tasks
@@ -268,6 +269,9 @@ def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[s
             raise kind(f"node {entry.get('name')!r}: {_first_line(error)}") from error
         source = _checked(f"source of {entry['name']}", list[str], entry["source"])
         called = _checked(f"output of {entry['name']}", str, entry.get("output", ""))
+        # Not asked where it is built: torch builds it of tensors without numbers, as it exports.
+        if isinstance(op, Weighted) and op.unit is not None and not (op.unit > 0).all():
+            raise ValueError(f"node {entry['name']!r}: units must be positive and finite")
         inputs = _checked(f"inputs of {entry['name']}", list[str], entry["inputs"])
         nodes.append(Node(entry["name"], op, tuple(inputs), tuple(map(foreign, source)), called))
     return Graph.of(nodes, _checked("outputs", list[str], packed["outputs"]))

@@ -36,8 +36,6 @@ class Weighted(Op):
             raise ValueError(f"a bias of shape {[*self.bias.shape]} for {channels} channels")
         if self.unit is not None and self.unit.shape != (channels,):
             raise ValueError(f"units of shape {[*self.unit.shape]} for {channels} channels")
-        if self.unit is not None and not bool(((self.unit > 0) & self.unit.isfinite()).all()):
-            raise ValueError("units must be positive and finite")
 
     @abstractmethod
     def kernel(self) -> Tensor:
