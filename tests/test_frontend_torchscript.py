@@ -279,3 +279,50 @@ def test_compiled_parts_and_parametrized_weights_are_what_they_compute(tmp_path:
     torch.testing.assert_close(run(read_model(path).graph, x)[0], wanted, rtol=1e-5, atol=1e-6)
     assert [*network.state_dict()] == keys
     assert nn.utils.parametrize.is_parametrized(first)
+
+
+class Attentive(nn.Module):
+    """Attention of queries and what they look at, with weights that are given out; the batch second or first."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+        self.batch_first = batch_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.batch_first else x.transpose(0, 1)
+        found, weights = self.attention(x, x, x)
+        return found.mean(1 if self.batch_first else 0) + weights.mean(1).sum(1, keepdim=True)
+
+
+class Translating(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: Tensor = self.both(x, x.flip(1))
+        return seen
+
+
+ATTENTION: dict[str, Callable[[], nn.Module]] = {
+    "attention": lambda: Attentive(batch_first=True),
+    "attention, batch second": lambda: Attentive(batch_first=False),
+    "encoder": lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2),
+    "encoder and decoder": Translating,
+    "an axis as several": lambda: nn.Sequential(nn.Linear(8, 12), nn.Unflatten(2, (3, -1)), nn.ReLU()),
+    "an inner axis as several": lambda: nn.Sequential(nn.Linear(8, 12), nn.Unflatten(1, (-1, 2)), nn.ReLU()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_of_torch_is_read_in_its_parts(case: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = ATTENTION[case]().eval()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(torchscript.export_module(module, torch.randn(2, 6, 8)))
+    assert torch.backends.mha.get_fastpath_enabled()
+    x = torch.randn(3, 6, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(run(read_model(path).graph, x)[0], module(x), rtol=1e-4, atol=1e-5)

@@ -84,6 +84,35 @@ def _mean_of_parts(g: Any, x: Any, size: Sequence[int]) -> Any:
     return _along(g, x, len(size), lambda rows, axis: functional.adaptive_avg_pool1d(rows[None], size[axis])[0])
 
 
+def _unflattened(g: Any, x: Any, axis: int, parts: Any) -> Any:
+    """Write one axis as several; of torch's own it is not known how many there are.
+
+    Raises SymbolicValueError where it is not known how many there were.
+    """
+    known = x.type().varyingSizes()
+    if known is None:
+        raise errors.SymbolicValueError("an axis of a value of unknown rank as several", x)
+    axis %= len(known)
+    computed = symbolic_helper._unpack_list(parts) if symbolic_helper._is_packed_list(parts) else _constant(parts, "is")
+    stated = [symbolic_helper._maybe_get_const(part, "i") for part in computed]
+    numbers = [part if isinstance(part, int) else None for part in stated]
+    lengths = [
+        symbolic_helper._unsqueeze_helper(g, part, [0])
+        if number is None
+        else g.op("Constant", value_t=torch.tensor([number]))
+        for part, number in zip(stated, numbers, strict=True)
+    ]
+    kept = g.op("Shape", x)
+    before, behind = (
+        g.op("Slice", kept, *(g.op("Constant", value_t=torch.tensor([bound])) for bound in bounds))
+        for bounds in ((0, axis), (axis + 1, len(known)))
+    )
+    made = g.op("Reshape", x, g.op("Concat", before, *lengths, behind, axis_i=0))
+    sizes = [None if number is None or number < 0 else number for number in numbers]
+    made.setType(x.type().with_sizes([*known[:axis], *sizes, *known[axis + 1 :]]))
+    return made
+
+
 def _along(g: Any, x: Any, axes: int, resampled: Resampling) -> Any:
     """Write sums along the last ``axes``, one or two; ``resampled`` says what is done to rows along one of them.
 
@@ -107,6 +136,7 @@ def _known(x: Any) -> list[Any]:
 _SYMBOLICS: dict[str, Callable[..., Any]] = {
     "aten::_upsample_bicubic2d_aa": _smooth("bicubic"),
     "aten::_upsample_bilinear2d_aa": _smooth("bilinear"),
+    "aten::unflatten": symbolic_helper.parse_args("v", "i", "v")(_unflattened),
     "aten::rms_norm": symbolic_helper.parse_args("v", "is", "v", "f")(_divided_by_root_mean_square),
     **{f"aten::_upsample_nearest_exact{axes}d": _nearest for axes in (1, 2, 3)},
     **{f"aten::adaptive_avg_pool{axes}d": symbolic_helper.parse_args("v", "is")(_mean_of_parts) for axes in (1, 2, 3)},

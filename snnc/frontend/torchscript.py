@@ -105,7 +105,7 @@ def export_module(module: torch.nn.Module, example: Example) -> bytes:
     if not isinstance(example, torch.Tensor | Mapping):
         in_order = tuple(example)
     given: dict[str, Any] = {"example_kwarg_inputs": by_name} if by_name else {"example_inputs": in_order}
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _attention_in_parts():
         # As for files, and tracing tells of numbers that it takes for constants.
         warnings.simplefilter("ignore")
         try:
@@ -121,6 +121,17 @@ def export_module(module: torch.nn.Module, example: Example) -> bytes:
         data, answers = _export(traced, place, shapes if len(shapes) > 1 else {_ONLY: next(iter(shapes.values()))})
     _check_exported(data, answers, str(place))
     return data
+
+
+@contextlib.contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Let torch compute attention by the operations that it is made of, not by one that is not of ONNX."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _plain(module: torch.nn.Module) -> torch.nn.Module:
