@@ -141,6 +141,13 @@ WRITTEN: dict[str, Callable[[Tensor], Tensor]] = {
     "nearest": lambda x: nn.functional.interpolate(x, (9, 4), mode="nearest-exact"),
     "nearest, scaled": lambda x: nn.functional.interpolate(x, scale_factor=0.4, mode="nearest-exact"),
     "averaged": lambda x: nn.functional.interpolate(x, (9, 4), mode="bicubic", antialias=True),
+    "as many parts as there are": lambda x: nn.functional.adaptive_avg_pool2d(x, (None, 4)),
+    "channels in another order": lambda x: nn.functional.channel_shuffle(torch.cat([x, 2 * x], 1), 2),
+    "matrices turned": lambda x: x.mT - x.mH[..., :1],
+    "what is above": lambda x: nn.functional.threshold(x, 0.2, -0.3),
+    "as long, with holes": lambda x: nn.functional.conv1d(
+        x[:, 0], torch.arange(24.0).view(1, 6, 4) / 24, padding="same", dilation=2
+    ),
     "averaged, scaled": lambda x: nn.functional.interpolate(x, scale_factor=0.4, mode="bilinear", antialias=True),
 }
 

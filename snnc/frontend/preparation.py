@@ -58,6 +58,7 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     _in_one_spelling(original)
     _sizes_of_shapes(original)
     _name_outputs(original)
+    _pad_with_holes(original)
     normalize_weights(original)
     refuse_training_mode(original, place)
     _in_single_precision(original)
@@ -150,6 +151,23 @@ def _name_outputs(model: ModelProto) -> None:
             if node.op_type == "Split" and not all(node.output):
                 given = next(filter(None, node.output), node.name)
                 node.output[:] = [name or f"{given}/part{part}" for part, name in enumerate(node.output)]
+
+
+def _pad_with_holes(model: ModelProto) -> None:
+    """State the padding that keeps the length where windows of a convolution have holes: onnxruntime knows it not."""
+    for body in bodies(model):
+        for node in body.node:
+            given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+            kernel, dilation = given.get("kernel_shape", ()), given.get("dilations", ())
+            same = node.op_type == "Conv" and given.get("auto_pad") in (b"SAME_LOWER", b"SAME_UPPER")
+            # What strides pass over depends on the length.
+            if same and kernel and any(step != 1 for step in dilation) and set(given.get("strides", ())) <= {1}:
+                totals = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+                halves, rests = [total // 2 for total in totals], [total - total // 2 for total in totals]
+                pads = halves + rests if given["auto_pad"] == b"SAME_UPPER" else rests + halves
+                kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]
+                del node.attribute[:]
+                node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
 
 
 def _in_order(model: ModelProto) -> None:

@@ -73,34 +73,30 @@ def _constant(value: Any, kind: str) -> Any:
     return symbolic_helper._get_const(value, kind, "argument")  # type: ignore[no-untyped-call]
 
 
-def _mean_of_parts(g: Any, x: Any, size: Sequence[int]) -> Any:
+def _mean_of_parts(g: Any, x: Any, size: Any) -> Any:
     """Write means of equal parts as a pool, of others as sums along the axes."""
-    if all(length == 1 for length in size):
+    stated = _numbers(size)
+    if all(length == 1 for length in stated):
         return g.op("GlobalAveragePool", x)
-    known = _known(x)[-len(size) :]
-    if None not in known and not any(old % new for old, new in zip(known, size, strict=True)):
-        windows = [old // new for old, new in zip(known, size, strict=True)]
+    known = _known(x)[-len(stated) :]
+    # What is computed is the length that there is.
+    parts = [old if new is None else new for old, new in zip(known, stated, strict=True)]
+    if None not in known and not any(old % new for old, new in zip(known, parts, strict=True)):
+        windows = [old // new for old, new in zip(known, parts, strict=True)]
         return g.op("AveragePool", x, kernel_shape_i=windows, strides_i=windows)
-    return _along(g, x, len(size), lambda rows, axis: functional.adaptive_avg_pool1d(rows[None], size[axis])[0])
+    return _along(g, x, len(parts), lambda rows, axis: functional.adaptive_avg_pool1d(rows[None], parts[axis])[0])
 
 
 def _unflattened(g: Any, x: Any, axis: int, parts: Any) -> Any:
-    """Write one axis as several; of torch's own it is not known how many there are.
-
-    Raises SymbolicValueError where it is not known how many there were.
-    """
-    known = x.type().varyingSizes()
-    if known is None:
-        raise errors.SymbolicValueError("an axis of a value of unknown rank as several", x)
+    """Write one axis as several; of torch's own it is not known how many there are."""
+    known = _ranked(x)
     axis %= len(known)
-    computed = symbolic_helper._unpack_list(parts) if symbolic_helper._is_packed_list(parts) else _constant(parts, "is")
-    stated = [symbolic_helper._maybe_get_const(part, "i") for part in computed]
-    numbers = [part if isinstance(part, int) else None for part in stated]
+    numbers = _numbers(parts)
     lengths = [
         symbolic_helper._unsqueeze_helper(g, part, [0])
         if number is None
         else g.op("Constant", value_t=torch.tensor([number]))
-        for part, number in zip(stated, numbers, strict=True)
+        for part, number in zip(_listed(parts), numbers, strict=True)
     ]
     kept = g.op("Shape", x)
     before, behind = (
@@ -128,6 +124,47 @@ def _along(g: Any, x: Any, axes: int, resampled: Resampling) -> Any:
     return x
 
 
+def _shuffled(g: Any, x: Any, groups: int) -> Any:
+    """Write what turns channels ``[groups, each]`` to ``[each, groups]``."""
+    channels = _known(x)[1]
+    if channels is None:
+        raise errors.SymbolicValueError("channels that are shuffled, of which it is not known how many there are", x)
+    each = channels // groups
+    order = torch.arange(channels).view(groups, each).T.reshape(-1)
+    return g.op("Gather", x, g.op("Constant", value_t=order), axis_i=1)
+
+
+def _transposed(g: Any, x: Any) -> Any:
+    """Write a matrix, or each of several, with its axes exchanged; numbers are real."""
+    *others, rows, columns = range(len(_ranked(x)))
+    return g.op("Transpose", x, perm_i=[*others, columns, rows])
+
+
+def _above(g: Any, x: Any, threshold: float, value: float) -> Any:
+    """Write what is above a threshold, and a value in the place of all else."""
+    bound, other = (g.op("Constant", value_t=torch.tensor(number)) for number in (threshold, value))
+    return g.op("Where", g.op("Greater", x, bound), x, other)
+
+
+def _listed(sizes: Any) -> list[Any]:
+    """Return the entries of a list, each a number or computed."""
+    return symbolic_helper._unpack_list(sizes) if symbolic_helper._is_packed_list(sizes) else _constant(sizes, "is")
+
+
+def _numbers(sizes: Any) -> list[int | None]:
+    """Return the entries of a list, None for those that are computed."""
+    stated = [symbolic_helper._maybe_get_const(size, "i") for size in _listed(sizes)]
+    return [size if isinstance(size, int) else None for size in stated]
+
+
+def _ranked(x: Any) -> list[Any]:
+    """Return the lengths of the axes of a value; raises SymbolicValueError where it is not known how many there are."""
+    known = x.type().varyingSizes()
+    if known is None:
+        raise errors.SymbolicValueError("an axis of what has an unknown number of them", x)
+    return list(known)
+
+
 def _known(x: Any) -> list[Any]:
     """Return the lengths of the axes of a value, None where they are not known."""
     return list(x.type().varyingSizes() or [None] * 5)
@@ -136,8 +173,11 @@ def _known(x: Any) -> list[Any]:
 _SYMBOLICS: dict[str, Callable[..., Any]] = {
     "aten::_upsample_bicubic2d_aa": _smooth("bicubic"),
     "aten::_upsample_bilinear2d_aa": _smooth("bilinear"),
+    "aten::channel_shuffle": symbolic_helper.parse_args("v", "i")(_shuffled),
+    **{f"aten::{name}": _transposed for name in ("adjoint", "mH", "mT")},
+    "aten::threshold": symbolic_helper.parse_args("v", "f", "f")(_above),
     "aten::unflatten": symbolic_helper.parse_args("v", "i", "v")(_unflattened),
     "aten::rms_norm": symbolic_helper.parse_args("v", "is", "v", "f")(_divided_by_root_mean_square),
     **{f"aten::_upsample_nearest_exact{axes}d": _nearest for axes in (1, 2, 3)},
-    **{f"aten::adaptive_avg_pool{axes}d": symbolic_helper.parse_args("v", "is")(_mean_of_parts) for axes in (1, 2, 3)},
+    **{f"aten::adaptive_avg_pool{axes}d": _mean_of_parts for axes in (1, 2, 3)},
 }
