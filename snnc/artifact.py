@@ -1,18 +1,16 @@
 """model.snn: one safetensors file, tensors plus a JSON header. No pickle, no code; same inputs, same bytes."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, final
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -29,12 +27,14 @@ from snnc.process import memory
 from snnc.schedule import Schedule
 from snnc.tasks import Task, plain, tasks
 from snnc.text import foreign, in_one_line
-from snnc.validation import parse, reason_of
+from snnc.validation import parse, read_back
 
 Parsed = TypeVar("Parsed")
 
 FORMAT_VERSION = 5
 _HEADER = "snnc"
+# Lines that name a node are read by people, and passes add to what the importer makes of names.
+_LONGEST_NAME = 1000
 _KINDS = {torch.float32: "F32"}
 _MORE = "give more with --memory"
 _HINT = "convert the model again, or fetch the file again"
@@ -42,6 +42,42 @@ _HINT = "convert the model again, or fetch the file again"
 
 class _OtherVersionError(ValueError):
     """What a file holds is laid out otherwise than this snnc does it."""
+
+
+@final
+@dataclass(frozen=True)
+class _Node:
+    """A node as the header has it, ``{"tensor": NAME}`` in the stead of tensors."""
+
+    name: str
+    op: str
+    fields: dict[str, Any]
+    inputs: tuple[str, ...]
+    source: tuple[str, ...]
+    output: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class _Graph:
+    nodes: tuple[_Node, ...]
+    outputs: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True)
+class _Header:
+    format: int
+    snn: _Graph
+    reference: _Graph | None
+    schedule: Schedule
+    plugins: tuple[str, ...]
+    applied: tuple[Applied, ...]
+    imported: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+    preprocessing: dict[str, Any]
+    provenance: Provenance
+    task: dict[str, dict[str, Any]] | None
 
 
 def save_conversion(conversion: Conversion, path: str | Path) -> None:
@@ -138,8 +174,9 @@ def load_conversion(path: str | Path) -> Conversion:
         raise ModelError(f"not a complete .snn file ({_first_line(error)})", place=str(path), hint=hint) from None
     try:
         _check_version(header)
-        _check_plugins(header, path)
-        return _unpack(header, tensors)
+        read = _stored("", _Header, header)
+        _check_plugins(read, path)
+        return _unpack(read, tensors)
     except _OtherVersionError as error:
         message = f"written by another version of snnc: {error}"
         raise ModelError(message, place=str(path), hint="convert the model again") from None
@@ -178,8 +215,8 @@ def _check_version(header: Mapping[str, Any]) -> None:
         raise _OtherVersionError(f"format version {version!r}, this snnc reads version {FORMAT_VERSION}")
 
 
-def _check_plugins(header: Mapping[str, Any], path: Path) -> None:
-    missing = [name for name in _checked("plugins", list[str], header["plugins"]) if not plugins.is_loaded(name)]
+def _check_plugins(header: _Header, path: Path) -> None:
+    missing = [name for name in header.plugins if not plugins.is_loaded(name)]
     if missing:
         names = ", ".join(map(repr, missing))
         needed = f"the plug-in {names}" if len(missing) == 1 else f"the plug-ins {names}"
@@ -187,10 +224,10 @@ def _check_plugins(header: Mapping[str, Any], path: Path) -> None:
         raise ModelError(f"needs {needed}, not loaded here", place=str(path), hint=hint)
 
 
-def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion:
+def _unpack(header: _Header, tensors: dict[str, Tensor]) -> Conversion:
     used: set[str] = set()
-    snn = _graph(header["snn"], tensors, used)
-    reference = _graph(header["reference"], tensors, used) if header["reference"] is not None else None
+    snn = _graph(header.snn, tensors, used)
+    reference = _graph(header.reference, tensors, used) if header.reference is not None else None
     extra = set(tensors) - used
     if extra:
         raise ValueError(f"tensor {sorted(extra)[0]!r} belongs to nothing")
@@ -198,6 +235,7 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
         # Both are computed at once, in double precision where they are compared.
         if graph is not None and 16 * graph.size() > memory():
             raise ValueError(f"it computes {graph.size():,} numbers for one sample, more than memory allows")
+    model = header.provenance.model
     # Running one blank sample proves that every shape fits.
     shapes = snn.shapes
     if reference is not None:
@@ -213,22 +251,20 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> Conversion
     for graph in (snn, reference):
         if graph is not None and (unneeded := graph.nodes.keys() - graph.without_dead().nodes.keys()):
             raise ValueError(f"no output needs node {min(unneeded)!r}")
-    schedule = _checked("schedule", Schedule, header["schedule"])
     return Conversion(
         reference=reference,
         snn=snn,
-        schedule=schedule,
-        applied=tuple(_checked("applied", list[Applied], header["applied"])),
-        imported=_findings(header["imported"]),
-        findings=_findings(header["findings"]),
-        preprocessing=_parsed("preprocessing", Preprocessing, header["preprocessing"]),
-        provenance=_provenance(header["provenance"]),
-        task=None if header["task"] is None else _task(header["task"]),
+        schedule=header.schedule,
+        applied=header.applied,
+        imported=_shown(header.imported),
+        findings=_shown(header.findings),
+        preprocessing=_parsed("preprocessing", Preprocessing, header.preprocessing),
+        provenance=replace(header.provenance, model=replace(model, file=foreign(model.file))),
+        task=None if header.task is None else _task(header.task),
     )
 
 
-def _task(stored: object) -> Task:
-    named = _checked("task", dict[str, dict[str, Any]], stored)
+def _task(named: Mapping[str, dict[str, Any]]) -> Task:
     if len(named) != 1:
         raise ValueError("field 'task': expected the name of one task")
     ((name, options),) = named.items()
@@ -237,44 +273,35 @@ def _task(stored: object) -> Task:
     return _parsed(f"task.{name}", tasks[name], options)
 
 
-def _parsed(field: str, kind: type[Parsed], stored: object) -> Parsed:
+def _parsed(field: str, kind: type[Parsed], stored: Mapping[str, Any]) -> Parsed:
     try:
-        return parse(kind, _checked(field, dict[str, Any], stored), place=field)
+        return parse(kind, stored, place=field, from_texts=False)
     except UsageError as error:
         raise ValueError(f"field {error.place!r}: {error.message}") from None
 
 
-def _findings(listed: list[Any]) -> tuple[Finding, ...]:
-    found = _checked("findings", list[Finding], listed)
+def _shown(found: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(
         replace(f, node=foreign(f.node), message=in_one_line(f.message), hint=in_one_line(f.hint)) for f in found
     )
 
 
-def _provenance(stored: object) -> Provenance:
-    found: Provenance = _checked("provenance", Provenance, stored)
-    return replace(found, model=replace(found.model, file=foreign(found.model.file)))
-
-
-def _graph(packed: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Graph:
+def _graph(packed: _Graph, tensors: Mapping[str, Tensor], used: set[str]) -> Graph:
     nodes = []
-    for entry in packed["nodes"]:
+    for entry in packed.nodes:
         # What the importer makes; anything else has no business on a terminal or in a file's keys.
-        if not (isinstance(entry["name"], str) and entry["name"].isascii() and entry["name"].isidentifier()):
-            raise ValueError(f"{entry['name']!r} is no name of a node")
+        if not (entry.name.isascii() and entry.name.isidentifier() and len(entry.name) <= _LONGEST_NAME):
+            raise ValueError(f"{foreign(entry.name)!r} is no name of a node")
         try:
-            op = _op(entry["op"], entry["fields"], tensors, used)
+            op = _op(entry.op, entry.fields, tensors, used)
         except (ValueError, TypeError, KeyError) as error:
             kind = _OtherVersionError if isinstance(error, _OtherVersionError) else ValueError
-            raise kind(f"node {entry.get('name')!r}: {_first_line(error)}") from error
-        source = _checked(f"source of {entry['name']}", list[str], entry["source"])
-        called = _checked(f"output of {entry['name']}", str, entry.get("output", ""))
+            raise kind(f"node {entry.name!r}: {_first_line(error)}") from error
         # Not asked where it is built: torch builds it of tensors without numbers, as it exports.
         if isinstance(op, Weighted) and op.unit is not None and not (op.unit > 0).all():
-            raise ValueError(f"node {entry['name']!r}: units must be positive and finite")
-        inputs = _checked(f"inputs of {entry['name']}", list[str], entry["inputs"])
-        nodes.append(Node(entry["name"], op, tuple(inputs), tuple(map(foreign, source)), called))
-    return Graph.of(nodes, _checked("outputs", list[str], packed["outputs"]))
+            raise ValueError(f"node {entry.name!r}: units must be positive and finite")
+        nodes.append(Node(entry.name, op, entry.inputs, tuple(map(foreign, entry.source)), entry.output))
+    return Graph.of(nodes, packed.outputs)
 
 
 def _op(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor], used: set[str]) -> Op:
@@ -291,13 +318,14 @@ def _op(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor], use
         hint = hints[field]
         members = typing.get_args(hint) if typing.get_origin(hint) in {typing.Union, types.UnionType} else (hint,)
         if Tensor not in members:
-            values[field] = _checked(field, hint, value)
+            values[field] = _stored(field, hint, value)
         elif value is None and type(None) in members:
             values[field] = None
         else:
-            values[field] = _tensor(value["tensor"], tensors, used)
+            named = _stored(field, dict[Literal["tensor"], str], value)
+            values[field] = _tensor(named["tensor"], tensors, used)
             if field not in kind.unbounded and not values[field].isfinite().all():
-                raise ValueError(f"tensor {value['tensor']!r} holds infinities")
+                raise ValueError(f"tensor {named['tensor']!r} holds infinities")
     return kind(**values)
 
 
@@ -313,19 +341,11 @@ def _tensor(name: str, tensors: Mapping[str, Tensor], used: set[str]) -> Tensor:
     return tensor
 
 
-# Of every node of a file the same few are asked, and making one takes longer than all that it checks.
-@functools.cache
-def _adapter(hint: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(hint)
-
-
-def _checked(field: str, hint: Any, value: Any) -> Any:
+def _stored(field: str, hint: Any, value: object) -> Any:
     try:
-        return _adapter(hint).validate_python(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join([field, *map(str, first["loc"])])
-        raise ValueError(f"field {place!r}: {reason_of(first['msg'])}") from None
+        return read_back(hint, value, place=field)
+    except UsageError as error:
+        raise ValueError(f"field {error.place!r}: {error.message}" if error.place else error.message) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -54,10 +55,11 @@ def called(text: str, *, place: str) -> tuple[str, Mapping[str, object]]:
     return name, options
 
 
-def parse(kind: type[T], data: object, *, place: str) -> T:
+def parse(kind: type[T], data: object, *, place: str, from_texts: bool = True) -> T:
     """Build the dataclass ``kind`` from plain data, rejecting unknown keys and wrong types.
 
-    Keys may be written with hyphens. Raises UsageError with the path of the first problem below ``place``.
+    Keys may be written with hyphens, and numbers ``from_texts`` as YAML has them. Raises UsageError with the path of
+    the first problem below ``place``.
     """
     # Most commands read no options: pydantic takes as long to load as all else of snnc --help.
     from pydantic import ValidationError
@@ -77,7 +79,8 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name, inner in _inner(kind).items():
         if isinstance(fields.get(name), Mapping):
-            fields[name] = parse(inner, fields[name], place=f"{place}.{name.replace('_', '-')}")
+            where = f"{place}.{name.replace('_', '-')}"
+            fields[name] = parse(inner, fields[name], place=where, from_texts=from_texts)
     for key in data:
         if str(key).replace("-", "_") not in known:
             raise UsageError(f"unknown option {str(key)!r}", place=place, hint=suggest(str(key), keys(kind)))
@@ -107,20 +110,49 @@ def parse(kind: type[T], data: object, *, place: str) -> T:
         most = _LARGEST.get(type(number), math.inf)
         if most < math.inf and most < abs(number) < math.inf:
             raise UsageError(f"invalid value {_shown(value)}", place=where, hint=f"at most {most}")
-        if not _same(value, number):
+        if not _same(value, number, from_texts):
             raise UsageError(f"invalid value {_shown(value)}", place=where, hint="write numbers as YAML 1.2 has them")
     return read
 
 
-def _same(written: object, read: object) -> bool:
-    """Return whether nothing was taken for a number that YAML does not take for it, such as 1_0, or true for 1."""
+def read_back(kind: Any, data: object, *, place: str) -> Any:
+    """Return as ``kind`` what a file of snnc's own has, plain data as JSON says it.
+
+    Nothing is taken for something else: a text is no number, and what no field is called is no field. Raises UsageError
+    with the path of the first problem below ``place``.
+    """
+    from pydantic import ValidationError
+
+    try:
+        # From JSON, where a list may stand for a tuple.
+        return _stored_adapter(kind).validate_json(json.dumps(data), strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = "unknown field" if first["type"] == "unexpected_keyword_argument" else reason_of(first["msg"])
+        where = ".".join(map(str, (*filter(None, [place]), *first["loc"])))
+        raise UsageError(reason, place=where, hint="make it again") from None
+
+
+# Of every node of a file the same few are asked, and making one takes longer than all that it checks.
+@functools.cache
+def _stored_adapter(kind: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _same(written: object, read: object, texts: bool) -> bool:
+    """Return whether nothing was taken for a number that YAML does not take for it, such as 1_0, or true for 1.
+
+    Without ``texts``, none of them was.
+    """
     if isinstance(written, Mapping) and isinstance(read, Mapping):
-        return all(_same(value, read.get(key, value)) for key, value in written.items())
+        return all(_same(value, read.get(key, value), texts) for key, value in written.items())
     if isinstance(written, list | tuple) and isinstance(read, list | tuple) and len(written) == len(read):
-        return all(map(_same, written, read))
+        return all(_same(*pair, texts) for pair in zip(written, read, strict=True))
     if not isinstance(written, str | bool) or not isinstance(read, int | float) or isinstance(read, bool):
         return True
-    return isinstance(written, str) and scalar(written) == read
+    return texts and isinstance(written, str) and scalar(written) == read
 
 
 def with_values(given: Mapping[Any, object] | None, others: Mapping[str, object]) -> dict[Any, object]:

@@ -422,7 +422,41 @@ def not_finite(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None
     header["preprocessing"]["mean"] = [float("nan")]
 
 
+def at(value: object, *place: str) -> Damage:
+    """Put a value in some place of the header."""
+
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        parent: Any = header
+        for key in place[:-1]:
+            parent = parent[key]
+        parent[place[-1]] = value
+
+    change.__name__ = f"{'.'.join(place)} {value!r}"
+    return change
+
+
+def unknown_in_a_node(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "conv_1")["leak"] = 1
+
+
+def unknown_beside_a_tensor(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    node(header, "conv_1")["fields"]["weight"]["scale"] = 2
+
+
+def named_at_length(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    header["snn"]["nodes"][-1]["name"] = "a" * 100_000
+
+
 DAMAGES: dict[Damage, tuple[str, ...]] = {
+    **{at(value, "schedule", "timesteps"): ("field 'schedule.timesteps'",) for value in ("4", True, 4.5)},
+    **{at(value, "preprocessing", "scale"): ("field 'preprocessing.scale'",) for value in ("4", True)},
+    **{at(value, "provenance", "versions"): ("field 'provenance.versions",) for value in ([], {"snnc": 1})},
+    at(1, "schedule", "steps"): ("field 'schedule.steps': unknown field",),
+    at(1, "snn", "depth"): ("field 'snn.depth': unknown field",),
+    at(1, "leak"): ("field 'leak': unknown field",),
+    unknown_in_a_node: ("field 'snn.nodes.1.leak': unknown field",),
+    unknown_beside_a_tensor: ("'conv_1'", "field 'weight.scale"),
+    named_at_length: ("is no name of a node",),
     newer: (f"format version {FORMAT_VERSION + 1}", f"reads version {FORMAT_VERSION}"),
     lost: ("'conv_1'", "'snn.conv_1.weight' is missing"),
     added: ("'stray' belongs to nothing",),
@@ -467,9 +501,9 @@ DAMAGES: dict[Damage, tuple[str, ...]] = {
         set_to(name, field, value): (f"'{name}'",)
         for name, field, values in (
             ("conv_1", "padding", ([1], [0] * 9, [-1] * 4, [1 << 40] * 4)),
-            ("conv_1", "stride", ([1], [0, 1], [1, 1, 1])),
+            ("conv_1", "stride", ([1], [0, 1], [1, 1, 1], [True, 1], ["1", 1])),
             ("conv_1", "dilation", ([], [1 << 62, 1])),
-            ("conv_1", "groups", (0, 3, -1, 7)),
+            ("conv_1", "groups", (0, 3, -1, 7, "1", True, 1.0)),
             ("maxpool_3", "kernel", ([], [2] * 4, [0, 2])),
             ("x", "shape", ([-1, 6, 6], [1 << 62] * 3)),
             ("x", "below", (-1,)),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -139,6 +140,33 @@ def test_a_text_is_no_number(value: str, reports: dict[str, Report], tmp_path: P
     data["layers"][0]["error"] = value
     (tmp_path / "r.json").write_text(json.dumps(data))
     with pytest.raises(DataError, match=r"damaged report: layers\.0\.error"):
+        read(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (1, ("summary", "latency")),
+        (99, ("summary", "layers")),
+        (-1, ("summary", "neurons")),
+        (0, ("summary", "arithmetic", "macs")),
+        (1, ("layers", 0, "accuracy")),
+        (True, ("layers", 0, "neurons")),
+        ("", ("layers", 0, "name")),
+        (1, ("provenance", "model", "size")),
+        ([9.0, 1.0], ("evaluation", "rows", 0, "spikes_interval")),
+    ],
+)
+def test_what_no_measurement_says_is_refused(
+    value: object, place: tuple[str | int, ...], reports: dict[str, Report], tmp_path: Path
+):
+    data = plain(reports["evaluated"])
+    parent: Any = data
+    for key in place[:-1]:
+        parent = parent[key]
+    parent[place[-1]] = data["layers"][1]["name"] if place[-1] == "name" else value
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"damaged report: " + r"\.".join(map(str, place))):
         read(tmp_path / "r.json")
 
 

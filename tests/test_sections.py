@@ -176,7 +176,8 @@ def test_one_class_adds_a_section_to_every_form_of_a_report(
         reading=pipeline.Reading(limit=24),
     )
     # Drawing takes the time: one layer shows what four do.
-    report = dataclasses.replace(report, layers=report.layers[:1])
+    summary = dataclasses.replace(report.summary, layers=1)
+    report = dataclasses.replace(report, layers=report.layers[:1], summary=summary)
     data = plain(report)
     assert set(data["silence"]) == {"neurons", "layers"} and data["silence"]["neurons"] > 0
     assert schema()["properties"]["silence"]["properties"]["neurons"]["type"] == "integer"

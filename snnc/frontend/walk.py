@@ -43,6 +43,9 @@ _KNOWN = {"", "com.microsoft"}
 # Text names at most this many operations.
 _NAMED = 3
 
+# Passes and formats add to names, and lines that have one are read by people.
+_LONGEST_NAME = 200
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -318,7 +321,7 @@ class _Builder:
 
     def _named(self, wanted: str) -> str:
         """Return an identifier made of a name of the file, unique in the graph."""
-        plain = identifier(wanted)
+        plain = identifier(wanted)[:_LONGEST_NAME]
         name = plain
         while name in self._names:
             self._names[plain] += 1

@@ -7,18 +7,19 @@ import contextlib
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.json_schema import SkipJsonSchema
 
 from snnc.conversion import Applied, Provenance
 from snnc.display import Displayed
 from snnc.documents import read_json
-from snnc.errors import DataError, VerificationError
+from snnc.errors import DataError, UsageError, VerificationError
 from snnc.figure import Energy, Row
 from snnc.files import write_atomically
 from snnc.findings import Finding
@@ -28,12 +29,10 @@ from snnc.measure.evaluation import Evaluation
 from snnc.measure.layers import Layer
 from snnc.measure.summary import Summary
 from snnc.report.sections import Section, sections
-from snnc.text import counted, harmless, printable
-from snnc.validation import reason_of
+from snnc.text import counted, foreign, harmless, printable
+from snnc.validation import read_back
 
 SCHEMA_VERSION = 7
-
-Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -123,25 +122,12 @@ class Report(Displayed):
         return dataclasses.replace(self, evaluation=dataclasses.replace(found, pictures=(), by_class=classes))
 
 
-class _Checked(Generic[Kind]):
-    """A dataclass that plain data at one place of a report has to be."""
+@final
+@dataclass(frozen=True)
+class _Measured(Provenance):
+    """What a report says of where its network is from: ``snn`` is the network itself."""
 
-    def __init__(self, kind: type[Kind], *where: str) -> None:
-        self.adapter, self._where = TypeAdapter(kind), where
-
-    def check(self, data: Any, place: str) -> Kind:
-        """Return the data as the dataclass; raises DataError where it is something else."""
-        try:
-            # Strictly: a text is no number, whatever it looks like. From JSON, where a list may stand for a tuple.
-            return self.adapter.validate_json(json.dumps(data), strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, (*self._where, *first["loc"])))
-            message = f"damaged report: {where}: {reason_of(first['msg'])}"
-            raise DataError(message, place=place, hint="make it again with snnc evaluate") from None
-
-
-_REPORT, _PROVENANCE = _Checked(Report), _Checked(Provenance, "provenance")
+    snn: str = ""
 
 
 def plain(report: Report) -> dict[str, Any]:
@@ -179,7 +165,7 @@ def _endless(data: Any, place: str = "report") -> Iterator[str]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of the machine form, with what every section adds."""
-    described = _REPORT.adapter.json_schema(mode="serialization")
+    described = TypeAdapter(Report).json_schema(mode="serialization")
     for name, kind in _with_data().items():
         own = TypeAdapter(kind).json_schema(mode="serialization")
         described["$defs"] |= own.pop("$defs", {})
@@ -230,13 +216,48 @@ def parsed(data: dict[str, Any], place: str) -> Report:
 
     Raises DataError, naming the ``place``, where the data is no report.
     """
-    _PROVENANCE.check(data.get("provenance"), place)
     own = _with_data()
     whole = {field.name for field in dataclasses.fields(Report)} - {"sections", "unknown"}
-    report = _REPORT.check({name: value for name, value in data.items() if name in whole}, place)
-    found = {name: _Checked(kind, name).check(data[name], place) for name, kind in own.items() if name in data}
+    try:
+        read_back(_Measured, data.get("provenance"), place="provenance")
+        report: Report = read_back(Report, {name: value for name, value in data.items() if name in whole}, place="")
+        found = {name: read_back(kind, data[name], place=name) for name, kind in own.items() if name in data}
+        for where, fault in _contradictions(report):
+            raise UsageError(fault, place=where, hint="make it again")
+    except UsageError as error:
+        message = f"damaged report: {error.place}: {error.message}"
+        raise DataError(message, place=place, hint="make it again with snnc evaluate") from None
     unknown = {name: value for name, value in data.items() if name not in {*whole, *own}}
     return dataclasses.replace(report, sections=found, unknown=unknown)
+
+
+def _contradictions(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield where a report says what no measurement does, and what that is."""
+    names = Counter(layer.name for layer in report.layers)
+    for number, layer in enumerate(report.layers):
+        if names[layer.name] > 1:
+            yield f"layers.{number}.name", f"two layers are called {foreign(layer.name)!r}"
+    if report.summary.layers != len(report.layers):
+        yield "summary.layers", f"{report.summary.layers} where {len(report.layers)} are listed"
+    found = report.summary.arithmetic
+    if found is not None and found.macs < max((operation.macs for operation in found.analog), default=0):
+        yield "summary.arithmetic.macs", "less than one operation has"
+    yield from _impossible(dataclasses.replace(report, sections={}, unknown={}), "")
+
+
+def _impossible(found: object, place: str) -> Iterator[tuple[str, str]]:
+    """Yield where counts are negative and intervals end before they begin."""
+    if isinstance(found, tuple):
+        for number, part in enumerate(found):
+            yield from _impossible(part, f"{place}.{number}")
+    elif isinstance(found, int) and found < 0 and not place.endswith(".seed"):
+        yield place, f"{found} of what is counted"
+    elif dataclasses.is_dataclass(found):
+        for field in dataclasses.fields(found):
+            value, where = getattr(found, field.name), f"{place}.{field.name}".removeprefix(".")
+            if field.name.endswith("interval") and value is not None and value[0] > value[1]:
+                yield where, "an interval that ends before it begins"
+            yield from _impossible(value, where)
 
 
 def _with_data() -> dict[str, type[Section]]:
