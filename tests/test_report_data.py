@@ -154,6 +154,8 @@ def test_a_text_is_no_number(value: str, reports: dict[str, Report], tmp_path: P
         (True, ("layers", 0, "neurons")),
         ("", ("layers", 0, "name")),
         (1, ("provenance", "model", "size")),
+        (101, ("evaluation", "rows", 0, "agreement")),
+        (-0.5, ("evaluation", "rows", 0, "accuracy")),
         ([9.0, 1.0], ("evaluation", "rows", 0, "spikes_interval")),
     ],
 )

@@ -246,7 +246,7 @@ def _contradictions(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _impossible(found: object, place: str) -> Iterator[tuple[str, str]]:
-    """Yield where counts are negative and intervals end before they begin."""
+    """Yield where counts are negative, shares beyond all, and intervals end before they begin."""
     if isinstance(found, tuple):
         for number, part in enumerate(found):
             yield from _impossible(part, f"{place}.{number}")
@@ -257,6 +257,8 @@ def _impossible(found: object, place: str) -> Iterator[tuple[str, str]]:
             value, where = getattr(found, field.name), f"{place}.{field.name}".removeprefix(".")
             if field.name.endswith("interval") and value is not None and value[0] > value[1]:
                 yield where, "an interval that ends before it begins"
+            if field.name in ("accuracy", "agreement") and value is not None and not 0 <= value <= 100:
+                yield where, f"{value:g} percent"
             yield from _impossible(value, where)
 
 
