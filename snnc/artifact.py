@@ -299,7 +299,7 @@ def _graph(packed: _Graph, tensors: Mapping[str, Tensor], used: set[str]) -> Gra
             raise kind(f"node {entry.name!r}: {_first_line(error)}") from error
         # Not asked where it is built: torch builds it of tensors without numbers, as it exports.
         if isinstance(op, Weighted) and op.unit is not None and not (op.unit > 0).all():
-            raise ValueError(f"node {entry.name!r}: units must be positive and finite")
+            raise ValueError(f"node {entry.name!r}: units must be positive")
         nodes.append(Node(entry.name, op, entry.inputs, tuple(map(foreign, entry.source)), entry.output))
     return Graph.of(nodes, packed.outputs)
 

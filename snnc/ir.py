@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -328,11 +329,15 @@ class Graph:
 
     def shared(self) -> Graph:
         """Return the graph with one tensor wherever several have the same content, as a file holds them."""
+        every = {id(tensor): tensor for node in self.nodes.values() for tensor in node.op.tensors().values()}
+        alike = Counter((tensor.dtype, tensor.shape) for tensor in every.values())
         found: dict[tuple[torch.dtype, torch.Size, bytes], Tensor] = {}
 
         def first(tensor: Tensor) -> Tensor:
-            content = hashlib.sha256(tensor.detach().cpu().contiguous().numpy().data).digest()
-            return found.setdefault((tensor.dtype, tensor.shape, content), tensor)
+            if alike[tensor.dtype, tensor.shape] == 1:
+                return tensor
+            numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            return found.setdefault((tensor.dtype, tensor.shape, hashlib.sha256(numbers.data).digest()), tensor)
 
         return self.map_tensors(first)
 

@@ -388,8 +388,7 @@ def make(
     kinds = synthetic and synthetic.kinds
     conversion = Conversion(
         reference=trained.graph,
-        # One of each, as it is read again: what counts tensors counts the same of a network and of its file.
-        snn=passed.snn.shared(),
+        snn=passed.snn,
         schedule=passed.recipe.schedule,
         applied=passed.applied,
         imported=trained.findings,

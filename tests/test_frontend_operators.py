@@ -477,14 +477,15 @@ FUSED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("opset", [9, 17])
 @pytest.mark.parametrize(("kind", "attributes"), FUSED)
-def test_what_onnxruntime_merged(kind: str, attributes: dict[str, Any], tmp_path: Path) -> None:
+def test_what_onnxruntime_merged(kind: str, attributes: dict[str, Any], opset: int, tmp_path: Path) -> None:
     node = one(kind, ["x", "w", "b"], domain="com.microsoft", **attributes)
     if kind == "FusedConv":
         shape, constants = (4, 6, 6), {"w": array(3, 4, 3, 3), "b": array(3)}
     else:
         shape, constants = (6,), {"w": array(*((3, 6) if "transB" in attributes else (6, 3))), "b": array(3)}
-    path = save(tmp_path / "m.onnx", [node], shape, constants)
+    path = save(tmp_path / "m.onnx", [node], shape, constants, opset=opset)
     codes = [finding.code for finding in parity(path, shape, 2e-5).findings]
     assert codes == ["optimized-by-onnxruntime"]
     assert node.name in [verdict.name for verdict in open_model(path).survey.verdicts]

@@ -337,6 +337,29 @@ def test_what_a_call_leaves_out_is_as_the_function_says(tmp_path: Path) -> None:
     parity(path, (4,))
 
 
+@pytest.mark.parametrize("said", [{}, {"s": 0.1}], ids=["left out", "said"])
+def test_what_is_handed_on_and_left_out_is_as_the_function_inside_says(said: dict[str, float], tmp_path: Path) -> None:
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    functions = []
+    for name, kind, domain, own, handed, defaults in (
+        ("Inner", "LeakyRelu", "", "slope", "alpha", [helper.make_attribute("slope", 0.4)]),
+        ("Outer", "Inner", "own", "s", "slope", []),
+        ("Outermost", "Outer", "own", "t", "s", []),
+    ):
+        call = helper.make_node(kind, ["a"], ["b"], domain=domain)
+        call.attribute.append(onnx.AttributeProto(name=handed, ref_attr_name=own, type=onnx.AttributeProto.FLOAT))
+        stated = [] if defaults else [own]
+        functions.append(helper.make_function("own", name, ["a"], ["b"], [call], imports, stated, defaults))
+    # Called with and without it: each is another function.
+    outer = helper.make_node("Outer", ["x"], ["z"], "out", domain="own", **said)
+    nodes = [outer, helper.make_node("Neg", ["z"], ["n"]), helper.make_node("Outer", ["n"], ["p"], domain="own", s=0.7)]
+    path = save(tmp_path / "m.onnx", [*nodes, helper.make_node("Outermost", ["p"], ["y"], domain="own")], (4,), {})
+    model = onnx.load(path)
+    model.functions.extend(functions)
+    onnx.save(model, path)
+    parity(path, (4,))
+
+
 def test_a_scaler_of_tables(tmp_path: Path) -> None:
     domain, _, kind = "ai.onnx.ml.Scaler".rpartition(".")
     columns = {"offset": [1.0, -2.0, 0.5], "scale": [2.0, 0.5, 1.0]}

@@ -88,7 +88,7 @@ def test_the_page_on_python_tells_the_truth(read: Callable[[Path], dict[str, Any
 
 def test_the_plug_ins_of_the_guide_work(read: Callable[[Path], dict[str, Any]], capsys) -> None:
     read(EXTEND)
-    assert "leaky.py: 1 members" in capsys.readouterr().out
+    assert "leaky.py: 1 member," in capsys.readouterr().out
     for name in [name for name in sys.modules if name.startswith("snnc_plugins.")]:
         del sys.modules[name]
     with pytest.raises(ModelError, match="needs the plug-in 'leaky', not loaded here"):

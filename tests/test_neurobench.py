@@ -300,8 +300,9 @@ def test_its_package_measures_the_same_on_what_snnc_loads(name: str) -> None:
             return self.network
 
     snn, schedule = network(potential=0.5, threshold=0.05), Schedule(4, 1, 2)
-    snn = snn.with_ops({layer: neurons[name](neuron.threshold) for layer, neuron in snn.ops(Neuron).items()})
-    images = normal(SAMPLES, 2, 7, 7)
+    kinds = {layer: neurons[name](neuron.threshold) for layer, neuron in snn.ops(Neuron).items()}
+    # As it is read from its file.
+    snn, images = snn.with_ops(kinds).shared(), normal(SAMPLES, 2, 7, 7)
     conversion = Conversion(None, snn, schedule, (), (), (), Preprocessing(), PROVENANCE)
     theirs, found = benchmarked(Stepped(SpikingNetwork(conversion)), images), measured(snn, schedule, images)
     operations, ours = theirs["SynapticOperations"], found.synaptic_operations

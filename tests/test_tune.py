@@ -401,7 +401,9 @@ def test_without_time_there_is_still_one_candidate() -> None:
     assert "budget-spent" in {finding.code for finding in advice.findings}
     whole = tuned(minutes=1e-6, max_drop=50, weight_bits=(8,))
     assert whole.chosen is None and whole.trials[0].kept
-    assert whole.shortfall.startswith(f"{whole.trials[0].candidate.title} keeps to the limits, and there was no time ")
+    assert whole.shortfall.startswith(
+        f"{whole.trials[0].candidate.title} keeps to the limits, and none in whole numbers "
+    )
 
 
 # The search, over networks whose drop and energy are known.

@@ -755,7 +755,7 @@ class _Search:
     def _findings(self, best: Trial) -> tuple[Finding, ...]:
         found = []
         if self._cut_short:
-            message = f"the time (--minutes {self._limits.minutes:g}) was over before all was tried"
+            message = f"the time ({self._limits.minutes:g} min) was over before all was tried"
             hint = "give more --minutes: how much is tried depends on the speed of the computer, too"
             found.append(Finding("budget-spent", "warning", "", message, hint))
         task, judging = self._bench.task, self._bench.judging
@@ -779,5 +779,5 @@ def _shortfall(closest: Trial, limits: SearchLimits) -> str:
     if limits.max_energy is not None and limits.excess(0.0, closest.energy_ratio) > 0:
         missed.append(f"{number(closest.energy_ratio)} times the energy, allowed {limits.max_energy:g}")
     if not missed:
-        return f"{closest.candidate.title} keeps to the limits, and there was no time to try one in whole numbers"
+        return f"{closest.candidate.title} keeps to the limits, and none in whole numbers was tried in time"
     return f"nothing keeps to the limits; closest is {closest.candidate.title} with {' and '.join(missed)}"

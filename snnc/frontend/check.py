@@ -20,6 +20,7 @@ from snnc.frontend.overflow import without_overflow
 from snnc.frontend.preparation import Prepared
 from snnc.frontend.weights import Weights
 from snnc.ir import Graph, Input
+from snnc.text import counted
 
 # Relative errors that sums in another order explain: of values, and of what is behind steps that may have been crossed.
 _TOLERANCE = 1e-3
@@ -41,9 +42,9 @@ def check(
     ``values`` names the values of the file that nodes compute. A quantized rectifier has to be at a level that it would
     be at for nearly the same input, and what is behind it is computed from what the file has there: in a deep network
     one step crossed would be followed by others, and end anywhere. ``unrounded`` is how many values the file rounds
-    that the graph does not. Raises VerificationError where they differ by more than this and sums in another order
-    explain, on smaller samples too where the file rounds, and ModelError where the file cannot be run or computes
-    infinities.
+    that the graph does not. Raises VerificationError where they differ by more than sums in another order explain, and
+    ModelError where there are such roundings and they differ by more than these do in other networks, on smaller
+    samples too, and where the file cannot be run or computes infinities.
     """
     quantized = graph.ops(ops.QuantizedRelu)
     # One sample at a time, what is between has the batch nowhere else than in front, and so have several inputs.
@@ -86,7 +87,8 @@ def check(
         message = f"an answer of it depends on other samples of its batch of {batch}"
         raise ModelError(message, place=place, hint="export it with a batch of 1, or a free one")
     if first.problem and unrounded:
-        message = f"{unrounded} values that it rounds to integers, or cuts off, and no rectifier does: {first.problem}"
+        what = counted(unrounded, "value")
+        message = f"{what} that it rounds to integers, or cuts off, and no rectifier does: {first.problem}"
         hint = "quantize what comes of rectifiers alone, or export the network unquantized"
         raise ModelError(message, place=place, hint=hint)
     if first.problem:

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.inliner import inline_local_functions
@@ -77,17 +77,49 @@ def written_out(model: ModelProto) -> ModelProto:
 
 
 def _with_defaults(model: ModelProto) -> ModelProto:
-    """Return a model whose calls of functions say every attribute, of which onnx forgets those that have a default."""
-    defaults = {(entry.domain, entry.name, entry.overload): entry.attribute_proto for entry in model.functions}
-    if not any(defaults.values()):
+    """Return a model whose calls of functions say every attribute that has a default, which onnx forgets.
+
+    What is called without an attribute that has none is another function, in which nothing is said by that.
+    """
+    if not any(function.attribute or function.attribute_proto for function in model.functions):
         return model
     saying = ModelProto()
     saying.CopyFrom(model)
-    for node in (node for body in bodies(saying) for node in body.node):
-        said = {attribute.name for attribute in node.attribute}
-        own = defaults.get((node.domain, node.op_type, node.overload), ())
-        node.attribute.extend(attribute for attribute in own if attribute.name not in said)
+    known = {(function.domain, function.name, function.overload): function for function in saying.functions}
+    waiting: list[GraphProto | FunctionProto] = [saying.graph]
+    looked_at = set[tuple[str, str, str]]()
+    while waiting:
+        for node in waiting.pop().node:
+            waiting += subgraphs(node)
+            function = known.get((node.domain, node.op_type, node.overload))
+            if function is None:
+                continue
+            said = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(attribute for attribute in function.attribute_proto if attribute.name not in said)
+            missing = sorted({*function.attribute} - said)
+            node.op_type += "".join(f"/without {name}" for name in missing)
+            key = node.domain, node.op_type, node.overload
+            if key not in known:
+                known[key] = saying.functions.add()
+                known[key].CopyFrom(function)
+                known[key].name = node.op_type
+                for name in missing:
+                    known[key].attribute.remove(name)
+                _leave_out(known[key], {*missing})
+            if key not in looked_at:
+                looked_at.add(key)
+                waiting.append(known[key])
     return saying
+
+
+def _leave_out(body: GraphProto | FunctionProto, names: Set[str]) -> None:
+    """Let nothing within a function refer to these attributes of it."""
+    for node in body.node:
+        kept = [attribute for attribute in node.attribute if attribute.ref_attr_name not in names]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        for inside in subgraphs(node):
+            _leave_out(inside, names)
 
 
 def bodies(model: ModelProto) -> Iterator[GraphProto | FunctionProto]:

@@ -7,10 +7,13 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.findings import Finding
 from snnc.frontend.labels import bodies, rewritten
+from snnc.text import counted
 
 _DOMAIN = "com.microsoft"
 _MERGED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
-# What functions are given beside their input; that of a Clip are inputs.
+# Since when the bounds of a Clip are inputs.
+_BOUNDS_BY_INPUT = 11
+# What functions are given beside their input.
 _PARAMETERS = {
     "Clip": ("min", "max"),
     "Elu": ("alpha",),
@@ -26,7 +29,11 @@ def apart(model: ModelProto) -> ModelProto:
     if not any(_is_merged(node) for node in model.graph.node):
         return model
     made: list[TensorProto] = []
-    nodes = [part for node in model.graph.node for part in (_parts(node, made) if _is_merged(node) else [node])]
+    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    by_input = opset >= _BOUNDS_BY_INPUT
+    nodes = [
+        part for node in model.graph.node for part in (_parts(node, made, by_input) if _is_merged(node) else [node])
+    ]
     return rewritten(model, nodes, made)
 
 
@@ -38,7 +45,7 @@ def merged_layers(model: ModelProto) -> Iterator[Finding]:
             code="optimized-by-onnxruntime",
             severity="info",
             node="",
-            message=f"onnxruntime optimized the file before it was saved: {count} layers are merged with what follows",
+            message=f"onnxruntime optimized the file and merged {counted(count, 'layer')} with what follows",
             hint="they are read apart; in the file from before, batch normalizations are layers of their own",
         )
 
@@ -47,7 +54,7 @@ def _is_merged(node: NodeProto) -> bool:
     return node.domain == _DOMAIN and node.op_type in _MERGED
 
 
-def _parts(node: NodeProto, made: list[TensorProto]) -> Iterator[NodeProto]:
+def _parts(node: NodeProto, made: list[TensorProto], bounds_by_input: bool) -> Iterator[NodeProto]:
     """Yield the nodes that a merged one stands for, the last with its name; ``made`` takes their constants."""
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     kind = given.get("activation", b"").decode()
@@ -57,7 +64,7 @@ def _parts(node: NodeProto, made: list[TensorProto]) -> Iterator[NodeProto]:
     steps = [(_MERGED[node.op_type], [*node.input[:3]], {n: v for n, v in given.items() if "activation" not in n})]
     if any(node.input[3:]):
         steps.append(("Add", ["", node.input[3]], {}))
-    if kind == "Clip":
+    if kind == "Clip" and bounds_by_input:
         bounds = [
             numpy_helper.from_array(np.array(number, np.float32), f"{node.name}/{n}")
             for n, number in parameters.items()

@@ -138,8 +138,10 @@ def _plain(module: torch.nn.Module) -> torch.nn.Module:
     """Return a module, which it may change, as it is written: not compiled, its weights what parametrizations make."""
     module = dict(module.named_children()).get(_COMPILED, module)
     for part in [*module.modules()]:
-        for name, child in part.named_children():
-            setattr(part, name, dict(child.named_children()).get(_COMPILED, child))
+        # One that stands in several places is a child of each name.
+        for name, child in part._modules.items():
+            if child is not None:
+                setattr(part, name, dict(child.named_children()).get(_COMPILED, child))
         if parametrize.is_parametrized(part):
             made = {name: getattr(part, name) for name, _ in part.get_submodule("parametrizations").named_children()}
             # A copy shares its class, of which torch would take the weights away, with the module that it is of.

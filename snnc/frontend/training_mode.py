@@ -41,7 +41,7 @@ def refuse_training_mode(model: ModelProto, place: str) -> None:
 def normalize_weights(model: ModelProto) -> None:
     """Let what normalizes weights by their own statistics, as layers that standardize theirs do, be no training.
 
-    Of constants of one sample it is a normalization of every channel by itself.
+    Of constants of one sample, with places to each channel, it is a normalization of every channel by itself.
     """
     graph = model.graph
     opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
@@ -53,7 +53,8 @@ def normalize_weights(model: ModelProto) -> None:
     shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     read = {value for node in graph.node for value in read_values(node)} | {output.name for output in graph.output}
     for node in found:
-        if (shapes.get(node.input[0]) or ())[:1] == (1,) and not read & {*node.output[1:]}:
+        shape = shapes.get(node.input[0]) or ()
+        if shape[:1] == (1,) and len(shape) > 2 and not read & {*node.output[1:]}:
             epsilon = next((entry.f for entry in node.attribute if entry.name == "epsilon"), _EPSILON)
             kind = "InstanceNormalization"
             node.CopyFrom(helper.make_node(kind, node.input[:3], node.output[:1], node.name, epsilon=epsilon))

@@ -126,7 +126,8 @@ def measure(snn: Graph, schedule: Schedule, samples: Samples, *, seed: int = 0) 
     fired = sum(float(total.sum()) for total in spikes.values())
     work = cost(snn, connected(snn), spikes, schedule, over_time)
     effective = [layer.effective(watch.window) for layer in watch.layers.values()]
-    tensors = {id(t): t for node in snn.nodes.values() for t in node.op.tensors().values()}
+    # One of each, as in a file: a network is as large as what is read from its own.
+    tensors = {id(t): t for node in snn.shared().nodes.values() for t in node.op.tensors().values()}
     weights = {id(op.weight): op.weight for op in snn.ops(_CONNECTIONS).values()}
     zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights.values())
     return NeuroBench(

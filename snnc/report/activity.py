@@ -125,10 +125,8 @@ class Activity(Displayed):
             yield Listing(("", *layer.lines()))
         yield Text("")
         rows = min(_ROWS, max((len(layer.numbers) for layer in self.layers), default=0))
-        yield Text(
-            f"a row for each of the {counted(rows, 'most active neuron')}, a place for each step: · silent, | a spike, "
-            "- one taken back, a number several"
-        )
+        which = "the most active neuron" if rows == 1 else f"each of the {rows} most active neurons"
+        yield Text(f"a row for {which}, a place for each step: · silent, | a spike, - one taken back, a number several")
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -123,7 +123,8 @@ def cast(call: Call) -> Expression:
         return differing(value, chain(value, ops.Affine(tensor(0.0), None)))
     if kind not in INTEGERS:
         name = TensorProto.DataType.Name(kind).lower()
-        raise UnsupportedError(f"it rounds to {name}", "export the network without this rounding")
+        what = f"it rounds to {name}" if "FLOAT" in name.upper() else f"it makes {name} of numbers"
+        raise UnsupportedError(what, "export the network without this conversion")
     return value if call.whole[0] else chain(value, ops.Truncate())
 
 
