@@ -24,6 +24,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.data.samples import Samples, silent
 from snnc.errors import ModelError, SnncError, UsageError
 from snnc.feeds import Feeds
+from snnc.formats.format import formats
 from snnc.formats.match import Match
 from snnc.formats.nir import PROFILES, NirFile, NirFormat, nir_file
 from snnc.formats.nir.engines import NirEngine, foreign, reference
@@ -585,6 +586,12 @@ def test_the_command_writes_a_file_and_says_how_it_is_read(
     assert cli.main(["export", "--format", "nir", "--step", "-o", "n.nir"]) == 2
     assert cli.main(["export", "--profile", "if", "-o", "n.onnx"]) == 2
     assert not (tmp_path / "n.nir").exists()
+    capsys.readouterr()
+    for name, kind in formats.items():
+        for told in {"onnx", "nir"} - {name}:
+            assert cli.main(["export", "--format", told, "-o", f"n{kind.suffix}"]) == 2
+            assert f"--format {name}, or call" in capsys.readouterr().err
+            assert not (tmp_path / f"n{kind.suffix}").exists()
 
 
 # In two parts.

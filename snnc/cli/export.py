@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from snnc.actions.export import Exported
     from snnc.blocks import Block
     from snnc.findings import Finding
+    from snnc.formats.format import Format
     from snnc.formats.match import Match
 
 
@@ -84,6 +85,7 @@ def export(
     settings = project.read(Path())
     model = settings.converted(model, Path())
     how = chosen.resolve(settings, ["--verify"] if verify else [])
+    _check_ending(output, how)
     unread = not verify and vectors is None and not how.runs_unasked
     for flag, given, needs in (
         ("--report", report_file is not None, "--verify" if not verify else ""),
@@ -126,6 +128,16 @@ def export(
     exported.check(str(model))
     if strict:
         check_warnings(warnings, str(model))
+
+
+def _check_ending(output: Path, how: Format[Any]) -> None:
+    """Raise UsageError where a file is called as what another format writes."""
+    from snnc.formats.format import formats
+
+    meant = [name for name, kind in formats.items() if output.name.endswith(kind.suffix)]
+    if meant and not any(isinstance(how, formats[name]) for name in meant):
+        hint = f"add --format {meant[0]}, or call the file otherwise"
+        raise UsageError(f"{output.name} is called as what another format writes", place="--output", hint=hint)
 
 
 def _shown(exported: Exported, warnings: Sequence[Finding], files: Sequence[str], output: Path) -> Iterator[Block]:
