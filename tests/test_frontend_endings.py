@@ -217,11 +217,62 @@ def test_a_branch_at_the_end_is_cut_off(tmp_path: Path) -> None:
     assert "If" in read.findings[0].message
 
 
-@pytest.mark.parametrize("axis", [0, -2])
-def test_a_softmax_over_the_batch_is_no_ending(axis: int, tmp_path: Path) -> None:
-    path = save(tmp_path / "m.onnx", [*HEAD, one("Softmax", ["logits"], axis=axis)], (5,), WEIGHTS)
+# Of 6 outputs each, with or without what says of which shape they are.
+MIXING: dict[str, tuple[list[Any], list[Any]]] = {
+    "first": ([one("Softmax", ["logits"], axis=0)], ["N", 6]),
+    "second last": ([one("Softmax", ["logits"], axis=-2)], ["N", 6]),
+    "before one more axis": (
+        [one("Softmax", ["logits"], ["p"], axis=-2), one("Reshape", ["p", "apart"])],
+        ["N", 2, 3],
+    ),
+    "before one less": (
+        [one("Reshape", ["logits", "apart"], ["a"]), one("Softmax", ["a"], ["p"], axis=-3), one("Flatten", ["p"])],
+        ["N", 6],
+    ),
+    "turned": (
+        [
+            one("Transpose", ["logits"], ["t"], perm=[1, 0]),
+            one("Softmax", ["t"], ["p"], axis=1),
+            one("Transpose", ["p"], perm=[1, 0]),
+        ],
+        ["N", 6],
+    ),
+    "turned, by defaults": (
+        [one("Transpose", ["logits"], ["t"]), one("LogSoftmax", ["t"], ["p"]), one("Transpose", ["p"])],
+        ["N", 6],
+    ),
+    "behind an axis in front": (
+        [
+            one("Unsqueeze", ["logits", "zero"], ["u"]),
+            one("Softmax", ["u"], ["p"], axis=1),
+            one("Squeeze", ["p", "zero"]),
+        ],
+        ["N", 6],
+    ),
+}
+
+
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("case", MIXING)
+def test_a_softmax_over_the_batch_is_no_ending(case: str, said: bool, tmp_path: Path) -> None:
+    nodes, shape = MIXING[case]
+    used = {value for node in nodes for value in node.input}
+    constants = {
+        name: tensor for name, tensor in {"apart": integers(-1, 2, 3), "zero": integers(0)}.items() if name in used
+    }
+    path = save(tmp_path / "m.onnx", [*HEAD, *nodes], (5,), WEIGHTS | constants)
     model = onnx.load(path)
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", FLOAT, ["N", 6]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", FLOAT, shape if said else None))
     onnx.save(model, path)
     with pytest.raises(ModelError, match="depends on other samples of its batch"):
         read_model(path)
+
+
+def test_a_softmax_over_turned_classes_is_an_ending(tmp_path: Path) -> None:
+    nodes = [
+        one("Transpose", ["logits"], ["t"], perm=[1, 0]),
+        one("Softmax", ["t"], ["p"], axis=0),
+        one("Transpose", ["p"], perm=[1, 0]),
+    ]
+    read = ended(save(tmp_path / "m.onnx", [*HEAD, *nodes], (5,), WEIGHTS), ["logits"])
+    assert [finding.code for finding in read.findings] == ["output-softmax-removed"]

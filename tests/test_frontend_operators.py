@@ -430,19 +430,47 @@ MERGED: dict[str, list[Any]] = {
         one("Reshape", ["b", "turned"], ["u"]),
         one("Transpose", ["u"], ["y"], perm=[1, 0, 2]),
     ],
+    "heads of what is copied": [
+        one("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        one("Reshape", ["t", "copied"], ["u"]),
+        one("Relu", ["u"], ["r"]),
+        one("Transpose", ["r"], ["y"], perm=[1, 2, 0, 3]),
+    ],
+    "heads behind a shape that is computed": [
+        one("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        one("Shape", ["t"], ["lengths"]),
+        one("Add", ["one", "one"], ["two"]),
+        one("Slice", ["lengths", "zero", "two"], ["rest"]),
+        one("Concat", ["rest", "two", "two"], ["all"], axis=0),
+        one("Reshape", ["t", "all"], ["p"]),
+        one("Reshape", ["p", "heads"], ["h"]),
+        one("Relu", ["h"], ["r"]),
+        one("Reshape", ["r", "turned"], ["u"]),
+        one("Transpose", ["u"], ["y"], perm=[1, 0, 2]),
+    ],
 }
 
 
+@pytest.mark.parametrize("positions", [2, 3, 4])
 @pytest.mark.parametrize("name", MERGED)
-def test_a_batch_above_one_merged_with_other_axes(name: str, tmp_path: Path) -> None:
-    targets = {"rows": (6, 4), "back": (2, 3, 4), "turned": (3, 2, 4), "heads": (3, 4, 2)}
-    targets |= {"free": (4, -1), "apart": (4, -1, 3)}
+def test_a_batch_above_one_merged_with_other_axes(name: str, positions: int, tmp_path: Path) -> None:
+    targets = {
+        "rows": (2 * positions, 4),
+        "back": (2, positions, 4),
+        "turned": (positions, 2, 4),
+        "heads": (positions, 4, 2),
+        "free": (4, -1),
+        "apart": (4, -1, positions),
+        "copied": (positions, 0, 2, 2),
+        "zero": (0,),
+        "one": (1,),
+    }
     used = {value for node in MERGED[name] for value in node.input}
     constants = {key: integers(*target) for key, target in targets.items() if key in used}
     constants |= {"w": array(4, 4)} if "w" in used else {}
-    path = save(tmp_path / "m.onnx", MERGED[name], (3, 4), constants, batch=2)
+    path = save(tmp_path / "m.onnx", MERGED[name], (positions, 4), constants, batch=2)
     graph = read_model(path).graph
-    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, positions, 4, generator=torch.Generator().manual_seed(0))
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     (wanted,) = session.run(None, {"x": x.numpy()})
     np.testing.assert_allclose(run(graph, x)[0].numpy(), wanted, rtol=1e-5, atol=1e-5)

@@ -1,15 +1,18 @@
 """Post-processing at the end of a network, which chooses among its outputs or keeps their order: it is cut off."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, shape_inference
 
 from snnc.findings import Finding
 from snnc.frontend.labels import constants_of, read_values, subgraphs
+from snnc.frontend.measuring import values_of
 
 # They keep the order of values: what was the largest still is.
 _ORDERLY = {"LogSoftmax", "Sigmoid", "Softmax"}
+# The version of operations since which a softmax is along one axis, not along all from that on.
+_ONE_AXIS = 13
 _MOVING = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _CHOOSING = {"ArgMax", "ArgMin", "Hardmax", "LabelEncoder", "NonMaxSuppression", "NonZero", "TopK", "Unique", "ZipMap"}
 # They choose where the network computes what they choose by; Loops where they hold what chooses.
@@ -27,11 +30,19 @@ _TRAINED = {
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
-def without_endings(graph: GraphProto) -> tuple[Finding, ...]:
+def without_endings(model: ModelProto) -> tuple[Finding, ...]:
     """Let the network end before its post-processing, and before a closing softmax and its like.
 
     What was read there is an output then; two outputs that have become the same are one.
     """
+    graph = model.graph
+    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    try:
+        inferred = shape_inference.infer_shapes(model).graph
+    except shape_inference.InferenceError:
+        # Whatever it cannot say, who reads the file will.
+        inferred = graph
+    shapes = {v.name: v.type.tensor_type.shape for v in values_of(inferred) if v.type.tensor_type.HasField("shape")}
     findings: list[Finding] = []
     _write_out_lists(graph)
     given = [output.name for output in graph.output]
@@ -46,7 +57,8 @@ def without_endings(graph: GraphProto) -> tuple[Finding, ...]:
         findings += _post_processing(chosen)
     for output in graph.output:
         # The values and their softmax, where the file gives out both, stay two.
-        findings += _without_orderly(graph, output, {*given} if output.name in given else set())
+        twins = {*given} if output.name in given else set()
+        findings += _without_orderly(graph, output, twins, shapes, opset)
     unique = {output.name: output for output in reversed(graph.output)}
     _set_outputs(graph, [unique[name] for name in dict.fromkeys(output.name for output in graph.output)])
     return tuple(findings)
@@ -129,7 +141,9 @@ def _frontier(graph: GraphProto, chosen: Sequence[NodeProto], lost: Set[str]) ->
             yield value
 
 
-def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str]) -> list[Finding]:
+def _without_orderly(
+    graph: GraphProto, output: ValueInfoProto, twins: Set[str], shapes: Mapping[str, TensorShapeProto], opset: int
+) -> list[Finding]:
     """Cut off what only keeps the order of an output, also where what moves values about stands behind it."""
     nodes = [*graph.node]
     others = {entry.name for entry in graph.output if entry is not output}
@@ -142,15 +156,18 @@ def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str])
         """Return the nodes from the output back to what keeps its order, or to an Identity; none without such."""
         found: list[int] = []
         value = output.name
+        # The axis of the batch, None where it is not known.
+        batch: int | None = 0
         while value in producers and value not in others and readings[value] == (1 if found else 0):
             found.append(producers[value])
             node = nodes[producers[value]]
-            if (node.op_type in _ORDERLY and not _mixes_samples(node, output)) or (
+            if (node.op_type in _ORDERLY and not _mixes_samples(node, batch, shapes, opset)) or (
                 node.op_type == "Identity" and len(found) == 1
             ):
                 return found
             if node.op_type not in _MOVING or (node.op_type == "Cast" and not _is_float_cast(node)):
                 return []
+            batch = _moved_from(node, batch, shapes)
             value = node.input[0]
         return []
 
@@ -177,11 +194,34 @@ def _without_orderly(graph: GraphProto, output: ValueInfoProto, twins: Set[str])
     return findings
 
 
-def _mixes_samples(node: NodeProto, output: ValueInfoProto) -> bool:
-    """Return whether a softmax is along the first of several axes, which is that of the batch."""
-    rank = len(output.type.tensor_type.shape.dim)
-    axes = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
-    return rank > 1 and bool({0, -rank} & {*axes})
+def _moved_from(node: NodeProto, batch: int | None, shapes: Mapping[str, TensorShapeProto]) -> int | None:
+    """Return which axis of a moving node's input is that axis of its output; None where it is not known."""
+    given, moved = shapes.get(node.input[0]), shapes.get(node.output[0])
+    if node.op_type in ("Cast", "Identity") or batch is None:
+        return batch
+    if node.op_type == "Transpose":
+        order = next(([*attribute.ints] for attribute in node.attribute if attribute.name == "perm"), None)
+        if order is None and given is not None:
+            order = [*reversed(range(len(given.dim)))]
+        return order[batch] if order and batch < len(order) else None
+    # Values keep their order: the first axis stays first, unless one of length 1 is put in front of it, or taken away.
+    before, behind = ([axis.dim_value == 1 for axis in shape.dim][:1] if shape else [] for shape in (given, moved))
+    return batch if batch == 0 and (True in before) == (True in behind) else None
+
+
+def _mixes_samples(node: NodeProto, batch: int | None, shapes: Mapping[str, TensorShapeProto], opset: int) -> bool:
+    """Return whether a softmax may be along the axis of the batch."""
+    if node.op_type == "Sigmoid":
+        return False
+    preset = -1 if opset >= _ONE_AXIS else 1
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), preset)
+    shape = shapes.get(node.input[0])
+    if axis < 0 and shape is not None:
+        axis += len(shape.dim)
+    if batch is None or axis < 0:
+        # The last of axes is that of the batch only where something turned them.
+        return axis != -1 or batch != 0
+    return axis == batch if opset >= _ONE_AXIS else axis <= batch
 
 
 def _chooses(node: NodeProto, data: Set[str]) -> bool:

@@ -64,7 +64,7 @@ def prepare_model(model: ModelProto, weights: Weights, input_shapes: InputShapes
     _in_single_precision(original)
     narrowed = in_single_precision(original.graph, weights)
     sequences_first(original.graph)
-    findings = (*without_endings(original.graph), *map(not_read, _without_unread(original.graph)))
+    findings = (*without_endings(original), *map(not_read, _without_unread(original.graph)))
     # Shapes that the exporter noted down for another batch would mislead whoever infers them.
     del original.graph.value_info[:]
     said, inputs = inputs_of(original.graph, input_shapes, place)
