@@ -276,3 +276,9 @@ def test_a_softmax_over_turned_classes_is_an_ending(tmp_path: Path) -> None:
     ]
     read = ended(save(tmp_path / "m.onnx", [*HEAD, *nodes], (5,), WEIGHTS), ["logits"])
     assert [finding.code for finding in read.findings] == ["output-softmax-removed"]
+
+
+def test_a_softmax_over_the_classes_of_an_only_sample_is_an_ending(tmp_path: Path) -> None:
+    nodes = [*HEAD, one("Squeeze", ["logits", "zero"], ["s"]), one("Softmax", ["s"], axis=0)]
+    path = save(tmp_path / "m.onnx", nodes, (5,), WEIGHTS | {"zero": integers(0)}, batch=1)
+    assert [finding.code for finding in read_model(path).findings] == ["output-softmax-removed"]

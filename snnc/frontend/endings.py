@@ -216,6 +216,9 @@ def _mixes_samples(node: NodeProto, batch: int | None, shapes: Mapping[str, Tens
     preset = -1 if opset >= _ONE_AXIS else 1
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), preset)
     shape = shapes.get(node.input[0])
+    if shape is not None and len(shape.dim) == 1 and shape.dim[0].HasField("dim_value"):
+        # The classes of the only sample: a batch has an axis of its own.
+        return False
     if axis < 0 and shape is not None:
         axis += len(shape.dim)
     if batch is None or axis < 0:
