@@ -279,7 +279,7 @@ def test_a_range_from_zero_is_a_rectifier_with_its_levels(name: str, tmp_path: P
 def test_values_of_few_levels_that_no_rectifier_gives_are_refused_for_it(tmp_path: Path) -> None:
     coarse = {"s": scalar(3.0), "z": np.array(0, np.int8)}
     path = written(tmp_path / "m.onnx", [quantized(), back("q", "y", "s", "z")], constants=coarse)
-    with pytest.raises(ModelError, match="1 values that it rounds to integers"):
+    with pytest.raises(ModelError, match="1 value that it rounds to integers"):
         read_model(path)
 
 
