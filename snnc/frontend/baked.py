@@ -5,12 +5,12 @@ from collections.abc import Set
 
 import numpy as np
 import onnxruntime
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from snnc.errors import ModelError
 from snnc.frontend.expression import Array, Shape
 from snnc.frontend.labels import read_values, rewritten, subgraphs
-from snnc.frontend.measuring import session_options, shape_of, start_session, values_of
+from snnc.frontend.measuring import session_options, shapes_of, start_session
 from snnc.frontend.weights import Weights, array_of
 
 # The input of an operation that says which shape comes out, or how often something is repeated.
@@ -37,7 +37,7 @@ def take_batch_out(pinned: ModelProto, original: ModelProto, weights: Weights, b
     named = rewritten(pinned, graph.node, ())
     del named.graph.input[:]
     named.graph.input.extend(original.graph.input)
-    shapes = _shapes(named)
+    shapes = shapes_of(named, by_data=True)
     # Of one sample; None where a target was rewritten since.
     alone: dict[str, Shape | None] | None = None
     computed = {value.name for value in graph.input}
@@ -52,7 +52,7 @@ def take_batch_out(pinned: ModelProto, original: ModelProto, weights: Weights, b
             target = numpy_helper.to_array(held[node.input[index]])
             if node.op_type == "Reshape" and node.input[0] in computed and shape:
                 if alone is None:
-                    alone = _shapes(pinned)
+                    alone = shapes_of(pinned, by_data=True)
                 given, single = shapes.get(node.input[0]), alone.get(node.input[0])
                 one, outer[node.output[0]] = _unmerged(target, shape, batch, given, single, within)
             else:
@@ -110,15 +110,6 @@ def _shortened(target: Array, batch: int) -> Array:
     """Return a target that begins with the batch as one that begins with 1."""
     counts = target.ndim == 1 and target.size > 0 and target[0] == batch
     return np.concatenate([np.ones_like(target[:1]), target[1:]]) if counts else target
-
-
-def _shapes(model: ModelProto) -> dict[str, Shape | None]:
-    try:
-        inferred = shape_inference.infer_shapes(model, data_prop=True)
-    except shape_inference.InferenceError:
-        # Then they are guessed where they matter.
-        inferred = model
-    return {value.name: shape_of(value) for value in values_of(inferred.graph)}
 
 
 def _unmerged(

@@ -15,7 +15,7 @@ from snnc.files import temporary_folder
 from snnc.frontend.bounds import check_sizes
 from snnc.frontend.dequantization import dequantized
 from snnc.frontend.expression import Array, Shape
-from snnc.frontend.labels import ordered
+from snnc.frontend.labels import attributes_of, opset_of, ordered
 from snnc.frontend.measuring import INTEGERS, measured, session_options, shape_of, start_session, values_of
 from snnc.frontend.merged import apart
 from snnc.frontend.unrolling import unrolled
@@ -235,14 +235,14 @@ def _parsed(
     for node in ordered([*graph.node, *foreign]):
         parsed = _parsed_node(node, replaced)
         if parsed.name in held:
-            parsed = replace(parsed, kind=held[node.name].op_type, attributes=_attributes(held[node.name]))
+            parsed = replace(parsed, kind=held[node.name].op_type, attributes=attributes_of(held[node.name]))
         weight = _identity(parsed, shapes) if parsed.kind == "EyeLike" else _dequantized(parsed, constants)
         if weight is None:
             nodes.append(_without_empty_parts(parsed, shapes))
         else:
             constants[parsed.outputs[0]] = weight
             shapes[parsed.outputs[0]] = tuple(weight.shape)
-    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
+    opset = opset_of(model)
     outputs = tuple(value.name for value in pinned.graph.output)
     return OnnxGraph(_read(nodes, outputs), constants, shapes, outputs, opset, frozenset(whole))
 
@@ -258,11 +258,7 @@ def _replaced(model: ModelProto, pinned: ModelProto) -> Mapping[str, str]:
 
 def _parsed_node(node: NodeProto, replaced: Mapping[str, str]) -> OnnxNode:
     name = replaced.get(node.output[0], node.name)
-    return OnnxNode(name, node.op_type, _attributes(node), tuple(node.input), tuple(node.output), node.domain)
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return OnnxNode(name, node.op_type, attributes_of(node), tuple(node.input), tuple(node.output), node.domain)
 
 
 def _without_empty_parts(node: OnnxNode, shapes: Mapping[str, Shape]) -> OnnxNode:

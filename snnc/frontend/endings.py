@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto
 
 from snnc.findings import Finding
-from snnc.frontend.labels import constants_of, read_values, subgraphs
-from snnc.frontend.measuring import values_of
+from snnc.frontend.labels import constants_of, opset_of, read_values, subgraphs
+from snnc.frontend.measuring import inferred, values_of
 
 # They keep the order of values: what was the largest still is.
 _ORDERLY = {"LogSoftmax", "Sigmoid", "Softmax"}
@@ -36,13 +36,9 @@ def without_endings(model: ModelProto) -> tuple[Finding, ...]:
     What was read there is an output then; two outputs that have become the same are one.
     """
     graph = model.graph
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
-    try:
-        inferred = shape_inference.infer_shapes(model).graph
-    except shape_inference.InferenceError:
-        # Whatever it cannot say, who reads the file will.
-        inferred = graph
-    shapes = {v.name: v.type.tensor_type.shape for v in values_of(inferred) if v.type.tensor_type.HasField("shape")}
+    opset = opset_of(model)
+    kinds = {value.name: value.type.tensor_type for value in values_of(inferred(model))}
+    shapes = {name: kind.shape for name, kind in kinds.items() if kind.HasField("shape")}
     findings: list[Finding] = []
     _write_out_lists(graph)
     given = [output.name for output in graph.output]

@@ -2,9 +2,10 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 from onnx.inliner import inline_local_functions
 
 from snnc.text import foreign
@@ -32,6 +33,24 @@ def _own_labels(graph: GraphProto) -> tuple[str, ...]:
         node.name if names[node.name] == 1 and owner.get(node.name, index) == index else computed[index]
         for index, node in enumerate(graph.node)
     )
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """Return the values of a node's attributes, by name."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def set_attributes(node: NodeProto, made: Mapping[str, Any], without: Sequence[str] = ()) -> None:
+    """Give a node attributes in the place of others."""
+    kept = [attribute for attribute in node.attribute if attribute.name not in {*made, *without}]
+    held = [*kept, *(helper.make_attribute(name, value) for name, value in made.items())]
+    del node.attribute[:]
+    node.attribute.extend(held)
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of ONNX's own operations in a model, 0 where it has none."""
+    return next((entry.version for entry in model.opset_import if not entry.domain), 0)
 
 
 def read_values(node: NodeProto) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, shape_inference
 
 from snnc.errors import ModelError
 from snnc.frontend.expression import Array, Shape
@@ -51,6 +51,22 @@ def shape_of(value: ValueInfoProto) -> Shape | None:
     if not value.type.tensor_type.HasField("shape") or not all(axis.HasField("dim_value") for axis in dimensions):
         return None
     return tuple(axis.dim_value for axis in dimensions)
+
+
+def inferred(model: ModelProto, *, by_data: bool = False) -> GraphProto:
+    """Return the graph of a model with the shapes that follow, ``by_data`` those from what is computed of shapes, too.
+
+    Where nothing follows, as where a domain is not imported, it is the graph as it is.
+    """
+    try:
+        return shape_inference.infer_shapes(model, data_prop=by_data).graph
+    except shape_inference.InferenceError:
+        return model.graph
+
+
+def shapes_of(model: ModelProto, *, by_data: bool = False) -> dict[str, Shape | None]:
+    """Return the shapes of values, as ``inferred`` has them, by name; None where one is not known."""
+    return {value.name: shape_of(value) for value in values_of(inferred(model, by_data=by_data))}
 
 
 def measured(model: ModelProto, weights: Weights, place: str) -> dict[str, Array]:

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.findings import Finding
-from snnc.frontend.labels import bodies, rewritten
+from snnc.frontend.labels import attributes_of, bodies, opset_of, rewritten
 from snnc.text import counted
 
 _DOMAIN = "com.microsoft"
@@ -29,7 +29,7 @@ def apart(model: ModelProto) -> ModelProto:
     if not any(_is_merged(node) for node in model.graph.node):
         return model
     made: list[TensorProto] = []
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    opset = opset_of(model)
     by_input = opset >= _BOUNDS_BY_INPUT
     nodes = [
         part for node in model.graph.node for part in (_parts(node, made, by_input) if _is_merged(node) else [node])
@@ -56,7 +56,7 @@ def _is_merged(node: NodeProto) -> bool:
 
 def _parts(node: NodeProto, made: list[TensorProto], bounds_by_input: bool) -> Iterator[NodeProto]:
     """Yield the nodes that a merged one stands for, the last with its name; ``made`` takes their constants."""
-    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    given = attributes_of(node)
     kind = given.get("activation", b"").decode()
     names = _PARAMETERS.get(kind, ())
     numbers = given.get("activation_params") or [given.get(f"activation_{name}") for name in names]

@@ -5,13 +5,13 @@ are inferred count it. Where padding is to keep the length, onnxruntime pads for
 they have.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from snnc.frontend.measuring import shape_of, values_of
+from snnc.frontend.labels import attributes_of, set_attributes
+from snnc.frontend.measuring import shapes_of
 
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
 _SAME = (b"SAME_LOWER", b"SAME_UPPER")
@@ -26,10 +26,10 @@ def agree_on_pool_lengths(pinned: ModelProto, original: ModelProto) -> None:
     for output in [node.output[0] for node in graph.node if node.op_type in _POOLS]:
         node = _producer(graph, output)[1]
         holes = _keeps_length_with_holes(node)
-        if not (_attributes(node).get("ceil_mode", 0) or holes):
+        if not (attributes_of(node).get("ceil_mode", 0) or holes):
             continue
         # The shape behind one pool is known once those in front of it are written anew.
-        shapes = {value.name: shape_of(value) for value in values_of(shape_inference.infer_shapes(pinned).graph)}
+        shapes = shapes_of(pinned)
         lengths = (shapes.get(node.input[0]) or ())[2:]
         if lengths and holes:
             pads = _padding_without_holes(node, lengths)
@@ -38,15 +38,15 @@ def agree_on_pool_lengths(pinned: ModelProto, original: ModelProto) -> None:
                 node = _padded(graph, output, cut, "cut")
                 axes = len(lengths)
                 lengths = tuple(n + cut[axis] + cut[axes + axis] for axis, n in enumerate(lengths))
-            _set(node, {"pads": [max(width, 0) for width in pads]}, without=["auto_pad"])
-        reach = _reach(node, lengths) if lengths and _attributes(node).get("ceil_mode", 0) else None
+            set_attributes(node, {"pads": [max(width, 0) for width in pads]}, without=["auto_pad"])
+        reach = _reach(node, lengths) if lengths and attributes_of(node).get("ceil_mode", 0) else None
         if reach:
             for rewritten in (graph,) if holes else (graph, original.graph):
                 _rewrite(rewritten, output, reach)
 
 
 def _keeps_length_with_holes(node: NodeProto) -> bool:
-    given = _attributes(node)
+    given = attributes_of(node)
     return given.get("auto_pad") in _SAME and any(step != 1 for step in given.get("dilations", ()))
 
 
@@ -55,7 +55,7 @@ def _padding_without_holes(node: NodeProto, lengths: Sequence[int]) -> list[int]
 
     It is negative, and cuts the input, where strides pass over more than windows reach.
     """
-    given = _attributes(node)
+    given = attributes_of(node)
     kernel = given["kernel_shape"]
     strides = given.get("strides", [1] * len(kernel))
     begins, ends = [], []
@@ -72,7 +72,7 @@ def _padding_without_holes(node: NodeProto, lengths: Sequence[int]) -> list[int]
 
 def _reach(node: NodeProto, lengths: Sequence[int]) -> list[int] | None:
     """Return how far the last window reaches over the padding along each axis, None where none lies in the padding."""
-    given = _attributes(node)
+    given = attributes_of(node)
     kernel = given.get("kernel_shape", [])
     axes = len(kernel)
     if axes != len(lengths) or given.get("auto_pad", b"NOTSET") != b"NOTSET":
@@ -91,7 +91,7 @@ def _reach(node: NodeProto, lengths: Sequence[int]) -> list[int] | None:
 
 def _rewrite(graph: GraphProto, output: str, reach: Sequence[int]) -> None:
     node = _producer(graph, output)[1]
-    given = _attributes(node)
+    given = attributes_of(node)
     axes = len(reach)
     pads = list(given.get("pads", [0] * 2 * axes))
     changed = {"ceil_mode": 0}
@@ -100,7 +100,7 @@ def _rewrite(graph: GraphProto, output: str, reach: Sequence[int]) -> None:
         # The padding counts, what the window reaches over does not.
         node = _padded(graph, output, pads, "padded")
         pads, changed["count_include_pad"] = [0] * 2 * axes, 0
-    _set(node, {**changed, "pads": [own + more for own, more in zip(pads, over, strict=True)]})
+    set_attributes(node, {**changed, "pads": [own + more for own, more in zip(pads, over, strict=True)]})
 
 
 def _padded(graph: GraphProto, output: str, pads: Sequence[int], name: str) -> NodeProto:
@@ -118,15 +118,3 @@ def _padded(graph: GraphProto, output: str, pads: Sequence[int], name: str) -> N
 
 def _producer(graph: GraphProto, output: str) -> tuple[int, NodeProto]:
     return next((index, node) for index, node in enumerate(graph.node) if output in node.output)
-
-
-def _set(node: NodeProto, made: Mapping[str, Any], without: Sequence[str] = ()) -> None:
-    """Give a node attributes in the place of others."""
-    kept = [attribute for attribute in node.attribute if attribute.name not in {*made, *without}]
-    held = [*kept, *(helper.make_attribute(name, value) for name, value in made.items())]
-    del node.attribute[:]
-    node.attribute.extend(held)
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

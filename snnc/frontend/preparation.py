@@ -12,7 +12,7 @@ from snnc.frontend.batchwise import sequences_first
 from snnc.frontend.endings import without_endings
 from snnc.frontend.expression import InputShapes, Shape, shown
 from snnc.frontend.inputs import FileInput, counts_samples, inputs_of, not_read
-from snnc.frontend.labels import bodies, labels, ordered, read_values
+from snnc.frontend.labels import attributes_of, bodies, labels, ordered, read_values, set_attributes
 from snnc.frontend.pool_lengths import agree_on_pool_lengths
 from snnc.frontend.squeezing import name_squeezed_axes
 from snnc.frontend.training_mode import normalize_weights, refuse_training_mode
@@ -157,7 +157,7 @@ def _pad_with_holes(model: ModelProto) -> None:
     """State the padding that keeps the length where windows of a convolution have holes: onnxruntime knows it not."""
     for body in bodies(model):
         for node in body.node:
-            given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+            given = attributes_of(node)
             kernel, dilation = given.get("kernel_shape", ()), given.get("dilations", ())
             same = node.op_type == "Conv" and given.get("auto_pad") in (b"SAME_LOWER", b"SAME_UPPER")
             # What strides pass over depends on the length.
@@ -165,9 +165,7 @@ def _pad_with_holes(model: ModelProto) -> None:
                 totals = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
                 halves, rests = [total // 2 for total in totals], [total - total // 2 for total in totals]
                 pads = halves + rests if given["auto_pad"] == b"SAME_UPPER" else rests + halves
-                kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]
-                del node.attribute[:]
-                node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+                set_attributes(node, {"pads": pads}, without=["auto_pad"])
 
 
 def _in_order(model: ModelProto) -> None:

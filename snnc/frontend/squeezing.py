@@ -1,9 +1,10 @@
 """Squeezes that name no axis: they mean all but the batch, which has length 1 where one sample is looked at."""
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from snnc.frontend.measuring import shape_of, values_of
+from snnc.frontend.labels import opset_of
+from snnc.frontend.measuring import shapes_of
 
 # Since when the axes are an input.
 _AXES_ARE_AN_INPUT = 13
@@ -14,8 +15,8 @@ def name_squeezed_axes(model: ModelProto, several: ModelProto) -> None:
     silent = [node for node in model.graph.node if node.op_type == "Squeeze" and _is_silent(node)]
     if not silent:
         return
-    shapes = {value.name: shape_of(value) for value in values_of(shape_inference.infer_shapes(several).graph)}
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    shapes = shapes_of(several)
+    opset = opset_of(model)
     for node in silent:
         axes = [axis for axis, length in enumerate(shapes.get(node.input[0]) or ()) if length == 1]
         if axes and opset < _AXES_ARE_AN_INPUT:

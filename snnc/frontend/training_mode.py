@@ -3,20 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Set
 
-from onnx import (
-    FunctionProto,
-    GraphProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    helper,
-    numpy_helper,
-    shape_inference,
-)
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.errors import ModelError
-from snnc.frontend.labels import bodies, constants_of, read_values
-from snnc.frontend.measuring import shape_of, values_of
+from snnc.frontend.labels import bodies, constants_of, opset_of, read_values
+from snnc.frontend.measuring import shapes_of
 
 # Since when an operation is told by an input or by an attribute which mode it is in.
 _DROPOUT_BY_INPUT = 12
@@ -27,7 +18,7 @@ _EPSILON = 1e-5
 
 def refuse_training_mode(model: ModelProto, place: str) -> None:
     """Raise ModelError where a file was exported for training."""
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    opset = opset_of(model)
     found: Counter[str] = Counter()
     for body in bodies(model):
         on = set(_switched_on(body))
@@ -44,12 +35,12 @@ def normalize_weights(model: ModelProto) -> None:
     Of constants of one sample, with places to each channel, it is a normalization of every channel by itself.
     """
     graph = model.graph
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    opset = opset_of(model)
     constants = constants_of(graph)
     found = [node for node in graph.node if _trains(node, opset, set()) and constants.issuperset(node.input)]
     if not found:
         return
-    shapes = {value.name: shape_of(value) for value in values_of(shape_inference.infer_shapes(model).graph)}
+    shapes = shapes_of(model)
     shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     read = {value for node in graph.node for value in read_values(node)} | {output.name for output in graph.output}
     for node in found:

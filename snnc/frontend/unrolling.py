@@ -14,7 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.expression import Array, Shape
-from snnc.frontend.labels import read_values, rewritten
+from snnc.frontend.labels import attributes_of, opset_of, read_values, rewritten
 from snnc.frontend.measuring import shape_of, values_of
 from snnc.frontend.weights import Weights, array_of
 
@@ -45,7 +45,7 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.made: list[TensorProto] = []
         self.changed = False
-        self._opset = max(entry.version for entry in model.opset_import if not entry.domain)
+        self._opset = opset_of(model)
         self._model = model
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._inputs = {value.name for value in graph.input}
@@ -102,7 +102,7 @@ class _Writer:
         return True
 
     def _scan(self, node: NodeProto) -> bool:
-        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        attributes = attributes_of(node)
         body, count = attributes["body"], attributes["num_scan_inputs"]
         states = len(node.input) - count
         scanned = node.input[states:]
