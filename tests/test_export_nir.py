@@ -589,9 +589,10 @@ def test_the_command_writes_a_file_and_says_how_it_is_read(
     capsys.readouterr()
     for name, kind in formats.items():
         for told in {"onnx", "nir"} - {name}:
-            assert cli.main(["export", "--format", told, "-o", f"n{kind.suffix}"]) == 2
-            assert f"--format {name}, or call" in capsys.readouterr().err
-            assert not (tmp_path / f"n{kind.suffix}").exists()
+            for file in (f"n{kind.suffix}", f"N{kind.suffix.upper()}"):
+                assert cli.main(["export", "--format", told, "-o", file]) == 2
+                assert f"--format {name}, or call" in capsys.readouterr().err
+                assert not (tmp_path / file).exists()
 
 
 # In two parts.

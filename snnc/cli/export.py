@@ -134,7 +134,7 @@ def _check_ending(output: Path, how: Format[Any]) -> None:
     """Raise UsageError where a file is called as what another format writes."""
     from snnc.formats.format import formats
 
-    meant = [name for name, kind in formats.items() if output.name.endswith(kind.suffix)]
+    meant = [name for name, kind in formats.items() if output.name.lower().endswith(kind.suffix)]
     if meant and not any(isinstance(how, formats[name]) for name in meant):
         hint = f"add --format {meant[0]}, or call the file otherwise"
         raise UsageError(f"{output.name} is called as what another format writes", place="--output", hint=hint)
